@@ -1,0 +1,71 @@
+"""The project's chores: `nox -l` lists them, `nox -s NAME` runs one."""
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the library with its command, and what dependency groups need."""
+    needed = nox.project.dependency_groups(PYPROJECT, *groups)
+    session.install("-e", ".[cli]", *needed)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """The whole test suite on one interpreter."""
+    install(session, "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Which lines and branches the tests do not reach."""
+    install(session, "tests")
+    session.run("pytest", "--cov", "--cov-report=term", *session.posargs)
+
+
+@nox.session
+def oracle(session: nox.Session) -> None:
+    """The oracle and stateful tests with 20,000 generated cases each; takes long."""
+    install(session, "tests")
+    session.run(
+        "pytest",
+        "--timeout=0",
+        "tests/properties",
+        *session.posargs,
+        env={"HYPOTHESIS_PROFILE": "oracle"},
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types."""
+    install(session, "types", "benchmarks")
+    session.run("mypy")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """How long a decision takes, with the peers and floors beside it, in one run."""
+    install(session, "benchmarks")
+    session.run("pytest", "benchmarks", "-o", "addopts=", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, into `site/`."""
+    install(session, "docs")
+    session.run("mkdocs", "build", "--strict")

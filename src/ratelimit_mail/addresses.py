@@ -1,0 +1,108 @@
+"""E-mail addresses and domains: what is one, and when two are the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+__all__ = ["NULL_SENDER", "normal_address", "normal_domain", "normal_sender", "show"]
+
+NULL_SENDER = "<>"
+"""The sender of bounces (RFC 5321, 4.5.5): a subject of its own."""
+
+LONGEST_ADDRESS = 320
+LONGEST_DOMAIN = 255
+LONGEST_LABEL = 63
+
+# No two parts of these can match the same character, so neither can be made slow.
+_PLAIN = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LABEL = re.compile(r"[a-z0-9_-]+")
+_LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")
+_MISPLACED = re.compile(r'[\s,;:<>()\[\]@"\\]')
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+
+
+def show(value: object) -> str:
+    """`value` as an error may print it: escaped, and never long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def normal_address(value: object) -> tuple[str, str]:
+    """`value` as the address that stands for all its spellings, and its domain.
+
+    Domains compare without case and as IDNA, local parts as written.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"an address is a string such as 'bob@example.com', not {show(value)}")
+    if len(value) > LONGEST_ADDRESS:
+        raise ValueError(f"the address {show(value)} is longer than {LONGEST_ADDRESS} characters")
+    plain = _PLAIN.fullmatch(value)
+    written = plain[1] if plain else _domain_of(value)
+    domain = normal_domain(written)
+    if domain == written:
+        return value, domain
+    return value[: -len(written)] + domain, domain
+
+
+def normal_sender(value: object) -> tuple[str, str]:
+    """Like `normal_address`, where `<>` and the empty string are the null sender."""
+    if value in ("", NULL_SENDER):
+        return NULL_SENDER, NULL_SENDER
+    return normal_address(value)
+
+
+@lru_cache(maxsize=4096)
+def normal_domain(domain: str) -> str:
+    """`domain` in lower case and, where it is not ASCII, as its A-labels."""
+    if len(domain) > LONGEST_DOMAIN:
+        raise ValueError(f"the domain {show(domain)} is longer than {LONGEST_DOMAIN} characters")
+    if _LITERAL.fullmatch(domain):
+        return domain.lower()
+    return ".".join(_normal_label(label, domain) for label in _DOTS.split(domain))
+
+
+def _normal_label(label: str, domain: str) -> str:
+    label = label.lower()
+    if not label.isascii():
+        # As UTS 46 maps for IDNA 2008, so that straße.de and strasse.de stay two.
+        label = unicodedata.normalize("NFKC", label).lower()
+        if not all(ch == "-" or ch.isalnum() or _is_mark(ch) for ch in label):
+            raise ValueError(f"the domain {show(domain)} has a character that no domain has")
+        if not label.isascii():
+            label = "xn--" + label.encode("punycode").decode("ascii")
+    if len(label) > LONGEST_LABEL:
+        raise ValueError(
+            f"the domain {show(domain)} has a part longer than {LONGEST_LABEL} characters"
+        )
+    if not _LABEL.fullmatch(label):
+        raise ValueError(f"{show(domain)} is no domain; one such as 'example.com' is needed")
+    return label
+
+
+def _is_mark(character: str) -> bool:
+    # Vowel signs and the two joiners, which some scripts cannot do without.
+    return unicodedata.category(character) in ("Mn", "Mc") or character in "\u200c\u200d"
+
+
+def _domain_of(address: str) -> str:
+    """The domain of an address out of the ordinary, or a word on why it is none."""
+    local, at, domain = address.rpartition("@")
+    if not address:
+        raise ValueError("an address is empty; one such as 'bob@example.com' is needed")
+    if any(unicodedata.category(ch) in ("Cc", "Cs", "Zl", "Zp") for ch in address):
+        raise ValueError(
+            f"the address {show(address)} has a line break or another control character"
+        )
+    if not at:
+        raise ValueError(f"the address {show(address)} has no '@' and so no domain")
+    if not local:
+        raise ValueError(f"the address {show(address)} has nothing before its '@'")
+    if not _QUOTED.fullmatch(local) and _MISPLACED.search(local):
+        raise ValueError(
+            f"{show(address)} is not one bare address such as 'bob@example.com',"
+            " without a name or brackets"
+        )
+    return domain

@@ -1,0 +1,34 @@
+"""A backend that never waits, as one that is awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ratelimit_mail.backends.base import TAKE, Backend, Intent, Reading, Verdict
+from ratelimit_mail.charge import Charge, Count
+
+__all__ = ["Inline"]
+
+
+class Inline:
+    """`backend` for an AsyncLimiter, called in place: only for one that does no I/O."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
+        """See `Backend.apply`."""
+        return self._backend.apply(charges, intent)
+
+    async def take_out(self, receipt: Any) -> None:
+        """See `Backend.take_out`."""
+        self._backend.take_out(receipt)
+
+    async def read(self, counts: Sequence[Count], subject: str) -> list[list[Reading]]:
+        """See `Backend.read`."""
+        return self._backend.read(counts, subject)
+
+    async def forget(self, counts: Sequence[Count], subject: str) -> None:
+        """See `Backend.forget`."""
+        self._backend.forget(counts, subject)

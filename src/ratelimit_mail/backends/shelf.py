@@ -1,0 +1,77 @@
+"""The logs of one count by subject, forgotten by and by once they are idle.
+
+Subjects stand in three groups. Those charged lately are `young`. Each time a span has
+passed, what was young becomes `old`, and what was old and not charged since is looked
+through, a few subjects at each charge, and forgotten if nothing in it can matter.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ratelimit_mail.window import LONG_AGO, Log
+
+__all__ = ["Shelf"]
+
+STEPS: Final = 4
+"""Idle subjects looked at in one charge: more than one, or new ones would outrun it."""
+
+
+class Shelf:
+    """The logs of one count."""
+
+    __slots__ = ("_floor", "_turned_at", "due", "idle", "old", "young")
+
+    def __init__(self) -> None:
+        self.young: dict[str, Log] = {}
+        self.old: dict[str, Log] = {}
+        self.idle: dict[str, Log] = {}
+        self.due = LONG_AGO
+        """The moment from which a charge must be followed by `keep`, even for a young log."""
+        self._turned_at = LONG_AGO
+        self._floor = LONG_AGO
+
+    def find(self, subject: str) -> Log:
+        """The log of `subject`; a new one, not kept yet, where there is none."""
+        for group in (self.young, self.old, self.idle):
+            if subject in group:
+                return group[subject]
+        # What was forgotten is not counted again by a clock that goes back to it.
+        return Log(self._floor)
+
+    def keep(self, subject: str, log: Log, now: int, span: int) -> None:
+        """Hold on to a log that has just been charged, and look through a few idle ones.
+
+        `span` is how long an event can matter.
+        """
+        if subject not in self.young:
+            self.old.pop(subject, None)
+            self.idle.pop(subject, None)
+            self.young[subject] = log
+        if now >= self.due or now < self._turned_at:
+            self._tidy(now, span)
+
+    def forget(self, subject: str) -> None:
+        """Drop the log of `subject`."""
+        for group in (self.young, self.old, self.idle):
+            group.pop(subject, None)
+
+    def _tidy(self, now: int, span: int) -> None:
+        for _ in range(min(STEPS, len(self.idle))):
+            subject, log = self.idle.popitem()
+            idle_from = log.idle_from(span)
+            if idle_from <= now:
+                self._floor = max(self._floor, idle_from)
+            else:
+                self.young[subject] = log
+        if self.idle:
+            return
+        if now - self._turned_at >= span:
+            self.idle, self.old, self.young = self.old, self.young, self.idle
+            self._turned_at = now
+        elif now < self._turned_at:
+            self._turned_at = now
+        self.due = now if self.idle else self._turned_at + span
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self.old) + len(self.idle)

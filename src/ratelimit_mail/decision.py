@@ -1,0 +1,98 @@
+"""Decision, Action, Usage and the SMTP replies: what the library answers."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
+from ratelimit_mail.rates import in_words
+
+__all__ = ["Action", "Decision", "Reply", "Usage"]
+
+
+class Action(enum.Enum):
+    """What to do with a message."""
+
+    ACCEPT = "accept"
+    DEFER = "defer"
+    REJECT = "reject"
+
+
+@attrs.frozen
+class Reply:
+    """An SMTP reply (RFC 5321, 4.2) with its enhanced status code (RFC 3463)."""
+
+    code: int
+    status: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.status} {self.text}"
+
+
+@attrs.frozen(slots=False)  # a frozen class with slots is built a third slower
+class Decision:
+    """Whether a message may go now, later or never; true where it may go now.
+
+    action: ACCEPT, DEFER (try later) or REJECT.
+    retry_after: seconds until the same message fits if nothing else is sent: 0.0 when
+        it may go now, None where it never will.
+    limit: the limit that spoke; None when accepted.
+    tier: the name of the client's tier; None where no tier holds.
+    """
+
+    action: Action
+    retry_after: float | None = 0.0
+    limit: Limit | None = None
+    tier: str | None = None
+    claim: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
+    """Whose decision it is, and what a refund takes out, until it is used; not for callers."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the message may go now."""
+        return self.action is Action.ACCEPT
+
+    def __bool__(self) -> bool:
+        return self.action is Action.ACCEPT
+
+    @property
+    def reply(self) -> Reply:
+        """The SMTP reply that tells the client; `str()` of it is the line to send."""
+        if self.limit is None:
+            return Reply(250, "2.0.0", "OK")
+        if isinstance(self.limit, RecipientLimit):
+            text = f"Too many recipients: at most {self.limit.limit} in one message."
+            return Reply(550, "5.5.3", self.limit.reply or text)
+        text = self.limit.reply or _rate_text(self.limit, never=self.retry_after is None)
+        if self.action is Action.DEFER:
+            return Reply(450, "4.7.1", text)
+        return Reply(550, "5.7.1", text)
+
+
+def _rate_text(limit: RateLimit, *, never: bool) -> str:
+    text = f"{limit.unit.capitalize()[:-1]} rate limit exceeded."
+    if never:
+        return (
+            f"{text} At most {limit.limit} {limit.unit} per {in_words(limit.rate)}"
+            " can be sent, and this message alone has more."
+        )
+    return f"{text} Try again later."
+
+
+@attrs.frozen
+class Usage:
+    """How much of one limit a subject has used.
+
+    limit: the limit. used: what its window holds now. remaining: the most that fits now,
+    with what is booked for later respected. resets_in: seconds until nothing that was
+    sent or booked counts any more.
+    """
+
+    limit: RateLimit
+    used: int
+    remaining: int
+    resets_in: float

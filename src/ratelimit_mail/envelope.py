@@ -1,0 +1,160 @@
+"""Envelope and Client: who sends one message to whom, and who submits it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from ratelimit_mail.addresses import normal_address, normal_sender, show
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from typing import Any
+
+__all__ = ["PROTOCOLS", "Client", "Envelope"]
+
+PROTOCOLS: Final = ("smtp", "webmail", "api")
+
+type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _ip(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        ip = ipaddress.ip_address(str(value))
+    except ValueError:
+        raise ValueError(
+            f"client address: {show(value)} is no IP address such as '10.1.2.3' or '2001:db8::1'"
+        ) from None
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return str(ip)
+
+
+def _login(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"client user: a login is a string, not {show(value)}")
+    if not 0 < len(value) <= 320 or not value.isprintable():
+        raise ValueError(f"client user: {show(value)} is no login of 1 to 320 printable characters")
+    return value
+
+
+def _protocol(value: object) -> str | None:
+    if value is None or value in PROTOCOLS:
+        return value
+    if isinstance(value, str) and value.lower() in PROTOCOLS:
+        return value.lower()
+    raise ValueError(
+        f"client protocol: {show(value)} is none of {', '.join(PROTOCOLS)};"
+        " say anything else with tags="
+    )
+
+
+def _tags(value: object) -> frozenset[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"client tags: a set of words such as {{'wireless'}}, not {show(value)}")
+    tags = frozenset(value)
+    for tag in tags:
+        if not isinstance(tag, str) or not tag:
+            raise ValueError(f"client tags: {show(tag)} is no word such as 'wireless'")
+    return tags
+
+
+@attrs.frozen(kw_only=True)
+class Client:
+    """Who submits a message; each part may be unknown.
+
+    address: the IP address it comes from, IPv4-mapped IPv6 read as IPv4.
+    user: the login it is submitted under.
+    protocol: `smtp`, `webmail` or `api`.
+    tags: words of the site's own, such as `wireless`.
+    """
+
+    address: str | None = attrs.field(default=None, converter=_ip)
+    user: str | None = attrs.field(default=None, converter=_login)
+    protocol: str | None = attrs.field(default=None, converter=_protocol)
+    tags: frozenset[str] = attrs.field(default=frozenset(), converter=_tags)
+    ip: type_of_ip | None = attrs.field(init=False, repr=False, eq=False)
+
+    @ip.default
+    def _parsed(self) -> type_of_ip | None:
+        return None if self.address is None else ipaddress.ip_address(self.address)
+
+
+NOBODY: Final = Client()
+"""The client of whom nothing is known."""
+
+
+@attrs.frozen(init=False)
+class Envelope:
+    """The SMTP sender and recipients of one message, and who submits it.
+
+    sender: an address; `<>` or the empty string is the null sender of bounces.
+    recipients: addresses; the same one twice is one recipient.
+    client: who submits, a `Client`; left out: nothing is known.
+
+    Raises TypeError or ValueError that names the address which is none.
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+    client: Client = NOBODY
+    sender_domain: str = attrs.field(init=False, repr=False, eq=False)
+    domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
+    """The domain of each recipient, in the order of `recipients`."""
+
+    def __init__(
+        self, sender: str, recipients: Iterable[str], client: Client | None = None
+    ) -> None:
+        if isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable):
+            raise TypeError(f"recipients: a list of addresses is needed, not {show(recipients)}")
+        if client is None:
+            client = NOBODY
+        elif not isinstance(client, Client):
+            raise TypeError(f"client: a Client is needed, not {show(client)}")
+        try:
+            address, domain = normal_sender(sender)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"sender: {error}") from None
+        try:
+            domain_of = dict(map(normal_address, recipients))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"recipients: {error}") from None
+        if not domain_of:
+            raise ValueError("recipients: a message needs at least one")
+        self.__attrs_init__(address, tuple(domain_of), client)
+        object.__setattr__(self, "sender_domain", domain)
+        object.__setattr__(self, "domains", tuple(domain_of.values()))
+
+    @classmethod
+    def from_message(cls, message: Message[Any, Any], *, client: Client | None = None) -> Envelope:
+        """The envelope that `smtplib.SMTP.send_message` would use for `message`.
+
+        The sender is Sender, else From; the recipients are To, Bcc and Cc; where the
+        message has a Resent-Date, each is read from its Resent- twin instead. Raises
+        ValueError where there are several Resent- blocks, or no usable address.
+        """
+        from email.utils import getaddresses
+
+        blocks = len(message.get_all("Resent-Date", []))
+        if blocks > 1:
+            raise ValueError("the message has more than one Resent- block; which one is meant?")
+        prefix = "Resent-" if blocks else ""
+        named = f"{prefix}Sender" if f"{prefix}Sender" in message else f"{prefix}From"
+        sender = message[named]
+        if sender is None:
+            raise ValueError(f"the message has neither {prefix}Sender nor {prefix}From")
+        fields = [message[prefix + name] for name in ("To", "Bcc", "Cc")]
+        to = getaddresses([str(field) for field in fields if field is not None])
+        # An empty group ("undisclosed-recipients:;") stands there as an empty address.
+        return cls(
+            getaddresses([str(sender)])[0][1],
+            [address for _, address in to if address],
+            client,
+        )

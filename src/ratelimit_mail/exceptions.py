@@ -1,0 +1,30 @@
+"""The error tree: what this library raises beyond ValueError and TypeError."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ratelimit_mail.decision import Decision
+
+__all__ = ["RateLimitExceeded", "RateLimitMailError"]
+
+
+class RateLimitMailError(Exception):
+    """The root of this library's own errors."""
+
+
+class RateLimitExceeded(RateLimitMailError):
+    """A message may not go now, or not within the time that was given.
+
+    `decision` says which limit spoke, and when the message would fit.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision)
+        self.decision = decision
+
+    def __str__(self) -> str:
+        wait = self.decision.retry_after
+        when = "it can never go" if wait is None else f"it fits in {wait:g} seconds"
+        return f"{self.decision.reply} ({self.decision.limit}; {when})"

@@ -1,0 +1,173 @@
+"""AsyncLimiter: what Limiter is, for asyncio."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial, wraps
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+import attrs
+
+from ratelimit_mail.addresses import show
+from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, AsyncBackend
+from ratelimit_mail.backends.inline import Inline
+from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.decision import Decision, Usage
+from ratelimit_mail.decorating import Errors, Guard, OnDenied, is_async
+from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.scripts import run_async
+from ratelimit_mail.verbs import Verbs, milliseconds
+from ratelimit_mail.waiting import Place
+
+__all__ = ["AsyncLimiter", "AsyncReservation"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@attrs.frozen
+class AsyncReservation:
+    """What `Reservation` is, with a `cancel` to await."""
+
+    at: int
+    delay: float
+    decision: Decision
+    _limiter: AsyncLimiter = attrs.field(repr=False, eq=False)
+
+    async def cancel(self) -> None:
+        """Give the place back. Raises ValueError the second time."""
+        await self._limiter.refund(self.decision)
+
+
+class AsyncLimiter(Verbs):
+    """What `Limiter` is, for asyncio; safe to use from several event loops.
+
+    backend: an AsyncBackend, or a MemoryBackend, which never waits.
+    sleep: how `acquire` waits for a number of seconds; for tests.
+    """
+
+    _backend: AsyncBackend
+
+    def __init__(
+        self,
+        policy: Policy,
+        backend: AsyncBackend | MemoryBackend | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> None:
+        import asyncio  # takes a third of this package's time to import, and not all need it
+
+        super().__init__(policy)
+        if backend is None:
+            backend = MemoryBackend()
+        if isinstance(backend, MemoryBackend):
+            backend = Inline(backend)
+        if not inspect.iscoroutinefunction(getattr(backend, "apply", None)):
+            raise TypeError(f"{show(backend)} would block the event loop: use Limiter with it")
+        self._backend = backend
+        self._sleep = sleep or asyncio.sleep
+
+    async def check(self, envelope: Envelope) -> Decision:
+        """See `Limiter.check`."""
+        plan = self._policy.plan(envelope)
+        asked = plan.charges and plan.never is None
+        verdict = await self._backend.apply(plan.charges, LOOK) if asked else None
+        return attrs.evolve(self._decide(plan, verdict), claim=None)
+
+    async def try_acquire(self, envelope: Envelope) -> Decision:
+        """See `Limiter.try_acquire`."""
+        plan = self._policy.plan(envelope)
+        if not plan.charges:
+            return self._decide(plan, None)
+        intent = TAKE if plan.never is None else REFUSE
+        return self._decide(plan, await self._backend.apply(plan.charges, intent))
+
+    async def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
+        """See `Limiter.acquire`; a cancelled wait gives its place back."""
+        return await run_async(self._acquiring(envelope, milliseconds("timeout", timeout)))
+
+    async def reserve(self, envelope: Envelope, max_delay: float | None = None) -> AsyncReservation:
+        """See `Limiter.reserve`."""
+        booked = await run_async(self._reserving(envelope, milliseconds("max_delay", max_delay)))
+        return AsyncReservation(booked.at, booked.delay, booked.decision, self)
+
+    async def refund(self, decision: Decision) -> None:
+        """See `Limiter.refund`."""
+        await run_async(self._refunding(decision))
+
+    async def usage(
+        self,
+        subject: str | Sequence[str] | None = None,
+        *,
+        scope: str | Sequence[str] = "sender",
+        client: Client | None = None,
+    ) -> tuple[Usage, ...]:
+        """See `Limiter.usage`."""
+        return await run_async(self._using(subject, scope, client))
+
+    async def reset(
+        self,
+        subject: str | Sequence[str] | None = None,
+        *,
+        scope: str | Sequence[str] = "sender",
+    ) -> None:
+        """See `Limiter.reset`."""
+        await run_async(self._resetting(subject, scope))
+
+    @overload
+    def limited(
+        self,
+        *,
+        on_denied: Literal["wait", "raise"] = "wait",
+        timeout: float | None = None,
+        envelope: Callable[..., object] | None = None,
+        refund_on: Errors = (),
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
+
+    @overload
+    def limited(
+        self,
+        *,
+        on_denied: Literal["skip"],
+        envelope: Callable[..., object] | None = None,
+        refund_on: Errors = (),
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R | Decision]]]: ...
+
+    def limited(
+        self,
+        *,
+        on_denied: OnDenied = "wait",
+        timeout: float | None = None,
+        envelope: Callable[..., object] | None = None,
+        refund_on: Errors = (),
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, Any]]]:
+        """See `Limiter.limited`; decorates an `async def`, and raises TypeError for any other."""
+        guard = Guard(on_denied, timeout, envelope, refund_on)
+        milliseconds("timeout", timeout)
+
+        def decorate(
+            function: Callable[P, Awaitable[R]],
+        ) -> Callable[P, Coroutine[Any, Any, Any]]:
+            if isinstance(function, classmethod | staticmethod):
+                return type(function)(decorate(function.__func__))
+            if not is_async(function):
+                raise TypeError(f"{show(function)} is not async: decorate it with a Limiter")
+
+            @wraps(function)
+            async def send(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return await run_async(guard.sending(self, function, args, kwargs))
+
+            return send
+
+        return decorate
+
+    async def _turn(self, place: Place) -> None:
+        import asyncio
+
+        first = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        # Who leaves the line may do so in another thread, with an event loop of its own.
+        self._line.when_first(place, partial(loop.call_soon_threadsafe, first.set))
+        await first.wait()

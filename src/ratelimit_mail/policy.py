@@ -1,0 +1,161 @@
+"""Policy and Tier: the limits of one institution or provider, and who meets which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from ratelimit_mail.addresses import show
+from ratelimit_mail.charge import Count
+from ratelimit_mail.conditions import Condition
+from ratelimit_mail.domains import DomainSet, normal_pattern
+from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
+from ratelimit_mail.planning import Plan, Sheet, keeping_of
+
+__all__ = ["Policy", "Tier"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._ -]{1,64}")
+
+
+def _name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name}: a name is a string, not {show(value)}")
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            f"{attribute.name}: {show(value)} is no name of 1 to 64 letters, digits,"
+            " dots, dashes, underscores and spaces"
+        )
+
+
+def _limits(value: object) -> tuple[Limit, ...]:
+    if not isinstance(value, Iterable):
+        raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
+    limits = tuple(value)
+    for limit in limits:
+        if not isinstance(limit, RecipientLimit | RateLimit) or type(limit) is RateLimit:
+            raise TypeError(
+                f"limits: {show(limit)} is no RecipientLimit, MessageRateLimit"
+                " or RecipientRateLimit"
+            )
+    return limits
+
+
+def _domains(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"internal_domains: a list of domains is needed, not {show(value)}")
+    return tuple(map(normal_pattern, value))
+
+
+@attrs.frozen
+class Tier:
+    """A class of clients with limits of its own.
+
+    name: how decisions and tables call it.
+    when: the condition on the client; left out: every client that no earlier tier took.
+    limits: what its clients meet beside the policy's common limits.
+    """
+
+    name: str = attrs.field(validator=_name)
+    when: Condition | None = attrs.field(default=None, kw_only=True)
+    limits: tuple[Limit, ...] = attrs.field(default=(), kw_only=True, converter=_limits)
+
+    @when.validator
+    def _callable(self, _: object, value: object) -> None:
+        if value is not None and not callable(value):
+            raise TypeError(
+                f"tier {self.name!r}: when: {show(value)} is no condition"
+                " such as has_tag('wireless')"
+            )
+
+    def holds(self, client: Client) -> bool:
+        """Whether `client` belongs here, if no earlier tier took it."""
+        return self.when is None or self.when(client)
+
+
+def _tiers(value: object) -> tuple[Tier, ...]:
+    if not isinstance(value, Iterable):
+        raise TypeError(f"tiers: a list of tiers is needed, not {show(value)}")
+    tiers = tuple(value)
+    for tier in tiers:
+        if not isinstance(tier, Tier):
+            raise TypeError(f"tiers: {show(tier)} is no Tier")
+    return tiers
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """The limits of one institution or provider.
+
+    name: what its counts are kept under; two policies of one name share their counts.
+    limits: what everybody meets.
+    tiers: classes of clients with limits of their own; the first that holds is the one.
+    internal_domains: what is not external; `".uwo.ca"` stands for all subdomains of `uwo.ca`.
+
+    Raises ValueError or TypeError for what could not work, a tier that can never be
+    reached included.
+    """
+
+    name: str = attrs.field(validator=_name)
+    limits: tuple[Limit, ...] = attrs.field(default=(), converter=_limits)
+    tiers: tuple[Tier, ...] = attrs.field(default=(), converter=_tiers)
+    internal_domains: tuple[str, ...] = attrs.field(default=(), converter=_domains)
+    _common: Sheet = attrs.field(init=False, repr=False, eq=False)
+    _sheets: tuple[tuple[Tier, Sheet], ...] = attrs.field(init=False, repr=False, eq=False)
+
+    @tiers.validator
+    def _reachable(self, _: object, tiers: tuple[Tier, ...]) -> None:
+        for i, tier in enumerate(tiers):
+            for earlier in tiers[:i]:
+                if earlier.name == tier.name:
+                    raise ValueError(f"tiers: two of them are named {tier.name!r}")
+                if earlier.when is None or earlier.when == tier.when:
+                    raise ValueError(
+                        f"tiers: {tier.name!r} can never be reached, because"
+                        f" {earlier.name!r} before it takes every such client"
+                    )
+
+    def __attrs_post_init__(self) -> None:
+        internal = DomainSet(self.internal_domains)
+        keepings = keeping_of(self.all_limits)
+
+        def sheet(tier: Tier | None) -> Sheet:
+            limits = self.limits + (tier.limits if tier else ())
+            name = tier.name if tier else None
+            return Sheet(self.name, name, limits, internal, keepings)
+
+        object.__setattr__(self, "_common", sheet(None))
+        object.__setattr__(self, "_sheets", tuple((tier, sheet(tier)) for tier in self.tiers))
+
+    @property
+    def all_limits(self) -> tuple[Limit, ...]:
+        """The common limits and those of every tier."""
+        return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
+
+    def sheet(self, client: Client) -> Sheet:
+        """What `client` meets: the common limits and those of its tier."""
+        for tier, sheet in self._sheets:
+            if tier.holds(client):
+                return sheet
+        return self._common
+
+    def counts_of(self, scope: tuple[str, ...]) -> list[Count]:
+        """Every count that the policy keeps per `scope`, whatever the tier."""
+        sheets = [self._common, *(sheet for _, sheet in self._sheets)]
+        by_name = {count.name: count for sheet in sheets for count in sheet.counts_of(scope)}
+        return list(by_name.values())
+
+    def plan(self, envelope: Envelope) -> Plan:
+        """The charges of `envelope`, or the limit that it can never meet.
+
+        Pure: the same envelope always has the same plan. Raises TypeError for anything
+        but an Envelope.
+        """
+        if not isinstance(envelope, Envelope):
+            raise TypeError(f"an Envelope is needed, not {show(envelope)}")
+        if not self._sheets:
+            return self._common.plan(envelope)
+        return self.sheet(envelope.client).plan(envelope)

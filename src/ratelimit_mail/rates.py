@@ -1,0 +1,62 @@
+"""Rates and lengths of time, in the notation of the `limits` library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratelimit_mail.addresses import show
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
+
+__all__ = ["in_words", "parse_length", "parse_rate", "window_of"]
+
+LONGEST_NOTATION = 100
+
+
+def parse_rate(value: object) -> RateLimitItem:
+    """One rate, such as `"30/minute"`, `"50 per 15 minutes"` or a `limits.RateLimitItem`."""
+    # Here, because `limits` takes longer to import than all of this package.
+    from limits import RateLimitItem
+    from limits.util import parse_many
+
+    if isinstance(value, RateLimitItem):
+        rates = [value]
+    elif not isinstance(value, str):
+        raise TypeError(f"a rate is a string such as '30/minute', not {show(value)}")
+    else:
+        try:
+            rates = parse_many(value) if len(value) <= LONGEST_NOTATION else []
+        except ValueError:
+            rates = []
+    if len(rates) != 1:
+        raise ValueError(
+            f"{show(value)} is not one rate such as '30/minute' or '50 per 15 minutes'"
+        )
+    rate = rates[0]
+    if rate.amount < 1:
+        raise ValueError(f"the rate {show(value)} lets nothing through; at least 1 is needed")
+    if window_of(rate) < 1:
+        raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
+    return rate
+
+
+def parse_length(value: object) -> int:
+    """A length of time such as `"1 second"` or `"15 minutes"`, in milliseconds."""
+    if not isinstance(value, str):
+        raise TypeError(f"a length of time is a string such as '1 second', not {show(value)}")
+    try:
+        return window_of(parse_rate(f"1/{value}"))
+    except ValueError:
+        raise ValueError(f"{show(value)} is no length of time such as '1 second'") from None
+
+
+def window_of(rate: RateLimitItem) -> int:
+    """The length of the rate's window in milliseconds."""
+    return int(rate.get_expiry() * 1000)
+
+
+def in_words(rate: RateLimitItem) -> str:
+    """The rate's window as one says it: `minute`, `15 minutes`."""
+    unit = rate.GRANULARITY.name
+    return unit if rate.multiples == 1 else f"{rate.multiples} {unit}s"

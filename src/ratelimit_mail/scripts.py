@@ -1,0 +1,46 @@
+"""Scripts: steps written once, that one colour runs and the other awaits.
+
+A script is a generator that yields calls and receives their results, or their errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+__all__ = ["Script", "run", "run_async"]
+
+T = TypeVar("T")
+Script = Generator[Callable[[], Any], Any, T]
+
+
+def run(script: Script[T]) -> T:
+    """Make each call of `script`, and return what it returns."""
+    try:
+        call = next(script)
+        while True:
+            try:
+                result = call()
+            except BaseException as error:
+                call = script.throw(error)
+            else:
+                call = script.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+async def run_async(script: Script[T]) -> T:
+    """Await each call of `script`, and return what it returns."""
+    try:
+        call = next(script)
+        while True:
+            try:
+                result = await call()
+            except BaseException as error:
+                call = script.throw(error)
+            else:
+                call = script.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value

@@ -1,0 +1,154 @@
+"""What the verbs of a limiter do, once for both colours; those of several steps as scripts."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from ratelimit_mail.addresses import show
+from ratelimit_mail.backends.base import REFUSE, Intent, Verdict
+from ratelimit_mail.decision import Action, Decision, Usage
+from ratelimit_mail.envelope import NOBODY, Client, Envelope
+from ratelimit_mail.exceptions import RateLimitExceeded
+from ratelimit_mail.planning import Plan, queue_of
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.scripts import Script
+from ratelimit_mail.subjects import named_subject, normal_scope
+from ratelimit_mail.waiting import Line, Place
+
+__all__ = ["Booked", "Verbs", "milliseconds"]
+
+
+class Booked(NamedTuple):
+    """A booking: its decision, its time in milliseconds, and how many seconds ahead that is."""
+
+    decision: Decision
+    at: int
+    delay: float
+
+
+def milliseconds(name: str, seconds: float | None) -> int | None:
+    """A length of time that a caller gives; None and infinity are any length."""
+    if seconds is None:
+        return None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"{name}: seconds are needed, or None, not {show(seconds)}")
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"{name}: {seconds} is no number of seconds; 0 or more are needed")
+    return None if math.isinf(seconds) else int(seconds * 1000)
+
+
+class Verbs:
+    """The way from an envelope to charges, and from a verdict on them to a decision."""
+
+    _backend: Any
+    """Its methods give their results, or what to await for them; so do the two below."""
+    _sleep: Callable[[float], Any]
+    _turn: Callable[[Place], Any]
+
+    def __init__(self, policy: Policy) -> None:
+        if not isinstance(policy, Policy):
+            raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
+        self._policy = policy
+        self._queue = queue_of(policy.name)
+        self._line = Line()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that decides."""
+        return self._policy
+
+    def _decide(self, plan: Plan, verdict: Verdict | None) -> Decision:
+        """The decision on a plan; without a verdict, on one that needs no backend."""
+        if plan.never is not None:
+            return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
+        if verdict is None:
+            return Decision(Action.ACCEPT, 0.0, None, plan.sheet.tier, [self, None])
+        if verdict.refusals:
+            return self._refused(plan, verdict)
+        return Decision(Action.ACCEPT, 0.0, None, plan.sheet.tier, [self, verdict.receipt])
+
+    def _refused(self, plan: Plan, verdict: Verdict) -> Decision:
+        """The decision on charges that do not fit, and the limit that speaks.
+
+        That is one that rejects before one that defers, then the one that holds longest.
+        """
+        refusing = [(plan.sheet.limit_of(plan.charges[i], j), at) for i, j, at in verdict.refusals]
+        if not refusing:  # there is room, but others of the same sender are before it
+            refusing = [(plan.sheet.limit_of(plan.charges[0], 0), verdict.at)]
+        limit, _ = max(refusing, key=lambda pair: (pair[0].on_excess == "reject", pair[1]))
+        action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
+        return Decision(action, (verdict.at - verdict.now) / 1000, limit, plan.sheet.tier)
+
+    def _reserving(self, envelope: Envelope, patience: int | None) -> Script[Booked]:
+        plan = self._policy.plan(envelope)
+        if plan.never is not None:
+            if plan.charges:
+                yield lambda: self._backend.apply(plan.charges, REFUSE)
+            raise RateLimitExceeded(self._decide(plan, None))
+        if not plan.charges:
+            return Booked(self._decide(plan, None), time.time_ns() // 1_000_000, 0.0)
+        intent = Intent(line=(self._queue, envelope.sender, 1), patience=patience)
+        verdict: Verdict = yield lambda: self._backend.apply(plan.charges, intent)
+        if verdict.receipt is None:
+            raise RateLimitExceeded(self._refused(plan, verdict))
+        return Booked(self._decide(plan, verdict), verdict.at, (verdict.at - verdict.now) / 1000)
+
+    def _acquiring(self, envelope: Envelope, patience: int | None) -> Script[Decision]:
+        """A reservation, and a sleep until its time; a wait that is cut short is taken back."""
+        decision, at, delay = yield from self._reserving(envelope, patience)
+        place = self._line.join(envelope.sender, at)
+        try:
+            if delay > 0:
+                yield lambda: self._sleep(delay)
+            yield lambda: self._turn(place)
+        except BaseException:
+            yield from self._refunding(decision)
+            raise
+        finally:
+            self._line.leave(place)
+        return decision
+
+    def _refunding(self, decision: Decision) -> Script[None]:
+        receipt = self._claimed(decision)
+        if receipt is not None:
+            yield lambda: self._backend.take_out(receipt)
+
+    def _claimed(self, decision: Decision) -> Any:
+        """What a refund must take out; whoever comes second finds it gone."""
+        if not isinstance(decision, Decision):
+            raise TypeError(f"a Decision is needed, not {show(decision)}")
+        if decision.claim is None:
+            raise ValueError(f"nothing to refund: {decision} was not accepted, or only looked at")
+        if decision.claim[0] is not self:
+            raise ValueError(f"{decision} is another limiter's; it must be refunded there")
+        try:
+            return decision.claim.pop(1)
+        except IndexError:
+            raise ValueError(f"{decision} has been refunded or cancelled already") from None
+
+    def _using(
+        self,
+        subject: str | Sequence[str] | None,
+        scope: str | Sequence[str],
+        client: Client | None,
+    ) -> Script[tuple[Usage, ...]]:
+        named = named_subject(scope, subject)
+        counts = self._policy.sheet(client or NOBODY).counts_of(normal_scope(scope))
+        readings = yield lambda: self._backend.read(list(counts), named)
+        return tuple(
+            Usage(limit, reading.used, reading.remaining, reading.empty_in / 1000)
+            for limits, of_count in zip(counts.values(), readings, strict=True)
+            for limit, reading in zip(limits, of_count, strict=True)
+        )
+
+    def _resetting(
+        self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
+    ) -> Script[None]:
+        named = named_subject(scope, subject)
+        counts = self._policy.counts_of(normal_scope(scope))
+        if normal_scope(scope) == ("sender",):
+            counts.append(self._queue)
+        yield lambda: self._backend.forget(counts, named)
