@@ -141,9 +141,10 @@ def keeping_of(limits: Iterable[Limit]) -> dict[CountKey, Keeping]:
     return {key: Count.keeping_for(tuple(found)) for key, found in windows.items()}
 
 
-def queue_of(policy: str) -> Count:
+def queue_of(policy: str, limits: Iterable[Limit]) -> Count:
     """The count of each sender's bookings: no limit reads it, but it keeps their order."""
-    return Count(_count_name(policy, ("sender",), "bookings"), (), Keeping(span=1))
+    span = max((keeping.span for keeping in keeping_of(limits).values()), default=1)
+    return Count(_count_name(policy, ("sender",), "bookings"), (), Keeping(span))
 
 
 def _count_name(policy: str, scope: tuple[str, ...], unit: str) -> str:

@@ -52,7 +52,7 @@ class Verbs:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
         self._policy = policy
-        self._queue = queue_of(policy.name)
+        self._queue = queue_of(policy.name, policy.all_limits)
         self._line = Line()
 
     @property
@@ -103,7 +103,8 @@ class Verbs:
         try:
             if delay > 0:
                 yield lambda: self._sleep(delay)
-            yield lambda: self._turn(place)
+            if not self._line.is_first(place):
+                yield lambda: self._turn(place)
         except BaseException:
             yield from self._refunding(decision)
             raise

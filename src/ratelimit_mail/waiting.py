@@ -45,6 +45,11 @@ class Line:
             insort(self._lines.setdefault(sender, []), place, key=_rank)
         return place
 
+    def is_first(self, place: Place) -> bool:
+        """Whether nobody is before `place`."""
+        with self._lock:
+            return self._lines[place.sender][0] is place
+
     def when_first(self, place: Place, wake: Callable[[], object]) -> None:
         """Call `wake` as soon as nobody is before `place`."""
         with self._lock:

@@ -135,8 +135,9 @@ class Log:
 
     def empty_at(self, now: int, window: Window) -> int:
         """The first moment from which nothing recorded counts any more."""
-        last = self.times[-1] if self.head < len(self.times) else LONG_AGO
-        return max(now, window.expiry(last))
+        column = self._column(window)
+        last = bisect_left(column, column[-1], self.head) - 1
+        return now if last < self.head else max(now, window.expiry(self.times[last]))
 
     def idle_from(self, span: int) -> int:
         """The first moment from which nothing here can matter to a window of `span`."""

@@ -99,10 +99,13 @@ class MemoryBackend:
         """Charge the counts that count refused attempts; whether there are any."""
         counted = False
         for (count, subject, cost), log in zip(charges, logs, strict=True):
+            shelf = self._shelves[count.name]
             if count.counts_denied:
                 log.refuse(now, cost, count.keeping)
-                self._shelves[count.name].keep(subject, log, now, count.keeping.span)
+                shelf.keep(subject, log, now, count.keeping.span)
                 counted = True
+            elif now >= shelf.due:
+                shelf.tidy(now, count.keeping.span)
         return counted
 
     def _book(

@@ -27,7 +27,7 @@ class Shelf:
         self.old: dict[str, Log] = {}
         self.idle: dict[str, Log] = {}
         self.due = LONG_AGO
-        """The moment from which a charge must be followed by `keep`, even for a young log."""
+        """The moment from which a charge must be followed by `tidy`."""
         self._turned_at = LONG_AGO
         self._floor = LONG_AGO
 
@@ -40,23 +40,21 @@ class Shelf:
         return Log(self._floor)
 
     def keep(self, subject: str, log: Log, now: int, span: int) -> None:
-        """Hold on to a log that has just been charged, and look through a few idle ones.
-
-        `span` is how long an event can matter.
-        """
+        """Hold on to a log that has just been charged, and `tidy` if that is due."""
         if subject not in self.young:
             self.old.pop(subject, None)
             self.idle.pop(subject, None)
             self.young[subject] = log
         if now >= self.due or now < self._turned_at:
-            self._tidy(now, span)
+            self.tidy(now, span)
 
     def forget(self, subject: str) -> None:
         """Drop the log of `subject`."""
         for group in (self.young, self.old, self.idle):
             group.pop(subject, None)
 
-    def _tidy(self, now: int, span: int) -> None:
+    def tidy(self, now: int, span: int) -> None:
+        """Look through a few idle logs; `span` is how long an event can matter."""
         for _ in range(min(STEPS, len(self.idle))):
             subject, log = self.idle.popitem()
             idle_from = log.idle_from(span)

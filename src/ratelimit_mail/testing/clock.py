@@ -1,4 +1,4 @@
-"""For tests: a clock to turn by hand."""
+"""A clock to turn by hand."""
 
 from __future__ import annotations
 

@@ -1,0 +1,16 @@
+"""For tests: a clock to turn by hand, and what any backend must do."""
+
+from ratelimit_mail.testing.brute_force import BruteForceBackend
+from ratelimit_mail.testing.clock import ManualClock
+from ratelimit_mail.testing.conformance import AsyncBackendConformance, BackendConformance
+from ratelimit_mail.testing.generated import Script, generated_script, play
+
+__all__ = [
+    "AsyncBackendConformance",
+    "BackendConformance",
+    "BruteForceBackend",
+    "ManualClock",
+    "Script",
+    "generated_script",
+    "play",
+]

@@ -1,0 +1,37 @@
+"""The memory backend, and the brute force itself, pass the conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.backends.inline import Inline
+from ratelimit_mail.testing import (
+    AsyncBackendConformance,
+    BackendConformance,
+    BruteForceBackend,
+)
+
+
+class TestMemory(BackendConformance):
+    def backend(self, clock: Callable[[], int]) -> MemoryBackend:
+        return MemoryBackend(clock)
+
+
+class TestMemoryAwaited(AsyncBackendConformance):
+    scripts = 20
+
+    def async_backend(self, clock: Callable[[], int]) -> Inline:
+        return Inline(MemoryBackend(clock))
+
+
+class TestBruteForce(BackendConformance):
+    scripts = 0  # it would be compared with itself
+
+    @pytest.mark.skip(reason="it is not made for threads")
+    def test_threads_on_one_sender_admit_exactly_the_limit(self) -> None: ...
+
+    def backend(self, clock: Callable[[], int]) -> BruteForceBackend:
+        return BruteForceBackend(clock)

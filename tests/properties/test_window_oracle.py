@@ -1,0 +1,193 @@
+"""The window against its definition, millisecond by millisecond, on a plain list of events."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratelimit_mail.charge import Count
+from ratelimit_mail.window import Keeping, Log, Window
+
+Event = tuple[int, int]  # moment, cost
+HORIZON = 120
+
+windows = st.builds(
+    Window,
+    limit=st.integers(1, 6),
+    length=st.integers(1, 12),
+    resolution=st.sampled_from([1, 1, 1, 2, 4]),
+)
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 9),  # milliseconds since the last step
+        st.sampled_from(["send", "send", "book", "take out"]),
+        st.integers(1, 4),  # cost
+        st.integers(0, 9),  # which one to take out
+    ),
+    max_size=25,
+)
+
+
+def keeping_for(*found: Window) -> Keeping:
+    return Count.keeping_for(found)
+
+
+def most_in_any_interval(events: list[Event], window: Window) -> int:
+    """The most that a window holds, over all the moments at which one can end."""
+    slot = window.resolution
+    return max(
+        (
+            sum(
+                cost
+                for moment, cost in events
+                if moment <= end < (moment // slot + 1) * slot - 1 + window.length
+            )
+            for end in range(HORIZON * 4)
+        ),
+        default=0,
+    )
+
+
+def would_break(events: list[Event], window: Window, at: int, cost: int) -> bool:
+    return most_in_any_interval([*events, (at, cost)], window) > window.limit
+
+
+@given(st.lists(windows, min_size=1, max_size=2), steps)
+def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_do(
+    limits: list[Window], script: list[tuple[int, str, int, int]]
+) -> None:
+    keeping = keeping_for(*limits)
+    log = Log()
+    now = 0
+    events: list[Event] = []
+    for pause, verb, cost, nth in script:
+        now += pause
+        if verb == "take out":
+            if events:
+                moment, price = events.pop(nth % len(events))
+                log.take_out(moment, price, keeping)
+            continue
+        if cost > min(window.limit for window in limits):
+            continue
+        at = now
+        while (later := max(log.earliest(at, cost, window) for window in limits)) > at:
+            at = later
+        # What it turns away, the definition turns away too; what it admits, that admits.
+        for moment in range(now, min(at, now + 40)):
+            assert any(would_break(events, window, moment, cost) for window in limits)
+        assert not any(would_break(events, window, at, cost) for window in limits)
+        if at == now:
+            assert log.add(now, cost, keeping) == now
+            events.append((now, cost))
+        elif verb == "book":
+            assert log.book(now, at, cost, keeping) == at
+            events.append((at, cost))
+
+
+@given(windows, steps)
+def test_used_and_remaining_are_what_the_definition_counts(
+    window: Window, script: list[tuple[int, str, int, int]]
+) -> None:
+    keeping = keeping_for(window)
+    log = Log()
+    now = 0
+    events: list[Event] = []
+    for pause, verb, cost, _ in script:
+        now += pause
+        if cost <= window.limit and (verb == "book" or log.fits(now, cost, window)):
+            at = log.earliest(now, cost, window)
+            events.append((log.book(now, at, cost, keeping), cost))
+        slot = window.resolution
+        used = sum(
+            price
+            for moment, price in events
+            if moment <= now < (moment // slot + 1) * slot - 1 + window.length
+        )
+        assert log.used(now, window) == used
+        remaining = log.remaining(now, window)
+        assert not remaining or not would_break(events, window, now, remaining)
+        assert remaining == window.limit or would_break(events, window, now, remaining + 1)
+        empty_at = log.empty_at(now, window)
+        assert empty_at == max(
+            [now, *((m // slot + 1) * slot - 1 + window.length for m, _ in events)]
+        )
+
+
+@given(
+    st.lists(
+        st.builds(
+            Window,
+            limit=st.integers(1, 8),
+            length=st.integers(1, 30),
+            resolution=st.sampled_from([1, 2, 4]),
+            denied=st.booleans(),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.lists(
+        st.tuples(
+            st.integers(0, 5), st.sampled_from(["send", "refuse", "book"]), st.integers(1, 3)
+        ),
+        max_size=60,
+    ),
+)
+def test_what_is_kept_as_one_answers_as_if_it_were_kept_apart(
+    limits: list[Window], script: list[tuple[int, str, int]]
+) -> None:
+    keeping = keeping_for(*limits)
+    roomy, tight = Log(), Log()
+    roomy.compact_at = 1 << 60
+    now = 0
+    for pause, verb, cost in script:
+        now += pause
+        tight.compact_at = 0  # so that every step compacts
+        if cost > min(window.limit for window in limits):
+            continue
+        if verb == "refuse":
+            for log in (roomy, tight):
+                log.refuse(now, cost, keeping)
+        at = now
+        while (later := max(roomy.earliest(at, cost, window) for window in limits)) > at:
+            at = later
+        if verb == "book" or (verb == "send" and at == now):
+            for log in (roomy, tight):
+                log.book(now, at, cost, keeping)
+        for window in limits:
+            for price in range(1, window.limit + 1):
+                assert tight.earliest(now, price, window) == roomy.earliest(now, price, window)
+
+
+@given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 4))
+def test_hammering_takes_bounded_memory(limit: int, cost: int, slot: int) -> None:
+    window = Window(limit, 100_000, slot, denied=True)
+    keeping = keeping_for(window)
+    log = Log()
+    for now in range(2000):
+        if cost <= limit and log.fits(now, cost, window):
+            log.add(now, cost, keeping)
+        else:
+            log.refuse(now, cost, keeping)
+        assert len(log.times) <= 4 * (limit + 40)
+
+
+def test_a_resolution_bounds_memory_by_window_over_resolution() -> None:
+    window = Window(1_000_000, 1000, 100)
+    keeping = keeping_for(window)
+    log = Log()
+    for now in range(20_000):
+        log.add(now, 1, keeping)
+        assert len(log.times) <= 64
+    assert log.used(19_999, window) == 1000
+
+
+def test_bookings_alone_are_forgotten_when_they_have_left_every_window() -> None:
+    window = Window(1, 10)
+    keeping = keeping_for(window)
+    log = Log()
+    now = 0
+    for _ in range(5000):
+        at = log.earliest(now, 1, window)
+        log.book(now, at, 1, keeping)
+        now = at - 1
+        assert len(log.times) <= 64
