@@ -44,6 +44,7 @@ class Count:
             span=max(window.length + window.resolution - 1 for window in windows),
             slot=gcd(*(window.resolution for window in windows)),
             ceiling=max((window.limit for window in windows if window.denied), default=0),
+            little=min(window.limit for window in windows),
         )
 
 

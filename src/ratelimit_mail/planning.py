@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import attrs
@@ -44,7 +44,7 @@ class _Lane:
     limits: tuple[RateLimit, ...]
     scope: tuple[str, ...]
     unit: int
-    subject: Callable[[Envelope], str]
+    """The index of its unit in `UNITS`."""
 
 
 class Sheet:
@@ -67,7 +67,11 @@ class Sheet:
             if isinstance(limit, RateLimit):
                 rates.setdefault(_count_key(limit), []).append(limit)
         lanes = [_lane(policy, key, found, keepings[key]) for key, found in rates.items()]
-        self._lanes = tuple(lane for lane in lanes if not is_per_recipient(lane.scope))
+        self._quick = tuple(
+            (lane.count, subject_getter(lane.scope), lane.unit)
+            for lane in lanes
+            if not is_per_recipient(lane.scope)
+        )
         self._spread = tuple(lane for lane in lanes if is_per_recipient(lane.scope))
         self._lane_of = {lane.count: lane for lane in lanes}
         self._tells_external = any(limit.count == "external" for limit in self.limits)
@@ -81,17 +85,18 @@ class Sheet:
             if (total if limit.count == "all" else external) > limit.limit:
                 return Plan(self, [], limit)
         costs = (1, total, 1 if external else 0, external)
-        charges = [
-            (lane.count, lane.subject(envelope), costs[lane.unit])
-            for lane in self._lanes
-            if costs[lane.unit]
-        ]
+        charges = []
+        fits = True
+        for count, subject, unit in self._quick:
+            if cost := costs[unit]:
+                charges.append((count, subject(envelope), cost))
+                if cost > count.smallest:
+                    fits = False
         for lane in self._spread:
-            charges += self._spread_out(lane, envelope)
-        for count, _, cost in charges:
-            if cost > count.smallest:
-                return self._never(charges)
-        return _new(Plan, (self, charges, None))
+            spread_out = self._spread_out(lane, envelope)
+            charges += spread_out
+            fits = fits and all(cost <= lane.count.smallest for _, _, cost in spread_out)
+        return _new(Plan, (self, charges, None)) if fits else self._never(charges)
 
     def _never(self, charges: list[Charge]) -> Plan:
         """The plan for charges of which at least one can never fit."""
@@ -100,7 +105,7 @@ class Sheet:
         limit = next(x for x in self._lane_of[count].limits if x.limit == count.smallest)
         return Plan(self, [charge for charge in charges if charge[0].counts_denied], limit)
 
-    def _spread_out(self, lane: _Lane, envelope: Envelope) -> Iterable[Charge]:
+    def _spread_out(self, lane: _Lane, envelope: Envelope) -> list[Charge]:
         """One charge for each recipient, or recipient domain, that counts."""
         counts_external = lane.unit >= 2
         fixed = known_parts(lane.scope, envelope)
@@ -122,8 +127,7 @@ class Sheet:
 
     def counts_of(self, scope: tuple[str, ...]) -> dict[Count, tuple[RateLimit, ...]]:
         """The counts kept per `scope`, each with its limits."""
-        lanes = (*self._lanes, *self._spread)
-        return {lane.count: lane.limits for lane in lanes if lane.scope == scope}
+        return {lane.count: lane.limits for lane in self._lane_of.values() if lane.scope == scope}
 
 
 def _count_key(limit: RateLimit) -> CountKey:
@@ -159,4 +163,4 @@ def _window(limit: RateLimit) -> Window:
 def _lane(policy: str, key: CountKey, limits: list[RateLimit], keeping: Keeping) -> _Lane:
     scope, unit = key
     count = Count(_count_name(policy, scope, unit), tuple(map(_window, limits)), keeping)
-    return _Lane(count, tuple(limits), scope, UNITS.index(unit), subject_getter(scope))
+    return _Lane(count, tuple(limits), scope, UNITS.index(unit))

@@ -88,7 +88,7 @@ def known_parts(scope: Scope, envelope: Envelope) -> dict[str, str]:
 
 def subject_getter(scope: Scope) -> Callable[[Envelope], str]:
     """What gives the subject of an envelope, for a scope without recipients."""
-    if len(scope) == 1 and scope[0] in _TOLD:
+    if len(scope) == 1:
         return _TOLD[scope[0]]
     return lambda envelope: subject_of(scope, known_parts(scope, envelope))
 

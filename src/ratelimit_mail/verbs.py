@@ -75,10 +75,15 @@ class Verbs:
 
         That is one that rejects before one that defers, then the one that holds longest.
         """
-        refusing = [(plan.sheet.limit_of(plan.charges[i], j), at) for i, j, at in verdict.refusals]
-        if not refusing:  # there is room, but others of the same sender are before it
-            refusing = [(plan.sheet.limit_of(plan.charges[0], 0), verdict.at)]
-        limit, _ = max(refusing, key=lambda pair: (pair[0].on_excess == "reject", pair[1]))
+        refusals = verdict.refusals
+        if not refusals:  # there is room, but others of the same sender are before it
+            refusals = [(0, 0, verdict.at)]
+        harshest: tuple[bool, int] | None = None
+        for i, j, room_at in refusals:
+            refusing = plan.sheet.limit_of(plan.charges[i], j)
+            rank = (refusing.on_excess == "reject", room_at)
+            if harshest is None or rank > harshest:
+                limit, harshest = refusing, rank
         action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
         return Decision(action, (verdict.at - verdict.now) / 1000, limit, plan.sheet.tier)
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 __all__ = ["LONG_AGO", "Keeping", "Log", "Window"]
 
 LONG_AGO: Final = -(1 << 62)
+
+MOST_NOTED: Final = 64
+"""How many numbers, two for each event, are noted before they are put in their place."""
+
+# What a log starts with; shared by all, and replaced before anything is put in.
+_NO_TIMES: Final = array("q")
+_NO_TOTALS: Final = array("q", (0,))
 
 
 class Window(NamedTuple):
@@ -43,12 +51,14 @@ class Keeping(NamedTuple):
     """What a log must remember for all who read it.
 
     span: how long an event can matter. slot: events this close are kept as one.
-    ceiling: the largest limit that counts refused attempts; 0 for none.
+    ceiling: the largest limit that counts refused attempts; 0 for none. little: what may
+    be held, the smallest limit say, before it is worth while to look what has left.
     """
 
     span: int
     slot: int = 1
     ceiling: int = 0
+    little: int = 0
 
 
 class Log:
@@ -56,21 +66,23 @@ class Log:
 
     Event `i` stands at `times[i]` and cost `sent[i + 1] - sent[i]`. `asked` is the same
     with refused attempts added; it exists from the first of these on. What stands before
-    `head` has left every window.
+    `head` has left every window. The last few events, moment and cost in turn, are only
+    noted in `noted` until somebody asks: many are never asked for.
 
     `newest` is the latest event recorded for its own present: time never stands before
     it, so a clock that goes back frees no room.
     """
 
-    __slots__ = ("asked", "compact_at", "head", "held", "newest", "sent", "times")
+    __slots__ = ("asked", "compact_at", "head", "held", "newest", "noted", "sent", "times")
 
     def __init__(self, newest: int = LONG_AGO) -> None:
-        self.times = array("q")
-        self.sent = array("q", (0,))
+        self.times = _NO_TIMES
+        self.sent = _NO_TOTALS
         self.asked: array[int] | None = None
         self.head = 0
         self.held = 0
         """All that is held, refused attempts too: no window can hold more."""
+        self.noted: list[int] = []
         self.newest = newest
         self.compact_at = 64
 
@@ -85,8 +97,8 @@ class Log:
         room = window.limit - cost
         if self.held <= room:  # whatever its times
             return now
+        column = self._column(window)
         times, head = self.times, self.head
-        column = self.asked if window.denied and self.asked is not None else self.sent
         at = present = max(now, self.newest)
         while True:
             end = len(times) if times[-1] <= at else bisect_right(times, at, head)
@@ -141,46 +153,42 @@ class Log:
 
     def idle_from(self, span: int) -> int:
         """The first moment from which nothing here can matter to a window of `span`."""
+        # What is noted only stands no later than `newest`.
         return max(self.newest, self.times[-1] if self.times else self.newest) + span
 
     def last_booking(self, now: int) -> int | None:
         """The time of the last event after `now`."""
+        # What is noted only was sent, not booked.
         return self.times[-1] if self.times and self.times[-1] > now else None
 
     def _column(self, window: Window) -> array[int]:
+        """The running totals that `window` reads."""
+        if self.noted:
+            self._settle()
         return self.asked if window.denied and self.asked is not None else self.sent
 
     # Recording
 
     def add(self, now: int, cost: int, keeping: Keeping) -> int:
         """Record what is sent now; returns the moment at which it stands."""
-        span, slot, _ = keeping
-        times = self.times
-        at = now if now > self.newest else self.newest  # noqa: FURB136 - three times as fast
-        last = times[-1] if times else LONG_AGO
-        if last > at or slot > 1 or self.asked is not None:
-            self._enter(at, cost, cost, slot)
-            self.newest = at
-            self._forget(at, keeping)
-            return at
-        # The usual case: the same, at a third of the price.
-        sent = self.sent
-        if last < at:
-            times.append(at)
-            sent.append(sent[-1])
-        sent[-1] += cost
+        at = self.newest
+        if now > at:
+            at = self.newest = now
         self.held += cost
-        self.newest = at
-        if times[self.head] <= at - span:
-            self._forget(at, keeping)
+        noted = self.noted
+        noted += (at, cost)
+        if self.held > keeping.little or len(noted) >= MOST_NOTED:
+            self._relieve(at, keeping)
         return at
 
     def refuse(self, now: int, cost: int, keeping: Keeping) -> None:
         """Record what was asked for and refused now."""
+        self._settle()
         if self.asked is None:
             self.asked = self.sent[:]
         self.newest = at = max(now, self.newest)
-        self._enter(at, 0, cost, keeping.slot)
+        self.held += cost
+        self._enter(at, 0, cost)
         self._forget(at, keeping)
 
     def book(self, now: int, at: int, cost: int, keeping: Keeping) -> int:
@@ -188,34 +196,61 @@ class Log:
         present = max(now, self.newest)
         if at <= present:
             return self.add(now, cost, keeping)
-        self._enter(at, cost, cost, 1)
+        self._settle()
+        self.held += cost
+        self._enter(at, cost, cost)
         self._forget(present, keeping)
         return at
 
     def take_out(self, at: int, cost: int, keeping: Keeping) -> None:
         """Take out an event that stands at `at`; one that has left counts nowhere any more."""
-        times = self.times
+        self._settle()
+        times, slot = self.times, keeping.slot
+        columns = [self.sent] if self.asked is None else [self.sent, self.asked]
         i = bisect_left(times, at, self.head)
-        slot = keeping.slot
         if at <= self.newest - keeping.span or i == len(times) or times[i] // slot != at // slot:
             return
+        while i + 1 < len(times) and times[i + 1] == times[i]:  # all of one moment, as one
+            del times[i]
+            for column in columns:
+                del column[i + 1]
         self._shift(i + 1, -cost, -cost)
         self.held -= cost
-        columns = [self.sent] if self.asked is None else [self.sent, self.asked]
         if all(column[i] == column[i + 1] for column in columns):
             for column in columns:
                 del column[i]
             del times[i]
 
-    def _enter(self, at: int, sent: int, asked: int, slot: int) -> None:
+    def _relieve(self, at: int, keeping: Keeping) -> None:
+        """Make room after an event was noted at `at`, where there is room to make."""
+        oldest = self.times[self.head] if self.head < len(self.times) else self.noted[0]
+        if oldest <= at - keeping.span or len(self.noted) >= MOST_NOTED:
+            self._settle()
+            self._forget(at, keeping)
+
+    def _settle(self) -> None:
+        """Put what is noted only into its place."""
+        if self.times is _NO_TIMES:
+            self.times = self.times[:]
+            self.sent = self.sent[:]
+        noted, self.noted = self.noted, []
+        moments, costs = noted[::2], noted[1::2]
+        if not moments:
+            return
+        if self.asked is None and (not self.times or self.times[-1] <= moments[0]):
+            self.times.fromlist(moments)
+            self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
+        else:
+            for at, cost in zip(moments, costs, strict=True):
+                self._enter(at, cost, cost)
+
+    def _enter(self, at: int, sent: int, asked: int) -> None:
         """Put an event into its place in time, before whatever is booked after it."""
         times = self.times
-        self.held += asked
         i = len(times)
         if times and times[-1] > at:
             i = bisect_right(times, at, self.head)
-        if i > self.head and times[i - 1] // slot == at // slot:
-            times[i - 1] = at
+        if i > self.head and times[i - 1] == at:
             self._shift(i, sent, asked)
             return
         times.insert(i, at)

@@ -20,15 +20,17 @@ STEPS: Final = 4
 class Shelf:
     """The logs of one count."""
 
-    __slots__ = ("_floor", "_turned_at", "due", "idle", "old", "young")
+    __slots__ = ("_floor", "_turned_at", "due", "idle", "old", "span", "young")
 
-    def __init__(self) -> None:
+    def __init__(self, now: int, span: int) -> None:
         self.young: dict[str, Log] = {}
         self.old: dict[str, Log] = {}
         self.idle: dict[str, Log] = {}
-        self.due = LONG_AGO
-        """The moment from which a charge must be followed by `tidy`."""
-        self._turned_at = LONG_AGO
+        self.span = span
+        """How long an event can matter."""
+        self.due = now + span
+        """The moment from which `tidy` has something to do."""
+        self._turned_at = now
         self._floor = LONG_AGO
 
     def find(self, subject: str) -> Log:
@@ -39,37 +41,37 @@ class Shelf:
         # What was forgotten is not counted again by a clock that goes back to it.
         return Log(self._floor)
 
-    def keep(self, subject: str, log: Log, now: int, span: int) -> None:
-        """Hold on to a log that has just been charged, and `tidy` if that is due."""
+    def keep(self, subject: str, log: Log, now: int) -> None:
+        """Hold on to a log that has just been charged."""
         if subject not in self.young:
             self.old.pop(subject, None)
             self.idle.pop(subject, None)
             self.young[subject] = log
-        if now >= self.due or now < self._turned_at:
-            self.tidy(now, span)
+        if now < self._turned_at:  # the clock went back, and what is due would be due too late
+            self._turned_at = now
+            self.due = now + self.span
 
     def forget(self, subject: str) -> None:
         """Drop the log of `subject`."""
         for group in (self.young, self.old, self.idle):
             group.pop(subject, None)
 
-    def tidy(self, now: int, span: int) -> None:
-        """Look through a few idle logs; `span` is how long an event can matter."""
+    def tidy(self, now: int) -> None:
+        """Look through a few idle logs, and turn the groups over when a span has passed."""
         for _ in range(min(STEPS, len(self.idle))):
             subject, log = self.idle.popitem()
-            idle_from = log.idle_from(span)
+            idle_from = log.idle_from(self.span)
             if idle_from <= now:
                 self._floor = max(self._floor, idle_from)
             else:
                 self.young[subject] = log
         if self.idle:
             return
-        if now - self._turned_at >= span:
+        if now - self._turned_at >= self.span:
             self.idle, self.old, self.young = self.old, self.young, self.idle
             self._turned_at = now
-        elif now < self._turned_at:
-            self._turned_at = now
-        self.due = now if self.idle else self._turned_at + span
+        self.due = now if self.idle else self._turned_at + self.span
 
-    def __len__(self) -> int:
+    def size(self) -> int:
+        """How many logs there are."""
         return len(self.young) + len(self.old) + len(self.idle)

@@ -1,0 +1,90 @@
+"""The e-mail check, as each contender does it: a recipient limit, 30 messages a minute and
+10,000 external recipients a day, for a message to 5 recipients of whom 2 are internal.
+
+A contender is made anew for each round and decides on one envelope a call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from ratelimit_mail import (
+    Envelope,
+    Limiter,
+    MessageRateLimit,
+    Policy,
+    RecipientLimit,
+    RecipientRateLimit,
+)
+
+Check = Callable[[Envelope], object]
+
+INTERNAL = "uwo.ca"
+RECIPIENTS = ["bob@example.com", "eve@uwo.ca", "dan@example.net", "amy@uwo.ca", "kim@example.org"]
+POLICY = Policy(
+    name="benchmark",
+    internal_domains=[INTERNAL],
+    limits=[
+        RecipientLimit(100),
+        MessageRateLimit("30/minute"),
+        RecipientRateLimit("10000/day", count="external"),
+    ],
+)
+
+
+def letter(sender: int | str) -> Envelope:
+    """A message of one of many senders."""
+    return Envelope(f"{sender}@{INTERNAL}", RECIPIENTS)
+
+
+def ours() -> Check:
+    """`Limiter.try_acquire`."""
+    return Limiter(POLICY).try_acquire
+
+
+def limits_two_hits() -> Check:
+    """`limits`: a hit for the minute and one for the day; counts no recipients by itself."""
+    limiter = MovingWindowRateLimiter(MemoryStorage())
+    minute, day = parse("30/minute"), parse("10000/day")
+
+    def check(envelope: Envelope) -> bool:
+        sender = envelope.sender
+        return limiter.hit(minute, sender) and limiter.hit(day, sender, cost=3)
+
+    return check
+
+
+def by_hand() -> Check:
+    """The floor: the same exact check in one hand-written loop, for one thread."""
+    minutes: dict[str, deque[float]] = defaultdict(deque)
+    days: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+    spent: dict[str, int] = defaultdict(int)
+
+    def check(envelope: Envelope) -> bool:
+        if len(envelope.recipients) > 100:
+            return False
+        external = 0
+        for domain in envelope.domains:
+            if domain != INTERNAL:
+                external += 1
+        now = time.time()
+        sender = envelope.sender
+        minute, day = minutes[sender], days[sender]
+        while minute and minute[0] <= now - 60:
+            minute.popleft()
+        while day and day[0][0] <= now - 86_400:
+            spent[sender] -= day.popleft()[1]
+        if len(minute) + 1 > 30 or spent[sender] + external > 10_000:
+            return False
+        minute.append(now)
+        day.append((now, external))
+        spent[sender] += external
+        return True
+
+    return check

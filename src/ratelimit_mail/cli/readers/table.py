@@ -1,0 +1,65 @@
+"""The messages of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from ratelimit_mail.cli.errors import Broken, InputError
+from ratelimit_mail.cli.messages import Message
+from ratelimit_mail.cli.readers.columns import Columns
+from ratelimit_mail.cli.readers.lines import LONGEST_LINE, read_lines
+
+__all__ = ["read_csv"]
+
+
+def read_csv(path: Path) -> Iterator[Message | Broken]:
+    """The messages of a CSV file whose first row names its columns; blank lines do not count."""
+    columns = None
+    for line, row in _rows(path):
+        if columns is None:
+            if isinstance(row, csv.Error):
+                raise InputError(f"the header in line {line} is no CSV: {row}")
+            columns = Columns(row)
+            continue
+        try:
+            if isinstance(row, csv.Error):
+                raise row
+            yield columns.message(row)
+        except (ValueError, csv.Error) as error:
+            yield Broken(f"line {line}", _reason(row, error))
+    if columns is None:
+        raise InputError("is empty")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Each row with the number of the line that it starts in."""
+    csv.field_size_limit(LONGEST_LINE)
+    reader = csv.reader(read_lines(path), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            # A quote that is not closed takes the rows behind it along: no going on then.
+            if reader.line_num > line:
+                raise InputError(
+                    f"a quoted field that starts in line {line} does not end well: {error}"
+                ) from None
+            yield line, error
+        else:
+            if row:
+                yield line, row
+
+
+def _reason(row: list[str] | csv.Error, error: Exception) -> str:
+    if isinstance(row, list) and not _is_utf8(row):
+        return f"{error}; the row is not UTF-8"
+    return str(error)
+
+
+def _is_utf8(row: list[str]) -> bool:
+    return not any("\ud800" <= ch <= "\udfff" for cell in row for ch in cell)

@@ -1,0 +1,139 @@
+"""Conditions: predicates on clients."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from ratelimit_mail import Client
+from ratelimit_mail.conditions import (
+    Condition,
+    all_of,
+    any_of,
+    has_tag,
+    in_network,
+    not_,
+    protocol,
+)
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "held"),
+    [
+        (["129.100.0.0/16"], "129.100.0.0", True),
+        (["129.100.0.0/16"], "129.100.255.255", True),
+        (["129.100.0.0/16"], "129.101.0.0", False),
+        (["129.100.0.0/16"], "129.99.255.255", False),
+        (["129.100.0.0/16"], "::ffff:129.100.1.1", True),
+        (["129.100.0.0/16"], "2001:db8::1", False),
+        (["129.100.0.0/16"], None, False),
+        (["0.0.0.0/0", "::/0"], None, False),
+        (["10.0.0.0/8", "2001:db8::/32"], "2001:db8:1::1", True),
+        (["10.0.0.0/8", "2001:db8::/32"], "10.1.1.1", True),
+        (["10.0.0.0/8", "2001:db8::/32"], "11.1.1.1", False),
+        (["192.0.2.7"], "192.0.2.7", True),
+        (["192.0.2.7"], "192.0.2.8", False),
+    ],
+)
+def test_in_network(networks: list[str], address: str | None, held: bool) -> None:
+    assert in_network(*networks)(Client(address=address)) is held
+
+
+def test_has_tag() -> None:
+    assert has_tag("wireless")(Client(tags=frozenset({"wireless", "reznet"})))
+    assert not has_tag("wireless")(Client(tags=frozenset({"Wireless"})))
+    assert not has_tag("wireless")(Client())
+
+
+def test_protocol() -> None:
+    assert protocol("smtp")(Client(protocol="SMTP"))
+    assert not protocol("smtp")(Client(protocol="api"))
+    assert not protocol("smtp")(Client())
+
+
+A, B = has_tag("a"), has_tag("b")
+
+
+@pytest.mark.parametrize(("a", "b"), [*product([False, True], repeat=2)])
+def test_conditions_combine_as_their_names_say(a: bool, b: bool) -> None:
+    client = Client(tags=frozenset("a" * a + "b" * b))
+    assert any_of(A, B)(client) is (a or b)
+    assert all_of(A, B)(client) is (a and b)
+    assert not_(A)(client) is (not a)
+    assert not_(any_of(A, not_(B)))(client) is not (a or not b)
+
+
+def test_any_callable_on_clients_is_a_condition() -> None:
+    by_name: Condition = any_of(lambda client: client.user == "ann", A)
+    assert by_name(Client(user="ann"))
+    assert not by_name(Client(user="bob"))
+
+
+def test_equal_conditions_are_equal_values() -> None:
+    one = any_of(protocol("smtp"), not_(in_network("10.0.0.0/8")))
+    assert one == any_of(protocol("smtp"), not_(in_network("10.0.0.0/8")))
+    assert one != any_of(protocol("api"), not_(in_network("10.0.0.0/8")))
+    assert any_of(A, B) != all_of(A, B)
+    assert len({A, has_tag("a"), B}) == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "wanted"),
+    [
+        ("nonsense", "'129.100.0.0/16'"),
+        ("", "'129.100.0.0/16'"),
+        ("129.100.0.0/33", "'129.100.0.0/16'"),
+        ("129.100.0.1/16", "host bits"),
+        ("2001:db8::1/32", "host bits"),
+        ("uwo.ca", "'129.100.0.0/16'"),
+    ],
+)
+def test_no_network_is_named_with_what_is_wrong(network: str, wanted: str) -> None:
+    with pytest.raises(ValueError, match=r"in_network: .* is no network") as caught:
+        in_network("10.0.0.0/8", network)
+    assert repr(network) in str(caught.value)
+    assert wanted in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, reason="ipaddress takes integers and bytes for packed addresses")
+@pytest.mark.parametrize("network", [5, True, b"\x0a\x00\x00\x00"])
+def test_a_network_is_a_string(network: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="in_network"):
+        in_network(network)
+
+
+@pytest.mark.xfail(strict=True, reason="ipaddress repeats all of its argument in its own error")
+def test_a_long_network_makes_a_short_error() -> None:
+    with pytest.raises(ValueError, match="no network") as caught:
+        in_network("1" * 10_000)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("tag", ["", None, 5, b"wireless"])
+def test_no_tag_is_named_with_an_example(tag: Any) -> None:
+    with pytest.raises(ValueError, match=r"has_tag: .* is no word such as 'wireless'") as caught:
+        has_tag(tag)
+    assert repr(tag) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["imap", "", None, 5, []])
+def test_no_protocol_is_named_with_the_known_ones(name: Any) -> None:
+    with pytest.raises(ValueError, match="is none of smtp, webmail, api") as caught:
+        protocol(name)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("combine", [in_network, any_of, all_of])
+def test_of_nothing_there_is_no_condition(combine: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{combine.__name__}: at least one .* is needed"):
+        combine()
+
+
+@pytest.mark.parametrize("combine", [any_of, all_of, not_])
+@pytest.mark.parametrize("value", ["wireless", None, 5, Client()])
+def test_no_condition_is_named_with_an_example(combine: Any, value: object) -> None:
+    with pytest.raises(TypeError, match=rf"{combine.__name__}: .* such as has_tag") as caught:
+        combine(value)
+    assert repr(value)[:40] in str(caught.value)

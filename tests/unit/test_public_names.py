@@ -1,0 +1,62 @@
+"""The public names, and what importing them costs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import ratelimit_mail
+
+MISSING = pytest.mark.xfail(strict=True, reason="the Redis backends are not written yet")
+NAMES = {
+    "ratelimit_mail": (
+        "Policy Tier RecipientLimit MessageRateLimit RecipientRateLimit Envelope Client"
+        " Limiter AsyncLimiter Decision Action RateLimitExceeded presets"
+    ),
+    "ratelimit_mail.conditions": "in_network has_tag protocol any_of all_of not_",
+    "ratelimit_mail.backends": "MemoryBackend RedisBackend AsyncRedisBackend",
+    "ratelimit_mail.testing": "ManualClock",
+    "ratelimit_mail.presets": "leeds_office365 western_office365 western_convergence",
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param(module, name, marks=MISSING if "Redis" in name else ())
+        for module, names in NAMES.items()
+        for name in names.split()
+    ],
+)
+def test_each_public_name_is_importable_and_listed(module: str, name: str) -> None:
+    imported = importlib.import_module(module)
+    assert hasattr(imported, name)
+    assert name in imported.__all__
+
+
+def test_the_package_exports_the_public_names_and_no_others() -> None:
+    assert sorted(ratelimit_mail.__all__) == sorted(NAMES["ratelimit_mail"].split())
+
+
+VERBS = "check try_acquire acquire refund reserve usage reset limited policy"
+
+
+@pytest.mark.parametrize("verb", VERBS.split())
+def test_both_limiters_have_the_same_verbs(verb: str) -> None:
+    assert hasattr(ratelimit_mail.Limiter, verb)
+    assert hasattr(ratelimit_mail.AsyncLimiter, verb)
+
+
+@pytest.mark.parametrize("module", ["redis", "click", "rich", "limits", "asyncio"])
+def test_importing_the_package_imports_no_heavy_module(module: str) -> None:
+    code = (
+        "import sys; before = set(sys.modules); import ratelimit_mail;"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    assert "ratelimit_mail" in imported
+    assert module not in imported

@@ -1,0 +1,113 @@
+"""Line: the order of those who wait."""
+
+from __future__ import annotations
+
+import threading
+
+from ratelimit_mail.waiting import Line
+
+
+def waiters(line: Line, *booked: tuple[str, int]) -> tuple[list[int], list[object]]:
+    """Let each join and wait; whose turn it is is written into the first list."""
+    turns: list[int] = []
+    places = [line.join(sender, at) for sender, at in booked]
+    for i, place in enumerate(places):
+        line.when_first(place, lambda i=i: turns.append(i))  # type: ignore[misc]
+    return turns, [*places]
+
+
+def test_the_first_need_not_wait() -> None:
+    turns, _ = waiters(Line(), ("ann", 10))
+    assert turns == [0]
+
+
+def test_those_behind_are_woken_one_by_one_in_the_order_of_their_times() -> None:
+    line = Line()
+    places = {at: line.join("ann", at) for at in (30, 10, 20)}
+    turns: list[int] = []
+    for at, place in places.items():
+        line.when_first(place, lambda at=at: turns.append(at))  # type: ignore[misc]
+    assert turns == [10]
+    line.leave(places[10])
+    assert turns == [10, 20]
+    line.leave(places[20])
+    assert turns == [10, 20, 30]
+
+
+def test_of_one_moment_the_first_to_join_is_first() -> None:
+    line = Line()
+    turns, places = waiters(line, ("ann", 10), ("ann", 10), ("ann", 10))
+    for place in places:
+        line.leave(place)  # type: ignore[arg-type]
+    assert turns == [0, 1, 2]
+
+
+def test_senders_do_not_wait_for_each_other() -> None:
+    turns, _ = waiters(Line(), ("ann", 10), ("bob", 99), ("eve", 5))
+    assert turns == [0, 1, 2]
+
+
+def test_one_who_leaves_from_the_middle_holds_up_nobody() -> None:
+    line = Line()
+    first, second, third = (line.join("ann", at) for at in (10, 20, 30))
+    woken: list[str] = []
+    line.when_first(third, lambda: woken.append("third"))
+    line.leave(second)
+    assert woken == []
+    line.leave(first)
+    assert woken == ["third"]
+
+
+def test_one_who_is_still_asleep_when_first_is_woken_when_it_asks() -> None:
+    line = Line()
+    first, second = line.join("ann", 10), line.join("ann", 20)
+    line.leave(first)
+    woken: list[str] = []
+    line.when_first(second, lambda: woken.append("second"))
+    assert woken == ["second"]
+
+
+def test_only_one_of_a_sender_is_first_at_a_time() -> None:
+    line = Line()
+    late, early, other = line.join("ann", 20), line.join("ann", 10), line.join("bob", 99)
+    assert [line.is_first(place) for place in (late, early, other)] == [False, True, True]
+    line.leave(early)
+    assert line.is_first(late)
+
+
+def test_one_who_joins_before_the_first_comes_before_it() -> None:
+    line = Line()
+    late, early = line.join("ann", 20), line.join("ann", 10)
+    woken: list[str] = []
+    line.when_first(late, lambda: woken.append("late"))
+    line.when_first(early, lambda: woken.append("early"))
+    assert woken == ["early"]
+    line.leave(early)
+    assert woken == ["early", "late"]
+
+
+def test_nothing_is_kept_of_those_who_have_left() -> None:
+    line = Line()
+    for i in range(100):
+        line.leave(line.join(f"user{i}@x.org", i))
+    assert not line._lines
+
+
+def test_threads_take_their_turns_in_order() -> None:
+    line = Line()
+    places = [line.join("ann", at) for at in range(20)]
+    turns: list[int] = []
+
+    def wait(number: int) -> None:
+        first = threading.Event()
+        line.when_first(places[number], first.set)
+        assert first.wait(timeout=30)
+        turns.append(number)
+        line.leave(places[number])
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in reversed(range(20))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert turns == list(range(20))
