@@ -10,6 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
+import attrs
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -22,6 +23,7 @@ from ratelimit_mail import (
     RecipientLimit,
     RecipientRateLimit,
 )
+from ratelimit_mail.backends import MemoryBackend
 
 Check = Callable[[Envelope], object]
 
@@ -43,15 +45,22 @@ def letter(sender: int | str) -> Envelope:
     return Envelope(f"{sender}@{INTERNAL}", RECIPIENTS)
 
 
-def ours() -> Check:
-    """`Limiter.try_acquire`."""
-    return Limiter(POLICY).try_acquire
+def ours(already_sent: int = 0) -> Check:
+    """`Limiter.try_acquire`, by a sender who has sent so many messages earlier in the day."""
+    backend = MemoryBackend()
+    day_alone = attrs.evolve(POLICY, limits=POLICY.limits[-1:])
+    earlier = Limiter(day_alone, backend)
+    for _ in range(already_sent):
+        assert earlier.try_acquire(letter("ann"))
+    return Limiter(POLICY, backend).try_acquire
 
 
-def limits_two_hits() -> Check:
+def limits_two_hits(already_sent: int = 0) -> Check:
     """`limits`: a hit for the minute and one for the day; counts no recipients by itself."""
     limiter = MovingWindowRateLimiter(MemoryStorage())
     minute, day = parse("30/minute"), parse("10000/day")
+    for _ in range(already_sent):
+        assert limiter.hit(day, letter("ann").sender, cost=3)
 
     def check(envelope: Envelope) -> bool:
         sender = envelope.sender

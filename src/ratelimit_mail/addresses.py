@@ -16,7 +16,7 @@ LONGEST_DOMAIN = 255
 LONGEST_LABEL = 63
 
 # No two parts of these can match the same character, so neither can be made slow.
-_PLAIN = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)")
+_plain = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)").fullmatch
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _LABEL = re.compile(r"[a-z0-9_-]+")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")
@@ -25,9 +25,13 @@ _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 
 
 def show(value: object) -> str:
-    """`value` as an error may print it: escaped, and never long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+    """`value` as an error may print it: one line, escaped and never long, whatever its repr."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    line = "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text[:81])
+    return line if len(line) <= 80 else f"{line[:60]}... ({len(text)} characters)"
 
 
 def normal_address(value: object) -> tuple[str, str]:
@@ -39,12 +43,21 @@ def normal_address(value: object) -> tuple[str, str]:
         raise TypeError(f"an address is a string such as 'bob@example.com', not {show(value)}")
     if len(value) > LONGEST_ADDRESS:
         raise ValueError(f"the address {show(value)} is longer than {LONGEST_ADDRESS} characters")
-    plain = _PLAIN.fullmatch(value)
+    plain = _plain(value)
     written = plain[1] if plain else _domain_of(value)
-    domain = normal_domain(written)
+    try:
+        domain = normal_domain(written)
+    except ValueError as error:
+        raise ValueError(f"the address {show(value)}: {error}") from None
     if domain == written:
         return value, domain
-    return value[: -len(written)] + domain, domain
+    normal = value[: -len(written)] + domain
+    if len(normal) > LONGEST_ADDRESS:
+        raise ValueError(
+            f"the address {show(value)} is longer than {LONGEST_ADDRESS} characters"
+            " once its domain is ASCII"
+        )
+    return normal, domain
 
 
 def normal_sender(value: object) -> tuple[str, str]:
@@ -61,7 +74,12 @@ def normal_domain(domain: str) -> str:
         raise ValueError(f"the domain {show(domain)} is longer than {LONGEST_DOMAIN} characters")
     if _LITERAL.fullmatch(domain):
         return domain.lower()
-    return ".".join(_normal_label(label, domain) for label in _DOTS.split(domain))
+    normal = ".".join(_normal_label(label, domain) for label in _DOTS.split(domain))
+    if len(normal) > LONGEST_DOMAIN:
+        raise ValueError(
+            f"the domain {show(domain)} is longer than {LONGEST_DOMAIN} characters in ASCII"
+        )
+    return normal
 
 
 def _normal_label(label: str, domain: str) -> str:

@@ -1,4 +1,4 @@
-"""What one envelope adds to one count: all that a backend knows of a message."""
+"""What one envelope adds to what is counted: all that a backend knows of a message."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ import attrs
 
 from ratelimit_mail.window import Keeping, Window
 
-__all__ = ["Charge", "Count"]
+__all__ = ["UNITS", "Charge", "Costs", "Count", "Ledger", "keeping_for"]
+
+UNITS = ("messages", "recipients", "external messages", "external recipients")
+"""What is counted; the number of a unit is its place here."""
+
+Costs = tuple[int, int, int, int]
+"""What a message costs of each of `UNITS`; 0 is nothing to count."""
 
 
 @attrs.frozen(eq=False)
 class Count:
-    """Something counted per subject, and the windows that it must stay within.
+    """One unit that is counted for each subject of a ledger.
 
-    name: policy, scope and unit, in which no limit, window or tier stands, so that
-        history outlives them. No two counts share it, whatever the subjects are.
-    windows: those now in force for the message at hand.
+    unit: its number in `UNITS`.
+    windows: those that it must stay within, for the message at hand.
     keeping: what a log must remember, for these windows and for every other of the policy.
     smallest: the smallest limit of the windows.
     counts_denied: whether a refused attempt is counted.
     """
 
-    name: str
+    unit: int
     windows: tuple[Window, ...]
     keeping: Keeping
     smallest: int = attrs.field(init=False)
@@ -37,16 +42,35 @@ class Count:
     def _counts_denied(self) -> bool:
         return any(window.denied for window in self.windows)
 
-    @staticmethod
-    def keeping_for(windows: tuple[Window, ...]) -> Keeping:
-        """What serves each of `windows` exactly."""
-        return Keeping(
-            span=max(window.length + window.resolution - 1 for window in windows),
-            slot=gcd(*(window.resolution for window in windows)),
-            ceiling=max((window.limit for window in windows if window.denied), default=0),
-            little=min(window.limit for window in windows),
-        )
+
+@attrs.frozen(eq=False)
+class Ledger:
+    """What is counted per one scope of a policy.
+
+    name: policy and scope. No limit, window or tier stands in it, so that history outlives
+        them, and no two ledgers share it. With a subject and a unit it names one count.
+    counts: the units that the message at hand is charged.
+    span: how many milliseconds an event can matter to any count of the scope.
+    """
+
+    name: str
+    counts: tuple[Count, ...]
+    span: int
+    counts_denied: bool = attrs.field(init=False)
+
+    @counts_denied.default
+    def _counts_denied(self) -> bool:
+        return any(count.counts_denied for count in self.counts)
 
 
-Charge = tuple[Count, str, int]
-"""A count, a subject, and what is added there: a plain tuple, for the sake of speed."""
+Charge = tuple[Ledger, str, Costs]
+"""A ledger, a subject, and what is added there: a plain tuple, for the sake of speed."""
+
+
+def keeping_for(windows: list[Window]) -> Keeping:
+    """How a log is kept that serves each of `windows` exactly."""
+    return Keeping(
+        span=max(window.length + window.resolution - 1 for window in windows),
+        slot=gcd(*(window.resolution for window in windows)),
+        ceiling=max((window.limit for window in windows if window.denied), default=0),
+    )

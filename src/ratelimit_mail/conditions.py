@@ -1,4 +1,4 @@
-"""Predicates on clients: which tier a client is in, and later who is exempt."""
+"""Predicates on clients: which tier a client is in."""
 
 from __future__ import annotations
 
@@ -15,21 +15,36 @@ __all__ = ["Condition", "all_of", "any_of", "has_tag", "in_network", "not_", "pr
 Condition = Callable[[Client], bool]
 """Anything that says of a client whether it holds."""
 
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _network(value: object) -> _Network:
+def _network(value: object) -> Network:
+    if not isinstance(value, str | ipaddress.IPv4Network | ipaddress.IPv6Network):
+        raise TypeError(
+            f"in_network: a network is a string such as '129.100.0.0/16', not {show(value)}"
+        )
+    text = str(value)
     try:
-        return ipaddress.ip_network(value)  # type: ignore[arg-type]
+        network = ipaddress.ip_network(text)
     except ValueError as error:
+        why = " (has host bits set)" if str(error).endswith("has host bits set") else ""
         raise ValueError(
-            f"in_network: {show(value)} is no network such as '129.100.0.0/16' ({error})"
+            f"in_network: {show(text)} is no network such as '129.100.0.0/16'{why}"
         ) from None
+    if "%" in text:
+        raise ValueError(f"in_network: {show(text)} is no network: it has a zone")
+    mapped = network.network_address.ipv4_mapped if network.version == 6 else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    # A client's IPv4-mapped address is read as IPv4, so its network is too.
+    return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
 
 
 @attrs.frozen
-class _InNetwork:
-    networks: tuple[_Network, ...]
+class InNetwork:
+    """Holds for an address in one of `networks`."""
+
+    networks: tuple[Network, ...]
 
     def __call__(self, client: Client) -> bool:
         ip = client.ip
@@ -37,7 +52,9 @@ class _InNetwork:
 
 
 @attrs.frozen
-class _HasTag:
+class HasTag:
+    """Holds for a client with the tag `tag`."""
+
     tag: str
 
     def __call__(self, client: Client) -> bool:
@@ -45,7 +62,9 @@ class _HasTag:
 
 
 @attrs.frozen
-class _Protocol:
+class Protocol:
+    """Holds for a client that submits by `name`."""
+
     name: str
 
     def __call__(self, client: Client) -> bool:
@@ -53,7 +72,9 @@ class _Protocol:
 
 
 @attrs.frozen
-class _AnyOf:
+class AnyOf:
+    """Holds where at least one of `conditions` does."""
+
     conditions: tuple[Condition, ...]
 
     def __call__(self, client: Client) -> bool:
@@ -61,7 +82,9 @@ class _AnyOf:
 
 
 @attrs.frozen
-class _AllOf:
+class AllOf:
+    """Holds where each of `conditions` does."""
+
     conditions: tuple[Condition, ...]
 
     def __call__(self, client: Client) -> bool:
@@ -69,7 +92,9 @@ class _AllOf:
 
 
 @attrs.frozen
-class _Not:
+class Not:
+    """Holds where `condition` does not."""
+
     condition: Condition
 
     def __call__(self, client: Client) -> bool:
@@ -83,36 +108,37 @@ def in_network(*networks: str) -> Condition:
     """
     if not networks:
         raise ValueError("in_network: at least one network is needed")
-    return _InNetwork(tuple(map(_network, networks)))
+    return InNetwork(tuple(map(_network, networks)))
 
 
 def has_tag(tag: str) -> Condition:
     """Holds for a client with the tag `tag`."""
     if not isinstance(tag, str) or not tag:
         raise ValueError(f"has_tag: {show(tag)} is no word such as 'wireless'")
-    return _HasTag(tag)
+    return HasTag(tag)
 
 
 def protocol(name: str) -> Condition:
     """Holds for a client that submits by `smtp`, `webmail` or `api`."""
-    if name not in PROTOCOLS:
+    known = name.lower() if isinstance(name, str) else name
+    if known not in PROTOCOLS:
         raise ValueError(f"protocol: {show(name)} is none of {', '.join(PROTOCOLS)}")
-    return _Protocol(name)
+    return Protocol(known)
 
 
 def any_of(*conditions: Condition) -> Condition:
     """Holds where at least one of `conditions` does."""
-    return _AnyOf(_checked("any_of", conditions))
+    return AnyOf(_checked("any_of", conditions))
 
 
 def all_of(*conditions: Condition) -> Condition:
     """Holds where each of `conditions` does."""
-    return _AllOf(_checked("all_of", conditions))
+    return AllOf(_checked("all_of", conditions))
 
 
 def not_(condition: Condition) -> Condition:
     """Holds where `condition` does not."""
-    return _Not(_checked("not_", (condition,))[0])
+    return Not(_checked("not_", (condition,))[0])
 
 
 def _checked(name: str, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:

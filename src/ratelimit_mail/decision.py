@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.rates import in_words
+from ratelimit_mail.rates import how_many, in_words
 
-__all__ = ["Action", "Decision", "Reply", "Usage"]
+__all__ = ["ACCEPT", "Action", "Decision", "Reply", "Usage"]
 
 
 class Action(enum.Enum):
@@ -19,6 +19,9 @@ class Action(enum.Enum):
     ACCEPT = "accept"
     DEFER = "defer"
     REJECT = "reject"
+
+
+ACCEPT: Final = Action.ACCEPT  # looked up once, not for each message
 
 
 @attrs.frozen
@@ -51,13 +54,17 @@ class Decision:
     claim: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
     """Whose decision it is, and what a refund takes out, until it is used; not for callers."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A claim holds the limiter, with its locks and counts: a copy has nothing to refund.
+        return {**self.__dict__, "claim": None}
+
     @property
     def allowed(self) -> bool:
         """Whether the message may go now."""
-        return self.action is Action.ACCEPT
+        return self.action is ACCEPT
 
     def __bool__(self) -> bool:
-        return self.action is Action.ACCEPT
+        return self.action is ACCEPT
 
     @property
     def reply(self) -> Reply:
@@ -77,7 +84,7 @@ def _rate_text(limit: RateLimit, *, never: bool) -> str:
     text = f"{limit.unit.capitalize()[:-1]} rate limit exceeded."
     if never:
         return (
-            f"{text} At most {limit.limit} {limit.unit} per {in_words(limit.rate)}"
+            f"{text} At most {how_many(limit.limit, limit.unit)} per {in_words(limit.rate)}"
             " can be sent, and this message alone has more."
         )
     return f"{text} Try again later."

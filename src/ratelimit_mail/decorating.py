@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import in_
 
 from ratelimit_mail.addresses import show
+from ratelimit_mail.choices import one_of
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import RateLimitExceeded
 from ratelimit_mail.scripts import Script
@@ -33,7 +33,7 @@ def _exceptions(value: object) -> tuple[type[BaseException], ...]:
 class Guard:
     """How a send function is guarded: the arguments of `limited`."""
 
-    on_denied: OnDenied = attrs.field(validator=in_(("wait", "raise", "skip")))
+    on_denied: OnDenied = attrs.field(validator=one_of("wait", "raise", "skip"))
     timeout: float | None
     envelope: Callable[..., object] | None
     refund_on: tuple[type[BaseException], ...] = attrs.field(converter=_exceptions)

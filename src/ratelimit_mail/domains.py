@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Iterable
 
 from ratelimit_mail.addresses import normal_domain, show
 
@@ -14,26 +13,39 @@ def normal_pattern(value: object) -> str:
     """A domain, or with a leading dot all its subdomains, in its one spelling."""
     if not isinstance(value, str):
         raise TypeError(f"a domain is a string such as 'uwo.ca' or '.uwo.ca', not {show(value)}")
-    dot = value[:1] if value.startswith(".") else ""
-    return dot + normal_domain(value[len(dot) :])
+    if not value.startswith("."):
+        return normal_domain(value)
+    try:
+        return "." + normal_domain(value[1:])
+    except ValueError as error:
+        raise ValueError(f"{show(value)}: {error}") from None
 
 
-class DomainSet:
-    """The domains that some patterns name: `"uwo.ca"` itself, `".uwo.ca"` what is below it."""
+class DomainSet(dict[str, bool]):
+    """The domains that some patterns name: `"uwo.ca"` itself, `".uwo.ca"` what is below it.
 
-    holds: Callable[[str], bool]
-    """Whether a domain is in the set; answers are cached, for a bounded number of domains."""
+    Asked for a domain by `[]`, it says whether it has it, and keeps the answer; of many
+    answers it lets go, because strangers choose the domains.
+    """
+
+    MOST_KEPT = 4096
 
     def __init__(self, patterns: Iterable[str]) -> None:
+        super().__init__()
         self.patterns = tuple(patterns)
         self._exact = frozenset(p for p in self.patterns if not p.startswith("."))
         self._above = frozenset(p[1:] for p in self.patterns if p.startswith("."))
-        self.holds = lru_cache(maxsize=4096)(self._holds)
 
     def __reduce__(self) -> tuple[type[DomainSet], tuple[tuple[str, ...]]]:
         return DomainSet, (self.patterns,)
 
-    def _holds(self, domain: str) -> bool:
+    def __missing__(self, domain: str) -> bool:
+        if len(self) >= self.MOST_KEPT:
+            self.clear()
+        answer = self[domain] = self._has(domain)
+        return answer
+
+    def _has(self, domain: str) -> bool:
         if domain in self._exact:
             return True
         while self._above:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,8 @@ __all__ = ["PROTOCOLS", "Client", "Envelope"]
 
 PROTOCOLS: Final = ("smtp", "webmail", "api")
 
+_ZONE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
 type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -30,8 +33,11 @@ def _ip(value: object) -> str | None:
         raise ValueError(
             f"client address: {show(value)} is no IP address such as '10.1.2.3' or '2001:db8::1'"
         ) from None
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
+    if isinstance(ip, ipaddress.IPv6Address):
+        # The zone is a name of the host's own; ipaddress takes anything for one.
+        if ip.scope_id is not None and not _ZONE.fullmatch(ip.scope_id):
+            raise ValueError(f"client address: {show(value)} has a zone that is no name")
+        ip = ip.ipv4_mapped or ip
     return str(ip)
 
 
@@ -59,11 +65,11 @@ def _protocol(value: object) -> str | None:
 def _tags(value: object) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"client tags: a set of words such as {{'wireless'}}, not {show(value)}")
-    tags = frozenset(value)
+    tags = list(value)
     for tag in tags:
         if not isinstance(tag, str) or not tag:
             raise ValueError(f"client tags: {show(tag)} is no word such as 'wireless'")
-    return tags
+    return frozenset(tags)
 
 
 @attrs.frozen(kw_only=True)
@@ -137,24 +143,15 @@ class Envelope:
         """The envelope that `smtplib.SMTP.send_message` would use for `message`.
 
         The sender is Sender, else From; the recipients are To, Bcc and Cc; where the
-        message has a Resent-Date, each is read from its Resent- twin instead. Raises
-        ValueError where there are several Resent- blocks, or no usable address.
-        """
-        from email.utils import getaddresses
+        message has a Resent-Date, each is read from its Resent- twin instead. `<>` alone
+        is the null sender; an empty group of recipients is nobody.
 
-        blocks = len(message.get_all("Resent-Date", []))
-        if blocks > 1:
-            raise ValueError("the message has more than one Resent- block; which one is meant?")
-        prefix = "Resent-" if blocks else ""
-        named = f"{prefix}Sender" if f"{prefix}Sender" in message else f"{prefix}From"
-        sender = message[named]
-        if sender is None:
-            raise ValueError(f"the message has neither {prefix}Sender nor {prefix}From")
-        fields = [message[prefix + name] for name in ("To", "Bcc", "Cc")]
-        to = getaddresses([str(field) for field in fields if field is not None])
-        # An empty group ("undisclosed-recipients:;") stands there as an empty address.
-        return cls(
-            getaddresses([str(sender)])[0][1],
-            [address for _, address in to if address],
-            client,
-        )
+        Raises TypeError for what is no message, and ValueError that names the header where
+        one cannot be read or has a recipient that is no address, where there are several
+        Resent- blocks, or nobody to send to.
+        """
+        # Here, because `email` is slow to import, and only messages need it.
+        from ratelimit_mail.headers import sender_and_recipients
+
+        sender, recipients = sender_and_recipients(message)
+        return cls(sender, recipients, client)

@@ -26,5 +26,11 @@ class RateLimitExceeded(RateLimitMailError):
 
     def __str__(self) -> str:
         wait = self.decision.retry_after
-        when = "it can never go" if wait is None else f"it fits in {wait:g} seconds"
+        when = "it can never go" if wait is None else f"it fits in {_in_words(wait)}"
         return f"{self.decision.reply} ({self.decision.limit}; {when})"
+
+
+def _in_words(seconds: float) -> str:
+    """A length of time, exact to the millisecond."""
+    exact = f"{seconds:.3f}".rstrip("0").rstrip(".")
+    return f"{exact} second" if exact == "1" else f"{exact} seconds"

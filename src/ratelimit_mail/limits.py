@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
-from attrs.validators import in_
 
 from ratelimit_mail.addresses import show
-from ratelimit_mail.rates import in_words, parse_length, parse_rate, window_of
+from ratelimit_mail.choices import one_of
+from ratelimit_mail.rates import MOST, how_many, in_words, parse_length, parse_rate, window_of
 from ratelimit_mail.subjects import normal_scope
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{attribute.name}: a whole number is needed, not {show(value)}")
     if value < 1:
-        raise ValueError(f"{attribute.name}: {value} lets nothing through; at least 1 is needed")
+        raise ValueError(
+            f"{attribute.name}: {show(value)} lets nothing through; at least 1 is needed"
+        )
+    if value > MOST:
+        raise ValueError(f"{attribute.name}: {show(value)} is above the most there may be, {MOST}")
 
 
 def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
@@ -51,12 +55,12 @@ class RecipientLimit:
 
     limit: int = attrs.field(validator=_whole)
     count: Literal["all", "external"] = attrs.field(
-        default="all", kw_only=True, validator=in_(("all", "external"))
+        default="all", kw_only=True, validator=one_of("all", "external")
     )
     reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)
 
     def __str__(self) -> str:
-        return f"{self.limit} {_prefix(self.count)}recipients per message"
+        return f"{how_many(self.limit, _prefix(self.count) + 'recipients')} per message"
 
 
 @attrs.frozen
@@ -88,13 +92,13 @@ class RateLimit:
     )
     scope: tuple[str, ...] = attrs.field(default="sender", kw_only=True, converter=normal_scope)
     count: Literal["all", "external"] = attrs.field(
-        default="all", kw_only=True, validator=in_(("all", "external"))
+        default="all", kw_only=True, validator=one_of("all", "external")
     )
     denied: Literal["ignore", "count"] = attrs.field(
-        default="ignore", kw_only=True, validator=in_(("ignore", "count"))
+        default="ignore", kw_only=True, validator=one_of("ignore", "count")
     )
     on_excess: Literal["defer", "reject"] = attrs.field(
-        default="defer", kw_only=True, validator=in_(("defer", "reject"))
+        default="defer", kw_only=True, validator=one_of("defer", "reject")
     )
     resolution: str | None = attrs.field(default=None, kw_only=True)
     reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)
@@ -124,7 +128,7 @@ class RateLimit:
 
     def __str__(self) -> str:
         return (
-            f"{self.limit} {_prefix(self.count)}{self.unit} per {in_words(self.rate)}"
+            f"{how_many(self.limit, _prefix(self.count) + self.unit)} per {in_words(self.rate)}"
             f" per {' and '.join(self.scope).replace('_', ' ')}"
         ).replace(" per global", " in all")
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-import attrs
-
-from ratelimit_mail.charge import Charge, Count
+from ratelimit_mail.addresses import show
+from ratelimit_mail.charge import UNITS, Charge, Count, Ledger, keeping_for
 from ratelimit_mail.domains import DomainSet
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.subjects import is_per_recipient, known_parts, subject_getter, subject_of
 from ratelimit_mail.window import Keeping, Window
 
-__all__ = ["Plan", "Sheet", "keeping_of", "queue_of"]
+__all__ = ["Keepings", "Plan", "Sheet", "keepings_of", "queue_of"]
+
+Scope = tuple[str, ...]
+
+Keepings = Mapping[Scope, Mapping[int, Keeping]]
+"""How the logs of each scope and unit are kept, to serve every tier of a policy."""
+
+NO_BOUND: Final = 1 << 62
 
 _new = tuple.__new__  # builds a named tuple in half the time
-
-CountKey = tuple[tuple[str, ...], str]
-"""Scope and unit: what tells one count of a policy from another."""
-
-UNITS: Final = ("messages", "recipients", "external messages", "external recipients")
 
 
 class Plan(NamedTuple):
@@ -36,19 +37,8 @@ class Plan(NamedTuple):
     never: Limit | None = None
 
 
-@attrs.frozen
-class _Lane:
-    """One count that an envelope is charged to, with the limits that are read from it."""
-
-    count: Count
-    limits: tuple[RateLimit, ...]
-    scope: tuple[str, ...]
-    unit: int
-    """The index of its unit in `UNITS`."""
-
-
 class Sheet:
-    """The limits of one tier and of everybody, as counts and charges."""
+    """The limits of one tier and of everybody, as ledgers and charges."""
 
     def __init__(
         self,
@@ -56,111 +46,149 @@ class Sheet:
         tier: str | None,
         limits: Iterable[Limit],
         internal: DomainSet,
-        keepings: Mapping[CountKey, Keeping],
+        keepings: Keepings,
     ) -> None:
         self.tier = tier
         self.limits = tuple(limits)
         self._internal = internal
-        self._recipient_limits = tuple(x for x in self.limits if isinstance(x, RecipientLimit))
-        rates: dict[CountKey, list[RateLimit]] = {}
-        for limit in self.limits:
-            if isinstance(limit, RateLimit):
-                rates.setdefault(_count_key(limit), []).append(limit)
-        lanes = [_lane(policy, key, found, keepings[key]) for key, found in rates.items()]
-        self._quick = tuple(
-            (lane.count, subject_getter(lane.scope), lane.unit)
-            for lane in lanes
-            if not is_per_recipient(lane.scope)
-        )
-        self._spread = tuple(lane for lane in lanes if is_per_recipient(lane.scope))
-        self._lane_of = {lane.count: lane for lane in lanes}
+        self._is_internal = internal.__getitem__
+        self._limits_of: dict[Count, list[RateLimit]] = {}
+        self._ledgers = {
+            scope: self._ledger(policy, scope, units, keepings[scope])
+            for scope, units in _by_scope_and_unit(self.limits).items()
+        }
+        self._quick = [
+            (ledger, subject_getter(scope), all(count.unit >= 2 for count in ledger.counts))
+            for scope, ledger in self._ledgers.items()
+            if not is_per_recipient(scope)
+        ]
+        self._spread = [
+            (ledger, scope) for scope, ledger in self._ledgers.items() if is_per_recipient(scope)
+        ]
         self._tells_external = any(limit.count == "external" for limit in self.limits)
+        self._most = self._bound("all")
+        self._most_external = self._bound("external")
+
+    def _ledger(
+        self,
+        policy: str,
+        scope: Scope,
+        units: Mapping[int, list[RateLimit]],
+        keepings: Mapping[int, Keeping],
+    ) -> Ledger:
+        counts = []
+        for unit, limits in units.items():
+            counts.append(Count(unit, tuple(map(_window, limits)), keepings[unit]))
+            self._limits_of[counts[-1]] = limits
+        span = max(keeping.span for keeping in keepings.values())
+        return Ledger(_ledger_name(policy, scope), tuple(counts), span)
+
+    def _bound(self, counted: str) -> int:
+        """The most recipients that no limit on one subject's message forbids for ever."""
+        return min(
+            (
+                limit.limit
+                for limit in self.limits
+                if limit.count == counted
+                and not (isinstance(limit, RateLimit) and is_per_recipient(limit.scope))
+                and not (isinstance(limit, RateLimit) and limit.unit == "messages")
+            ),
+            default=NO_BOUND,
+        )
 
     def plan(self, envelope: Envelope) -> Plan:
         """The charges of `envelope`, or the limit that it can never meet."""
-        total = external = len(envelope.recipients)
+        try:
+            total = external = len(envelope.recipients)
+        except AttributeError:
+            raise TypeError(f"an Envelope is needed, not {show(envelope)}") from None
         if self._tells_external:
-            external -= sum(map(self._internal.holds, envelope.domains))
-        for limit in self._recipient_limits:
-            if (total if limit.count == "all" else external) > limit.limit:
-                return Plan(self, [], limit)
+            external -= sum(map(self._is_internal, envelope.domains))
         costs = (1, total, 1 if external else 0, external)
         charges = []
-        fits = True
-        for count, subject, unit in self._quick:
-            if cost := costs[unit]:
-                charges.append((count, subject(envelope), cost))
-                if cost > count.smallest:
-                    fits = False
-        for lane in self._spread:
-            spread_out = self._spread_out(lane, envelope)
-            charges += spread_out
-            fits = fits and all(cost <= lane.count.smallest for _, _, cost in spread_out)
-        return _new(Plan, (self, charges, None)) if fits else self._never(charges)
+        for ledger, subject, external_only in self._quick:
+            if external or not external_only:
+                charges.append((ledger, subject(envelope), costs))
+        for ledger, scope in self._spread:
+            charges += self._spread_out(ledger, scope, envelope)
+        if total > self._most or external > self._most_external or self._spread:
+            return Plan(self, *self._possible(charges, total, external))
+        return _new(Plan, (self, charges, None))
 
-    def _never(self, charges: list[Charge]) -> Plan:
-        """The plan for charges of which at least one can never fit."""
-        too_much = next(charge for charge in charges if charge[2] > charge[0].smallest)
-        count = too_much[0]
-        limit = next(x for x in self._lane_of[count].limits if x.limit == count.smallest)
-        return Plan(self, [charge for charge in charges if charge[0].counts_denied], limit)
-
-    def _spread_out(self, lane: _Lane, envelope: Envelope) -> list[Charge]:
-        """One charge for each recipient, or recipient domain, that counts."""
-        counts_external = lane.unit >= 2
-        fixed = known_parts(lane.scope, envelope)
-        costs: dict[str, int] = {}
+    def _spread_out(self, ledger: Ledger, scope: Scope, envelope: Envelope) -> list[Charge]:
+        """One charge for each recipient, or recipient domain."""
+        fixed = known_parts(scope, envelope)
+        recipients: dict[str, int] = {}
+        external: dict[str, int] = {}
         for recipient, domain in zip(envelope.recipients, envelope.domains, strict=True):
-            if counts_external and self._internal.holds(domain):
-                continue
             parts = {**fixed, "recipient": recipient, "recipient_domain": domain}
-            subject = subject_of(lane.scope, parts)
-            costs[subject] = costs.get(subject, 0) + 1
-        per_recipient = lane.unit % 2
-        return [
-            (lane.count, subject, cost if per_recipient else 1) for subject, cost in costs.items()
-        ]
+            subject = subject_of(scope, parts)
+            recipients[subject] = recipients.get(subject, 0) + 1
+            if not (self._tells_external and self._internal[domain]):
+                external[subject] = external.get(subject, 0) + 1
+        charges: list[Charge] = []
+        for subject, total in recipients.items():
+            outside = external.get(subject, 0)
+            costs = (1, total, 1 if outside else 0, outside)
+            if any(costs[count.unit] for count in ledger.counts):
+                charges.append((ledger, subject, costs))
+        return charges
 
-    def limit_of(self, charge: Charge, window: int) -> RateLimit:
-        """The limit that window number `window` of a charge's count stands for."""
-        return self._lane_of[charge[0]].limits[window]
+    def _possible(
+        self, charges: list[Charge], total: int, external: int
+    ) -> tuple[list[Charge], Limit | None]:
+        """The charges, or those of a refused attempt and the limit that refuses for ever."""
+        for limit in self.limits:
+            counted = total if limit.count == "all" else external
+            if isinstance(limit, RecipientLimit) and counted > limit.limit:
+                return [], limit
+        for ledger, _, costs in charges:
+            for count in ledger.counts:
+                if costs[count.unit] > count.smallest:
+                    limits = self._limits_of[count]
+                    never = next(limit for limit in limits if limit.limit == count.smallest)
+                    return [charge for charge in charges if charge[0].counts_denied], never
+        return charges, None
 
-    def counts_of(self, scope: tuple[str, ...]) -> dict[Count, tuple[RateLimit, ...]]:
-        """The counts kept per `scope`, each with its limits."""
-        return {lane.count: lane.limits for lane in self._lane_of.values() if lane.scope == scope}
+    def limit_of(self, count: Count, window: int) -> RateLimit:
+        """The limit that window number `window` of a count stands for."""
+        return self._limits_of[count][window]
+
+    def ledger_of(self, scope: Scope) -> Ledger | None:
+        """What is counted per `scope`, if anything is."""
+        return self._ledgers.get(scope)
 
 
-def _count_key(limit: RateLimit) -> CountKey:
-    """The count that `limit` is read from."""
-    external = "external " if limit.count == "external" else ""
-    return limit.scope, external + limit.unit
+def keepings_of(limits: Iterable[Limit]) -> Keepings:
+    """How each count must be kept to serve every one of `limits`."""
+    return {
+        scope: {unit: keeping_for(list(map(_window, found))) for unit, found in units.items()}
+        for scope, units in _by_scope_and_unit(limits).items()
+    }
 
 
-def keeping_of(limits: Iterable[Limit]) -> dict[CountKey, Keeping]:
-    """What the log of each count must remember to serve every one of `limits`."""
-    windows: dict[CountKey, list[Window]] = {}
+def queue_of(policy: str, keepings: Keepings) -> Ledger:
+    """The ledger of each sender's bookings: no limit reads it, but it keeps their order."""
+    spans = [keeping.span for units in keepings.values() for keeping in units.values()]
+    span = max(spans, default=1)
+    return Ledger(f"{policy}:bookings", (Count(0, (), Keeping(span)),), span)
+
+
+def _ledger_name(policy: str, scope: Scope) -> str:
+    # No part holds a colon: a policy's name may not, the words of a scope do not.
+    return f"{policy}:{'+'.join(scope)}"
+
+
+def _by_scope_and_unit(limits: Iterable[Limit]) -> dict[Scope, dict[int, list[RateLimit]]]:
+    found: dict[Scope, dict[int, list[RateLimit]]] = {}
     for limit in limits:
         if isinstance(limit, RateLimit):
-            windows.setdefault(_count_key(limit), []).append(_window(limit))
-    return {key: Count.keeping_for(tuple(found)) for key, found in windows.items()}
-
-
-def queue_of(policy: str, limits: Iterable[Limit]) -> Count:
-    """The count of each sender's bookings: no limit reads it, but it keeps their order."""
-    span = max((keeping.span for keeping in keeping_of(limits).values()), default=1)
-    return Count(_count_name(policy, ("sender",), "bookings"), (), Keeping(span))
-
-
-def _count_name(policy: str, scope: tuple[str, ...], unit: str) -> str:
-    # No part holds a colon: a policy's name may not, the rest are this library's words.
-    return f"{policy}:{'+'.join(scope)}:{unit}"
+            unit = UNITS.index(
+                f"external {limit.unit}" if limit.count == "external" else limit.unit
+            )
+            found.setdefault(limit.scope, {}).setdefault(unit, []).append(limit)
+    return found
 
 
 def _window(limit: RateLimit) -> Window:
     return Window(limit.limit, limit.window, limit.slot, limit.denied == "count")
-
-
-def _lane(policy: str, key: CountKey, limits: list[RateLimit], keeping: Keeping) -> _Lane:
-    scope, unit = key
-    count = Count(_count_name(policy, scope, unit), tuple(map(_window, limits)), keeping)
-    return _Lane(count, tuple(limits), scope, UNITS.index(unit))

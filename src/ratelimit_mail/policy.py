@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
 
 from ratelimit_mail.addresses import show
-from ratelimit_mail.charge import Count
+from ratelimit_mail.charge import Ledger
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.domains import DomainSet, normal_pattern
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.planning import Plan, Sheet, keeping_of
+from ratelimit_mail.planning import Plan, Sheet, keepings_of
+from ratelimit_mail.reachability import first_unreachable
 
 __all__ = ["Policy", "Tier"]
 
@@ -47,7 +48,10 @@ def _limits(value: object) -> tuple[Limit, ...]:
 def _domains(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"internal_domains: a list of domains is needed, not {show(value)}")
-    return tuple(map(normal_pattern, value))
+    try:
+        return tuple(map(normal_pattern, value))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"internal_domains: {error}") from None
 
 
 @attrs.frozen
@@ -108,19 +112,26 @@ class Policy:
 
     @tiers.validator
     def _reachable(self, _: object, tiers: tuple[Tier, ...]) -> None:
-        for i, tier in enumerate(tiers):
-            for earlier in tiers[:i]:
-                if earlier.name == tier.name:
-                    raise ValueError(f"tiers: two of them are named {tier.name!r}")
-                if earlier.when is None or earlier.when == tier.when:
-                    raise ValueError(
-                        f"tiers: {tier.name!r} can never be reached, because"
-                        f" {earlier.name!r} before it takes every such client"
-                    )
+        names = [tier.name for tier in tiers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"tiers: two of them are named {name!r}")
+        found = first_unreachable([tier.when for tier in tiers])
+        if found is None:
+            return
+        tier, takers = found
+        if not takers:
+            why = "no client meets its condition"
+        elif len(takers) == 1:
+            why = f"{names[takers[0]]!r} before it takes every such client"
+        else:
+            before = " and ".join(repr(names[i]) for i in takers)
+            why = f"{before} before it take every such client"
+        raise ValueError(f"tiers: {names[tier]!r} can never be reached, because {why}")
 
     def __attrs_post_init__(self) -> None:
         internal = DomainSet(self.internal_domains)
-        keepings = keeping_of(self.all_limits)
+        keepings = keepings_of(self.all_limits)
 
         def sheet(tier: Tier | None) -> Sheet:
             limits = self.limits + (tier.limits if tier else ())
@@ -142,10 +153,10 @@ class Policy:
                 return sheet
         return self._common
 
-    def counts_of(self, scope: tuple[str, ...]) -> list[Count]:
-        """Every count that the policy keeps per `scope`, whatever the tier."""
+    def ledgers_of(self, scope: tuple[str, ...]) -> list[Ledger]:
+        """What the policy counts per `scope`, in whatever tier."""
         sheets = [self._common, *(sheet for _, sheet in self._sheets)]
-        by_name = {count.name: count for sheet in sheets for count in sheet.counts_of(scope)}
+        by_name = {ledger.name: ledger for sheet in sheets if (ledger := sheet.ledger_of(scope))}
         return list(by_name.values())
 
     def plan(self, envelope: Envelope) -> Plan:
@@ -156,6 +167,8 @@ class Policy:
         """
         if not isinstance(envelope, Envelope):
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
-        if not self._sheets:
-            return self._common.plan(envelope)
         return self.sheet(envelope.client).plan(envelope)
+
+    def planner(self) -> Callable[[Envelope], Plan]:
+        """What `plan` does, by the shortest way."""
+        return self.plan if self.tiers else self._common.plan

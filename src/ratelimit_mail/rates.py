@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from ratelimit_mail.addresses import show
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
-__all__ = ["in_words", "parse_length", "parse_rate", "window_of"]
+__all__ = ["MOST", "how_many", "in_words", "parse_length", "parse_rate", "window_of"]
 
-LONGEST_NOTATION = 100
+# Sums of amounts and of times stay exact within these, also as the doubles of Lua.
+MOST: Final = 10**12
+LONGEST_WINDOW: Final = 100 * 366 * 24 * 60 * 60 * 1000
+
+LONGEST_NOTATION: Final = 100
+
+# `limits` reads "5/0 minutes" as "5/minute".
+_NO_MULTIPLE: Final = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
 
 
 def parse_rate(value: object) -> RateLimitItem:
@@ -21,6 +29,8 @@ def parse_rate(value: object) -> RateLimitItem:
     from limits.util import parse_many
 
     if isinstance(value, RateLimitItem):
+        if not hasattr(value, "GRANULARITY"):
+            raise TypeError(f"{type(value).__name__} has no unit of time; use its subclasses")
         rates = [value]
     elif not isinstance(value, str):
         raise TypeError(f"a rate is a string such as '30/minute', not {show(value)}")
@@ -36,8 +46,12 @@ def parse_rate(value: object) -> RateLimitItem:
     rate = rates[0]
     if rate.amount < 1:
         raise ValueError(f"the rate {show(value)} lets nothing through; at least 1 is needed")
-    if window_of(rate) < 1:
+    if rate.amount > MOST:
+        raise ValueError(f"the rate {show(value)} is above the most that can be counted, {MOST}")
+    if window_of(rate) < 1 or (isinstance(value, str) and _NO_MULTIPLE.search(value)):
         raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
+    if window_of(rate) > LONGEST_WINDOW:
+        raise ValueError(f"the window of the rate {show(value)} is longer than 100 years")
     return rate
 
 
@@ -60,3 +74,8 @@ def in_words(rate: RateLimitItem) -> str:
     """The rate's window as one says it: `minute`, `15 minutes`."""
     unit = rate.GRANULARITY.name
     return unit if rate.multiples == 1 else f"{rate.multiples} {unit}s"
+
+
+def how_many(amount: int, things: str) -> str:
+    """`amount` of `things`, a plural: `1 message`, `30 messages`."""
+    return f"{amount} {things.removesuffix('s') if amount == 1 else things}"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from ratelimit_mail.addresses import normal_address, normal_domain, normal_sender, show
+from ratelimit_mail.addresses import (
+    NULL_SENDER,
+    normal_address,
+    normal_domain,
+    normal_sender,
+    show,
+)
 from ratelimit_mail.envelope import Client, Envelope
 
 __all__ = [
@@ -32,20 +39,36 @@ SCOPES: Final = (
 )
 """What a rate limit may be counted per."""
 
-# What an envelope does not tell is the empty string, which nothing else is.
+
+# What an envelope does not tell is the empty string, which nothing else is. Functions with
+# names, so that a policy can be pickled.
+
+
+def _client(envelope: Envelope) -> str:
+    return envelope.client.address or ""
+
+
+def _user(envelope: Envelope) -> str:
+    return envelope.client.user or ""
+
+
+def _everybody(_: Envelope) -> str:
+    return ""
+
+
 _TOLD: Final[Mapping[str, Callable[[Envelope], str]]] = {
     "sender": attrgetter("sender"),
     "sender_domain": attrgetter("sender_domain"),
-    "client": lambda envelope: envelope.client.address or "",
-    "user": lambda envelope: envelope.client.user or "",
-    "global": lambda envelope: "",
+    "client": _client,
+    "user": _user,
+    "global": _everybody,
 }
 
 _NORMAL: Final[Mapping[str, Callable[[str], str]]] = {
     "sender": lambda value: normal_sender(value)[0],
-    "sender_domain": normal_domain,
-    "client": lambda value: Client(address=value).address or "",
-    "user": lambda value: Client(user=value).user or "",
+    "sender_domain": lambda value: value if value == NULL_SENDER else normal_domain(value),
+    "client": lambda value: Client(address=value or None).address or "",
+    "user": lambda value: Client(user=value or None).user or "",
     "recipient": lambda value: normal_address(value)[0],
     "recipient_domain": normal_domain,
 }
@@ -90,21 +113,31 @@ def subject_getter(scope: Scope) -> Callable[[Envelope], str]:
     """What gives the subject of an envelope, for a scope without recipients."""
     if len(scope) == 1:
         return _TOLD[scope[0]]
-    return lambda envelope: subject_of(scope, known_parts(scope, envelope))
+    return partial(_combined, scope)
+
+
+def _combined(scope: Scope, envelope: Envelope) -> str:
+    return subject_of(scope, known_parts(scope, envelope))
 
 
 def named_subject(scope: str | Sequence[str], value: str | Sequence[str] | None) -> str:
     """The subject that a caller names, by one value for each part of `scope` in its order.
 
-    Raises TypeError or ValueError where `value` does not name one.
+    The empty string names the client or user of those who do not tell theirs, and the null
+    sender. Raises TypeError or ValueError where `value` does not name one.
     """
+    ordered = normal_scope(scope)
     words = (scope,) if isinstance(scope, str) else tuple(scope)
-    ordered = normal_scope(words)
     if ordered == ("global",):
         if value is not None:
             raise ValueError(f"the scope 'global' is one count for all; leave {show(value)} out")
         return ""
-    values = (value,) if isinstance(value, str) else tuple(value or ())
+    values = (value,) if isinstance(value, str) else () if value is None else value
+    if isinstance(values, bytes) or not isinstance(values, Sequence):
+        raise TypeError(f"a subject is named by a string, or by several, not {show(value)}")
+    for part in values:
+        if not isinstance(part, str):
+            raise TypeError(f"each part of a subject is a string, not {show(part)}")
     if len(values) != len(words):
         raise ValueError(
             f"{show(value)} does not name one subject of the scope {' and '.join(words)}"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ratelimit_mail.addresses import show
 from ratelimit_mail.backends.base import REFUSE, Intent, Verdict
-from ratelimit_mail.decision import Action, Decision, Usage
+from ratelimit_mail.decision import ACCEPT, Action, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import RateLimitExceeded
-from ratelimit_mail.planning import Plan, queue_of
+from ratelimit_mail.planning import Plan, keepings_of, queue_of
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import Script
 from ratelimit_mail.subjects import named_subject, normal_scope
 from ratelimit_mail.waiting import Line, Place
 
 __all__ = ["Booked", "Verbs", "milliseconds"]
+
+BOOKING: Final = (1, 0, 0, 0)
+"""What one booking adds to a sender's queue."""
 
 
 class Booked(NamedTuple):
@@ -52,7 +55,8 @@ class Verbs:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
         self._policy = policy
-        self._queue = queue_of(policy.name, policy.all_limits)
+        self._plan = policy.planner()
+        self._queue = queue_of(policy.name, keepings_of(policy.all_limits))
         self._line = Line()
 
     @property
@@ -65,22 +69,19 @@ class Verbs:
         if plan.never is not None:
             return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
         if verdict is None:
-            return Decision(Action.ACCEPT, 0.0, None, plan.sheet.tier, [self, None])
+            return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [self, None])
         if verdict.refusals:
             return self._refused(plan, verdict)
-        return Decision(Action.ACCEPT, 0.0, None, plan.sheet.tier, [self, verdict.receipt])
+        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [self, verdict.receipt])
 
     def _refused(self, plan: Plan, verdict: Verdict) -> Decision:
         """The decision on charges that do not fit, and the limit that speaks.
 
         That is one that rejects before one that defers, then the one that holds longest.
         """
-        refusals = verdict.refusals
-        if not refusals:  # there is room, but others of the same sender are before it
-            refusals = [(0, 0, verdict.at)]
         harshest: tuple[bool, int] | None = None
-        for i, j, room_at in refusals:
-            refusing = plan.sheet.limit_of(plan.charges[i], j)
+        for count, window, room_at in verdict.refusals:
+            refusing = plan.sheet.limit_of(count, window)
             rank = (refusing.on_excess == "reject", room_at)
             if harshest is None or rank > harshest:
                 limit, harshest = refusing, rank
@@ -88,14 +89,14 @@ class Verbs:
         return Decision(action, (verdict.at - verdict.now) / 1000, limit, plan.sheet.tier)
 
     def _reserving(self, envelope: Envelope, patience: int | None) -> Script[Booked]:
-        plan = self._policy.plan(envelope)
+        plan = self._plan(envelope)
         if plan.never is not None:
             if plan.charges:
                 yield lambda: self._backend.apply(plan.charges, REFUSE)
             raise RateLimitExceeded(self._decide(plan, None))
         if not plan.charges:
             return Booked(self._decide(plan, None), time.time_ns() // 1_000_000, 0.0)
-        intent = Intent(line=(self._queue, envelope.sender, 1), patience=patience)
+        intent = Intent(line=(self._queue, envelope.sender, BOOKING), patience=patience)
         verdict: Verdict = yield lambda: self._backend.apply(plan.charges, intent)
         if verdict.receipt is None:
             raise RateLimitExceeded(self._refused(plan, verdict))
@@ -142,19 +143,22 @@ class Verbs:
         client: Client | None,
     ) -> Script[tuple[Usage, ...]]:
         named = named_subject(scope, subject)
-        counts = self._policy.sheet(client or NOBODY).counts_of(normal_scope(scope))
-        readings = yield lambda: self._backend.read(list(counts), named)
+        sheet = self._policy.sheet(client or NOBODY)
+        ledger = sheet.ledger_of(normal_scope(scope))
+        if ledger is None:
+            return ()
+        readings = yield lambda: self._backend.read(ledger, named)
         return tuple(
-            Usage(limit, reading.used, reading.remaining, reading.empty_in / 1000)
-            for limits, of_count in zip(counts.values(), readings, strict=True)
-            for limit, reading in zip(limits, of_count, strict=True)
+            Usage(sheet.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
+            for count, of_count in zip(ledger.counts, readings, strict=True)
+            for i, each in enumerate(of_count)
         )
 
     def _resetting(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
     ) -> Script[None]:
         named = named_subject(scope, subject)
-        counts = self._policy.counts_of(normal_scope(scope))
+        ledgers = self._policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
-            counts.append(self._queue)
-        yield lambda: self._backend.forget(counts, named)
+            ledgers.append(self._queue)
+        yield lambda: self._backend.forget(ledgers, named)

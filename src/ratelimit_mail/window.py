@@ -10,21 +10,17 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final
+
+import attrs
 
 __all__ = ["LONG_AGO", "Keeping", "Log", "Window"]
 
 LONG_AGO: Final = -(1 << 62)
 
-MOST_NOTED: Final = 64
-"""How many numbers, two for each event, are noted before they are put in their place."""
 
-# What a log starts with; shared by all, and replaced before anything is put in.
-_NO_TIMES: Final = array("q")
-_NO_TOTALS: Final = array("q", (0,))
-
-
-class Window(NamedTuple):
+@attrs.frozen
+class Window:
     """At most `limit` in any half-open interval of `length`.
 
     Events within one slot of `resolution` leave together, at the end of the slot's time.
@@ -47,18 +43,17 @@ class Window(NamedTuple):
         return event // slot * slot + slot - 1 + self.length
 
 
-class Keeping(NamedTuple):
+@attrs.frozen
+class Keeping:
     """What a log must remember for all who read it.
 
     span: how long an event can matter. slot: events this close are kept as one.
-    ceiling: the largest limit that counts refused attempts; 0 for none. little: what may
-    be held, the smallest limit say, before it is worth while to look what has left.
+    ceiling: the largest limit that counts refused attempts; 0 for none.
     """
 
     span: int
     slot: int = 1
     ceiling: int = 0
-    little: int = 0
 
 
 class Log:
@@ -66,23 +61,21 @@ class Log:
 
     Event `i` stands at `times[i]` and cost `sent[i + 1] - sent[i]`. `asked` is the same
     with refused attempts added; it exists from the first of these on. What stands before
-    `head` has left every window. The last few events, moment and cost in turn, are only
-    noted in `noted` until somebody asks: many are never asked for.
+    `head` has left every window.
 
     `newest` is the latest event recorded for its own present: time never stands before
     it, so a clock that goes back frees no room.
     """
 
-    __slots__ = ("asked", "compact_at", "head", "held", "newest", "noted", "sent", "times")
+    __slots__ = ("asked", "compact_at", "head", "held", "newest", "sent", "times")
 
     def __init__(self, newest: int = LONG_AGO) -> None:
-        self.times = _NO_TIMES
-        self.sent = _NO_TOTALS
+        self.times = array("q")
+        self.sent = array("q", (0,))
         self.asked: array[int] | None = None
         self.head = 0
         self.held = 0
         """All that is held, refused attempts too: no window can hold more."""
-        self.noted: list[int] = []
         self.newest = newest
         self.compact_at = 64
 
@@ -97,22 +90,37 @@ class Log:
         room = window.limit - cost
         if self.held <= room:  # whatever its times
             return now
-        column = self._column(window)
         times, head = self.times, self.head
-        at = present = max(now, self.newest)
+        at = now if now > self.newest else self.newest  # noqa: FURB136 - quicker
+        if times[-1] > at:
+            return self._earliest_among_bookings(now, at, room, window)
+        column = self.asked if window.denied and self.asked is not None else self.sent
+        # So many of the oldest must have left; often it is the very first.
+        target = column[-1] - room
+        gone = head + 1
+        if column[gone] < target:
+            gone = bisect_left(column, target, gone)
+        elif column[head] >= target:
+            return now
+        left_at = window.expiry(times[gone - 1])
+        return left_at if left_at > at else now
+
+    def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
+        """The same where events stand in the future: windows that end at these count too."""
+        times, head = self.times, self.head
+        column = self._column(window)
+        at = present
         while True:
-            end = len(times) if times[-1] <= at else bisect_right(times, at, head)
+            end = bisect_right(times, at, head)
             first = bisect_right(times, window.cutoff(at), head, end)
             if column[end] - column[first] > room:
                 gone = bisect_left(column, column[end] - room, first + 1, end)
                 at = window.expiry(times[gone - 1])
-                if end == len(times):
-                    return at
-            else:
-                overfull = self._last_overfull(at, end, first, room, window, column)
-                if overfull is None:
-                    return now if at == present else at
-                at = overfull + 1
+                continue
+            overfull = self._last_overfull(at, end, first, room, window, column)
+            if overfull is None:
+                return now if at == present else at
+            at = overfull + 1
 
     def _last_overfull(
         self, at: int, end: int, first: int, room: int, window: Window, column: array[int]
@@ -153,37 +161,40 @@ class Log:
 
     def idle_from(self, span: int) -> int:
         """The first moment from which nothing here can matter to a window of `span`."""
-        # What is noted only stands no later than `newest`.
         return max(self.newest, self.times[-1] if self.times else self.newest) + span
 
     def last_booking(self, now: int) -> int | None:
         """The time of the last event after `now`."""
-        # What is noted only was sent, not booked.
         return self.times[-1] if self.times and self.times[-1] > now else None
 
     def _column(self, window: Window) -> array[int]:
         """The running totals that `window` reads."""
-        if self.noted:
-            self._settle()
         return self.asked if window.denied and self.asked is not None else self.sent
 
     # Recording
 
     def add(self, now: int, cost: int, keeping: Keeping) -> int:
         """Record what is sent now; returns the moment at which it stands."""
-        at = self.newest
-        if now > at:
-            at = self.newest = now
+        self.newest = at = max(now, self.newest)
         self.held += cost
-        noted = self.noted
-        noted += (at, cost)
-        if self.held > keeping.little or len(noted) >= MOST_NOTED:
-            self._relieve(at, keeping)
+        self._enter(at, cost, cost)
+        self._forget(at, keeping)
         return at
+
+    def extend(self, moments: list[int], costs: list[int], keeping: Keeping) -> None:
+        """Record what was sent at some moments, in order and none before `newest`."""
+        self.held += sum(costs)
+        self.newest = moments[-1]
+        if self.asked is None and (not self.times or self.times[-1] <= moments[0]):
+            self.times.fromlist(moments)
+            self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
+        else:
+            for at, cost in zip(moments, costs, strict=True):
+                self._enter(at, cost, cost)
+        self._forget(self.newest, keeping)
 
     def refuse(self, now: int, cost: int, keeping: Keeping) -> None:
         """Record what was asked for and refused now."""
-        self._settle()
         if self.asked is None:
             self.asked = self.sent[:]
         self.newest = at = max(now, self.newest)
@@ -196,7 +207,6 @@ class Log:
         present = max(now, self.newest)
         if at <= present:
             return self.add(now, cost, keeping)
-        self._settle()
         self.held += cost
         self._enter(at, cost, cost)
         self._forget(present, keeping)
@@ -204,7 +214,6 @@ class Log:
 
     def take_out(self, at: int, cost: int, keeping: Keeping) -> None:
         """Take out an event that stands at `at`; one that has left counts nowhere any more."""
-        self._settle()
         times, slot = self.times, keeping.slot
         columns = [self.sent] if self.asked is None else [self.sent, self.asked]
         i = bisect_left(times, at, self.head)
@@ -220,29 +229,6 @@ class Log:
             for column in columns:
                 del column[i]
             del times[i]
-
-    def _relieve(self, at: int, keeping: Keeping) -> None:
-        """Make room after an event was noted at `at`, where there is room to make."""
-        oldest = self.times[self.head] if self.head < len(self.times) else self.noted[0]
-        if oldest <= at - keeping.span or len(self.noted) >= MOST_NOTED:
-            self._settle()
-            self._forget(at, keeping)
-
-    def _settle(self) -> None:
-        """Put what is noted only into its place."""
-        if self.times is _NO_TIMES:
-            self.times = self.times[:]
-            self.sent = self.sent[:]
-        noted, self.noted = self.noted, []
-        moments, costs = noted[::2], noted[1::2]
-        if not moments:
-            return
-        if self.asked is None and (not self.times or self.times[-1] <= moments[0]):
-            self.times.fromlist(moments)
-            self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
-        else:
-            for at, cost in zip(moments, costs, strict=True):
-                self._enter(at, cost, cost)
 
     def _enter(self, at: int, sent: int, asked: int) -> None:
         """Put an event into its place in time, before whatever is booked after it."""

@@ -153,22 +153,22 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "pair"):
             return
         for unit, scope, amount, length in (
-            ("messages", "sender", 3, 2 * SECOND),
-            ("messages", "sender", 20, DAY),
-            ("recipients", "global", 9, 5 * SECOND),
-            ("recipients", "global", 90, DAY),
+            (0, "sender", 3, 2 * SECOND),
+            (0, "sender", 20, DAY),
+            (1, "global", 9, 5 * SECOND),
+            (1, "global", 90, DAY),
         ):
             events = [
                 event
                 for event in self.pair.brute_force.events
-                if event.count == f"machine:{scope}:{unit}" and not event.refused
+                if (event.name[0], event.name[2]) == (f"machine:{scope}", unit)
+                and not event.refused
             ]
             for end in events:
                 held = sum(
                     event.cost
                     for event in events
-                    if event.subject == end.subject
-                    and end.moment - length < event.moment <= end.moment
+                    if event.name == end.name and end.moment - length < event.moment <= end.moment
                 )
                 assert held <= amount
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelimit_mail.charge import Count
-from ratelimit_mail.window import Keeping, Log, Window
+from ratelimit_mail.charge import keeping_for
+from ratelimit_mail.window import Log, Window
 
 Event = tuple[int, int]  # moment, cost
 HORIZON = 120
@@ -26,10 +26,6 @@ steps = st.lists(
     ),
     max_size=25,
 )
-
-
-def keeping_for(*found: Window) -> Keeping:
-    return Count.keeping_for(found)
 
 
 def most_in_any_interval(events: list[Event], window: Window) -> int:
@@ -56,7 +52,7 @@ def would_break(events: list[Event], window: Window, at: int, cost: int) -> bool
 def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_do(
     limits: list[Window], script: list[tuple[int, str, int, int]]
 ) -> None:
-    keeping = keeping_for(*limits)
+    keeping = keeping_for(limits)
     log = Log()
     now = 0
     events: list[Event] = []
@@ -88,7 +84,7 @@ def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_
 def test_used_and_remaining_are_what_the_definition_counts(
     window: Window, script: list[tuple[int, str, int, int]]
 ) -> None:
-    keeping = keeping_for(window)
+    keeping = keeping_for([window])
     log = Log()
     now = 0
     events: list[Event] = []
@@ -135,7 +131,7 @@ def test_used_and_remaining_are_what_the_definition_counts(
 def test_what_is_kept_as_one_answers_as_if_it_were_kept_apart(
     limits: list[Window], script: list[tuple[int, str, int]]
 ) -> None:
-    keeping = keeping_for(*limits)
+    keeping = keeping_for(limits)
     roomy, tight = Log(), Log()
     roomy.compact_at = 1 << 60
     now = 0
@@ -161,7 +157,7 @@ def test_what_is_kept_as_one_answers_as_if_it_were_kept_apart(
 @given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 4))
 def test_hammering_takes_bounded_memory(limit: int, cost: int, slot: int) -> None:
     window = Window(limit, 100_000, slot, denied=True)
-    keeping = keeping_for(window)
+    keeping = keeping_for([window])
     log = Log()
     for now in range(2000):
         if cost <= limit and log.fits(now, cost, window):
@@ -173,7 +169,7 @@ def test_hammering_takes_bounded_memory(limit: int, cost: int, slot: int) -> Non
 
 def test_a_resolution_bounds_memory_by_window_over_resolution() -> None:
     window = Window(1_000_000, 1000, 100)
-    keeping = keeping_for(window)
+    keeping = keeping_for([window])
     log = Log()
     for now in range(20_000):
         log.add(now, 1, keeping)
@@ -183,7 +179,7 @@ def test_a_resolution_bounds_memory_by_window_over_resolution() -> None:
 
 def test_bookings_alone_are_forgotten_when_they_have_left_every_window() -> None:
     window = Window(1, 10)
-    keeping = keeping_for(window)
+    keeping = keeping_for([window])
     log = Log()
     now = 0
     for _ in range(5000):

@@ -145,6 +145,17 @@ def test_what_waits_behind_others_of_its_sender_names_a_limit() -> None:
     assert (decision.limit, decision.retry_after) == (RecipientRateLimit("5/minute"), 60)
 
 
+def test_behind_others_of_its_sender_the_limit_with_the_least_room_speaks() -> None:
+    day = RecipientRateLimit("5/day")
+    limiter, _ = limiter_of(MessageRateLimit("100/minute", on_excess="reject"), day)
+    assert limiter.acquire(Envelope("ann@uwo.ca", [f"r{i}@x.org" for i in range(4)]))
+    limiter.reserve(Envelope("ann@uwo.ca", [f"r{i}@x.org" for i in range(3)]))
+    with pytest.raises(RateLimitExceeded) as caught:
+        limiter.reserve(LETTER, max_delay=5)
+    decision = caught.value.decision
+    assert (decision.action, decision.limit) == (Action.DEFER, day)
+
+
 def test_a_wait_that_is_interrupted_gives_its_place_back() -> None:
     clock = ManualClock()
 

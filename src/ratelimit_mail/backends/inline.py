@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ratelimit_mail.backends.base import TAKE, Backend, Intent, Reading, Verdict
-from ratelimit_mail.charge import Charge, Count
+from ratelimit_mail.charge import Charge, Ledger
 
 __all__ = ["Inline"]
 
@@ -25,10 +25,10 @@ class Inline:
         """See `Backend.take_out`."""
         self._backend.take_out(receipt)
 
-    async def read(self, counts: Sequence[Count], subject: str) -> list[list[Reading]]:
+    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
-        return self._backend.read(counts, subject)
+        return self._backend.read(ledger, subject)
 
-    async def forget(self, counts: Sequence[Count], subject: str) -> None:
+    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.forget`."""
-        self._backend.forget(counts, subject)
+        self._backend.forget(ledgers, subject)

@@ -71,14 +71,14 @@ class AsyncLimiter(Verbs):
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
-        plan = self._policy.plan(envelope)
+        plan = self._plan(envelope)
         asked = plan.charges and plan.never is None
         verdict = await self._backend.apply(plan.charges, LOOK) if asked else None
         return attrs.evolve(self._decide(plan, verdict), claim=None)
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""
-        plan = self._policy.plan(envelope)
+        plan = self._plan(envelope)
         if not plan.charges:
             return self._decide(plan, None)
         intent = TAKE if plan.never is None else REFUSE

@@ -10,16 +10,22 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from ratelimit_mail.backends.base import TAKE, Intent, Reading, Verdict
-from ratelimit_mail.charge import Charge, Count
+from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
 from ratelimit_mail.window import LONG_AGO, Window
 
 __all__ = ["BruteForceBackend"]
 
 
+_Name = tuple[str, str, int]
+"""Ledger, subject and unit: what tells one count of one subject from another."""
+
+_Flat = tuple[_Name, Count, int]
+"""One count of one subject, and what is added to it."""
+
+
 @attrs.define(eq=False)
 class _Event:
-    count: str
-    subject: str
+    name: _Name
     moment: int
     cost: int
     refused: bool
@@ -37,125 +43,146 @@ class BruteForceBackend:
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self.events: list[_Event] = []
-        self._newest: dict[tuple[str, str], int] = {}
+        self._newest: dict[_Name, int] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
         now = self._clock()
+        flat = _flat(charges)
         if intent.refused:
-            self._record_refused(charges, now)
+            self._record_refused(flat, now)
             return Verdict(now, now)
-        refusals = self._refusals(charges, now)
+        refusals = self._refusals(flat, now)
         start = now
         if intent.line is not None:
-            start = max([now, *(event.moment for event in self._of(intent.line))])
-            at = self._first(start, charges)
+            line = _flat([intent.line])
+            start = max([now, *(event.moment for event in self._of(line[0][0]))])
+            at = self._first(start, flat)
             if intent.patience is None or at - now <= intent.patience:
-                booked = [*charges, intent.line] if at > now else charges
-                return Verdict(now, at, self._record(booked, now, at))
+                return Verdict(now, at, self._record(flat + line if at > now else flat, now, at))
         elif not refusals:
-            return Verdict(now, now, self._record(charges, now, now) if intent.record else None)
+            return Verdict(now, now, self._record(flat, now, now) if intent.record else None)
+        if not refusals:  # only others in the line are in the way: the least room speaks
+            refusals = [
+                min(self._windows(flat), key=lambda pair: self._room(pair[0], pair[1], now))
+            ]
         if intent.record:
-            self._record_refused(charges, now)
-            refusals = [(i, j, self._first(now, [charges[i]], j)) for i, j, _ in refusals]
-        return Verdict(now, self._first(start, charges), None, refusals)
+            self._record_refused(flat, now)
+        told = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
+        return Verdict(now, self._first(start, flat), None, told)
 
     def take_out(self, receipt: Iterable[_Event]) -> None:
         """See `Backend.take_out`."""
         taken = list(receipt)
         self.events = [event for event in self.events if event not in taken]
 
-    def read(self, counts: Sequence[Count], subject: str) -> list[list[Reading]]:
+    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
         now = self._clock()
         return [
-            [self._reading((count, subject, 0), window, now) for window in count.windows]
-            for count in counts
+            [
+                self._reading((ledger.name, subject, count.unit), window, now)
+                for window in count.windows
+            ]
+            for count in ledger.counts
         ]
 
-    def forget(self, counts: Sequence[Count], subject: str) -> None:
+    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.forget`."""
-        for count in counts:
-            gone = self._of((count, subject, 0))
-            self.events = [event for event in self.events if event not in gone]
-            self._newest.pop((count.name, subject), None)
+        gone = [(ledger.name, subject, unit) for ledger in ledgers for unit in range(len(UNITS))]
+        self.events = [event for event in self.events if event.name not in gone]
+        for name in gone:
+            self._newest.pop(name, None)
 
-    def _of(self, charge: Charge) -> list[_Event]:
-        count, subject, _ = charge
-        return [e for e in self.events if e.count == count.name and e.subject == subject]
+    def _of(self, name: _Name) -> list[_Event]:
+        return [event for event in self.events if event.name == name]
 
-    def _present(self, charge: Charge, now: int) -> int:
+    def _present(self, name: _Name, now: int) -> int:
         """Time as the count sees it: never before its newest event."""
-        return max(now, self._newest.get((charge[0].name, charge[1]), LONG_AGO))
+        return max(now, self._newest.get(name, LONG_AGO))
 
-    def _sums(self, charge: Charge, window: Window, now: int) -> list[int]:
+    def _sums(self, name: _Name, window: Window, now: int) -> list[int]:
         """What each window holds that an event at `now` would be in."""
-        at = self._present(charge, now)
-        events = [e for e in self._of(charge) if window.denied or not e.refused]
+        at = self._present(name, now)
+        events = [e for e in self._of(name) if window.denied or not e.refused]
         ends = [at, *(e.moment for e in events if at < e.moment < _leaves(window, at))]
         return [
             sum(e.cost for e in events if e.moment <= end < _leaves(window, e.moment))
             for end in ends
         ]
 
-    def _fits(self, charge: Charge, window: Window, now: int) -> bool:
-        return max(self._sums(charge, window, now)) + charge[2] <= window.limit
+    def _fits(self, each: _Flat, window: Window, now: int) -> bool:
+        name, _, cost = each
+        return max(self._sums(name, window, now)) + cost <= window.limit
 
-    def _first(self, start: int, charges: Sequence[Charge], only: int | None = None) -> int:
+    def _first(self, start: int, flat: list[_Flat], only: int | None = None) -> int:
         """The first moment from `start` on at which all fit, in each window or in one."""
         moments = {start}
-        for charge in charges:
-            for event in self._of(charge):
+        for name, count, _ in flat:
+            for event in self._of(name):
                 moments.add(event.moment + 1)
-                moments.update(_leaves(window, event.moment) for window in charge[0].windows)
+                moments.update(_leaves(window, event.moment) for window in count.windows)
         return next(
             moment
             for moment in sorted(moments)
             if moment >= start
             and all(
-                self._fits(charge, window, moment)
-                for charge in charges
-                for j, window in enumerate(charge[0].windows)
-                if only is None or j == only
+                self._fits(each, window, moment)
+                for each in flat
+                for i, window in enumerate(each[1].windows)
+                if only is None or i == only
             )
         )
 
-    def _refusals(self, charges: Sequence[Charge], now: int) -> list[tuple[int, int, int]]:
+    def _windows(self, flat: list[_Flat]) -> list[tuple[_Flat, int]]:
+        return [(each, i) for each in flat for i in range(len(each[1].windows))]
+
+    def _room(self, each: _Flat, window: int, now: int) -> int:
+        name, count, _ = each
+        limit = count.windows[window].limit
+        return max(0, limit - max(self._sums(name, count.windows[window], now)))
+
+    def _refusals(self, flat: list[_Flat], now: int) -> list[tuple[_Flat, int]]:
         return [
-            (i, j, self._first(now, [charge], j))
-            for i, charge in enumerate(charges)
-            for j, window in enumerate(charge[0].windows)
-            if not self._fits(charge, window, now)
+            (each, i)
+            for each, i in self._windows(flat)
+            if not self._fits(each, each[1].windows[i], now)
         ]
 
-    def _record(self, charges: Sequence[Charge], now: int, at: int) -> list[_Event]:
+    def _record(self, flat: list[_Flat], now: int, at: int) -> list[_Event]:
         recorded = []
-        for charge in charges:
-            count, subject, cost = charge
-            present = self._present(charge, now)
+        for name, count, cost in flat:
+            present = self._present(name, now)
             moment = max(present, at)
             if moment == present:
-                self._newest[count.name, subject] = present
-            recorded.append(_Event(count.name, subject, moment, cost, refused=False))
+                self._newest[name] = present
+            recorded.append(_Event(name, moment, cost, refused=False))
             self.events.append(recorded[-1])
             # A backend may forget what has left every window; then time stays behind it.
-            for event in self._of(charge):
+            for event in self._of(name):
                 left = event.moment + count.keeping.span
                 if left <= present:
-                    newest = self._newest.get((count.name, subject), LONG_AGO)
-                    self._newest[count.name, subject] = max(newest, left)
+                    self._newest[name] = max(self._newest.get(name, LONG_AGO), left)
         return recorded
 
-    def _record_refused(self, charges: Sequence[Charge], now: int) -> None:
-        for charge in charges:
-            count, subject, cost = charge
+    def _record_refused(self, flat: list[_Flat], now: int) -> None:
+        for name, count, cost in flat:
             if count.counts_denied:
-                present = self._present(charge, now)
-                self._newest[count.name, subject] = present
-                self.events.append(_Event(count.name, subject, present, cost, refused=True))
+                self._newest[name] = self._present(name, now)
+                self.events.append(_Event(name, self._newest[name], cost, refused=True))
 
-    def _reading(self, charge: Charge, window: Window, now: int) -> Reading:
-        sums = self._sums(charge, window, now)
-        events = [e for e in self._of(charge) if window.denied or not e.refused]
+    def _reading(self, name: _Name, window: Window, now: int) -> Reading:
+        sums = self._sums(name, window, now)
+        events = [e for e in self._of(name) if window.denied or not e.refused]
         empty_at = max([now, *(_leaves(window, e.moment) for e in events)])
         return Reading(sums[0], max(0, window.limit - max(sums)), empty_at - now)
+
+
+def _flat(charges: Sequence[Charge]) -> list[_Flat]:
+    """Each count of each charge that costs anything."""
+    return [
+        ((ledger.name, subject, count.unit), count, costs[count.unit])
+        for ledger, subject, costs in charges
+        for count in ledger.counts
+        if costs[count.unit]
+    ]

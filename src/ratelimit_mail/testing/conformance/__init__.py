@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from ratelimit_mail.backends.base import TAKE, AsyncBackend, Backend, Intent, Reading, Verdict
-from ratelimit_mail.charge import Charge, Count
+from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.testing.brute_force import BruteForceBackend
 from ratelimit_mail.testing.conformance.bookings import Bookings
 from ratelimit_mail.testing.conformance.clocks import Clocks
@@ -88,8 +88,8 @@ class _Blocking:
     def take_out(self, receipt: Any) -> None:
         self._wait(self._backend.take_out(receipt))
 
-    def read(self, counts: Sequence[Count], subject: str) -> list[list[Reading]]:
-        return self._wait(self._backend.read(counts, subject))
+    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        return self._wait(self._backend.read(ledger, subject))
 
-    def forget(self, counts: Sequence[Count], subject: str) -> None:
-        self._wait(self._backend.forget(counts, subject))
+    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        self._wait(self._backend.forget(ledgers, subject))
