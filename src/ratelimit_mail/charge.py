@@ -56,7 +56,13 @@ class Ledger:
     name: str
     counts: tuple[Count, ...]
     span: int
+    bounds: tuple[tuple[int, int], ...] = attrs.field(init=False)
+    """The unit of each count and its smallest limit: below it nothing can be refused."""
     counts_denied: bool = attrs.field(init=False)
+
+    @bounds.default
+    def _bounds(self) -> tuple[tuple[int, int], ...]:
+        return tuple((count.unit, count.smallest) for count in self.counts)
 
     @counts_denied.default
     def _counts_denied(self) -> bool:

@@ -155,6 +155,7 @@ def test_ctrl_c_while_starting_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_command_prints_to_any_stream(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["ratelimit-mail", "replay", str(file), "--policy", "leeds-office365", "--json"]
     monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.delitem(sys.modules, "ratelimit_mail.cli.__main__", raising=False)
     monkeypatch.setattr(sys, "stdout", stream := io.StringIO())
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("ratelimit_mail.cli", run_name="__main__")

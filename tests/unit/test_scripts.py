@@ -108,12 +108,6 @@ def test_an_error_while_tidying_up_replaces_the_first(play: Play) -> None:
     assert isinstance(caught.value.__context__, ValueError)
 
 
-@pytest.mark.xfail(strict=True, reason="a generator turns StopIteration into RuntimeError")
-def test_a_stop_iteration_of_a_call_reaches_the_caller_as_it_is() -> None:
-    with pytest.raises(StopIteration):
-        play_blocking(forgiving, [StopIteration("over")])
-
-
 async def test_a_cancelled_script_tidies_up_and_stays_cancelled() -> None:
     steps: list[str] = []
     started = asyncio.Event()

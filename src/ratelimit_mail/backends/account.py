@@ -39,8 +39,8 @@ class Account:
         """Record what is sent at `now`, which is not before `newest`."""
         self.newest = now
         held = self.held
-        for count in ledger.counts:
-            held[count.unit] += costs[count.unit]
+        for unit, _ in ledger.bounds:
+            held[unit] += costs[unit]
         noted = self._noted
         noted += (now, ledger, costs)
         if len(noted) >= MOST_NOTED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from ratelimit_mail.backends.base import TAKE, Intent, Reading, Verdict, verdict
 from ratelimit_mail.backends.ruling import Found, Ruling, take_out
@@ -19,6 +20,9 @@ def steady_clock() -> Callable[[], int]:
     start = time.time_ns() - time.monotonic_ns()
     monotonic = time.monotonic_ns
     return lambda: (start + monotonic()) // 1_000_000
+
+
+FAR_AHEAD: Final = 1 << 62
 
 
 class MemoryBackend:
@@ -36,7 +40,7 @@ class MemoryBackend:
             raise TypeError(f"clock: must give integer milliseconds since the epoch, not {now!r}")
         self._lock = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
-        self._tidy_at = now
+        self._tidy_at = FAR_AHEAD
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
@@ -57,8 +61,8 @@ class MemoryBackend:
                     all_young = False
                 found.append((account, ledger, costs, now))
                 held = account.held
-                for count in ledger.counts:
-                    if held[count.unit] + costs[count.unit] > count.smallest:
+                for unit, smallest in ledger.bounds:
+                    if held[unit] + costs[unit] > smallest:
                         plenty = False
                 if now < account.newest:
                     plenty = False
@@ -108,7 +112,7 @@ class MemoryBackend:
         for shelf in self._shelves.values():
             if now >= shelf.due:
                 shelf.tidy(now)
-        self._tidy_at = min((shelf.due for shelf in self._shelves.values()), default=now)
+        self._tidy_at = min((shelf.due for shelf in self._shelves.values()), default=FAR_AHEAD)
 
     def take_out(self, receipt: Sequence[Found]) -> None:
         """Take the charges of a receipt out of their logs."""
