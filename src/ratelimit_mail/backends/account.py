@@ -88,4 +88,5 @@ class Account:
 
     def idle_from(self, span: int) -> int:
         """The first moment from which nothing here can matter to a window of `span`."""
-        return max(log.idle_from(span) for log in self.logs())
+        # What is noted only stands no later than `newest`.
+        return max([self.newest + span, *(log.idle_from(span) for log in self._logs)])
