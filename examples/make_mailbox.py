@@ -84,9 +84,15 @@ def main() -> None:
         sys.exit("usage: python make_mailbox.py FILE")
     mails = [*honest(random.Random(1)), *newsletter(), *invitation(), *blast()]
     mails.sort(key=lambda mail: mail[0])
+    mailbox = b"".join(map(as_mbox, mails))
     try:
-        with open(sys.argv[1], "xb") as file:  # never over a mailbox that is there
-            file.writelines(map(as_mbox, mails))
+        with open(sys.argv[1], "a+b") as file:
+            file.seek(0)
+            there = file.read()
+            if there and there != mailbox:  # never over a mailbox of somebody else's
+                sys.exit(f"{sys.argv[1]}: holds something else; name another file")
+            if not there:
+                file.write(mailbox)
     except OSError as error:
         sys.exit(f"{sys.argv[1]}: {error.strerror}")
     print(f"{sys.argv[1]}: {len(mails)} messages, all made up, none of them ever sent")

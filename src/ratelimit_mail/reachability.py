@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
-from itertools import chain, combinations, islice
+from itertools import chain, islice, permutations
 from operator import and_, or_
 from typing import Final
 
-from ratelimit_mail.conditions import AllOf, AnyOf, Condition, Not, Protocol
+from ratelimit_mail.conditions import AllOf, AnyOf, Condition, InNetwork, Not, Protocol
 
 __all__ = ["first_unreachable"]
 
@@ -49,13 +49,31 @@ def _cases(conditions: Sequence[Condition | None]) -> list[int]:
     numbers = range(1 << len(atoms))
     sets = [sum(1 << n for n in numbers if n >> k & 1) for k in range(len(atoms))]
     possible = (1 << len(numbers)) - 1
-    # A client has one protocol.
-    protocols = [s for atom, s in zip(atoms, sets, strict=True) if isinstance(atom, Protocol)]
-    for one, other in combinations(protocols, 2):
-        possible &= ~(one & other)
+    for (one, holds), (other, other_holds) in permutations(zip(atoms, sets, strict=True), 2):
+        if _excludes(one, other):
+            possible &= ~(holds & other_holds)
+        elif _implies(one, other):
+            possible &= ~(holds & ~other_holds)
     return [
         possible if each is None else possible & _where(each, atoms, sets) for each in conditions
     ]
+
+
+def _excludes(one: Condition, other: Condition) -> bool:
+    """Whether no client meets both: it has one protocol, and one address."""
+    if isinstance(one, InNetwork) and isinstance(other, InNetwork):
+        return not any(a.overlaps(b) for a in one.networks for b in other.networks)
+    return isinstance(one, Protocol) and isinstance(other, Protocol)
+
+
+def _implies(one: Condition, other: Condition) -> bool:
+    """Whether each network of the one is a part of one of the other's."""
+    if not (isinstance(one, InNetwork) and isinstance(other, InNetwork)):
+        return False
+    return all(
+        any(a.version == b.version and a.subnet_of(b) for b in other.networks)  # type: ignore[arg-type]
+        for a in one.networks
+    )
 
 
 def _where(condition: Condition, atoms: list[Condition], sets: list[int]) -> int:

@@ -66,7 +66,9 @@ _TOLD: Final[Mapping[str, Callable[[Envelope], str]]] = {
 
 _NORMAL: Final[Mapping[str, Callable[[str], str]]] = {
     "sender": lambda value: normal_sender(value)[0],
-    "sender_domain": lambda value: value if value == NULL_SENDER else normal_domain(value),
+    "sender_domain": lambda value: (
+        NULL_SENDER if value in ("", NULL_SENDER) else normal_domain(value)
+    ),
     "client": lambda value: Client(address=value or None).address or "",
     "user": lambda value: Client(user=value or None).user or "",
     "recipient": lambda value: normal_address(value)[0],

@@ -164,8 +164,8 @@ BAD_FILES = {
     ("short.csv.gz", gzip.compress(HEADER + GOOD * 99)[:-20]): "the gzip file is cut short",
     ("crc.csv.gz", gzip.compress(HEADER + GOOD)[:-8] + b"\0" * 8): "CRC check failed",
     ("deflate.csv.gz", gzip.compress(HEADER)[:10] + b"\xff" * 50): "or a damaged one",
-    ("notes.txt", b"Hello\n"): "is none of: a .csv or .csv.gz file, an mbox",
-    ("notes.mbox", b"from ann\n"): "is none of: a .csv or .csv.gz file, an mbox",
+    ("notes.txt", b"Hello\n"): "is no .csv or .csv.gz file, no mbox",
+    ("notes.mbox", b"from ann\n"): "is no .csv or .csv.gz file, no mbox",
 }
 
 
@@ -190,7 +190,7 @@ def test_a_gzip_cut_short_is_told_with_the_line_it_was_read_to(tmp_path: Path) -
 
 
 def test_a_directory_that_is_no_maildir_is_told(tmp_path: Path) -> None:
-    assert "is a directory but no Maildir" in complaint(run(tmp_path))
+    assert "is a directory, but no Maildir" in complaint(run(tmp_path))
 
 
 def test_an_empty_maildir_is_told(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_an_unknown_policy_is_told_with_the_nearest_names(tmp_path: Path) -> Non
     result = CliRunner().invoke(command, ["replay", "x.csv", "--policy", "\x1b[31mzzz"])
     line = complaint(result)
     assert "\\x1b[31mzzz" in line
-    assert "leeds-office365 or western-convergence or western-office365" in line
+    assert "there are leeds-office365, western-convergence, western-office365" in line
 
 
 def test_a_missing_policy_is_a_usage_error(tmp_path: Path) -> None:

@@ -239,9 +239,13 @@ def test_the_examples_mailbox_is_the_same_each_time_and_never_overwrites(tmp_pat
         assert "made up" in done.stdout
     content = (tmp_path / "one").read_bytes()
     assert (tmp_path / "two").read_bytes() == content
+    subprocess.run(arguments, capture_output=True, check=True)
+    assert (tmp_path / "two").read_bytes() == content
+    (tmp_path / "two").write_bytes(b"somebody's mail")
     again = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (1, "")
-    assert (tmp_path / "two").read_bytes() == content
+    assert "holds something else" in again.stderr
+    assert (tmp_path / "two").read_bytes() == b"somebody's mail"
 
 
 @pytest.mark.parametrize(

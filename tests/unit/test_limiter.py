@@ -270,6 +270,12 @@ def test_a_backend_of_the_other_colour_is_refused() -> None:
         AsyncLimiter(policy(), NoBackend())
 
 
+def test_what_is_no_backend_is_named() -> None:
+    for kind in (Limiter, AsyncLimiter):
+        with pytest.raises(TypeError, match="backend: 5 is no backend such as"):
+            kind(policy(), 5)  # type: ignore[arg-type]
+
+
 def test_what_is_no_policy_and_no_envelope_is_named() -> None:
     with pytest.raises(TypeError, match="a Policy is needed"):
         Limiter("leeds")  # type: ignore[arg-type]

@@ -49,7 +49,7 @@ class Unhashable:
         ([A, B, None], None),
         ([all_of(A, B), A, any_of(A, B), None], None),
         ([A, all_of(not_(A), B)], None),
-        ([in_network("10.0.0.0/8"), in_network("10.1.0.0/16")], None),
+        ([in_network("10.1.0.0/16"), in_network("10.0.0.0/8")], None),
         ([SMTP, API, not_(any_of(SMTP, API))], None),
         ([None, None], (1, [0])),
         ([A, A], (1, [0])),
@@ -128,3 +128,16 @@ def test_a_policy_says_which_tiers_take_the_clients(conditions: list[Any], wante
     tiers = [Tier(str(i), when=when) for i, when in enumerate(conditions)]
     with pytest.raises(ValueError, match=f"^tiers: {wanted}"):
         Policy(name="p", tiers=tiers)
+
+
+def test_a_network_within_an_earlier_one_is_never_reached() -> None:
+    wide, narrow = in_network("10.0.0.0/8", "2001:db8::/32"), in_network("10.1.0.0/16")
+    assert first_unreachable([wide, narrow]) == (1, [0])
+    assert first_unreachable([narrow, wide]) is None
+    assert first_unreachable([narrow, all_of(wide, narrow)]) == (1, [0])
+
+
+def test_no_client_is_in_two_networks_apart() -> None:
+    one, other = in_network("10.1.0.0/16"), in_network("10.2.0.0/16", "2001:db8::/32")
+    assert first_unreachable([all_of(one, other)]) == (0, [])
+    assert first_unreachable([one, other, not_(any_of(one, other))]) is None

@@ -7,7 +7,6 @@ somebody asks, or when enough of them have come together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -18,6 +17,31 @@ __all__ = ["Account"]
 
 MOST_NOTED: Final = 96
 """How many items, three for each charge, are noted before they are put into the logs."""
+
+
+class _Logs(dict[int, Log]):
+    """The logs of one subject by unit; one that is asked for is there."""
+
+    __slots__ = ("_floor",)
+
+    def __init__(self, floor: int) -> None:
+        super().__init__()
+        self._floor = floor
+
+    def __missing__(self, unit: int) -> Log:
+        log = self[unit] = Log(self._floor)
+        return log
+
+    def put(self, ledger: Ledger, moments: list[int], charged: list[Costs]) -> None:
+        """Put charges of one ledger into the logs."""
+        for count in ledger.counts:
+            costs = [each[count.unit] for each in charged]
+            if all(costs):
+                self[count.unit].extend(moments, costs, count.keeping)
+            elif any(costs):
+                events = [event for event in zip(moments, costs, strict=True) if event[1]]
+                some_moments, some_costs = map(list, zip(*events, strict=True))
+                self[count.unit].extend(some_moments, some_costs, count.keeping)
 
 
 class Account:
@@ -32,7 +56,7 @@ class Account:
     def __init__(self, floor: int) -> None:
         self.held = [0] * len(UNITS)
         self.newest = self._floor = floor
-        self._logs: Sequence[Log] = ()
+        self._logs: _Logs | None = None
         self._noted: list[Any] = []
 
     def note(self, now: int, ledger: Ledger, costs: Costs) -> None:
@@ -52,41 +76,33 @@ class Account:
         """Whether anything is held, refused attempts and bookings included."""
         return any(self.held)
 
-    def logs(self) -> Sequence[Log]:
+    def logs(self) -> dict[int, Log]:
         """The log of each unit, with all that was noted; `sum_up` after one was changed."""
-        if self._noted or not self._logs:
-            self._settle()
+        if self._noted or self._logs is None:
+            return self._settle()
         return self._logs
 
-    def _settle(self) -> None:
+    def _settle(self) -> dict[int, Log]:
         """Put what is noted into the logs."""
-        if not self._logs:
-            self._logs = [Log(self._floor) for _ in UNITS]
+        if self._logs is None:
+            self._logs = _Logs(self._floor)
         noted, self._noted = self._noted, []
         ledgers = noted[1::3]
         start = 0
         for ledger, run in groupby(ledgers):  # another tier's is another ledger
             end = start + 3 * len(list(run))
-            self._put(ledger, noted[start:end:3], noted[start + 2 : end : 3])
+            self._logs.put(ledger, noted[start:end:3], noted[start + 2 : end : 3])
             start = end
-
-    def _put(self, ledger: Ledger, moments: list[int], charged: list[Costs]) -> None:
-        """Put charges of one ledger into the logs."""
-        for count in ledger.counts:
-            costs = [each[count.unit] for each in charged]
-            if all(costs):
-                self._logs[count.unit].extend(moments, costs, count.keeping)
-            elif any(costs):
-                events = [event for event in zip(moments, costs, strict=True) if event[1]]
-                some_moments, some_costs = map(list, zip(*events, strict=True))
-                self._logs[count.unit].extend(some_moments, some_costs, count.keeping)
+        return self._logs
 
     def sum_up(self) -> None:
         """Take from the logs what is held, and the latest event."""
-        self.held = [log.held for log in self._logs]
-        self.newest = max(self.newest, *(log.newest for log in self._logs))
+        for unit, log in self.logs().items():
+            self.held[unit] = log.held
+            self.newest = max(self.newest, log.newest)
 
     def idle_from(self, span: int) -> int:
         """The first moment from which nothing here can matter to a window of `span`."""
         # What is noted only stands no later than `newest`.
-        return max([self.newest + span, *(log.idle_from(span) for log in self._logs)])
+        logs = (self._logs or {}).values()
+        return max([self.newest + span, *(log.idle_from(span) for log in logs)])

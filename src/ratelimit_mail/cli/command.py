@@ -98,8 +98,10 @@ def replay_command(file: Path, name: str, wants_json: bool) -> None:
 def _preset(name: str) -> Policy:
     if name in PRESETS:
         return PRESETS[name]()
-    near = difflib.get_close_matches(name[:100].lower(), PRESETS, cutoff=0.4) or list(PRESETS)
-    raise Complaint(f"there is no policy {safe(name)}; did you mean {' or '.join(near)}?")
+    near = difflib.get_close_matches(name[:100].lower(), PRESETS, cutoff=0.4)
+    if near:
+        raise Complaint(f"there is no policy {safe(name)}; did you mean {' or '.join(near)}?")
+    raise Complaint(f"there is no policy {safe(name)}; there are {', '.join(PRESETS)}")
 
 
 def _replay(file: Path, policy: Policy) -> Report:

@@ -64,7 +64,9 @@ class AsyncLimiter(Verbs):
             backend = MemoryBackend()
         if isinstance(backend, MemoryBackend):
             backend = Inline(backend)
-        if not inspect.iscoroutinefunction(getattr(backend, "apply", None)):
+        if not callable(getattr(backend, "apply", None)):
+            raise TypeError(f"backend: {show(backend)} is no backend such as MemoryBackend()")
+        if not inspect.iscoroutinefunction(backend.apply):
             raise TypeError(f"{show(backend)} would block the event loop: use Limiter with it")
         self._backend = backend
         self._sleep = sleep or asyncio.sleep

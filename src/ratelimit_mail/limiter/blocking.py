@@ -67,7 +67,9 @@ class Limiter(Verbs):
         super().__init__(policy)
         if backend is None:
             backend = MemoryBackend()
-        if inspect.iscoroutinefunction(getattr(backend, "apply", None)):
+        if not callable(getattr(backend, "apply", None)):
+            raise TypeError(f"backend: {show(backend)} is no backend such as MemoryBackend()")
+        if inspect.iscoroutinefunction(backend.apply):
             raise TypeError(f"{show(backend)} must be awaited: use AsyncLimiter with it")
         self._backend = backend
         self._sleep = sleep

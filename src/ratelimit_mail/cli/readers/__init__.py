@@ -45,7 +45,7 @@ def _format_of(path: Path) -> str:
     if path.is_dir():
         if all((path / name).is_dir() for name in ("cur", "new", "tmp")):
             return "maildir"
-        raise InputError("is a directory but no Maildir: it lacks cur, new and tmp")
+        raise InputError("is a directory, but no Maildir: it lacks cur, new and tmp")
     size = path.stat().st_size
     if not path.is_file():
         raise InputError("is neither a file nor a Maildir directory")
@@ -58,5 +58,5 @@ def _format_of(path: Path) -> str:
     if start == b"From ":
         return "mbox"
     raise InputError(
-        "is none of: a .csv or .csv.gz file, an mbox (it would start with 'From '), a Maildir"
+        "is no .csv or .csv.gz file, no mbox (which starts with 'From ') and no Maildir"
     )
