@@ -83,10 +83,11 @@ def normal_domain(domain: str) -> str:
 
 
 def _normal_label(label: str, domain: str) -> str:
-    label = label.lower()
+    # One by one, because `lower` writes a sigma otherwise at the end of a word.
+    label = "".join(map(str.lower, label))
     if not label.isascii():
         # As UTS 46 maps for IDNA 2008, so that straße.de and strasse.de stay two.
-        label = unicodedata.normalize("NFKC", label).lower()
+        label = "".join(map(str.lower, unicodedata.normalize("NFKC", label)))
         if not all(ch == "-" or ch.isalnum() or _is_mark(ch) for ch in label):
             raise ValueError(f"the domain {show(domain)} has a character that no domain has")
         if not label.isascii():

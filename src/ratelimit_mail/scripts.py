@@ -6,6 +6,7 @@ A script is a generator that yields calls and receives their results, or their e
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 __all__ = ["Script", "run", "run_async"]
@@ -16,18 +17,24 @@ Script = Generator[Callable[[], Any], Any, T]
 
 def run(script: Script[T]) -> T:
     """Make each call of `script`, and return what it returns."""
-    try:
-        call = next(script)
-        while True:
-            try:
-                result = call()
-            except BaseException as error:
-                call = script.throw(error)
-            else:
-                call = script.send(result)
-    except StopIteration as end:
-        value: T = end.value
-        return value
+    step: Callable[[], Callable[[], Any]] = partial(next, script)
+    failed: BaseException | None = None
+    while True:
+        try:
+            call = step()
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        except RuntimeError as error:
+            # A generator may not let a StopIteration through, but whoever called may.
+            if isinstance(failed, StopIteration) and error.__cause__ is failed:
+                raise failed from None
+            raise
+        try:
+            step = partial(script.send, call())
+        except BaseException as error:
+            failed = error
+            step = partial(script.throw, error)
 
 
 async def run_async(script: Script[T]) -> T:

@@ -24,6 +24,9 @@ BOOKING: Final = (1, 0, 0, 0)
 """What one booking adds to a sender's queue."""
 
 
+LONGEST_WAIT: Final = 10**12
+
+
 class Booked(NamedTuple):
     """A booking: its decision, its time in milliseconds, and how many seconds ahead that is."""
 
@@ -33,14 +36,17 @@ class Booked(NamedTuple):
 
 
 def milliseconds(name: str, seconds: float | None) -> int | None:
-    """A length of time that a caller gives; None and infinity are any length."""
+    """A length of time that a caller gives; None, infinity and ages are any length."""
     if seconds is None:
         return None
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise TypeError(f"{name}: seconds are needed, or None, not {show(seconds)}")
+    if seconds > LONGEST_WAIT:
+        return None
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{name}: {seconds} is no number of seconds; 0 or more are needed")
-    return None if math.isinf(seconds) else int(seconds * 1000)
+    # Rounded first: 1.001 * 1000 is a little less than 1001.
+    return int(round(seconds * 1000, 6))
 
 
 class Verbs:
@@ -104,9 +110,13 @@ class Verbs:
 
     def _acquiring(self, envelope: Envelope, patience: int | None) -> Script[Decision]:
         """A reservation, and a sleep until its time; a wait that is cut short is taken back."""
+        number = self._line.number()
         decision, at, delay = yield from self._reserving(envelope, patience)
-        place = self._line.join(envelope.sender, at)
+        if not _is_counted(decision):
+            return decision
+        place: Place | None = None
         try:
+            place = self._line.join(envelope.sender, at, number)
             if delay > 0:
                 yield lambda: self._sleep(delay)
             if not self._line.is_first(place):
@@ -115,7 +125,8 @@ class Verbs:
             yield from self._refunding(decision)
             raise
         finally:
-            self._line.leave(place)
+            if place is not None:
+                self._line.leave(place)
         return decision
 
     def _refunding(self, decision: Decision) -> Script[None]:
@@ -142,6 +153,8 @@ class Verbs:
         scope: str | Sequence[str],
         client: Client | None,
     ) -> Script[tuple[Usage, ...]]:
+        if not isinstance(client, Client | None):
+            raise TypeError(f"client: a Client is needed, not {show(client)}")
         named = named_subject(scope, subject)
         sheet = self._policy.sheet(client or NOBODY)
         ledger = sheet.ledger_of(normal_scope(scope))
@@ -162,3 +175,8 @@ class Verbs:
         if normal_scope(scope) == ("sender",):
             ledgers.append(self._queue)
         yield lambda: self._backend.forget(ledgers, named)
+
+
+def _is_counted(decision: Decision) -> bool:
+    """Whether there is anything that a refund would take out."""
+    return decision.claim is not None and decision.claim[1] is not None

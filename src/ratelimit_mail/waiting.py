@@ -1,19 +1,24 @@
 """The order of those who wait: one sender's messages leave as they were booked.
 
 Booked times say when, but two sleeps that end together may end in either order, so each
-who waits also waits until nobody is before it.
+who waits also waits, for a moment at most, until nobody is before it.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable
 from itertools import count
+from typing import Final
 
 import attrs
 
-__all__ = ["Line", "Place"]
+__all__ = ["LONGEST_TURN", "Line", "Place"]
+
+LONGEST_TURN: Final = 0.25
+"""Seconds that one waits for those before it, whose time has come too: they may be stuck."""
 
 
 @attrs.define(eq=False)
@@ -31,39 +36,93 @@ def _rank(place: Place) -> tuple[int, int]:
 
 
 class Line:
-    """A line for each sender, in the order of their times; safe for threads."""
+    """A line for each sender, in the order of their times; safe for threads.
+
+    Nobody waits for the lock to leave: the garbage collector may finish a waiting
+    coroutine, which leaves, while this very thread holds it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._numbers = count()
         self._lines: dict[str, list[Place]] = {}
+        self._leaving: deque[Place] = deque()
 
-    def join(self, sender: str, at: int) -> Place:
-        """Take the place of a message that was booked for the moment `at`."""
+    def number(self) -> int:
+        """The next number for those who come."""
+        return next(self._numbers)
+
+    def join(self, sender: str, at: int, number: int | None = None) -> Place:
+        """Take the place of a message that was booked for the moment `at`.
+
+        number: what `number` gave before it was booked; left out: the next one.
+        """
+        place = Place(sender, (at, self.number() if number is None else number))
         with self._lock:
-            place = Place(sender, (at, next(self._numbers)))
             insort(self._lines.setdefault(sender, []), place, key=_rank)
+        self._let_leave()
         return place
 
     def is_first(self, place: Place) -> bool:
-        """Whether nobody is before `place`."""
+        """Whether nobody is before `place`, or it has been overtaken."""
         with self._lock:
-            return self._lines[place.sender][0] is place
+            first = self._is_first(place)
+        self._let_leave()
+        return first
 
     def when_first(self, place: Place, wake: Callable[[], object]) -> None:
         """Call `wake` as soon as nobody is before `place`."""
         with self._lock:
-            if self._lines[place.sender][0] is place:
+            place.wake = wake
+            if self._is_first(place):
                 wake()
-            else:
-                place.wake = wake
+        self._let_leave()
+
+    def overtake(self, place: Place) -> None:
+        """Stand no longer behind those before `place`: they are stuck."""
+        with self._lock:
+            line = self._lines.get(place.sender, [])
+            del line[: bisect_left(line, place.rank, key=_rank)]
+        self._let_leave()
+
+    def _is_first(self, place: Place) -> bool:
+        line = self._lines.get(place.sender, [])
+        i = bisect_left(line, place.rank, key=_rank)
+        return i in (0, len(line)) or line[i] is not place
 
     def leave(self, place: Place) -> None:
         """Leave the line, from wherever in it, and wake who is first now."""
-        with self._lock:
-            line = self._lines[place.sender]
-            del line[bisect_left(line, place.rank, key=_rank)]
-            if not line:
-                del self._lines[place.sender]
-            elif line[0].wake is not None:
+        self._leaving.append(place)
+        self._let_leave()
+
+    def _let_leave(self) -> None:
+        while self._leaving and self._lock.acquire(blocking=False):
+            try:
+                while self._leaving:
+                    self._remove(self._leaving.popleft())
+            finally:
+                self._lock.release()
+
+    def _remove(self, place: Place) -> None:
+        line = self._lines.get(place.sender, [])
+        i = bisect_left(line, place.rank, key=_rank)
+        if i == len(line) or line[i] is not place:
+            return  # it was overtaken
+        del line[i]
+        if line:
+            self._wake_first(place.sender)
+        else:
+            del self._lines[place.sender]
+
+    def _wake_first(self, sender: str) -> None:
+        """Wake who is first, and drop those who cannot be woken any more."""
+        line = self._lines[sender]
+        while line and line[0].wake is not None:
+            try:
                 line[0].wake()
+            except RuntimeError:  # its event loop is closed
+                del line[0]
+            else:
+                return
+        if not line:
+            del self._lines[sender]

@@ -111,3 +111,21 @@ async def test_a_thousand_waits_with_a_tenth_cancelled_keep_to_the_limit() -> No
     await asyncio.gather(*tasks, return_exceptions=True)
     assert len(left) >= 900
     assert sum(1 for moment in left if moment < start + 0.98) <= 600
+
+
+def test_a_loop_that_was_closed_while_somebody_waited_holds_up_nobody() -> None:
+    limiter = AsyncLimiter(Policy(name="test", limits=[MessageRateLimit("2/second")]))
+    abandoned = asyncio.new_event_loop()
+    tasks = [abandoned.create_task(limiter.acquire(LETTER)) for _ in range(3)]
+    abandoned.run_until_complete(asyncio.sleep(0))
+    abandoned.close()
+
+    async def acquire() -> float:
+        start = time.monotonic()
+        assert await limiter.acquire(LETTER)
+        return time.monotonic() - start
+
+    assert asyncio.run(acquire()) < 10
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.get_coro().close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,6 +122,12 @@ def test_generated_scripts_have_the_answers_of_the_brute_force(
     source: random.Random, jumps: bool
 ) -> None:
     script = generated_script(source, jumps=jumps)
+    assert play(script, MemoryBackend) == play(script, BruteForceBackend)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_long_scripts_have_the_answers_of_the_brute_force(seed: int) -> None:
+    script = generated_script(random.Random(seed), steps=400, jumps=bool(seed % 2))
     assert play(script, MemoryBackend) == play(script, BruteForceBackend)
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail.charge import keeping_for
-from ratelimit_mail.window import Log, Window
+from ratelimit_mail.log import Log
+from ratelimit_mail.window import Window
 
 Event = tuple[int, int]  # moment, cost
 HORIZON = 120
@@ -61,7 +62,7 @@ def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_
         if verb == "take out":
             if events:
                 moment, price = events.pop(nth % len(events))
-                log.take_out(moment, price, keeping)
+                log.take_out([(moment, price)], keeping)
             continue
         if cost > min(window.limit for window in limits):
             continue

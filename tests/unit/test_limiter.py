@@ -346,3 +346,45 @@ def test_a_decision_says_true_only_when_it_accepts() -> None:
     assert isinstance(accepted, Decision)
     assert (accepted.allowed, bool(accepted), accepted.action) == (True, True, Action.ACCEPT)
     assert (deferred.allowed, bool(deferred), deferred.action) == (False, False, Action.DEFER)
+
+
+def test_a_timeout_of_retry_after_is_long_enough_to_the_millisecond() -> None:
+    for milliseconds in (1001, 2003, 4007, 8191, 16_387, 59_999):
+        limiter, clock = limiter_of(MessageRateLimit("1/minute"))
+        assert limiter.acquire(LETTER)
+        clock.advance((60_000 - milliseconds) / 1000)
+        wait = limiter.check(LETTER).retry_after
+        assert wait == milliseconds / 1000
+        assert limiter.acquire(LETTER, timeout=wait)
+
+
+def test_a_timeout_of_ages_is_any_time() -> None:
+    limiter, _ = limiter_of(MessageRateLimit("1/day"))
+    for _ in range(3):
+        assert limiter.acquire(LETTER, timeout=10**400)
+
+
+def test_a_sleep_of_the_other_colour_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"sleep: .* is async"):
+        Limiter(policy(), sleep=asyncio.sleep)
+    for sleep in (ManualClock().advance, print):
+        with pytest.raises(TypeError, match=r"sleep: .* is no async function"):
+            AsyncLimiter(policy(), sleep=sleep)  # type: ignore[arg-type]
+
+
+def test_a_client_that_is_none_is_named() -> None:
+    limiter, _ = limiter_of(MessageRateLimit("1/day"))
+    with pytest.raises(TypeError, match="client: a Client is needed"):
+        limiter.usage("ann@uwo.ca", client="10.0.0.1")  # type: ignore[arg-type]
+
+
+def test_what_is_not_counted_waits_for_nobody() -> None:
+    def never(seconds: float) -> None:
+        raise AssertionError("waited")
+
+    clock = ManualClock()
+    limit = MessageRateLimit("1/day", count="external")
+    limiter = Limiter(policy(limit), MemoryBackend(clock), sleep=never)
+    limiter.reserve(LETTER)
+    limiter.reserve(LETTER)
+    assert limiter.acquire(INTERNAL, timeout=0)

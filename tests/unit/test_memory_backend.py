@@ -178,3 +178,92 @@ def test_a_hundred_thousand_subjects_of_one_message_are_charged_together() -> No
     assert limiter.try_acquire(letter("ann", 100_000))
     assert backend.size() == 100_000
     assert not limiter.try_acquire(letter("bob", 100_000))
+
+
+def test_recipients_that_are_subjects_are_forgotten_as_fast_as_they_come() -> None:
+    limiter, backend, clock = limiter_of("3600/hour", scope="recipient")
+    for k in range(360):
+        clock.advance(60)
+        limiter.try_acquire(Envelope("ann@uwo.ca", [f"r{k}.{i}@y.org" for i in range(50)]))
+    assert backend.size() <= 3 * 60 * 50
+
+
+def test_policies_of_one_name_keep_what_either_needs() -> None:
+    clock = ManualClock()
+    backend = MemoryBackend(clock)
+    hourly, daily = (
+        Limiter(Policy(name="test", limits=[MessageRateLimit(rate)]), backend)
+        for rate in ("1000/hour", "5/day")
+    )
+    assert [daily.try_acquire(letter("ann")).allowed for _ in range(6)] == [True] * 5 + [False]
+    for i in range(200):
+        clock.advance(100)
+        assert hourly.try_acquire(letter("ann"))
+        assert hourly.try_acquire(letter(i))
+    assert not daily.check(letter("ann"))
+    assert daily.usage("ann@uwo.ca")[0].used == 205
+
+
+def test_policies_of_one_name_with_and_without_a_resolution_refund_alike() -> None:
+    clock = ManualClock()
+    backend = MemoryBackend(clock)
+    coarse, fine = (
+        Limiter(
+            Policy(name="test", limits=[MessageRateLimit("9999/day", resolution=resolution)]),
+            backend,
+        )
+        for resolution in ("1 minute", None)
+    )
+    decisions = []
+    for i in range(280):
+        clock.advance(1)
+        decisions.append((coarse, fine)[i % 2].try_acquire(letter("ann")))
+    for i, decision in enumerate(decisions[:180]):
+        (coarse, fine)[i % 2].refund(decision)
+    assert fine.usage("ann@uwo.ca")[0].used == 100
+
+
+def test_a_refund_brings_back_what_refused_attempts_it_hid() -> None:
+    limiter, _, clock = limiter_of("1000/day", denied="count")
+    for _ in range(400):
+        clock.advance(0.01)
+        limiter.try_acquire(letter("ann", 1001))
+    limiter.reset("ann@uwo.ca")
+    sent = limiter.try_acquire(letter("ann", 500))
+    for _ in range(1020):
+        clock.advance(0.01)
+        limiter.try_acquire(letter("ann", 1001))
+    limiter.refund(sent)
+    assert not limiter.check(letter("ann"))
+
+
+def test_many_are_taken_back_in_little_more_time_than_one() -> None:
+    limiter, _, _ = limiter_of("1/minute")
+    reservations = [limiter.reserve(letter("ann")) for _ in range(20_000)]
+    for reservation in reservations[1::2]:
+        reservation.cancel()
+    assert limiter.check(letter("ann")).retry_after == 60
+    for reservation in reservations[::2]:
+        reservation.cancel()
+    assert limiter.check(letter("ann"))
+    assert limiter.usage("ann@uwo.ca")[0].used == 0
+
+
+def test_taking_back_never_waits_for_the_lock() -> None:
+    limiter, backend, _ = limiter_of("1/minute")
+    decision = limiter.try_acquire(letter("ann"))
+    with backend._lock:  # as the garbage collector may find it
+        limiter.refund(decision)
+    assert limiter.try_acquire(letter("ann"))
+
+
+def test_a_clock_that_stops_giving_integers_is_named_and_changes_nothing() -> None:
+    times = iter([1, 2, 3.5, 4])
+    limiter = Limiter(
+        Policy(name="test", limits=[MessageRateLimit("1/minute")]),
+        MemoryBackend(lambda: next(times)),  # type: ignore[arg-type,return-value]
+    )
+    assert limiter.check(letter("ann"))
+    with pytest.raises(TypeError, match="integer milliseconds since the epoch"):
+        limiter.try_acquire(letter("ann"))
+    assert limiter.try_acquire(letter("ann"))

@@ -133,3 +133,8 @@ async def test_a_cancelled_script_tidies_up_and_stays_cancelled() -> None:
         await task
     assert steps == ["tidied"]
     assert task.cancelled()
+
+
+def test_a_stop_iteration_of_a_call_reaches_the_caller_as_it_is() -> None:
+    with pytest.raises(StopIteration, match="over"):
+        play_blocking(forgiving, [StopIteration("over")])

@@ -111,3 +111,38 @@ def test_threads_take_their_turns_in_order() -> None:
     for thread in threads:
         thread.join(timeout=30)
     assert turns == list(range(20))
+
+
+def test_those_who_are_stuck_are_overtaken_and_may_still_leave() -> None:
+    line = Line()
+    stuck, late = line.join("ann", 10), line.join("ann", 20)
+    assert not line.is_first(late)
+    line.overtake(late)
+    assert line.is_first(late)
+    assert line.is_first(stuck)
+    line.leave(stuck)
+    line.leave(late)
+    assert line.is_first(line.join("ann", 30))
+
+
+def test_one_who_cannot_be_woken_any_more_holds_up_nobody() -> None:
+    def closed() -> None:
+        raise RuntimeError("Event loop is closed")
+
+    line = Line()
+    first, dead, last = (line.join("ann", at) for at in (10, 20, 30))
+    woken: list[int] = []
+    line.when_first(dead, closed)
+    line.when_first(last, lambda: woken.append(30))
+    line.leave(first)
+    assert woken == [30]
+    line.leave(dead)
+    assert line.is_first(last)
+
+
+def test_numbers_taken_before_the_booking_decide_among_equal_times() -> None:
+    line = Line()
+    one, two = line.number(), line.number()
+    second = line.join("ann", 10, two)
+    first = line.join("ann", 10, one)
+    assert (line.is_first(first), line.is_first(second)) == (True, False)

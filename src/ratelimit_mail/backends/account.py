@@ -7,11 +7,13 @@ somebody asks, or when enough of them have come together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, Final
 
 from ratelimit_mail.charge import UNITS, Costs, Ledger
-from ratelimit_mail.window import Log
+from ratelimit_mail.log import Log
+from ratelimit_mail.window import Keeping
 
 __all__ = ["Account"]
 
@@ -22,11 +24,12 @@ MOST_NOTED: Final = 96
 class _Logs(dict[int, Log]):
     """The logs of one subject by unit; one that is asked for is there."""
 
-    __slots__ = ("_floor",)
+    __slots__ = ("_floor", "_keepings")
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, keepings: Mapping[int, Keeping]) -> None:
         super().__init__()
         self._floor = floor
+        self._keepings = keepings
 
     def __missing__(self, unit: int) -> Log:
         log = self[unit] = Log(self._floor)
@@ -37,11 +40,11 @@ class _Logs(dict[int, Log]):
         for count in ledger.counts:
             costs = [each[count.unit] for each in charged]
             if all(costs):
-                self[count.unit].extend(moments, costs, count.keeping)
+                self[count.unit].extend(moments, costs, self._keepings[count.unit])
             elif any(costs):
                 events = [event for event in zip(moments, costs, strict=True) if event[1]]
                 some_moments, some_costs = map(list, zip(*events, strict=True))
-                self[count.unit].extend(some_moments, some_costs, count.keeping)
+                self[count.unit].extend(some_moments, some_costs, self._keepings[count.unit])
 
 
 class Account:
@@ -49,11 +52,13 @@ class Account:
 
     held: for each unit all that is held, noted or logged: no window can hold more.
     newest: the latest event in any log; nothing is noted for an earlier moment.
+    keepings: how the log of each unit is kept.
     """
 
-    __slots__ = ("_floor", "_logs", "_noted", "held", "newest")
+    __slots__ = ("_floor", "_logs", "_noted", "held", "keepings", "newest")
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, keepings: Mapping[int, Keeping]) -> None:
+        self.keepings = keepings
         self.held = [0] * len(UNITS)
         self.newest = self._floor = floor
         self._logs: _Logs | None = None
@@ -85,14 +90,15 @@ class Account:
     def _settle(self) -> dict[int, Log]:
         """Put what is noted into the logs."""
         if self._logs is None:
-            self._logs = _Logs(self._floor)
-        noted, self._noted = self._noted, []
+            self._logs = _Logs(self._floor, self.keepings)
+        noted = self._noted
         ledgers = noted[1::3]
         start = 0
         for ledger, run in groupby(ledgers):  # another tier's is another ledger
             end = start + 3 * len(list(run))
             self._logs.put(ledger, noted[start:end:3], noted[start + 2 : end : 3])
             start = end
+        self._noted = []
         return self._logs
 
     def sum_up(self) -> None:

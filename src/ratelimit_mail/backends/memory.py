@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -22,6 +23,18 @@ def steady_clock() -> Callable[[], int]:
     return lambda: (start + monotonic()) // 1_000_000
 
 
+def _whole(clock: Callable[[], int]) -> Callable[[], int]:
+    """`clock`, held to its word that it gives whole milliseconds."""
+
+    def checked() -> int:
+        now = clock()
+        if type(now) is not int:
+            raise TypeError(f"clock: must give integer milliseconds since the epoch, not {now!r}")
+        return now
+
+    return checked
+
+
 FAR_AHEAD: Final = 1 << 62
 
 
@@ -35,12 +48,12 @@ class MemoryBackend:
     """
 
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
-        self._clock = clock or steady_clock()
-        if type(now := self._clock()) is not int:
-            raise TypeError(f"clock: must give integer milliseconds since the epoch, not {now!r}")
+        self._clock = steady_clock() if clock is None else _whole(clock)
+        self._clock()
         self._lock = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
         self._tidy_at = FAR_AHEAD
+        self._taken_back: deque[Sequence[Found]] = deque()
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
@@ -48,6 +61,8 @@ class MemoryBackend:
             now = self._clock()
             if now >= self._tidy_at:
                 self._tidy(now)
+            if self._taken_back:
+                self._take_out()
             found: list[Found] = []
             plenty = intent is TAKE
             all_young = True
@@ -55,6 +70,8 @@ class MemoryBackend:
                 shelf = self._shelves.get(ledger.name)
                 if shelf is None:
                     shelf = self._new_shelf(ledger, now)
+                if ledger not in shelf.known:
+                    shelf.serve(ledger)
                 account = shelf.young.get(subject)
                 if account is None:
                     account = shelf.find(subject)
@@ -99,11 +116,11 @@ class MemoryBackend:
         for (ledger, subject, _), (account, *_) in zip(charges, found, strict=True):
             if account.has_events:
                 shelf = self._shelves[ledger.name]
-                shelf.keep(subject, account, now, ledger.span)
+                shelf.keep(subject, account, now)
                 self._tidy_at = min(self._tidy_at, shelf.due)
 
     def _new_shelf(self, ledger: Ledger, now: int) -> Shelf:
-        shelf = self._shelves[ledger.name] = Shelf(now, ledger.span)
+        shelf = self._shelves[ledger.name] = Shelf(ledger, now)
         self._tidy_at = min(self._tidy_at, shelf.due)
         return shelf
 
@@ -115,15 +132,25 @@ class MemoryBackend:
         self._tidy_at = min((shelf.due for shelf in self._shelves.values()), default=FAR_AHEAD)
 
     def take_out(self, receipt: Sequence[Found]) -> None:
-        """Take the charges of a receipt out of their logs."""
-        with self._lock:
-            take_out(receipt)
+        """Take the charges of a receipt out, before anything else is asked.
+
+        Never waits for the lock: the garbage collector may call this, by way of a coroutine
+        that it finishes, while this very thread holds it.
+        """
+        self._taken_back.append(receipt)
+
+    def _take_out(self) -> None:
+        receipts = [self._taken_back.popleft() for _ in range(len(self._taken_back))]
+        take_out(receipts)
 
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
         with self._lock:
             now = self._clock()
-            shelf = self._shelves.get(ledger.name) or Shelf(now, ledger.span)
+            if self._taken_back:
+                self._take_out()
+            shelf = self._shelves.get(ledger.name) or Shelf(ledger, now)
+            shelf.serve(ledger)
             logs = shelf.find(subject).logs()
             return [
                 [
@@ -141,6 +168,8 @@ class MemoryBackend:
     def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget all that was counted for one subject, in every unit."""
         with self._lock:
+            if self._taken_back:
+                self._take_out()
             for ledger in ledgers:
                 if ledger.name in self._shelves:
                     self._shelves[ledger.name].forget(subject)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ratelimit_mail.backends.account import Account
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
 from ratelimit_mail.charge import Costs, Count, Ledger
-from ratelimit_mail.window import Log
+from ratelimit_mail.log import Log
+from ratelimit_mail.window import Keeping
 
 __all__ = ["Found", "Ruling", "take_out"]
 
@@ -21,7 +22,7 @@ class Ruling:
     def __init__(self, charges: Sequence[Found], now: int) -> None:
         self._charges = charges
         self._now = now
-        entries: list[tuple[Log, Count, int]] = []
+        entries: list[tuple[Log, Count, int, Keeping]] = []
         self._entries = entries
         self._counts_denied = self._booked = False
         for account, ledger, costs, _ in charges:
@@ -29,7 +30,7 @@ class Ruling:
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     log = logs[count.unit]
-                    entries.append((log, count, cost))
+                    entries.append((log, count, cost, account.keepings[count.unit]))
                     if log.times and log.times[-1] > now:
                         self._booked = True
             if ledger.counts_denied:
@@ -57,9 +58,9 @@ class Ruling:
         """Charge the counts that count refused attempts; whether there are any."""
         if not self._counts_denied:
             return False
-        for log, count, cost in self._entries:
+        for log, count, cost, keeping in self._entries:
             if count.counts_denied:
-                log.refuse(self._now, cost, count.keeping)
+                log.refuse(self._now, cost, keeping)
         self._sum_up()
         return True
 
@@ -67,7 +68,7 @@ class Ruling:
         """The windows without room: the number of the entry, its own, and when it has room."""
         now = self._now
         refusals = []
-        for number, (log, count, cost) in enumerate(self._entries):
+        for number, (log, count, cost, _) in enumerate(self._entries):
             if log.held + cost > count.smallest:
                 for i, window in enumerate(count.windows):
                     if (at := log.earliest(now, cost, window)) > now:
@@ -78,7 +79,7 @@ class Ruling:
         """The window with the least room, where only others in the line are in the way."""
         _, number, i = min(
             (log.remaining(self._now, window), number, i)
-            for number, (log, count, _) in enumerate(self._entries)
+            for number, (log, count, _, _) in enumerate(self._entries)
             for i, window in enumerate(count.windows)
         )
         return [(number, i, at)]
@@ -89,7 +90,7 @@ class Ruling:
         told: list[Refusal] = []
         at = start
         for number, i, room_at in refusals:
-            log, count, cost = self._entries[number]
+            log, count, cost, _ = self._entries[number]
             if counted:
                 room_at = log.earliest(self._now, cost, count.windows[i])
             told.append((count, i, room_at))
@@ -105,7 +106,7 @@ class Ruling:
         at = start
         while True:
             before = at
-            for log, count, cost in self._entries:
+            for log, count, cost, _ in self._entries:
                 if log.held + cost > count.smallest:
                     for window in count.windows:
                         at = log.earliest(at, cost, window)
@@ -118,8 +119,8 @@ class Ruling:
         for account, ledger, costs, _ in self._charges:
             for count in ledger.counts:
                 if costs[count.unit]:
-                    log, _, cost = next(entries)
-                    moment = log.book(self._now, at, cost, count.keeping)
+                    log, _, cost, keeping = next(entries)
+                    moment = log.book(self._now, at, cost, keeping)
                     receipt.append((account, ledger, _only(count.unit, cost), moment))
         self._sum_up()
         return receipt
@@ -129,13 +130,16 @@ class Ruling:
             account.sum_up()
 
 
-def take_out(receipt: Sequence[Found]) -> None:
-    """Take what was charged out of its logs again."""
-    for account, ledger, costs, moment in receipt:
-        logs = account.logs()
-        for count in ledger.counts:
-            if cost := costs[count.unit]:
-                logs[count.unit].take_out(moment, cost, count.keeping)
+def take_out(receipts: Iterable[Sequence[Found]]) -> None:
+    """Take what was charged out of its logs again; many at once cost little more than one."""
+    events: dict[tuple[Account, int], list[tuple[int, int]]] = {}
+    for receipt in receipts:
+        for account, ledger, costs, moment in receipt:
+            for count in ledger.counts:
+                if cost := costs[count.unit]:
+                    events.setdefault((account, count.unit), []).append((moment, cost))
+    for (account, unit), taken in events.items():
+        account.logs()[unit].take_out(taken, account.keepings[unit])
         account.sum_up()
 
 

@@ -10,29 +10,50 @@ from __future__ import annotations
 from typing import Final
 
 from ratelimit_mail.backends.account import Account
-from ratelimit_mail.window import LONG_AGO
+from ratelimit_mail.charge import Ledger
+from ratelimit_mail.log import LONG_AGO
+from ratelimit_mail.window import Keeping
 
 __all__ = ["Shelf"]
 
 STEPS: Final = 4
-"""Idle subjects looked at in one charge: more than one, or new ones would outrun it."""
+"""Idle subjects looked at for each one that is kept: more than one, or new ones would outrun it."""
+
+MOST_KNOWN: Final = 64
 
 
 class Shelf:
-    """The accounts of one ledger."""
+    """The accounts of all ledgers of one name: a policy's, its tiers' and its later versions'."""
 
-    __slots__ = ("_floor", "_turned_at", "due", "idle", "old", "span", "young")
+    __slots__ = ("_floor", "_new", "_turned_at", "due", "idle", "keepings", "known", "old", "young")
 
-    def __init__(self, now: int, span: int) -> None:
+    def __init__(self, ledger: Ledger, now: int) -> None:
         self.young: dict[str, Account] = {}
         self.old: dict[str, Account] = {}
         self.idle: dict[str, Account] = {}
-        self.span = span
-        """How long an event can matter."""
+        self.keepings: dict[int, Keeping] = {}
+        """How the log of each unit is kept, to serve every ledger that was ever seen."""
+        self.known: set[Ledger] = set()
+        """Ledgers that `serve` need not be told of again."""
+        self._new = 0
         self._turned_at = now
-        self.due = now + span
-        """The moment from which `tidy` has something to do."""
         self._floor = LONG_AGO
+        self.due = now
+        """The moment from which `tidy` has something to do."""
+        self.serve(ledger)
+
+    def serve(self, ledger: Ledger) -> None:
+        """Keep from now on what `ledger` needs, beside what others need."""
+        if len(self.known) >= MOST_KNOWN:  # forget who asked, not what for
+            self.known.clear()
+        self.known.add(ledger)
+        for count in ledger.counts:
+            kept = self.keepings.get(count.unit, count.keeping)
+            self.keepings[count.unit] = kept.together_with(count.keeping)
+        self.due = min(self.due, self._turned_at + self._span())
+
+    def _span(self) -> int:
+        return max(keeping.span for keeping in self.keepings.values())
 
     def find(self, subject: str) -> Account:
         """The account of `subject`; a new one, not kept yet, where there is none."""
@@ -40,18 +61,18 @@ class Shelf:
         if account is not None:
             return account
         # What was forgotten is not counted again by a clock that goes back to it.
-        return Account(self._floor)
+        return Account(self._floor, self.keepings)
 
-    def keep(self, subject: str, account: Account, now: int, span: int) -> None:
+    def keep(self, subject: str, account: Account, now: int) -> None:
         """Hold on to an account that has just been charged."""
         if subject not in self.young:
             self.old.pop(subject, None)
             self.idle.pop(subject, None)
             self.young[subject] = account
-        self.span = span
+            self._new += 1
         if now < self._turned_at:  # the clock went back, and what is due would be due too late
             self._turned_at = now
-            self.due = now + span
+            self.due = now + self._span()
 
     def forget(self, subject: str) -> None:
         """Drop the account of `subject`."""
@@ -60,19 +81,21 @@ class Shelf:
 
     def tidy(self, now: int) -> None:
         """Look through a few idle accounts, and turn the groups over when a span has passed."""
-        for _ in range(min(STEPS, len(self.idle))):
+        span = self._span()
+        steps, self._new = STEPS * (self._new + 1), 0
+        for _ in range(min(steps, len(self.idle))):
             subject, account = self.idle.popitem()
-            idle_from = account.idle_from(self.span)
+            idle_from = account.idle_from(span)
             if idle_from <= now:
                 self._floor = max(self._floor, idle_from)
             else:
                 self.young[subject] = account
         if self.idle:
             return
-        if now - self._turned_at >= self.span:
+        if now - self._turned_at >= span:
             self.idle, self.old, self.young = self.old, self.young, self.idle
             self._turned_at = now
-        self.due = now if self.idle else self._turned_at + self.span
+        self.due = now if self.idle else self._turned_at + span
 
     def size(self) -> int:
         """How many subjects there are."""

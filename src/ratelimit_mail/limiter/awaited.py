@@ -19,7 +19,7 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import run_async
 from ratelimit_mail.verbs import Verbs, milliseconds
-from ratelimit_mail.waiting import Place
+from ratelimit_mail.waiting import LONGEST_TURN, Place
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
 
@@ -64,10 +64,12 @@ class AsyncLimiter(Verbs):
             backend = MemoryBackend()
         if isinstance(backend, MemoryBackend):
             backend = Inline(backend)
-        if not callable(getattr(backend, "apply", None)):
+        if isinstance(backend, type) or not callable(getattr(backend, "apply", None)):
             raise TypeError(f"backend: {show(backend)} is no backend such as MemoryBackend()")
         if not inspect.iscoroutinefunction(backend.apply):
             raise TypeError(f"{show(backend)} would block the event loop: use Limiter with it")
+        if sleep is not None and not is_async(sleep):
+            raise TypeError(f"sleep: {show(sleep)} is no async function, so it cannot be awaited")
         self._backend = backend
         self._sleep = sleep or asyncio.sleep
 
@@ -172,4 +174,7 @@ class AsyncLimiter(Verbs):
         loop = asyncio.get_running_loop()
         # Who leaves the line may do so in another thread, with an event loop of its own.
         self._line.when_first(place, partial(loop.call_soon_threadsafe, first.set))
-        await first.wait()
+        try:
+            await asyncio.wait_for(first.wait(), LONGEST_TURN)
+        except TimeoutError:
+            self._line.overtake(place)

@@ -20,7 +20,7 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import run
 from ratelimit_mail.verbs import Verbs, milliseconds
-from ratelimit_mail.waiting import Place
+from ratelimit_mail.waiting import LONGEST_TURN, Place
 
 __all__ = ["Limiter", "Reservation"]
 
@@ -67,10 +67,12 @@ class Limiter(Verbs):
         super().__init__(policy)
         if backend is None:
             backend = MemoryBackend()
-        if not callable(getattr(backend, "apply", None)):
+        if isinstance(backend, type) or not callable(getattr(backend, "apply", None)):
             raise TypeError(f"backend: {show(backend)} is no backend such as MemoryBackend()")
         if inspect.iscoroutinefunction(backend.apply):
             raise TypeError(f"{show(backend)} must be awaited: use AsyncLimiter with it")
+        if is_async(sleep):
+            raise TypeError(f"sleep: {show(sleep)} is async; a Limiter does not await it")
         self._backend = backend
         self._sleep = sleep
 
@@ -200,4 +202,5 @@ class Limiter(Verbs):
     def _turn(self, place: Place) -> None:
         first = threading.Event()
         self._line.when_first(place, first.set)
-        first.wait()
+        if not first.wait(LONGEST_TURN):
+            self._line.overtake(place)

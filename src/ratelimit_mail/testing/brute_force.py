@@ -11,7 +11,8 @@ import attrs
 
 from ratelimit_mail.backends.base import TAKE, Intent, Reading, Verdict
 from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
-from ratelimit_mail.window import LONG_AGO, Window
+from ratelimit_mail.log import LONG_AGO
+from ratelimit_mail.window import Window
 
 __all__ = ["BruteForceBackend"]
 
@@ -44,6 +45,7 @@ class BruteForceBackend:
         self._clock = clock
         self.events: list[_Event] = []
         self._newest: dict[_Name, int] = {}
+        self._spans: dict[tuple[str, int], int] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
@@ -160,10 +162,17 @@ class BruteForceBackend:
             self.events.append(recorded[-1])
             # A backend may forget what has left every window; then time stays behind it.
             for event in self._of(name):
-                left = event.moment + count.keeping.span
+                left = event.moment + self._span(name, count)
                 if left <= present:
                     self._newest[name] = max(self._newest.get(name, LONG_AGO), left)
         return recorded
+
+    def _span(self, name: _Name, count: Count) -> int:
+        """How long an event matters to any policy of the name that was ever seen."""
+        ledger, _, unit = name
+        span = max(count.keeping.span, self._spans.get((ledger, unit), 0))
+        self._spans[ledger, unit] = span
+        return span
 
     def _record_refused(self, flat: list[_Flat], now: int) -> None:
         for name, count, cost in flat:

@@ -1,0 +1,299 @@
+"""The events of one count: when there is room, by integers alone. No clock, no I/O.
+
+A log holds what was sent, what is booked for later, and what was refused. It answers any
+window of any length by one subtraction of running totals, and is the reference for every
+backend. Times are integer milliseconds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from typing import Final
+
+from ratelimit_mail.window import Keeping, Window
+
+__all__ = ["LONG_AGO", "Log"]
+
+LONG_AGO: Final = -(1 << 62)
+
+
+class Log:
+    """The events of one count, in the order of their times.
+
+    Event `i` stands at `times[i]` and cost `sent[i + 1] - sent[i]`. `asked` is the same
+    with refused attempts added; it exists from the first of these on. What stands before
+    `head` has left every window.
+
+    `newest` is the latest event recorded for its own present: time never stands before
+    it, so a clock that goes back frees no room.
+    """
+
+    __slots__ = ("asked", "compact_at", "head", "held", "newest", "sent", "times")
+
+    def __init__(self, newest: int = LONG_AGO) -> None:
+        self.times = array("q")
+        self.sent = array("q", (0,))
+        self.asked: array[int] | None = None
+        self.head = 0
+        self.held = 0
+        """All that is held, refused attempts too: no window can hold more."""
+        self.newest = newest
+        self.compact_at = 64
+
+    # Asking
+
+    def fits(self, now: int, cost: int, window: Window) -> bool:
+        """Whether `cost` more at `now` keep every window at or below its limit."""
+        return self.earliest(now, cost, window) == now
+
+    def earliest(self, now: int, cost: int, window: Window) -> int:
+        """The first moment, `now` or later, at which `cost` more fit; `cost` at most the limit."""
+        room = window.limit - cost
+        if self.held <= room:  # whatever its times
+            return now
+        times, head = self.times, self.head
+        at = now if now > self.newest else self.newest  # noqa: FURB136 - quicker
+        if times[-1] > at:
+            return self._earliest_among_bookings(now, at, room, window)
+        column = self.asked if window.denied and self.asked is not None else self.sent
+        # So many of the oldest must have left; often it is the very first.
+        target = column[-1] - room
+        gone = head + 1
+        if column[gone] < target:
+            gone = bisect_left(column, target, gone)
+        elif column[head] >= target:
+            return now
+        left_at = window.expiry(times[gone - 1])
+        return left_at if left_at > at else now
+
+    def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
+        """The same where events stand in the future: windows that end at these count too."""
+        times, head = self.times, self.head
+        column = self._column(window)
+        at = present
+        while True:
+            end = bisect_right(times, at, head)
+            first = bisect_right(times, window.cutoff(at), head, end)
+            if column[end] - column[first] > room:
+                gone = bisect_left(column, column[end] - room, first + 1, end)
+                at = window.expiry(times[gone - 1])
+                continue
+            overfull = self._last_overfull(at, end, first, room, window, column)
+            if overfull is None:
+                return now if at == present else at
+            at = overfull + 1
+
+    def _last_overfull(
+        self, at: int, end: int, first: int, room: int, window: Window, column: array[int]
+    ) -> int | None:
+        """The last booking after `at` whose window holds `at` and would have no room."""
+        times = self.times
+        if end == len(times):
+            return None
+        last = bisect_left(times, window.expiry(at), end)
+        if column[last] - column[first] <= room:  # even if they all stood in one window
+            return None
+        for i in range(last - 1, end - 1, -1):
+            start = bisect_right(times, window.cutoff(times[i]), first, i)
+            if column[i + 1] - column[start] > room:
+                return times[i]
+        return None
+
+    def used(self, now: int, window: Window) -> int:
+        """How much the window that ends at `now` holds."""
+        at = max(now, self.newest)
+        column = self._column(window)
+        end = bisect_right(self.times, at, self.head)
+        return column[end] - column[bisect_right(self.times, window.cutoff(at), self.head, end)]
+
+    def remaining(self, now: int, window: Window) -> int:
+        """The most that would fit at `now`, bookings respected."""
+        low, high = 0, window.limit
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.fits(now, middle, window) else (low, middle - 1)
+        return low
+
+    def empty_at(self, now: int, window: Window) -> int:
+        """The first moment from which nothing recorded counts any more."""
+        column = self._column(window)
+        last = bisect_left(column, column[-1], self.head) - 1
+        return now if last < self.head else max(now, window.expiry(self.times[last]))
+
+    def idle_from(self, span: int) -> int:
+        """The first moment from which nothing here can matter to a window of `span`."""
+        return max(self.newest, self.times[-1] if self.times else self.newest) + span
+
+    def last_booking(self, now: int) -> int | None:
+        """The time of the last event after `now`."""
+        return self.times[-1] if self.times and self.times[-1] > now else None
+
+    def _column(self, window: Window) -> array[int]:
+        """The running totals that `window` reads."""
+        return self.asked if window.denied and self.asked is not None else self.sent
+
+    # Recording
+
+    def add(self, now: int, cost: int, keeping: Keeping) -> int:
+        """Record what is sent now; returns the moment at which it stands."""
+        self.newest = at = max(now, self.newest)
+        self.held += cost
+        self._enter(at, cost, cost)
+        self._forget(at, keeping)
+        return at
+
+    def extend(self, moments: list[int], costs: list[int], keeping: Keeping) -> None:
+        """Record what was sent at some moments, in order and none before `newest`."""
+        if len(set(moments)) < len(moments):
+            merged: dict[int, int] = {}
+            for at, cost in zip(moments, costs, strict=True):
+                merged[at] = merged.get(at, 0) + cost
+            moments, costs = list(merged), list(merged.values())
+        self.held += sum(costs)
+        self.newest = moments[-1]
+        if self.asked is None and (not self.times or self.times[-1] < moments[0]):
+            # What `_enter` does, for the usual case at a tenth of the price.
+            self.times.fromlist(moments)
+            self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
+        else:
+            for at, cost in zip(moments, costs, strict=True):
+                self._enter(at, cost, cost)
+        self._forget(self.newest, keeping)
+
+    def refuse(self, now: int, cost: int, keeping: Keeping) -> None:
+        """Record what was asked for and refused now."""
+        if self.asked is None:
+            self.asked = self.sent[:]
+        self.newest = at = max(now, self.newest)
+        self.held += cost
+        self._enter(at, 0, cost)
+        self._forget(at, keeping)
+
+    def book(self, now: int, at: int, cost: int, keeping: Keeping) -> int:
+        """Record what will be sent at `at`; returns the moment at which it stands."""
+        present = max(now, self.newest)
+        if at <= present:
+            return self.add(now, cost, keeping)
+        self.held += cost
+        self._enter(at, cost, cost)
+        self._forget(present, keeping)
+        return at
+
+    def take_out(self, events: Iterable[tuple[int, int]], keeping: Keeping) -> None:
+        """Take out events, each a moment and a cost; those that have left count nowhere."""
+        times, slot = self.times, keeping.slot
+        taken: dict[int, int] = {}
+        for at, cost in events:
+            i = bisect_left(times, at, self.head)
+            if (
+                at > self.newest - keeping.span
+                and i < len(times)
+                and times[i] // slot == at // slot
+            ):
+                taken[i] = taken.get(i, 0) + cost
+        if not taken:
+            return
+        self.held -= sum(taken.values())
+        lowered = 0
+        ends = [*sorted(taken), len(times)]
+        for i, end in pairwise(ends):
+            lowered += taken[i]
+            self._shift(i + 1, end + 1, -lowered, -lowered)
+        self._drop_empty(ends[0])
+
+    def _drop_empty(self, start: int) -> None:
+        """Drop the entries from `start` on that cost nothing any more."""
+        columns = self._columns()
+        kept = [
+            i
+            for i in range(start, len(self.times))
+            if any(column[i] != column[i + 1] for column in columns)
+        ]
+        if len(kept) < len(self.times) - start:
+            for column in columns:
+                column[start:-1] = array("q", [column[i] for i in kept])
+            self.times[start:] = array("q", [self.times[i] for i in kept])
+
+    def _columns(self) -> list[array[int]]:
+        return [self.sent] if self.asked is None else [self.sent, self.asked]
+
+    def _enter(self, at: int, sent: int, asked: int) -> None:
+        """Put an event into its place in time, before whatever is booked after it."""
+        times = self.times
+        i = len(times)
+        if times and times[-1] > at:
+            i = bisect_right(times, at, self.head)
+        if i > self.head and times[i - 1] == at:
+            self._shift(i, len(self.sent), sent, asked)
+            return
+        times.insert(i, at)
+        self.sent.insert(i, self.sent[i])
+        if self.asked is not None:
+            self.asked.insert(i, self.asked[i])
+        self._shift(i + 1, len(self.sent), sent, asked)
+
+    def _shift(self, start: int, end: int, sent: int, asked: int) -> None:
+        """Raise the running totals from `start` up to `end`."""
+        self.sent[start:end] = array("q", [total + sent for total in self.sent[start:end]])
+        if self.asked is not None:
+            self.asked[start:end] = array("q", [total + asked for total in self.asked[start:end]])
+
+    def _forget(self, present: int, keeping: Keeping) -> None:
+        """Forget what has left every window by `present`, and let time not fall back to it."""
+        times, head = self.times, self.head
+        gone = bisect_right(times, present - keeping.span, head)
+        if gone > head:
+            self.head = gone
+            self.newest = max(self.newest, times[gone - 1] + keeping.span)
+            column = self.sent if self.asked is None else self.asked
+            self.held = column[-1] - column[gone]
+            if gone > 16 and gone * 4 > len(times):
+                self._cut()
+        if len(times) >= self.compact_at:
+            self._cut()
+            if keeping.ceiling or keeping.slot > 1:
+                self._compact(present, keeping)
+            self.compact_at = 2 * len(self.times) + 64
+
+    def _cut(self) -> None:
+        head, self.head = self.head, 0
+        del self.times[:head]
+        del self.sent[:head]
+        if self.asked is not None:
+            del self.asked[:head]
+
+    def _compact(self, present: int, keeping: Keeping) -> None:
+        """Keep as one what no window can tell apart, so that memory stays bounded.
+
+        That is what stands in one slot, and refused attempts so old that those after
+        them fill the largest limit by themselves.
+        """
+        times, sent, asked, slot = self.times, self.sent, self.asked, keeping.slot
+        past = bisect_right(times, present)
+        refused = [] if asked is None else [a - s for a, s in zip(asked, sent, strict=True)]
+        kept = array("q")
+        starts: list[int] = []
+        for i, time in enumerate(times):
+            if i < past:
+                if kept and kept[-1] // slot == time // slot:
+                    kept[-1] = time
+                    continue
+                if (
+                    refused
+                    and sent[i] == sent[i + 1]
+                    and refused[past] - refused[i + 1] >= keeping.ceiling
+                ):
+                    continue
+            kept.append(time)
+            starts.append(i)
+        if past:
+            self.newest = max(self.newest, times[past - 1])
+        self.times = kept
+        self.sent = array("q", [sent[i] for i in starts] + [sent[-1]])
+        if asked is not None:
+            self.asked = array("q", [asked[i] for i in starts] + [asked[-1]])
+        column = self.sent if self.asked is None else self.asked
+        self.held = column[-1] - column[0]
