@@ -61,7 +61,7 @@ def types(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """How long a decision takes, with the peers and floors beside it, in one run."""
     install(session, "benchmarks")
-    session.run("pytest", "benchmarks", "-s", "-o", "addopts=", *session.posargs)
+    session.run("pytest", "benchmarks", "-s", "-o", "addopts=", "--timeout=0", *session.posargs)
 
 
 @nox.session

@@ -94,7 +94,8 @@ def _rate_text(limit: RateLimit, *, never: bool) -> str:
 class Usage:
     """How much of one limit a subject has used.
 
-    limit: the limit. used: what its window holds now. remaining: the most that fits now,
+    limit: the limit. used: what its window holds now; of refused attempts that are counted,
+    those that no longer change an answer may be missing. remaining: the most that fits now,
     with what is booked for later respected. resets_in: seconds until nothing that was
     sent or booked counts any more.
     """

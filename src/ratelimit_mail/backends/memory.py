@@ -70,7 +70,7 @@ class MemoryBackend:
                 shelf = self._shelves.get(ledger.name)
                 if shelf is None:
                     shelf = self._new_shelf(ledger, now)
-                if ledger not in shelf.known:
+                if ledger is not shelf.served:
                     shelf.serve(ledger)
                 account = shelf.young.get(subject)
                 if account is None:

@@ -19,13 +19,21 @@ __all__ = ["Shelf"]
 STEPS: Final = 4
 """Idle subjects looked at for each one that is kept: more than one, or new ones would outrun it."""
 
-MOST_KNOWN: Final = 64
-
 
 class Shelf:
     """The accounts of all ledgers of one name: a policy's, its tiers' and its later versions'."""
 
-    __slots__ = ("_floor", "_new", "_turned_at", "due", "idle", "keepings", "known", "old", "young")
+    __slots__ = (
+        "_floor",
+        "_new",
+        "_turned_at",
+        "due",
+        "idle",
+        "keepings",
+        "old",
+        "served",
+        "young",
+    )
 
     def __init__(self, ledger: Ledger, now: int) -> None:
         self.young: dict[str, Account] = {}
@@ -33,8 +41,8 @@ class Shelf:
         self.idle: dict[str, Account] = {}
         self.keepings: dict[int, Keeping] = {}
         """How the log of each unit is kept, to serve every ledger that was ever seen."""
-        self.known: set[Ledger] = set()
-        """Ledgers that `serve` need not be told of again."""
+        self.served: Ledger | None = None
+        """The ledger that `serve` was last told of."""
         self._new = 0
         self._turned_at = now
         self._floor = LONG_AGO
@@ -44,9 +52,7 @@ class Shelf:
 
     def serve(self, ledger: Ledger) -> None:
         """Keep from now on what `ledger` needs, beside what others need."""
-        if len(self.known) >= MOST_KNOWN:  # forget who asked, not what for
-            self.known.clear()
-        self.known.add(ledger)
+        self.served = ledger
         for count in ledger.counts:
             kept = self.keepings.get(count.unit, count.keeping)
             self.keepings[count.unit] = kept.together_with(count.keeping)
