@@ -78,8 +78,8 @@ class RateLimit:
         trying stays blocked.
     on_excess: what a message above it meets: `"defer"` (try later) or `"reject"`.
     resolution: a length of time such as `"1 second"`, at most the window's. What was sent
-        within one such slot leaves together at the slot's end: memory is then bounded by
-        window / resolution.
+        within one such slot leaves together at the slot's end: memory is then bounded by about
+        twice window / resolution.
     reply: the text of the SMTP reply, where the default one does not do.
 
     Raises TypeError or ValueError that names what is wrong.

@@ -15,6 +15,8 @@ from ratelimit_mail.charge import Charge, Ledger
 
 __all__ = ["MemoryBackend", "steady_clock"]
 
+FAR_AHEAD: Final = 1 << 62
+
 
 def steady_clock() -> Callable[[], int]:
     """The wall clock's start plus the monotonic clock: no step of the wall clock shows."""
@@ -35,16 +37,13 @@ def _whole(clock: Callable[[], int]) -> Callable[[], int]:
     return checked
 
 
-FAR_AHEAD: Final = 1 << 62
-
-
 class MemoryBackend:
     """Counts in memory, for one process and any number of threads and event loops.
 
     clock: gives integer milliseconds since the epoch; left out: the wall clock at the
         start plus the monotonic clock.
 
-    Subjects that have been idle for as long as a window are forgotten by the calls of others.
+    Subjects that have been idle for one to two windows are forgotten by the calls of others.
     """
 
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
