@@ -16,7 +16,7 @@ from ratelimit_mail.planning import Plan, keepings_of, queue_of
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import Script
 from ratelimit_mail.subjects import named_subject, normal_scope
-from ratelimit_mail.waiting import Line, Place
+from ratelimit_mail.waiting import LONGEST_TURN, Line, Place
 
 __all__ = ["Booked", "Verbs", "milliseconds"]
 
@@ -53,9 +53,10 @@ class Verbs:
     """The way from an envelope to charges, and from a verdict on them to a decision."""
 
     _backend: Any
-    """Its methods give their results, or what to await for them; so do the two below."""
+    """Its methods give their results, or what to await for them; so does what follows."""
     _sleep: Callable[[float], Any]
-    _turn: Callable[[Place], Any]
+    _turn: Callable[[Place, float], Any]
+    """Waits until nobody is before a place, or so many seconds."""
 
     def __init__(self, policy: Policy) -> None:
         if not isinstance(policy, Policy):
@@ -120,7 +121,8 @@ class Verbs:
             if delay > 0:
                 yield lambda: self._sleep(delay)
             if not self._line.is_first(place):
-                yield lambda: self._turn(place)
+                spare = math.inf if patience is None else patience / 1000 - delay
+                yield lambda: self._turn(place, min(spare, LONGEST_TURN))
         except BaseException:
             yield from self._refunding(decision)
             raise

@@ -17,7 +17,7 @@ import attrs
 
 __all__ = ["LONGEST_TURN", "Line", "Place"]
 
-LONGEST_TURN: Final = 0.25
+LONGEST_TURN: Final = 1.0
 """Seconds that one waits for those before it, whose time has come too: they may be stuck."""
 
 

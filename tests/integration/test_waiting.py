@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 
+import pytest
+
 from ratelimit_mail import AsyncLimiter, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import MemoryBackend
 
@@ -129,3 +131,27 @@ def test_a_loop_that_was_closed_while_somebody_waited_holds_up_nobody() -> None:
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.get_coro().close()
+
+
+async def test_a_timeout_is_kept_behind_somebody_who_is_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.verbs.LONGEST_TURN", 30)
+    limiter = AsyncLimiter(Policy(name="test", limits=[MessageRateLimit("2/second")]))
+    asleep = threading.Event()
+
+    async def stuck() -> None:
+        for _ in range(3):  # the third waits, in an event loop that then stands still
+            task = asyncio.create_task(limiter.acquire(LETTER))
+            await asyncio.sleep(0.01)
+        asleep.wait(30)
+        await task
+
+    thread = threading.Thread(target=asyncio.run, args=(stuck(),))
+    thread.start()
+    await asyncio.sleep(1.2)
+    start = time.monotonic()
+    assert await limiter.acquire(LETTER, timeout=0)
+    assert time.monotonic() - start < 20
+    asleep.set()
+    thread.join()

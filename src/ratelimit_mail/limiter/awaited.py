@@ -19,7 +19,7 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import run_async
 from ratelimit_mail.verbs import Verbs, milliseconds
-from ratelimit_mail.waiting import LONGEST_TURN, Place
+from ratelimit_mail.waiting import Place
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
 
@@ -167,7 +167,7 @@ class AsyncLimiter(Verbs):
 
         return decorate
 
-    async def _turn(self, place: Place) -> None:
+    async def _turn(self, place: Place, longest: float) -> None:
         import asyncio
 
         first = asyncio.Event()
@@ -175,6 +175,6 @@ class AsyncLimiter(Verbs):
         # Who leaves the line may do so in another thread, with an event loop of its own.
         self._line.when_first(place, partial(loop.call_soon_threadsafe, first.set))
         try:
-            await asyncio.wait_for(first.wait(), LONGEST_TURN)
+            await asyncio.wait_for(first.wait(), longest)
         except TimeoutError:
             self._line.overtake(place)

@@ -20,7 +20,7 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import run
 from ratelimit_mail.verbs import Verbs, milliseconds
-from ratelimit_mail.waiting import LONGEST_TURN, Place
+from ratelimit_mail.waiting import Place
 
 __all__ = ["Limiter", "Reservation"]
 
@@ -199,8 +199,8 @@ class Limiter(Verbs):
 
         return decorate
 
-    def _turn(self, place: Place) -> None:
+    def _turn(self, place: Place, longest: float) -> None:
         first = threading.Event()
         self._line.when_first(place, first.set)
-        if not first.wait(LONGEST_TURN):
+        if not first.wait(longest):
             self._line.overtake(place)
