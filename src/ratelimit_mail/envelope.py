@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -13,7 +13,6 @@ from ratelimit_mail.addresses import normal_address, normal_sender, show
 
 if TYPE_CHECKING:
     from email.message import Message
-    from typing import Any
 
 __all__ = ["PROTOCOLS", "Client", "Envelope"]
 
@@ -114,6 +113,9 @@ class Envelope:
     sender_domain: str = attrs.field(init=False, repr=False, eq=False)
     domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
     """The domain of each recipient, in the order of `recipients`."""
+    planned: Any = attrs.field(init=False, default=None, repr=False, eq=False)
+    """What a policy made of it last; not for callers. A message in a queue is asked about
+    again and again, and each time but the first then takes a fifth less."""
 
     def __init__(
         self, sender: str, recipients: Iterable[str], client: Client | None = None
@@ -137,6 +139,9 @@ class Envelope:
         self.__attrs_init__(address, tuple(domain_of), client)
         object.__setattr__(self, "sender_domain", domain)
         object.__setattr__(self, "domains", tuple(domain_of.values()))
+
+    def __reduce__(self) -> tuple[type[Envelope], tuple[str, tuple[str, ...], Client]]:
+        return Envelope, (self.sender, self.recipients, self.client)
 
     @classmethod
     def from_message(cls, message: Message[Any, Any], *, client: Client | None = None) -> Envelope:

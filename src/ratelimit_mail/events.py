@@ -11,9 +11,10 @@ from typing import Final
 
 from ratelimit_mail.window import Keeping
 
-__all__ = ["LONG_AGO", "Events"]
+__all__ = ["FAR_AHEAD", "LONG_AGO", "Events"]
 
 LONG_AGO: Final = -(1 << 62)
+FAR_AHEAD: Final = 1 << 62
 
 
 class Events:

@@ -99,6 +99,9 @@ class Sheet:
     def plan(self, envelope: Envelope) -> Plan:
         """The charges of `envelope`, or the limit that it can never meet."""
         try:
+            planned: Plan | None = envelope.planned
+            if planned is not None and planned[0] is self:
+                return planned
             total = external = len(envelope.recipients)
         except AttributeError:
             raise TypeError(f"an Envelope is needed, not {show(envelope)}") from None
@@ -113,7 +116,9 @@ class Sheet:
             charges += self._spread_out(ledger, scope, envelope)
         if total > self._most or external > self._most_external or self._spread:
             return Plan(self, *self._possible(charges, total, external))
-        return _new(Plan, (self, charges, None))
+        plan = _new(Plan, (self, charges, None))
+        object.__setattr__(envelope, "planned", plan)
+        return plan
 
     def _spread_out(self, ledger: Ledger, scope: Scope, envelope: Envelope) -> list[Charge]:
         """One charge for each recipient, or recipient domain."""

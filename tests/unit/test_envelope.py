@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import pickle
 import smtplib
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratelimit_mail import Client, Envelope
+from ratelimit_mail import Client, Envelope, Policy, RecipientRateLimit
 from ratelimit_mail.addresses import normal_address
 
 ANYTHING = st.one_of(
@@ -422,3 +423,26 @@ def test_a_message_is_a_message(message: Any) -> None:
 def test_undisclosed_recipients_leave_the_hidden_ones() -> None:
     message = message_of(From="a@x.org", To="undisclosed-recipients:;", Bcc="b@x.org, c@x.org")
     assert Envelope.from_message(message).recipients == ("b@x.org", "c@x.org")
+
+
+def test_one_envelope_is_planned_by_each_policy_for_itself() -> None:
+    letter = Envelope("ann@x.org", ["bob@y.org", "eve@x.org"])
+    policies = [
+        Policy(name="all", limits=[RecipientRateLimit("9/day")]),
+        Policy(
+            name="external",
+            internal_domains=["x.org"],
+            limits=[RecipientRateLimit("9/day", count="external")],
+        ),
+    ]
+    for _ in range(3):
+        costs = [policy.plan(letter).charges[0][2] for policy in policies]
+        assert costs == [(1, 2, 1, 2), (1, 2, 1, 1)]
+
+
+def test_what_a_policy_made_of_an_envelope_is_not_pickled_or_compared() -> None:
+    letter = Envelope("<>", ["bob@y.org"], Client(address="10.0.0.1"))
+    size = len(pickle.dumps(letter))
+    Policy(name="all", limits=[RecipientRateLimit("9/day")]).plan(letter)
+    assert len(pickle.dumps(letter)) == size
+    assert pickle.loads(pickle.dumps(letter)) == letter == Envelope(*letter.__reduce__()[1])

@@ -6,16 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from ratelimit_mail.backends.base import TAKE, Intent, Reading, Verdict, verdict
 from ratelimit_mail.backends.ruling import Found, Ruling, take_out
 from ratelimit_mail.backends.shelf import Shelf
 from ratelimit_mail.charge import Charge, Ledger
+from ratelimit_mail.events import FAR_AHEAD
 
 __all__ = ["MemoryBackend", "steady_clock"]
-
-FAR_AHEAD: Final = 1 << 62
 
 
 def steady_clock() -> Callable[[], int]:

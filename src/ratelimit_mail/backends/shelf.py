@@ -11,7 +11,7 @@ from typing import Final
 
 from ratelimit_mail.backends.account import Account
 from ratelimit_mail.charge import Ledger
-from ratelimit_mail.events import LONG_AGO
+from ratelimit_mail.events import FAR_AHEAD, LONG_AGO
 from ratelimit_mail.window import Keeping
 
 __all__ = ["Shelf"]
@@ -46,7 +46,7 @@ class Shelf:
         self._new = 0
         self._turned_at = now
         self._floor = LONG_AGO
-        self.due = now
+        self.due = FAR_AHEAD
         """The moment from which `tidy` has something to do."""
         self.serve(ledger)
 
@@ -54,8 +54,9 @@ class Shelf:
         """Keep from now on what `ledger` needs, beside what others need."""
         self.served = ledger
         for count in ledger.counts:
-            kept = self.keepings.get(count.unit, count.keeping)
-            self.keepings[count.unit] = kept.together_with(count.keeping)
+            kept = self.keepings.setdefault(count.unit, count.keeping)
+            if kept is not count.keeping:
+                self.keepings[count.unit] = kept.together_with(count.keeping)
         self.due = min(self.due, self._turned_at + self._span())
 
     def _span(self) -> int:
