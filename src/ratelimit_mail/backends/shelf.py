@@ -11,7 +11,7 @@ from typing import Final
 
 from ratelimit_mail.backends.account import Account
 from ratelimit_mail.charge import Ledger
-from ratelimit_mail.events import FAR_AHEAD, LONG_AGO
+from ratelimit_mail.events import LONG_AGO
 from ratelimit_mail.window import Keeping
 
 __all__ = ["Shelf"]
@@ -26,6 +26,7 @@ class Shelf:
     __slots__ = (
         "_floor",
         "_new",
+        "_span",
         "_turned_at",
         "due",
         "idle",
@@ -44,9 +45,10 @@ class Shelf:
         self.served: Ledger | None = None
         """The ledger that `serve` was last told of."""
         self._new = 0
+        self._span = ledger.span
         self._turned_at = now
         self._floor = LONG_AGO
-        self.due = FAR_AHEAD
+        self.due = now + ledger.span
         """The moment from which `tidy` has something to do."""
         self.serve(ledger)
 
@@ -57,10 +59,7 @@ class Shelf:
             kept = self.keepings.setdefault(count.unit, count.keeping)
             if kept is not count.keeping:
                 self.keepings[count.unit] = kept.together_with(count.keeping)
-        self.due = min(self.due, self._turned_at + self._span())
-
-    def _span(self) -> int:
-        return max(keeping.span for keeping in self.keepings.values())
+        self._span = max(self._span, ledger.span)
 
     def find(self, subject: str) -> Account:
         """The account of `subject`; a new one, not kept yet, where there is none."""
@@ -79,7 +78,7 @@ class Shelf:
             self._new += 1
         if now < self._turned_at:  # the clock went back, and what is due would be due too late
             self._turned_at = now
-            self.due = now + self._span()
+            self.due = now + self._span
 
     def forget(self, subject: str) -> None:
         """Drop the account of `subject`."""
@@ -88,21 +87,20 @@ class Shelf:
 
     def tidy(self, now: int) -> None:
         """Look through a few idle accounts, and turn the groups over when a span has passed."""
-        span = self._span()
         steps, self._new = STEPS * (self._new + 1), 0
         for _ in range(min(steps, len(self.idle))):
             subject, account = self.idle.popitem()
-            idle_from = account.idle_from(span)
+            idle_from = account.idle_from(self._span)
             if idle_from <= now:
                 self._floor = max(self._floor, idle_from)
             else:
                 self.young[subject] = account
         if self.idle:
             return
-        if now - self._turned_at >= span:
+        if now - self._turned_at >= self._span:
             self.idle, self.old, self.young = self.old, self.young, self.idle
             self._turned_at = now
-        self.due = now if self.idle else self._turned_at + span
+        self.due = now if self.idle else self._turned_at + self._span
 
     def size(self) -> int:
         """How many subjects there are."""

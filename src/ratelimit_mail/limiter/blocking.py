@@ -98,8 +98,9 @@ class Limiter(Verbs):
     def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """Charge `envelope` and wait until it may go, in turn with its sender's others.
 
-        Raises RateLimitExceeded, at once and without a charge, where that would take more
-        than `timeout` seconds, or for ever. A wait that is broken off gives its place back.
+        Raises RateLimitExceeded at once where that would take more than `timeout` seconds,
+        or for ever; what is charged then is a refused attempt, where those count. A wait
+        that is broken off gives its place back.
         """
         return run(self._acquiring(envelope, milliseconds("timeout", timeout)))
 
