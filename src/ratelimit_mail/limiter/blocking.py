@@ -14,7 +14,7 @@ import attrs
 from ratelimit_mail.addresses import show
 from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, Backend
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.decision import ACCEPT, Decision, Usage
+from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.decorating import Errors, Guard, OnDenied, is_async
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
@@ -86,14 +86,10 @@ class Limiter(Verbs):
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never waits."""
         plan = self._plan(envelope)
-        sheet, charges, never = plan
-        if not charges or never is not None:
-            return self._decide(plan, self._backend.apply(charges, REFUSE) if charges else None)
-        verdict = self._backend.apply(charges, TAKE)
-        _, _, receipt, refusals = verdict
-        if refusals:
-            return self._refused(plan, verdict)
-        return Decision(ACCEPT, 0.0, None, sheet.tier, [self, receipt])
+        if not plan.charges:
+            return self._decide(plan, None)
+        intent = TAKE if plan.never is None else REFUSE
+        return self._decide(plan, self._backend.apply(plan.charges, intent))
 
     def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """Charge `envelope` and wait until it may go, in turn with its sender's others.
