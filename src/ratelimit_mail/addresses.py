@@ -6,7 +6,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["NULL_SENDER", "normal_address", "normal_domain", "normal_sender", "show"]
+from ratelimit_mail.showing import show
+
+__all__ = ["NULL_SENDER", "normal_address", "normal_domain", "normal_sender"]
 
 NULL_SENDER = "<>"
 """The sender of bounces (RFC 5321, 4.5.5): a subject of its own."""
@@ -22,16 +24,6 @@ _LABEL = re.compile(r"[a-z0-9_-]+")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")
 _MISPLACED = re.compile(r'[\s,;:<>()\[\]@"\\]')
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
-
-
-def show(value: object) -> str:
-    """`value` as an error may print it: one line, escaped and never long, whatever its repr."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-    line = "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text[:81])
-    return line if len(line) <= 80 else f"{line[:60]}... ({len(text)} characters)"
 
 
 def normal_address(value: object) -> tuple[str, str]:

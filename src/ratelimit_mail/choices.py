@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from ratelimit_mail.addresses import show
+from ratelimit_mail.showing import show
 
 __all__ = ["one_of"]
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import attrs
 
-from ratelimit_mail.addresses import show
 from ratelimit_mail.choices import one_of
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import RateLimitExceeded
 from ratelimit_mail.scripts import Script
+from ratelimit_mail.showing import show
 
 __all__ = ["Errors", "Guard", "OnDenied", "is_async"]
 

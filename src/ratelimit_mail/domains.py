@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ratelimit_mail.addresses import normal_domain, show
+from ratelimit_mail.addresses import normal_domain
+from ratelimit_mail.showing import show
 
 __all__ = ["DomainSet", "normal_pattern"]
 

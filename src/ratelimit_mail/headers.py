@@ -7,7 +7,8 @@ from email.utils import getaddresses
 from itertools import chain
 from typing import Any
 
-from ratelimit_mail.addresses import NULL_SENDER, show
+from ratelimit_mail.addresses import NULL_SENDER
+from ratelimit_mail.showing import show
 
 __all__ = ["sender_and_recipients"]
 

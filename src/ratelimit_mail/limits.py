@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
-from ratelimit_mail.addresses import show
 from ratelimit_mail.choices import one_of
 from ratelimit_mail.rates import MOST, how_many, in_words, parse_length, parse_rate, window_of
+from ratelimit_mail.showing import show
 from ratelimit_mail.subjects import normal_scope
 
 if TYPE_CHECKING:

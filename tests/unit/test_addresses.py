@@ -15,9 +15,9 @@ from ratelimit_mail.addresses import (
     normal_address,
     normal_domain,
     normal_sender,
-    show,
 )
 from ratelimit_mail.domains import DomainSet, normal_pattern
+from ratelimit_mail.showing import show
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=40)
 ADDRESSLIKE = st.builds("{}@{}.{}".format, *(st.text(min_size=1, max_size=8) for _ in range(3)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ratelimit_mail.addresses import show
+from ratelimit_mail.showing import show
 
 __all__ = ["ManualClock"]
 

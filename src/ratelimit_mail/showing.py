@@ -1,0 +1,15 @@
+"""How errors print a value: whatever it is, in one line and never long."""
+
+from __future__ import annotations
+
+__all__ = ["show"]
+
+
+def show(value: object) -> str:
+    """`value` as an error may print it: one line, escaped and never long, whatever its repr."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    line = "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text[:81])
+    return line if len(line) <= 80 else f"{line[:60]}... ({len(text)} characters)"
