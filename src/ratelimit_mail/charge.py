@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import gcd
 
 import attrs
@@ -51,11 +52,14 @@ class Ledger:
         them, and no two ledgers share it. With a subject and a unit it names one count.
     counts: the units that the message at hand is charged.
     span: how many milliseconds an event can matter to any count of the scope.
+    tag_of: gives a subject's tag; counts with the same tag stand together in a cluster.
+        None: the subject itself.
     """
 
     name: str
     counts: tuple[Count, ...]
     span: int
+    tag_of: Callable[[str], str] | None = None
     bounds: tuple[tuple[int, int], ...] = attrs.field(init=False)
     """The unit of each count and its smallest limit: below it nothing can be refused."""
     counts_denied: bool = attrs.field(init=False)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from ratelimit_mail.addresses import show
 from ratelimit_mail.charge import UNITS, Charge, Count, Ledger, keeping_for
 from ratelimit_mail.domains import DomainSet
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
+from ratelimit_mail.sharding import tag_getter
+from ratelimit_mail.showing import show
 from ratelimit_mail.subjects import is_per_recipient, known_parts, subject_getter, subject_of
 from ratelimit_mail.window import Keeping, Window
 
@@ -47,9 +48,11 @@ class Sheet:
         limits: Iterable[Limit],
         internal: DomainSet,
         keepings: Keepings,
+        shard: str | None = None,
     ) -> None:
         self.tier = tier
         self.limits = tuple(limits)
+        self._shard = shard
         self._internal = internal
         self._is_internal = internal.__getitem__
         self._limits_of: dict[Count, list[RateLimit]] = {}
@@ -81,7 +84,8 @@ class Sheet:
             counts.append(Count(unit, tuple(map(_window, limits)), keepings[unit]))
             self._limits_of[counts[-1]] = limits
         span = max(keeping.span for keeping in keepings.values())
-        return Ledger(_ledger_name(policy, scope), tuple(counts), span)
+        tag_of = tag_getter(scope, self._shard)
+        return Ledger(_ledger_name(policy, scope), tuple(counts), span, tag_of)
 
     def _bound(self, counted: str) -> int:
         """The most recipients that no limit on one subject's message forbids for ever."""
@@ -172,11 +176,12 @@ def keepings_of(limits: Iterable[Limit]) -> Keepings:
     }
 
 
-def queue_of(policy: str, keepings: Keepings) -> Ledger:
+def queue_of(policy: str, keepings: Keepings, shard: str | None = None) -> Ledger:
     """The ledger of each sender's bookings: no limit reads it, but it keeps their order."""
     spans = [keeping.span for units in keepings.values() for keeping in units.values()]
     span = max(spans, default=1)
-    return Ledger(f"{policy}:bookings", (Count(0, (), Keeping(span)),), span)
+    tag_of = tag_getter(("sender",), shard)
+    return Ledger(f"{policy}:bookings", (Count(0, (), Keeping(span)),), span, tag_of)
 
 
 def _ledger_name(policy: str, scope: Scope) -> str:

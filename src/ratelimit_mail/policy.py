@@ -8,7 +8,6 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.addresses import show
 from ratelimit_mail.charge import Ledger
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.domains import DomainSet, normal_pattern
@@ -16,6 +15,9 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.planning import Plan, Sheet, keepings_of
 from ratelimit_mail.reachability import first_unreachable
+from ratelimit_mail.sharding import common_shard
+from ratelimit_mail.showing import show
+from ratelimit_mail.subjects import SCOPES
 
 __all__ = ["Policy", "Tier"]
 
@@ -52,6 +54,11 @@ def _domains(value: object) -> tuple[str, ...]:
         return tuple(map(normal_pattern, value))
     except (TypeError, ValueError) as error:
         raise type(error)(f"internal_domains: {error}") from None
+
+
+def _shard(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and value not in SCOPES:
+        raise ValueError(f"{attribute.name}: {show(value)} is none of {', '.join(SCOPES)}")
 
 
 @attrs.frozen
@@ -98,6 +105,9 @@ class Policy:
     limits: what everybody meets.
     tiers: classes of clients with limits of their own; the first that holds is the one.
     internal_domains: what is not external; `".uwo.ca"` stands for all subdomains of `uwo.ca`.
+    shard_by: for a Redis Cluster, the scope by which counts are spread over its nodes, such as
+        `"sender"`; counts whose scope tells it stand together, and `"global"` keeps all of them
+        together. Left out: the narrowest that every limit's scope tells, if there is one.
 
     Raises ValueError or TypeError for what could not work, a tier that can never be
     reached included.
@@ -107,6 +117,7 @@ class Policy:
     limits: tuple[Limit, ...] = attrs.field(default=(), converter=_limits)
     tiers: tuple[Tier, ...] = attrs.field(default=(), converter=_tiers)
     internal_domains: tuple[str, ...] = attrs.field(default=(), converter=_domains)
+    shard_by: str | None = attrs.field(default=None, validator=_shard)
     _common: Sheet = attrs.field(init=False, repr=False, eq=False)
     _sheets: tuple[tuple[Tier, Sheet], ...] = attrs.field(init=False, repr=False, eq=False)
 
@@ -136,7 +147,7 @@ class Policy:
         def sheet(tier: Tier | None) -> Sheet:
             limits = self.limits + (tier.limits if tier else ())
             name = tier.name if tier else None
-            return Sheet(self.name, name, limits, internal, keepings)
+            return Sheet(self.name, name, limits, internal, keepings, self.shard)
 
         object.__setattr__(self, "_common", sheet(None))
         object.__setattr__(self, "_sheets", tuple((tier, sheet(tier)) for tier in self.tiers))
@@ -145,6 +156,12 @@ class Policy:
     def all_limits(self) -> tuple[Limit, ...]:
         """The common limits and those of every tier."""
         return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
+
+    @property
+    def shard(self) -> str | None:
+        """The scope by which a cluster spreads the counts; None where each stands on its own."""
+        scopes = {limit.scope for limit in self.all_limits if isinstance(limit, RateLimit)}
+        return self.shard_by or common_shard(scopes)
 
     def sheet(self, client: Client) -> Sheet:
         """What `client` meets: the common limits and those of its tier."""

@@ -7,21 +7,18 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from ratelimit_mail.addresses import (
-    NULL_SENDER,
-    normal_address,
-    normal_domain,
-    normal_sender,
-    show,
-)
+from ratelimit_mail.addresses import NULL_SENDER, normal_address, normal_domain, normal_sender
 from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail.showing import show
 
 __all__ = [
     "SCOPES",
+    "Scope",
     "is_per_recipient",
     "known_parts",
     "named_subject",
     "normal_scope",
+    "parts_of",
     "subject_getter",
     "subject_of",
 ]
@@ -104,6 +101,17 @@ def subject_of(scope: Scope, parts: Mapping[str, str]) -> str:
     if len(scope) == 1:
         return parts[scope[0]]
     return "".join(f"{len(parts[word])}:{parts[word]}" for word in scope)
+
+
+def parts_of(scope: Scope, subject: str) -> dict[str, str]:
+    """What `subject_of` made one string of."""
+    if len(scope) == 1:
+        return {scope[0]: subject}
+    parts = {}
+    for word in scope:
+        length, _, rest = subject.partition(":")
+        parts[word], subject = rest[: int(length)], rest[int(length) :]
+    return parts
 
 
 def known_parts(scope: Scope, envelope: Envelope) -> dict[str, str]:
