@@ -20,15 +20,17 @@ else:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Let `pytest -n` send the blocks of one document, which build on each other, to one process.
+    """Let `pytest -n` send what belongs together to one process.
 
-    Any other test goes wherever there is room.
+    That is the blocks of one document, which build on each other, and the tests that share a
+    cluster. Any other test goes wherever there is room.
     """
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-    class Documents(LoadScopeScheduling):  # type: ignore[misc]
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            return path if path.endswith(".md") else nodeid
+            together = path.endswith(".md") or "test_redis_cluster" in path
+            return path if together else nodeid
 
-    return Documents(config, log) if config.getoption("dist") == "load" else None
+    return Together(config, log) if config.getoption("dist") == "load" else None

@@ -45,12 +45,15 @@ class Decision:
         it may go now, None where it never will.
     limit: the limit that spoke; None when accepted.
     tier: the name of the client's tier; None where no tier holds.
+    degraded: whether it was made while the backend was away; then `limit` is None also where the
+        message was deferred for that reason.
     """
 
     action: Action
     retry_after: float | None = 0.0
     limit: Limit | None = None
     tier: str | None = None
+    degraded: bool = attrs.field(default=False, kw_only=True)
     claim: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
     """Whose decision it is, and what a refund takes out, until it is used; not for callers."""
 
@@ -69,6 +72,8 @@ class Decision:
     @property
     def reply(self) -> Reply:
         """The SMTP reply that tells the client; `str()` of it is the line to send."""
+        if self.limit is None and self.action is not ACCEPT:
+            return Reply(451, "4.3.0", "Sending limits cannot be checked now. Try again later.")
         if self.limit is None:
             return Reply(250, "2.0.0", "OK")
         if isinstance(self.limit, RecipientLimit):

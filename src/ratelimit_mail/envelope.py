@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from ratelimit_mail.addresses import normal_address, normal_sender, show
+from ratelimit_mail.addresses import normal_address, normal_sender
+from ratelimit_mail.showing import show
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -19,6 +20,8 @@ __all__ = ["PROTOCOLS", "Client", "Envelope"]
 PROTOCOLS: Final = ("smtp", "webmail", "api")
 
 _ZONE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+LONGEST_ID: Final = 512
 
 type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -48,6 +51,17 @@ def _login(value: object) -> str | None:
     if not 0 < len(value) <= 320 or not value.isprintable():
         raise ValueError(f"client user: {show(value)} is no login of 1 to 320 printable characters")
     return value
+
+
+def _id(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name}: a string is needed, not {show(value)}")
+    if not 0 < len(value) <= LONGEST_ID or not value.isprintable():
+        raise ValueError(
+            f"{attribute.name}: {show(value)} is none of 1 to {LONGEST_ID} printable characters"
+        )
 
 
 def _protocol(value: object) -> str | None:
@@ -103,6 +117,11 @@ class Envelope:
     sender: an address; `<>` or the empty string is the null sender of bounces.
     recipients: addresses; the same one twice is one recipient.
     client: who submits, a `Client`; left out: nothing is known.
+    id: what the program knows this message by, such as the number of a job. Asked again with the
+        same id, sender, recipients and client, a limiter gives its first answer and charges nothing
+        more.
+        Never take it from the message itself: who sends all mail with one Message-ID
+        would be charged once.
 
     Raises TypeError or ValueError that names the address which is none.
     """
@@ -110,6 +129,7 @@ class Envelope:
     sender: str
     recipients: tuple[str, ...]
     client: Client = NOBODY
+    id: str | None = attrs.field(default=None, validator=_id)
     sender_domain: str = attrs.field(init=False, repr=False, eq=False)
     domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
     """The domain of each recipient, in the order of `recipients`."""
@@ -118,7 +138,12 @@ class Envelope:
     again and again, and each time but the first then takes a fifth less."""
 
     def __init__(
-        self, sender: str, recipients: Iterable[str], client: Client | None = None
+        self,
+        sender: str,
+        recipients: Iterable[str],
+        client: Client | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 - what everybody calls it
     ) -> None:
         if isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable):
             raise TypeError(f"recipients: a list of addresses is needed, not {show(recipients)}")
@@ -136,15 +161,21 @@ class Envelope:
             raise type(error)(f"recipients: {error}") from None
         if not domain_of:
             raise ValueError("recipients: a message needs at least one")
-        self.__attrs_init__(address, tuple(domain_of), client)
+        self.__attrs_init__(address, tuple(domain_of), client, id)
         object.__setattr__(self, "sender_domain", domain)
         object.__setattr__(self, "domains", tuple(domain_of.values()))
 
-    def __reduce__(self) -> tuple[type[Envelope], tuple[str, tuple[str, ...], Client]]:
-        return Envelope, (self.sender, self.recipients, self.client)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copy, (self.sender, self.recipients, self.client, self.id)
 
     @classmethod
-    def from_message(cls, message: Message[Any, Any], *, client: Client | None = None) -> Envelope:
+    def from_message(
+        cls,
+        message: Message[Any, Any],
+        *,
+        client: Client | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> Envelope:
         """The envelope that `smtplib.SMTP.send_message` would use for `message`.
 
         The sender is Sender, else From; the recipients are To, Bcc and Cc; where the
@@ -159,4 +190,13 @@ class Envelope:
         from ratelimit_mail.headers import sender_and_recipients
 
         sender, recipients = sender_and_recipients(message)
-        return cls(sender, recipients, client)
+        return cls(sender, recipients, client, id=id)
+
+
+def _copy(
+    sender: str,
+    recipients: tuple[str, ...],
+    client: Client,
+    id: str | None,  # noqa: A002
+) -> Envelope:
+    return Envelope(sender, recipients, client, id=id)

@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ratelimit_mail.decision import Decision
 
-__all__ = ["RateLimitExceeded", "RateLimitMailError"]
+__all__ = ["BackendError", "BackendUnavailable", "RateLimitExceeded", "RateLimitMailError"]
 
 
 class RateLimitMailError(Exception):
     """The root of this library's own errors."""
+
+
+class BackendError(RateLimitMailError):
+    """A backend cannot do its work, and will not until somebody changes something.
+
+    Say, another program's value stands where a count belongs, or the server is too old.
+    """
+
+
+class BackendUnavailable(BackendError):
+    """A backend is away for now: no connection, no answer in time, no memory, still loading.
+
+    A charge whose answer was lost may have been made, all of it, or not at all.
+    """
 
 
 class RateLimitExceeded(RateLimitMailError):
@@ -27,7 +41,8 @@ class RateLimitExceeded(RateLimitMailError):
     def __str__(self) -> str:
         wait = self.decision.retry_after
         when = "it can never go" if wait is None else f"it fits in {_in_words(wait)}"
-        return f"{self.decision.reply} ({self.decision.limit}; {when})"
+        why = self.decision.limit or "the backend is away"
+        return f"{self.decision.reply} ({why}; {when})"
 
 
 def _in_words(seconds: float) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ratelimit_mail.addresses import show
-from ratelimit_mail.backends.base import REFUSE, Intent, Verdict
+from ratelimit_mail.backends.base import Intent, Once, Verdict
 from ratelimit_mail.decision import ACCEPT, Action, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
-from ratelimit_mail.exceptions import RateLimitExceeded
+from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.planning import Plan, keepings_of, queue_of
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import Script
+from ratelimit_mail.showing import show
 from ratelimit_mail.subjects import named_subject, normal_scope
 from ratelimit_mail.waiting import LONGEST_TURN, Line, Place
 
@@ -25,6 +27,10 @@ BOOKING: Final = (1, 0, 0, 0)
 
 
 LONGEST_WAIT: Final = 10**12
+
+LONGEST_MEMORY: Final = 366 * 24 * 3600 * 1000
+
+_log = logging.getLogger("ratelimit_mail")
 
 
 class Booked(NamedTuple):
@@ -58,12 +64,17 @@ class Verbs:
     _turn: Callable[[Place, float], Any]
     """Waits until nobody is before a place, or so many seconds."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, remember: float) -> None:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
         self._policy = policy
         self._plan = policy.planner()
-        self._queue = queue_of(policy.name, keepings_of(policy.all_limits))
+        self._queue = queue_of(policy.name, keepings_of(policy.all_limits), policy.shard)
+        self._remembered = milliseconds("remember", remember) or 0
+        if not 0 < self._remembered <= LONGEST_MEMORY:
+            raise ValueError(
+                f"remember: {show(remember)} is no number of seconds from 0.001 to a year"
+            )
         self._line = Line()
 
     @property
@@ -79,7 +90,33 @@ class Verbs:
             return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [self, None])
         if verdict.refusals:
             return self._refused(plan, verdict)
+        if verdict.degraded:
+            return self._degraded(plan, verdict)
         return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [self, verdict.receipt])
+
+    def _degraded(self, plan: Plan, verdict: Verdict) -> Decision:
+        """The decision that no limit had a part in, because the backend is away."""
+        claim = [self, verdict.receipt]
+        if verdict.receipt is None and verdict.at > verdict.now:
+            action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
+            return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
+        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, claim, degraded=True)
+
+    def _intent(self, plan: Plan, envelope: Envelope) -> Intent:
+        """What `try_acquire` asks of a backend for a message with an id."""
+        return Intent(refused=plan.never is not None, once=self._once(plan, envelope, "take"))
+
+    def _once(self, plan: Plan, envelope: Envelope, verb: str) -> Once | None:
+        """How the backend knows the same question again, whatever the strangers in it wrote."""
+        if envelope.id is None:
+            return None
+        asked = [self._policy.name, plan.sheet.tier or "", verb, envelope.id, envelope.sender]
+        asked += envelope.recipients
+        for ledger, subject, costs in plan.charges:
+            asked += ledger.name, subject, str([costs[count.unit] for count in ledger.counts])
+        # No part holds a line break.
+        name = hashlib.blake2b("\n".join(asked).encode(), digest_size=16).hexdigest()
+        return Once(name, self._remembered)
 
     def _refused(self, plan: Plan, verdict: Verdict) -> Decision:
         """The decision on charges that do not fit, and the limit that speaks.
@@ -93,19 +130,37 @@ class Verbs:
             if harshest is None or rank > harshest:
                 limit, harshest = refusing, rank
         action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
-        return Decision(action, (verdict.at - verdict.now) / 1000, limit, plan.sheet.tier)
+        wait = (verdict.at - verdict.now) / 1000
+        return Decision(action, wait, limit, plan.sheet.tier, degraded=verdict.degraded)
+
+    def _trying_many(self, envelopes: Iterable[Envelope]) -> Script[list[Decision]]:
+        plans = [(self._plan(envelope), envelope) for envelope in envelopes]
+        messages = [
+            (plan.charges, self._intent(plan, envelope)) for plan, envelope in plans if plan.charges
+        ]
+        verdicts: Iterator[Verdict] = iter(())
+        if messages:
+            verdicts = iter((yield lambda: self._backend.apply_many(messages)))
+        return [self._decide(plan, next(verdicts) if plan.charges else None) for plan, _ in plans]
 
     def _reserving(self, envelope: Envelope, patience: int | None) -> Script[Booked]:
         plan = self._plan(envelope)
         if plan.never is not None:
             if plan.charges:
-                yield lambda: self._backend.apply(plan.charges, REFUSE)
+                refused = self._intent(plan, envelope)
+                yield lambda: self._backend.apply(plan.charges, refused)
             raise RateLimitExceeded(self._decide(plan, None))
         if not plan.charges:
             return Booked(self._decide(plan, None), time.time_ns() // 1_000_000, 0.0)
-        intent = Intent(line=(self._queue, envelope.sender, BOOKING), patience=patience)
+        once = self._once(plan, envelope, "book")
+        line = (self._queue, envelope.sender, BOOKING)
+        intent = Intent(line=line, patience=patience, once=once)
         verdict: Verdict = yield lambda: self._backend.apply(plan.charges, intent)
-        if verdict.receipt is None:
+        if verdict.degraded and not verdict.refusals:
+            decision = self._degraded(plan, verdict)
+            if not decision:
+                raise RateLimitExceeded(decision)
+        elif verdict.receipt is None:
             raise RateLimitExceeded(self._refused(plan, verdict))
         return Booked(self._decide(plan, verdict), verdict.at, (verdict.at - verdict.now) / 1000)
 
@@ -124,7 +179,10 @@ class Verbs:
                 spare = math.inf if patience is None else patience / 1000 - delay
                 yield lambda: self._turn(place, min(spare, LONGEST_TURN))
         except BaseException:
-            yield from self._refunding(decision)
+            try:
+                yield from self._refunding(decision)
+            except BackendError as error:  # which must not hide why the wait was broken off
+                _log.warning("a wait that was broken off stays counted: %s", error)
             raise
         finally:
             if place is not None:
@@ -134,7 +192,11 @@ class Verbs:
     def _refunding(self, decision: Decision) -> Script[None]:
         receipt = self._claimed(decision)
         if receipt is not None:
-            yield lambda: self._backend.take_out(receipt)
+            try:
+                yield lambda: self._backend.take_out(receipt)
+            except BackendError:
+                decision.claim.append(receipt)  # type: ignore[union-attr] # to be tried again
+                raise
 
     def _claimed(self, decision: Decision) -> Any:
         """What a refund must take out; whoever comes second finds it gone."""

@@ -445,4 +445,4 @@ def test_what_a_policy_made_of_an_envelope_is_not_pickled_or_compared() -> None:
     size = len(pickle.dumps(letter))
     Policy(name="all", limits=[RecipientRateLimit("9/day")]).plan(letter)
     assert len(pickle.dumps(letter)) == size
-    assert pickle.loads(pickle.dumps(letter)) == letter == Envelope(*letter.__reduce__()[1])
+    assert pickle.loads(pickle.dumps(letter)) == letter

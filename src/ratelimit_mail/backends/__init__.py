@@ -1,6 +1,20 @@
-"""Where counts live: in the memory of one process."""
+"""Where counts live: in the memory of one process, or in Redis."""
+
+from typing import TYPE_CHECKING, Any
 
 from ratelimit_mail.backends.base import AsyncBackend, Backend
 from ratelimit_mail.backends.memory import MemoryBackend
 
-__all__ = ["AsyncBackend", "Backend", "MemoryBackend"]
+if TYPE_CHECKING:
+    from ratelimit_mail.backends.redis import AsyncRedisBackend, RedisBackend
+
+__all__ = ["AsyncBackend", "AsyncRedisBackend", "Backend", "MemoryBackend", "RedisBackend"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("AsyncRedisBackend", "RedisBackend"):
+        # Here, because redis-py takes ten times as long to import as this package.
+        import ratelimit_mail.backends.redis as with_redis
+
+        return getattr(with_redis, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,10 +16,26 @@ __all__ = [
     "AsyncBackend",
     "Backend",
     "Intent",
+    "Message",
+    "Once",
     "Reading",
     "Refusal",
     "Verdict",
+    "counts_of",
 ]
+
+
+@attrs.frozen
+class Once:
+    """That the same question must have the same answer, and no second charge.
+
+    name: tells the question from any other: from one about other charges, too.
+    lifetime: how many milliseconds the answer is remembered; a refusal is for no longer than
+        until the charges may fit.
+    """
+
+    name: str
+    lifetime: int
 
 
 @attrs.frozen
@@ -31,18 +47,23 @@ class Intent:
     line: book them for the first moment at which they fit, but not before the last
         booking on this charge's subject, and charge that as well.
     patience: the most milliseconds that a booking may lie ahead; None: any number.
+    once: where the answer must be remembered.
     """
 
     record: bool = True
     refused: bool = False
     line: Charge | None = None
     patience: int | None = None
+    once: Once | None = None
 
 
 TAKE: Final = Intent()
 LOOK: Final = Intent(record=False)
 REFUSE: Final = Intent(refused=True)
 
+
+Message = tuple[Sequence[Charge], Intent]
+"""The charges of one message, and what is to be done with them."""
 
 Refusal = tuple[Count, int, int]
 """A count, the number of its window, and the first moment at which that one has room."""
@@ -57,12 +78,14 @@ class Verdict(NamedTuple):
     refusals: which windows had no room at `now`, each as its count, its number there, and
         the first moment at which it has room. Where only earlier bookings of the line were
         in the way, the window with the least room.
+    degraded: it was made without the backend, which was away.
     """
 
     now: int
     at: int
     receipt: Any = None
     refusals: Sequence[Refusal] = ()
+    degraded: bool = False
 
 
 _new = tuple.__new__
@@ -70,7 +93,12 @@ _new = tuple.__new__
 
 def verdict(now: int, at: int, receipt: Any, refusals: Sequence[Refusal] = ()) -> Verdict:
     """`Verdict(...)`, in half the time."""
-    return _new(Verdict, (now, at, receipt, refusals))
+    return _new(Verdict, (now, at, receipt, refusals, False))
+
+
+def counts_of(charges: Sequence[Charge]) -> list[Count]:
+    """The counts that `charges` cost anything of, in order."""
+    return [count for ledger, _, costs in charges for count in ledger.counts if costs[count.unit]]
 
 
 class Reading(NamedTuple):
@@ -85,7 +113,15 @@ class Backend(Protocol):
     """Where counts live; each method is one step that nobody sees the half of."""
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        """Charge all of `charges` or none, as `intent` says. No two are of the same subject."""
+        """Charge all of `charges` or none, as `intent` says. No two are of the same subject.
+
+        Raises BackendError, BackendUnavailable where that is an outage: what was charged by
+        then is either all of it or nothing.
+        """
+        ...
+
+    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """`apply` for each of several messages, in order."""
         ...
 
     def take_out(self, receipt: Any) -> None:
@@ -106,6 +142,10 @@ class AsyncBackend(Protocol):
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
+        ...
+
+    async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """See `Backend.apply_many`."""
         ...
 
     async def take_out(self, receipt: Any) -> None:

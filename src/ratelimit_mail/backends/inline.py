@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ratelimit_mail.backends.base import TAKE, Backend, Intent, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Verdict
 from ratelimit_mail.charge import Charge, Ledger
 
 __all__ = ["Inline"]
@@ -20,6 +20,10 @@ class Inline:
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
         return self._backend.apply(charges, intent)
+
+    async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """See `Backend.apply_many`."""
+        return self._backend.apply_many(messages)
 
     async def take_out(self, receipt: Any) -> None:
         """See `Backend.take_out`."""

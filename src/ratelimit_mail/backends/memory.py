@@ -7,7 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ratelimit_mail.backends.base import TAKE, Intent, Reading, Verdict, verdict
+from ratelimit_mail.backends.answers import Answers, Kept
+from ratelimit_mail.backends.base import (
+    TAKE,
+    Intent,
+    Message,
+    Once,
+    Reading,
+    Verdict,
+    verdict,
+)
 from ratelimit_mail.backends.ruling import Found, Ruling, take_out
 from ratelimit_mail.backends.shelf import Shelf
 from ratelimit_mail.charge import Charge, Ledger
@@ -51,6 +60,7 @@ class MemoryBackend:
         self._shelves: dict[str, Shelf] = {}
         self._tidy_at = FAR_AHEAD
         self._taken_back: deque[Sequence[Found]] = deque()
+        self._answers = Answers()
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
@@ -84,11 +94,31 @@ class MemoryBackend:
                 for account, ledger, costs, _ in found:
                     account.note(now, ledger, costs)
                 answer = verdict(now, now, found)
-            else:
+            elif intent.once is None:
                 answer = self._rule(found, intent, now)
+            else:
+                answer = self._rule_once(intent.once, charges, found, intent, now)
             if not all_young and (answer.receipt is not None or intent.record):
                 self._keep(charges, found, now)
             return answer
+
+    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """`apply` for each of several messages, in order."""
+        return [self.apply(charges, intent) for charges, intent in messages]
+
+    def _rule_once(
+        self,
+        once: Once,
+        charges: Sequence[Charge],
+        found: Sequence[Found],
+        intent: Intent,
+        now: int,
+    ) -> Verdict:
+        """The verdict that was given when the same was asked before, or a new one."""
+        told = self._answers.told(once, charges, now)
+        if told is not None:
+            return told
+        return self._answers.keep(once, charges, self._rule(found, intent, now))
 
     def _rule(self, found: Sequence[Found], intent: Intent, now: int) -> Verdict:
         """The verdict where what is held does not tell, or more than taking is asked for."""
@@ -138,7 +168,11 @@ class MemoryBackend:
 
     def _take_out(self) -> None:
         receipts = [self._taken_back.popleft() for _ in range(len(self._taken_back))]
-        take_out(receipts)
+        take_out(
+            receipt
+            for receipt in receipts
+            if not isinstance(receipt, Kept) or self._answers.taken_back(receipt)
+        )
 
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""

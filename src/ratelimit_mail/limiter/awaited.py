@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial, wraps
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail.addresses import show
 from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, AsyncBackend
+from ratelimit_mail.backends.guarded import AsyncGuarded
 from ratelimit_mail.backends.inline import Inline
 from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.backends.share import Share
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.decorating import Errors, Guard, OnDenied, is_async
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import run_async
+from ratelimit_mail.showing import show
 from ratelimit_mail.verbs import Verbs, milliseconds
 from ratelimit_mail.waiting import Place
 
@@ -41,10 +43,25 @@ class AsyncReservation:
         await self._limiter.refund(self.decision)
 
 
+def _awaited(name: str, backend: Any) -> AsyncBackend:
+    """`backend` as one to await."""
+    if isinstance(backend, MemoryBackend):
+        return Inline(backend)
+    apply = getattr(backend, "apply", None)
+    if isinstance(backend, type) or not callable(apply):
+        words = "" if name == "backend" else "none of 'raise', 'allow' and 'deny', and "
+        raise TypeError(f"{name}: {show(backend)} is {words}no backend such as MemoryBackend()")
+    if not inspect.iscoroutinefunction(apply):
+        raise TypeError(f"{name}: {show(backend)} would block the event loop: use Limiter with it")
+    found: AsyncBackend = backend
+    return found
+
+
 class AsyncLimiter(Verbs):
     """What `Limiter` is, for asyncio; safe to use from several event loops.
 
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
+    on_backend_error, fallback_share, remember: as in `Limiter`.
     sleep: how `acquire` waits for a number of seconds; for tests.
     """
 
@@ -55,23 +72,31 @@ class AsyncLimiter(Verbs):
         policy: Policy,
         backend: AsyncBackend | MemoryBackend | None = None,
         *,
+        on_backend_error: (
+            Literal["raise", "allow", "deny"] | AsyncBackend | MemoryBackend
+        ) = "raise",
+        fallback_share: float = 1.0,
+        remember: float = 3600.0,
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         import asyncio  # takes a third of this package's time to import, and not all need it
 
-        super().__init__(policy)
+        super().__init__(policy, remember)
+        share = Share(fallback_share)
         if backend is None:
             backend = MemoryBackend()
-        if isinstance(backend, MemoryBackend):
-            backend = Inline(backend)
-        if isinstance(backend, type) or not callable(getattr(backend, "apply", None)):
-            raise TypeError(f"backend: {show(backend)} is no backend such as MemoryBackend()")
-        if not inspect.iscoroutinefunction(backend.apply):
-            raise TypeError(f"{show(backend)} would block the event loop: use Limiter with it")
+        instead: Any = on_backend_error
+        if instead not in ("raise", "allow", "deny"):
+            instead = _awaited("on_backend_error", instead)
         if sleep is not None and not is_async(sleep):
             raise TypeError(f"sleep: {show(sleep)} is no async function, so it cannot be awaited")
-        self._backend = backend
+        self._backend = _awaited("backend", backend)
+        if not isinstance(self._backend, Inline):  # which is never away
+            self._backend = AsyncGuarded(self._backend, instead, share)
         self._sleep = sleep or asyncio.sleep
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.policy.name!r}>"
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
@@ -85,8 +110,15 @@ class AsyncLimiter(Verbs):
         plan = self._plan(envelope)
         if not plan.charges:
             return self._decide(plan, None)
-        intent = TAKE if plan.never is None else REFUSE
+        if envelope.id is not None:
+            intent = self._intent(plan, envelope)
+        else:
+            intent = TAKE if plan.never is None else REFUSE
         return self._decide(plan, await self._backend.apply(plan.charges, intent))
+
+    async def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
+        """See `Limiter.try_acquire_many`."""
+        return await run_async(self._trying_many(envelopes))
 
     async def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """See `Limiter.acquire`; a cancelled wait gives its place back."""

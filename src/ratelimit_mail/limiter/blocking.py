@@ -5,20 +5,22 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail.addresses import show
 from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, Backend
+from ratelimit_mail.backends.guarded import Guarded
 from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.backends.share import Share
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.decorating import Errors, Guard, OnDenied, is_async
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import run
+from ratelimit_mail.showing import show
 from ratelimit_mail.verbs import Verbs, milliseconds
 from ratelimit_mail.waiting import Place
 
@@ -46,10 +48,25 @@ class Reservation:
         self._limiter.refund(self.decision)
 
 
+def _check_backend(name: str, backend: object) -> None:
+    apply = getattr(backend, "apply", None)
+    if isinstance(backend, type) or not callable(apply):
+        words = "" if name == "backend" else "none of 'raise', 'allow' and 'deny', and "
+        raise TypeError(f"{name}: {show(backend)} is {words}no backend such as MemoryBackend()")
+    if inspect.iscoroutinefunction(apply):
+        raise TypeError(f"{name}: {show(backend)} must be awaited: use AsyncLimiter with it")
+
+
 class Limiter(Verbs):
     """Decides by `policy` whether a message may go, and counts it in `backend`.
 
     backend: where counts live; left out: in memory, for this limiter alone.
+    on_backend_error: what becomes of a message while the backend is away: `"raise"`
+        BackendUnavailable, `"allow"` it, `"deny"` it for now, or the backend to count in meanwhile,
+        such as `MemoryBackend()`. A decision made so is `degraded`.
+    fallback_share: how much of each limit such a backend may give away: 1/8 where eight processes
+        share the limits, so that all of them together stay within.
+    remember: for how many seconds the answer to an envelope with an `id` is remembered.
     sleep: how `acquire` waits for a number of seconds; for tests.
 
     Safe for threads.
@@ -62,19 +79,27 @@ class Limiter(Verbs):
         policy: Policy,
         backend: Backend | None = None,
         *,
+        on_backend_error: Literal["raise", "allow", "deny"] | Backend = "raise",
+        fallback_share: float = 1.0,
+        remember: float = 3600.0,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        super().__init__(policy)
+        super().__init__(policy, remember)
         if backend is None:
             backend = MemoryBackend()
-        if isinstance(backend, type) or not callable(getattr(backend, "apply", None)):
-            raise TypeError(f"backend: {show(backend)} is no backend such as MemoryBackend()")
-        if inspect.iscoroutinefunction(backend.apply):
-            raise TypeError(f"{show(backend)} must be awaited: use AsyncLimiter with it")
+        share = Share(fallback_share)
+        _check_backend("backend", backend)
+        if on_backend_error not in ("raise", "allow", "deny"):
+            _check_backend("on_backend_error", on_backend_error)
         if is_async(sleep):
             raise TypeError(f"sleep: {show(sleep)} is async; a Limiter does not await it")
         self._backend = backend
+        if not isinstance(backend, MemoryBackend):  # which is never away
+            self._backend = Guarded(backend, on_backend_error, share)
         self._sleep = sleep
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.policy.name!r}>"
 
     def check(self, envelope: Envelope) -> Decision:
         """Whether `envelope` could go now; charges nothing, not even a refused attempt."""
@@ -88,8 +113,18 @@ class Limiter(Verbs):
         plan = self._plan(envelope)
         if not plan.charges:
             return self._decide(plan, None)
-        intent = TAKE if plan.never is None else REFUSE
+        if envelope.id is not None:
+            intent = self._intent(plan, envelope)
+        else:
+            intent = TAKE if plan.never is None else REFUSE
         return self._decide(plan, self._backend.apply(plan.charges, intent))
+
+    def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
+        """`try_acquire` for each of several messages, in order; each has its own decision.
+
+        Many at once are quicker than one by one where the backend is a server.
+        """
+        return run(self._trying_many(envelopes))
 
     def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """Charge `envelope` and wait until it may go, in turn with its sender's others.

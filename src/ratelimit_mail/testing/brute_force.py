@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from ratelimit_mail.backends.base import TAKE, Intent, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
 from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
 from ratelimit_mail.events import LONG_AGO
 from ratelimit_mail.window import Window
@@ -46,10 +46,26 @@ class BruteForceBackend:
         self.events: list[_Event] = []
         self._newest: dict[_Name, int] = {}
         self._spans: dict[tuple[str, int], int] = {}
+        self._told: dict[str, tuple[int, Verdict]] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
-        now = self._clock()
+        now, once = self._clock(), intent.once
+        if once is None:
+            return self._rule(charges, intent, now)
+        until, verdict = self._told.get(once.name, (LONG_AGO, Verdict(now, now)))
+        if now < until:
+            return verdict._replace(now=now, at=max(now, verdict.at))
+        verdict = self._rule(charges, intent, now)
+        until = now + once.lifetime
+        self._told[once.name] = min(until, verdict.at) if verdict.refusals else until, verdict
+        return verdict
+
+    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """See `Backend.apply_many`."""
+        return [self.apply(*message) for message in messages]
+
+    def _rule(self, charges: Sequence[Charge], intent: Intent, now: int) -> Verdict:
         flat = _flat(charges)
         if intent.refused:
             self._record_refused(flat, now)
@@ -76,6 +92,8 @@ class BruteForceBackend:
     def take_out(self, receipt: Iterable[_Event]) -> None:
         """See `Backend.take_out`."""
         taken = list(receipt)
+        for name in [name for name, (_, each) in self._told.items() if each.receipt is receipt]:
+            del self._told[name]
         self.events = [event for event in self.events if event not in taken]
 
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from ratelimit_mail.addresses import show
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.decision import Decision
@@ -17,6 +16,7 @@ from ratelimit_mail.exceptions import RateLimitExceeded
 from ratelimit_mail.limiter import Limiter, Reservation
 from ratelimit_mail.limits import Limit, MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.policy import Policy, Tier
+from ratelimit_mail.showing import show
 from ratelimit_mail.testing.clock import ManualClock
 
 __all__ = ["Script", "generated_script", "play"]
@@ -48,7 +48,8 @@ def generated_script(random: random.Random, *, steps: int = 25, jumps: bool = Fa
     """A policy of a few small limits, and a script that keeps hitting them.
 
     jumps: the clock goes back now and then. Every count then has a limit a day long too,
-        so that no backend may forget in between what a clock that goes back brings up again.
+        so that no backend may forget in between what a clock that goes back brings up again;
+        and no envelope an id, because its answer may be forgotten.
     """
     limits = _limits(random, jumps=jumps)
     tiers = [Tier("wireless", when=has_tag("wireless"), limits=_limits(random, jumps=jumps))]
@@ -83,14 +84,7 @@ def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], 
     pause = random.choice((0, 0, 0, 0, 0.001, 0.001, 0.2, 0.2, 0.5, 0.999, 1, 1.001, 2, 5, 11))
     if jumps and random.random() < 0.2:
         pause = -random.choice((0.001, 0.5, 1, 3, 20))
-    envelope = Envelope(
-        random.choice(SENDERS),
-        random.sample(RECIPIENTS, random.choice((1, 1, 1, 2, 2, 3, 4, 5))),
-        Client(
-            address=random.choice((None, "10.0.0.1", "10.0.0.2")),
-            tags=random.choice((set(), {"wireless"})),
-        ),
-    )
+    envelope = _envelope(random, ids=not jumps)
     nth = random.randint(0, 5)
     verb, *arguments = random.choice(
         (
@@ -98,6 +92,10 @@ def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], 
             ("try_acquire", envelope),
             ("try_acquire", envelope),
             ("check", envelope),
+            (
+                "try_acquire_many",
+                [_envelope(random, ids=not jumps) for _ in range(random.randint(0, 5))],
+            ),
             ("reserve", envelope, random.choice((None, None, 0, 1, 3))),
             ("reserve", envelope, random.choice((None, None, 0, 1, 3))),
             ("refund", nth),
@@ -109,10 +107,26 @@ def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], 
     return verb, tuple(arguments), pause
 
 
+def _envelope(random: random.Random, *, ids: bool) -> Envelope:
+    known_by = random.choice((None, None, "1", "2")) if ids else None
+    recipients = random.sample(RECIPIENTS, random.choice((1, 1, 1, 2, 2, 3, 4, 5)))
+    if known_by is not None:  # so that the same is asked again now and then
+        recipients = [RECIPIENTS[1]]
+    return Envelope(
+        random.choice(SENDERS),
+        recipients,
+        Client(
+            address=random.choice((None, "10.0.0.1", "10.0.0.2")),
+            tags=random.choice((set(), {"wireless"})),
+        ),
+        id=known_by,
+    )
+
+
 def play(script: Script, backend: Callable[[ManualClock], Backend]) -> list[str]:
     """What a limiter on `backend(clock)` answers to each step, in words."""
     clock = ManualClock(START)
-    limiter = Limiter(script.policy, backend(clock), sleep=clock.advance)
+    limiter = Limiter(script.policy, backend(clock), sleep=clock.advance, remember=9)
     decisions: list[Decision] = []
     reservations: list[Reservation] = []
     answers = []
@@ -149,10 +163,11 @@ def _do(
         if verb == "reset":
             limiter.reset(*arguments)
             return "reset"
-        decision: Decision = getattr(limiter, verb)(*arguments)
-        if verb == "try_acquire" and decision:
-            decisions.append(decision)
-        return f"{decision.action} {decision.retry_after} {decision.limit} {decision.tier}"
+        found = getattr(limiter, verb)(*arguments)
+        answered: list[Decision] = found if isinstance(found, list) else [found]
+        if verb != "check":
+            decisions += filter(None, answered)
+        return "; ".join(f"{d.action} {d.retry_after} {d.limit} {d.tier}" for d in answered)
     except RateLimitExceeded as error:
         return f"exceeded: {error}"
     except (IndexError, ValueError) as error:

@@ -16,7 +16,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ratelimit_mail.backends.base import TAKE, AsyncBackend, Backend, Intent, Reading, Verdict
+from ratelimit_mail.backends.base import (
+    TAKE,
+    AsyncBackend,
+    Backend,
+    Intent,
+    Message,
+    Reading,
+    Verdict,
+)
 from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.testing.brute_force import BruteForceBackend
 from ratelimit_mail.testing.conformance.bookings import Bookings
@@ -51,14 +59,20 @@ class AsyncBackendConformance(BackendConformance):
     def async_backend(self, clock: Callable[[], int]) -> AsyncBackend:
         """An empty backend whose time is `clock`; called inside the event loop."""
 
+    async def close(self, backend: AsyncBackend) -> None:
+        """Close what `async_backend` made; called inside the event loop after each test."""
+
     def setup_method(self) -> None:
         """Start the event loop."""
+        self._made: list[AsyncBackend] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
     def teardown_method(self) -> None:
-        """Stop the event loop."""
+        """Close the backends, and stop the event loop."""
+        for backend in self._made:
+            asyncio.run_coroutine_threadsafe(self.close(backend), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -69,7 +83,9 @@ class AsyncBackendConformance(BackendConformance):
         async def make() -> AsyncBackend:
             return self.async_backend(clock)
 
-        return _Blocking(asyncio.run_coroutine_threadsafe(make(), self._loop).result(), self._loop)
+        made = asyncio.run_coroutine_threadsafe(make(), self._loop).result()
+        self._made.append(made)
+        return _Blocking(made, self._loop)
 
 
 class _Blocking:
@@ -84,6 +100,9 @@ class _Blocking:
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         return self._wait(self._backend.apply(charges, intent))
+
+    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        return self._wait(self._backend.apply_many(messages))
 
     def take_out(self, receipt: Any) -> None:
         self._wait(self._backend.take_out(receipt))

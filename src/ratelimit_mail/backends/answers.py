@@ -1,0 +1,83 @@
+"""The answers to messages with an id, remembered for a while in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from ratelimit_mail.backends.base import Once, Verdict, counts_of
+from ratelimit_mail.charge import Charge
+
+__all__ = ["Answers", "Kept"]
+
+STEPS: Final = 2
+"""Answers looked at for each one that is kept: more than one, or what is over would outrun it."""
+
+
+class Kept(list[Any]):
+    """A receipt that several may hold; who comes first takes its charges out."""
+
+    __slots__ = ("name", "taken")
+
+    def __init__(self, receipt: Sequence[Any], name: str) -> None:
+        super().__init__(receipt)
+        self.name = name
+        self.taken = False
+
+
+class _Answer(NamedTuple):
+    until: int
+    at: int
+    receipt: Kept | None
+    refusals: list[tuple[int, int, int]]
+    """As in a verdict, with the number of a count in its place."""
+
+
+class Answers:
+    """Answers by the name of their question."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, _Answer] = {}
+
+    def told(self, once: Once, charges: Sequence[Charge], now: int) -> Verdict | None:
+        """What was answered before, told from now."""
+        answer = self._answers.get(once.name)
+        if answer is None or now >= answer.until:
+            return None
+        counts = counts_of(charges)
+        refusals = [
+            # The policy may have had more windows then.
+            (count, min(window, len(count.windows) - 1), at)
+            for number, window, at in answer.refusals
+            for count in [counts[min(number, len(counts) - 1)]]
+        ]
+        return Verdict(now, max(now, answer.at), answer.receipt, refusals)
+
+    def keep(self, once: Once, charges: Sequence[Charge], verdict: Verdict) -> Verdict:
+        """Remember an answer, a refusal for no longer than until it is worth asking again."""
+        now, at, receipt, refusals, _ = verdict
+        for name in list(self._oldest()):
+            if now >= self._answers[name].until:
+                del self._answers[name]
+        until = now + once.lifetime
+        if refusals:
+            until = min(until, at)
+        kept = None if receipt is None else Kept(receipt, once.name)
+        number_of = {count: number for number, count in reversed([*enumerate(counts_of(charges))])}
+        told = [(number_of[count], window, room_at) for count, window, room_at in refusals]
+        self._answers.pop(once.name, None)
+        self._answers[once.name] = _Answer(until, at, kept, told)
+        return verdict._replace(receipt=kept)
+
+    def _oldest(self) -> Sequence[str]:
+        return [name for name, _ in zip(self._answers, range(STEPS), strict=False)]
+
+    def taken_back(self, receipt: Kept) -> bool:
+        """Whether the receipt's charges are still to be taken out; who asks again is charged."""
+        if receipt.taken:
+            return False
+        receipt.taken = True
+        answer = self._answers.get(receipt.name)
+        if answer is not None and answer.receipt is receipt:
+            del self._answers[receipt.name]
+        return True

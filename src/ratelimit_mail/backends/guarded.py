@@ -1,0 +1,181 @@
+"""A backend that may be away, and what is answered meanwhile, in both colours."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from ratelimit_mail.backends.base import (
+    TAKE,
+    AsyncBackend,
+    Backend,
+    Intent,
+    Message,
+    Reading,
+    Verdict,
+)
+from ratelimit_mail.backends.outage import Outage
+from ratelimit_mail.backends.share import Share
+from ratelimit_mail.charge import Charge, Ledger
+from ratelimit_mail.exceptions import BackendUnavailable
+from ratelimit_mail.scripts import Script, run, run_async
+
+__all__ = ["AsyncGuarded", "Guarded"]
+
+_log = logging.getLogger("ratelimit_mail")
+
+
+class _Local(NamedTuple):
+    """A receipt of the fallback."""
+
+    receipt: Any
+
+
+class _Guard:
+    """A backend, and what to do without it.
+
+    instead: "raise", "allow", "deny", or the backend to ask meanwhile, for a share of each limit.
+    """
+
+    def __init__(self, backend: Any, instead: Any, share: Share) -> None:
+        self._backend = backend
+        self._instead = instead
+        self._share = share
+        self._outage = Outage()
+
+    def _trying(
+        self, call: Callable[[], Any], without: Callable[[BackendUnavailable | None], Script[Any]]
+    ) -> Script[Any]:
+        """The result of `call`, where that is not known to be in vain."""
+        outage = self._outage
+        tried = not outage.is_over
+        if tried and not outage.may_try():
+            return (yield from without(None))
+        try:
+            result = yield call
+        except BackendUnavailable as error:
+            outage.failed(error, tried=tried)
+            return (yield from without(error))
+        except BaseException:
+            if tried:
+                outage.broken_off()
+            raise
+        if tried:
+            outage.worked()
+        return result
+
+    def _applying(self, charges: Sequence[Charge], intent: Intent) -> Script[Verdict]:
+        return self._trying(
+            partial(self._backend.apply, charges, intent),
+            lambda error: self._without(charges, intent, error),
+        )
+
+    def _applying_many(self, messages: Sequence[Message]) -> Script[list[Verdict]]:
+        def without(error: BackendUnavailable | None) -> Script[list[Verdict]]:
+            verdicts = []
+            for charges, intent in messages:
+                verdicts.append((yield from self._without(charges, intent, error)))
+            return verdicts
+
+        return self._trying(partial(self._backend.apply_many, messages), without)
+
+    def _without(
+        self, charges: Sequence[Charge], intent: Intent, error: BackendUnavailable | None
+    ) -> Script[Verdict]:
+        """The verdict that is given while the backend is away."""
+        if self._instead == "raise":
+            raise error or self._outage.error()
+        now = time.time_ns() // 1_000_000
+        if self._instead == "allow":
+            return Verdict(now, now, degraded=True)
+        if self._instead != "deny":
+            shared = self._share.of(charges)
+            if intent.refused or self._share.fits(shared):
+                verdict: Verdict = yield partial(self._instead.apply, shared, intent)
+                receipt = None if verdict.receipt is None else _Local(verdict.receipt)
+                refusals = self._share.whole(verdict.refusals)
+                return Verdict(verdict.now, verdict.at, receipt, refusals, degraded=True)
+        # Later than now, and no limit that says so.
+        return Verdict(now, now + int(self._outage.next_try_in() * 1000), degraded=True)
+
+    def _taking_out(self, receipt: Any) -> Script[None]:
+        def without(error: BackendUnavailable | None) -> Script[None]:
+            if self._instead == "raise":
+                raise error or self._outage.error()
+            _log.warning("a refund is lost, because the backend is away: its message stays counted")
+            yield from ()
+
+        if isinstance(receipt, _Local):
+            yield partial(self._instead.take_out, receipt.receipt)
+        else:
+            yield from self._trying(partial(self._backend.take_out, receipt), without)
+
+    def _asking(self, call: Callable[[], Any]) -> Script[Any]:
+        """The result of `call`, which only the backend can give."""
+
+        def without(error: BackendUnavailable | None) -> Script[Any]:
+            yield from ()
+            raise error or self._outage.error()
+
+        return self._trying(call, without)
+
+
+class Guarded(_Guard):
+    """A Backend that answers also while the one in it is away."""
+
+    _backend: Backend
+
+    def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
+        """See `Backend.apply`."""
+        if self._outage.is_over:
+            try:
+                return self._backend.apply(charges, intent)
+            except BackendUnavailable as error:
+                self._outage.failed(error, tried=False)
+                return run(self._without(charges, intent, error))
+        return run(self._applying(charges, intent))
+
+    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """See `Backend.apply_many`."""
+        return run(self._applying_many(messages))
+
+    def take_out(self, receipt: Any) -> None:
+        """See `Backend.take_out`."""
+        run(self._taking_out(receipt))
+
+    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.read`."""
+        return run(self._asking(partial(self._backend.read, ledger, subject)))
+
+    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.forget`."""
+        run(self._asking(partial(self._backend.forget, ledgers, subject)))
+
+
+class AsyncGuarded(_Guard):
+    """The same, to be awaited."""
+
+    _backend: AsyncBackend
+
+    async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
+        """See `Backend.apply`."""
+        return await run_async(self._applying(charges, intent))
+
+    async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """See `Backend.apply_many`."""
+        return await run_async(self._applying_many(messages))
+
+    async def take_out(self, receipt: Any) -> None:
+        """See `Backend.take_out`."""
+        await run_async(self._taking_out(receipt))
+
+    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.read`."""
+        return await run_async(self._asking(partial(self._backend.read, ledger, subject)))
+
+    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.forget`."""
+        await run_async(self._asking(partial(self._backend.forget, ledgers, subject)))

@@ -1,0 +1,95 @@
+"""AsyncRedisBackend: what RedisBackend is, for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis.asyncio
+
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.redis.links import AsyncLink
+from ratelimit_mail.backends.redis.programs import APPLY
+from ratelimit_mail.backends.redis.steps import PREFIX, Steps
+from ratelimit_mail.backends.redis.urls import client_from
+from ratelimit_mail.charge import Charge, Ledger
+from ratelimit_mail.scripts import run_async
+
+__all__ = ["AsyncRedisBackend"]
+
+
+class AsyncRedisBackend(Steps):
+    """What `RedisBackend` is, for AsyncLimiter.
+
+    client: a `redis.asyncio.Redis`, also a Sentinel's `master_for`, or a
+        `redis.asyncio.RedisCluster`; it belongs to one event loop.
+    prefix, clock: as in `RedisBackend`; with the same prefix both share their counts.
+    """
+
+    _link: AsyncLink
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis | redis.asyncio.RedisCluster,
+        *,
+        prefix: str = PREFIX,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        super().__init__(AsyncLink(client), prefix, clock)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = PREFIX,
+        clock: Callable[[], int] | None = None,
+        timeout: float = 1.0,
+        **options: Any,
+    ) -> AsyncRedisBackend:
+        """See `RedisBackend.from_url`."""
+        return cls(
+            client_from(url, timeout=timeout, is_async=True, options=options),
+            prefix=prefix,
+            clock=clock,
+        )
+
+    async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
+        """See `RedisBackend.apply`."""
+        if self._is_spread(charges, intent):
+            return await run_async(self._in_turn(charges, intent))
+        packed = self._calls.pack(charges, intent)
+        reply = await self._link.run(APPLY, packed.keys, (packed.message,))
+        return self._calls.verdict(packed, reply)
+
+    async def _ask(
+        self,
+        charges: Sequence[Charge],
+        intent: Intent,
+        *,
+        start: int | None = None,
+        flags: int = 0,
+    ) -> Verdict:
+        packed = self._calls.pack(charges, intent, start=start, flags=flags)
+        reply = await self._link.run(APPLY, packed.keys, (packed.message,))
+        return self._calls.verdict(packed, reply)
+
+    async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
+        """See `RedisBackend.apply_many`."""
+        return await run_async(self._applying_many(messages))
+
+    async def take_out(self, receipt: Any) -> None:
+        """See `RedisBackend.take_out`."""
+        await run_async(self._taking_out(receipt))
+
+    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `RedisBackend.read`."""
+        return await run_async(self._reading(ledger, subject))
+
+    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `RedisBackend.forget`."""
+        await run_async(self._forgetting(ledgers, subject))
+
+    async def aclose(self) -> None:
+        """Close the connections of the client."""
+        await self._link.close()

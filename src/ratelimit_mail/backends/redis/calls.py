@@ -1,0 +1,294 @@
+"""From charges to the keys and packed arguments of a script, and from its reply to a verdict.
+
+No I/O. How a message is packed stands in lua/message.lua.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from ratelimit_mail.backends.base import Intent, Once, Reading, Refusal, Verdict, counts_of, verdict
+from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
+from ratelimit_mail.exceptions import BackendError
+
+__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt", "foreign"]
+
+RECORD, REFUSED, LINE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM = (1 << i for i in range(9))
+
+LONG_AGO: Final = -(1 << 54)
+"""Before any moment, as `log.lua` has it."""
+
+MOST_KNOWN: Final = 4096
+"""How many ledgers are kept packed; more than this come of policies made for one message each."""
+
+_TAIL: Final = b"".join(
+    number.to_bytes(size, "little", signed=number < 0)
+    for number, size in ((0, 7), (-1, 7), (LONG_AGO, 7), (0, 6), (0, 6))
+)
+"""The header of a message that is simply to be charged now, from its third field on."""
+
+
+class Packed(NamedTuple):
+    """One message, as a script takes it."""
+
+    keys: list[bytes]
+    message: bytes
+    charges: Sequence[Charge]
+    costs: list[int]
+
+
+class Receipt(NamedTuple):
+    """What was charged: the logs, the cost in each, and its moment, for all or each its own.
+
+    token: tells the answer to its id from any other; 0 where it has none.
+    generations: of the logs; nothing where none was ever reset.
+    """
+
+    keys: list[bytes]
+    costs: list[int]
+    moments: int | list[int]
+    token: int = 0
+    generations: Sequence[int] = ()
+
+
+class _Wire(NamedTuple):
+    """A ledger, packed: for each count its unit, the end of its key, what follows the cost."""
+
+    counts: list[tuple[int, str, bytes]]
+
+
+class Calls:
+    """The names and the packing of one backend.
+
+    prefix: what all its keys begin with.
+    clock: what gives the time; None: the server.
+    sharded: whether keys are to stand together by tag; else each is its own subject's.
+    """
+
+    def __init__(self, prefix: str, clock: Callable[[], int] | None, *, sharded: bool) -> None:
+        self._stem = prefix + "{"
+        self._clock = clock
+        self._sharded = sharded
+        self._wires: dict[Ledger, _Wire] = {}
+        self._headers: dict[int, bytes] = {}
+
+    def pack(
+        self,
+        charges: Sequence[Charge],
+        intent: Intent,
+        *,
+        start: int | None = None,
+        flags: int = 0,
+    ) -> Packed:
+        """The message that asks for `charges`.
+
+        start: the first moment to look at. flags: QUIET or EXACT, for one that is asked in turn.
+        """
+        keys: list[bytes] = []
+        costs: list[int] = []
+        parts = [b""]
+        asked = charges if intent.line is None else [*charges, intent.line]
+        for ledger, subject, costs_of in asked:
+            wire = self._wires.get(ledger) or self._wire(ledger)
+            begin, end = self._around(ledger, subject)
+            for unit, middle, tail in wire.counts:
+                if cost := costs_of[unit]:
+                    keys.append(f"{begin}{middle}{end}".encode())
+                    costs.append(cost)
+                    parts.append(cost.to_bytes(6, "little"))
+                    parts.append(tail)
+        plain = not (intent.refused or intent.line or intent.once)
+        if intent.record and plain and not flags and start is None:
+            parts[0] = self._simple_header(len(keys))
+        else:
+            parts[0] = self._header(charges, intent, keys, start, flags)
+        return Packed(keys, b"".join(parts), charges, costs)
+
+    def _simple_header(self, count: int) -> bytes:
+        if self._clock is not None:
+            mode = RECORD | CLOCK
+            time = self._clock().to_bytes(7, "little", signed=True)
+            return b"%b%b%b%b" % (_short(mode), count.to_bytes(4, "little"), time, _TAIL[7:])
+        header = self._headers.get(count)
+        if header is None:
+            header = self._headers[count] = _short(RECORD) + count.to_bytes(4, "little") + _TAIL
+        return header
+
+    def _header(
+        self,
+        charges: Sequence[Charge],
+        intent: Intent,
+        keys: list[bytes],
+        start: int | None,
+        flags: int,
+    ) -> bytes:
+        mode, now, lifetime, token = flags, 0, 0, 0
+        patience = -1 if intent.patience is None else intent.patience
+        count = len(keys)
+        if intent.record:
+            mode |= RECORD
+        if intent.refused:
+            mode |= REFUSED
+        if intent.line is not None:
+            mode |= LINE | (BOOK if intent.record else 0)
+        if flags & EXACT:
+            mode |= BOOK
+        if self._clock is not None:
+            mode |= CLOCK
+            now = self._clock()
+        if intent.once is not None:
+            mode |= ONCE
+            lifetime, token = intent.once.lifetime, random.getrandbits(48) | 1
+            keys.append(self.id_key(charges, intent.once))
+        return (
+            _short(mode)
+            + count.to_bytes(4, "little")
+            + b"".join(
+                number.to_bytes(7, "little", signed=True)
+                for number in (now, patience, LONG_AGO if start is None else start)
+            )
+            + lifetime.to_bytes(6, "little")
+            + token.to_bytes(6, "little")
+        )
+
+    def id_key(self, charges: Sequence[Charge], once: Once) -> bytes:
+        """The key of an answer, in the slot of the first charge."""
+        return f"{self.tag(charges[0])}:once:{once.name}".encode()
+
+    def time_of_clock(self) -> bytes:
+        """What the clock gives, as text; nothing for the server's."""
+        return b"" if self._clock is None else str(self._clock()).encode()
+
+    def _wire(self, ledger: Ledger) -> _Wire:
+        if len(self._wires) >= MOST_KNOWN:
+            self._wires.clear()
+        wire = self._wires[ledger] = _Wire(
+            [
+                (count.unit, f":{ledger.name}:{count.unit}", _numbers(count))
+                for count in ledger.counts
+            ]
+        )
+        return wire
+
+    def _around(self, ledger: Ledger, subject: str) -> tuple[str, str]:
+        """The beginning and the end of a subject's keys."""
+        if self._sharded and ledger.tag_of is not None:
+            return f"{self._stem}{_quoted(ledger.tag_of(subject))}}}", f":{subject}"
+        return f"{self._stem}{_quoted(subject)}}}", ""
+
+    def tag(self, charge: Charge) -> str:
+        """What stands in the same slot has the same tag."""
+        return self._around(charge[0], charge[1])[0]
+
+    def verdict(self, packed: Packed, reply: Any, first_key: int = 1) -> Verdict:
+        """The verdict that a script's reply tells.
+
+        first_key: which of the script's keys is the first of the message.
+        """
+        if type(reply) is int:
+            return verdict(reply, reply, Receipt(packed.keys, packed.costs, reply))
+        if len(reply) == 2:
+            raise foreign(packed.keys[reply[1] - first_key])
+        now, at, recorded, token, refused, *numbers = reply
+        if recorded:
+            # One that was asked for before may have been charged for a moment that is over.
+            half = len(numbers) // 2
+            moments, generations = numbers[:half], numbers[half:]
+            receipt = Receipt(packed.keys, packed.costs, moments, token, generations)
+            return verdict(now, max(now, at), receipt)
+        counts = counts_of(packed.charges)
+        refusals: list[Refusal] = [
+            # An answer that is remembered may be of a policy that had more windows.
+            (count, min(numbers[i + 1], len(count.windows) - 1), numbers[i + 2])
+            for i in range(0, 4 * refused, 4)
+            for count in [counts[numbers[i]]]
+        ]
+        return verdict(now, at, None, refusals)
+
+    def pack_receipt(self, receipt: Receipt) -> tuple[list[bytes], bytes]:
+        """What takes the charges of a receipt out."""
+        moments = receipt.moments
+        if isinstance(moments, int):
+            moments = [moments] * len(receipt.costs)
+        parts = [receipt.token.to_bytes(6, "little"), len(moments).to_bytes(4, "little")]
+        generations = receipt.generations or [0] * len(moments)
+        # A booking that went at once stands in no queue, so the last cost may be left over.
+        for at, cost, generation in zip(moments, receipt.costs, generations, strict=False):
+            parts.append(at.to_bytes(7, "little", signed=True))
+            parts.append(cost.to_bytes(6, "little") + _short(generation))
+        keys = receipt.keys[: len(moments)]
+        return (keys + receipt.keys[-1:] if receipt.token else keys), b"".join(parts)
+
+    def pack_reading(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
+        """What reads each window of each of the ledger's counts."""
+        begin, end = self._around(ledger, subject)
+        keys = []
+        time = 0 if self._clock is None else self._clock()
+        parts = [time.to_bytes(7, "little", signed=True), b"\0" if self._clock is None else b"\1"]
+        for count in ledger.counts:
+            keys.append(f"{begin}:{ledger.name}:{count.unit}{end}".encode())
+            parts += [_short(len(count.windows)), _windows(count)]
+        return keys, b"".join(parts)
+
+    def readings(self, ledger: Ledger, keys: Sequence[bytes], reply: Any) -> list[list[Reading]]:
+        """The readings that a script's reply tells."""
+        if len(reply) == 2:
+            raise foreign(keys[reply[1] - 1])
+        numbers = iter(reply)
+        return [
+            [Reading(next(numbers), next(numbers), next(numbers)) for _ in count.windows]
+            for count in ledger.counts
+        ]
+
+    def keys_of(self, ledger: Ledger, subject: str) -> list[bytes]:
+        """The keys of all that may be counted for a subject, in every unit."""
+        begin, end = self._around(ledger, subject)
+        return [f"{begin}:{ledger.name}:{unit}{end}".encode() for unit in range(len(UNITS))]
+
+
+def foreign(key: bytes) -> BackendError:
+    """The error that something stands at a key that this library has not put there."""
+    return BackendError(
+        f"the key {key.decode()!r} holds something that is not of this library; nothing was"
+        " changed. Give the backend another prefix=, or delete the key if nobody needs it"
+    )
+
+
+def _quoted(tag: str) -> str:
+    """`tag` without braces, and never empty, so that a cluster takes it for a hash tag."""
+    if not tag:
+        return "%"
+    if "%" in tag or "{" in tag or "}" in tag:
+        return tag.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+    return tag
+
+
+def _numbers(count: Count) -> bytes:
+    """What follows the cost of a charge."""
+    keeping = count.keeping
+    return (
+        b"".join(
+            number.to_bytes(6, "little")
+            for number in (count.smallest, keeping.span, keeping.slot, keeping.ceiling)
+        )
+        + bytes((count.counts_denied,))
+        + _short(len(count.windows))
+        + _windows(count)
+    )
+
+
+def _windows(count: Count) -> bytes:
+    return b"".join(
+        b"".join(
+            number.to_bytes(6, "little")
+            for number in (window.limit, window.length, window.resolution)
+        )
+        + bytes((window.denied,))
+        for window in count.windows
+    )
+
+
+def _short(number: int) -> bytes:
+    return number.to_bytes(2, "little")

@@ -1,0 +1,158 @@
+"""The way to a server, in both colours: scripts are called by digest, and told where unknown.
+
+A call is sent once. The clients' own repeats would charge a message twice where only
+the answer was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ratelimit_mail.backends.redis.programs import Program
+from ratelimit_mail.backends.redis.troubles import TROUBLES, explained
+from ratelimit_mail.showing import show
+
+__all__ = ["AsyncLink", "Link", "place_of"]
+
+MOST_CONNECTIONS: Final = 64
+"""How many calls of one event loop are under way at once; more only wait inside the server."""
+
+_Part = bytes | str | int
+
+
+def place_of(client: Any) -> str:
+    """Where a client's server is, for people, without user name and password."""
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        return "the Redis Cluster"
+    service = getattr(pool, "service_name", None)
+    if service is not None:
+        return f"Redis, by Sentinel the master of {service!r},"
+    told = pool.connection_kwargs
+    if "path" in told:
+        return f"Redis at {told['path']}"
+    return f"Redis at {told.get('host', 'localhost')}:{told.get('port', 6379)}/{told.get('db', 0)}"
+
+
+def _any(client: Any) -> Any:
+    """A client of one of several types, as something of which more is known than they share."""
+    return client
+
+
+class Link:
+    """One client of redis-py."""
+
+    def __init__(self, client: Any) -> None:
+        if not isinstance(client, redis.Redis | redis.RedisCluster):
+            raise TypeError(
+                "client: a redis.Redis or redis.RedisCluster is needed (or its asyncio twin for an"
+                f" AsyncRedisBackend), not {show(type(client))}"
+            )
+        self.client = _any(client)
+        self.sharded = isinstance(client, redis.RedisCluster)
+        self.where = place_of(client)
+        pooled = not self.sharded and self.client.connection is None
+        self._send: Callable[..., Any] = self._once if pooled else self.client.execute_command
+
+    def _once(self, *command: _Part) -> Any:
+        """Send a command by a connection of the pool, and read its answer."""
+        pool = self.client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        finally:
+            pool.release(connection)
+
+    def run(self, program: Program, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+        """What a program replies."""
+        try:
+            try:
+                return self._send("EVALSHA", program.sha, len(keys), *keys, *arguments)
+            except NoScriptError:  # a new server, a restart, a SCRIPT FLUSH
+                return self._send("EVAL", program.text, len(keys), *keys, *arguments)
+        except TROUBLES as error:
+            raise explained(error, self.where) from error
+
+    def slot(self, key: bytes) -> int:
+        """The slot of a key in a cluster."""
+        return int(self.client.keyslot(key))
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self.client.close()
+
+
+class AsyncLink:
+    """The same, for a client to be awaited."""
+
+    def __init__(self, client: Any) -> None:
+        if not isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
+            raise TypeError(
+                "client: a redis.asyncio.Redis or redis.asyncio.RedisCluster is needed (or its"
+                f" blocking twin for a RedisBackend), not {show(type(client))}"
+            )
+        self.client = _any(client)
+        self.sharded = isinstance(client, redis.asyncio.RedisCluster)
+        self.where = place_of(client)
+        self._send: Callable[..., Any] = self._once
+        most = MOST_CONNECTIONS
+        if self.sharded:
+            self._send = self._in_cluster
+            self._starting: asyncio.Lock | None = asyncio.Lock()
+        elif self.client.single_connection_client:
+            self._send = self.client.execute_command
+        else:
+            most = min(most, self.client.connection_pool.max_connections)
+        self._places = asyncio.Semaphore(most)
+        self._failures = 0
+
+    async def _once(self, *command: _Part) -> Any:
+        failures = self._failures
+        async with self._places:
+            if self._failures != failures:
+                raise ConnectionError("it did not answer those who came before")
+            pool = self.client.connection_pool
+            try:
+                connection = await pool.get_connection()
+                try:
+                    await connection.send_command(*command)
+                    return await connection.read_response()
+                finally:
+                    await pool.release(connection)
+            except (OSError, RedisConnectionError, RedisTimeoutError):
+                self._failures += 1
+                raise
+
+    async def _in_cluster(self, *command: _Part) -> Any:
+        if self._starting is not None:
+            # Started by several calls at once, the client cuts connections that are in use.
+            async with self._starting:
+                await self.client.initialize()
+            self._starting = None
+        return await self.client.execute_command(*command)
+
+    async def run(self, program: Program, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+        """See `Link.run`."""
+        try:
+            try:
+                return await self._send("EVALSHA", program.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await self._send("EVAL", program.text, len(keys), *keys, *arguments)
+        except TROUBLES as error:
+            raise explained(error, self.where) from error
+
+    def slot(self, key: bytes) -> int:
+        """See `Link.slot`."""
+        return int(self.client.keyslot(key))
+
+    async def close(self) -> None:
+        """See `Link.close`."""
+        await self.client.aclose()

@@ -1,0 +1,102 @@
+-- Decides on messages in order, each in one step. ARGV: the messages, packed; KEYS: the logs of each
+-- in turn, with the key of its id, if it has one, behind them. A message's reply is the time,
+-- where it was charged at once, or the list that `careful` gives.
+
+local TAKE, TAKE_BY_CLOCK, CLOCK = 1, 17, 16
+
+-- Nearly every message: all that is held together leaves room, whatever the windows.
+local function quick(message, first, count, now, grace)
+  local found = {}
+  local pos = HEADER_SIZE + 1
+  for i = 1, count do
+    local state = redis.pcall('LINDEX', KEYS[first + i - 1], -1)
+    local cost, smallest, span, slot, ceiling, _, windows
+    cost, smallest, span, slot, ceiling, _, windows, pos = struct.unpack(CHARGE, message, pos)
+    pos = pos + windows * WINDOW_SIZE
+    if state then
+      if not is_state(state) then
+        return nil
+      end
+      local _, generation, n, newest, last, oldest, base, sent, asked_base, asked, compact_at,
+        kept, kept_slot, kept_ceiling, expires = struct.unpack(STATE, state)
+      if asked - asked_base + cost > smallest
+        or generation > 0 or now < newest or now < last
+        or span > kept or slot % kept_slot > 0 or ceiling > kept_ceiling
+        or (n > 0 and oldest + kept * 1.125 < now)
+        or (n >= compact_at and (kept_slot > 1 or kept_ceiling > 0))
+      then
+        return nil
+      end
+      found[i] = {n, last, oldest, base, sent + cost, asked_base, asked + cost, compact_at,
+        kept, kept_slot, kept_ceiling, expires}
+    elseif cost <= smallest then
+      found[i] = {0, now, now, 0, cost, 0, cost, 64, span, slot, ceiling, LONG_AGO}
+    else
+      return nil
+    end
+  end
+  for i = 1, count do
+    local key = KEYS[first + i - 1]
+    local n, last, oldest, base, sent, asked_base, asked, compact_at, span, slot, ceiling,
+      expires = unpack(found[i])
+    local is_new, renewed = expires == LONG_AGO, now + span > expires
+    if renewed then
+      expires = now + span + math.floor(span / 8)
+    end
+    local together = n > 0 and math.floor(last / slot) == math.floor(now / slot)
+    if not together then
+      oldest = n > 0 and oldest or now
+      n = n + 1
+    end
+    local entry
+    if sent == asked then
+      entry = struct.pack(ENTRY, now, sent)
+    else
+      entry = struct.pack(ENTRY_ASKED, now, sent, asked)
+    end
+    local state = struct.pack(STATE, MARK, 0, n, now, now, oldest, base, sent, asked_base, asked,
+      compact_at, span, slot, ceiling, expires)
+    if is_new then
+      redis.call('RPUSH', key, entry, state)
+    elseif together then
+      redis.call('LSET', key, -2, entry)
+      redis.call('LSET', key, -1, state)
+    else
+      redis.call('LSET', key, -1, entry)
+      redis.call('RPUSH', key, state)
+    end
+    if renewed then
+      redis.call('PEXPIRE', key, expires - now + grace)
+    end
+  end
+  return now
+end
+
+local replies = {}
+local first = 1
+local server_time
+for i = 1, #ARGV do
+  local message = ARGV[i]
+  local mode, count, now = struct.unpack('<I2I4i7', message)
+  local grace = 3600000 -- with a clock of one's own a key must outlive whatever time that tells
+  if bit.band(mode, CLOCK) == 0 then
+    if not server_time then
+      local time = redis.call('TIME')
+      server_time = time[1] * 1000 + math.floor(time[2] / 1000)
+    end
+    now, grace = server_time, 0
+  end
+  local reply
+  if mode == TAKE or mode == TAKE_BY_CLOCK then
+    reply = quick(message, first, count, now, grace)
+  end
+  replies[i] = reply or careful(message, first, now, grace)
+  first = first + count
+  if bit.band(mode, ONCE) > 0 then
+    first = first + 1
+  end
+end
+if #replies == 1 then
+  return replies[1]
+end
+return replies

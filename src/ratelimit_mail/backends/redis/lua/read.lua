@@ -1,0 +1,27 @@
+-- Reads logs. ARGV: the time, or nothing for the server's, and the windows of each log, packed; KEYS: the
+-- logs. Gives for each window what it holds, what still fits, and the milliseconds until it is empty.
+
+local now, given, pos = struct.unpack('<i7B', ARGV[1])
+if given == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local lib = logs(now, 0)
+local readings = {}
+for i = 1, #KEYS do
+  local log = lib.open(KEYS[i], 1, 1, 0)
+  if not log then
+    return {-1, i}
+  end
+  local windows
+  windows, pos = struct.unpack('<I2', ARGV[1], pos)
+  for _ = 1, windows do
+    local limit, length, slot, denied
+    limit, length, slot, denied, pos = struct.unpack(WINDOW, ARGV[1], pos)
+    local window = {limit = limit, length = length, slot = slot, denied = denied > 0}
+    readings[#readings + 1] = lib.used(log, window)
+    readings[#readings + 1] = lib.remaining(log, window)
+    readings[#readings + 1] = lib.empty_in(log, window)
+  end
+end
+return readings

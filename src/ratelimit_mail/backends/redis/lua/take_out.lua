@@ -1,0 +1,35 @@
+-- Takes what one message was charged out of its logs. ARGV: the token of its id and its charges' moments,
+-- costs and generations, packed; KEYS: their logs, and behind them, where the token is not 0, the key of the id.
+
+local token, count, pos = struct.unpack('<I6I4', ARGV[1])
+local lib = logs(0, 0)
+local found = {}
+for i = 1, count do
+  found[i] = lib.open(KEYS[i])
+  if not found[i] then
+    return {-1, i}
+  end
+end
+if token > 0 then
+  local id = KEYS[count + 1]
+  local told = redis.call('GET', id)
+  if told then
+    local answer = cjson.decode(told)
+    if answer[1] == 0 or answer[5] ~= token then
+      return 0 -- somebody else asked with the same id, and has taken it out
+    end
+    answer[1] = 0 -- who asks again is charged again
+    for i, number in ipairs(answer) do
+      answer[i] = string.format('%.0f', number)
+    end
+    redis.call('SET', id, '[' .. table.concat(answer, ',') .. ']', 'PX', math.max(1, redis.call('PTTL', id)))
+  end
+end
+for _, log in ipairs(found) do
+  local at, cost, generation
+  at, cost, generation, pos = struct.unpack('<i7I6I2', ARGV[1], pos)
+  if log.generation == generation and lib.take_out(log, at, cost) then
+    lib.save(log)
+  end
+end
+return 1

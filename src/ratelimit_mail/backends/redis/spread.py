@@ -1,0 +1,49 @@
+"""Remembering the answer to a message whose counts stand in several slots of a cluster."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ratelimit_mail.backends.base import Verdict, counts_of
+from ratelimit_mail.backends.redis.calls import Receipt
+from ratelimit_mail.charge import Charge
+
+__all__ = ["Spread", "read_answer", "write_answer"]
+
+
+class Spread(NamedTuple):
+    """The receipts of several slots. key, token: of the answer, where it is remembered."""
+
+    receipts: Sequence[Receipt]
+    key: bytes = b""
+    token: str = ""
+
+
+def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]:
+    """A verdict as a token of its own and a text."""
+    counts = counts_of(charges)
+    receipts = [] if verdict.receipt is None else verdict.receipt.receipts
+    told = {
+        "at": verdict.at,
+        "receipts": [
+            [[key.decode() for key in receipt.keys], *receipt[1:]] for receipt in receipts
+        ],
+        "refusals": [[counts.index(count), *rest] for count, *rest in verdict.refusals],
+    }
+    return str(random.getrandbits(48)), json.dumps(told)
+
+
+def read_answer(text: str | bytes, now: int, key: bytes, charges: Sequence[Charge]) -> Verdict:
+    """The verdict that a text tells, from now."""
+    _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 2)
+    told: dict[str, Any] = json.loads(rest)
+    counts = counts_of(charges)
+    refusals = [(counts[number], window, at) for number, window, at in told["refusals"]]
+    receipts = [
+        Receipt([name.encode() for name in names], *others) for names, *others in told["receipts"]
+    ]
+    receipt = Spread(receipts, key, token) if receipts else None
+    return Verdict(now, max(now, told["at"]), receipt, refusals)

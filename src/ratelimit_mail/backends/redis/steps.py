@@ -1,0 +1,179 @@
+"""What both colours of the Redis backend do, written once as scripts of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from ratelimit_mail.backends.base import Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.redis.calls import Calls, Packed, Receipt, foreign
+from ratelimit_mail.backends.redis.programs import APPLY, FORGET, READ, REMEMBER, TAKE_OUT
+from ratelimit_mail.backends.redis.spread import Spread, read_answer, write_answer
+from ratelimit_mail.backends.redis.turns import InTurn
+from ratelimit_mail.charge import Charge, Ledger
+from ratelimit_mail.exceptions import BackendError, BackendUnavailable
+from ratelimit_mail.scripts import Script
+from ratelimit_mail.showing import show
+
+__all__ = ["PREFIX", "Steps"]
+
+PREFIX: Final = "ratelimit-mail:"
+
+MOST_AT_ONCE: Final = 100
+"""How many messages one script decides on: others wait for about a millisecond meanwhile."""
+
+MOST_KEYS_AT_ONCE: Final = 1000
+
+
+class Steps:
+    """A link and the packing for it."""
+
+    def __init__(self, link: Any, prefix: str, clock: Callable[[], int] | None) -> None:
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix: a string is needed, not {show(prefix)}")
+        if not 0 < len(prefix) <= 100 or not prefix.isprintable() or set(prefix) & set("{} "):
+            raise ValueError(
+                f"prefix: {show(prefix)} is none of 1 to 100 printable characters without"
+                " braces and spaces; two such prefixes never meet in one key"
+            )
+        if clock is not None and not callable(clock):
+            raise TypeError(f"clock: something to call is needed, not {show(clock)}")
+        self._link = link
+        self._prefix = prefix
+        self._calls = Calls(prefix, clock, sharded=link.sharded)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._link.where}, prefix {self._prefix!r}>"
+
+    apply: Callable[..., Any]
+    take_out: Callable[..., Any]
+
+    def _is_spread(self, charges: Sequence[Charge], intent: Intent) -> bool:
+        """Whether no one script reaches all counts of a message."""
+        if not self._link.sharded:
+            return False
+        tag = self._calls.tag
+        tags = {tag(charge) for charge in charges}
+        if intent.line is not None:
+            tags.add(tag(intent.line))
+        return len(tags) > 1
+
+    def _in_turn(self, charges: Sequence[Charge], intent: Intent) -> Script[Verdict]:
+        """The verdict on a message that no one script reaches; the same again for the same id."""
+        once = intent.once
+        turn = InTurn(charges, intent, self._calls.tag, self._ask, self._give_back)
+        if once is None:
+            return (yield from turn.verdict())
+        key = self._calls.id_key(charges, once)
+        remember = partial(self._link.run, REMEMBER, [key])
+        clock = self._calls.time_of_clock()
+        now, told = yield partial(remember, [b"tell", clock])
+        if told is None:
+            verdict = yield from turn.verdict()
+            token, text = write_answer(verdict, charges)
+            lifetime = once.lifetime
+            if verdict.refusals:
+                lifetime = min(lifetime, verdict.at - verdict.now)
+            kept = [b"keep", clock, str(lifetime).encode(), token.encode(), text.encode()]
+            now, told = yield partial(remember, kept)
+            if told is None:
+                if verdict.receipt is None:
+                    return verdict
+                return verdict._replace(receipt=Spread(verdict.receipt.receipts, key, token))
+            if verdict.receipt is not None:  # the same was asked elsewhere at the same time
+                yield partial(self.take_out, verdict.receipt)
+        return read_answer(told, now, key, charges)
+
+    def _give_back(self, receipt: Receipt) -> Any:
+        """Take out what one slot was charged, or what to await for that."""
+        return self.take_out(receipt)
+
+    def _ask(
+        self,
+        charges: Sequence[Charge],
+        intent: Intent,
+        *,
+        start: int | None = None,
+        flags: int = 0,
+    ) -> Any:
+        """The verdict of one slot, or what to await for it."""
+        raise NotImplementedError
+
+    def _applying_many(self, messages: Sequence[Message]) -> Script[list[Verdict]]:
+        verdicts: dict[int, Verdict] = {}
+        try:
+            if any(self._is_spread(*message) for message in messages):
+                for number, message in enumerate(messages):
+                    verdicts[number] = yield partial(self.apply, *message)
+            else:
+                yield from self._in_batches(messages, verdicts)
+        except BackendUnavailable:
+            raise
+        except BackendError:
+            for verdict in verdicts.values():
+                if verdict.receipt is not None:
+                    yield partial(self.take_out, verdict.receipt)
+            raise
+        return [verdicts[number] for number in range(len(messages))]
+
+    def _in_batches(
+        self, messages: Sequence[Message], verdicts: dict[int, Verdict]
+    ) -> Script[None]:
+        packed = [self._calls.pack(*message) for message in messages]
+        for numbers in self._batches(packed):
+            keys = [key for number in numbers for key in packed[number].keys]
+            arguments = [packed[number].message for number in numbers]
+            replies = yield partial(self._link.run, APPLY, keys, arguments)
+            first_key = 1
+            failed: BackendError | None = None
+            for number, reply in zip(
+                numbers, replies if len(numbers) > 1 else [replies], strict=True
+            ):
+                try:
+                    verdicts[number] = self._calls.verdict(packed[number], reply, first_key)
+                except BackendError as error:
+                    failed = failed or error
+                first_key += len(packed[number].keys)
+            if failed is not None:
+                raise failed
+
+    def _batches(self, packed: Sequence[Packed]) -> Iterable[list[int]]:
+        """The numbers of messages that one script decides on; those of one slot stay in order."""
+        slots: dict[int, list[int]] = {}
+        for number, each in enumerate(packed):
+            slot = self._link.slot(each.keys[0]) if self._link.sharded else 0
+            slots.setdefault(slot, []).append(number)
+        for numbers in slots.values():
+            batch: list[int] = []
+            keys = 0
+            for number in numbers:
+                if len(batch) == MOST_AT_ONCE or (batch and keys >= MOST_KEYS_AT_ONCE):
+                    yield batch
+                    batch, keys = [], 0
+                batch.append(number)
+                keys += len(packed[number].keys)
+            yield batch
+
+    def _taking_out(self, receipt: Receipt | Spread) -> Script[None]:
+        if isinstance(receipt, Spread) and receipt.token:
+            arguments = [b"drop", self._calls.time_of_clock(), receipt.token.encode()]
+            if not (yield partial(self._link.run, REMEMBER, [receipt.key], arguments)):
+                return  # somebody else who asked with the same id has taken it out
+        for each in [receipt] if isinstance(receipt, Receipt) else receipt.receipts:
+            keys, argument = self._calls.pack_receipt(each)
+            reply = yield partial(self._link.run, TAKE_OUT, keys, [argument])
+            if isinstance(reply, list):
+                raise foreign(keys[reply[1] - 1])
+
+    def _reading(self, ledger: Ledger, subject: str) -> Script[list[list[Reading]]]:
+        keys, argument = self._calls.pack_reading(ledger, subject)
+        reply = yield partial(self._link.run, READ, keys, [argument])
+        return self._calls.readings(ledger, keys, reply)
+
+    def _forgetting(self, ledgers: Sequence[Ledger], subject: str) -> Script[None]:
+        for ledger in ledgers:
+            keys = self._calls.keys_of(ledger, subject)
+            wrong = yield partial(self._link.run, FORGET, keys, [])
+            if wrong:
+                raise foreign(keys[wrong - 1])

@@ -1,0 +1,64 @@
+"""What goes wrong with a server, in this library's errors and without its secrets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis import exceptions
+
+from ratelimit_mail.exceptions import BackendError, BackendUnavailable
+
+__all__ = ["TROUBLES", "explained"]
+
+TROUBLES: Final = (exceptions.RedisError, OSError)
+"""What a client of redis-py raises when a command fails."""
+
+_PASSING: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.SlotNotCoveredError,
+    OSError,
+)
+"""What passes by itself, or once an administrator has done something on the server."""
+
+_PASSING_WORDS: Final = (
+    "BUSY ",
+    "LOADING ",
+    "MASTERDOWN ",
+    "MISCONF ",
+    "NOREPLICAS ",
+    "OOM ",
+    "READONLY ",
+    "UNBLOCKED ",
+    "-OOM ",
+    "Not all slots are covered",
+)
+
+_TOO_OLD: Final = "Write commands not allowed after non deterministic commands"
+
+
+def explained(error: BaseException, where: str) -> BackendError:
+    """The error to raise for `error` from the server that `where` tells."""
+    text = " ".join(str(error).split())[:200]
+    if isinstance(error, exceptions.AuthenticationError) or text.startswith("WRONGPASS"):
+        return BackendUnavailable(f"{where} refuses the user name or the password")
+    if isinstance(error, exceptions.NoPermissionError):
+        return BackendError(
+            f"{where} does not permit this user what the backend needs: {text}. It calls EVALSHA,"
+            " EVAL, and commands on lists and strings,"
+            " on keys that begin with its prefix"
+        )
+    if _TOO_OLD in text:
+        return BackendError(
+            f"{where} is too old: Redis 5.0 or newer is needed, or Valkey, because before that"
+            " a script that reads the clock may not write"
+        )
+    if isinstance(error, _PASSING) or any(word in text for word in _PASSING_WORDS):
+        return BackendUnavailable(f"{where} is away: {type(error).__name__}: {text}")
+    return BackendError(f"{where}: {type(error).__name__}: {text}")

@@ -1,0 +1,168 @@
+"""A message whose counts stand in several slots of a cluster: charged slot by slot, or given back.
+
+No script reaches two slots. So all are looked at first, and then charged in turn; where others have
+come in between and one refuses, those before it are given their charges back. Every window
+stays within its limit at any moment; in between, a reader may see some of a message's charges, also
+those of one that is then refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import attrs
+
+from ratelimit_mail.backends.base import LOOK, REFUSE, Intent, Refusal, Verdict, counts_of
+from ratelimit_mail.backends.redis.calls import EXACT, QUIET, ROOM, Receipt
+from ratelimit_mail.backends.redis.spread import Spread
+from ratelimit_mail.charge import Charge, Count
+from ratelimit_mail.scripts import Script
+
+__all__ = ["InTurn"]
+
+MOST_TRIES: Final = 20
+"""How often others may come in between before a message is refused."""
+
+Ask = Callable[..., Any]
+"""`ask(charges, intent, start=, flags=)` of one slot gives its verdict, or what to await for it."""
+
+
+@attrs.frozen
+class _Slot:
+    """The charges of one slot, and the line where that stands there."""
+
+    charges: Sequence[Charge]
+    line: Charge | None = None
+
+
+def _slots(
+    charges: Sequence[Charge], line: Charge | None, tag: Callable[[Charge], str]
+) -> list[_Slot]:
+    by_tag: dict[str, list[Charge]] = {}
+    for charge in charges:
+        by_tag.setdefault(tag(charge), []).append(charge)
+    if line is None:
+        return [_Slot(found) for found in by_tag.values()]
+    with_line = by_tag.pop(tag(line), [])
+    return [*map(_Slot, by_tag.values()), _Slot(with_line, line)]
+
+
+class InTurn:
+    """One message on its way through its slots."""
+
+    def __init__(
+        self,
+        charges: Sequence[Charge],
+        intent: Intent,
+        tag: Callable[[Charge], str],
+        ask: Ask,
+        take_out: Callable[[Receipt], Any],
+    ) -> None:
+        self._slots = _slots(charges, intent.line, tag)
+        self._order: dict[Count, int] = {}
+        for number, count in enumerate(counts_of(charges)):
+            self._order.setdefault(count, number)
+        self._intent = intent
+        self._ask = ask
+        self._take_out = take_out
+
+    def verdict(self) -> Script[Verdict]:
+        """Charge all, or none and say when they fit."""
+        intent = self._intent
+        if intent.refused:
+            return Verdict((yield from self._count_refused()), 0)
+        if not intent.record:
+            return Verdict(*(yield from self._look()))
+        books = intent.line is not None
+        for _ in range(MOST_TRIES):
+            now, at, _, refusals = yield from self._look()
+            too_late = intent.patience is not None and at - now > intent.patience
+            if too_late if books else refusals:
+                break
+            receipts = yield from self._charge(at if books else None)
+            if receipts is not None:
+                return Verdict(now, at, Spread(receipts))
+        else:  # others have come in between each time; a moment later there may be room
+            at, refusals = max(at, now + 1), refusals or (yield from self._tightest(now + 1))
+        refusals = refusals or (yield from self._tightest(at))
+        if any(ledger.counts_denied for slot in self._slots for ledger, *_ in slot.charges):
+            yield from self._count_refused()
+            told = {refusal[:2] for refusal in refusals}
+            now, at, _, later = yield from self._look()
+            refusals = [refusal for refusal in later if refusal[:2] in told] or refusals
+        return Verdict(now, at, None, refusals)
+
+    def _charge(self, at: int | None) -> Script[list[Receipt] | None]:
+        """Charge each slot now, or for the moment `at`; None where that failed and nothing is."""
+        receipts: list[Receipt] = []
+        flags = QUIET if at is None else QUIET | EXACT
+        try:
+            for slot in self._slots:
+                verdict: Verdict = yield self._asking(slot, Intent(line=slot.line), at, flags)
+                if verdict.receipt is None:
+                    yield from self._give_back(receipts)
+                    return None
+                receipts.append(verdict.receipt)
+        except GeneratorExit:  # nobody is left to do anything
+            raise
+        except BaseException:
+            yield from self._give_back(receipts)
+            raise
+        return receipts
+
+    def _give_back(self, receipts: list[Receipt]) -> Script[None]:
+        while receipts:
+            yield partial(self._take_out, receipts.pop())
+
+    def _look(self) -> Script[tuple[int, int, None, list[Refusal]]]:
+        """The time, the first moment at which all slots have room, and what has none now."""
+        ats: list[int] = []
+        refusals: list[Refusal] = []
+        for slot in self._slots:
+            verdict: Verdict = yield self._asking(slot, Intent(record=False, line=slot.line))
+            ats.append(verdict.at)
+            refusals += verdict.refusals
+            if len(ats) == 1:
+                now = verdict.now
+        at = max(ats)
+        while min(ats) < at:
+            for i, slot in enumerate(self._slots):
+                if ats[i] < at:
+                    intent = Intent(record=False, line=slot.line)
+                    verdict = yield self._asking(slot, intent, at)
+                    ats[i] = max(at, verdict.at)
+            at = max(ats)
+        # Slots tell the time one after the other, and by clocks of their own.
+        if not refusals and self._intent.line is None:
+            at = now
+        return now, at, None, sorted(refusals, key=self._place)
+
+    def _place(self, refusal: Refusal) -> tuple[int, int]:
+        return self._order[refusal[0]], refusal[1]
+
+    def _tightest(self, at: int) -> Script[list[Refusal]]:
+        """The window with the least room, where only others in the line are in the way."""
+        least: tuple[int, tuple[int, int], Refusal] | None = None
+        for slot in self._slots:
+            if slot.charges:
+                verdict: Verdict = yield self._asking(slot, LOOK, None, ROOM)
+                (refusal,) = verdict.refusals
+                found = (verdict.at, self._place(refusal), (*refusal[:2], at))
+                least = found if least is None or found[:2] < least[:2] else least
+        return [] if least is None else [least[2]]
+
+    def _count_refused(self) -> Script[int]:
+        now = 0
+        for slot in self._slots:
+            counting = [charge for charge in slot.charges if charge[0].counts_denied]
+            if counting:
+                verdict: Verdict = yield self._asking(_Slot(counting), REFUSE)
+                now = verdict.now
+        return now
+
+    def _asking(
+        self, slot: _Slot, intent: Intent, start: int | None = None, flags: int = 0
+    ) -> Callable[[], Any]:
+        return lambda: self._ask(slot.charges, intent, start=start, flags=flags)
