@@ -128,6 +128,10 @@ class Backend(Protocol):
         """Take the charges of a receipt out; those that have left by themselves are ignored."""
         ...
 
+    def part_of(self, charges: Sequence[Charge]) -> str:
+        """What of the backend `charges` need: one part may be away while others answer."""
+        ...
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
         ...
@@ -150,6 +154,10 @@ class AsyncBackend(Protocol):
 
     async def take_out(self, receipt: Any) -> None:
         """See `Backend.take_out`."""
+        ...
+
+    def part_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.part_of`; not awaited."""
         ...
 
     async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:

@@ -28,6 +28,9 @@ __all__ = ["AsyncGuarded", "Guarded"]
 _log = logging.getLogger("ratelimit_mail")
 
 
+_Error = BackendUnavailable | None
+
+
 class _Local(NamedTuple):
     """A receipt of the fallback."""
 
@@ -44,21 +47,27 @@ class _Guard:
         self._backend = backend
         self._instead = instead
         self._share = share
-        self._outage = Outage()
+        self._outages: dict[str, Outage] = {}
+
+    def _outage(self, part: str) -> Outage:
+        outage = self._outages.get(part)
+        if outage is None:
+            outage = self._outages.setdefault(part, Outage())
+        return outage
 
     def _trying(
-        self, call: Callable[[], Any], without: Callable[[BackendUnavailable | None], Script[Any]]
+        self, part: str, call: Callable[[], Any], without: Callable[[Outage, _Error], Script[Any]]
     ) -> Script[Any]:
         """The result of `call`, where that is not known to be in vain."""
-        outage = self._outage
+        outage = self._outage(part)
         tried = not outage.is_over
         if tried and not outage.may_try():
-            return (yield from without(None))
+            return (yield from without(outage, None))
         try:
             result = yield call
         except BackendUnavailable as error:
             outage.failed(error, tried=tried)
-            return (yield from without(error))
+            return (yield from without(outage, error))
         except BaseException:
             if tried:
                 outage.broken_off()
@@ -67,27 +76,33 @@ class _Guard:
             outage.worked()
         return result
 
+    def part_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.part_of`."""
+        found: str = self._backend.part_of(charges)
+        return found
+
     def _applying(self, charges: Sequence[Charge], intent: Intent) -> Script[Verdict]:
         return self._trying(
+            self._backend.part_of(charges),
             partial(self._backend.apply, charges, intent),
-            lambda error: self._without(charges, intent, error),
+            partial(self._without, charges, intent),
         )
 
     def _applying_many(self, messages: Sequence[Message]) -> Script[list[Verdict]]:
-        def without(error: BackendUnavailable | None) -> Script[list[Verdict]]:
+        def without(outage: Outage, error: _Error) -> Script[list[Verdict]]:
             verdicts = []
             for charges, intent in messages:
-                verdicts.append((yield from self._without(charges, intent, error)))
+                verdicts.append((yield from self._without(charges, intent, outage, error)))
             return verdicts
 
-        return self._trying(partial(self._backend.apply_many, messages), without)
+        return self._trying("", partial(self._backend.apply_many, messages), without)
 
     def _without(
-        self, charges: Sequence[Charge], intent: Intent, error: BackendUnavailable | None
+        self, charges: Sequence[Charge], intent: Intent, outage: Outage, error: _Error
     ) -> Script[Verdict]:
         """The verdict that is given while the backend is away."""
         if self._instead == "raise":
-            raise error or self._outage.error()
+            raise error or outage.error()
         now = time.time_ns() // 1_000_000
         if self._instead == "allow":
             return Verdict(now, now, degraded=True)
@@ -99,28 +114,28 @@ class _Guard:
                 refusals = self._share.whole(verdict.refusals)
                 return Verdict(verdict.now, verdict.at, receipt, refusals, degraded=True)
         # Later than now, and no limit that says so.
-        return Verdict(now, now + int(self._outage.next_try_in() * 1000), degraded=True)
+        return Verdict(now, now + int(outage.next_try_in() * 1000), degraded=True)
 
     def _taking_out(self, receipt: Any) -> Script[None]:
-        def without(error: BackendUnavailable | None) -> Script[None]:
+        def without(outage: Outage, error: _Error) -> Script[None]:
             if self._instead == "raise":
-                raise error or self._outage.error()
+                raise error or outage.error()
             _log.warning("a refund is lost, because the backend is away: its message stays counted")
             yield from ()
 
         if isinstance(receipt, _Local):
             yield partial(self._instead.take_out, receipt.receipt)
         else:
-            yield from self._trying(partial(self._backend.take_out, receipt), without)
+            yield from self._trying("", partial(self._backend.take_out, receipt), without)
 
     def _asking(self, call: Callable[[], Any]) -> Script[Any]:
         """The result of `call`, which only the backend can give."""
 
-        def without(error: BackendUnavailable | None) -> Script[Any]:
+        def without(outage: Outage, error: _Error) -> Script[Any]:
             yield from ()
-            raise error or self._outage.error()
+            raise error or outage.error()
 
-        return self._trying(call, without)
+        return self._trying("", call, without)
 
 
 class Guarded(_Guard):
@@ -130,12 +145,13 @@ class Guarded(_Guard):
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
-        if self._outage.is_over:
+        outage = self._outage(self._backend.part_of(charges))
+        if outage.is_over:  # the short way
             try:
                 return self._backend.apply(charges, intent)
             except BackendUnavailable as error:
-                self._outage.failed(error, tried=False)
-                return run(self._without(charges, intent, error))
+                outage.failed(error, tried=False)
+                return run(self._without(charges, intent, outage, error))
         return run(self._applying(charges, intent))
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:

@@ -29,6 +29,10 @@ class Inline:
         """See `Backend.take_out`."""
         self._backend.take_out(receipt)
 
+    def part_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.part_of`."""
+        return self._backend.part_of(charges)
+
     async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
         return self._backend.read(ledger, subject)

@@ -174,6 +174,10 @@ class MemoryBackend:
             if not isinstance(receipt, Kept) or self._answers.taken_back(receipt)
         )
 
+    def part_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
+        """Nothing: it is one whole."""
+        return ""
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
         with self._lock:

@@ -96,6 +96,10 @@ class BruteForceBackend:
             del self._told[name]
         self.events = [event for event in self.events if event not in taken]
 
+    def part_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
+        """See `Backend.part_of`."""
+        return ""
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
         now = self._clock()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis.asyncio
 
@@ -22,11 +25,10 @@ class AsyncRedisBackend(Steps):
     """What `RedisBackend` is, for AsyncLimiter.
 
     client: a `redis.asyncio.Redis`, also a Sentinel's `master_for`, or a
-        `redis.asyncio.RedisCluster`; it belongs to one event loop.
+        `redis.asyncio.RedisCluster`; it belongs to one event loop, where a backend `from_url` has
+        connections of its own for each.
     prefix, clock: as in `RedisBackend`; with the same prefix both share their counts.
     """
-
-    _link: AsyncLink
 
     def __init__(
         self,
@@ -36,6 +38,8 @@ class AsyncRedisBackend(Steps):
         clock: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(AsyncLink(client), prefix, clock)
+        self._make: Callable[[], Any] | None = None
+        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncLink] = WeakKeyDictionary()
 
     @classmethod
     def from_url(
@@ -48,11 +52,21 @@ class AsyncRedisBackend(Steps):
         **options: Any,
     ) -> AsyncRedisBackend:
         """See `RedisBackend.from_url`."""
-        return cls(
-            client_from(url, timeout=timeout, is_async=True, options=options),
-            prefix=prefix,
-            clock=clock,
-        )
+        make = partial(client_from, url, timeout=timeout, is_async=True, options=options)
+        backend = cls(make(), prefix=prefix, clock=clock)
+        backend._make = make
+        return backend
+
+    @property
+    def _link(self) -> AsyncLink:
+        if self._make is None:
+            only: AsyncLink = self._first_link
+            return only
+        loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is None:
+            link = self._links[loop] = AsyncLink(self._make())
+        return link
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `RedisBackend.apply`."""
@@ -91,5 +105,7 @@ class AsyncRedisBackend(Steps):
         await run_async(self._forgetting(ledgers, subject))
 
     async def aclose(self) -> None:
-        """Close the connections of the client."""
+        """Close the connections of the client, those of the event loop that runs."""
         await self._link.close()
+        if self._make is not None:
+            del self._links[asyncio.get_running_loop()]

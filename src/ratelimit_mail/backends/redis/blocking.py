@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -11,7 +12,7 @@ from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
 from ratelimit_mail.backends.redis.links import Link
 from ratelimit_mail.backends.redis.programs import APPLY
 from ratelimit_mail.backends.redis.steps import PREFIX, Steps
-from ratelimit_mail.backends.redis.urls import client_from
+from ratelimit_mail.backends.redis.urls import client_from, is_cluster
 from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.scripts import run
 
@@ -29,8 +30,6 @@ class RedisBackend(Steps):
     server is away, BackendError where it cannot be used at all.
     """
 
-    _link: Link
-
     def __init__(
         self,
         client: redis.Redis | redis.RedisCluster,
@@ -38,7 +37,7 @@ class RedisBackend(Steps):
         prefix: str = PREFIX,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(Link(client), prefix, clock)
+        super().__init__(Link.to(client), prefix, clock)
 
     @classmethod
     def from_url(
@@ -59,11 +58,15 @@ class RedisBackend(Steps):
 
         Raises ValueError that says what is wrong with the URL, without its password.
         """
-        return cls(
-            client_from(url, timeout=timeout, is_async=False, options=options),
-            prefix=prefix,
-            clock=clock,
-        )
+        make = partial(client_from, url, timeout=timeout, is_async=False, options=options)
+        if is_cluster(url):  # whose client connects when it is made
+            client_from(url, timeout=timeout, is_async=True, options=options)  # says what is wrong
+            link = Link(make, sharded=True, where="the Redis Cluster")
+        else:
+            link = Link.to(make())
+        backend = cls.__new__(cls)
+        Steps.__init__(backend, link, prefix, clock)
+        return backend
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""

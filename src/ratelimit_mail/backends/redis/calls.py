@@ -182,6 +182,10 @@ class Calls:
         """What stands in the same slot has the same tag."""
         return self._around(charge[0], charge[1])[0]
 
+    def key_of(self, charge: Charge) -> bytes:
+        """The key of the first count of a charge."""
+        return self.keys_of(charge[0], charge[1])[0]
+
     def verdict(self, packed: Packed, reply: Any, first_key: int = 1) -> Verdict:
         """The verdict that a script's reply tells.
 

@@ -7,10 +7,12 @@ the answer was lost.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis.asyncio
+from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -41,29 +43,51 @@ def place_of(client: Any) -> str:
     return f"Redis at {told.get('host', 'localhost')}:{told.get('port', 6379)}/{told.get('db', 0)}"
 
 
-def _any(client: Any) -> Any:
-    """A client of one of several types, as something of which more is known than they share."""
-    return client
+def _node_of(client: Any, key: bytes) -> str:
+    try:
+        return str(client.get_node_from_key(key).name)
+    except (*TROUBLES, AttributeError, LookupError):  # not connected yet, or in between
+        return ""
 
 
 class Link:
-    """One client of redis-py."""
+    """A client of redis-py, made when it is first needed."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, make: Callable[[], Any], *, sharded: bool, where: str) -> None:
+        self.sharded = sharded
+        self.where = where
+        self._make = make
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._send: Callable[..., Any] = self._first
+
+    @classmethod
+    def to(cls, client: Any) -> Link:
+        """The link by a client that is there. Raises TypeError for what is none."""
         if not isinstance(client, redis.Redis | redis.RedisCluster):
             raise TypeError(
                 "client: a redis.Redis or redis.RedisCluster is needed (or its asyncio twin for an"
                 f" AsyncRedisBackend), not {show(type(client))}"
             )
-        self.client = _any(client)
-        self.sharded = isinstance(client, redis.RedisCluster)
-        self.where = place_of(client)
-        pooled = not self.sharded and self.client.connection is None
-        self._send: Callable[..., Any] = self._once if pooled else self.client.execute_command
+        return cls(
+            lambda: client,
+            sharded=isinstance(client, redis.RedisCluster),
+            where=place_of(client),
+        )
+
+    def _first(self, *command: _Part) -> Any:
+        """Make the client, which may connect, and send a command."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._make()
+        # A client that is bound to one connection has a lock for it.
+        pooled = not self.sharded and self._client.connection is None
+        self._send = self._once if pooled else self._client.execute_command
+        return self._send(*command)
 
     def _once(self, *command: _Part) -> Any:
         """Send a command by a connection of the pool, and read its answer."""
-        pool = self.client.connection_pool
+        pool = self._client.connection_pool
         connection = pool.get_connection()
         try:
             connection.send_command(*command)
@@ -83,15 +107,22 @@ class Link:
 
     def slot(self, key: bytes) -> int:
         """The slot of a key in a cluster."""
-        return int(self.client.keyslot(key))
+        return key_slot(key)
+
+    def node(self, key: bytes) -> str:
+        """The node of a cluster that has a key, as far as is known."""
+        return _node_of(self._client, key)
 
     def close(self) -> None:
         """Close the client's connections."""
-        self.client.close()
+        if self._client is not None:
+            self._client.close()
 
 
 class AsyncLink:
     """The same, for a client to be awaited."""
+
+    client: Any
 
     def __init__(self, client: Any) -> None:
         if not isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
@@ -99,7 +130,7 @@ class AsyncLink:
                 "client: a redis.asyncio.Redis or redis.asyncio.RedisCluster is needed (or its"
                 f" blocking twin for a RedisBackend), not {show(type(client))}"
             )
-        self.client = _any(client)
+        self.client = client
         self.sharded = isinstance(client, redis.asyncio.RedisCluster)
         self.where = place_of(client)
         self._send: Callable[..., Any] = self._once
@@ -151,7 +182,11 @@ class AsyncLink:
 
     def slot(self, key: bytes) -> int:
         """See `Link.slot`."""
-        return int(self.client.keyslot(key))
+        return key_slot(key)
+
+    def node(self, key: bytes) -> str:
+        """See `Link.node`."""
+        return _node_of(self.client, key)
 
     async def close(self) -> None:
         """See `Link.close`."""

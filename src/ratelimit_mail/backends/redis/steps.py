@@ -39,19 +39,29 @@ class Steps:
             )
         if clock is not None and not callable(clock):
             raise TypeError(f"clock: something to call is needed, not {show(clock)}")
-        self._link = link
+        self._first_link = link
+        self._sharded: bool = link.sharded
         self._prefix = prefix
         self._calls = Calls(prefix, clock, sharded=link.sharded)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} on {self._link.where}, prefix {self._prefix!r}>"
+        return f"<{type(self).__name__} on {self._first_link.where}, prefix {self._prefix!r}>"
+
+    @property
+    def _link(self) -> Any:
+        """The way to the server for whoever calls now."""
+        return self._first_link
 
     apply: Callable[..., Any]
     take_out: Callable[..., Any]
 
+    def part_of(self, charges: Sequence[Charge]) -> str:
+        """The node of a cluster that counts them; of several the first."""
+        return self._link.node(self._calls.key_of(charges[0])) if self._sharded else ""
+
     def _is_spread(self, charges: Sequence[Charge], intent: Intent) -> bool:
         """Whether no one script reaches all counts of a message."""
-        if not self._link.sharded:
+        if not self._sharded:
             return False
         tag = self._calls.tag
         tags = {tag(charge) for charge in charges}
@@ -142,7 +152,7 @@ class Steps:
         """The numbers of messages that one script decides on; those of one slot stay in order."""
         slots: dict[int, list[int]] = {}
         for number, each in enumerate(packed):
-            slot = self._link.slot(each.keys[0]) if self._link.sharded else 0
+            slot = self._link.slot(each.keys[0]) if self._sharded else 0
             slots.setdefault(slot, []).append(number)
         for numbers in slots.values():
             batch: list[int] = []

@@ -37,7 +37,9 @@ _PASSING_WORDS: Final = (
     "READONLY ",
     "UNBLOCKED ",
     "-OOM ",
-    "Not all slots are covered",
+    "Redis Cluster cannot be connected",
+    "slots are not covered",
+    "could not agree on a valid slots cache",
 )
 
 _TOO_OLD: Final = "Write commands not allowed after non deterministic commands"

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 
 from ratelimit_mail.showing import show
 
-__all__ = ["client_from"]
+__all__ = ["client_from", "is_cluster"]
 
 SCHEMES: Final = (
     "redis://",
@@ -41,6 +41,11 @@ def without_secrets(url: object) -> str:
     if "@" in rest:
         rest = "***@" + rest.rpartition("@")[2]
     return show(_SECRET_OPTIONS.sub(r"\1***", scheme + found + rest))
+
+
+def is_cluster(url: object) -> bool:
+    """Whether `url` is that of a cluster."""
+    return isinstance(url, str) and url.partition("://")[0].endswith("+cluster")
 
 
 def client_from(url: object, *, timeout: float, is_async: bool, options: dict[str, Any]) -> Any:

@@ -107,6 +107,9 @@ class _Blocking:
     def take_out(self, receipt: Any) -> None:
         self._wait(self._backend.take_out(receipt))
 
+    def part_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002
+        return ""
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         return self._wait(self._backend.read(ledger, subject))
 
