@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ratelimit_mail.backends.base import Intent, Once, Verdict
+from ratelimit_mail.backends.base import REFUSE, TAKE, Intent, Once, Verdict
 from ratelimit_mail.decision import ACCEPT, Action, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
+from ratelimit_mail.journal import warn
 from ratelimit_mail.planning import Plan, keepings_of, queue_of
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import Script
@@ -29,8 +28,6 @@ BOOKING: Final = (1, 0, 0, 0)
 LONGEST_WAIT: Final = 10**12
 
 LONGEST_MEMORY: Final = 366 * 24 * 3600 * 1000
-
-_log = logging.getLogger("ratelimit_mail")
 
 
 class Booked(NamedTuple):
@@ -103,13 +100,17 @@ class Verbs:
         return Decision(ACCEPT, 0.0, None, plan.sheet.tier, claim, degraded=True)
 
     def _intent(self, plan: Plan, envelope: Envelope) -> Intent:
-        """What `try_acquire` asks of a backend for a message with an id."""
+        """What `try_acquire` asks of a backend."""
+        if envelope.id is None:
+            return TAKE if plan.never is None else REFUSE
         return Intent(refused=plan.never is not None, once=self._once(plan, envelope, "take"))
 
     def _once(self, plan: Plan, envelope: Envelope, verb: str) -> Once | None:
         """How the backend knows the same question again, whatever the strangers in it wrote."""
         if envelope.id is None:
             return None
+        import hashlib  # slow to import, and not all have ids
+
         asked = [self._policy.name, plan.sheet.tier or "", verb, envelope.id, envelope.sender]
         asked += envelope.recipients
         for ledger, subject, costs in plan.charges:
@@ -182,7 +183,7 @@ class Verbs:
             try:
                 yield from self._refunding(decision)
             except BackendError as error:  # which must not hide why the wait was broken off
-                _log.warning("a wait that was broken off stays counted: %s", error)
+                warn("a wait that was broken off stays counted: %s", error)
             raise
         finally:
             if place is not None:

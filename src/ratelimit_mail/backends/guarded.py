@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,12 +20,10 @@ from ratelimit_mail.backends.outage import Outage
 from ratelimit_mail.backends.share import Share
 from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendUnavailable
+from ratelimit_mail.journal import warn
 from ratelimit_mail.scripts import Script, run, run_async
 
 __all__ = ["AsyncGuarded", "Guarded"]
-
-_log = logging.getLogger("ratelimit_mail")
-
 
 _Error = BackendUnavailable | None
 
@@ -120,7 +117,7 @@ class _Guard:
         def without(outage: Outage, error: _Error) -> Script[None]:
             if self._instead == "raise":
                 raise error or outage.error()
-            _log.warning("a refund is lost, because the backend is away: its message stays counted")
+            warn("a refund is lost, because the backend is away: its message stays counted")
             yield from ()
 
         if isinstance(receipt, _Local):

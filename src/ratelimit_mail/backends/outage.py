@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 from ratelimit_mail.exceptions import BackendUnavailable
+from ratelimit_mail.journal import inform, warn
 
 __all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "Outage"]
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 0.5
 """Seconds between two tries: with a second for an answer, all is normal again within two."""
-
-_log = logging.getLogger("ratelimit_mail")
 
 
 class Outage:
@@ -45,7 +43,7 @@ class Outage:
             was_away, self.is_over = not self.is_over, True
             self._trying = False
         if was_away:
-            _log.info("the backend is back")
+            inform("the backend is back")
 
     def failed(self, error: BackendUnavailable, *, tried: bool) -> None:
         """The backend has not answered.
@@ -63,7 +61,7 @@ class Outage:
             self._trying = self._trying and not tried
             self._why = str(error)
         if begins:
-            _log.warning("decisions are made without the backend: %s", error)
+            warn("decisions are made without the backend: %s", error)
 
     def broken_off(self) -> None:
         """The call that tried was cancelled: the next may try."""

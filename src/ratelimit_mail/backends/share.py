@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Final
 
 import attrs
@@ -24,12 +23,12 @@ class Share:
     """
 
     def __init__(self, share: float) -> None:
-        if isinstance(share, bool) or not isinstance(share, int | float | Fraction):
+        if isinstance(share, bool) or not isinstance(share, int | float):
             raise TypeError(f"fallback_share: a number such as 1/8 is needed, not {show(share)}")
         if not 0 < share <= 1:
             raise ValueError(f"fallback_share: {show(share)} is not above 0 and at most 1")
-        # 1/3 as the fraction that is meant, so that 3 processes have 10 of 30 each, not 9.
-        self._share = Fraction(share).limit_denominator(1_000_000)
+        # A little more, or the 1/49 of a float would leave nothing of 49.
+        self._share = share * (1 + 1e-12)
         self._ledgers: dict[Ledger, Ledger] = {}
         self._whole: dict[Count, Count] = {}
 

@@ -31,16 +31,18 @@ SCHEMES: Final = (
     "rediss+cluster://",
 )
 
+MOST_THREADS: Final = 100_000
+
 _SECRET_OPTIONS: Final = re.compile(r"(password=)[^&]*", re.IGNORECASE)
 
 
 def without_secrets(url: object) -> str:
     """`url` as an error may show it: whoever wrote it may have meant anything before an `@`."""
     text = str(url)
-    scheme, found, rest = text.partition("://")
-    if "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
-    return show(_SECRET_OPTIONS.sub(r"\1***", scheme + found + rest))
+    if "@" in text:
+        scheme = next((each for each in SCHEMES if text.startswith(each)), "")
+        text = f"{scheme}***@{text.rpartition('@')[2]}"
+    return show(_SECRET_OPTIONS.sub(r"\1***", text))
 
 
 def is_cluster(url: object) -> bool:
@@ -63,11 +65,14 @@ def client_from(url: object, *, timeout: float, is_async: bool, options: dict[st
     if scheme is None:
         raise ValueError(f"url: {without_secrets(url)} begins with none of {', '.join(SCHEMES)}")
     # A repeated command could charge twice, so only connecting is repeated, and by us.
+    # One connection a thread: redis-py's own bound would turn threads away.
+    most = {} if is_async or is_cluster(url) else {"max_connections": MOST_THREADS}
     retry = (redis.asyncio.retry if is_async else redis.retry).Retry(NoBackoff(), 0)
     settings = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": retry,
+        **most,
         **options,
     }
     module = redis.asyncio if is_async else redis

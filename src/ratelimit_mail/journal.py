@@ -1,0 +1,19 @@
+"""What the library tells the logger `ratelimit_mail`, without an import that not all need."""
+
+from __future__ import annotations
+
+__all__ = ["inform", "warn"]
+
+
+def warn(message: str, *values: object) -> None:
+    """Log what an administrator should know."""
+    import logging
+
+    logging.getLogger("ratelimit_mail").warning(message, *values)
+
+
+def inform(message: str, *values: object) -> None:
+    """Log that something is well again."""
+    import logging
+
+    logging.getLogger("ratelimit_mail").info(message, *values)
