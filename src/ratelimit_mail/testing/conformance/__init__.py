@@ -27,8 +27,10 @@ from ratelimit_mail.backends.base import (
 )
 from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.testing.brute_force import BruteForceBackend
+from ratelimit_mail.testing.conformance.batches import Batches
 from ratelimit_mail.testing.conformance.bookings import Bookings
 from ratelimit_mail.testing.conformance.clocks import Clocks
+from ratelimit_mail.testing.conformance.ids import Ids
 from ratelimit_mail.testing.conformance.refusals import Refusals
 from ratelimit_mail.testing.conformance.subjects import Subjects
 from ratelimit_mail.testing.conformance.windows import Windows
@@ -39,7 +41,7 @@ __all__ = ["AsyncBackendConformance", "BackendConformance"]
 T = TypeVar("T")
 
 
-class BackendConformance(Windows, Subjects, Refusals, Bookings, Clocks):
+class BackendConformance(Windows, Subjects, Refusals, Bookings, Clocks, Ids, Batches):
     """All the tests; `backend` is what a subclass gives."""
 
     scripts = 200

@@ -74,6 +74,12 @@ local function logs(now, grace)
   end
 
   local function load(log, first, last)
+    while first <= last and log.t[first] do
+      first = first + 1
+    end
+    while first <= last and log.t[last] do
+      last = last - 1
+    end
     if first <= last then
       for i, entry in ipairs(call('LRANGE', log.key, first - 1, last - 1)) do
         read(log, first + i - 1, entry)
@@ -133,28 +139,36 @@ local function logs(now, grace)
     return floor(event / window.slot) * window.slot + window.slot - 1 + window.length
   end
 
-  -- The last booking after `at` whose window holds `at` and would have no room.
-  local function last_overfull(log, at, past, first, room, window)
-    if past == log.n then
-      return nil
-    end
+  -- Visits the windows that hold `at` and end at a booking after it, the last first, with what each
+  -- holds and that booking's time, until `visit` gives true. None where all together hold no more than `room`.
+  local function visit_windows(log, at, past, first, room, window, visit)
     local last = upto(log, expiry(window, at) - 1, past, log.n)
     local asked = window.denied
-    if total(log, last, asked) - total(log, first, asked) <= room then
-      return nil
+    if last == past or total(log, last, asked) - total(log, first, asked) <= room then
+      return
     end
     load(log, first + 1, min(last, log.from - 1))
-    local start = last - 1
+    local start = last
     for i = last, past + 1, -1 do
       local gone = cutoff(window, time(log, i))
       start = min(start, i - 1)
       while start > first and time(log, start) > gone do
         start = start - 1
       end
-      if total(log, i, asked) - total(log, start, asked) > room then
-        return time(log, i)
+      if visit(total(log, i, asked) - total(log, start, asked), time(log, i)) then
+        return
       end
     end
+  end
+
+  -- The last booking after `at` whose window holds `at` and would have no room.
+  local function last_overfull(log, at, past, first, room, window)
+    local found
+    visit_windows(log, at, past, first, room, window, function(held, booked_at)
+      found = held > room and booked_at or nil
+      return found
+    end)
+    return found
   end
 
   local function earliest_among_bookings(log, moment, present, room, window)
@@ -204,19 +218,15 @@ local function logs(now, grace)
 
   -- The most that would fit now, bookings respected.
   local function remaining(log, window)
-    if log.last <= max(now, log.newest) then
-      return max(0, window.limit - used(log, window))
+    local most, at = used(log, window), max(now, log.newest)
+    if log.last > at then
+      local past = upto(log, at, 0, log.n)
+      local first = upto(log, cutoff(window, at), 0, past)
+      visit_windows(log, at, past, first, most, window, function(held)
+        most = max(most, held)
+      end)
     end
-    local low, high = 0, window.limit
-    while low < high do
-      local middle = ceil((low + high) / 2)
-      if earliest(log, now, middle, window) == now then
-        low = middle
-      else
-        high = middle - 1
-      end
-    end
-    return low
+    return max(0, window.limit - most)
   end
 
   -- Milliseconds until nothing recorded counts any more.
