@@ -29,8 +29,8 @@ class Program:
         return cls(b"\n".join((folder / f"{name}.lua").read_bytes() for name in names))
 
 
-APPLY: Final = Program.of("message", "log", "ruling", "apply")
-FORGET: Final = Program.of("log", "forget")
-READ: Final = Program.of("message", "log", "read")
+APPLY: Final = Program.of("message", "log", "room", "change", "ruling", "apply")
+FORGET: Final = Program.of("log", "change", "forget")
+READ: Final = Program.of("message", "log", "room", "read")
 REMEMBER: Final = Program.of("remember")
-TAKE_OUT: Final = Program.of("log", "take_out")
+TAKE_OUT: Final = Program.of("log", "change", "take_out")

@@ -1,6 +1,6 @@
--- Decides on messages in order, each in one step. ARGV: the messages, packed; KEYS: the logs of each
--- in turn, with the key of its id, if it has one, behind them. A message's reply is the time,
--- where it was charged at once, or the list that `careful` gives.
+-- Decides on messages in order, each in one step. ARGV: the messages, packed; KEYS: the logs of
+-- each in turn, with the key of its id, if it has one, behind them. A message's reply is the
+-- time, where it was charged at once, or the list that `careful` gives.
 
 local TAKE, TAKE_BY_CLOCK, CLOCK = 1, 17, 16
 

@@ -1,6 +1,7 @@
 -- Forgets all that logs hold. KEYS: the logs. Gives 0, or the number of a key that is no log.
 
-local lib = logs(0, 0)
+local lib = logs()
+local change = changes(lib, 0, 0)
 local found = {}
 for i = 1, #KEYS do
   found[i] = lib.open(KEYS[i])
@@ -10,7 +11,7 @@ for i = 1, #KEYS do
 end
 for _, log in ipairs(found) do
   if log.expires > LONG_AGO then
-    lib.reset(log)
+    change.reset(log)
   end
 end
 return 0

@@ -1,12 +1,14 @@
--- Reads logs. ARGV: the time, or nothing for the server's, and the windows of each log, packed; KEYS: the
--- logs. Gives for each window what it holds, what still fits, and the milliseconds until it is empty.
+-- Reads logs. ARGV: the time, or nothing for the server's, and the windows of each log, packed;
+-- KEYS: the logs. Gives for each window what it holds, what still fits, and the milliseconds until
+-- it is empty.
 
 local now, given, pos = struct.unpack('<i7B', ARGV[1])
 if given == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local lib = logs(now, 0)
+local lib = logs()
+local room = rooms(lib, now)
 local readings = {}
 for i = 1, #KEYS do
   local log = lib.open(KEYS[i], 1, 1, 0)
@@ -19,9 +21,9 @@ for i = 1, #KEYS do
     local limit, length, slot, denied
     limit, length, slot, denied, pos = struct.unpack(WINDOW, ARGV[1], pos)
     local window = {limit = limit, length = length, slot = slot, denied = denied > 0}
-    readings[#readings + 1] = lib.used(log, window)
-    readings[#readings + 1] = lib.remaining(log, window)
-    readings[#readings + 1] = lib.empty_in(log, window)
+    readings[#readings + 1] = room.used(log, window)
+    readings[#readings + 1] = room.remaining(log, window)
+    readings[#readings + 1] = room.empty_in(log, window)
   end
 end
 return readings

@@ -1,6 +1,6 @@
 -- The answer to a message whose counts stand in several slots: `until token text` at KEYS[1].
--- ARGV: what to do, the time or nothing for the server's, and for "keep" the lifetime, token and text,
--- for "drop" the token. "keep" keeps what is there already; both it and "tell" give the time and
+-- ARGV: what to do, the time or nothing for the server's, and for "keep" the lifetime, token and
+-- text, for "drop" the token. "keep" keeps what is there already; both it and "tell" give the time and
 -- what was there. "drop" gives 1 where nobody else has dropped it.
 
 local what, given = ARGV[1], ARGV[2]

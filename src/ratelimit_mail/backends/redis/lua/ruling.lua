@@ -28,13 +28,14 @@ local function charges_of(message, first, lib)
   return charges
 end
 
--- Rules on the message whose logs stand in KEYS from `first` on. Gives the time, the first moment with
--- room, 1 where it was charged, the token of its id, the number of windows without room, and for
--- each of those the number of its charge, its own, the first moment with room, and how much there
--- is; then the moments at which the charges stand, and the generations of their logs. Or -1, and the number of a key where
--- something stands that is not ours.
+-- Rules on the message whose logs stand in KEYS from `first` on. Gives the time; the first moment
+-- with room; 1 where it was charged; the token of its id; the number of windows without room, and
+-- for each of those the number of its charge, its own, the first moment with room, and how
+-- much there is; the moments at which the charges stand; the generations of their logs.
+-- Or -1, and the number of a key where something stands that is not ours.
 local function careful(message, first, now, grace)
-  local lib = logs(now, grace)
+  local lib = logs()
+  local room, change = rooms(lib, now), changes(lib, now, grace)
   local mode, count, _, patience, start, lifetime, token = struct.unpack(HEADER, message)
   local function has(flag)
     return bit.band(mode, flag) > 0
@@ -87,7 +88,7 @@ local function careful(message, first, now, grace)
       local before = at
       for _, charge in ipairs(charges) do
         for _, window in ipairs(charge.windows) do
-          at = lib.earliest(charge.log, at, charge.cost, window)
+          at = room.earliest(charge.log, at, charge.cost, window)
         end
       end
     until at == before
@@ -97,7 +98,7 @@ local function careful(message, first, now, grace)
   local function save_refused()
     for _, charge in ipairs(charges) do
       if charge.counts_denied then
-        lib.save(charge.log)
+        change.save(charge.log)
       end
     end
   end
@@ -106,7 +107,7 @@ local function careful(message, first, now, grace)
     local counted = false
     for _, charge in ipairs(charges) do
       if charge.counts_denied then
-        lib.refuse(charge.log, charge.cost)
+        change.refuse(charge.log, charge.cost)
         counted = true
       end
     end
@@ -118,7 +119,7 @@ local function careful(message, first, now, grace)
     local found = {}
     for i, charge in ipairs(charges) do
       for w, window in ipairs(charge.windows) do
-        local at = lib.earliest(charge.log, now, charge.cost, window)
+        local at = room.earliest(charge.log, now, charge.cost, window)
         if at > now then
           found[#found + 1] = {i - 1, w - 1, at, 0}
         end
@@ -132,9 +133,9 @@ local function careful(message, first, now, grace)
     local least
     for i, charge in ipairs(charges) do
       for w, window in ipairs(charge.windows) do
-        local room = lib.remaining(charge.log, window)
-        if not least or room < least[4] then
-          least = {i - 1, w - 1, at, room}
+        local left = room.remaining(charge.log, window)
+        if not least or left < least[4] then
+          least = {i - 1, w - 1, at, left}
         end
       end
     end
@@ -148,7 +149,7 @@ local function careful(message, first, now, grace)
       if counted then
         local charge = charges[refusal[1] + 1]
         local window = charge.windows[refusal[2] + 1]
-        refusal[3] = lib.earliest(charge.log, now, charge.cost, window)
+        refusal[3] = room.earliest(charge.log, now, charge.cost, window)
       end
       at = math.max(at, refusal[3])
     end
@@ -165,9 +166,9 @@ local function careful(message, first, now, grace)
       charges[#charges + 1] = queue
     end
     for i, charge in ipairs(charges) do
-      moments[i] = lib.book(charge.log, at, charge.cost)
+      moments[i] = change.book(charge.log, at, charge.cost)
       generations[i] = charge.log.generation
-      lib.save(charge.log)
+      change.save(charge.log)
     end
     for _, generation in ipairs(generations) do
       moments[#moments + 1] = generation

@@ -1,8 +1,10 @@
--- Takes what one message was charged out of its logs. ARGV: the token of its id and its charges' moments,
--- costs and generations, packed; KEYS: their logs, and behind them, where the token is not 0, the key of the id.
+-- Takes what one message was charged out of its logs. ARGV: the token of its id, and the moments,
+-- costs and generations of its charges, packed; KEYS: their logs, and behind them, where the token
+-- is not 0, the key of the id.
 
 local token, count, pos = struct.unpack('<I6I4', ARGV[1])
-local lib = logs(0, 0)
+local lib = logs()
+local change = changes(lib, 0, 0)
 local found = {}
 for i = 1, count do
   found[i] = lib.open(KEYS[i])
@@ -22,14 +24,15 @@ if token > 0 then
     for i, number in ipairs(answer) do
       answer[i] = string.format('%.0f', number)
     end
-    redis.call('SET', id, '[' .. table.concat(answer, ',') .. ']', 'PX', math.max(1, redis.call('PTTL', id)))
+    local lifetime = math.max(1, redis.call('PTTL', id))
+    redis.call('SET', id, '[' .. table.concat(answer, ',') .. ']', 'PX', lifetime)
   end
 end
 for _, log in ipairs(found) do
   local at, cost, generation
   at, cost, generation, pos = struct.unpack('<i7I6I2', ARGV[1], pos)
-  if log.generation == generation and lib.take_out(log, at, cost) then
-    lib.save(log)
+  if log.generation == generation and change.take_out(log, at, cost) then
+    change.save(log)
   end
 end
 return 1
