@@ -61,7 +61,7 @@ class Outage:
             self._trying = self._trying and not tried
             self._why = str(error)
         if begins:
-            warn("decisions are made without the backend: %s", error)
+            warn("the backend is away: %s", error)
 
     def broken_off(self) -> None:
         """The call that tried was cancelled: the next may try."""

@@ -1,7 +1,7 @@
 """The way to a server, in both colours: scripts are called by digest, and told where unknown.
 
-A call is sent once. The clients' own repeats would charge a message twice where only
-the answer was lost.
+A call is sent once: a client's own repeats would charge a message twice where only the answer
+was lost. A cluster's client, or one bound to a single connection, repeats as its maker set it to.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def place_of(client: Any) -> str:
         return "the Redis Cluster"
     service = getattr(pool, "service_name", None)
     if service is not None:
-        return f"Redis, by Sentinel the master of {service!r},"
+        return f"Redis, the master of {service!r} by Sentinel"
     told = pool.connection_kwargs
     if "path" in told:
         return f"Redis at {told['path']}"

@@ -10,7 +10,7 @@ from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["TROUBLES", "explained"]
 
-TROUBLES: Final = (exceptions.RedisError, OSError)
+TROUBLES: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """What a client of redis-py raises when a command fails."""
 
 _PASSING: Final = (
@@ -42,6 +42,8 @@ _PASSING_WORDS: Final = (
     "could not agree on a valid slots cache",
 )
 
+_NOT_PERMITTED: Final = ("NOPERM", "ACL failure", "can't run this command", "can't access")
+
 _TOO_OLD: Final = "Write commands not allowed after non deterministic commands"
 
 
@@ -50,11 +52,13 @@ def explained(error: BaseException, where: str) -> BackendError:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, exceptions.AuthenticationError) or text.startswith("WRONGPASS"):
         return BackendUnavailable(f"{where} refuses the user name or the password")
-    if isinstance(error, exceptions.NoPermissionError):
+    if isinstance(error, exceptions.NoPermissionError) or any(
+        word in text for word in _NOT_PERMITTED
+    ):
         return BackendError(
-            f"{where} does not permit this user what the backend needs: {text}. It calls EVALSHA,"
-            " EVAL, and commands on lists and strings,"
-            " on keys that begin with its prefix"
+            f"{where} does not permit this user what the backend needs: {text}. It calls EVALSHA"
+            " and EVAL, and in them TIME and commands on lists, strings and expiry, for keys that"
+            " begin with its prefix"
         )
     if _TOO_OLD in text:
         return BackendError(

@@ -45,6 +45,9 @@ local function logs()
         log.slot = common_divisor(log.slot, slot)
       end
     else
+      if type(state) == 'table' and not string.find(state.err, 'WRONGTYPE') then
+        call('LINDEX', key, -1) -- raises the error that it is
+      end
       return nil
     end
     log.stored, log.from = log.n, log.n + 1

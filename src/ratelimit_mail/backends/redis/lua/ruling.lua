@@ -47,6 +47,9 @@ local function careful(message, first, now, grace)
   local id = has(ONCE) and KEYS[first + count]
   if id then
     local told = redis.pcall('GET', id)
+    if type(told) == 'table' and not string.find(told.err, 'WRONGTYPE') then
+      redis.call('GET', id) -- raises the error that it is
+    end
     if told then
       local fine, answer = pcall(cjson.decode, told)
       if not fine or type(answer) ~= 'table' or #answer < 6 then
