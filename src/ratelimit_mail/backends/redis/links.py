@@ -1,21 +1,21 @@
 """The way to a server, in both colours: scripts are called by digest, and told where unknown.
 
-A call is sent once: a client's own repeats would charge a message twice where only the answer
-was lost. A cluster's client, or one bound to a single connection, repeats as its maker set it to.
+A call is sent once, whatever the client's own settings: its repeats would charge a message twice
+where only the answer was lost.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis.asyncio
+from redis import exceptions
 from redis.crc import key_slot
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ratelimit_mail.backends.redis.programs import Program
 from ratelimit_mail.backends.redis.troubles import TROUBLES, explained
@@ -25,6 +25,17 @@ __all__ = ["AsyncLink", "Link", "place_of"]
 
 MOST_CONNECTIONS: Final = 64
 """How many calls of one event loop are under way at once; more only wait inside the server."""
+
+_AWAY: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.SlotNotCoveredError,
+    OSError,
+)
+"""No answer of the node that was asked, or no such node."""
+
+_ELSEWHERE: Final = (exceptions.AskError, exceptions.TryAgainError)
+"""Not decided here; MovedError is one of the first."""
 
 _Part = bytes | str | int
 
@@ -80,14 +91,30 @@ class Link:
         with self._lock:
             if self._client is None:
                 self._client = self._make()
-        # A client that is bound to one connection has a lock for it.
-        pooled = not self.sharded and self._client.connection is None
-        self._send = self._once if pooled else self._client.execute_command
+        self._send = self._in_cluster if self.sharded else self._to_server
         return self._send(*command)
 
-    def _once(self, *command: _Part) -> Any:
-        """Send a command by a connection of the pool, and read its answer."""
-        pool = self._client.connection_pool
+    def _in_cluster(self, *command: _Part) -> Any:
+        """Send a command to the node that has its first key, as far as the client knows."""
+        client = self._client
+        try:
+            node = client.get_node_from_key(command[3])
+            if node is not None and node.redis_connection is not None:
+                return self._by(node.redis_connection.connection_pool, *command)
+        except _ELSEWHERE:
+            pass
+        except _AWAY:
+            with contextlib.suppress(*TROUBLES):
+                client.nodes_manager.initialize()  # somebody else may have taken over
+            raise
+        return client.execute_command(*command)
+
+    def _to_server(self, *command: _Part) -> Any:
+        return self._by(self._client.connection_pool, *command)
+
+    @staticmethod
+    def _by(pool: Any, *command: _Part) -> Any:
+        """Send a command by a connection of a pool, and read its answer."""
         connection = pool.get_connection()
         try:
             connection.send_command(*command)
@@ -138,8 +165,6 @@ class AsyncLink:
         if self.sharded:
             self._send = self._in_cluster
             self._starting: asyncio.Lock | None = asyncio.Lock()
-        elif self.client.single_connection_client:
-            self._send = self.client.execute_command
         else:
             most = min(most, self.client.connection_pool.max_connections)
         self._places = asyncio.Semaphore(most)
@@ -158,7 +183,7 @@ class AsyncLink:
                     return await connection.read_response()
                 finally:
                     await pool.release(connection)
-            except (OSError, RedisConnectionError, RedisTimeoutError):
+            except _AWAY:
                 self._failures += 1
                 raise
 
@@ -168,7 +193,18 @@ class AsyncLink:
             async with self._starting:
                 await self.client.initialize()
             self._starting = None
-        return await self.client.execute_command(*command)
+        client = self.client
+        try:
+            node = client.get_node_from_key(command[3])
+            if node is not None:
+                return await node.execute_command(*command)
+        except _ELSEWHERE:
+            pass
+        except _AWAY:
+            with contextlib.suppress(*TROUBLES):
+                await client.nodes_manager.initialize()
+            raise
+        return await client.execute_command(*command)
 
     async def run(self, program: Program, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """See `Link.run`."""

@@ -29,8 +29,8 @@ class Program:
         return cls(b"\n".join((folder / f"{name}.lua").read_bytes() for name in names))
 
 
-APPLY: Final = Program.of("message", "log", "room", "change", "ruling", "apply")
+APPLY: Final = Program.of("message", "log", "room", "change", "answer", "ruling", "apply")
 FORGET: Final = Program.of("log", "change", "forget")
 READ: Final = Program.of("message", "log", "room", "read")
 REMEMBER: Final = Program.of("remember")
-TAKE_OUT: Final = Program.of("log", "change", "take_out")
+TAKE_OUT: Final = Program.of("log", "change", "answer", "take_out")

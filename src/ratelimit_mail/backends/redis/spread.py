@@ -38,7 +38,7 @@ def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]
 
 def read_answer(text: str | bytes, now: int, key: bytes, charges: Sequence[Charge]) -> Verdict:
     """The verdict that a text tells, from now."""
-    _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 2)
+    _, _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 3)
     told: dict[str, Any] = json.loads(rest)
     counts = counts_of(charges)
     refusals = [(counts[number], window, at) for number, window, at in told["refusals"]]

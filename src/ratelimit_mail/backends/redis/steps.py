@@ -76,9 +76,8 @@ class Steps:
         if once is None:
             return (yield from turn.verdict())
         key = self._calls.id_key(charges, once)
-        remember = partial(self._link.run, REMEMBER, [key])
         clock = self._calls.time_of_clock()
-        now, told = yield partial(remember, [b"tell", clock])
+        now, told = yield from self._remembering(key, [b"tell", clock])
         if told is None:
             verdict = yield from turn.verdict()
             token, text = write_answer(verdict, charges)
@@ -86,7 +85,7 @@ class Steps:
             if verdict.refusals:
                 lifetime = min(lifetime, verdict.at - verdict.now)
             kept = [b"keep", clock, str(lifetime).encode(), token.encode(), text.encode()]
-            now, told = yield partial(remember, kept)
+            now, told = yield from self._remembering(key, kept)
             if told is None:
                 if verdict.receipt is None:
                     return verdict
@@ -94,6 +93,12 @@ class Steps:
             if verdict.receipt is not None:  # the same was asked elsewhere at the same time
                 yield partial(self.take_out, verdict.receipt)
         return read_answer(told, now, key, charges)
+
+    def _remembering(self, key: bytes, arguments: Sequence[bytes]) -> Script[Any]:
+        reply = yield partial(self._link.run, REMEMBER, [key], arguments)
+        if reply == -1:
+            raise foreign(key)
+        return reply
 
     def _give_back(self, receipt: Receipt) -> Any:
         """Take out what one slot was charged, or what to await for that."""
@@ -168,7 +173,7 @@ class Steps:
     def _taking_out(self, receipt: Receipt | Spread) -> Script[None]:
         if isinstance(receipt, Spread) and receipt.token:
             arguments = [b"drop", self._calls.time_of_clock(), receipt.token.encode()]
-            if not (yield partial(self._link.run, REMEMBER, [receipt.key], arguments)):
+            if not (yield from self._remembering(receipt.key, arguments)):
                 return  # somebody else who asked with the same id has taken it out
         for each in [receipt] if isinstance(receipt, Receipt) else receipt.receipts:
             keys, argument = self._calls.pack_receipt(each)

@@ -1,7 +1,8 @@
-"""From a URL to a client of redis-py: single server, Sentinel or Cluster, of either colour."""
+"""From a URL to a client of redis-py: one server, Sentinel or Cluster, of either colour."""
 
 from __future__ import annotations
 
+import math
 import re
 from types import ModuleType
 from typing import Any, Final
@@ -33,16 +34,27 @@ SCHEMES: Final = (
 
 MOST_THREADS: Final = 100_000
 
-_SECRET_OPTIONS: Final = re.compile(r"(password=)[^&]*", re.IGNORECASE)
+LONGEST_TIMEOUT: Final = 3600
+
+_PLACE: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
+_HOST: Final = re.compile(r"(?!\.)(?:\.?[A-Za-z0-9_-]+)+|\[[0-9A-Fa-f:.]+\]")
 
 
-def without_secrets(url: object) -> str:
-    """`url` as an error may show it: whoever wrote it may have meant anything before an `@`."""
-    text = str(url)
-    if "@" in text:
-        scheme = next((each for each in SCHEMES if text.startswith(each)), "")
-        text = f"{scheme}***@{text.rpartition('@')[2]}"
-    return show(_SECRET_OPTIONS.sub(r"\1***", text))
+class _Wrong(ValueError):
+    """What is wrong with a URL: `{}` in `what` stands for `value`."""
+
+    def __init__(self, what: str, value: str = "") -> None:
+        super().__init__(what)
+        self._what = what
+        self._value = value
+
+    def about(self, url: str, scheme: str) -> str:
+        """The text for a URL; nothing that could be a part of a password is quoted."""
+        rest = url.removeprefix(scheme)
+        if "@" in rest or "password" in rest.lower() or rest.startswith(":"):
+            value = f" {self._value}" if _is_number(self._value, 0, 999_999) else ""
+            return f"url {scheme}***: {self._what.format(value)}"
+        return f"url {show(url)}: {self._what.format(' ' + show(self._value))}"
 
 
 def is_cluster(url: object) -> bool:
@@ -59,122 +71,168 @@ def client_from(url: object, *, timeout: float, is_async: bool, options: dict[st
         raise TypeError(f"url: a string is needed, not {show(type(url))}")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout: seconds are needed, not {show(timeout)}")
-    if not 0 < timeout < 3600:
+    if not 0 < timeout < LONGEST_TIMEOUT:
         raise ValueError(f"timeout: {show(timeout)} is no number of seconds above 0, below 3600")
     scheme = next((each for each in SCHEMES if url.startswith(each)), None)
     if scheme is None:
-        raise ValueError(f"url: {without_secrets(url)} begins with none of {', '.join(SCHEMES)}")
+        raise ValueError(f"url: it begins with none of {', '.join(SCHEMES)}")
     # A repeated command could charge twice, so only connecting is repeated, and by us.
-    # One connection a thread: redis-py's own bound would turn threads away.
-    most = {} if is_async or is_cluster(url) else {"max_connections": MOST_THREADS}
     retry = (redis.asyncio.retry if is_async else redis.retry).Retry(NoBackoff(), 0)
     settings = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": retry,
-        **most,
-        **options,
+        "protocol": 2,  # which servers before Redis 6 know as well
     }
-    module = redis.asyncio if is_async else redis
+    if not is_async and not is_cluster(url):
+        # One connection a thread: redis-py's own bound would turn threads away.
+        settings["max_connections"] = MOST_THREADS
     try:
-        if scheme.endswith("+sentinel://"):
-            return _by_sentinel(url, module, settings)
-        if scheme.endswith("+cluster://"):
-            return _cluster(url, module, settings)
-        return _single(url, module, settings)
+        split = _split(url)
+        settings |= {**_login(split), **_options(split)}
+        if scheme.startswith("rediss"):
+            settings["ssl"] = True
+        module = redis.asyncio if is_async else redis
+        return _makers[split.scheme](split, module, {**settings, **options})
     except _Wrong as error:
-        raise ValueError(f"url: {without_secrets(url)}: {error}") from None
+        raise ValueError(error.about(url, scheme)) from None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        split = urlsplit(url)
     except ValueError:
-        # What redis-py and urllib say may quote a part of the password.
-        raise ValueError(f"url: {without_secrets(url)} is no URL of a Redis server") from None
+        split = None
+    if split is None or split.fragment or "@" in split.path + split.query or "#" in url:
+        raise _Wrong(
+            "what is special in a user name, a password or a path must be quoted,"
+            " as urllib.parse.quote(..., safe='') does"
+        )
+    return split
 
 
-class _Wrong(ValueError):
-    """What is wrong with a URL."""
+def _single(split: SplitResult, module: ModuleType, settings: dict[str, Any]) -> Any:
+    hosts = _hosts(split, 6379)
+    if len(hosts) > 1:
+        raise _Wrong("several hosts are for redis+sentinel:// and redis+cluster://")
+    ((host, port),) = hosts
+    path = split.path.strip("/")
+    if path:
+        settings["db"] = _database(path)
+    return module.Redis(host=host, port=port, **settings)
 
 
-def _single(url: str, module: ModuleType, settings: dict[str, Any]) -> Any:
-    split = urlsplit(url)
-    if split.scheme != "unix":
-        _hosts(split, 6379)
-    if split.path.strip("/") and split.scheme != "unix":
-        _database(split.path.strip("/"))
-    return module.Redis.from_url(url, **settings)
+def _by_socket(split: SplitResult, module: ModuleType, settings: dict[str, Any]) -> Any:
+    if len(split.path) < 2:
+        raise _Wrong("the path of the socket is missing: unix:///run/redis.sock")
+    return module.Redis(unix_socket_path=unquote(split.path), **settings)
 
 
-def _by_sentinel(url: str, module: ModuleType, settings: dict[str, Any]) -> Any:
-    split = urlsplit(url)
+def _by_sentinel(split: SplitResult, module: ModuleType, settings: dict[str, Any]) -> Any:
     service, _, database = split.path.strip("/").partition("/")
     if not service:
         raise _Wrong("the name of the service is missing: redis+sentinel://host:port/service")
-    settings = {**settings, **_login(split), **_options(split)}
-    own = {"socket_timeout": settings["socket_timeout"], "retry": settings["retry"]}
+    own = {name: settings[name] for name in ("socket_timeout", "retry", "protocol")}
     for name in ("username", "password"):
         if (value := settings.pop(f"sentinel_{name}", None)) is not None:
             own[name] = value
-    if split.scheme.startswith("rediss"):
-        own["ssl"] = settings["ssl"] = True
+    if "ssl" in settings:
+        own["ssl"] = True
+    if database:
+        settings["db"] = _database(database)
     sentinel = module.sentinel.Sentinel(_hosts(split, 26379), sentinel_kwargs=own, **settings)
-    return sentinel.master_for(unquote(service), db=_database(database) if database else 0)
+    return sentinel.master_for(unquote(service))
 
 
-def _cluster(url: str, module: ModuleType, settings: dict[str, Any]) -> Any:
-    split = urlsplit(url)
-    if split.path.strip("/") not in ("", "0"):
+def _cluster(split: SplitResult, module: ModuleType, settings: dict[str, Any]) -> Any:
+    if split.path.strip("/") not in ("", "0") or settings.pop("db", 0):
         raise _Wrong("a cluster has no database but 0")
     node = module.cluster.ClusterNode
     nodes = [node(host, port) for host, port in _hosts(split, 6379)]
-    settings = {**settings, **_login(split), **_options(split)}
-    if split.scheme.startswith("rediss"):
-        settings["ssl"] = True
     return module.RedisCluster(startup_nodes=nodes, **settings)
+
+
+_makers: Final = {
+    "redis": _single,
+    "rediss": _single,
+    "unix": _by_socket,
+    "redis+sentinel": _by_sentinel,
+    "rediss+sentinel": _by_sentinel,
+    "redis+cluster": _cluster,
+    "rediss+cluster": _cluster,
+}
 
 
 def _hosts(split: SplitResult, default_port: int) -> list[tuple[str, int]]:
     hosts = []
-    for place in split.netloc.rpartition("@")[2].split(","):
-        found = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::(.*))?", place)
-        if not found or (not found[1] and "," in split.netloc):
-            raise _Wrong(f"{show(place)} is no host:port")
-        port = default_port if found[2] is None else found[2]
-        if not str(port).isascii() or not str(port).isdigit() or not 0 < int(port) < 65536:
-            raise _Wrong(f"the port {show(port)} is none of 1 to 65535")
-        hosts.append((unquote(found[1].strip("[]")) or "localhost", int(port)))
+    places = split.netloc.rpartition("@")[2].split(",")
+    for place in places:
+        found = _PLACE.fullmatch(place)
+        host, port = found.groups() if found else (place, None)
+        if not (_HOST.fullmatch(host) if host else len(places) == 1):
+            raise _Wrong(
+                "the host{} is neither a name such as redis.example.org nor an address,"
+                " IPv6 in brackets",
+                host,
+            )
+        if port is not None and not _is_number(port, 1, 65535):
+            raise _Wrong("the port{} is none of 1 to 65535", port)
+        hosts.append((host.strip("[]") or "localhost", int(port or default_port)))
     return hosts
 
 
 def _database(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 6:
-        raise _Wrong(f"the database {show(text)} is no number such as 0")
+    if not _is_number(text, 0, 999_999):
+        raise _Wrong("the database{} is no number such as 0", text)
     return int(text)
 
 
 def _login(split: SplitResult) -> dict[str, str]:
-    login, found, _ = split.netloc.rpartition("@")
-    if not found:
-        return {}
+    login = split.netloc.rpartition("@")[0]
     name, _, password = login.partition(":")
     given = {"username": unquote(name), "password": unquote(password)}
     return {key: value for key, value in given.items() if value}
 
 
-_NUMBERS: Final = {"socket_timeout": float, "socket_connect_timeout": float, "protocol": int}
-_WORDS: Final = ("sentinel_username", "sentinel_password", "client_name")
-_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
+_WORDS: Final = ("username", "password", "client_name")
+_SENTINEL_WORDS: Final = ("sentinel_username", "sentinel_password")
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_TIMES: Final = ("socket_timeout", "socket_connect_timeout")
 
 
 def _options(split: SplitResult) -> dict[str, Any]:
+    """What the query of a URL says."""
+    known = [*_TIMES, "protocol", "db", *_WORDS]
+    if split.scheme.endswith("+sentinel"):
+        known += _SENTINEL_WORDS
+    if split.scheme.startswith("rediss"):
+        known += _FILES
     options: dict[str, Any] = {}
     for name, value in parse_qsl(split.query, keep_blank_values=True):
-        if name in _NUMBERS:
-            try:
-                options[name] = _NUMBERS[name](value)
-            except ValueError:
-                raise _Wrong(f"{name}={show(value)} is no number") from None
-        elif name in _WORDS or name in _FILES:
-            options[name] = value
+        if name not in known:
+            raise _Wrong(f"the option{{}} is none of {', '.join(known)}", name)
+        if name in _TIMES:
+            options[name] = _seconds(name, value)
+        elif name == "protocol":
+            if value not in ("2", "3"):
+                raise _Wrong("protocol:{} is neither 2 nor 3", value)
+            options[name] = int(value)
+        elif name == "db":
+            options[name] = _database(value)
         else:
-            raise _Wrong(
-                f"the option {show(name)} is none of {', '.join((*_NUMBERS, *_WORDS, *_FILES))}"
-            )
+            options[name] = value
     return options
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < LONGEST_TIMEOUT:
+        raise _Wrong(f"{name}:{{}} is no number of seconds above 0, below 3600", text)
+    return seconds
+
+
+def _is_number(text: str, least: int, most: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 8 and least <= int(text) <= most

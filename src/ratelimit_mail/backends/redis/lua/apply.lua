@@ -30,6 +30,7 @@ local function quick(message, first, count, now, grace)
       found[i] = {n, last, oldest, base, sent + cost, asked_base, asked + cost, compact_at,
         kept, kept_slot, kept_ceiling, expires}
     elseif cost <= smallest then
+      must_expire(KEYS[first + i - 1])
       found[i] = {0, now, now, 0, cost, 0, cost, 64, span, slot, ceiling, LONG_AGO}
     else
       return nil

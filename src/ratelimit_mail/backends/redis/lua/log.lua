@@ -6,11 +6,18 @@
 -- when it is reset, so that what was charged before cannot be taken out of it afterwards.
 
 local ENTRY, ENTRY_ASKED, ENTRY_SIZE = '<i7I6', '<i7I6I6', 13
-local STATE, STATE_SIZE, MARK = '<BI2I4i7i7i7I6I6I6I6I4I6I6I6i7', 81, 167
+local STATE, STATE_SIZE, MARK = '<I4I2I4i7i7i7I6I6I6I6I4I6I6I6i7', 84, 0x316d6c72 -- rlm1
 local LONG_AGO = -18014398509481984
 
 local function is_state(value)
-  return type(value) == 'string' and #value == STATE_SIZE and value:byte() == MARK
+  return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm1'
+end
+
+-- Raises an error, before anything is written, where the user may not let keys expire.
+local function must_expire(key)
+  if redis.acl_check_cmd and not redis.acl_check_cmd('PEXPIRE', key, 1) then -- since Redis 7
+    redis.call('PEXPIRE', key, 1)
+  end
 end
 
 -- The functions that open and search logs.
@@ -31,6 +38,7 @@ local function logs()
     local state = redis.pcall('LINDEX', key, -1)
     local log = {key = key, t = {}, s = {}, a = {}, trim = 0}
     if not state then
+      must_expire(key)
       log.n, log.newest, log.last, log.oldest = 0, LONG_AGO, LONG_AGO, LONG_AGO
       log.base, log.sent, log.asked_base, log.asked = 0, 0, 0, 0
       log.compact_at, log.expires = 64, LONG_AGO

@@ -1,7 +1,8 @@
--- The answer to a message whose counts stand in several slots: `until token text` at KEYS[1].
--- ARGV: what to do, the time or nothing for the server's, and for "keep" the lifetime, token and
--- text, for "drop" the token. "keep" keeps what is there already; both it and "tell" give the time and
--- what was there. "drop" gives 1 where nobody else has dropped it.
+-- The answer to a message whose counts stand in several slots, at KEYS[1]: `ratelimit-mail`, until
+-- when it holds, its token and a text. ARGV: what to do; the time, or nothing for the server's; for
+-- "keep" the lifetime, the token and the text; for "drop" the token. "keep" leaves what is there
+-- and still holds; both it and "tell" give the time and what was there. "drop" gives 1 where
+-- nobody else has dropped it. -1: something stands there that is no answer.
 
 local what, given = ARGV[1], ARGV[2]
 local now, grace = tonumber(given), 3600000
@@ -9,27 +10,34 @@ if given == '' then
   local time = redis.call('TIME')
   now, grace = time[1] * 1000 + math.floor(time[2] / 1000), 0
 end
-local kept = redis.call('GET', KEYS[1])
-local until_, token
+local kept = redis.pcall('GET', KEYS[1])
+if type(kept) == 'table' and not string.find(kept.err, 'WRONGTYPE') then
+  redis.call('GET', KEYS[1]) -- raises the error that it is
+end
+local valid_until, token, rest
 if kept then
-  until_, token = string.match(kept, '^(%-?%d+) (%d+) ')
+  valid_until, token, rest = string.match(
+    type(kept) == 'string' and kept or '', '^ratelimit%-mail (%-?%d+) (%d+)( {.*)$')
+  if not valid_until then
+    return -1
+  end
 end
 if what == 'drop' then
   if not kept then
     return 1
-  elseif token ~= ARGV[3] or until_ == '0' then
+  elseif token ~= ARGV[3] or valid_until == '0' then
     return 0
   end
-  local rest = string.match(kept, ' .*$')
-  redis.call('SET', KEYS[1], '0' .. rest, 'PX', math.max(1, redis.call('PTTL', KEYS[1])))
+  local lifetime = math.max(1, redis.call('PTTL', KEYS[1]))
+  redis.call('SET', KEYS[1], 'ratelimit-mail 0 ' .. token .. rest, 'PX', lifetime)
   return 1
 end
-if kept and now < tonumber(until_) then
+if kept and now < tonumber(valid_until) then
   return {now, kept}
 end
 if what == 'keep' then
   local lifetime = tonumber(ARGV[3])
-  local value = string.format('%.0f %s %s', now + lifetime, ARGV[4], ARGV[5])
+  local value = string.format('ratelimit-mail %.0f %s %s', now + lifetime, ARGV[4], ARGV[5])
   redis.call('SET', KEYS[1], value, 'PX', lifetime + grace)
 end
 return {now, false}

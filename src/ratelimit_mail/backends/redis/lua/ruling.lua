@@ -46,18 +46,12 @@ local function careful(message, first, now, grace)
   end
   local id = has(ONCE) and KEYS[first + count]
   if id then
-    local told = redis.pcall('GET', id)
-    if type(told) == 'table' and not string.find(told.err, 'WRONGTYPE') then
-      redis.call('GET', id) -- raises the error that it is
-    end
-    if told then
-      local fine, answer = pcall(cjson.decode, told)
-      if not fine or type(answer) ~= 'table' or #answer < 6 then
-        return {-1, first + count}
-      elseif now < table.remove(answer, 1) then
-        answer[1] = now
-        return answer
-      end
+    local valid_until, told = read_answer(id)
+    if valid_until == false then
+      return {-1, first + count}
+    elseif valid_until and now < valid_until then
+      told[1] = now
+      return told
     end
   end
 
@@ -76,11 +70,7 @@ local function careful(message, first, now, grace)
       if #refusals > 0 then -- until it is worth asking again
         valid = math.min(valid, at - now)
       end
-      local kept = {string.format('%.0f', now + valid)}
-      for i, number in ipairs(answer) do
-        kept[i + 1] = string.format('%.0f', number)
-      end
-      redis.call('SET', id, '[' .. table.concat(kept, ',') .. ']', 'PX', valid + grace)
+      keep_answer(id, now + valid, answer, valid + grace)
     end
     return answer
   end

@@ -14,18 +14,14 @@ for i = 1, count do
 end
 if token > 0 then
   local id = KEYS[count + 1]
-  local told = redis.call('GET', id)
-  if told then
-    local answer = cjson.decode(told)
-    if answer[1] == 0 or answer[5] ~= token then
+  local valid_until, reply = read_answer(id)
+  if valid_until == false then
+    return {-1, count + 1}
+  elseif valid_until then
+    if valid_until == 0 or reply[4] ~= token then
       return 0 -- somebody else asked with the same id, and has taken it out
     end
-    answer[1] = 0 -- who asks again is charged again
-    for i, number in ipairs(answer) do
-      answer[i] = string.format('%.0f', number)
-    end
-    local lifetime = math.max(1, redis.call('PTTL', id))
-    redis.call('SET', id, '[' .. table.concat(answer, ',') .. ']', 'PX', lifetime)
+    keep_answer(id, 0, reply, math.max(1, redis.call('PTTL', id))) -- who asks again is charged
   end
 end
 for _, log in ipairs(found) do
