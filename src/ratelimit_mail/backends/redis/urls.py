@@ -51,8 +51,11 @@ class _Wrong(ValueError):
     def about(self, url: str, scheme: str) -> str:
         """The text for a URL; nothing that could be a part of a password is quoted."""
         rest = url.removeprefix(scheme)
-        if "@" in rest or "password" in rest.lower() or rest.startswith(":"):
-            value = f" {self._value}" if _is_number(self._value, 0, 999_999) else ""
+        number = _is_number(self._value, 0, 999_999)
+        # What should be a port may be the password of a login that lacks its host.
+        login = "@" in rest or rest.startswith(":") or (self._what.startswith("the port") > number)
+        if login or "password" in rest.lower():
+            value = f" {self._value}" if number else ""
             return f"url {scheme}***: {self._what.format(value)}"
         return f"url {show(url)}: {self._what.format(' ' + show(self._value))}"
 
@@ -118,11 +121,15 @@ def _single(split: SplitResult, module: ModuleType, settings: dict[str, Any]) ->
     ((host, port),) = hosts
     path = split.path.strip("/")
     if path:
+        if settings.get("db", _database(path)) != _database(path):
+            raise _Wrong("it names two databases")
         settings["db"] = _database(path)
     return module.Redis(host=host, port=port, **settings)
 
 
 def _by_socket(split: SplitResult, module: ModuleType, settings: dict[str, Any]) -> Any:
+    if split.netloc.rpartition("@")[2]:
+        raise _Wrong("a socket has no host but a path, as in unix:///run/redis.sock")
     if len(split.path) < 2:
         raise _Wrong("the path of the socket is missing: unix:///run/redis.sock")
     return module.Redis(unix_socket_path=unquote(split.path), **settings)
