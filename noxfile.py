@@ -43,6 +43,15 @@ def oracle(session: nox.Session) -> None:
 
 
 @nox.session
+def drills(session: nox.Session) -> None:
+    """The faults at full length, with a table of what came of them; takes some minutes."""
+    install(session, "tests")
+    session.run(
+        "pytest", "tests/drills", "-m", "drill", "-n0", "-s", "--timeout=0", *session.posargs
+    )
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and formatting."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))

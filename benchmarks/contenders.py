@@ -11,8 +11,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 import attrs
+import redis
 from limits import parse
-from limits.storage import MemoryStorage
+from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
 
 from ratelimit_mail import (
@@ -23,7 +24,7 @@ from ratelimit_mail import (
     RecipientLimit,
     RecipientRateLimit,
 )
-from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.backends import MemoryBackend, RedisBackend
 
 Check = Callable[[Envelope], object]
 
@@ -55,9 +56,9 @@ def ours(already_sent: int = 0) -> Check:
     return Limiter(POLICY, backend).try_acquire
 
 
-def limits_two_hits(already_sent: int = 0) -> Check:
+def limits_two_hits(already_sent: int = 0, storage: Storage | None = None) -> Check:
     """`limits`: a hit for the minute and one for the day; counts no recipients by itself."""
-    limiter = MovingWindowRateLimiter(MemoryStorage())
+    limiter = MovingWindowRateLimiter(storage or MemoryStorage())
     minute, day = parse("30/minute"), parse("10000/day")
     for _ in range(already_sent):
         assert limiter.hit(day, letter("ann").sender, cost=3)
@@ -97,3 +98,20 @@ def by_hand() -> Check:
         return True
 
     return check
+
+
+def ours_in_redis(client: redis.Redis) -> Check:
+    """`Limiter.try_acquire`, with its counts in Redis."""
+    return Limiter(POLICY, RedisBackend(client)).try_acquire
+
+
+def limits_in_redis(client: redis.Redis) -> Check:
+    """The two hits of `limits`, with its counts in Redis, by the same connections."""
+    pool = client.connection_pool
+    return limits_two_hits(storage=RedisStorage("redis://", connection_pool=pool))
+
+
+def no_op(client: redis.Redis) -> Check:
+    """The floor of whoever decides inside Redis: a script that does nothing."""
+    sha = client.script_load("return 1")
+    return lambda _: client.evalsha(sha, 0)

@@ -24,14 +24,16 @@ def seconds_per_call(check: Check, envelopes: Sequence[Envelope]) -> float:
 
 
 def side_by_side(
-    contenders: Mapping[str, Callable[[], Round]], rounds: int = 300
+    contenders: Mapping[str, Callable[[], Round]],
+    rounds: int = 300,
+    measure: Callable[[Check, Sequence[Envelope]], float] = seconds_per_call,
 ) -> dict[str, list[float]]:
     """The seconds per call of each contender in each round; the rounds go in turn."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     gc.collect()
     for number in range(rounds + 5):
         for name, prepare in contenders.items():
-            seconds = seconds_per_call(*prepare())
+            seconds = measure(*prepare())
             if number >= 5:  # the first ones warm up
                 taken[name].append(seconds)
     return taken

@@ -24,8 +24,12 @@ class BackendError(RateLimitMailError):
 class BackendUnavailable(BackendError):
     """A backend is away for now: no connection, no answer in time, no memory, still loading.
 
-    A charge whose answer was lost may have been made, all of it, or not at all.
+    A charge whose answer was lost may have been made, all of it, or not at all; in a cluster, where
+    a message's counts stand in several slots, a part of it. `safe_to_repeat`: certainly nothing was
+    done, or the same once more changes nothing.
     """
+
+    safe_to_repeat = False
 
 
 class RateLimitExceeded(RateLimitMailError):

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ratelimit_mail.backends.base import REFUSE, TAKE, Intent, Once, Verdict
+from ratelimit_mail.charge import Charge
 from ratelimit_mail.decision import ACCEPT, Action, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
-from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
+from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
 from ratelimit_mail.journal import warn
 from ratelimit_mail.planning import Plan, keepings_of, queue_of
 from ratelimit_mail.policy import Policy
@@ -60,6 +61,8 @@ class Verbs:
     _sleep: Callable[[float], Any]
     _turn: Callable[[Place, float], Any]
     """Waits until nobody is before a place, or so many seconds."""
+    _book: Callable[[Sequence[Charge], Intent], Verdict | Any]
+    """What the backend's `apply` does; a booking that nobody waits for any more is taken back."""
 
     def __init__(self, policy: Policy, remember: float) -> None:
         if not isinstance(policy, Policy):
@@ -156,7 +159,7 @@ class Verbs:
         once = self._once(plan, envelope, "book")
         line = (self._queue, envelope.sender, BOOKING)
         intent = Intent(line=line, patience=patience, once=once)
-        verdict: Verdict = yield lambda: self._backend.apply(plan.charges, intent)
+        verdict: Verdict = yield lambda: self._book(plan.charges, intent)
         if verdict.degraded and not verdict.refusals:
             decision = self._degraded(plan, verdict)
             if not decision:
@@ -195,8 +198,10 @@ class Verbs:
         if receipt is not None:
             try:
                 yield lambda: self._backend.take_out(receipt)
-            except BackendError:
-                decision.claim.append(receipt)  # type: ignore[union-attr] # to be tried again
+            except BackendError as error:
+                # Where only the answer was lost, a second try could take another's charge out.
+                if not isinstance(error, BackendUnavailable) or error.safe_to_repeat:
+                    decision.claim.append(receipt)  # type: ignore[union-attr]
                 raise
 
     def _claimed(self, decision: Decision) -> Any:

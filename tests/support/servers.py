@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,13 @@ class Server:
         self.start()
 
     @property
+    def name(self) -> str:
+        """What kind of server it is."""
+        with self.client() as client:
+            told = client.info("server")
+        return "Valkey" if "valkey_version" in told else "Redis"
+
+    @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
@@ -97,6 +105,7 @@ class Server:
             with self.client() as client:
                 wait_until(client.ping)
         except TimeoutError:
+            self.kill()
             raise RuntimeError(Path(self._folder, "log").read_text()[-3000:]) from None
 
     def kill(self) -> None:
@@ -121,9 +130,21 @@ class Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def stopped_on_error(servers: list[Server]) -> Iterator[None]:
+    """Stop `servers` where what is to be made of them fails."""
+    try:
+        yield
+    except BaseException:
+        for server in servers:
+            server.stop()
+        raise
+
+
 class Cluster:
     """Three masters and a replica of each."""
 
+    BOUNDS: Final = (0, 5461, 10923, 16384)
     OPTIONS: Final = (
         *("--cluster-enabled", "yes"),
         *("--cluster-node-timeout", "2000"),
@@ -131,13 +152,18 @@ class Cluster:
     )
 
     def __init__(self, program: str) -> None:
-        self.masters = [Server(program, *self.OPTIONS) for _ in range(3)]
-        self.replicas = [Server(program, *self.OPTIONS) for _ in range(3)]
-        self.nodes = self.masters + self.replicas
-        bounds = [0, 5461, 10923, 16384]
+        self.nodes: list[Server] = []
+        with stopped_on_error(self.nodes):
+            for _ in range(6):
+                self.nodes.append(Server(program, *self.OPTIONS))
+            self.masters, self.replicas = self.nodes[:3], self.nodes[3:]
+            self._connect()
+
+    def _connect(self) -> None:
         for i, node in enumerate(self.masters):
             with node.client() as client:
-                command(client, "CLUSTER ADDSLOTSRANGE", bounds[i], bounds[i + 1] - 1)
+                first, end = self.BOUNDS[i : i + 2]
+                command(client, "CLUSTER ADDSLOTSRANGE", first, end - 1)
         for i, node in enumerate(self.nodes):
             with node.client() as client:
                 command(client, "CLUSTER SET-CONFIG-EPOCH", i + 1)
@@ -171,6 +197,16 @@ class Cluster:
                     node.kill()
                     return
 
+    def master_of(self, slot: int) -> Server | None:
+        """The node that is the master of a slot now, if one is."""
+        pair = bisect(self.BOUNDS, slot) - 1
+        for node in (self.masters[pair], self.replicas[pair]):
+            if node._process is not None:
+                with node.client() as client:
+                    if command(client, "ROLE")[0] == b"master":
+                        return node
+        return None
+
     def restart(self) -> None:
         """Start again what was killed."""
         for node in self.nodes:
@@ -189,16 +225,25 @@ class SentinelSet:
     SERVICE: Final = "mail"
 
     def __init__(self, program: str) -> None:
+        self._all: list[Server] = []
+        with stopped_on_error(self._all):
+            self._start(program)
+
+    def _start(self, program: str) -> None:
         durable = ("--appendonly", "yes", "--repl-diskless-sync-delay", "0")
         self.master = Server(program, *durable)
+        self._all.append(self.master)
         replica = Server(program, *durable, "--replicaof", f"127.0.0.1 {self.master.port}")
+        self._all.append(replica)
         self.servers = [self.master, replica]
         config = (
             f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.master.port} 2\n"
             f"sentinel down-after-milliseconds {self.SERVICE} 500\n"
             f"sentinel failover-timeout {self.SERVICE} 3000\n"
         )
-        self.sentinels = [Server(program, sentinel=config) for _ in range(3)]
+        for _ in range(3):
+            self._all.append(Server(program, sentinel=config))
+        self.sentinels = self._all[2:]
         with replica.client() as client:
             wait_until(partial(_is_in_step, client))
         for sentinel in self.sentinels:
@@ -206,28 +251,25 @@ class SentinelSet:
                 wait_until(partial(self._seen_by, client))
 
     def _seen_by(self, client: redis.Redis) -> bool:
-        told = command(client, "SENTINEL MASTERS")[0]
-        state = {_text(name): _text(value) for name, value in _pairs(told)}
-        return state["num-slaves"] == "1" and state["num-other-sentinels"] == "2"
+        state = command(client, "SENTINEL MASTER", self.SERVICE)
+        return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == 2)
 
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
         return f"redis+sentinel://{hosts}/{self.SERVICE}"
 
+    def name_the_replica(self) -> bool:
+        """Whether all Sentinels name the server that began as the replica as the master."""
+        named = set()
+        for sentinel in self.sentinels:
+            with sentinel.client() as client:
+                named.add(command(client, "SENTINEL MASTER", self.SERVICE)["port"])
+        return named == {self.servers[1].port}
+
     def stop(self) -> None:
-        for server in (*self.sentinels, *self.servers):
+        for server in self._all:
             server.stop()
-
-
-def _pairs(told: Any) -> list[tuple[Any, Any]]:
-    if isinstance(told, dict):
-        return list(told.items())
-    return list(zip(told[::2], told[1::2], strict=True))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _is_in_step(client: redis.Redis) -> bool:

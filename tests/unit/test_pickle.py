@@ -48,6 +48,7 @@ def again(value: Any, version: int = pickle.HIGHEST_PROTOCOL) -> Any:
         MAIL,
         MAIL.client,
         Envelope("", ["b@x.org"]),
+        Envelope("ann@uwo.ca", ["b@x.org"], id="job-1"),
         RecipientLimit(5, count="external", reply="No."),
         MessageRateLimit("5/day", scope=["client", "sender"]),
         PER_DAY,
@@ -90,8 +91,14 @@ def per(scope: Any) -> Policy:
     return Policy(name="p", limits=[MessageRateLimit("5/day", scope=scope)])
 
 
+SCATTERED = [
+    MessageRateLimit("5/day", scope=scope)
+    for scope in ("sender", "recipient", "sender_domain", ("sender", "client"), "global")
+]
+
 POLICIES = [
     Policy(name="empty"),
+    *(Policy(name="p", limits=SCATTERED, shard_by=shard) for shard in SCOPES),
     presets.leeds_office365(),
     presets.western_office365(),
     presets.western_convergence(),
@@ -107,6 +114,31 @@ def test_a_policy_plans_the_same_after_a_pickle(policy: Policy) -> None:
     assert charges(replan) == charges(plan)
     assert replan.sheet.tier == plan.sheet.tier
     assert first_limits(replan) == first_limits(plan)
+
+
+def tags(plan: Plan) -> list[str]:
+    return [
+        subject if ledger.tag_of is None else ledger.tag_of(subject)
+        for ledger, subject, _ in plan.charges
+    ]
+
+
+@pytest.mark.parametrize("shard", [None, *SCOPES])
+@pytest.mark.parametrize("copied", [again, copy.copy, copy.deepcopy])
+def test_a_policy_is_spread_the_same_after_a_copy(shard: str | None, copied: Any) -> None:
+    policy = Policy(name="p", limits=SCATTERED, shard_by=shard)
+    back = copied(policy)
+    assert (back.shard_by, back.shard) == (policy.shard_by, policy.shard)
+    assert tags(back.plan(MAIL)) == tags(policy.plan(MAIL))
+
+
+def test_an_envelope_is_known_by_its_id_after_a_copy() -> None:
+    limiter = Limiter(presets.leeds_office365())
+    envelope = Envelope("ann@uwo.ca", ["b@x.org"], id="job-1")
+    for copied in (again, copy.copy, copy.deepcopy, again):
+        assert copied(envelope).id == "job-1"
+        assert limiter.try_acquire(copied(envelope))
+    assert limiter.usage("ann@uwo.ca")[0].used == 1
 
 
 @pytest.mark.parametrize("scope", ["sender", "client", "recipient", ("sender", "client")])

@@ -16,7 +16,12 @@ NAMES = {
         " Limiter AsyncLimiter Decision Action RateLimitExceeded presets"
     ),
     "ratelimit_mail.conditions": "in_network has_tag protocol any_of all_of not_",
-    "ratelimit_mail.backends": "AsyncBackend Backend MemoryBackend",
+    "ratelimit_mail.backends": (
+        "AsyncBackend AsyncRedisBackend Backend MemoryBackend RedisBackend"
+    ),
+    "ratelimit_mail.exceptions": (
+        "BackendError BackendUnavailable RateLimitExceeded RateLimitMailError"
+    ),
     "ratelimit_mail.testing": (
         "AsyncBackendConformance BackendConformance BruteForceBackend ManualClock"
     ),
@@ -38,7 +43,7 @@ def test_the_package_exports_the_public_names_and_no_others() -> None:
     assert sorted(ratelimit_mail.__all__) == sorted(NAMES["ratelimit_mail"].split())
 
 
-VERBS = "check try_acquire acquire refund reserve usage reset limited policy"
+VERBS = "check try_acquire try_acquire_many acquire refund reserve usage reset limited policy"
 
 
 @pytest.mark.parametrize("verb", VERBS.split())

@@ -92,7 +92,7 @@ def test_a_port_that_is_no_number_is_not_quoted_as_it_may_be_a_password(
     colour: Any, url: str
 ) -> None:
     scheme = url.partition("://")[0]
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError, match="the port is none") as caught:
         colour.from_url(url)
     assert str(caught.value) == f"url {scheme}://***: the port is none of 1 to 65535"
 

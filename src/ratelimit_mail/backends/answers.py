@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
 
 from ratelimit_mail.backends.base import Once, Verdict, counts_of
 from ratelimit_mail.charge import Charge
 
 __all__ = ["Answers", "Kept"]
-
-STEPS: Final = 2
-"""Answers looked at for each one that is kept: more than one, or what is over would outrun it."""
 
 
 class Kept(list[Any]):
@@ -38,6 +36,8 @@ class Answers:
 
     def __init__(self) -> None:
         self._answers: dict[str, _Answer] = {}
+        self._ends: list[tuple[int, str]] = []
+        """A heap of the moments from which answers hold no more."""
 
     def told(self, once: Once, charges: Sequence[Charge], now: int) -> Verdict | None:
         """What was answered before, told from now."""
@@ -56,8 +56,9 @@ class Answers:
     def keep(self, once: Once, charges: Sequence[Charge], verdict: Verdict) -> Verdict:
         """Remember an answer, a refusal for no longer than until it is worth asking again."""
         now, at, receipt, refusals, _ = verdict
-        for name in list(self._oldest()):
-            if now >= self._answers[name].until:
+        while self._ends and self._ends[0][0] <= now:
+            end, name = heappop(self._ends)
+            if name in self._answers and self._answers[name].until == end:
                 del self._answers[name]
         until = now + once.lifetime
         if refusals:
@@ -65,12 +66,9 @@ class Answers:
         kept = None if receipt is None else Kept(receipt, once.name)
         number_of = {count: number for number, count in reversed([*enumerate(counts_of(charges))])}
         told = [(number_of[count], window, room_at) for count, window, room_at in refusals]
-        self._answers.pop(once.name, None)
         self._answers[once.name] = _Answer(until, at, kept, told)
+        heappush(self._ends, (until, once.name))
         return verdict._replace(receipt=kept)
-
-    def _oldest(self) -> Sequence[str]:
-        return [name for name, _ in zip(self._answers, range(STEPS), strict=False)]
 
     def taken_back(self, receipt: Kept) -> bool:
         """Whether the receipt's charges are still to be taken out; who asks again is charged."""

@@ -108,7 +108,7 @@ class _Guard:
             if intent.refused or self._share.fits(shared):
                 verdict: Verdict = yield partial(self._instead.apply, shared, intent)
                 receipt = None if verdict.receipt is None else _Local(verdict.receipt)
-                refusals = self._share.whole(verdict.refusals)
+                refusals = self._share.whole(verdict.refusals, shared, charges)
                 return Verdict(verdict.now, verdict.at, receipt, refusals, degraded=True)
         # Later than now, and no limit that says so.
         return Verdict(now, now + int(outage.next_try_in() * 1000), degraded=True)
@@ -125,14 +125,14 @@ class _Guard:
         else:
             yield from self._trying("", partial(self._backend.take_out, receipt), without)
 
-    def _asking(self, call: Callable[[], Any]) -> Script[Any]:
+    def _asking(self, ledger: Ledger, subject: str, call: Callable[[], Any]) -> Script[Any]:
         """The result of `call`, which only the backend can give."""
 
         def without(outage: Outage, error: _Error) -> Script[Any]:
             yield from ()
             raise error or outage.error()
 
-        return self._trying("", call, without)
+        return self._trying(self.part_of([(ledger, subject, (0, 0, 0, 0))]), call, without)
 
 
 class Guarded(_Guard):
@@ -161,11 +161,14 @@ class Guarded(_Guard):
 
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
-        return run(self._asking(partial(self._backend.read, ledger, subject)))
+        call = partial(self._backend.read, ledger, subject)
+        return run(self._asking(ledger, subject, call))
 
     def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.forget`."""
-        run(self._asking(partial(self._backend.forget, ledgers, subject)))
+        if ledgers:
+            call = partial(self._backend.forget, ledgers, subject)
+            run(self._asking(ledgers[0], subject, call))
 
 
 class AsyncGuarded(_Guard):
@@ -187,8 +190,11 @@ class AsyncGuarded(_Guard):
 
     async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
-        return await run_async(self._asking(partial(self._backend.read, ledger, subject)))
+        call = partial(self._backend.read, ledger, subject)
+        return await run_async(self._asking(ledger, subject, call))
 
     async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.forget`."""
-        await run_async(self._asking(partial(self._backend.forget, ledgers, subject)))
+        if ledgers:
+            call = partial(self._backend.forget, ledgers, subject)
+            await run_async(self._asking(ledgers[0], subject, call))

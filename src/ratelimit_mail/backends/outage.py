@@ -70,7 +70,9 @@ class Outage:
 
     def error(self) -> BackendUnavailable:
         """What to raise for a call that was not even tried."""
-        return BackendUnavailable(f"{self._why} (not tried again for this call)")
+        error = BackendUnavailable(f"{self._why} (not tried again for this call)")
+        error.safe_to_repeat = True
+        return error
 
     def next_try_in(self) -> float:
         """Seconds until the backend is tried again."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.backends.base import Refusal
+from ratelimit_mail.backends.base import Refusal, counts_of
 from ratelimit_mail.charge import Charge, Count, Ledger
 from ratelimit_mail.showing import show
 
@@ -28,9 +28,8 @@ class Share:
         if not 0 < share <= 1:
             raise ValueError(f"fallback_share: {show(share)} is not above 0 and at most 1")
         # A little more, or the 1/49 of a float would leave nothing of 49.
-        self._share = share * (1 + 1e-12)
+        self._share = share * (1 + 1e-15)
         self._ledgers: dict[Ledger, Ledger] = {}
-        self._whole: dict[Count, Count] = {}
 
     def of(self, charges: Sequence[Charge]) -> list[Charge]:
         """The same charges, under the share of their limits."""
@@ -49,14 +48,17 @@ class Share:
             if costs[count.unit]
         )
 
-    def whole(self, refusals: Sequence[Refusal]) -> list[Refusal]:
-        """Refusals with the counts that they are a share of."""
-        return [(self._whole[count], window, at) for count, window, at in refusals]
+    @staticmethod
+    def whole(
+        refusals: Sequence[Refusal], shared: Sequence[Charge], charges: Sequence[Charge]
+    ) -> list[Refusal]:
+        """Refusals of `shared`, with the counts of `charges` that they are a share of."""
+        whole = dict(zip(counts_of(shared), counts_of(charges), strict=True))
+        return [(whole[count], window, at) for count, window, at in refusals]
 
     def _part(self, ledger: Ledger) -> Ledger:
         if len(self._ledgers) >= MOST_KNOWN:
             self._ledgers.clear()
-            self._whole.clear()
         counts = []
         for count in ledger.counts:
             windows = [
@@ -64,7 +66,6 @@ class Share:
                 for window in count.windows
             ]
             counts.append(Count(count.unit, tuple(windows), count.keeping))
-            self._whole[counts[-1]] = count
         part = Ledger(ledger.name, tuple(counts), ledger.span, ledger.tag_of)
         self._ledgers[ledger] = part
         return part

@@ -9,11 +9,12 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, AsyncBackend
+from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.guarded import AsyncGuarded
 from ratelimit_mail.backends.inline import Inline
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.share import Share
+from ratelimit_mail.charge import Charge
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.decorating import Errors, Guard, OnDenied, is_async
 from ratelimit_mail.envelope import Client, Envelope
@@ -198,6 +199,20 @@ class AsyncLimiter(Verbs):
             return send
 
         return decorate
+
+    async def _book(self, charges: Sequence[Charge], intent: Intent) -> Verdict:
+        if isinstance(self._backend, Inline):
+            return await self._backend.apply(charges, intent)
+        import asyncio
+
+        booking = asyncio.ensure_future(self._backend.apply(charges, intent))
+        try:
+            return await asyncio.shield(booking)
+        except asyncio.CancelledError:  # while the answer is on its way
+            verdict = await booking
+            if verdict.receipt is not None:
+                await self._backend.take_out(verdict.receipt)
+            raise
 
     async def _turn(self, place: Place, longest: float) -> None:
         import asyncio

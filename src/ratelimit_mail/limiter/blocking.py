@@ -97,6 +97,7 @@ class Limiter(Verbs):
         if not isinstance(backend, MemoryBackend):  # which is never away
             self._backend = Guarded(backend, on_backend_error, share)
         self._sleep = sleep
+        self._book = self._backend.apply
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"

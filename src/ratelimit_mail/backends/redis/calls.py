@@ -13,7 +13,7 @@ from ratelimit_mail.backends.base import Intent, Once, Reading, Refusal, Verdict
 from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
 from ratelimit_mail.exceptions import BackendError
 
-__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt", "foreign"]
+__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt", "foreign", "refund_key"]
 
 RECORD, REFUSED, LINE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM = (1 << i for i in range(9))
 
@@ -223,7 +223,9 @@ class Calls:
             parts.append(at.to_bytes(7, "little", signed=True))
             parts.append(cost.to_bytes(6, "little") + _short(generation))
         keys = receipt.keys[: len(moments)]
-        return (keys + receipt.keys[-1:] if receipt.token else keys), b"".join(parts)
+        if receipt.token:
+            keys += [receipt.keys[-1], refund_key(receipt.keys[-1], receipt.token)]
+        return keys, b"".join(parts)
 
     def pack_reading(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
         """What reads each window of each of the ledger's counts."""
@@ -250,6 +252,11 @@ class Calls:
         """The keys of all that may be counted for a subject, in every unit."""
         begin, end = self._around(ledger, subject)
         return [f"{begin}:{ledger.name}:{unit}{end}".encode() for unit in range(len(UNITS))]
+
+
+def refund_key(id_key: bytes, token: int | str) -> bytes:
+    """The key that tells that a charge has been taken out, by whoever held its answer."""
+    return b"%b:%b" % (id_key, str(token).encode())
 
 
 def foreign(key: bytes) -> BackendError:

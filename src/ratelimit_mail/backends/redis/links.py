@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
 from ratelimit_mail.backends.redis.programs import Program
-from ratelimit_mail.backends.redis.troubles import TROUBLES, explained
+from ratelimit_mail.backends.redis.troubles import TROUBLES, NotSent, explained
 from ratelimit_mail.showing import show
 
 __all__ = ["AsyncLink", "Link", "place_of"]
@@ -52,6 +52,12 @@ def place_of(client: Any) -> str:
     if "path" in told:
         return f"Redis at {told['path']}"
     return f"Redis at {told.get('host', 'localhost')}:{told.get('port', 6379)}/{told.get('db', 0)}"
+
+
+def _sentinels_of(client: Any) -> Sequence[Any]:
+    """The clients by which a Sentinel's client asks for the master."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return () if manager is None else manager.sentinels
 
 
 def _node_of(client: Any, key: bytes) -> str:
@@ -115,7 +121,10 @@ class Link:
     @staticmethod
     def _by(pool: Any, *command: _Part) -> Any:
         """Send a command by a connection of a pool, and read its answer."""
-        connection = pool.get_connection()
+        try:
+            connection = pool.get_connection()
+        except _AWAY as error:
+            raise NotSent(error) from error
         try:
             connection.send_command(*command)
             return connection.read_response()
@@ -144,6 +153,8 @@ class Link:
         """Close the client's connections."""
         if self._client is not None:
             self._client.close()
+            for sentinel in _sentinels_of(self._client):
+                sentinel.close()
 
 
 class AsyncLink:
@@ -174,10 +185,13 @@ class AsyncLink:
         failures = self._failures
         async with self._places:
             if self._failures != failures:
-                raise ConnectionError("it did not answer those who came before")
+                raise NotSent(ConnectionError("it did not answer those who came before"))
             pool = self.client.connection_pool
             try:
-                connection = await pool.get_connection()
+                try:
+                    connection = await pool.get_connection()
+                except _AWAY as error:
+                    raise NotSent(error) from error
                 try:
                     await connection.send_command(*command)
                     return await connection.read_response()
@@ -227,3 +241,5 @@ class AsyncLink:
     async def close(self) -> None:
         """See `Link.close`."""
         await self.client.aclose()
+        for sentinel in _sentinels_of(self.client):
+            await sentinel.aclose()

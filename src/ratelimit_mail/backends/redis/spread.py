@@ -15,15 +15,19 @@ __all__ = ["Spread", "read_answer", "write_answer"]
 
 
 class Spread(NamedTuple):
-    """The receipts of several slots. key, token: of the answer, where it is remembered."""
+    """The receipts of several slots.
+
+    key, token: of the answer, where it is remembered. log: the key of a log beside it.
+    """
 
     receipts: Sequence[Receipt]
     key: bytes = b""
     token: str = ""
+    log: bytes = b""
 
 
 def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]:
-    """A verdict as a token of its own and a text."""
+    """A verdict as a token, 0 for a refusal, and a text."""
     counts = counts_of(charges)
     receipts = [] if verdict.receipt is None else verdict.receipt.receipts
     told = {
@@ -33,17 +37,24 @@ def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]
         ],
         "refusals": [[counts.index(count), *rest] for count, *rest in verdict.refusals],
     }
-    return str(random.getrandbits(48)), json.dumps(told)
+    return str(random.getrandbits(48) | 1 if receipts else 0), json.dumps(told)
 
 
-def read_answer(text: str | bytes, now: int, key: bytes, charges: Sequence[Charge]) -> Verdict:
+def read_answer(
+    text: str | bytes, now: int, key: bytes, log: bytes, charges: Sequence[Charge]
+) -> Verdict:
     """The verdict that a text tells, from now."""
     _, _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 3)
     told: dict[str, Any] = json.loads(rest)
     counts = counts_of(charges)
-    refusals = [(counts[number], window, at) for number, window, at in told["refusals"]]
+    refusals = [
+        # The policy may have had more windows then.
+        (count, min(window, len(count.windows) - 1), at)
+        for number, window, at in told["refusals"]
+        for count in [counts[min(number, len(counts) - 1)]]
+    ]
     receipts = [
         Receipt([name.encode() for name in names], *others) for names, *others in told["receipts"]
     ]
-    receipt = Spread(receipts, key, token) if receipts else None
+    receipt = Spread(receipts, key, token, log) if receipts else None
     return Verdict(now, max(now, told["at"]), receipt, refusals)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from ratelimit_mail.backends.base import Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.calls import Calls, Packed, Receipt, foreign
+from ratelimit_mail.backends.redis.calls import Calls, Packed, Receipt, foreign, refund_key
 from ratelimit_mail.backends.redis.programs import APPLY, FORGET, READ, REMEMBER, TAKE_OUT
 from ratelimit_mail.backends.redis.spread import Spread, read_answer, write_answer
 from ratelimit_mail.backends.redis.turns import InTurn
@@ -76,28 +76,29 @@ class Steps:
         if once is None:
             return (yield from turn.verdict())
         key = self._calls.id_key(charges, once)
+        log = self._calls.key_of(charges[0])
         clock = self._calls.time_of_clock()
-        now, told = yield from self._remembering(key, [b"tell", clock])
+        now, told = yield from self._remembering([key], [b"tell", clock])
         if told is None:
             verdict = yield from turn.verdict()
             token, text = write_answer(verdict, charges)
             lifetime = once.lifetime
             if verdict.refusals:
-                lifetime = min(lifetime, verdict.at - verdict.now)
+                lifetime = max(1, min(lifetime, verdict.at - verdict.now))
             kept = [b"keep", clock, str(lifetime).encode(), token.encode(), text.encode()]
-            now, told = yield from self._remembering(key, kept)
+            now, told = yield from self._remembering([key], kept)
             if told is None:
                 if verdict.receipt is None:
                     return verdict
-                return verdict._replace(receipt=Spread(verdict.receipt.receipts, key, token))
+                return verdict._replace(receipt=Spread(verdict.receipt.receipts, key, token, log))
             if verdict.receipt is not None:  # the same was asked elsewhere at the same time
                 yield partial(self.take_out, verdict.receipt)
-        return read_answer(told, now, key, charges)
+        return read_answer(told, now, key, log, charges)
 
-    def _remembering(self, key: bytes, arguments: Sequence[bytes]) -> Script[Any]:
-        reply = yield partial(self._link.run, REMEMBER, [key], arguments)
+    def _remembering(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Script[Any]:
+        reply = yield partial(self._link.run, REMEMBER, keys, arguments)
         if reply == -1:
-            raise foreign(key)
+            raise foreign(keys[0])
         return reply
 
     def _give_back(self, receipt: Receipt) -> Any:
@@ -171,9 +172,19 @@ class Steps:
             yield batch
 
     def _taking_out(self, receipt: Receipt | Spread) -> Script[None]:
+        try:
+            yield from self._taking_each_out(receipt)
+        except BackendUnavailable as error:
+            # What is taken out by its id is taken out once.
+            if isinstance(receipt, Receipt) and receipt.token:
+                error.safe_to_repeat = True
+            raise
+
+    def _taking_each_out(self, receipt: Receipt | Spread) -> Script[None]:
         if isinstance(receipt, Spread) and receipt.token:
             arguments = [b"drop", self._calls.time_of_clock(), receipt.token.encode()]
-            if not (yield from self._remembering(receipt.key, arguments)):
+            keys = [receipt.key, refund_key(receipt.key, receipt.token), receipt.log]
+            if not (yield from self._remembering(keys, arguments)):
                 return  # somebody else who asked with the same id has taken it out
         for each in [receipt] if isinstance(receipt, Receipt) else receipt.receipts:
             keys, argument = self._calls.pack_receipt(each)

@@ -8,7 +8,7 @@ from redis import exceptions
 
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
-__all__ = ["TROUBLES", "explained"]
+__all__ = ["TROUBLES", "NotSent", "explained"]
 
 TROUBLES: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """What a client of redis-py raises when a command fails."""
@@ -47,8 +47,21 @@ _NOT_PERMITTED: Final = ("NOPERM", "ACL failure", "can't run this command", "can
 _TOO_OLD: Final = "Write commands not allowed after non deterministic commands"
 
 
+class NotSent(exceptions.ConnectionError):
+    """There was no connection to send a command by."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def explained(error: BaseException, where: str) -> BackendError:
     """The error to raise for `error` from the server that `where` tells."""
+    if isinstance(error, NotSent):
+        found = explained(error.error, where)
+        if isinstance(found, BackendUnavailable):
+            found.safe_to_repeat = True
+        return found
     text = " ".join(str(error).split())[:200]
     if isinstance(error, exceptions.AuthenticationError) or text.startswith("WRONGPASS"):
         return BackendUnavailable(f"{where} refuses the user name or the password")

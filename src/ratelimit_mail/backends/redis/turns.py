@@ -118,26 +118,32 @@ class InTurn:
 
     def _look(self) -> Script[tuple[int, int, None, list[Refusal]]]:
         """The time, the first moment at which all slots have room, and what has none now."""
-        ats: list[int] = []
+        ready: list[int | None] = []  # None: at once
         refusals: list[Refusal] = []
         for slot in self._slots:
             verdict: Verdict = yield self._asking(slot, Intent(record=False, line=slot.line))
-            ats.append(verdict.at)
+            ready.append(verdict.at if verdict.at > verdict.now else None)
             refusals += verdict.refusals
-            if len(ats) == 1:
+            if len(ready) == 1:
                 now = verdict.now
-        at = max(ats)
-        while min(ats) < at:
-            for i, slot in enumerate(self._slots):
-                if ats[i] < at:
-                    intent = Intent(record=False, line=slot.line)
-                    verdict = yield self._asking(slot, intent, at)
-                    ats[i] = max(at, verdict.at)
-            at = max(ats)
-        # Slots tell the time one after the other, and by clocks of their own.
-        if not refusals and self._intent.line is None:
-            at = now
+        at = max((moment for moment in ready if moment is not None), default=now)
+        if any(ready):
+            at = yield from self._agreed(at, [moment == at for moment in ready])
         return now, at, None, sorted(refusals, key=self._place)
+
+    def _agreed(self, at: int, fits: list[bool]) -> Script[int]:
+        """The first moment from `at` on at which all slots have room; some are known to have."""
+        while not all(fits):
+            i = fits.index(False)
+            slot = self._slots[i]
+            intent = Intent(record=False, line=slot.line)
+            verdict: Verdict = yield self._asking(slot, intent, at)
+            # Time passes from one slot to the next, and they tell it by clocks of their own.
+            if verdict.at > max(at, verdict.now):
+                at = verdict.at
+                fits = [False] * len(fits)
+            fits[i] = True
+        return at
 
     def _place(self, refusal: Refusal) -> tuple[int, int]:
         return self._order[refusal[0]], refusal[1]

@@ -1,6 +1,6 @@
 -- Takes what one message was charged out of its logs. ARGV: the token of its id, and the moments,
 -- costs and generations of its charges, packed; KEYS: their logs, and behind them, where the token
--- is not 0, the key of the id.
+-- is not 0, the key of the id and the one that tells that it was done.
 
 local token, count, pos = struct.unpack('<I6I4', ARGV[1])
 local lib = logs()
@@ -17,11 +17,13 @@ if token > 0 then
   local valid_until, reply = read_answer(id)
   if valid_until == false then
     return {-1, count + 1}
-  elseif valid_until then
-    if valid_until == 0 or reply[4] ~= token then
-      return 0 -- somebody else asked with the same id, and has taken it out
-    end
-    keep_answer(id, 0, reply, math.max(1, redis.call('PTTL', id))) -- who asks again is charged
+  end
+  local lifetime = math.max(1, redis.call('PTTL', KEYS[1]))
+  if not redis.call('SET', KEYS[count + 2], 1, 'NX', 'PX', lifetime) then
+    return 0 -- somebody else asked with the same id, and has taken it out
+  end
+  if valid_until and reply[4] == token then -- who asks again is charged again
+    keep_answer(id, 0, reply, math.max(1, redis.call('PTTL', id)))
   end
 end
 for _, log in ipairs(found) do
