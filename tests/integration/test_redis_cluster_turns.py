@@ -288,7 +288,7 @@ def test_an_outage_half_way_gives_back_what_was_charged(client: redis.RedisClust
 def test_a_booking_that_one_slot_refuses_stands_in_no_other(
     client: redis.RedisCluster, full: int
 ) -> None:
-    backend = RedisBackend(client, prefix=own_prefix())
+    backend = RedisBackend(client, prefix=own_prefix(), clock=ManualClock())
     limiter = Limiter(per_slot("1/day"), backend)
     assert fill(limiter, full)
     with pytest.raises(RateLimitExceeded) as caught:
@@ -302,7 +302,7 @@ def test_a_booking_that_one_slot_refuses_stands_in_no_other(
 def test_an_id_is_charged_once_by_threads_that_ask_at_the_same_moment(
     client: redis.RedisCluster,
 ) -> None:
-    backend = RedisBackend(client, prefix=own_prefix(), clock=ManualClock())
+    backend = RedisBackend(client, prefix=own_prefix())
     limiter = Limiter(per_slot("1000/day"), backend)
     threads, jobs = 6, 8
     barrier = threading.Barrier(threads)

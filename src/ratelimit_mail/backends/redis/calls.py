@@ -9,13 +9,22 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from ratelimit_mail.backends.base import Intent, Once, Reading, Refusal, Verdict, counts_of, verdict
+from ratelimit_mail.backends.base import (
+    TAKE,
+    Intent,
+    Once,
+    Reading,
+    Refusal,
+    Verdict,
+    counts_of,
+    verdict,
+)
 from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
 from ratelimit_mail.exceptions import BackendError
 
 __all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt", "foreign", "refund_key"]
 
-RECORD, REFUSED, LINE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM = (1 << i for i in range(9))
+RECORD, REFUSED, LINE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM, LATER = (1 << i for i in range(10))
 
 LONG_AGO: Final = -(1 << 54)
 """Before any moment, as `log.lua` has it."""
@@ -99,8 +108,7 @@ class Calls:
                     costs.append(cost)
                     parts.append(cost.to_bytes(6, "little"))
                     parts.append(tail)
-        plain = not (intent.refused or intent.line or intent.once)
-        if intent.record and plain and not flags and start is None:
+        if intent is TAKE and not flags and start is None:
             parts[0] = self._simple_header(len(keys))
         else:
             parts[0] = self._header(charges, intent, keys, start, flags)
@@ -135,6 +143,8 @@ class Calls:
             mode |= LINE | (BOOK if intent.record else 0)
         if flags & EXACT:
             mode |= BOOK
+        if start is not None:
+            mode |= LATER
         if self._clock is not None:
             mode |= CLOCK
             now = self._clock()

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from ratelimit_mail.backends.base import Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.calls import Calls, Packed, Receipt, foreign, refund_key
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.redis.calls import QUIET, Calls, Packed, Receipt, foreign, refund_key
 from ratelimit_mail.backends.redis.programs import APPLY, FORGET, READ, REMEMBER, TAKE_OUT
 from ratelimit_mail.backends.redis.spread import Spread, read_answer, write_answer
+from ratelimit_mail.backends.redis.sums import shared_out, summed
 from ratelimit_mail.backends.redis.turns import InTurn
 from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
@@ -138,6 +139,12 @@ class Steps:
     ) -> Script[None]:
         packed = [self._calls.pack(*message) for message in messages]
         for numbers in self._batches(packed):
+            together = yield from self._as_one(
+                [messages[number] for number in numbers], [packed[number] for number in numbers]
+            )
+            if together is not None:
+                verdicts.update(zip(numbers, together, strict=True))
+                continue
             keys = [key for number in numbers for key in packed[number].keys]
             arguments = [packed[number].message for number in numbers]
             replies = yield partial(self._link.run, APPLY, keys, arguments)
@@ -153,6 +160,19 @@ class Steps:
                 first_key += len(packed[number].keys)
             if failed is not None:
                 raise failed
+
+    def _as_one(
+        self, messages: Sequence[Message], packed: Sequence[Packed]
+    ) -> Script[list[Verdict] | None]:
+        """The verdicts where all fit together, at the price of one; else nothing is charged."""
+        charges = summed(messages) if len(messages) > 1 else None
+        if charges is None:
+            return None
+        total = self._calls.pack(charges, TAKE, flags=QUIET)
+        reply = yield partial(self._link.run, APPLY, total.keys, [total.message])
+        if type(reply) is not int and len(reply) == 2:
+            raise foreign(total.keys[reply[1] - 1])
+        return shared_out(total, reply, packed)
 
     def _batches(self, packed: Sequence[Packed]) -> Iterable[list[int]]:
         """The numbers of messages that one script decides on; those of one slot stay in order."""

@@ -96,6 +96,18 @@ class Windows(Suite):
         first = limiter.check(letter()).retry_after
         assert limiter.check(letter()).retry_after == first == 60
 
+    def test_what_stands_as_one_in_a_slot_leaves_as_one(self) -> None:
+        """Point 3.1: and what has left is forgotten without a trace."""
+        limiter, clock = self.limiter(MessageRateLimit("3/second", resolution="1 second"))
+        clock.set(clock() // 1000 * 1000)
+        assert limiter.try_acquire(letter())
+        clock.advance(0.8)
+        assert limiter.try_acquire(letter())
+        clock.advance(1.5)
+        assert limiter.reserve(letter()).delay == 0
+        assert [bool(limiter.try_acquire(letter())) for _ in range(3)] == [True, True, False]
+        assert limiter.check(letter()).retry_after == 1.699
+
     def test_threads_on_one_sender_admit_exactly_the_limit(self) -> None:
         """Point 3.3: eight threads, no half seen."""
         limiter, _ = self.limiter(MessageRateLimit("100/day"), RecipientRateLimit("250/day"))

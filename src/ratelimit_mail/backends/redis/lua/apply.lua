@@ -2,10 +2,10 @@
 -- each in turn, with the key of its id, if it has one, behind them. A message's reply is the
 -- time, where it was charged at once, or the list that `careful` gives.
 
-local TAKE, TAKE_BY_CLOCK, CLOCK = 1, 17, 16
+local TAKE, LOOK, CLOCK, UNLIKE = 1, 0, 16, 65535 - 16 - QUIET
 
 -- Nearly every message: all that is held together leaves room, whatever the windows.
-local function quick(message, first, count, now, grace)
+local function quick(message, first, count, now, grace, take)
   local found = {}
   local pos = HEADER_SIZE + 1
   for i = 1, count do
@@ -23,7 +23,7 @@ local function quick(message, first, count, now, grace)
         or generation > 0 or now < newest or now < last
         or span > kept or slot % kept_slot > 0 or ceiling > kept_ceiling
         or (n > 0 and oldest + kept * 1.125 < now)
-        or (n >= compact_at and (kept_slot > 1 or kept_ceiling > 0))
+        or (n >= compact_at and is_compactable(n, kept, kept_slot, asked - asked_base - sent + base))
       then
         return nil
       end
@@ -36,6 +36,9 @@ local function quick(message, first, count, now, grace)
       return nil
     end
   end
+  if not take then
+    return {now, now, 0, 0, 0}
+  end
   for i = 1, count do
     local key = KEYS[first + i - 1]
     local n, last, oldest, base, sent, asked_base, asked, compact_at, span, slot, ceiling,
@@ -46,8 +49,10 @@ local function quick(message, first, count, now, grace)
     end
     local together = n > 0 and math.floor(last / slot) == math.floor(now / slot)
     if not together then
-      oldest = n > 0 and oldest or now
       n = n + 1
+    end
+    if n == 1 then
+      oldest = now
     end
     local entry
     if sent == asked then
@@ -88,8 +93,9 @@ for i = 1, #ARGV do
     now, grace = server_time, 0
   end
   local reply
-  if mode == TAKE or mode == TAKE_BY_CLOCK then
-    reply = quick(message, first, count, now, grace)
+  local plain = bit.band(mode, UNLIKE)
+  if plain == TAKE or plain == LOOK then
+    reply = quick(message, first, count, now, grace, plain == TAKE)
   end
   replies[i] = reply or careful(message, first, now, grace)
   first = first + count

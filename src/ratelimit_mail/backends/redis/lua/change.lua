@@ -10,6 +10,8 @@ local function changes(lib, now, grace)
   local function forget(log, present)
     if log.n > 0 and log.oldest <= present - log.span then
       log.trim = upto(log, present - log.span, 0, log.n)
+    end
+    if log.trim > 0 then
       log.newest = max(log.newest, time(log, log.trim) + log.span)
     end
   end
@@ -72,7 +74,8 @@ local function changes(lib, now, grace)
     log.oldest = i == 0 and at or log.oldest
     forget(log, present)
     if log.n >= log.compact_at then
-      if log.slot > 1 or log.ceiling > 0 then
+      local refused = log.asked - log.asked_base - log.sent + log.base
+      if is_compactable(log.n, log.span, log.slot, refused) then
         compact(log, present)
       end
       log.compact_at = 2 * log.n + 64

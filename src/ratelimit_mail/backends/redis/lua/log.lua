@@ -13,6 +13,11 @@ local function is_state(value)
   return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm1'
 end
 
+-- Whether so many entries could be fewer, for what they stand for.
+local function is_compactable(n, span, slot, refused)
+  return refused > 0 or n * slot > 2 * span
+end
+
 -- Raises an error, before anything is written, where the user may not let keys expire.
 local function must_expire(key)
   if redis.acl_check_cmd and not redis.acl_check_cmd('PEXPIRE', key, 1) then -- since Redis 7
