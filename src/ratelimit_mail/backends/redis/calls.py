@@ -47,6 +47,11 @@ class Packed(NamedTuple):
     charges: Sequence[Charge]
     costs: list[int]
 
+    @property
+    def time(self) -> bytes:
+        """The time that a clock has given it."""
+        return self.message[6:13]
+
 
 class Receipt(NamedTuple):
     """What was charged: the logs, the cost in each, and its moment, for all or each its own.

@@ -67,6 +67,19 @@ def _node_of(client: Any, key: bytes) -> str:
         return ""
 
 
+def _by(pool: Any, command: Sequence[_Part]) -> Any:
+    """Send a command by a connection of a pool, and read its answer."""
+    try:
+        connection = pool.get_connection()
+    except _AWAY as error:
+        raise NotSent(error) from error
+    try:
+        connection.send_command(*command)
+        return connection.read_response()
+    finally:
+        pool.release(connection)
+
+
 class Link:
     """A client of redis-py, made when it is first needed."""
 
@@ -106,7 +119,7 @@ class Link:
         try:
             node = client.get_node_from_key(command[3])
             if node is not None and node.redis_connection is not None:
-                return self._by(node.redis_connection.connection_pool, *command)
+                return _by(node.redis_connection.connection_pool, command)
         except _ELSEWHERE:
             pass
         except _AWAY:
@@ -116,20 +129,7 @@ class Link:
         return client.execute_command(*command)
 
     def _to_server(self, *command: _Part) -> Any:
-        return self._by(self._client.connection_pool, *command)
-
-    @staticmethod
-    def _by(pool: Any, *command: _Part) -> Any:
-        """Send a command by a connection of a pool, and read its answer."""
-        try:
-            connection = pool.get_connection()
-        except _AWAY as error:
-            raise NotSent(error) from error
-        try:
-            connection.send_command(*command)
-            return connection.read_response()
-        finally:
-            pool.release(connection)
+        return _by(self._client.connection_pool, command)
 
     def run(self, program: Program, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """What a program replies."""

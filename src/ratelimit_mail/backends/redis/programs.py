@@ -25,12 +25,22 @@ class Program:
     @classmethod
     def of(cls, *names: str) -> Program:
         """The program that the files of these names make in this order."""
-        folder = files(__package__) / "lua"
-        return cls(b"\n".join((folder / f"{name}.lua").read_bytes() for name in names))
+        return cls(_text(*names))
 
 
-APPLY: Final = Program.of("message", "log", "room", "change", "answer", "ruling", "apply")
-FORGET: Final = Program.of("log", "change", "forget")
-READ: Final = Program.of("message", "log", "room", "read")
+def _text(*names: str) -> bytes:
+    folder = files(__package__) / "lua"
+    return b"\n".join((folder / f"{name}.lua").read_bytes() for name in names)
+
+
+_LOGS: Final = ("state", "log")
+_CAREFUL: Final = _text("message", *_LOGS, "room", "change", "answer", "ruling")
+
+APPLY: Final = Program(
+    b"local function the_careful_one()\n%b\nreturn careful\nend\n" % _CAREFUL
+    + _text("message", "state", "apply")
+)
+FORGET: Final = Program.of(*_LOGS, "change", "forget")
+READ: Final = Program.of("message", *_LOGS, "room", "read")
 REMEMBER: Final = Program.of("remember")
-TAKE_OUT: Final = Program.of("log", "change", "answer", "take_out")
+TAKE_OUT: Final = Program.of(*_LOGS, "change", "answer", "take_out")

@@ -165,7 +165,9 @@ class Steps:
         self, messages: Sequence[Message], packed: Sequence[Packed]
     ) -> Script[list[Verdict] | None]:
         """The verdicts where all fit together, at the price of one; else nothing is charged."""
-        charges = summed(messages) if len(messages) > 1 else None
+        if len(messages) == 1 or len({each.time for each in packed}) > 1:
+            return None
+        charges = summed(messages)
         if charges is None:
             return None
         total = self._calls.pack(charges, TAKE, flags=QUIET)

@@ -1,6 +1,7 @@
 -- Decides on messages in order, each in one step. ARGV: the messages, packed; KEYS: the logs of
 -- each in turn, with the key of its id, if it has one, behind them. A message's reply is the
--- time, where it was charged at once, or the list that `careful` gives.
+-- time, where it was charged at once, or the list that `careful` gives. That one stands in a
+-- function of its own, because a server makes all of a script anew for each call.
 
 local TAKE, LOOK, CLOCK, UNLIKE = 1, 0, 16, 65535 - 16 - QUIET
 
@@ -78,6 +79,7 @@ local function quick(message, first, count, now, grace, take)
   return now
 end
 
+local careful
 local replies = {}
 local first = 1
 local server_time
@@ -97,7 +99,11 @@ for i = 1, #ARGV do
   if plain == TAKE or plain == LOOK then
     reply = quick(message, first, count, now, grace, plain == TAKE)
   end
-  replies[i] = reply or careful(message, first, now, grace)
+  if not reply then
+    careful = careful or the_careful_one()
+    reply = careful(message, first, now, grace)
+  end
+  replies[i] = reply
   first = first + count
   if bit.band(mode, ONCE) > 0 then
     first = first + 1
