@@ -119,7 +119,7 @@ class Envelope:
     client: who submits, a `Client`; left out: nothing is known.
     id: what the program knows this message by, such as the number of a job. Asked again with the
         same id, sender, recipients and client, a limiter gives its first answer and charges nothing
-        more.
+        more: `try_acquire` its own, and `acquire` and `reserve` theirs.
         Never take it from the message itself: who sends all mail with one Message-ID
         would be charged once.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -111,7 +112,7 @@ class _Guard:
                 refusals = self._share.whole(verdict.refusals, shared, charges)
                 return Verdict(verdict.now, verdict.at, receipt, refusals, degraded=True)
         # Later than now, and no limit that says so.
-        return Verdict(now, now + int(outage.next_try_in() * 1000), degraded=True)
+        return Verdict(now, now + math.ceil(outage.next_try_in() * 1000), degraded=True)
 
     def _taking_out(self, receipt: Any) -> Script[None]:
         def without(outage: Outage, error: _Error) -> Script[None]:
