@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import attrs
 import pytest
@@ -18,15 +18,13 @@ from servers import Server
 
 from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import (
-    AsyncBackend,
     AsyncRedisBackend,
     Backend,
     MemoryBackend,
     RedisBackend,
 )
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.testing import ManualClock, Script, generated_script, play
+from ratelimit_mail.testing.waited import Waited
 
 T = TypeVar("T")
 
@@ -58,35 +56,6 @@ EDGES = (0, 0, 0.001, 0.001, 0.002, 0.5, 0.997, 0.998, 0.999)
 """Pauses after which some of what SHORT counts has just left, and some is just about to."""
 
 
-class Waiting:
-    """An awaited backend that is waited for, in the thread that asks."""
-
-    def __init__(self, backend: AsyncBackend, loop: asyncio.AbstractEventLoop) -> None:
-        self._backend = backend
-        self._loop = loop
-
-    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
-        return self._loop.run_until_complete(call)
-
-    def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        return self._wait(self._backend.apply(charges, intent))
-
-    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
-        return self._wait(self._backend.apply_many(messages))
-
-    def take_out(self, receipt: Any) -> None:
-        self._wait(self._backend.take_out(receipt))
-
-    def part_of(self, charges: Sequence[Charge]) -> str:
-        return self._backend.part_of(charges)
-
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        return self._wait(self._backend.read(ledger, subject))
-
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        self._wait(self._backend.forget(ledgers, subject))
-
-
 Makers = list[Callable[[ManualClock], Backend]]
 
 
@@ -102,7 +71,9 @@ def both_colours(server: Server) -> Iterator[Makers]:
     awaited = redis.asyncio.Redis(port=server.port)
     yield [
         lambda clock: RedisBackend(client, prefix=own_prefix(), clock=clock),
-        lambda clock: Waiting(AsyncRedisBackend(awaited, prefix=own_prefix(), clock=clock), loop),
+        lambda clock: Waited(
+            AsyncRedisBackend(awaited, prefix=own_prefix(), clock=clock), loop.run_until_complete
+        ),
     ]
     loop.run_until_complete(awaited.aclose())
     loop.close()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import traceback
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -25,9 +25,8 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.limits import Limit
+from ratelimit_mail.testing.waited import Waited
 
 COLOURS = ["blocking", "awaited"]
 
@@ -44,36 +43,15 @@ POLICY = Policy(name="test", limits=[MINE, DOMAINS, ALL])
 ANN = "ann@uwo.ca"
 
 
-class Blocking:
+class Blocking(Waited):
     """An AsyncRedisBackend, called from a thread without an event loop."""
 
     def __init__(self, runner: asyncio.Runner, make: Callable[[], AsyncRedisBackend]) -> None:
-        self._runner = runner
-        self._backend = self._wait(_called(make))
-
-    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(call)
-
-    def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        return self._wait(self._backend.apply(charges, intent))
-
-    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
-        return self._wait(self._backend.apply_many(messages))
-
-    def take_out(self, receipt: Any) -> None:
-        self._wait(self._backend.take_out(receipt))
-
-    def part_of(self, charges: Sequence[Charge]) -> str:
-        return self._backend.part_of(charges)
-
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        return self._wait(self._backend.read(ledger, subject))
-
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        self._wait(self._backend.forget(ledgers, subject))
+        self._made = runner.run(_called(make))
+        super().__init__(self._made, runner.run)
 
     def close(self) -> None:
-        self._wait(self._backend.aclose())
+        self._wait(self._made.aclose())
 
 
 async def _called(make: Callable[[], T]) -> T:

@@ -1,7 +1,10 @@
 """What any backend must do, as a suite of tests to inherit from.
 
     class TestMine(BackendConformance):
-        def backend(self, clock):
+        def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+    def backend(self, clock):
             return MyBackend(clock=clock)
 
 Run by pytest as it stands; every test starts from an empty backend.
@@ -13,19 +16,10 @@ import asyncio
 import random
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from ratelimit_mail.backends.base import (
-    TAKE,
-    AsyncBackend,
-    Backend,
-    Intent,
-    Message,
-    Reading,
-    Verdict,
-)
-from ratelimit_mail.charge import Charge, Ledger
+from ratelimit_mail.backends.base import AsyncBackend, Backend
 from ratelimit_mail.testing.brute_force import BruteForceBackend
 from ratelimit_mail.testing.conformance.batches import Batches
 from ratelimit_mail.testing.conformance.bookings import Bookings
@@ -35,6 +29,7 @@ from ratelimit_mail.testing.conformance.refusals import Refusals
 from ratelimit_mail.testing.conformance.subjects import Subjects
 from ratelimit_mail.testing.conformance.windows import Windows
 from ratelimit_mail.testing.generated import generated_script, play
+from ratelimit_mail.testing.waited import Waited
 
 __all__ = ["AsyncBackendConformance", "BackendConformance"]
 
@@ -74,10 +69,13 @@ class AsyncBackendConformance(BackendConformance):
     def teardown_method(self) -> None:
         """Close the backends, and stop the event loop."""
         for backend in self._made:
-            asyncio.run_coroutine_threadsafe(self.close(backend), self._loop).result()
+            self._wait(self.close(backend))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def backend(self, clock: Callable[[], int]) -> Backend:
         """The backend of the subclass, as one that is not awaited."""
@@ -85,35 +83,6 @@ class AsyncBackendConformance(BackendConformance):
         async def make() -> AsyncBackend:
             return self.async_backend(clock)
 
-        made = asyncio.run_coroutine_threadsafe(make(), self._loop).result()
+        made = self._wait(make())
         self._made.append(made)
-        return _Blocking(made, self._loop)
-
-
-class _Blocking:
-    """An awaited backend, called from threads."""
-
-    def __init__(self, backend: AsyncBackend, loop: asyncio.AbstractEventLoop) -> None:
-        self._backend = backend
-        self._loop = loop
-
-    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
-
-    def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        return self._wait(self._backend.apply(charges, intent))
-
-    def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
-        return self._wait(self._backend.apply_many(messages))
-
-    def take_out(self, receipt: Any) -> None:
-        self._wait(self._backend.take_out(receipt))
-
-    def part_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002
-        return ""
-
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        return self._wait(self._backend.read(ledger, subject))
-
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        self._wait(self._backend.forget(ledgers, subject))
+        return Waited(made, self._wait)
