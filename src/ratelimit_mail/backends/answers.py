@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
-from ratelimit_mail.backends.base import Once, Verdict, counts_of
+from ratelimit_mail.backends.base import Once, Verdict, fitted, numbered
 from ratelimit_mail.charge import Charge
 
 __all__ = ["Answers", "Kept"]
@@ -44,13 +44,7 @@ class Answers:
         answer = self._answers.get(once.name)
         if answer is None or now >= answer.until:
             return None
-        counts = counts_of(charges)
-        refusals = [
-            # The policy may have had more windows then.
-            (count, min(window, len(count.windows) - 1), at)
-            for number, window, at in answer.refusals
-            for count in [counts[min(number, len(counts) - 1)]]
-        ]
+        refusals = fitted(answer.refusals, charges)
         return Verdict(now, max(now, answer.at), answer.receipt, refusals)
 
     def keep(self, once: Once, charges: Sequence[Charge], verdict: Verdict) -> Verdict:
@@ -64,9 +58,7 @@ class Answers:
         if refusals:
             until = min(until, at)
         kept = None if receipt is None else Kept(receipt, once.name)
-        number_of = {count: number for number, count in reversed([*enumerate(counts_of(charges))])}
-        told = [(number_of[count], window, room_at) for count, window, room_at in refusals]
-        self._answers[once.name] = _Answer(until, at, kept, told)
+        self._answers[once.name] = _Answer(until, at, kept, numbered(refusals, charges))
         heappush(self._ends, (until, once.name))
         return verdict._replace(receipt=kept)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
@@ -22,6 +22,8 @@ __all__ = [
     "Refusal",
     "Verdict",
     "counts_of",
+    "fitted",
+    "numbered",
 ]
 
 
@@ -99,6 +101,25 @@ def verdict(now: int, at: int, receipt: Any, refusals: Sequence[Refusal] = ()) -
 def counts_of(charges: Sequence[Charge]) -> list[Count]:
     """The counts that `charges` cost anything of, in order."""
     return [count for ledger, _, costs in charges for count in ledger.counts if costs[count.unit]]
+
+
+def numbered(refusals: Sequence[Refusal], charges: Sequence[Charge]) -> list[tuple[int, int, int]]:
+    """Refusals with the numbers of their counts, as they are kept or sent."""
+    counts = counts_of(charges)
+    return [(counts.index(count), window, at) for count, window, at in refusals]
+
+
+def fitted(numbers: Iterable[Sequence[int]], charges: Sequence[Charge]) -> list[Refusal]:
+    """What `numbered` gave, as refusals of `charges`.
+
+    It may be of a policy that had more windows: then the last one stands for it.
+    """
+    counts = counts_of(charges)
+    return [
+        (count, min(window, len(count.windows) - 1), at)
+        for number, window, at in numbers
+        for count in [counts[min(number, len(counts) - 1)]]
+    ]
 
 
 class Reading(NamedTuple):

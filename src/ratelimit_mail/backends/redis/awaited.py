@@ -72,9 +72,7 @@ class AsyncRedisBackend(Steps):
         """See `RedisBackend.apply`."""
         if self._is_spread(charges, intent):
             return await run_async(self._in_turn(charges, intent))
-        packed = self._calls.pack(charges, intent)
-        reply = await self._link.run(APPLY, packed.keys, (packed.message,))
-        return self._calls.verdict(packed, reply)
+        return await self._ask(charges, intent)
 
     async def _ask(
         self,

@@ -72,9 +72,7 @@ class RedisBackend(Steps):
         """Charge all of `charges` or none, as `intent` says."""
         if self._is_spread(charges, intent):
             return run(self._in_turn(charges, intent))
-        packed = self._calls.pack(charges, intent)
-        reply = self._link.run(APPLY, packed.keys, (packed.message,))
-        return self._calls.verdict(packed, reply)
+        return self._ask(charges, intent)
 
     def _ask(
         self,

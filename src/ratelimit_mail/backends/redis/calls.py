@@ -12,17 +12,15 @@ from typing import Any, Final, NamedTuple
 from ratelimit_mail.backends.base import (
     TAKE,
     Intent,
-    Once,
     Reading,
-    Refusal,
     Verdict,
-    counts_of,
+    fitted,
     verdict,
 )
-from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
-from ratelimit_mail.exceptions import BackendError
+from ratelimit_mail.backends.redis.keys import Keys, foreign, middle_of, refund_key
+from ratelimit_mail.charge import Charge, Count, Ledger
 
-__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt", "foreign", "refund_key"]
+__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt"]
 
 RECORD, REFUSED, LINE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM, LATER = (1 << i for i in range(10))
 
@@ -67,13 +65,11 @@ class Receipt(NamedTuple):
     generations: Sequence[int] = ()
 
 
-class _Wire(NamedTuple):
-    """A ledger, packed: for each count its unit, the end of its key, what follows the cost."""
-
-    counts: list[tuple[int, str, bytes]]
+_Wire = list[tuple[int, str, bytes]]
+"""A ledger, packed: for each count its unit, the middle of its key, what follows the cost."""
 
 
-class Calls:
+class Calls(Keys):
     """The names and the packing of one backend.
 
     prefix: what all its keys begin with.
@@ -82,9 +78,8 @@ class Calls:
     """
 
     def __init__(self, prefix: str, clock: Callable[[], int] | None, *, sharded: bool) -> None:
-        self._stem = prefix + "{"
+        super().__init__(prefix, sharded=sharded)
         self._clock = clock
-        self._sharded = sharded
         self._wires: dict[Ledger, _Wire] = {}
         self._headers: dict[int, bytes] = {}
 
@@ -106,8 +101,8 @@ class Calls:
         asked = charges if intent.line is None else [*charges, intent.line]
         for ledger, subject, costs_of in asked:
             wire = self._wires.get(ledger) or self._wire(ledger)
-            begin, end = self._around(ledger, subject)
-            for unit, middle, tail in wire.counts:
+            begin, end = self.around(ledger, subject)
+            for unit, middle, tail in wire:
                 if cost := costs_of[unit]:
                     keys.append(f"{begin}{middle}{end}".encode())
                     costs.append(cost)
@@ -168,10 +163,6 @@ class Calls:
             + token.to_bytes(6, "little")
         )
 
-    def id_key(self, charges: Sequence[Charge], once: Once) -> bytes:
-        """The key of an answer, in the slot of the first charge."""
-        return f"{self.tag(charges[0])}:once:{once.name}".encode()
-
     def time_of_clock(self) -> bytes:
         """What the clock gives, as text; nothing for the server's."""
         return b"" if self._clock is None else str(self._clock()).encode()
@@ -179,27 +170,10 @@ class Calls:
     def _wire(self, ledger: Ledger) -> _Wire:
         if len(self._wires) >= MOST_KNOWN:
             self._wires.clear()
-        wire = self._wires[ledger] = _Wire(
-            [
-                (count.unit, f":{ledger.name}:{count.unit}", _numbers(count))
-                for count in ledger.counts
-            ]
-        )
+        wire = self._wires[ledger] = [
+            (count.unit, middle_of(ledger, count.unit), _numbers(count)) for count in ledger.counts
+        ]
         return wire
-
-    def _around(self, ledger: Ledger, subject: str) -> tuple[str, str]:
-        """The beginning and the end of a subject's keys."""
-        if self._sharded and ledger.tag_of is not None:
-            return f"{self._stem}{_quoted(ledger.tag_of(subject))}}}", f":{subject}"
-        return f"{self._stem}{_quoted(subject)}}}", ""
-
-    def tag(self, charge: Charge) -> str:
-        """What stands in the same slot has the same tag."""
-        return self._around(charge[0], charge[1])[0]
-
-    def key_of(self, charge: Charge) -> bytes:
-        """The key of the first count of a charge."""
-        return self.keys_of(charge[0], charge[1])[0]
 
     def verdict(self, packed: Packed, reply: Any, first_key: int = 1) -> Verdict:
         """The verdict that a script's reply tells.
@@ -217,14 +191,8 @@ class Calls:
             moments, generations = numbers[:half], numbers[half:]
             receipt = Receipt(packed.keys, packed.costs, moments, token, generations)
             return verdict(now, max(now, at), receipt)
-        counts = counts_of(packed.charges)
-        refusals: list[Refusal] = [
-            # An answer that is remembered may be of a policy that had more windows.
-            (count, min(numbers[i + 1], len(count.windows) - 1), numbers[i + 2])
-            for i in range(0, 4 * refused, 4)
-            for count in [counts[numbers[i]]]
-        ]
-        return verdict(now, at, None, refusals)
+        told = (numbers[i : i + 3] for i in range(0, 4 * refused, 4))
+        return verdict(now, at, None, fitted(told, packed.charges))
 
     def pack_receipt(self, receipt: Receipt) -> tuple[list[bytes], bytes]:
         """What takes the charges of a receipt out."""
@@ -244,12 +212,11 @@ class Calls:
 
     def pack_reading(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
         """What reads each window of each of the ledger's counts."""
-        begin, end = self._around(ledger, subject)
         keys = []
         time = 0 if self._clock is None else self._clock()
         parts = [time.to_bytes(7, "little", signed=True), b"\0" if self._clock is None else b"\1"]
         for count in ledger.counts:
-            keys.append(f"{begin}:{ledger.name}:{count.unit}{end}".encode())
+            keys.append(self.key_of(ledger, subject, count.unit))
             parts += [_short(len(count.windows)), _windows(count)]
         return keys, b"".join(parts)
 
@@ -262,33 +229,6 @@ class Calls:
             [Reading(next(numbers), next(numbers), next(numbers)) for _ in count.windows]
             for count in ledger.counts
         ]
-
-    def keys_of(self, ledger: Ledger, subject: str) -> list[bytes]:
-        """The keys of all that may be counted for a subject, in every unit."""
-        begin, end = self._around(ledger, subject)
-        return [f"{begin}:{ledger.name}:{unit}{end}".encode() for unit in range(len(UNITS))]
-
-
-def refund_key(id_key: bytes, token: int | str) -> bytes:
-    """The key that tells that a charge has been taken out, by whoever held its answer."""
-    return b"%b:%b" % (id_key, str(token).encode())
-
-
-def foreign(key: bytes) -> BackendError:
-    """The error that something stands at a key that this library has not put there."""
-    return BackendError(
-        f"the key {key.decode()!r} holds something that is not of this library; nothing was"
-        " changed. Give the backend another prefix=, or delete the key if nobody needs it"
-    )
-
-
-def _quoted(tag: str) -> str:
-    """`tag` without braces, and never empty, so that a cluster takes it for a hash tag."""
-    if not tag:
-        return "%"
-    if "%" in tag or "{" in tag or "}" in tag:
-        return tag.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-    return tag
 
 
 def _numbers(count: Count) -> bytes:

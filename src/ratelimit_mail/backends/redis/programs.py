@@ -33,14 +33,14 @@ def _text(*names: str) -> bytes:
     return b"\n".join((folder / f"{name}.lua").read_bytes() for name in names)
 
 
-_LOGS: Final = ("state", "log")
+_LOGS: Final = ("server", "state", "log")
 _CAREFUL: Final = _text("message", *_LOGS, "room", "change", "answer", "ruling")
 
 APPLY: Final = Program(
     b"local function the_careful_one()\n%b\nreturn careful\nend\n" % _CAREFUL
-    + _text("message", "state", "apply")
+    + _text("server", "message", "state", "apply")
 )
 FORGET: Final = Program.of(*_LOGS, "change", "forget")
 READ: Final = Program.of("message", *_LOGS, "room", "read")
-REMEMBER: Final = Program.of("remember")
+REMEMBER: Final = Program.of("server", "remember")
 TAKE_OUT: Final = Program.of(*_LOGS, "change", "answer", "take_out")

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ratelimit_mail.backends.base import Verdict, counts_of
+from ratelimit_mail.backends.base import Verdict, fitted, numbered
 from ratelimit_mail.backends.redis.calls import Receipt
 from ratelimit_mail.charge import Charge
 
@@ -28,14 +28,13 @@ class Spread(NamedTuple):
 
 def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]:
     """A verdict as a token, 0 for a refusal, and a text."""
-    counts = counts_of(charges)
     receipts = [] if verdict.receipt is None else verdict.receipt.receipts
     told = {
         "at": verdict.at,
         "receipts": [
             [[key.decode() for key in receipt.keys], *receipt[1:]] for receipt in receipts
         ],
-        "refusals": [[counts.index(count), *rest] for count, *rest in verdict.refusals],
+        "refusals": numbered(verdict.refusals, charges),
     }
     return str(random.getrandbits(48) | 1 if receipts else 0), json.dumps(told)
 
@@ -46,15 +45,8 @@ def read_answer(
     """The verdict that a text tells, from now."""
     _, _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 3)
     told: dict[str, Any] = json.loads(rest)
-    counts = counts_of(charges)
-    refusals = [
-        # The policy may have had more windows then.
-        (count, min(window, len(count.windows) - 1), at)
-        for number, window, at in told["refusals"]
-        for count in [counts[min(number, len(counts) - 1)]]
-    ]
     receipts = [
         Receipt([name.encode() for name in names], *others) for names, *others in told["receipts"]
     ]
     receipt = Spread(receipts, key, token, log) if receipts else None
-    return Verdict(now, max(now, told["at"]), receipt, refusals)
+    return Verdict(now, max(now, told["at"]), receipt, fitted(told["refusals"], charges))

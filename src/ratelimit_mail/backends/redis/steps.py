@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, Final
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.calls import QUIET, Calls, Packed, Receipt, foreign, refund_key
+from ratelimit_mail.backends.redis.calls import QUIET, Calls, Packed, Receipt
+from ratelimit_mail.backends.redis.keys import foreign, refund_key
 from ratelimit_mail.backends.redis.programs import APPLY, FORGET, READ, REMEMBER, TAKE_OUT
 from ratelimit_mail.backends.redis.spread import Spread, read_answer, write_answer
 from ratelimit_mail.backends.redis.sums import shared_out, summed
@@ -58,7 +59,12 @@ class Steps:
 
     def part_of(self, charges: Sequence[Charge]) -> str:
         """The node of a cluster that counts them; of several the first."""
-        return self._link.node(self._calls.key_of(charges[0])) if self._sharded else ""
+        return self._link.node(self._first_key(charges)) if self._sharded else ""
+
+    def _first_key(self, charges: Sequence[Charge]) -> bytes:
+        """A key in the slot of the first charge, that of its log of the first unit."""
+        ledger, subject, _ = charges[0]
+        return self._calls.key_of(ledger, subject, 0)
 
     def _is_spread(self, charges: Sequence[Charge], intent: Intent) -> bool:
         """Whether no one script reaches all counts of a message."""
@@ -77,7 +83,7 @@ class Steps:
         if once is None:
             return (yield from turn.verdict())
         key = self._calls.id_key(charges, once)
-        log = self._calls.key_of(charges[0])
+        log = self._first_key(charges)
         clock = self._calls.time_of_clock()
         now, told = yield from self._remembering([key], [b"tell", clock])
         if told is None:

@@ -36,7 +36,6 @@ _PASSING_WORDS: Final = (
     "OOM ",
     "READONLY ",
     "UNBLOCKED ",
-    "-OOM ",
     "Redis Cluster cannot be connected",
     "slots are not covered",
     "could not agree on a valid slots cache",

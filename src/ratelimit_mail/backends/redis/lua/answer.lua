@@ -5,14 +5,11 @@ local ANSWER = 'ratelimit-mail '
 -- Until when the answer at `id` holds, and the reply; nil where there is none, false where
 -- something stands that is none.
 local function read_answer(id)
-  local text = redis.pcall('GET', id)
-  if not text then
-    return nil
-  elseif type(text) == 'table' then
-    if not string.find(text.err, 'WRONGTYPE') then
-      redis.call('GET', id) -- raises the error that it is
-    end
+  local text, is_foreign = fetch('GET', id)
+  if is_foreign then
     return false
+  elseif not text then
+    return nil
   elseif text:sub(1, #ANSWER) ~= ANSWER then
     return false
   end

@@ -82,17 +82,14 @@ end
 local careful
 local replies = {}
 local first = 1
-local server_time
+local time
 for i = 1, #ARGV do
   local message = ARGV[i]
   local mode, count, now = struct.unpack('<I2I4i7', message)
   local grace = 3600000 -- with a clock of one's own a key must outlive whatever time that tells
   if bit.band(mode, CLOCK) == 0 then
-    if not server_time then
-      local time = redis.call('TIME')
-      server_time = time[1] * 1000 + math.floor(time[2] / 1000)
-    end
-    now, grace = server_time, 0
+    time = time or server_time()
+    now, grace = time, 0
   end
   local reply
   local plain = bit.band(mode, UNLIKE)

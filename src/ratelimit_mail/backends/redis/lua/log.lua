@@ -15,7 +15,10 @@ local function logs()
   -- The log at `key`, or nil where something stands that is none. `span`, `slot`, `ceiling`:
   -- what the policy at hand needs kept; what others need is kept as well.
   local function open(key, span, slot, ceiling)
-    local state = redis.pcall('LINDEX', key, -1)
+    local state, is_foreign = fetch('LINDEX', key, -1)
+    if is_foreign or state and not is_state(state) then
+      return nil
+    end
     local log = {key = key, t = {}, s = {}, a = {}, trim = 0}
     if not state then
       must_expire(key)
@@ -23,7 +26,7 @@ local function logs()
       log.base, log.sent, log.asked_base, log.asked = 0, 0, 0, 0
       log.compact_at, log.expires = 64, LONG_AGO
       log.span, log.slot, log.ceiling, log.generation = span, slot, ceiling, 0
-    elseif is_state(state) then
+    else
       local _
       _, log.generation, log.n, log.newest, log.last, log.oldest, log.base, log.sent,
         log.asked_base, log.asked, log.compact_at, log.span, log.slot, log.ceiling, log.expires
@@ -32,11 +35,6 @@ local function logs()
         log.span, log.ceiling = max(log.span, span), max(log.ceiling, ceiling)
         log.slot = common_divisor(log.slot, slot)
       end
-    else
-      if type(state) == 'table' and not string.find(state.err, 'WRONGTYPE') then
-        call('LINDEX', key, -1) -- raises the error that it is
-      end
-      return nil
     end
     log.stored, log.from = log.n, log.n + 1
     return log

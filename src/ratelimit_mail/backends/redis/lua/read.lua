@@ -4,8 +4,7 @@
 
 local now, given, pos = struct.unpack('<i7B', ARGV[1])
 if given == 0 then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now = server_time()
 end
 local lib = logs()
 local room = rooms(lib, now)

@@ -8,17 +8,15 @@
 local what, given = ARGV[1], ARGV[2]
 local now, grace = tonumber(given), 3600000
 if given == '' then
-  local time = redis.call('TIME')
-  now, grace = time[1] * 1000 + math.floor(time[2] / 1000), 0
+  now, grace = server_time(), 0
 end
-local kept = redis.pcall('GET', KEYS[1])
-if type(kept) == 'table' and not string.find(kept.err, 'WRONGTYPE') then
-  redis.call('GET', KEYS[1]) -- raises the error that it is
+local kept, is_foreign = fetch('GET', KEYS[1])
+if is_foreign then
+  return -1
 end
 local valid_until, token, rest
 if kept then
-  valid_until, token, rest = string.match(
-    type(kept) == 'string' and kept or '', '^ratelimit%-mail (%-?%d+) (%d+)( {.*)$')
+  valid_until, token, rest = string.match(kept, '^ratelimit%-mail (%-?%d+) (%d+)( {.*)$')
   if not valid_until then
     return -1
   end
