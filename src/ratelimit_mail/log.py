@@ -12,13 +12,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
-from ratelimit_mail.events import Events
+from ratelimit_mail.columns import Columns
 from ratelimit_mail.window import Keeping, Window
 
 __all__ = ["Log"]
 
 
-class Log(Events):
+class Log(Columns):
     """What the events of one count tell, and how they come and go."""
 
     __slots__ = ()

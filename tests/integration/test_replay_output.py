@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ratelimit_mail.cli import command as module
 from ratelimit_mail.cli import main
 from ratelimit_mail.cli.command import command
+from ratelimit_mail.cli.commands import replay as module
 from ratelimit_mail.cli.progress import watched
 from ratelimit_mail.presets import PRESETS
 

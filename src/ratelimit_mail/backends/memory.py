@@ -20,7 +20,7 @@ from ratelimit_mail.backends.base import (
 from ratelimit_mail.backends.ruling import Found, Ruling, take_out
 from ratelimit_mail.backends.shelf import Shelf
 from ratelimit_mail.charge import Charge, Ledger
-from ratelimit_mail.events import FAR_AHEAD
+from ratelimit_mail.columns import FAR_AHEAD
 
 __all__ = ["MemoryBackend", "steady_clock"]
 

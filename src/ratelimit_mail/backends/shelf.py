@@ -11,7 +11,7 @@ from typing import Final
 
 from ratelimit_mail.backends.account import Account
 from ratelimit_mail.charge import Ledger
-from ratelimit_mail.events import LONG_AGO
+from ratelimit_mail.columns import LONG_AGO
 from ratelimit_mail.window import Keeping
 
 __all__ = ["Shelf"]

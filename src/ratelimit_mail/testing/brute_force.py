@@ -11,7 +11,7 @@ import attrs
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
 from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
-from ratelimit_mail.events import LONG_AGO
+from ratelimit_mail.columns import LONG_AGO
 from ratelimit_mail.window import Window
 
 __all__ = ["BruteForceBackend"]

@@ -11,13 +11,13 @@ from typing import Final
 
 from ratelimit_mail.window import Keeping
 
-__all__ = ["FAR_AHEAD", "LONG_AGO", "Events"]
+__all__ = ["FAR_AHEAD", "LONG_AGO", "Columns"]
 
 LONG_AGO: Final = -(1 << 62)
 FAR_AHEAD: Final = 1 << 62
 
 
-class Events:
+class Columns:
     """Events in the order of their times.
 
     Event `i` stands at `times[i]` and cost `sent[i + 1] - sent[i]`. `asked` is the same
