@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import how_many, in_words
+from ratelimit_mail.rules import Reply, Rule
+from ratelimit_mail.showing import in_short
 
 __all__ = ["ACCEPT", "Action", "Decision", "Reply", "Usage"]
 
 
 class Action(enum.Enum):
-    """What to do with a message."""
+    """What to do with a message; HOLD: a mailing list's moderator decides."""
 
     ACCEPT = "accept"
     DEFER = "defer"
     REJECT = "reject"
+    HOLD = "hold"
 
 
 ACCEPT: Final = Action.ACCEPT  # looked up once, not for each message
-
-
-@attrs.frozen
-class Reply:
-    """An SMTP reply (RFC 5321, 4.2) with its enhanced status code (RFC 3463)."""
-
-    code: int
-    status: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.status} {self.text}"
 
 
 @attrs.frozen(slots=False)  # a frozen class with slots is built a third slower
 class Decision:
     """Whether a message may go now, later or never; true where it may go now.
 
-    action: ACCEPT, DEFER (try later) or REJECT.
+    action: ACCEPT, DEFER (try later), REJECT, or HOLD for a mailing list's moderator.
     retry_after: seconds until the same message fits if nothing else is sent: 0.0 when
-        it may go now, None where it never will.
-    limit: the limit that spoke; None when accepted.
+        it may go now, None where no time will help.
+    limit: the limit that spoke; None when accepted, or where a rule did.
     tier: the name of the client's tier; None where no tier holds.
+    rule: what spoke where no limit did: a sender without a grant, or a mailing list.
+    recipients: where a policy answers mail that arrives recipient by recipient, the decision for
+        each; else None. The message is accepted if any of them is.
+    shadow: what limits with `enforce=False` would have answered; None where there are none.
     degraded: whether it was made while the backend was away; then `limit` is None also where the
         message was deferred for that reason.
     """
@@ -54,12 +50,17 @@ class Decision:
     limit: Limit | None = None
     tier: str | None = None
     degraded: bool = attrs.field(default=False, kw_only=True)
+    rule: Rule | None = attrs.field(default=None, kw_only=True)
+    recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True)
+    shadow: Decision | None = attrs.field(default=None, kw_only=True)
     claim: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
     """Whose decision it is, and what a refund takes out, until it is used; not for callers."""
 
     def __getstate__(self) -> dict[str, Any]:
         # A claim holds the limiter, with its locks and counts: a copy has nothing to refund.
         return {**self.__dict__, "claim": None}
+
+    __repr__ = in_short
 
     @property
     def allowed(self) -> bool:
@@ -72,6 +73,8 @@ class Decision:
     @property
     def reply(self) -> Reply:
         """The SMTP reply that tells the client; `str()` of it is the line to send."""
+        if self.rule is not None:
+            return self.rule.reply
         if self.limit is None and self.action is not ACCEPT:
             return Reply(451, "4.3.0", "Sending limits cannot be checked now. Try again later.")
         if self.limit is None:

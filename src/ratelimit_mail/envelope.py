@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
 from ratelimit_mail.addresses import normal_address, normal_sender
+from ratelimit_mail.choices import one_of
 from ratelimit_mail.showing import show
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Envelope:
         more: `try_acquire` its own, and `acquire` and `reserve` theirs.
         Never take it from the message itself: who sends all mail with one Message-ID
         would be charged once.
+    direction: `"outbound"`: submitted by one's own people; `"inbound"`: mail that arrives for
+        one's own mailboxes, which inbound limits alone count.
 
     Raises TypeError or ValueError that names the address which is none.
     """
@@ -130,6 +133,9 @@ class Envelope:
     recipients: tuple[str, ...]
     client: Client = NOBODY
     id: str | None = attrs.field(default=None, validator=_id)
+    direction: Literal["outbound", "inbound"] = attrs.field(
+        default="outbound", validator=one_of("outbound", "inbound")
+    )
     sender_domain: str = attrs.field(init=False, repr=False, eq=False)
     domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
     """The domain of each recipient, in the order of `recipients`."""
@@ -144,6 +150,7 @@ class Envelope:
         client: Client | None = None,
         *,
         id: str | None = None,  # noqa: A002 - what everybody calls it
+        direction: Literal["outbound", "inbound"] = "outbound",
     ) -> None:
         if isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable):
             raise TypeError(f"recipients: a list of addresses is needed, not {show(recipients)}")
@@ -161,12 +168,12 @@ class Envelope:
             raise type(error)(f"recipients: {error}") from None
         if not domain_of:
             raise ValueError("recipients: a message needs at least one")
-        self.__attrs_init__(address, tuple(domain_of), client, id)
+        self.__attrs_init__(address, tuple(domain_of), client, id, direction)
         object.__setattr__(self, "sender_domain", domain)
         object.__setattr__(self, "domains", tuple(domain_of.values()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _copy, (self.sender, self.recipients, self.client, self.id)
+        return _copy, (self.sender, self.recipients, self.client, self.id, self.direction)
 
     @classmethod
     def from_message(
@@ -175,6 +182,7 @@ class Envelope:
         *,
         client: Client | None = None,
         id: str | None = None,  # noqa: A002
+        direction: Literal["outbound", "inbound"] = "outbound",
     ) -> Envelope:
         """The envelope that `smtplib.SMTP.send_message` would use for `message`.
 
@@ -190,7 +198,7 @@ class Envelope:
         from ratelimit_mail.headers import sender_and_recipients
 
         sender, recipients = sender_and_recipients(message)
-        return cls(sender, recipients, client, id=id)
+        return cls(sender, recipients, client, id=id, direction=direction)
 
 
 def _copy(
@@ -198,5 +206,6 @@ def _copy(
     recipients: tuple[str, ...],
     client: Client,
     id: str | None,  # noqa: A002
+    direction: Literal["outbound", "inbound"],
 ) -> Envelope:
-    return Envelope(sender, recipients, client, id=id)
+    return Envelope(sender, recipients, client, id=id, direction=direction)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
-from ratelimit_mail.choices import one_of
+from ratelimit_mail.choices import flag, name_or_none, one_of
 from ratelimit_mail.rates import MOST, how_many, in_words, parse_length, parse_rate, window_of
-from ratelimit_mail.showing import show
+from ratelimit_mail.showing import in_short, show
 from ratelimit_mail.subjects import normal_scope
 
 if TYPE_CHECKING:
@@ -49,18 +50,27 @@ def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> 
 class RecipientLimit:
     """The most recipients that one message may have; a message above it is rejected.
 
+    name: how overrides and exemptions call it, such as `"recipients a message"`.
     count: `"all"` recipients, or only the `"external"` ones.
     reply: the text of the SMTP reply, where the default one does not do.
+    enforce: False only reports, in `Decision.shadow`, what the limit would have answered.
+
+    Mail that arrives, an inbound envelope, has no recipient limit.
     """
 
     limit: int = attrs.field(validator=_whole)
+    name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
     count: Literal["all", "external"] = attrs.field(
         default="all", kw_only=True, validator=one_of("all", "external")
     )
     reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)
+    enforce: bool = attrs.field(default=True, kw_only=True, validator=flag)
+
+    __repr__ = in_short
 
     def __str__(self) -> str:
-        return f"{how_many(self.limit, _prefix(self.count) + 'recipients')} per message"
+        text = f"{how_many(self.limit, _prefix(self.count) + 'recipients')} per message"
+        return text if self.enforce else f"{text}, only reported"
 
 
 @attrs.frozen
@@ -69,8 +79,14 @@ class RateLimit:
 
     rate: how many in how long, as in `"30/minute"`, `"50 per 15 minutes"`, or a
         `limits.RateLimitItem`.
+    name: how overrides and exemptions call it, such as `"messages a minute"`.
+    direction: `"outbound"` limits what one's own people send; `"inbound"` what arrives in
+        mailboxes of the policy's internal domains, or in any mailbox where it names none,
+        from wherever it comes.
+    share: the limit is that share of the rate, rounded down: 0.33 of `"3600/hour"` is 1188.
     scope: what it is counted per, `sender`, `client`, `user`, `sender_domain`,
-        `recipient`, `recipient_domain`, `global`, or several together. What an envelope
+        `recipient`, `recipient_domain`, `global`, or several together; left out: `sender`,
+        or `recipient` for an inbound limit. What an envelope
         does not tell (a client's address, say) is a subject of its own, shared by all
         that do not tell it.
     count: `"all"` recipients, or only the `"external"` ones.
@@ -81,6 +97,7 @@ class RateLimit:
         within one such slot leaves together at the slot's end: memory is then bounded by about
         twice window / resolution.
     reply: the text of the SMTP reply, where the default one does not do.
+    enforce: False only reports, in `Decision.shadow`, what the limit would have answered.
 
     Raises TypeError or ValueError that names what is wrong.
     """
@@ -90,7 +107,12 @@ class RateLimit:
     rate: RateLimitItem = attrs.field(
         converter=parse_rate, eq=lambda rate: (rate.amount, window_of(rate))
     )
-    scope: tuple[str, ...] = attrs.field(default="sender", kw_only=True, converter=normal_scope)
+    name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
+    direction: Literal["outbound", "inbound"] = attrs.field(
+        default="outbound", kw_only=True, validator=one_of("outbound", "inbound")
+    )
+    share: float | None = attrs.field(default=None, kw_only=True)
+    scope: tuple[str, ...] = attrs.field(kw_only=True, converter=normal_scope)
     count: Literal["all", "external"] = attrs.field(
         default="all", kw_only=True, validator=one_of("all", "external")
     )
@@ -102,8 +124,37 @@ class RateLimit:
     )
     resolution: str | None = attrs.field(default=None, kw_only=True)
     reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)
+    enforce: bool = attrs.field(default=True, kw_only=True, validator=flag)
+    limit: int = attrs.field(init=False, repr=False, eq=False)
+    """The most that any window holds."""
     slot: int = attrs.field(init=False, repr=False, eq=False)
     """The resolution in milliseconds."""
+
+    @scope.default
+    def _scope(self) -> str:
+        return "recipient" if self.direction == "inbound" else "sender"
+
+    @count.validator
+    def _no_external(self, _: object, value: object) -> None:
+        if value == "external" and self.direction == "inbound":
+            raise ValueError(
+                "count: 'external' is for outbound limits; an inbound limit counts what arrives"
+                " in mailboxes, which are internal"
+            )
+
+    @limit.default
+    def _limit(self) -> int:
+        amount: int = self.rate.amount
+        if self.share is None:
+            return amount
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float):
+            raise TypeError(f"share: a number such as 0.33 is needed, not {show(self.share)}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share: {show(self.share)} is not above 0 and at most 1")
+        limit = int(amount * Fraction(str(self.share)))  # of the number as it is written
+        if limit < 1:
+            raise ValueError(f"share: {show(self.share)} of {amount} lets nothing through")
+        return limit
 
     @slot.default
     def _slot(self) -> int:
@@ -117,20 +168,19 @@ class RateLimit:
         return slot
 
     @property
-    def limit(self) -> int:
-        """The most that any window holds."""
-        return self.rate.amount
-
-    @property
     def window(self) -> int:
         """The length of the window in milliseconds."""
         return window_of(self.rate)
 
+    __repr__ = in_short
+
     def __str__(self) -> str:
-        return (
-            f"{how_many(self.limit, _prefix(self.count) + self.unit)} per {in_words(self.rate)}"
+        kind = "received " if self.direction == "inbound" else _prefix(self.count)
+        text = (
+            f"{how_many(self.limit, kind + self.unit)} per {in_words(self.rate)}"
             f" per {' and '.join(self.scope).replace('_', ' ')}"
         ).replace(" per global", " in all")
+        return text if self.enforce else f"{text}, only reported"
 
 
 class MessageRateLimit(RateLimit):

@@ -1,100 +1,32 @@
-"""Policy and Tier: the limits of one institution or provider, and who meets which."""
+"""Policy: the limits of one institution or provider, who meets which, and who is excepted."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any
 
 import attrs
 
+from ratelimit_mail import given
 from ratelimit_mail.charge import Ledger
-from ratelimit_mail.conditions import Condition
-from ratelimit_mail.domains import DomainSet, normal_pattern
+from ratelimit_mail.choices import flag, name, name_or_none
+from ratelimit_mail.choosing import Chooser
+from ratelimit_mail.concessions import Register
+from ratelimit_mail.directory import DirectoryLike
+from ratelimit_mail.domains import DomainSet
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.planning import Plan, Sheet, keepings_of
-from ratelimit_mail.reachability import first_unreachable
+from ratelimit_mail.ledgers import keepings_of, queue_of
+from ratelimit_mail.limits import Limit, RateLimit
+from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.planning import Plan, Sheet
+from ratelimit_mail.resolving import Resolved, owner_of, resolved
+from ratelimit_mail.rules import not_granted
 from ratelimit_mail.sharding import common_shard
-from ratelimit_mail.showing import show
-from ratelimit_mail.subjects import SCOPES
+from ratelimit_mail.showing import in_short, show
+from ratelimit_mail.subjects import named_subject, normal_scope, parts_of, subject_of
+from ratelimit_mail.tiers import Tier, check_tiers, limits_given
 
 __all__ = ["Policy", "Tier"]
-
-_NAME: Final = re.compile(r"[A-Za-z0-9._ -]{1,64}")
-
-
-def _name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{attribute.name}: a name is a string, not {show(value)}")
-    if not _NAME.fullmatch(value):
-        raise ValueError(
-            f"{attribute.name}: {show(value)} is no name of 1 to 64 letters, digits,"
-            " dots, dashes, underscores and spaces"
-        )
-
-
-def _limits(value: object) -> tuple[Limit, ...]:
-    if not isinstance(value, Iterable):
-        raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
-    limits = tuple(value)
-    for limit in limits:
-        if not isinstance(limit, RecipientLimit | RateLimit) or type(limit) is RateLimit:
-            raise TypeError(
-                f"limits: {show(limit)} is no RecipientLimit, MessageRateLimit"
-                " or RecipientRateLimit"
-            )
-    return limits
-
-
-def _domains(value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError(f"internal_domains: a list of domains is needed, not {show(value)}")
-    try:
-        return tuple(map(normal_pattern, value))
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"internal_domains: {error}") from None
-
-
-def _shard(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    if value is not None and value not in SCOPES:
-        raise ValueError(f"{attribute.name}: {show(value)} is none of {', '.join(SCOPES)}")
-
-
-@attrs.frozen
-class Tier:
-    """A class of clients with limits of its own.
-
-    name: how decisions and tables call it.
-    when: the condition on the client; left out: every client that no earlier tier took.
-    limits: what its clients meet beside the policy's common limits.
-    """
-
-    name: str = attrs.field(validator=_name)
-    when: Condition | None = attrs.field(default=None, kw_only=True)
-    limits: tuple[Limit, ...] = attrs.field(default=(), kw_only=True, converter=_limits)
-
-    @when.validator
-    def _callable(self, _: object, value: object) -> None:
-        if value is not None and not callable(value):
-            raise TypeError(
-                f"tier {self.name!r}: when: {show(value)} is no condition"
-                " such as has_tag('wireless')"
-            )
-
-    def holds(self, client: Client) -> bool:
-        """Whether `client` belongs here, if no earlier tier took it."""
-        return self.when is None or self.when(client)
-
-
-def _tiers(value: object) -> tuple[Tier, ...]:
-    if not isinstance(value, Iterable):
-        raise TypeError(f"tiers: a list of tiers is needed, not {show(value)}")
-    tiers = tuple(value)
-    for tier in tiers:
-        if not isinstance(tier, Tier):
-            raise TypeError(f"tiers: {show(tier)} is no Tier")
-    return tiers
 
 
 @attrs.frozen(kw_only=True)
@@ -105,87 +37,181 @@ class Policy:
     limits: what everybody meets.
     tiers: classes of clients with limits of their own; the first that holds is the one.
     internal_domains: what is not external; `".uwo.ca"` stands for all subdomains of `uwo.ca`.
+    overrides: other numbers for some; of several for one limit, the first that holds.
+    exemptions: whom it leaves alone.
+    grants: who may send at all; left out: everybody; an empty list: nobody yet.
+    directory: whose alias an address is, and which are mailing lists: a `Directory`, or any
+        object with its methods `owner` and `mailing_list`.
+    proxy_address_limit: the most aliases that one owner may have in a `Directory`.
+    partial: mail that arrives is decided on recipient by recipient; what goes out never is.
+    per_node: each mail server counts on its own, under the name that its limiter gives.
+    node: the server that counts, where each does on its own.
     shard_by: for a Redis Cluster, the scope by which counts are spread over its nodes, such as
         `"sender"`; counts whose scope tells it stand together, and `"global"` keeps all of them
         together. Left out: the narrowest that every limit's scope tells, if there is one.
 
     Raises ValueError or TypeError for what could not work, a tier that can never be
-    reached included.
+    reached and an override of a limit that does not exist included.
     """
 
-    name: str = attrs.field(validator=_name)
-    limits: tuple[Limit, ...] = attrs.field(default=(), converter=_limits)
-    tiers: tuple[Tier, ...] = attrs.field(default=(), converter=_tiers)
-    internal_domains: tuple[str, ...] = attrs.field(default=(), converter=_domains)
-    shard_by: str | None = attrs.field(default=None, validator=_shard)
-    _common: Sheet = attrs.field(init=False, repr=False, eq=False)
-    _sheets: tuple[tuple[Tier, Sheet], ...] = attrs.field(init=False, repr=False, eq=False)
+    name: str = attrs.field(validator=name)
+    limits: tuple[Limit, ...] = attrs.field(default=(), converter=limits_given)
+    tiers: tuple[Tier, ...] = attrs.field(default=(), converter=given.tiers)
+    internal_domains: tuple[str, ...] = attrs.field(default=(), converter=given.domains)
+    overrides: tuple[Override, ...] = attrs.field(default=(), converter=given.overrides)
+    exemptions: tuple[Exemption, ...] = attrs.field(default=(), converter=given.exemptions)
+    grants: tuple[Grant, ...] | None = attrs.field(default=None, converter=given.grants)
+    directory: DirectoryLike | None = attrs.field(default=None, validator=given.directory_or_none)
+    proxy_address_limit: int | None = attrs.field(default=None, validator=given.number_of_aliases)
+    partial: bool = attrs.field(default=False, validator=flag)
+    per_node: bool = attrs.field(default=False, validator=flag)
+    node: str | None = attrs.field(default=None, validator=name_or_none)
+    shard_by: str | None = attrs.field(default=None, validator=given.scope_or_none)
+    _chooser: Chooser = attrs.field(init=False, repr=False, eq=False)
 
     @tiers.validator
     def _reachable(self, _: object, tiers: tuple[Tier, ...]) -> None:
-        names = [tier.name for tier in tiers]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"tiers: two of them are named {name!r}")
-        found = first_unreachable([tier.when for tier in tiers])
-        if found is None:
-            return
-        tier, takers = found
-        if not takers:
-            why = "no client meets its condition"
-        elif len(takers) == 1:
-            why = f"{names[takers[0]]!r} before it takes every such client"
-        else:
-            before = " and ".join(repr(names[i]) for i in takers)
-            why = f"{before} before it take every such client"
-        raise ValueError(f"tiers: {names[tier]!r} can never be reached, because {why}")
+        check_tiers(tiers)
 
     def __attrs_post_init__(self) -> None:
-        internal = DomainSet(self.internal_domains)
-        keepings = keepings_of(self.all_limits)
+        given.check_names(self._own_limits(), self.overrides, self.exemptions)
+        given.check_aliases(self.directory, self.proxy_address_limit, self.name)
+        chooser = Chooser(
+            self.counted_as,
+            self.limits,
+            self.tiers,
+            Register(self.overrides),
+            Register(self.exemptions),
+            None if self.grants is None else Register(self.grants),
+            DomainSet(self.internal_domains),
+            keepings_of(self.all_limits),
+            self.shard,
+        )
+        object.__setattr__(self, "_chooser", chooser)
 
-        def sheet(tier: Tier | None) -> Sheet:
-            limits = self.limits + (tier.limits if tier else ())
-            name = tier.name if tier else None
-            return Sheet(self.name, name, limits, internal, keepings, self.shard)
+    __repr__ = in_short
 
-        object.__setattr__(self, "_common", sheet(None))
-        object.__setattr__(self, "_sheets", tuple((tier, sheet(tier)) for tier in self.tiers))
+    def at_node(self, node: str | None) -> Policy:
+        """The same policy as one server counts by; left out, the host's name is the server's.
+
+        Raises ValueError for a server where the policy counts all of them together.
+        """
+        if not self.per_node:
+            if node is not None:
+                raise ValueError(
+                    f"node: {show(node)}: the policy {self.name!r} counts all servers together;"
+                    " with per_node=True each counts on its own"
+                )
+            return self
+        if node is None and self.node is None:
+            import socket  # slow to import, and few count so
+
+            node = socket.gethostname()[:64]
+        return self.evolve(node=node or self.node)
+
+    def evolve(self, **changes: Any) -> Policy:
+        """The same policy with other values."""
+        return attrs.evolve(self, **changes)
+
+    def _own_limits(self) -> tuple[Limit, ...]:
+        return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:
-        """The common limits and those of every tier."""
-        return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
+        """The common limits, those of every tier, and what overrides make of them."""
+        own = self._own_limits()
+        overridden = (
+            each.applied_to(limit)
+            for each in self.overrides
+            for limit in own
+            if limit.name in each.limits
+        )
+        return tuple(dict.fromkeys((*own, *overridden)))
+
+    @property
+    def counted_as(self) -> str:
+        """What the counts are kept under."""
+        return f"{self.name}/{self.node}" if self.per_node and self.node else self.name
 
     @property
     def shard(self) -> str | None:
         """The scope by which a cluster spreads the counts; None where each stands on its own."""
-        scopes = {limit.scope for limit in self.all_limits if isinstance(limit, RateLimit)}
+        scopes = {limit.scope for limit in self._own_limits() if isinstance(limit, RateLimit)}
         return self.shard_by or common_shard(scopes)
 
-    def sheet(self, client: Client) -> Sheet:
-        """What `client` meets: the common limits and those of its tier."""
-        for tier, sheet in self._sheets:
-            if tier.holds(client):
-                return sheet
-        return self._common
+    def queue(self, *, shadow: bool = False) -> Ledger:
+        """The ledger of each sender's bookings, or of those for limits that only report."""
+        name = f"{self.counted_as}:shadow" if shadow else self.counted_as
+        return queue_of(name, keepings_of(self.all_limits), self.shard)
+
+    def sheet(self, client: Client, sender: str | None = None, now: int = 0) -> Sheet:
+        """What `client` meets: the common limits and those of its tier.
+
+        sender: whose overrides and exemptions hold. now: milliseconds since the epoch, for those
+            that have dates.
+        """
+        senders = () if sender is None else (sender, self.owner(sender))
+        return self._chooser.sheet(client, senders, now)
 
     def ledgers_of(self, scope: tuple[str, ...]) -> list[Ledger]:
         """What the policy counts per `scope`, in whatever tier."""
-        sheets = [self._common, *(sheet for _, sheet in self._sheets)]
-        by_name = {ledger.name: ledger for sheet in sheets if (ledger := sheet.ledger_of(scope))}
-        return list(by_name.values())
+        sheets = [self._chooser.common, *(sheet for _, sheet in self._chooser.of_tiers)]
+        sheets += [sheet.shadow for sheet in sheets if sheet.shadow is not None]
+        ledgers = (ledger for sheet in sheets for ledger in sheet.ledgers_of(scope))
+        return list({ledger.name: ledger for ledger in ledgers}.values())
 
-    def plan(self, envelope: Envelope) -> Plan:
-        """The charges of `envelope`, or the limit that it can never meet.
+    def owner(self, address: str) -> str:
+        """The address that `address` is an alias of; itself where it is none."""
+        return address if self.directory is None else owner_of(self.directory, address)
 
-        Pure: the same envelope always has the same plan. Raises TypeError for anything
-        but an Envelope.
+    def subject(self, scope: str | Iterable[str], value: Any) -> str:
+        """The subject of `scope` that a caller names; an alias stands for its owner."""
+        words = scope if isinstance(scope, str) else tuple(scope)
+        named = named_subject(words, value)
+        if self.directory is None:
+            return named
+        ordered = normal_scope(words)
+        parts = parts_of(ordered, named)
+        for word in ("sender", "recipient"):
+            if parts.get(word):
+                parts[word] = self.owner(parts[word])
+        return subject_of(ordered, parts)
+
+    def plan(self, envelope: Envelope, now: int = 0) -> Plan:
+        """The charges of `envelope`, or the limit or rule that turns it away for ever.
+
+        now: milliseconds since the epoch, for overrides and their like that have dates.
+
+        Pure, where the directory is: the same envelope at the same time always has the same
+        plan. Raises TypeError for anything but an Envelope.
         """
         if not isinstance(envelope, Envelope):
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
-        return self.sheet(envelope.client).plan(envelope)
+        if self.directory is None:
+            found = Resolved(envelope, frozenset(), None)
+        else:
+            found = resolved(self.directory, envelope)
+        senders = (found.envelope.sender, envelope.sender)
+        sheet = self._chooser.sheet(envelope.client, senders, now)
+        if found.rule is not None:
+            return Plan(sheet, [], found.rule)
+        if envelope.direction == "outbound" and not self._chooser.may_send(
+            envelope.client, senders, now
+        ):
+            return Plan(sheet, [], not_granted())
+        plan = sheet.plan(found.envelope, found.free)
+        if sheet.shadow is not None:
+            return plan._replace(shadow=sheet.shadow.plan(found.envelope, found.free))
+        return plan
 
-    def planner(self) -> Callable[[Envelope], Plan]:
-        """What `plan` does, by the shortest way."""
-        return self.plan if self.tiers else self._common.plan
+    def planner(self, present: Callable[[], int]) -> Callable[[Envelope], Plan]:
+        """What `plan` does, by the shortest way.
+
+        present: gives the time, where that matters.
+        """
+        chooser = self._chooser
+        if chooser.has_dates:
+            return lambda envelope: self.plan(envelope, present())
+        if self.directory or chooser.concedes or chooser.shadows:
+            return self.plan
+        return chooser.plan_by_tier if self.tiers else chooser.common.plan

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["show"]
+from typing import Any
+
+import attrs
+
+__all__ = ["in_short", "show"]
 
 
 def show(value: object) -> str:
@@ -13,3 +17,14 @@ def show(value: object) -> str:
         text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
     line = "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text[:81])
     return line if len(line) <= 80 else f"{line[:60]}... ({len(text)} characters)"
+
+
+def in_short(value: Any) -> str:
+    """A repr of an attrs value that leaves out what is as it would be by default."""
+    told = []
+    for field in attrs.fields(type(value)):
+        held = getattr(value, field.name)
+        if not field.repr or field.default == held:
+            continue
+        told.append(f"{field.name}={held!r}")
+    return f"{type(value).__name__}({', '.join(told)})"

@@ -5,20 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ratelimit_mail.backends.base import REFUSE, TAKE, Intent, Once, Verdict
+import attrs
+
+from ratelimit_mail.asking import Asking
+from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.charge import Charge
-from ratelimit_mail.decision import ACCEPT, Action, Decision, Usage
+from ratelimit_mail.claims import claimed, refunding
+from ratelimit_mail.deciding import decide, degraded, refused
+from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
-from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
+from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.journal import warn
-from ratelimit_mail.planning import Plan, keepings_of, queue_of
+from ratelimit_mail.parts import Parts
+from ratelimit_mail.planning import Plan
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import Script
+from ratelimit_mail.shadowing import looking, shadowing
 from ratelimit_mail.showing import show
-from ratelimit_mail.subjects import named_subject, normal_scope
+from ratelimit_mail.subjects import normal_scope
 from ratelimit_mail.waiting import LONGEST_TURN, Line, Place
+
+if TYPE_CHECKING:
+    from ratelimit_mail.events import Listener
+    from ratelimit_mail.watching import Watch
 
 __all__ = ["Booked", "Verbs", "milliseconds"]
 
@@ -58,115 +71,130 @@ class Verbs:
 
     _backend: Any
     """Its methods give their results, or what to await for them; so does what follows."""
+    _plan: Callable[[Envelope], Plan]
     _sleep: Callable[[float], Any]
     _turn: Callable[[Place, float], Any]
     """Waits until nobody is before a place, or so many seconds."""
     _book: Callable[[Sequence[Charge], Intent], Verdict | Any]
     """What the backend's `apply` does; a booking that nobody waits for any more is taken back."""
 
-    def __init__(self, policy: Policy, remember: float) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        remember: float,
+        node: str | None,
+        on_event: Listener | Sequence[Listener] | None,
+    ) -> None:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
-        self._policy = policy
-        self._plan = policy.planner()
-        self._queue = queue_of(policy.name, keepings_of(policy.all_limits), policy.shard)
-        self._remembered = milliseconds("remember", remember) or 0
-        if not 0 < self._remembered <= LONGEST_MEMORY:
+        self._policy = policy.at_node(node)
+        self._queue = self._policy.queue()
+        self._shadow_queue = self._policy.queue(shadow=True)
+        remembered = milliseconds("remember", remember) or 0
+        if not 0 < remembered <= LONGEST_MEMORY:
             raise ValueError(
                 f"remember: {show(remember)} is no number of seconds from 0.001 to a year"
             )
+        self._asking = Asking(self._policy.counted_as, remembered)
         self._line = Line()
+        self._watch = None if on_event is None else _watch(self._policy, on_event)
+        shadows = not all(limit.enforce for limit in self._policy.all_limits)
+        self._is_plain = not (self._watch or shadows or self._policy.partial)
+        """Whether a decision is all there is to it."""
 
     @property
     def policy(self) -> Policy:
         """The policy that decides."""
         return self._policy
 
-    def _decide(self, plan: Plan, verdict: Verdict | None) -> Decision:
-        """The decision on a plan; without a verdict, on one that needs no backend."""
-        if plan.never is not None:
-            return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
-        if verdict is None:
-            return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [self, None])
-        if verdict.refusals:
-            return self._refused(plan, verdict)
-        if verdict.degraded:
-            return self._degraded(plan, verdict)
-        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [self, verdict.receipt])
+    def _checking(self, envelope: Envelope) -> Script[Decision]:
+        decisions = []
+        whole = Parts(self._policy, envelope)
+        for part in whole.envelopes:
+            plan = self._plan(part)
+            decision = yield from looking(self._backend, plan)
+            if plan.shadow is not None:
+                shadow = yield from looking(self._backend, plan.shadow)
+                decision = attrs.evolve(decision, shadow=shadow)
+            decisions.append(attrs.evolve(decision, claim=None))
+        return attrs.evolve(whole.together(decisions, self), claim=None)
 
-    def _degraded(self, plan: Plan, verdict: Verdict) -> Decision:
-        """The decision that no limit had a part in, because the backend is away."""
-        claim = [self, verdict.receipt]
-        if verdict.receipt is None and verdict.at > verdict.now:
-            action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
-            return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
-        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, claim, degraded=True)
-
-    def _intent(self, plan: Plan, envelope: Envelope) -> Intent:
-        """What `try_acquire` asks of a backend."""
-        if envelope.id is None:
-            return TAKE if plan.never is None else REFUSE
-        return Intent(refused=plan.never is not None, once=self._once(plan, envelope, "take"))
-
-    def _once(self, plan: Plan, envelope: Envelope, verb: str) -> Once | None:
-        """How the backend knows the same question again, whatever the strangers in it wrote."""
-        if envelope.id is None:
-            return None
-        import hashlib  # slow to import, and not all have ids
-
-        asked = [self._policy.name, plan.sheet.tier or "", verb, envelope.id, envelope.sender]
-        asked += envelope.recipients
-        for ledger, subject, costs in plan.charges:
-            asked += ledger.name, subject, str([costs[count.unit] for count in ledger.counts])
-        # No part holds a line break.
-        name = hashlib.blake2b("\n".join(asked).encode(), digest_size=16).hexdigest()
-        return Once(name, self._remembered)
-
-    def _refused(self, plan: Plan, verdict: Verdict) -> Decision:
-        """The decision on charges that do not fit, and the limit that speaks.
-
-        That is one that rejects before one that defers, then the one that holds longest.
-        """
-        harshest: tuple[bool, int] | None = None
-        for count, window, room_at in verdict.refusals:
-            refusing = plan.sheet.limit_of(count, window)
-            rank = (refusing.on_excess == "reject", room_at)
-            if harshest is None or rank > harshest:
-                limit, harshest = refusing, rank
-        action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
-        wait = (verdict.at - verdict.now) / 1000
-        return Decision(action, wait, limit, plan.sheet.tier, degraded=verdict.degraded)
+    def _trying(self, envelope: Envelope) -> Script[Decision]:
+        [decision] = yield from self._trying_many([envelope])
+        return decision
 
     def _trying_many(self, envelopes: Iterable[Envelope]) -> Script[list[Decision]]:
-        plans = [(self._plan(envelope), envelope) for envelope in envelopes]
+        wholes = [Parts(self._policy, envelope) for envelope in envelopes]
+        plans = [(self._plan(part), part) for whole in wholes for part in whole.envelopes]
         messages = [
-            (plan.charges, self._intent(plan, envelope)) for plan, envelope in plans if plan.charges
+            (plan.charges, self._asking.intent(plan, part)) for plan, part in plans if plan.charges
         ]
         verdicts: Iterator[Verdict] = iter(())
         if messages:
             verdicts = iter((yield lambda: self._backend.apply_many(messages)))
-        return [self._decide(plan, next(verdicts) if plan.charges else None) for plan, _ in plans]
+        decisions = []
+        for plan, part in plans:
+            verdict = next(verdicts) if plan.charges else None
+            decision = decide(plan, verdict, self)
+            if not self._is_plain:
+                decision = yield from self._observed(part, plan, decision, verdict)
+            decisions.append(decision)
+        answered = iter(decisions)
+        return [whole.together(list(islice(answered, len(whole))), self) for whole in wholes]
+
+    def _observed(
+        self,
+        envelope: Envelope,
+        plan: Plan,
+        decision: Decision,
+        verdict: Verdict | None,
+        *,
+        booked: bool = False,
+    ) -> Script[Decision]:
+        """`decision`, with what limits that only report say, and told to those who listen."""
+        if plan.shadow is not None:
+            sender = self._policy.owner(envelope.sender)
+            line = (self._shadow_queue, sender, BOOKING) if booked else None
+            shadow = yield from shadowing(
+                self._backend, self._asking, envelope, plan.shadow, decision, line
+            )
+            if shadow is not None:
+                decision = attrs.evolve(decision, shadow=shadow[0])
+                if decision.claim is not None and shadow[1] is not None:
+                    decision.claim.append(shadow[1])
+        if self._watch is not None:
+            now = self._backend.present() if verdict is None else verdict.now
+            yield from self._watch.seeing(self._backend, envelope, plan, decision, now)
+        return decision
 
     def _reserving(self, envelope: Envelope, patience: int | None) -> Script[Booked]:
         plan = self._plan(envelope)
+        verdict: Verdict | None = None
         if plan.never is not None:
             if plan.charges:
-                refused = self._intent(plan, envelope)
-                yield lambda: self._backend.apply(plan.charges, refused)
-            raise RateLimitExceeded(self._decide(plan, None))
-        if not plan.charges:
-            return Booked(self._decide(plan, None), time.time_ns() // 1_000_000, 0.0)
-        once = self._once(plan, envelope, "book")
-        line = (self._queue, envelope.sender, BOOKING)
-        intent = Intent(line=line, patience=patience, once=once)
-        verdict: Verdict = yield lambda: self._book(plan.charges, intent)
-        if verdict.degraded and not verdict.refusals:
-            decision = self._degraded(plan, verdict)
-            if not decision:
-                raise RateLimitExceeded(decision)
-        elif verdict.receipt is None:
-            raise RateLimitExceeded(self._refused(plan, verdict))
-        return Booked(self._decide(plan, verdict), verdict.at, (verdict.at - verdict.now) / 1000)
+                intent = self._asking.intent(plan, envelope)
+                yield lambda: self._backend.apply(plan.charges, intent)
+            decision = decide(plan, None, self)
+        elif not plan.charges:
+            decision = decide(plan, None, self)
+        else:
+            once = self._asking.once(plan, envelope, "book")
+            line = (self._queue, self._policy.owner(envelope.sender), BOOKING)
+            intent = Intent(line=line, patience=patience, once=once)
+            verdict = yield lambda: self._book(plan.charges, intent)
+            if verdict.degraded and not verdict.refusals:
+                decision = degraded(plan, verdict, self)
+            elif verdict.receipt is None:
+                decision = refused(plan, verdict)
+            else:
+                decision = decide(plan, verdict, self)
+        if not self._is_plain:
+            decision = yield from self._observed(envelope, plan, decision, verdict, booked=True)
+        if not decision:
+            raise RateLimitExceeded(decision)
+        if verdict is None:
+            return Booked(decision, time.time_ns() // 1_000_000, 0.0)
+        return Booked(decision, verdict.at, (verdict.at - verdict.now) / 1000)
 
     def _acquiring(self, envelope: Envelope, patience: int | None) -> Script[Decision]:
         """A reservation, and a sleep until its time; a wait that is cut short is taken back."""
@@ -176,7 +204,7 @@ class Verbs:
             return decision
         place: Place | None = None
         try:
-            place = self._line.join(envelope.sender, at, number)
+            place = self._line.join(self._policy.owner(envelope.sender), at, number)
             if delay > 0:
                 yield lambda: self._sleep(delay)
             if not self._line.is_first(place):
@@ -194,28 +222,7 @@ class Verbs:
         return decision
 
     def _refunding(self, decision: Decision) -> Script[None]:
-        receipt = self._claimed(decision)
-        if receipt is not None:
-            try:
-                yield lambda: self._backend.take_out(receipt)
-            except BackendError as error:
-                # Where only the answer was lost, a second try could take another's charge out.
-                if not isinstance(error, BackendUnavailable) or error.safe_to_repeat:
-                    decision.claim.append(receipt)  # type: ignore[union-attr]
-                raise
-
-    def _claimed(self, decision: Decision) -> Any:
-        """What a refund must take out; whoever comes second finds it gone."""
-        if not isinstance(decision, Decision):
-            raise TypeError(f"a Decision is needed, not {show(decision)}")
-        if decision.claim is None:
-            raise ValueError(f"nothing to refund: {decision} was not accepted, or only looked at")
-        if decision.claim[0] is not self:
-            raise ValueError(f"{decision} is another limiter's; it must be refunded there")
-        try:
-            return decision.claim.pop(1)
-        except IndexError:
-            raise ValueError(f"{decision} has been refunded or cancelled already") from None
+        return refunding(self._backend, claimed(decision, self))
 
     def _using(
         self,
@@ -225,28 +232,38 @@ class Verbs:
     ) -> Script[tuple[Usage, ...]]:
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
-        named = named_subject(scope, subject)
-        sheet = self._policy.sheet(client or NOBODY)
-        ledger = sheet.ledger_of(normal_scope(scope))
-        if ledger is None:
-            return ()
-        readings = yield lambda: self._backend.read(ledger, named)
-        return tuple(
-            Usage(sheet.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
-            for count, of_count in zip(ledger.counts, readings, strict=True)
-            for i, each in enumerate(of_count)
-        )
+        named = self._policy.subject(scope, subject)
+        ordered = normal_scope(scope)
+        sender = named if ordered == ("sender",) else None
+        sheet = self._policy.sheet(client or NOBODY, sender, self._backend.present())
+        usages: list[Usage] = []
+        for ledger in sheet.ledgers_of(ordered):
+            readings = yield partial(self._backend.read, ledger, named)
+            usages += (
+                Usage(sheet.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
+                for count, of_count in zip(ledger.counts, readings, strict=True)
+                for i, each in enumerate(of_count)
+            )
+        return tuple(usages)
 
     def _resetting(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
     ) -> Script[None]:
-        named = named_subject(scope, subject)
+        named = self._policy.subject(scope, subject)
         ledgers = self._policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
-            ledgers.append(self._queue)
+            ledgers += self._queue, self._shadow_queue
         yield lambda: self._backend.forget(ledgers, named)
 
 
 def _is_counted(decision: Decision) -> bool:
     """Whether there is anything that a refund would take out."""
     return decision.claim is not None and decision.claim[1] is not None
+
+
+def _watch(policy: Policy, on_event: Listener | Sequence[Listener]) -> Watch:
+    # Here, because most limiters have nobody to tell.
+    from ratelimit_mail.events import Teller
+    from ratelimit_mail.watching import Watch
+
+    return Watch(policy, Teller(on_event))

@@ -57,6 +57,9 @@ class Counting:
     def part_of(self, charges: Sequence[Charge]) -> str:
         return ""
 
+    def present(self) -> int:
+        return self._memory.present()
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         return self._memory.read(ledger, subject)
 

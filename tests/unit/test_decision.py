@@ -27,8 +27,8 @@ def test_a_decision_is_true_where_the_message_may_go_now(action: Action) -> None
     assert bool(decision) is (action is Action.ACCEPT)
 
 
-def test_there_are_three_actions() -> None:
-    assert [action.name for action in Action] == ["ACCEPT", "DEFER", "REJECT"]
+def test_there_are_four_actions() -> None:
+    assert [action.name for action in Action] == ["ACCEPT", "DEFER", "REJECT", "HOLD"]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,9 @@ class Sometimes:
     def part_of(self, charges: Sequence[Charge]) -> str:
         return "" if self.away is None else charges[0][1]
 
+    def present(self) -> int:
+        return self._memory.present()
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         self._called("read")
         return self._memory.read(ledger, subject)
@@ -109,6 +112,9 @@ class Awaited:
 
     def part_of(self, charges: Sequence[Charge]) -> str:
         return self._backend.part_of(charges)
+
+    def present(self) -> int:
+        return self._backend.present()
 
     async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         return self._backend.read(ledger, subject)

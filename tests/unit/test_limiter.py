@@ -46,7 +46,7 @@ class NoBackend:
     def _asked(self, *_: object) -> Any:
         raise AssertionError("the backend was asked")
 
-    apply = apply_many = part_of = take_out = read = forget = _asked
+    apply = apply_many = part_of = take_out = present = read = forget = _asked
 
 
 def test_a_message_with_nothing_to_count_touches_no_backend() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ratelimit_mail import Envelope, MessageRateLimit, Policy, RecipientLimit, Tier
 from ratelimit_mail.conditions import has_tag
-from ratelimit_mail.planning import keepings_of, queue_of
+from ratelimit_mail.ledgers import keepings_of, queue_of
 from ratelimit_mail.sharding import common_shard, tag_getter
 from ratelimit_mail.subjects import SCOPES, Scope, parts_of, subject_of
 

@@ -153,6 +153,13 @@ class Backend(Protocol):
         """What of the backend `charges` need: one part may be away while others answer."""
         ...
 
+    def present(self) -> int:
+        """The backend's time in milliseconds since the epoch, as far as it is known unasked.
+
+        Overrides and their like begin and end by it; counts never depend on it.
+        """
+        ...
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
         ...
@@ -179,6 +186,10 @@ class AsyncBackend(Protocol):
 
     def part_of(self, charges: Sequence[Charge]) -> str:
         """See `Backend.part_of`; not awaited."""
+        ...
+
+    def present(self) -> int:
+        """See `Backend.present`; not awaited."""
         ...
 
     async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:

@@ -79,6 +79,11 @@ class _Guard:
         found: str = self._backend.part_of(charges)
         return found
 
+    def present(self) -> int:
+        """See `Backend.present`."""
+        time: int = self._backend.present()
+        return time
+
     def _applying(self, charges: Sequence[Charge], intent: Intent) -> Script[Verdict]:
         return self._trying(
             self._backend.part_of(charges),

@@ -33,6 +33,10 @@ class Inline:
         """See `Backend.part_of`."""
         return self._backend.part_of(charges)
 
+    def present(self) -> int:
+        """See `Backend.present`."""
+        return self._backend.present()
+
     async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
         return self._backend.read(ledger, subject)

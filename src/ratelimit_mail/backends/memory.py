@@ -178,6 +178,10 @@ class MemoryBackend:
         """Nothing: it is one whole."""
         return ""
 
+    def present(self) -> int:
+        """The time that the clock gives."""
+        return self._clock()
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
         with self._lock:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial, wraps
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, AsyncBackend, Intent, Verdict
+from ratelimit_mail.backends.base import REFUSE, TAKE, AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.guarded import AsyncGuarded
 from ratelimit_mail.backends.inline import Inline
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.share import Share
 from ratelimit_mail.charge import Charge
+from ratelimit_mail.deciding import decide
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.decorating import Errors, Guard, OnDenied, is_async
 from ratelimit_mail.envelope import Client, Envelope
@@ -23,6 +24,9 @@ from ratelimit_mail.scripts import run_async
 from ratelimit_mail.showing import show
 from ratelimit_mail.verbs import Verbs, milliseconds
 from ratelimit_mail.waiting import Place
+
+if TYPE_CHECKING:
+    from ratelimit_mail.events import Listener
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
 
@@ -62,7 +66,7 @@ class AsyncLimiter(Verbs):
     """What `Limiter` is, for asyncio; safe to use from several event loops.
 
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
-    on_backend_error, fallback_share, remember: as in `Limiter`.
+    on_backend_error, fallback_share, remember, node, on_event: as in `Limiter`.
     sleep: how `acquire` waits for a number of seconds; for tests.
     """
 
@@ -78,11 +82,13 @@ class AsyncLimiter(Verbs):
         ) = "raise",
         fallback_share: float = 1.0,
         remember: float = 3600.0,
+        node: str | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         import asyncio  # takes a third of this package's time to import, and not all need it
 
-        super().__init__(policy, remember)
+        super().__init__(policy, remember, node, on_event)
         share = Share(fallback_share)
         if backend is None:
             backend = MemoryBackend()
@@ -94,6 +100,7 @@ class AsyncLimiter(Verbs):
         self._backend = _awaited("backend", backend)
         if not isinstance(self._backend, Inline):  # which is never away
             self._backend = AsyncGuarded(self._backend, instead, share)
+        self._plan = self.policy.planner(self._backend.present)
         self._sleep = sleep or asyncio.sleep
 
     def __repr__(self) -> str:
@@ -101,21 +108,20 @@ class AsyncLimiter(Verbs):
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
-        plan = self._plan(envelope)
-        asked = plan.charges and plan.never is None
-        verdict = await self._backend.apply(plan.charges, LOOK) if asked else None
-        return attrs.evolve(self._decide(plan, verdict), claim=None)
+        return await run_async(self._checking(envelope))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""
+        if not self._is_plain:
+            return await run_async(self._trying(envelope))
         plan = self._plan(envelope)
         if not plan.charges:
-            return self._decide(plan, None)
+            return decide(plan, None, self)
         if envelope.id is not None:
-            intent = self._intent(plan, envelope)
+            intent = self._asking.intent(plan, envelope)
         else:
             intent = TAKE if plan.never is None else REFUSE
-        return self._decide(plan, await self._backend.apply(plan.charges, intent))
+        return decide(plan, await self._backend.apply(plan.charges, intent), self)
 
     async def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
         """See `Limiter.try_acquire_many`."""

@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail.backends.base import LOOK, REFUSE, TAKE, Backend
+from ratelimit_mail.backends.base import REFUSE, TAKE, Backend
 from ratelimit_mail.backends.guarded import Guarded
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.share import Share
+from ratelimit_mail.deciding import decide
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.decorating import Errors, Guard, OnDenied, is_async
 from ratelimit_mail.envelope import Client, Envelope
@@ -23,6 +24,9 @@ from ratelimit_mail.scripts import run
 from ratelimit_mail.showing import show
 from ratelimit_mail.verbs import Verbs, milliseconds
 from ratelimit_mail.waiting import Place
+
+if TYPE_CHECKING:
+    from ratelimit_mail.events import Listener
 
 __all__ = ["Limiter", "Reservation"]
 
@@ -67,6 +71,10 @@ class Limiter(Verbs):
     fallback_share: how much of each limit such a backend may give away: 1/8 where eight processes
         share the limits, so that all of them together stay within.
     remember: for how many seconds the answer to an envelope with an `id` is remembered.
+    node: the server that counts, for a policy by which each does on its own; left out: the
+        host's name.
+    on_event: whom to tell of a first denial, of a limit nearly reached and the like: a callable, or
+        several. It is called on a thread of its own; what it raises is logged.
     sleep: how `acquire` waits for a number of seconds; for tests.
 
     Safe for threads.
@@ -82,9 +90,11 @@ class Limiter(Verbs):
         on_backend_error: Literal["raise", "allow", "deny"] | Backend = "raise",
         fallback_share: float = 1.0,
         remember: float = 3600.0,
+        node: str | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        super().__init__(policy, remember)
+        super().__init__(policy, remember, node, on_event)
         if backend is None:
             backend = MemoryBackend()
         share = Share(fallback_share)
@@ -96,6 +106,7 @@ class Limiter(Verbs):
         self._backend = backend
         if not isinstance(backend, MemoryBackend):  # which is never away
             self._backend = Guarded(backend, on_backend_error, share)
+        self._plan = self.policy.planner(backend.present)
         self._sleep = sleep
         self._book = self._backend.apply
 
@@ -104,21 +115,20 @@ class Limiter(Verbs):
 
     def check(self, envelope: Envelope) -> Decision:
         """Whether `envelope` could go now; charges nothing, not even a refused attempt."""
-        plan = self._plan(envelope)
-        asked = plan.charges and plan.never is None
-        verdict = self._backend.apply(plan.charges, LOOK) if asked else None
-        return attrs.evolve(self._decide(plan, verdict), claim=None)
+        return run(self._checking(envelope))
 
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never waits."""
+        if not self._is_plain:
+            return run(self._trying(envelope))
         plan = self._plan(envelope)
         if not plan.charges:
-            return self._decide(plan, None)
+            return decide(plan, None, self)
         if envelope.id is not None:
-            intent = self._intent(plan, envelope)
+            intent = self._asking.intent(plan, envelope)
         else:
             intent = TAKE if plan.never is None else REFUSE
-        return self._decide(plan, self._backend.apply(plan.charges, intent))
+        return decide(plan, self._backend.apply(plan.charges, intent), self)
 
     def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
         """`try_acquire` for each of several messages, in order; each has its own decision.

@@ -38,6 +38,11 @@ class Waited:
         """Nothing: all of it is away together."""
         return ""
 
+    def present(self) -> int:
+        """See `Backend.present`."""
+        time: int = self._backend.present()
+        return time
+
     def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.read`."""
         readings: list[list[Reading]] = self._wait(self._backend.read(ledger, subject))

@@ -6,6 +6,7 @@ No I/O. How a message is packed stands in lua/message.lua.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -162,6 +163,10 @@ class Calls(Keys):
             + lifetime.to_bytes(6, "little")
             + token.to_bytes(6, "little")
         )
+
+    def present(self) -> int:
+        """The time that the clock gives; where the server does, that of this host."""
+        return time.time_ns() // 1_000_000 if self._clock is None else self._clock()
 
     def time_of_clock(self) -> bytes:
         """What the clock gives, as text; nothing for the server's."""

@@ -61,6 +61,10 @@ class Steps:
         """The node of a cluster that counts them; of several the first."""
         return self._link.node(self._first_key(charges)) if self._sharded else ""
 
+    def present(self) -> int:
+        """The time of the clock that was handed in, or of this host."""
+        return self._calls.present()
+
     def _first_key(self, charges: Sequence[Charge]) -> bytes:
         """A key in the slot of the first charge, that of its log of the first unit."""
         ledger, subject, _ = charges[0]

@@ -1,0 +1,340 @@
+"""Directory: who owns an address, what is a list, and which directory cannot be."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratelimit_mail.directory import Directory, DirectoryLike, MailingList
+
+ANN = "ann@uwo.ca"
+BOB = "bob@uwo.ca"
+EVE = "eve@example.com"
+ALIASES = {"a.smith@uwo.ca": ANN, "ann.smith@uwo.ca": ANN, "b.jones@uwo.ca": BOB}
+
+MANY = 100_000
+
+
+def listing(address: str, *members: str, **fields: Any) -> MailingList:
+    return MailingList(address, members=members, **fields)
+
+
+def test_an_alias_has_an_owner_and_any_other_address_is_its_own() -> None:
+    directory = Directory(ALIASES)
+    assert directory.owner("a.smith@uwo.ca") == directory.owner("ann.smith@uwo.ca") == ANN
+    assert directory.owner(ANN) == ANN
+    assert directory.owner(EVE) == EVE
+    assert directory.owner("<>") == "<>"
+
+
+def test_domains_compare_without_case_and_local_parts_as_written() -> None:
+    directory = Directory({"A.Smith@UWO.ca": "Ann@UWO.CA"}, [listing("Staff@UWO.ca", ANN)])
+    assert directory.aliases == {"A.Smith@uwo.ca": "Ann@uwo.ca"}
+    assert directory.owner("A.Smith@uwo.ca") == "Ann@uwo.ca"
+    assert directory.owner("a.smith@uwo.ca") == "a.smith@uwo.ca"
+    assert directory.aliases_of("Ann@uwo.CA") == ("A.Smith@uwo.ca",)
+    assert directory.aliases_of(ANN) == ()
+    assert directory.mailing_list("Staff@uwo.ca") is directory.lists[0]
+    assert directory.mailing_list("staff@uwo.ca") is None
+    assert directory.members_of("Staff@Uwo.ca") == {ANN}
+
+
+def test_one_alias_in_two_spellings_is_one() -> None:
+    assert Directory({"a@UWO.ca": ANN, "a@uwo.ca": "ann@UWO.ca"}).aliases == {"a@uwo.ca": ANN}
+
+
+def test_an_empty_directory_knows_nobody() -> None:
+    directory = Directory()
+    assert directory.owner(ANN) == ANN
+    assert directory.mailing_list(ANN) is None
+    assert directory.aliases_of(ANN) == ()
+    assert directory.most_aliases() == ("", 0)
+    assert directory == Directory({}, [])
+
+
+def test_who_has_the_most_aliases_is_known() -> None:
+    directory = Directory(ALIASES)
+    assert directory.most_aliases() == (ANN, 2)
+    assert directory.aliases_of(ANN) == ("a.smith@uwo.ca", "ann.smith@uwo.ca")
+    assert directory.aliases_of("a.smith@uwo.ca") == ()
+
+
+def test_a_dict_of_owners_says_the_same_as_one_of_aliases() -> None:
+    by_owner = {ANN: ["a.smith@uwo.ca", "ann.smith@uwo.ca"], BOB: ("b.jones@uwo.ca",), EVE: []}
+    lists = [listing("all@uwo.ca", ANN)]
+    assert Directory.from_dict(by_owner, lists=lists) == Directory(ALIASES, lists)
+
+
+def test_members_are_people_however_deep_and_under_whatever_alias() -> None:
+    directory = Directory(
+        ALIASES,
+        [
+            listing("all@uwo.ca", "staff@uwo.ca", "it@uwo.ca", "a.smith@uwo.ca"),
+            listing("staff@uwo.ca", "it@uwo.ca", "ann.smith@uwo.ca", EVE),
+            listing("it@uwo.ca", "b.jones@uwo.ca", BOB),
+            listing("empty@uwo.ca"),
+        ],
+    )
+    assert directory.members_of("all@uwo.ca") == {ANN, BOB, EVE}
+    assert directory.members_of("it@uwo.ca") == {BOB}
+    assert directory.members_of("empty@uwo.ca") == frozenset()
+
+
+@pytest.mark.parametrize("address", [ANN, "a.smith@uwo.ca", "nobody@uwo.ca"])
+def test_only_a_list_has_members(address: str) -> None:
+    with pytest.raises(ValueError, match=rf"'{address}' is no mailing list"):
+        Directory(ALIASES).members_of(address)
+
+
+def test_a_list_is_added_or_replaced() -> None:
+    one, two = listing("one@uwo.ca", ANN), listing("two@uwo.ca", BOB)
+    before = Directory(ALIASES, [one, two])
+    after = before.with_list(one.subscribed(EVE)).with_list(listing("three@uwo.ca"))
+    assert [a_list.address for a_list in after.lists] == [
+        "one@uwo.ca",
+        "two@uwo.ca",
+        "three@uwo.ca",
+    ]
+    assert after.members_of("one@uwo.ca") == {ANN, EVE}
+    assert after.aliases == before.aliases
+    assert before.lists == (one, two)
+
+
+def test_a_list_that_would_close_a_circle_is_not_added() -> None:
+    before = Directory(lists=[listing("a@x.org", "b@x.org"), listing("b@x.org")])
+    with pytest.raises(ValueError, match=r"'a@x.org' > 'b@x.org' > 'a@x.org'$"):
+        before.with_list(listing("b@x.org", "a@x.org"))
+
+
+@pytest.mark.parametrize("poster", [ANN, "a.smith@uwo.ca"])
+@pytest.mark.parametrize("sender", [ANN, "a.smith@uwo.ca", "ann.smith@uwo.ca"])
+@pytest.mark.parametrize("field", ["posters", "moderators"])
+def test_who_may_post_under_one_alias_may_under_each(poster: str, sender: str, field: str) -> None:
+    named = listing("news@uwo.ca", posting="named", **{field: [poster]})
+    directory = Directory(ALIASES, [named])
+    found = directory.mailing_list("news@uwo.ca")
+    assert found is not None
+    assert found.posting_by(sender, directory.owner(sender)) == "open"
+    assert found.posting_by(BOB) == "refused"
+    assert directory.lists == (named,)
+
+
+def test_the_aliases_cannot_be_changed_from_outside() -> None:
+    written = dict(ALIASES)
+    directory = Directory(written)
+    written["c@uwo.ca"] = EVE
+    assert directory.owner("c@uwo.ca") == "c@uwo.ca"
+    with pytest.raises(TypeError):
+        directory.aliases["c@uwo.ca"] = EVE  # type: ignore[index]
+
+
+def test_directories_of_the_same_entries_are_equal_in_whatever_order() -> None:
+    one, two = listing("one@uwo.ca", ANN), listing("two@uwo.ca", BOB)
+    directory = Directory(ALIASES, [one, two])
+    other = Directory(dict(reversed(ALIASES.items())), [two, one])
+    assert directory == other
+    assert hash(directory) == hash(other)
+    assert directory != Directory(ALIASES, [one])
+    assert directory != Directory({"a.smith@uwo.ca": ANN}, [one, two])
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_directory_is_the_same_after_a_pickle(protocol: int) -> None:
+    directory = Directory(ALIASES, [listing("all@uwo.ca", "a.smith@uwo.ca")])
+    for back in (
+        pickle.loads(pickle.dumps(directory, protocol)),
+        copy.copy(directory),
+        copy.deepcopy(directory),
+    ):
+        assert back == directory
+        assert hash(back) == hash(directory)
+        assert back.owner("b.jones@uwo.ca") == BOB
+        assert back.members_of("all@uwo.ca") == {ANN}
+        assert back.most_aliases() == (ANN, 2)
+
+
+def test_a_directory_has_the_two_methods_that_a_policy_asks_for() -> None:
+    assert isinstance(Directory(), DirectoryLike)
+    assert not isinstance({}, DirectoryLike)
+
+
+@pytest.mark.parametrize(
+    ("aliases", "error", "match"),
+    [
+        ({"a@x.org": "b@x.org", "a@X.org": "c@x.org"}, ValueError,
+         "'a@x.org' has two owners, 'b@x.org' and 'c@x.org'"),
+        ({"a@x.org": "b@x.org", "b@x.org": "c@x.org"}, ValueError,
+         "'a@x.org' is an alias of 'b@x.org', which is itself an alias of 'c@x.org'; name"),
+        ({"a@x.org": "b@x.org", "b@x.org": "a@x.org"}, ValueError, "itself an alias of 'a@x.org'"),
+        ({"a@x.org": "a@X.org"}, ValueError, "'a@x.org' is named as an alias of itself"),
+        ({"a": "b@x.org"}, ValueError, "alias: the address 'a' has no '@'"),
+        ({"a@x.org": "b"}, ValueError, "owner: the address 'b' has no '@'"),
+        ({"a@x.org": ["b@x.org"]}, TypeError, "owner: an address is a string"),
+        ([("a@x.org", "b@x.org")], TypeError, "aliases: owners by alias such as .* are needed"),
+        ({"list@x.org": "b@x.org"}, ValueError,
+         "'list@x.org' is a mailing list and an alias of 'b@x.org' at once"),
+        ({"a@x.org": "list@X.org"}, ValueError,
+         "'a@x.org' is an alias of 'list@x.org', which is a mailing list"),
+    ],
+)  # fmt: skip
+def test_aliases_that_cannot_be_are_named(aliases: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        Directory(aliases, [listing("list@x.org")])
+
+
+@pytest.mark.parametrize(
+    ("by_owner", "error", "match"),
+    [
+        ({"b@x.org": ["a@x.org"], "c@x.org": ["a@X.org"]}, ValueError,
+         "'a@x.org' has two owners, 'b@x.org' and 'c@x.org'"),
+        ({"b@x.org": ["a@x.org"], "c@x.org": ["b@x.org"]}, ValueError, "itself an alias"),
+        ({"b@x.org": "a@x.org"}, TypeError, "a list of the aliases of 'b@x.org' is needed"),
+        ({"b@x.org": None}, TypeError, "a list of the aliases of 'b@x.org' is needed, not None"),
+        ({"b@x.org": ["a"]}, ValueError, "alias: the address 'a' has no '@'"),
+        ([], TypeError, "from_dict: aliases by owner such as"),
+    ],
+)  # fmt: skip
+def test_a_dict_of_owners_that_cannot_be_is_named(
+    by_owner: Any, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        Directory.from_dict(by_owner)
+
+
+@pytest.mark.parametrize(
+    ("lists", "error", "match"),
+    [
+        ([listing("a@x.org"), listing("a@X.org")], ValueError, "two of the address 'a@x.org'"),
+        ([listing("a@x.org"), "b@x.org"], TypeError, "'b@x.org' is no MailingList"),
+        (listing("a@x.org"), TypeError, "lists: some of MailingList are needed, not MailingList"),
+        ("a@x.org", TypeError, "lists: some of MailingList are needed, not 'a@x.org'"),
+    ],
+)
+def test_lists_that_cannot_be_are_named(lists: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        Directory(lists=lists)
+
+
+def test_a_list_that_contains_itself_through_others_is_named_with_the_way() -> None:
+    lists = [
+        listing("all@x.org", ANN, "a@x.org"),
+        listing("a@x.org", "dead-end@x.org", "b@x.org"),
+        listing("dead-end@x.org", BOB),
+        listing("b@x.org", EVE, "a@x.org"),
+    ]
+    way = "'a@x.org' contains itself: 'a@x.org' > 'b@x.org' > 'a@x.org'"
+    with pytest.raises(ValueError, match=rf"{re.escape(way)}$"):
+        Directory(lists=lists)
+
+
+def test_a_list_within_two_others_is_no_circle() -> None:
+    lists = [
+        listing("a@x.org", "b@x.org", "c@x.org"),
+        listing("b@x.org", "d@x.org"),
+        listing("c@x.org", "d@x.org"),
+        listing("d@x.org", ANN),
+    ]
+    assert Directory(lists=lists).members_of("a@x.org") == {ANN}
+
+
+def nested(levels: int, last: str) -> list[MailingList]:
+    return [
+        listing(f"l{i}@x.org", last if i == levels - 1 else f"l{i + 1}@x.org")
+        for i in range(levels)
+    ]
+
+
+def test_lists_nested_ten_thousand_deep_are_read_through() -> None:
+    directory = Directory(lists=nested(10_000, ANN))
+    assert directory.members_of("l0@x.org") == {ANN}
+    assert pickle.loads(pickle.dumps(directory)) == directory
+
+
+def test_a_circle_of_ten_thousand_lists_is_found_and_named_in_a_few_words() -> None:
+    with pytest.raises(ValueError, match=r"'l0@x.org' > .* > 'l9999@x.org' > 'l0@x.org'$") as error:
+        Directory(lists=nested(10_000, "l0@x.org"))
+    assert "... (9,995 more)" in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_a_hundred_thousand_aliases_are_looked_up_rightly() -> None:
+    aliases = {f"alias{i}@X.org": f"owner{i // 5}@x.org" for i in range(MANY)}
+    members = [f"alias{i}@x.org" for i in range(0, MANY, 5)]
+    directory = Directory(aliases, [listing("all@x.org", *members)])
+    assert len(directory.aliases) == MANY
+    assert all(directory.owner(f"alias{i}@x.org") == f"owner{i // 5}@x.org" for i in range(MANY))
+    assert directory.most_aliases()[1] == 5
+    assert directory.aliases_of("owner7@x.org") == tuple(f"alias{i}@x.org" for i in range(35, 40))
+    assert directory.members_of("all@x.org") == {f"owner{i}@x.org" for i in range(MANY // 5)}
+    assert repr(directory) == "<Directory: aliases=100,000 lists=1>"
+
+
+PEOPLE = [f"p{i}@x.org" for i in range(6)]
+NICKNAMES = [f"n{i}@x.org" for i in range(4)]
+LISTS = [f"l{i}@x.org" for i in range(6)]
+
+nicknames = st.dictionaries(st.sampled_from(NICKNAMES), st.sampled_from(PEOPLE))
+tables = st.dictionaries(
+    st.sampled_from(LISTS), st.lists(st.sampled_from([*LISTS, *PEOPLE, *NICKNAMES]), max_size=4)
+)
+
+
+def reached(table: Mapping[str, list[str]], start: str) -> set[str]:
+    """All that `start` contains, by going on until nothing new comes."""
+    found = set(table.get(start, ()))
+    while True:
+        more = found.union(*(table.get(address, ()) for address in found))
+        if more == found:
+            return found
+        found = more
+
+
+@given(tables, nicknames)
+def test_a_circle_is_always_found_and_only_where_there_is_one(
+    table: dict[str, list[str]], aliases: dict[str, str]
+) -> None:
+    if circles := {address for address in table if address in reached(table, address)}:
+        with pytest.raises(ValueError, match="contains itself") as error:
+            Directory(aliases, [listing(address, *members) for address, members in table.items()])
+        way = re.findall(r"l\d@x\.org", str(error.value).rpartition(": ")[2])
+        assert set(way) <= circles
+        assert all(below in table[above] for above, below in pairwise(way))
+        # A list that is its own member says so alone, without a way.
+        its_own = any(address in members for address, members in table.items())
+        assert len(way) == 1 if its_own else way[0] == way[-1] != way[1]
+    else:
+        Directory(aliases, [listing(address, *members) for address, members in table.items()])
+
+
+@given(tables, nicknames)
+def test_members_are_all_that_can_be_reached(
+    table: dict[str, list[str]], aliases: dict[str, str]
+) -> None:
+    # Only lists of a higher number: no circle.
+    table = {
+        above: [below for below in members if below not in LISTS or below > above]
+        for above, members in table.items()
+    }
+    directory = Directory(aliases, [listing(address, *below) for address, below in table.items()])
+    for address in table:
+        expected = {aliases.get(a, a) for a in reached(table, address) if a not in table}
+        assert directory.members_of(address) == expected
+
+
+@given(nicknames)
+def test_owners_and_aliases_say_the_same_either_way_round(aliases: dict[str, str]) -> None:
+    by_owner: dict[str, list[str]] = {}
+    for alias, owner in aliases.items():
+        by_owner.setdefault(owner, []).append(alias)
+    directory = Directory.from_dict(by_owner)
+    assert directory == Directory(aliases)
+    assert {owner: list(directory.aliases_of(owner)) for owner in by_owner} == by_owner
+    assert directory.most_aliases()[1] == max(map(len, by_owner.values()), default=0)

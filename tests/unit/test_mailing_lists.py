@@ -1,0 +1,210 @@
+"""MailingList: who may post, who may join, and what is no list."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import attrs
+import pytest
+
+from ratelimit_mail.directory import MailingList
+
+STAFF = "staff@leeds.ac.uk"
+ANN = "ann@leeds.ac.uk"
+BOB = "bob@leeds.ac.uk"
+EVE = "eve@example.com"
+
+
+def test_a_list_is_closed_to_subscribers_open_to_posters_and_under_the_limits_by_default() -> None:
+    staff = MailingList(STAFF)
+    assert staff.members == staff.posters == staff.moderators == ()
+    assert (staff.subscription, staff.posting, staff.exempt) == ("closed", "open", False)
+
+
+def test_every_address_has_one_spelling_and_stands_once() -> None:
+    staff = MailingList(
+        "Staff@Leeds.AC.uk",
+        members=["ann@LEEDS.ac.uk", ANN, "Ann@leeds.ac.uk", "x@bücher.de"],
+        posters=["BÜCHER.de", ".Leeds.AC.uk", "bob@LEEDS.ac.uk", BOB],
+        moderators=[ANN, "ann@Leeds.ac.UK"],
+    )
+    assert staff.address == "Staff@leeds.ac.uk"
+    assert staff.members == (ANN, "Ann@leeds.ac.uk", "x@xn--bcher-kva.de")
+    assert staff.posters == ("xn--bcher-kva.de", ".leeds.ac.uk", BOB)
+    assert staff.moderators == (ANN,)
+
+
+@pytest.mark.parametrize(
+    ("posting", "expected"), [("open", "open"), ("moderated", "held"), ("named", "refused")]
+)
+@pytest.mark.parametrize("sender", [EVE, "<>", "ann@notleeds.ac.uk", "Ann@leeds.ac.uk", STAFF])
+def test_what_becomes_of_a_message_from_a_stranger(
+    posting: Any, expected: str, sender: str
+) -> None:
+    staff = MailingList(
+        STAFF, members=[EVE], posting=posting, posters=[ANN, "it.leeds.ac.uk"], moderators=[BOB]
+    )
+    assert staff.posting_by(sender) == expected
+
+
+@pytest.mark.parametrize("posting", ["open", "moderated", "named"])
+@pytest.mark.parametrize(
+    "sender", [ANN, BOB, "x@example.com", "x@sub.example.org", "x@a.b.example.org"]
+)
+def test_posters_their_domains_and_moderators_may_always_post(posting: Any, sender: str) -> None:
+    staff = MailingList(
+        STAFF, posting=posting, posters=[ANN, "example.com", ".example.org"], moderators=[BOB]
+    )
+    assert staff.posting_by(sender) == "open"
+
+
+@pytest.mark.parametrize("sender", ["x@sub.example.com", "x@example.org"])
+def test_a_domain_is_not_its_subdomains_nor_the_reverse(sender: str) -> None:
+    staff = MailingList(STAFF, posting="named", posters=["example.com", ".example.org"])
+    assert staff.posting_by(sender) == "refused"
+
+
+def test_one_of_a_senders_addresses_that_may_post_is_enough() -> None:
+    staff = MailingList(STAFF, posting="named", posters=[ANN])
+    assert staff.posting_by(EVE, BOB) == "refused"
+    assert staff.posting_by(EVE, BOB, ANN) == "open"
+    assert staff.posting_by(ANN, EVE) == "open"
+
+
+def test_nobody_posts_where_only_named_senders_may_and_none_is_named() -> None:
+    assert MailingList(STAFF, posting="named").posting_by(ANN) == "refused"
+
+
+def test_whoever_runs_a_list_subscribes_anybody() -> None:
+    staff = MailingList(STAFF, members=[ANN])
+    bigger = staff.subscribed("bob@LEEDS.ac.uk")
+    assert bigger == MailingList(STAFF, members=[ANN, BOB])
+    assert staff.members == (ANN,)
+
+
+def test_people_subscribe_themselves_to_an_open_list() -> None:
+    staff = MailingList(STAFF, subscription="open")
+    assert staff.subscribed(ANN, by="ann@Leeds.ac.uk").members == (ANN,)
+
+
+def test_people_subscribe_nobody_else_to_an_open_list() -> None:
+    staff = MailingList(STAFF, subscription="open", members=[ANN])
+    with pytest.raises(ValueError, match=rf"'{ANN}' is no moderator.*only itself, not '{BOB}'"):
+        staff.subscribed(BOB, by=ANN)
+
+
+@pytest.mark.parametrize("who", [ANN, BOB])
+def test_nobody_subscribes_himself_to_a_closed_list(who: str) -> None:
+    staff = MailingList(STAFF, members=[ANN], posters=[ANN])
+    with pytest.raises(ValueError, match=rf"'{STAFF}' is closed: '{who}' cannot subscribe"):
+        staff.subscribed(who, by=who)
+
+
+@pytest.mark.parametrize("subscription", ["open", "closed"])
+def test_a_moderator_subscribes_and_unsubscribes_anybody(subscription: Any) -> None:
+    staff = MailingList(STAFF, subscription=subscription, moderators=[ANN])
+    joined = staff.subscribed(BOB, by=ANN)
+    assert joined.members == (BOB,)
+    assert joined.unsubscribed(BOB, by=ANN) == staff
+
+
+def test_subscribing_a_member_changes_nothing() -> None:
+    staff = MailingList(STAFF, members=[ANN, BOB])
+    assert staff.subscribed("ann@LEEDS.ac.uk") == staff
+
+
+@pytest.mark.parametrize("subscription", ["open", "closed"])
+@pytest.mark.parametrize("by", [None, BOB])
+def test_one_may_always_leave(subscription: Any, by: str | None) -> None:
+    staff = MailingList(STAFF, members=[ANN, BOB, EVE], subscription=subscription, exempt=True)
+    left = staff.unsubscribed("bob@LEEDS.ac.uk", by=by)
+    assert left == attrs.evolve(staff, members=[ANN, EVE])
+
+
+def test_nobody_unsubscribes_another() -> None:
+    staff = MailingList(STAFF, members=[ANN, BOB], subscription="open")
+    with pytest.raises(ValueError, match=rf"'{ANN}' is no moderator.*only itself, not '{BOB}'"):
+        staff.unsubscribed(BOB, by=ANN)
+
+
+@pytest.mark.parametrize("by", [None, EVE])
+def test_who_is_no_member_cannot_be_unsubscribed(by: str | None) -> None:
+    with pytest.raises(ValueError, match=rf"'{EVE}' is no member of '{STAFF}'"):
+        MailingList(STAFF, members=[ANN]).unsubscribed(EVE, by=by)
+
+
+def test_a_list_that_is_its_own_member_is_an_error() -> None:
+    with pytest.raises(ValueError, match=rf"the list '{STAFF}' contains itself"):
+        MailingList(STAFF, members=[ANN, "staff@LEEDS.AC.UK"])
+    with pytest.raises(ValueError, match=rf"the list '{STAFF}' contains itself"):
+        MailingList(STAFF).subscribed(STAFF)
+
+
+def test_lists_that_differ_in_their_local_part_alone_are_two() -> None:
+    assert MailingList("Staff@leeds.ac.uk", members=[STAFF]).members == (STAFF,)
+
+
+@pytest.mark.parametrize(
+    ("address", "fields", "error", "match"),
+    [
+        (
+            None,
+            {},
+            TypeError,
+            "address: an address is a string such as 'bob@example.com', not None",
+        ),
+        ("staff", {}, ValueError, "address: the address 'staff' has no '@'"),
+        (STAFF, {"members": ANN}, TypeError, "members: a list of addresses is needed, not 'ann@"),
+        (STAFF, {"members": 3}, TypeError, "members: a list of addresses is needed, not 3"),
+        (STAFF, {"members": [ANN, "bob"]}, ValueError, "members: the address 'bob' has no '@'"),
+        (STAFF, {"members": ["<>"]}, ValueError, "members: the address '<>'"),
+        (STAFF, {"members": [None]}, TypeError, "members: an address is a string"),
+        (STAFF, {"posters": "leeds.ac.uk"}, TypeError, "posters: a list of addresses is needed"),
+        (STAFF, {"posters": ["ann@"]}, ValueError, "posters: the address 'ann@'"),
+        (STAFF, {"posters": ["leeds ac"]}, ValueError, "posters: 'leeds ac' is no domain"),
+        (STAFF, {"posters": [""]}, ValueError, "posters: '' is no domain"),
+        (STAFF, {"posters": [7]}, TypeError, "posters: a domain is a string .* not 7"),
+        (STAFF, {"moderators": ["leeds.ac.uk"]}, ValueError, "moderators: .* has no '@'"),
+        (STAFF, {"subscription": "public"}, ValueError, "'public' is none of closed, open"),
+        (STAFF, {"posting": "held"}, ValueError, "'held' is none of open, moderated, named"),
+        (STAFF, {"exempt": "yes"}, TypeError, "exempt: True or False is needed, not 'yes'"),
+    ],
+)
+def test_what_is_no_list_is_named(
+    address: Any, fields: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        MailingList(address, **fields)
+
+
+@pytest.mark.parametrize("call", ["subscribed", "unsubscribed"])
+@pytest.mark.parametrize(("who", "what"), [(("bob",), "address"), ((BOB, "bob"), "by")])
+def test_who_subscribes_or_is_subscribed_has_an_address(
+    call: str, who: tuple[str, ...], what: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{what}: the address 'bob' has no '@'"):
+        getattr(MailingList(STAFF, members=[BOB]), call)(*who)
+
+
+def test_a_list_is_shown_briefly_however_many_are_on_it() -> None:
+    text = repr(MailingList(STAFF, members=[f"m{i}@x.org" for i in range(5_000)]))
+    assert "('m0@x.org', 'm1@x.org', 'm2@x.org', ... and 4,997 more)" in text
+    assert len(text) < 400
+    assert repr(MailingList(STAFF, members=[ANN])).count(ANN) == 1
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_list_is_the_same_after_a_pickle(protocol: int) -> None:
+    staff = MailingList(STAFF, members=[ANN], posting="named", posters=[BOB, ".leeds.ac.uk"])
+    for back in (pickle.loads(pickle.dumps(staff, protocol)), copy.deepcopy(staff)):
+        assert back == staff
+        assert hash(back) == hash(staff)
+        assert back.posting_by("x@it.leeds.ac.uk") == "open"
+        assert back.posting_by(EVE) == "refused"
+
+
+def test_a_list_does_not_change() -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        MailingList(STAFF).members = (ANN,)  # type: ignore[misc]
