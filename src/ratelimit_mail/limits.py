@@ -81,8 +81,8 @@ class RateLimit:
         `limits.RateLimitItem`.
     name: how overrides and exemptions call it, such as `"messages a minute"`.
     direction: `"outbound"` limits what one's own people send; `"inbound"` what arrives in
-        mailboxes of the policy's internal domains, or in any mailbox where it names none,
-        from wherever it comes.
+        mailboxes of the policy's internal domains, wherever it comes from. Of a policy that names
+        no domains, every recipient of an inbound envelope is a mailbox, and none of an outbound.
     share: the limit is that share of the rate, rounded down: 0.33 of `"3600/hour"` is 1188.
     scope: what it is counted per, `sender`, `client`, `user`, `sender_domain`,
         `recipient`, `recipient_domain`, `global`, or several together; left out: `sender`,

@@ -28,6 +28,9 @@ NO_BOUND: Final = 1 << 62
 
 NOBODY_FREE: Final[frozenset[str]] = frozenset()
 
+_Recipient = tuple[str, str]
+"""An address and its domain."""
+
 _new = tuple.__new__  # builds a named tuple in half the time
 
 
@@ -95,7 +98,7 @@ class Sheet:
         self._tells_external = any(limit.count == "external" for limit in self.limits)
         self._most = self._bound("all")
         self._most_external = self._bound("external")
-        self._looks_closely = bool(self._spread or self._arriving)
+        self._looks_closely = bool(self._spread or (self._arriving and internal.patterns))
 
     def _ledger(
         self,
@@ -170,12 +173,16 @@ class Sheet:
             for ledger, scope in self._spread:
                 charges += self._spread_out(ledger, scope, envelope, counted)
         if self._arriving:
-            ours = counted
-            if self._internal.patterns:
-                ours = [each for each in counted if self._internal[each[1]]]
+            ours = self._ours(envelope, counted)
             for ledger, scope in self._arriving:
                 charges += self._spread_out(ledger, scope, envelope, ours)
         return Plan(self, *self._possible(charges))
+
+    def _ours(self, envelope: Envelope, counted: list[_Recipient]) -> list[_Recipient]:
+        """Those whose mailboxes are the policy's own: of mail that arrives all, unless it says."""
+        if self._internal.patterns:
+            return [each for each in counted if self._internal[each[1]]]
+        return counted if envelope.direction == "inbound" else []
 
     def _costs(self, domains: Sequence[str]) -> Costs:
         """What a message costs with recipients of such domains."""
@@ -185,7 +192,7 @@ class Sheet:
         return (1 if total else 0, total, 1 if external else 0, external)
 
     def _spread_out(
-        self, ledger: Ledger, scope: Scope, envelope: Envelope, counted: list[tuple[str, str]]
+        self, ledger: Ledger, scope: Scope, envelope: Envelope, counted: list[_Recipient]
     ) -> list[Charge]:
         """One charge for each subject among the recipients that count, and their domains."""
         fixed = known_parts(scope, envelope)

@@ -7,16 +7,79 @@ from types import MappingProxyType
 from typing import Final
 
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets.leeds import leeds_office365
+from ratelimit_mail.presets import amazon, google, leeds, microsoft, named_by_western, western
+from ratelimit_mail.presets.amazon import amazon_ses
+from ratelimit_mail.presets.google import gmail, google_workspace
+from ratelimit_mail.presets.leeds import leeds_office365, leeds_smtp
+from ratelimit_mail.presets.microsoft import exchange_online, tenant_external_recipients
+from ratelimit_mail.presets.named_by_western import (
+    comcast,
+    earthlink,
+    gmail_webmail,
+    hotmail,
+    roadrunner,
+    yahoo,
+)
+from ratelimit_mail.presets.sources import Source
 from ratelimit_mail.presets.western import western_convergence, western_office365
 
-__all__ = ["PRESETS", "leeds_office365", "western_convergence", "western_office365"]
+__all__ = [
+    "PRESETS",
+    "SOURCES",
+    "Source",
+    "amazon_ses",
+    "comcast",
+    "earthlink",
+    "exchange_online",
+    "gmail",
+    "gmail_webmail",
+    "google_workspace",
+    "hotmail",
+    "leeds_office365",
+    "leeds_smtp",
+    "roadrunner",
+    "tenant_external_recipients",
+    "western_convergence",
+    "western_office365",
+    "yahoo",
+]
 
 PRESETS: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
     {
         "leeds-office365": leeds_office365,
+        "leeds-smtp": leeds_smtp,
         "western-convergence": western_convergence,
         "western-office365": western_office365,
+        "exchange-online": exchange_online,
+        "google-workspace": google_workspace,
+        "gmail": gmail,
+        "amazon-ses": amazon_ses,
+        "comcast": comcast,
+        "earthlink": earthlink,
+        "roadrunner": roadrunner,
+        "gmail-webmail": gmail_webmail,
+        "hotmail": hotmail,
+        "yahoo": yahoo,
     }
 )
 """Each preset by its policy's name, as the command line takes it."""
+
+SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
+    {
+        "leeds-office365": leeds.OFFICE365,
+        "leeds-smtp": leeds.SMTP,
+        "western-convergence": western.CONVERGENCE,
+        "western-office365": western.OFFICE365,
+        "exchange-online": microsoft.EXCHANGE_ONLINE,
+        "google-workspace": google.WORKSPACE,
+        "gmail": google.GMAIL,
+        "amazon-ses": amazon.SES,
+        "comcast": named_by_western.ISP,
+        "earthlink": named_by_western.ISP,
+        "roadrunner": named_by_western.ISP,
+        "gmail-webmail": named_by_western.WEBMAIL,
+        "hotmail": named_by_western.WEBMAIL,
+        "yahoo": named_by_western.WEBMAIL,
+    }
+)
+"""Where the figures of each preset come from, by the same names."""

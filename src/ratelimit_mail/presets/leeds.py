@@ -1,14 +1,38 @@
-"""The University of Leeds: Office 365.
+"""The University of Leeds: Office 365, and the University's own SMTP servers.
 
 Source: University of Leeds IT, "Mass or bulk emailing using Office 365", as read on 2026-11-22.
 """
 
 from __future__ import annotations
 
-from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
-from ratelimit_mail.policy import Policy
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
 
-__all__ = ["leeds_office365"]
+from ratelimit_mail.directory import DirectoryLike
+from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
+from ratelimit_mail.overrides import Grant, Override
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.presets.conceding import conceded
+from ratelimit_mail.presets.sources import Source
+
+__all__ = ["OFFICE365", "SMTP", "leeds_office365", "leeds_smtp"]
+
+OFFICE365: Final = Source(
+    institution="University of Leeds",
+    pages=("Mass or bulk emailing using Office 365",),
+    read=date(2026, 11, 22),
+)
+
+SMTP: Final = Source(
+    institution="University of Leeds",
+    pages=OFFICE365.pages,
+    read=date(2026, 11, 22),
+    unconfirmed=(
+        "The page says that the address is granted an increased limit, not how high it is; the"
+        " preset has none but the recipients of one message."
+    ),
+)
 
 
 def leeds_office365(
@@ -16,6 +40,8 @@ def leeds_office365(
     recipient_limit: int = 100,
     message_rate: str = "30/minute",
     recipient_rate: str = "10000/day",
+    overrides: Iterable[Override] = (),
+    directory: DirectoryLike | None = None,
 ) -> Policy:
     """The University of Leeds's Office 365.
 
@@ -23,14 +49,47 @@ def leeds_office365(
     - 30 messages a minute per sender; more are queued and released gradually
     - 10,000 recipients in 24 hours per sender; then one has to wait
 
+    overrides: whom the Service Desk gave other numbers, by the names `"recipients a message"`,
+        `"messages a minute"` and `"recipients a day"`.
+    directory: the mailing lists, each of which is one recipient.
+
     Source: "Mass or bulk emailing using Office 365", University of Leeds, read on
     2026-11-22.
     """
     return Policy(
         name="leeds-office365",
         limits=[
-            RecipientLimit(recipient_limit),
-            MessageRateLimit(message_rate),
-            RecipientRateLimit(recipient_rate),
+            RecipientLimit(recipient_limit, name="recipients a message"),
+            MessageRateLimit(message_rate, name="messages a minute"),
+            RecipientRateLimit(recipient_rate, name="recipients a day"),
         ],
+        overrides=overrides,
+        directory=directory,
+    )
+
+
+def leeds_smtp(
+    *,
+    recipient_limit: int = 400,
+    grants: Iterable[Grant | str] = (),
+    directory: DirectoryLike | None = None,
+) -> Policy:
+    """The University of Leeds's own SMTP servers, free of the limits of Office 365.
+
+    - 400 recipients a message
+    - no other limit
+    - a sender address must have been granted, once, by the IT Service Desk; mail from any
+      other is rejected, so without grants all of it is
+
+    grants: the granted addresses, or `Grant` objects that say for what.
+    directory: the mailing lists, each of which is one recipient.
+
+    Source: "Mass or bulk emailing using Office 365", University of Leeds, read on
+    2026-11-22.
+    """
+    return Policy(
+        name="leeds-smtp",
+        limits=[RecipientLimit(recipient_limit, name="recipients a message")],
+        grants=conceded(Grant, grants, "mass mailing"),
+        directory=directory,
     )

@@ -6,15 +6,38 @@ Source: Western Technology Services, "Sending Rate Limits", as read on 2026-11-2
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from datetime import date
+from typing import Final, Literal
 
 from ratelimit_mail.conditions import any_of, has_tag, in_network, not_, protocol
+from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
+from ratelimit_mail.overrides import Exemption
 from ratelimit_mail.policy import Policy, Tier
+from ratelimit_mail.presets.conceding import conceded
+from ratelimit_mail.presets.sources import Source
 
-__all__ = ["western_convergence", "western_office365"]
+__all__ = ["CONVERGENCE", "OFFICE365", "western_convergence", "western_office365"]
 
-REFUSAL = "Recipient rate limit exceeded. Try again later."
+OFFICE365: Final = Source(
+    institution="Western University",
+    pages=("Sending Rate Limits",),
+    read=date(2026, 11, 22),
+    unconfirmed="The page as it is kept does not print its domains; they are the well-known ones.",
+)
+
+CONVERGENCE: Final = Source(
+    institution="Western University",
+    pages=("Sending Rate Limits",),
+    read=date(2026, 11, 22),
+    unconfirmed=(
+        "The page as it is kept does not print its networks and domains; they are the"
+        " well-known ones. It says messages where it counts recipients."
+    ),
+)
+
+DOMAINS: Final = ("uwo.ca", ".uwo.ca")
+REFUSAL: Final = "Recipient rate limit exceeded. Try again later."
 
 
 def western_office365(
@@ -22,6 +45,10 @@ def western_office365(
     recipient_limit: int = 500,
     message_rate: str = "30/minute",
     recipient_rate: str = "10000/day",
+    receiving_rate: str = "3600/hour",
+    proxy_address_limit: int | None = 200,
+    internal_domains: Sequence[str] = DOMAINS,
+    directory: DirectoryLike | None = None,
 ) -> Policy:
     """Western's Office 365.
 
@@ -29,25 +56,48 @@ def western_office365(
     - 10,000 recipients in 24 hours per sender
     - 30 messages a minute per sender, for SMTP client submission only: a client whose
       `protocol` is `smtp`
+    - 3,600 messages an hour into one mailbox; one full mailbox defers that recipient alone
+    - 200 proxy addresses (aliases) of one mailbox; all of them are one recipient
+
+    internal_domains: whose mailboxes the receiving limit is for.
+    directory: the aliases and mailing lists. One mailbox with more aliases than
+        `proxy_address_limit` is an error.
 
     Source: "Sending Rate Limits", Western University, section "Office 365", read on
     2026-11-22.
     """
     return Policy(
         name="western-office365",
-        limits=[RecipientLimit(recipient_limit), RecipientRateLimit(recipient_rate)],
-        tiers=[
-            Tier("smtp-submission", when=protocol("smtp"), limits=[MessageRateLimit(message_rate)])
+        internal_domains=internal_domains,
+        limits=[
+            RecipientLimit(recipient_limit, name="recipients a message"),
+            RecipientRateLimit(recipient_rate, name="recipients a day"),
+            MessageRateLimit(receiving_rate, name="messages received an hour", direction="inbound"),
         ],
+        tiers=[
+            Tier(
+                "smtp-submission",
+                when=protocol("smtp"),
+                limits=[MessageRateLimit(message_rate, name="messages a minute")],
+            )
+        ],
+        directory=directory,
+        proxy_address_limit=proxy_address_limit,
+        partial=True,
     )
 
 
 def western_convergence(
     campus_networks: Iterable[str] = ("129.100.0.0/16",),
-    internal_domains: Sequence[str] = ("uwo.ca", ".uwo.ca"),
+    internal_domains: Sequence[str] = DOMAINS,
     unit: Literal["recipients", "messages"] = "recipients",
     *,
+    burst_rate: str = "50/15 minutes",
+    daily_rate: str = "500/day",
     scope: str | Sequence[str] = "sender",
+    per_server: bool = False,
+    exemptions: Iterable[Exemption | str] = (),
+    directory: DirectoryLike | None = None,
 ) -> Policy:
     """Western's Convergence mail system: two tiers by where the client is.
 
@@ -62,7 +112,14 @@ def western_convergence(
     campus_networks: what is on campus. internal_domains: what is not external.
     unit: the source says "messages" but refuses, compares and advises by recipients, so
         `"recipients"` is the default; `"messages"` takes it by the letter.
+    burst_rate, daily_rate: the limits themselves. In 15 minutes only tier 2 has one.
     scope: what the limits are counted per.
+    per_server: True lets each mail server count on its own, as Western's do; the better
+        choice, and the default, is that all count together.
+    exemptions: the senders of List Guardian lists and of official mass mailings, which the
+        limits leave alone: addresses, domains or `Exemption` objects.
+    directory: aliases and mailing lists. A list is one recipient; one outside is one
+        external address without it, too.
 
     Source: "Sending Rate Limits", Western University, read on 2026-11-22; it does not
     print its networks and domains, so the defaults are the university's well-known ones.
@@ -71,10 +128,18 @@ def western_convergence(
         raise ValueError(f"unit: {unit!r} is none of recipients, messages")
     kind = RecipientRateLimit if unit == "recipients" else MessageRateLimit
 
-    def limit(rate: str) -> RecipientRateLimit | MessageRateLimit:
+    def limit(rate: str, period: str) -> RecipientRateLimit | MessageRateLimit:
         return kind(
-            rate, scope=scope, count="external", denied="count", on_excess="reject", reply=REFUSAL
+            rate,
+            name=f"{unit} {period}",
+            scope=scope,
+            count="external",
+            denied="count",
+            on_excess="reject",
+            reply=REFUSAL,
         )
+
+    daily = limit(daily_rate, "a day")
 
     return Policy(
         name="western-convergence",
@@ -88,8 +153,11 @@ def western_convergence(
                     has_tag("reznet"),
                     not_(in_network(*campus_networks)),
                 ),
-                limits=[limit("50/15 minutes"), limit("500/day")],
+                limits=[limit(burst_rate, "in 15 minutes"), daily],
             ),
-            Tier("tier 1", limits=[limit("500/day")]),
+            Tier("tier 1", limits=[daily]),
         ],
+        exemptions=conceded(Exemption, exemptions, "List Guardian, or official mass mailing"),
+        directory=directory,
+        per_node=per_server,
     )

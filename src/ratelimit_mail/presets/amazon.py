@@ -1,0 +1,57 @@
+"""Amazon Simple Email Service (SES).
+
+Source: Amazon Web Services, "Service quotas in Amazon SES" and "Managing your Amazon SES
+sending limits", as read on 2026-11-22.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+
+from ratelimit_mail.limits import RecipientLimit, RecipientRateLimit
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.presets.sources import Source
+
+__all__ = ["SES", "amazon_ses"]
+
+SES: Final = Source(
+    institution="Amazon Web Services",
+    pages=("Service quotas in Amazon SES", "Managing your Amazon SES sending limits"),
+    read=date(2026, 11, 22),
+    unconfirmed=(
+        "SES lets short bursts go above the sending rate, and no page says how far: the preset"
+        " lets none."
+    ),
+)
+
+
+def amazon_ses(
+    *,
+    recipient_limit: int = 50,
+    sending_rate: str = "1/second",
+    sending_quota: str | None = "200/day",
+) -> Policy:
+    """Amazon SES: one account in one region. The defaults are those of the sandbox.
+
+    - 50 recipients a message
+    - a sending rate per second, and a sending quota in 24 hours, sliding; both count
+      recipients, and all senders of the account together
+    - in the sandbox, 1 a second and 200 in 24 hours; outside, what the account was given
+
+    sending_rate: `MaxSendRate` of the account, such as `"14/second"`. A message to more
+        recipients than it says is rejected, for it never fits. SES lets short bursts go:
+        `"50/50 seconds"` is the sandbox's rate too, and lets a message to 50 go at once, but
+        also 50 messages to one each, which SES may refuse.
+    sending_quota: `Max24HourSend` of the account, such as `"50000/day"`; None where it is
+        -1, unlimited.
+
+    Source: "Service quotas in Amazon SES", Amazon Web Services, read on 2026-11-22.
+    """
+    limits = [
+        RecipientLimit(recipient_limit, name="recipients a message"),
+        RecipientRateLimit(sending_rate, name="recipients a second", scope="global"),
+    ]
+    if sending_quota is not None:
+        limits.append(RecipientRateLimit(sending_quota, name="recipients a day", scope="global"))
+    return Policy(name="amazon-ses", limits=limits)

@@ -1,0 +1,103 @@
+"""Google: Gmail for consumers, and Gmail in Google Workspace.
+
+Sources: Google, "Gmail sending limits in Google Workspace" and "Limits for sending & getting
+mail" (Gmail Help), as read on 2026-11-22.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+from ratelimit_mail.conditions import any_of, protocol
+from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
+from ratelimit_mail.policy import Policy, Tier
+from ratelimit_mail.presets.sources import Source
+
+__all__ = ["GMAIL", "WORKSPACE", "gmail", "google_workspace"]
+
+WORKSPACE: Final = Source(
+    institution="Google",
+    pages=("Gmail sending limits in Google Workspace",),
+    read=date(2026, 11, 22),
+    unconfirmed="The 3,000 external recipients a day were seen in copies of the page.",
+    left_out=(
+        "3,000 unique recipients a day, 2,000 of them external; trial accounts, which have less;"
+        " the SMTP relay service, which has limits of its own."
+    ),
+)
+
+GMAIL: Final = Source(
+    institution="Google",
+    pages=("Limits for sending & getting mail",),
+    read=date(2026, 11, 22),
+    unconfirmed=(
+        "Seen in a copy of 2024. The page counts e-mails, not recipients, and does not say that"
+        " its day slides."
+    ),
+)
+
+
+def google_workspace(
+    *,
+    recipient_limit: int = 2_000,
+    external_recipient_limit: int = 500,
+    smtp_recipient_limit: int = 100,
+    message_rate: str = "2000/day",
+    recipient_rate: str = "10000/day",
+    external_recipient_rate: str = "3000/day",
+    internal_domains: Sequence[str] = (),
+) -> Policy:
+    """Gmail in Google Workspace: what one user of a paid account may send.
+
+    - 2,000 recipients a message, of which 500 external; 100 through SMTP or the Gmail API,
+      which is a client whose `protocol` is `smtp` or `api`
+    - 2,000 messages in 24 hours, sliding
+    - 10,000 recipients in 24 hours, of which 3,000 external; who gets two messages is two
+
+    internal_domains: the primary domain; Google counts the account's other domains as
+        external. Without it, all recipients are external.
+
+    Source: "Gmail sending limits in Google Workspace", Google, read on 2026-11-22.
+    """
+    return Policy(
+        name="google-workspace",
+        internal_domains=internal_domains,
+        limits=[
+            RecipientLimit(recipient_limit, name="recipients a message"),
+            RecipientLimit(
+                external_recipient_limit, name="external recipients a message", count="external"
+            ),
+            MessageRateLimit(message_rate, name="messages a day"),
+            RecipientRateLimit(recipient_rate, name="recipients a day"),
+            RecipientRateLimit(
+                external_recipient_rate, name="external recipients a day", count="external"
+            ),
+        ],
+        tiers=[
+            Tier(
+                "smtp and api",
+                when=any_of(protocol("smtp"), protocol("api")),
+                limits=[RecipientLimit(smtp_recipient_limit, name="recipients through smtp")],
+            )
+        ],
+    )
+
+
+def gmail(*, recipient_limit: int = 500, message_rate: str = "500/day") -> Policy:
+    """Gmail for consumers.
+
+    - 500 recipients a message
+    - 500 messages in 24 hours per sender
+
+    Source: "Limits for sending & getting mail", Gmail Help, Google, as seen on 2026-11-22 in
+    a copy of 2024. It counts e-mails.
+    """
+    return Policy(
+        name="gmail",
+        limits=[
+            RecipientLimit(recipient_limit, name="recipients a message"),
+            MessageRateLimit(message_rate, name="messages a day"),
+        ],
+    )

@@ -1,0 +1,190 @@
+"""The command `presets`: every preset's rules in words, with source and date."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ratelimit_mail import Policy, Tier
+from ratelimit_mail.cli.command import command
+from ratelimit_mail.cli.commands import presets as module
+from ratelimit_mail.cli.commands.presets import condition_in_words, rules_of
+from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
+from ratelimit_mail.limits import RecipientLimit
+from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.presets import PRESETS, SOURCES
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "80"}).invoke(command, ["presets", *arguments])
+
+
+def words_of(name: str) -> str:
+    """What the command says of one preset, as one line."""
+    result = run(name)
+    assert result.exit_code == 0
+    return " ".join(result.stdout.split())
+
+
+def test_without_a_name_it_lists_every_preset() -> None:
+    result = run()
+    assert result.exit_code == 0
+    headings = [line for line in result.stdout.splitlines() if line and line[0] != " "]
+    assert headings == list(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_limit_and_the_source_of_a_preset_is_told(name: str) -> None:
+    words = words_of(name)
+    for limit in PRESETS[name]().all_limits:
+        assert str(limit) in words
+    for page in SOURCES[name].pages:
+        assert page in words
+    assert f"read on {SOURCES[name].read}" in words
+    assert " ".join((SOURCES[name].unconfirmed or "").split()) in words
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("leeds-smtp", ["must be granted first; mail from any other is rejected"]),
+        (
+            "western-office365",
+            [
+                "clients by smtp: 30 messages per minute per sender",
+                "each mailbox 3600 received messages per hour per recipient",
+                "aliases 200 of one mailbox; one recipient together",
+                "internal uwo.ca, .uwo.ca",
+                "arriving mail is answered recipient by recipient",
+            ],
+        ),
+        (
+            "western-convergence",
+            [
+                "clients by webmail or tagged wireless or tagged reznet or without an address in"
+                " 129.100.0.0/16: 50 external recipients per 15 minutes per sender; above it"
+                " rejected; refused attempts count",
+                "any other client: 500 external recipients per day per sender",
+                "per_server, exemptions",
+            ],
+        ),
+        ("exchange-online", ["per sender and recipient, 33 % of 3600", "licences"]),
+        ("google-workspace", ["clients by smtp or by api: 100 recipients per message"]),
+        ("comcast", ["History:"]),
+    ],
+)
+def test_rules_are_told_in_words(name: str, rules: list[str]) -> None:
+    words = words_of(name)
+    for rule in rules:
+        assert rule in words
+
+
+def test_tables_fit_80_columns_and_carry_no_escape_codes_into_a_file() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ratelimit_mail.cli", "presets"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\x1b" not in done.stdout
+    assert "…" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_json_has_an_object_for_each_preset() -> None:
+    found = json.loads(run("--json").stdout)
+    assert [each["name"] for each in found] == list(PRESETS)
+    for each in found:
+        assert date.fromisoformat(each["source"]["read"]) == SOURCES[each["name"]].read
+
+
+def test_json_of_one_preset_is_one_object_with_its_numbers() -> None:
+    found = json.loads(run("western-office365", "--json").stdout)
+    assert [(each["name"], each["limit"], each.get("seconds")) for each in found["limits"]] == [
+        ("recipients a message", 500, None),
+        ("recipients a day", 10_000, 86_400),
+        ("messages received an hour", 3_600, 3_600),
+    ]
+    assert [each["direction"] for each in found["limits"][1:]] == ["outbound", "inbound"]
+    assert [tier["when"] for tier in found["tiers"]] == ["clients by smtp"]
+    assert found["tiers"][0]["limits"][0]["limit"] == 30
+    assert found["internal_domains"] == ["uwo.ca", ".uwo.ca"]
+    assert found["proxy_address_limit"] == 200
+    assert (found["grants"], found["exemptions"], found["per_node"]) == (None, [], False)
+    assert "directory" in found["parameters"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_an_unknown_preset_is_a_complaint_with_the_nearest_names(arguments: list[str]) -> None:
+    result = run("leeds-office356", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "did you mean leeds-office365" in result.stderr
+
+
+def test_a_policy_that_is_no_preset_is_a_complaint_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_policy", lambda _: Policy(name="campus"))
+    result = run("campus\x1b[31m")
+    assert result.exit_code == 2
+    assert "campus\\x1b[31m is no preset" in result.stderr
+
+
+def _no_condition_of_ours(_: object) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (None, "any other client"),
+        (has_tag("wireless"), "clients tagged wireless"),
+        (
+            in_network("10.0.0.0/8", "2001:db8::/32"),
+            "clients with an address in 10.0.0.0/8, 2001:db8::/32",
+        ),
+        (not_(protocol("smtp")), "clients not by smtp"),
+        (
+            all_of(protocol("smtp"), any_of(has_tag("a"), has_tag("b"))),
+            "clients by smtp and (tagged a or tagged b)",
+        ),
+        (not_(any_of(has_tag("a"), has_tag("b"))), "clients not (tagged a or tagged b)"),
+    ],
+)
+def test_conditions_are_told_in_words(condition: Any, words: str) -> None:
+    assert condition_in_words(condition) == words
+
+
+def test_a_condition_of_ones_own_is_told_by_its_name() -> None:
+    own: Callable[[Any], bool] = _no_condition_of_ours
+    assert "_no_condition_of_ours" in condition_in_words(own)
+
+
+def test_what_a_policy_concedes_is_told_with_its_reason() -> None:
+    policy = Policy(
+        name="campus",
+        limits=[RecipientLimit(5, name="recipients a message")],
+        tiers=[Tier("students", when=has_tag("student"))],
+        grants=[Grant(senders=["ann@uwo.ca"], reason="Alumni news")],
+        exemptions=[Exemption(senders=["dean@uwo.ca"], when=protocol("smtp"))],
+        overrides=[Override({"recipients a message": 9}, when=has_tag("staff"))],
+        per_node=True,
+    )
+    assert list(rules_of(policy)) == [
+        ("everybody", "5 recipients per message"),
+        ("students", "clients tagged student:"),
+        ("senders", "must be granted first; mail from any other is rejected"),
+        ("senders", "granted: ann@uwo.ca (Alumni news)"),
+        ("exempt", "dean@uwo.ca, clients by smtp"),
+        ("other numbers", "clients tagged staff: recipients a message: 9"),
+        ("mail servers", "each counts on its own"),
+    ]

@@ -1,0 +1,263 @@
+"""The presets of providers: each number as its page, or Western's page, states it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ratelimit_mail import Action, Client, Decision, Envelope, Limiter, Policy, presets
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.overrides import Override
+from ratelimit_mail.testing import ManualClock
+
+MINUTE = 60
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def limiter_of(policy: Policy) -> tuple[Limiter, ManualClock]:
+    clock = ManualClock()
+    return Limiter(policy, MemoryBackend(clock), sleep=clock.advance), clock
+
+
+def letter(
+    count: int = 1, sender: str = "ann@example.edu", domain: str = "example.com", **client: Any
+) -> Envelope:
+    return Envelope(sender, [f"user{i}@{domain}" for i in range(count)], Client(**client))
+
+
+def refused_by(decision: Decision) -> tuple[str | None, Action, float | None]:
+    """The name of the limit that spoke, what it said, and until when."""
+    assert decision.limit is not None
+    return decision.limit.name, decision.action, decision.retry_after
+
+
+# The providers that Western names
+
+
+@pytest.mark.parametrize("preset", [presets.comcast, presets.earthlink, presets.roadrunner])
+def test_western_names_1000_messages_a_day_of_isps(preset: Callable[[], Policy]) -> None:
+    limiter, _ = limiter_of(preset())
+    assert all(limiter.try_acquire(letter(3)) for _ in range(1_000))
+    assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
+
+
+@pytest.mark.parametrize("preset", [presets.gmail_webmail, presets.hotmail, presets.yahoo])
+def test_western_names_100_to_500_recipients_a_day_of_webmail(
+    preset: Callable[..., Policy],
+) -> None:
+    limiter, _ = limiter_of(preset())
+    assert limiter.try_acquire(letter(500))
+    assert refused_by(limiter.try_acquire(letter())) == ("recipients a day", Action.DEFER, DAY)
+    lower, _ = limiter_of(preset(recipient_rate="100/day"))
+    assert lower.try_acquire(letter(100))
+    assert not lower.try_acquire(letter())
+
+
+# Exchange Online
+
+
+def test_exchange_online_500_recipients_a_message_and_10000_in_24_hours() -> None:
+    limiter, clock = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    assert refused_by(limiter.try_acquire(letter(501)))[::2] == ("recipients a message", None)
+    assert all(limiter.try_acquire(letter(500)) for _ in range(20))
+    clock.advance(HOUR)
+    decision = limiter.try_acquire(letter())
+    assert refused_by(decision) == ("recipients a day", Action.DEFER, DAY - HOUR)
+
+
+def test_exchange_online_30_messages_a_minute() -> None:
+    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    assert all(limiter.try_acquire(letter()) for _ in range(30))
+    assert refused_by(limiter.try_acquire(letter())) == ("messages a minute", Action.DEFER, MINUTE)
+
+
+def test_exchange_online_recipients_a_message_can_be_set_from_1_to_1000() -> None:
+    raised = Override({"recipients a message": 1_000}, senders=["ann@example.edu"])
+    for policy in (
+        presets.exchange_online(recipient_limit=1_000),
+        presets.exchange_online(overrides=[raised]),
+    ):
+        limiter, _ = limiter_of(policy)
+        assert limiter.try_acquire(letter(1_000))
+    assert presets.exchange_online(recipient_limit=1).limits[0].limit == 1
+    more = Override({"recipients a message": 1_001}, senders=["ann@example.edu"])
+    for wrong in ({"recipient_limit": 1_001}, {"overrides": [more]}):
+        arguments: dict[str, Any] = wrong
+        with pytest.raises(ValueError, match="1 to 1000, not 1001"):
+            presets.exchange_online(**arguments)
+
+
+def test_exchange_online_1188_messages_an_hour_into_one_mailbox_from_one_sender() -> None:
+    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    arriving = Envelope("eve@example.com", ["ann@example.edu"], direction="inbound")
+    assert all(limiter.try_acquire(arriving) for _ in range(1_188))
+    decision = limiter.try_acquire(arriving)
+    assert refused_by(decision) == (
+        "messages received an hour from one sender",
+        Action.DEFER,
+        HOUR,
+    )
+    assert limiter.try_acquire(
+        Envelope("bob@example.com", ["ann@example.edu"], direction="inbound")
+    )
+
+
+def test_exchange_online_3600_messages_an_hour_into_one_mailbox() -> None:
+    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    for i in range(3_600):
+        sender = f"user{i % 4}@example.com"
+        assert limiter.try_acquire(Envelope(sender, ["ann@example.edu"], direction="inbound"))
+    both = Envelope("eve@example.com", ["ann@example.edu", "bob@example.edu"], direction="inbound")
+    decision = limiter.try_acquire(both)
+    assert decision.recipients is not None
+    assert refused_by(decision.recipients["ann@example.edu"]) == (
+        "messages received an hour",
+        Action.DEFER,
+        HOUR,
+    )
+    assert decision.recipients["bob@example.edu"].allowed
+
+
+@pytest.mark.parametrize(
+    ("licences", "recipients"),
+    [
+        (1, 10_000),
+        (2, 10_312),
+        (10, 12_006),
+        (25, 14_259),
+        (100, 22_059),
+        (1_000, 72_446),
+        (10_000, 324_979),
+        (100_000, 1_590_639),
+    ],
+)
+def test_exchange_online_external_recipients_grow_with_the_licences(
+    licences: int, recipients: int
+) -> None:
+    assert presets.tenant_external_recipients(licences) == recipients
+    limit = presets.exchange_online(licences=licences).limits[-1]
+    assert isinstance(limit, RateLimit)
+    assert (limit.limit, limit.window, limit.count) == (recipients, DAY * 1000, "external")
+    assert limit.scope == ("global",)
+
+
+def test_exchange_online_counts_the_external_recipients_of_all_senders_together() -> None:
+    policy = presets.exchange_online(licences=1, internal_domains=["example.edu"])
+    limiter, _ = limiter_of(policy)
+    for i in range(20):
+        assert limiter.try_acquire(letter(500, sender=f"user{i % 2}@example.edu"))
+    late = letter(sender="bob@example.edu")
+    name = "external recipients of the tenant a day"
+    assert refused_by(limiter.try_acquire(late)) == (name, Action.DEFER, DAY)
+    assert limiter.try_acquire(letter(sender="bob@example.edu", domain="example.edu"))
+
+
+def test_exchange_online_leaves_the_tenants_limit_out_or_takes_it_as_it_is() -> None:
+    assert all(limit.count == "all" for limit in presets.exchange_online().limits)
+    trial = presets.exchange_online(external_recipient_rate="5000/day")
+    assert trial.limits[-1].limit == 5_000
+
+
+@pytest.mark.parametrize("licences", [0, -1, 10**400, 2.5, "100", True])
+def test_exchange_online_refuses_what_is_no_number_of_licences(licences: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="licences"):
+        presets.exchange_online(licences=licences)
+
+
+def test_exchange_online_refuses_two_limits_for_one_tenant() -> None:
+    with pytest.raises(ValueError, match="one of the two"):
+        presets.exchange_online(licences=5, external_recipient_rate="5000/day")
+
+
+# Google
+
+
+def workspace() -> Limiter:
+    return limiter_of(presets.google_workspace(internal_domains=["example.edu"]))[0]
+
+
+def test_google_workspace_2000_recipients_a_message_of_which_500_external() -> None:
+    limiter = workspace()
+    insiders = letter(1_500, domain="example.edu").recipients
+    for outsiders, fits in ((500, True), (501, False)):
+        both = Envelope("ann@example.edu", [*insiders, *letter(outsiders).recipients])
+        assert limiter.check(both).allowed is fits
+    assert limiter.check(letter(2_000, domain="example.edu"))
+    assert not limiter.check(letter(2_001, domain="example.edu"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "most"), [("smtp", 100), ("api", 100), ("webmail", 500), (None, 500)]
+)
+def test_google_workspace_100_recipients_a_message_through_smtp_or_the_api(
+    protocol: str | None, most: int
+) -> None:
+    limiter = workspace()
+    assert limiter.check(letter(most, protocol=protocol))
+    assert not limiter.check(letter(most + 1, protocol=protocol))
+
+
+def test_google_workspace_2000_messages_a_day() -> None:
+    limiter = workspace()
+    assert all(limiter.try_acquire(letter()) for _ in range(2_000))
+    assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
+
+
+def test_google_workspace_10000_recipients_a_day_of_which_3000_external() -> None:
+    limiter = workspace()
+    assert all(limiter.try_acquire(letter(500)) for _ in range(6))
+    name = "external recipients a day"
+    assert refused_by(limiter.try_acquire(letter())) == (name, Action.DEFER, DAY)
+    for count in (2_000, 2_000, 2_000, 1_000):
+        assert limiter.try_acquire(letter(count, domain="example.edu"))
+    insider = letter(domain="example.edu")
+    assert refused_by(limiter.try_acquire(insider)) == ("recipients a day", Action.DEFER, DAY)
+
+
+def test_gmail_500_messages_a_day_and_500_recipients_a_message() -> None:
+    limiter, _ = limiter_of(presets.gmail())
+    assert not limiter.try_acquire(letter(501))
+    assert all(limiter.try_acquire(letter(500)) for _ in range(500))
+    assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
+
+
+# Amazon SES
+
+
+def test_amazon_ses_sandbox_1_recipient_a_second_and_200_a_day_for_all_senders_together() -> None:
+    limiter, clock = limiter_of(presets.amazon_ses())
+    for i in range(200):
+        assert limiter.try_acquire(letter(sender=f"user{i}@example.edu"))
+        decision = limiter.check(letter())
+        assert refused_by(decision)[1] is Action.DEFER
+        if i < 199:
+            assert refused_by(decision) == ("recipients a second", Action.DEFER, 1)
+        clock.advance(1)
+    assert refused_by(limiter.check(letter())) == ("recipients a day", Action.DEFER, DAY - 200)
+
+
+def test_amazon_ses_50_recipients_a_message() -> None:
+    policy = presets.amazon_ses(sending_rate="100/second", sending_quota="50000/day")
+    limiter, _ = limiter_of(policy)
+    assert refused_by(limiter.check(letter(51)))[::2] == ("recipients a message", None)
+    assert limiter.try_acquire(letter(50))
+    assert limiter.try_acquire(letter(50))
+    assert refused_by(limiter.check(letter())) == ("recipients a second", Action.DEFER, 1)
+
+
+def test_amazon_ses_refuses_a_message_that_is_above_the_sending_rate_by_itself() -> None:
+    limiter, _ = limiter_of(presets.amazon_ses())
+    decision = limiter.check(letter(2))
+    assert (decision.action, decision.retry_after) == (Action.REJECT, None)
+    bursts, _ = limiter_of(presets.amazon_ses(sending_rate="50/50 seconds"))
+    assert bursts.try_acquire(letter(50))
+    assert refused_by(bursts.check(letter())) == ("recipients a second", Action.DEFER, 50)
+
+
+def test_amazon_ses_has_no_quota_where_the_account_has_none() -> None:
+    names = [limit.name for limit in presets.amazon_ses(sending_quota=None).limits]
+    assert names == ["recipients a message", "recipients a second"]
