@@ -7,6 +7,9 @@ from io import TextIOWrapper
 
 import click
 
+from ratelimit_mail.cli.commands.check_policy import check_policy_command
+from ratelimit_mail.cli.commands.plan import plan_command
+from ratelimit_mail.cli.commands.presets import presets_command
 from ratelimit_mail.cli.commands.replay import replay_command
 
 __all__ = ["command"]
@@ -21,4 +24,7 @@ def command() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+command.add_command(check_policy_command)
+command.add_command(plan_command)
+command.add_command(presets_command)
 command.add_command(replay_command)

@@ -1,0 +1,23 @@
+"""Events: what a limiter tells whoever wants to know, and how it is told."""
+
+from ratelimit_mail.events.kinds import (
+    BackToNormal,
+    BurstAfterDenial,
+    Event,
+    FirstDenial,
+    NearLimit,
+)
+from ratelimit_mail.events.listeners import Listener
+from ratelimit_mail.events.log_lines import log_events
+from ratelimit_mail.events.telling import Teller
+
+__all__ = [
+    "BackToNormal",
+    "BurstAfterDenial",
+    "Event",
+    "FirstDenial",
+    "Listener",
+    "NearLimit",
+    "Teller",
+    "log_events",
+]
