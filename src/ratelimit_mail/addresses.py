@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, Final
 
 from ratelimit_mail.showing import show
 
@@ -19,6 +21,9 @@ LONGEST_LABEL = 63
 
 # No two parts of these can match the same character, so neither can be made slow.
 _plain = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)").fullmatch
+_domains_of_plain_lines = re.compile(
+    r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
+).findall
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _LABEL = re.compile(r"[a-z0-9_-]+")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")
@@ -50,6 +55,39 @@ def normal_address(value: object) -> tuple[str, str]:
             " once its domain is ASCII"
         )
     return normal, domain
+
+
+class _IsNormal(dict[str, bool]):
+    """Whether a domain is in its one spelling; of many answers it lets go: strangers ask."""
+
+    MOST: Final = 4096
+
+    def __missing__(self, domain: str) -> bool:
+        if len(self) >= self.MOST:
+            self.clear()
+        try:
+            answer = normal_domain(domain) == domain
+        except ValueError:
+            answer = False
+        self[domain] = answer
+        return answer
+
+
+_is_normal = _IsNormal().__getitem__
+
+
+def normal_addresses(values: Iterable[object]) -> dict[str, str]:
+    """Addresses as `normal_address` has them, each once, and the domain of each."""
+    given: list[Any] = list(values)
+    try:
+        # Most are plain and normal: looked at together, in half the time, as lines of one text.
+        text = "\n".join(given)
+    except TypeError:
+        return dict(map(normal_address, given))
+    domains = _domains_of_plain_lines(text)
+    if len(domains) == len(given) == text.count("\n") + 1 and all(map(_is_normal, domains)):
+        return dict(zip(given, domains, strict=True))
+    return dict(map(normal_address, given))
 
 
 def normal_sender(value: object) -> tuple[str, str]:

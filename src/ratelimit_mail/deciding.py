@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.decision import ACCEPT, Action, Decision
+from ratelimit_mail.decision import ACCEPT, Action, Decision, accepted
 from ratelimit_mail.planning import Plan
 from ratelimit_mail.rules import Rule
 
@@ -23,7 +23,7 @@ def decide(plan: Plan, verdict: Verdict | None, limiter: object) -> Decision:
         return refused(plan, verdict)
     if verdict.degraded:
         return degraded(plan, verdict, limiter)
-    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [limiter, verdict.receipt])
+    return accepted(plan.sheet.tier, [limiter, verdict.receipt])
 
 
 def degraded(plan: Plan, verdict: Verdict, limiter: object) -> Decision:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from ratelimit_mail.addresses import normal_address, normal_sender
-from ratelimit_mail.choices import one_of
+from ratelimit_mail.addresses import normal_addresses, normal_sender
 from ratelimit_mail.showing import show
 
 if TYPE_CHECKING:
@@ -54,15 +53,11 @@ def _login(value: object) -> str | None:
     return value
 
 
-def _id(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    if value is None:
-        return
+def _check_id(value: object) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{attribute.name}: a string is needed, not {show(value)}")
+        raise TypeError(f"id: a string is needed, not {show(value)}")
     if not 0 < len(value) <= LONGEST_ID or not value.isprintable():
-        raise ValueError(
-            f"{attribute.name}: {show(value)} is none of 1 to {LONGEST_ID} printable characters"
-        )
+        raise ValueError(f"id: {show(value)} is none of 1 to {LONGEST_ID} printable characters")
 
 
 def _protocol(value: object) -> str | None:
@@ -131,17 +126,12 @@ class Envelope:
 
     sender: str
     recipients: tuple[str, ...]
-    client: Client = NOBODY
-    id: str | None = attrs.field(default=None, validator=_id)
-    direction: Literal["outbound", "inbound"] = attrs.field(
-        default="outbound", validator=one_of("outbound", "inbound")
-    )
-    sender_domain: str = attrs.field(init=False, repr=False, eq=False)
-    domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
+    client: Client
+    id: str | None
+    direction: Literal["outbound", "inbound"]
+    sender_domain: str = attrs.field(repr=False, eq=False)
+    domains: tuple[str, ...] = attrs.field(repr=False, eq=False)
     """The domain of each recipient, in the order of `recipients`."""
-    planned: Any = attrs.field(init=False, default=None, repr=False, eq=False)
-    """What a policy made of it last; not for callers. A message in a queue is asked about
-    again and again, and each time but the first then takes a fifth less."""
 
     def __init__(
         self,
@@ -152,7 +142,9 @@ class Envelope:
         id: str | None = None,  # noqa: A002 - what everybody calls it
         direction: Literal["outbound", "inbound"] = "outbound",
     ) -> None:
-        if isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable):
+        if type(recipients) is not list and (
+            isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable)
+        ):
             raise TypeError(f"recipients: a list of addresses is needed, not {show(recipients)}")
         if client is None:
             client = NOBODY
@@ -163,14 +155,18 @@ class Envelope:
         except (TypeError, ValueError) as error:
             raise type(error)(f"sender: {error}") from None
         try:
-            domain_of = dict(map(normal_address, recipients))
+            domain_of = normal_addresses(recipients)
         except (TypeError, ValueError) as error:
             raise type(error)(f"recipients: {error}") from None
         if not domain_of:
             raise ValueError("recipients: a message needs at least one")
-        self.__attrs_init__(address, tuple(domain_of), client, id, direction)
-        object.__setattr__(self, "sender_domain", domain)
-        object.__setattr__(self, "domains", tuple(domain_of.values()))
+        if id is not None:
+            _check_id(id)
+        if direction != "outbound" and direction != "inbound":
+            raise ValueError(f"direction: {show(direction)} is none of outbound, inbound")
+        self.__attrs_init__(
+            address, tuple(domain_of), client, id, direction, domain, tuple(domain_of.values())
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _copy, (self.sender, self.recipients, self.client, self.id, self.direction)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate, pairwise
 
 from ratelimit_mail.columns import Columns
@@ -121,22 +121,19 @@ class Log(Columns):
         self._forget(at, keeping)
         return at
 
-    def extend(self, moments: list[int], costs: list[int], keeping: Keeping) -> None:
-        """Record what was sent at some moments, in order and none before `newest`."""
-        if len(set(moments)) < len(moments):
-            merged: dict[int, int] = {}
-            for at, cost in zip(moments, costs, strict=True):
-                merged[at] = merged.get(at, 0) + cost
-            moments, costs = list(merged), list(merged.values())
+    def extend(self, sent: Mapping[int, int], cost: int, keeping: Keeping) -> None:
+        """Record how many of one cost were sent at some moments, none of them before `newest`."""
+        times = list(sent)
+        costs = [number * cost for number in sent.values()]
         self.held += sum(costs)
-        self.newest = moments[-1]
-        if self.asked is None and (not self.times or self.times[-1] < moments[0]):
+        self.newest = times[-1]
+        if self.asked is None and (not self.times or self.times[-1] < times[0]):
             # What `_enter` does, for the usual case at a tenth of the price.
-            self.times.fromlist(moments)
+            self.times.fromlist(times)
             self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
         else:
-            for at, cost in zip(moments, costs, strict=True):
-                self._enter(at, cost, cost)
+            for at, total in zip(times, costs, strict=True):
+                self._enter(at, total, total)
         self._forget(self.newest, keeping)
 
     def refuse(self, now: int, cost: int, keeping: Keeping) -> None:

@@ -28,11 +28,11 @@ class Parts:
         if not isinstance(envelope, Envelope):
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
         self.envelopes = [envelope]
-        self._owner_of: dict[str, str] | None = None
+        self._owner_of: dict[str, str] = {}
         if policy.partial and envelope.direction == "inbound":
             self._owner_of = {each: policy.owner(each) for each in envelope.recipients}
-            owners = dict.fromkeys(self._owner_of.values())
-            self.envelopes = [_for_one(envelope, owner) for owner in owners]
+            self._owners = list(dict.fromkeys(self._owner_of.values()))
+            self.envelopes = [_for_one(envelope, owner) for owner in self._owners]
 
     def __len__(self) -> int:
         return len(self.envelopes)
@@ -40,21 +40,25 @@ class Parts:
     def together(self, decisions: Sequence[Decision], limiter: object) -> Decision:
         """One decision of those on each part.
 
-        A message is accepted if any recipient is; else it fares as the one that fares best.
+        A message is accepted if any recipient is; else it fares as the one that fares best. What
+        limits that only report say of it is put together in the same way.
         """
-        if self._owner_of is None:
+        if not self._owner_of:
             return decisions[0]
-        owners = dict.fromkeys(self._owner_of.values())
-        by_owner = dict(zip(owners, decisions, strict=True))
+        whole = self._together(decisions)
+        shadows = [each.shadow for each in decisions if each.shadow is not None]
+        shadow = self._together(shadows) if len(shadows) == len(decisions) else None
+        return attrs.evolve(whole, claim=[limiter] if whole else None, shadow=shadow)
+
+    def _together(self, decisions: Sequence[Decision]) -> Decision:
+        by_owner = dict(zip(self._owners, decisions, strict=True))
         recipients = {each: by_owner[owner] for each, owner in self._owner_of.items()}
         degraded = any(each.degraded for each in decisions)
         if any(decisions):
             tier = decisions[0].tier
-            return Decision(
-                ACCEPT, 0.0, None, tier, [limiter], degraded=degraded, recipients=recipients
-            )
+            return Decision(ACCEPT, 0.0, None, tier, degraded=degraded, recipients=recipients)
         best = min(decisions, key=lambda each: (KINDEST.index(each.action), _wait(each)))
-        return attrs.evolve(best, claim=None, degraded=degraded, recipients=recipients)
+        return attrs.evolve(best, degraded=degraded, recipients=recipients)
 
 
 def _wait(decision: Decision) -> float:

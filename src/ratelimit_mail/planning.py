@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 from ratelimit_mail.charge import Charge, Costs, Count, Ledger
@@ -31,6 +31,9 @@ NOBODY_FREE: Final[frozenset[str]] = frozenset()
 _Recipient = tuple[str, str]
 """An address and its domain."""
 
+Charging = tuple[Ledger, Callable[[Envelope], str], Costs]
+"""A charge whose subject the envelope tells."""
+
 _new = tuple.__new__  # builds a named tuple in half the time
 
 
@@ -46,6 +49,25 @@ class Plan(NamedTuple):
     charges: list[Charge]
     never: Limit | Rule | None = None
     shadow: Plan | None = None
+
+
+class _Known(dict[tuple[str, ...], "list[Charging] | None"]):
+    """What messages to the same domains are charged; of many it lets go: strangers choose them."""
+
+    MOST: Final = 4096
+    LONGEST: Final = 64
+
+    def __init__(self, sheet: Sheet) -> None:
+        super().__init__()
+        self._sheet = sheet
+
+    def __missing__(self, domains: tuple[str, ...]) -> list[Charging] | None:
+        found = self._sheet.charges_for(domains)
+        if len(domains) <= self.LONGEST:
+            if len(self) >= self.MOST:
+                self.clear()
+            self[domains] = found
+        return found
 
 
 class Sheet:
@@ -81,7 +103,7 @@ class Sheet:
             for place, units in by_place_and_unit(self.limits).items()
         }
         self._quick = [
-            (ledger, subject_getter(scope), all(count.unit >= 2 for count in ledger.counts))
+            (ledger, subject_getter(scope))
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "outbound" and not is_per_recipient(scope)
         ]
@@ -98,6 +120,7 @@ class Sheet:
         self._tells_external = any(limit.count == "external" for limit in self.limits)
         self._most = self._bound("all")
         self._most_external = self._bound("external")
+        self.known = _Known(self)
         self._looks_closely = bool(self._spread or (self._arriving and internal.patterns))
 
     def _ledger(
@@ -134,26 +157,28 @@ class Sheet:
         free: recipients that no rate limit counts.
         """
         try:
-            planned: Plan | None = envelope.planned
-            if planned is not None and planned[0] is self and not free:
-                return planned
-            total = external = len(envelope.recipients)
+            known = self.known[envelope.domains]
+            if known is None or free or envelope.direction == "inbound":
+                return self._plan_closely(envelope, free)
         except AttributeError:
             raise TypeError(f"an Envelope is needed, not {show(envelope)}") from None
-        if free or envelope.direction == "inbound":
-            return self._plan_closely(envelope, free)
-        if self._tells_external:
-            external -= sum(map(self._is_internal, envelope.domains))
-        costs = (1, total, 1 if external else 0, external)
-        charges = []
-        for ledger, subject, external_only in self._quick:
-            if external or not external_only:
-                charges.append((ledger, subject(envelope), costs))
-        if total > self._most or external > self._most_external or self._looks_closely:
-            return self._plan_closely(envelope, free)
-        plan = _new(Plan, (self, charges, None, None))
-        object.__setattr__(envelope, "planned", plan)
-        return plan
+        charges = [(ledger, subject(envelope), costs) for ledger, subject, costs in known]
+        return _new(Plan, (self, charges, None, None))
+
+    def charges_for(self, domains: tuple[str, ...]) -> list[Charging] | None:
+        """What a message to such domains is charged, whoever sends it.
+
+        None where its recipients must be looked at one by one.
+        """
+        costs = self._costs(domains)
+        _, total, _, external = costs
+        if self._looks_closely or total > self._most or external > self._most_external:
+            return None
+        return [
+            (ledger, subject, costs)
+            for ledger, subject in self._quick
+            if any(costs[count.unit] for count in ledger.counts)
+        ]
 
     def _plan_closely(self, envelope: Envelope, free: Set[str]) -> Plan:
         """The plan of a message whose recipients must be looked at one by one."""
@@ -167,7 +192,7 @@ class Sheet:
             if (never := self._too_many(envelope)) is not None:
                 return Plan(self, [], never)
             costs = self._costs([domain for _, domain in counted])
-            for ledger, subject, _ in self._quick:
+            for ledger, subject in self._quick:
                 if any(costs[count.unit] for count in ledger.counts):
                     charges.append((ledger, subject(envelope), costs))
             for ledger, scope in self._spread:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, NamedTuple
 
-from ratelimit_mail.addresses import NULL_SENDER
-from ratelimit_mail.directory import DirectoryLike
+from ratelimit_mail.addresses import NULL_SENDER, normal_address
+from ratelimit_mail.directory import DirectoryLike, MailingList
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.rules import Rule, held_by, refused_by
 from ratelimit_mail.showing import show
@@ -34,9 +35,22 @@ def owner_of(directory: DirectoryLike, address: str) -> str:
     if address == NULL_SENDER:
         return address
     owner = directory.owner(address)
-    if not isinstance(owner, str):
-        raise TypeError(f"directory: the owner of {show(address)} is an address, not {show(owner)}")
-    return owner
+    if owner == address:
+        return address
+    try:
+        return normal_address(owner)[0]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"directory: the owner of {show(address)}: {error}") from None
+
+
+def list_at(directory: DirectoryLike, address: str) -> MailingList | None:
+    """The mailing list of an address, if there is one."""
+    found = directory.mailing_list(address)
+    if found is not None and not isinstance(found, MailingList):
+        raise TypeError(
+            f"directory: for {show(address)} a MailingList or None is needed, not {show(found)}"
+        )
+    return found
 
 
 def resolved(directory: DirectoryLike, envelope: Envelope) -> Resolved:
@@ -45,12 +59,11 @@ def resolved(directory: DirectoryLike, envelope: Envelope) -> Resolved:
     free = set()
     rule: Rule | None = None
     recipients = []
-    for recipient in envelope.recipients:
-        mailing_list = directory.mailing_list(recipient)
-        if mailing_list is None:
-            recipients.append(owner_of(directory, recipient))
-            continue
+    for recipient in map(partial(owner_of, directory), envelope.recipients):
         recipients.append(recipient)
+        mailing_list = list_at(directory, recipient)
+        if mailing_list is None:
+            continue
         if mailing_list.exempt:
             free.add(recipient)
         posting = mailing_list.posting_by(envelope.sender, sender)
@@ -59,14 +72,7 @@ def resolved(directory: DirectoryLike, envelope: Envelope) -> Resolved:
         elif posting == "held" and rule is None and APPROVED not in envelope.client.tags:
             rule = held_by(recipient)
     if sender != envelope.sender or tuple(recipients) != envelope.recipients:
-        envelope = _with_people(envelope, sender, recipients)
-    return Resolved(envelope, frozenset(free), rule)
-
-
-def _with_people(envelope: Envelope, sender: str, recipients: list[str]) -> Envelope:
-    try:
-        return Envelope(
+        envelope = Envelope(
             sender, recipients, envelope.client, id=envelope.id, direction=envelope.direction
         )
-    except ValueError as error:
-        raise ValueError(f"directory: what it gives is no address: {error}") from None
+    return Resolved(envelope, frozenset(free), rule)

@@ -1,25 +1,32 @@
 """Limits that only report: what they would have answered, and counts of their own for it.
 
-Their counts are those of a world in which they are enforced beside the others, so that what they
-would have turned away does not count for them. Nothing that happens here changes a decision.
+They answer as a limiter of their own does that is asked about what the enforced limits accept:
+what they would have turned away does not count for them. Nothing that happens here changes a
+decision.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+import attrs
 
 from ratelimit_mail.asking import Asking
 from ratelimit_mail.backends.base import LOOK, REFUSE, Intent, Verdict
-from ratelimit_mail.charge import Charge
+from ratelimit_mail.charge import Charge, Costs
 from ratelimit_mail.deciding import decide
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.journal import warn
+from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.planning import Plan
 from ratelimit_mail.scripts import Script
 
-__all__ = ["Shadow", "shadowing"]
+__all__ = ["BOOKING", "Shadow", "looking", "shadowing"]
+
+BOOKING: Final[Costs] = (1, 0, 0, 0)
+"""What one booking adds to a sender's queue."""
 
 Shadow = tuple[Decision, Any]
 """What would have been answered, and the receipt of what was charged for it."""
@@ -32,24 +39,25 @@ def shadowing(
     plan: Plan,
     decision: Decision,
     line: Charge | None = None,
+    patience: int = 0,
 ) -> Script[Shadow | None]:
     """What the limits of `plan` would have answered to a message that met `decision`.
 
     line: of a message that was booked, the line that it is booked in here as well.
+    patience: in how many milliseconds it goes. One that these limits would hold for longer is not
+        booked: else a loop under limits stricter than the enforced ones would book years ahead.
     """
     if not plan.charges:
-        return decide(plan, None, None), None
+        return _answer(plan, None), None
     try:
         if not decision or plan.never is not None:
-            return (yield from _turned_away(backend, plan))
-        if line is None:
-            intent = asking.intent(plan, envelope, "shadow")
-            verdict: Verdict = yield lambda: backend.apply(plan.charges, intent)
-            return decide(plan, verdict, None), verdict.receipt
-        looked: Verdict = yield lambda: backend.apply(plan.charges, LOOK)
-        once = asking.once(plan, envelope, "shadow")
-        booked: Verdict = yield lambda: backend.apply(plan.charges, Intent(line=line, once=once))
-        return decide(plan, looked, None), booked.receipt
+            return (yield from _turned_away(backend, plan, decision))
+        intent = asking.intent(plan, envelope)
+        if line is not None:
+            once = asking.once(plan, envelope, "book")
+            intent = Intent(line=line, patience=patience, once=once)
+        verdict: Verdict = yield lambda: backend.apply(plan.charges, intent)
+        return _answer(plan, verdict), verdict.receipt
     except BackendError as error:
         warn("what limits that only report would have answered is not known: %s", error)
         return None
@@ -60,12 +68,19 @@ def looking(backend: Any, plan: Plan) -> Script[Decision]:
     verdict = None
     if plan.charges and plan.never is None:
         verdict = yield lambda: backend.apply(plan.charges, LOOK)
-    return decide(plan, verdict, None)
+    return _answer(plan, verdict)
 
 
-def _turned_away(backend: Any, plan: Plan) -> Script[Shadow]:
+def _answer(plan: Plan, verdict: Verdict | None) -> Decision:
+    """A decision of which nothing can be refunded by itself."""
+    return attrs.evolve(decide(plan, verdict, None), claim=None)
+
+
+def _turned_away(backend: Any, plan: Plan, decision: Decision) -> Script[Shadow]:
     """The answer to a message that does not go; its attempt is counted where such are."""
     answer = yield from looking(backend, plan)
-    if any(ledger.counts_denied for ledger, _, _ in plan.charges):
+    # What a recipient limit refuses counts nowhere.
+    counts = any(ledger.counts_denied for ledger, _, _ in plan.charges)
+    if counts and not isinstance(decision.limit, RecipientLimit):
         yield lambda: backend.apply(plan.charges, REFUSE)
     return answer, None

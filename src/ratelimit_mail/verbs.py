@@ -13,6 +13,7 @@ import attrs
 
 from ratelimit_mail.asking import Asking
 from ratelimit_mail.backends.base import Intent, Verdict
+from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.charge import Charge
 from ratelimit_mail.claims import claimed, refunding
 from ratelimit_mail.deciding import decide, degraded, refused
@@ -20,23 +21,21 @@ from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.journal import warn
+from ratelimit_mail.observing import Observing, Seen
 from ratelimit_mail.parts import Parts
 from ratelimit_mail.planning import Plan
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import Script
-from ratelimit_mail.shadowing import looking, shadowing
+from ratelimit_mail.shadowing import BOOKING, looking
+from ratelimit_mail.shortcut import ShortWay, short_way
 from ratelimit_mail.showing import show
 from ratelimit_mail.subjects import normal_scope
 from ratelimit_mail.waiting import LONGEST_TURN, Line, Place
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Listener
-    from ratelimit_mail.watching import Watch
 
 __all__ = ["Booked", "Verbs", "milliseconds"]
-
-BOOKING: Final = (1, 0, 0, 0)
-"""What one booking adds to a sender's queue."""
 
 
 LONGEST_WAIT: Final = 10**12
@@ -89,7 +88,6 @@ class Verbs:
             raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
         self._policy = policy.at_node(node)
         self._queue = self._policy.queue()
-        self._shadow_queue = self._policy.queue(shadow=True)
         remembered = milliseconds("remember", remember) or 0
         if not 0 < remembered <= LONGEST_MEMORY:
             raise ValueError(
@@ -97,10 +95,16 @@ class Verbs:
             )
         self._asking = Asking(self._policy.counted_as, remembered)
         self._line = Line()
-        self._watch = None if on_event is None else _watch(self._policy, on_event)
-        shadows = not all(limit.enforce for limit in self._policy.all_limits)
-        self._is_plain = not (self._watch or shadows or self._policy.partial)
+        self._observing = Observing(self._policy, self._asking, on_event)
+        self._is_plain = self._observing.is_idle and not self._policy.partial
         """Whether a decision is all there is to it."""
+
+    def _short_way(self, backend: object) -> ShortWay | None:
+        """The short way, where all messages meet one sheet and are counted in memory."""
+        sheet = self._policy.only_sheet
+        if not self._is_plain or sheet is None or type(backend) is not MemoryBackend:
+            return None
+        return short_way(sheet, backend, self)
 
     @property
     def policy(self) -> Policy:
@@ -137,35 +141,11 @@ class Verbs:
             verdict = next(verdicts) if plan.charges else None
             decision = decide(plan, verdict, self)
             if not self._is_plain:
-                decision = yield from self._observed(part, plan, decision, verdict)
+                seen = Seen(part, plan, decision, verdict)
+                decision = yield from self._observing.script(self._backend, seen)
             decisions.append(decision)
         answered = iter(decisions)
         return [whole.together(list(islice(answered, len(whole))), self) for whole in wholes]
-
-    def _observed(
-        self,
-        envelope: Envelope,
-        plan: Plan,
-        decision: Decision,
-        verdict: Verdict | None,
-        *,
-        booked: bool = False,
-    ) -> Script[Decision]:
-        """`decision`, with what limits that only report say, and told to those who listen."""
-        if plan.shadow is not None:
-            sender = self._policy.owner(envelope.sender)
-            line = (self._shadow_queue, sender, BOOKING) if booked else None
-            shadow = yield from shadowing(
-                self._backend, self._asking, envelope, plan.shadow, decision, line
-            )
-            if shadow is not None:
-                decision = attrs.evolve(decision, shadow=shadow[0])
-                if decision.claim is not None and shadow[1] is not None:
-                    decision.claim.append(shadow[1])
-        if self._watch is not None:
-            now = self._backend.present() if verdict is None else verdict.now
-            yield from self._watch.seeing(self._backend, envelope, plan, decision, now)
-        return decision
 
     def _reserving(self, envelope: Envelope, patience: int | None) -> Script[Booked]:
         plan = self._plan(envelope)
@@ -189,7 +169,12 @@ class Verbs:
             else:
                 decision = decide(plan, verdict, self)
         if not self._is_plain:
-            decision = yield from self._observed(envelope, plan, decision, verdict, booked=True)
+            seen = Seen(envelope, plan, decision, verdict, booked=True)
+            try:
+                decision = yield from self._observing.script(self._backend, seen)
+            except BaseException:
+                yield from self._giving_back(decision)
+                raise
         if not decision:
             raise RateLimitExceeded(decision)
         if verdict is None:
@@ -211,15 +196,20 @@ class Verbs:
                 spare = math.inf if patience is None else patience / 1000 - delay
                 yield lambda: self._turn(place, min(spare, LONGEST_TURN))
         except BaseException:
-            try:
-                yield from self._refunding(decision)
-            except BackendError as error:  # which must not hide why the wait was broken off
-                warn("a wait that was broken off stays counted: %s", error)
+            yield from self._giving_back(decision)
             raise
         finally:
             if place is not None:
                 self._line.leave(place)
         return decision
+
+    def _giving_back(self, decision: Decision) -> Script[None]:
+        """Take out what a wait was charged that is broken off."""
+        if _is_counted(decision):
+            try:
+                yield from self._refunding(decision)
+            except BackendError as error:  # which must not hide why the wait was broken off
+                warn("a wait that was broken off stays counted: %s", error)
 
     def _refunding(self, decision: Decision) -> Script[None]:
         return refunding(self._backend, claimed(decision, self))
@@ -252,18 +242,10 @@ class Verbs:
         named = self._policy.subject(scope, subject)
         ledgers = self._policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
-            ledgers += self._queue, self._shadow_queue
+            ledgers += self._queue, self._policy.queue(shadow=True)
         yield lambda: self._backend.forget(ledgers, named)
 
 
 def _is_counted(decision: Decision) -> bool:
     """Whether there is anything that a refund would take out."""
     return decision.claim is not None and decision.claim[1] is not None
-
-
-def _watch(policy: Policy, on_event: Listener | Sequence[Listener]) -> Watch:
-    # Here, because most limiters have nobody to tell.
-    from ratelimit_mail.events import Teller
-    from ratelimit_mail.watching import Watch
-
-    return Watch(policy, Teller(on_event))

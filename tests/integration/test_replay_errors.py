@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from ratelimit_mail.cli.command import command
 from ratelimit_mail.cli.errors import InputError
 from ratelimit_mail.cli.readers import open_source
+from ratelimit_mail.presets import PRESETS
 
 GOOD = b"1700000000,ann@x.org,1\n"
 HEADER = b"time,sender,recipients\n"
@@ -216,7 +217,7 @@ def test_an_unknown_policy_is_told_with_the_nearest_names(tmp_path: Path) -> Non
     result = CliRunner().invoke(command, ["replay", "x.csv", "--policy", "\x1b[31mzzz"])
     line = complaint(result)
     assert "\\x1b[31mzzz" in line
-    assert "there are leeds-office365, western-convergence, western-office365" in line
+    assert f"there are {', '.join(PRESETS)}" in line
 
 
 def test_a_missing_policy_is_a_usage_error(tmp_path: Path) -> None:

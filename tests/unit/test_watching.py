@@ -839,10 +839,6 @@ class UnreadableBackend(Inline):
         raise AssertionError
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="AsyncLimiter: a wait that is cancelled while its Watch reads keeps its place",
-)
 async def test_a_wait_that_is_cancelled_while_counts_are_read_gives_its_place_back() -> None:
     memory = MemoryBackend(ManualClock())
     backend = UnreadableBackend(memory)

@@ -1,80 +1,122 @@
 """All that is kept of one subject: a log for each unit, and the latest charges noted only.
 
-Most charges are accepted without a look at any time, because all that is held together
-is below the limit. So a charge is only noted at first, and put into the logs when
-somebody asks, or when enough of them have come together.
+Most charges are accepted without a look at any log, because all that is held together is below
+the limit. So a charge is only noted at first, and put into the logs when somebody asks, or when
+enough have come together. What is noted stands in runs of the same costs, and several more of the
+same may be granted beforehand: for them nothing need be asked at all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
-from ratelimit_mail.charge import UNITS, Costs, Ledger
+from ratelimit_mail.charge import Costs, Ledger
 from ratelimit_mail.log import Log
 from ratelimit_mail.window import Keeping
 
 __all__ = ["Account"]
 
-MOST_NOTED: Final = 96
-"""How many items, three for each charge, are noted before they are put into the logs."""
+MOST_NOTED: Final = 64
+"""How many charges are noted before they are put into the logs."""
+
+FREE: Final[Costs] = (0, 0, 0, 0)
 
 
 class _Logs(dict[int, Log]):
     """The logs of one subject by unit; one that is asked for is there."""
 
-    __slots__ = ("_floor", "_keepings")
+    __slots__ = ("_floor",)
 
-    def __init__(self, floor: int, keepings: Mapping[int, Keeping]) -> None:
+    def __init__(self, floor: int) -> None:
         super().__init__()
         self._floor = floor
-        self._keepings = keepings
 
     def __missing__(self, unit: int) -> Log:
         log = self[unit] = Log(self._floor)
         return log
 
-    def put(self, ledger: Ledger, moments: list[int], charged: list[Costs]) -> None:
-        """Put charges of one ledger into the logs."""
-        for count in ledger.counts:
-            costs = [each[count.unit] for each in charged]
-            if all(costs):
-                self[count.unit].extend(moments, costs, self._keepings[count.unit])
-            elif any(costs):
-                events = [event for event in zip(moments, costs, strict=True) if event[1]]
-                some_moments, some_costs = map(list, zip(*events, strict=True))
-                self[count.unit].extend(some_moments, some_costs, self._keepings[count.unit])
-
 
 class Account:
     """The logs of one subject.
 
-    held: for each unit all that is held, noted or logged: no window can hold more.
+    held: for each unit all that is held, noted or logged, what was granted included: no window
+        can hold more.
     newest: the latest event in any log; nothing is noted for an earlier moment.
     keepings: how the log of each unit is kept.
+    ledger, costs, run: of the latest charges noted, what each cost, and when they were.
+    granted: how many more of these costs surely fit; whoever takes one puts its moment into
+        `run`, and into `newest`.
     """
 
-    __slots__ = ("_floor", "_logs", "_noted", "held", "keepings", "newest")
+    __slots__ = (
+        "_floor",
+        "_logs",
+        "_runs",
+        "costs",
+        "granted",
+        "held",
+        "keepings",
+        "ledger",
+        "newest",
+        "run",
+    )
 
     def __init__(self, floor: int, keepings: Mapping[int, Keeping]) -> None:
         self.keepings = keepings
-        self.held = [0] * len(UNITS)
+        self.held = [0, 0, 0, 0]
         self.newest = self._floor = floor
         self._logs: _Logs | None = None
-        self._noted: list[Any] = []
+        self._runs: list[tuple[Ledger, Costs, list[int]]] | None = None
+        """What was noted before `run`."""
+        self.ledger: Ledger | None = None
+        self.costs = FREE
+        self.run: list[int] = []
+        self.granted = 0
 
     def note(self, now: int, ledger: Ledger, costs: Costs) -> None:
-        """Record what is sent at `now`, which is not before `newest`."""
+        """Record what is sent at `now`, which is not before `newest`; nothing is granted yet."""
         self.newest = now
+        if self.costs is not costs or self.ledger is not ledger:
+            self._start_run(ledger, costs)
+        self.run.append(now)
         held = self.held
         for unit, _ in ledger.bounds:
             held[unit] += costs[unit]
-        noted = self._noted
-        noted += (now, ledger, costs)
-        if len(noted) >= MOST_NOTED:
-            self._settle()
+        if len(self.run) >= MOST_NOTED:
             self.sum_up()
+
+    def grant(self, ledger: Ledger) -> None:
+        """Let a few more of what was noted last be noted without a look at the limits."""
+        more = MOST_NOTED - len(self.run) - 1
+        held, costs = self.held, self.costs
+        for unit, smallest in ledger.bounds:
+            if (cost := costs[unit]) and held[unit] + more * cost > smallest:
+                more = (smallest - held[unit]) // cost
+        self.granted = more
+        for unit, _ in ledger.bounds:
+            held[unit] += more * costs[unit]
+
+    def revoke(self) -> None:
+        """Take back what was granted and not taken."""
+        unused, self.granted = self.granted, 0
+        self._hold(-unused)
+
+    def _hold(self, number: int) -> None:
+        if self.ledger is not None:
+            for unit, _ in self.ledger.bounds:
+                self.held[unit] += number * self.costs[unit]
+
+    def _start_run(self, ledger: Ledger, costs: Costs) -> None:
+        if self.run and self.ledger is not None:
+            if self._runs is None:
+                self._runs = []
+            self._runs.append((self.ledger, self.costs, self.run))
+            self.run = []
+            if len(self._runs) >= MOST_NOTED // 2:
+                self.sum_up()
+        self.ledger, self.costs = ledger, costs
 
     @property
     def has_events(self) -> bool:
@@ -83,22 +125,27 @@ class Account:
 
     def logs(self) -> dict[int, Log]:
         """The log of each unit, with all that was noted; `sum_up` after one was changed."""
-        if self._noted or self._logs is None:
+        if self.granted:
+            self.revoke()
+        if self.run or self._runs or self._logs is None:
             return self._settle()
         return self._logs
 
     def _settle(self) -> dict[int, Log]:
         """Put what is noted into the logs."""
         if self._logs is None:
-            self._logs = _Logs(self._floor, self.keepings)
-        noted = self._noted
-        ledgers = noted[1::3]
-        start = 0
-        for ledger, run in groupby(ledgers):  # another tier's is another ledger
-            end = start + 3 * len(list(run))
-            self._logs.put(ledger, noted[start:end:3], noted[start + 2 : end : 3])
-            start = end
-        self._noted = []
+            self._logs = _Logs(self._floor)
+        runs = self._runs or []
+        if self.run and self.ledger is not None:
+            runs.append((self.ledger, self.costs, self.run))
+        for ledger, costs, moments in runs:
+            times = Counter(moments)
+            for count in ledger.counts:
+                if cost := costs[count.unit]:
+                    log = self._logs[count.unit]
+                    log.extend(times, cost, self.keepings[count.unit])
+        self._runs = None
+        self.run = []
         return self._logs
 
     def sum_up(self) -> None:

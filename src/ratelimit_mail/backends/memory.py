@@ -19,7 +19,7 @@ from ratelimit_mail.backends.base import (
 )
 from ratelimit_mail.backends.ruling import Found, Ruling, take_out
 from ratelimit_mail.backends.shelf import Shelf
-from ratelimit_mail.charge import Charge, Ledger
+from ratelimit_mail.charge import Charge, Costs, Ledger
 from ratelimit_mail.columns import FAR_AHEAD
 
 __all__ = ["MemoryBackend", "steady_clock"]
@@ -83,6 +83,8 @@ class MemoryBackend:
                 if account is None:
                     account = shelf.find(subject)
                     all_young = False
+                if account.granted:
+                    account.revoke()
                 found.append((account, ledger, costs, now))
                 held = account.held
                 for unit, smallest in ledger.bounds:
@@ -93,6 +95,8 @@ class MemoryBackend:
             if plenty:
                 for account, ledger, costs, _ in found:
                     account.note(now, ledger, costs)
+                if len(found) == 1:
+                    found[0][0].grant(ledger)
                 answer = verdict(now, now, found)
             elif intent.once is None:
                 answer = self._rule(found, intent, now)
@@ -101,6 +105,32 @@ class MemoryBackend:
             if not all_young and (answer.receipt is not None or intent.record):
                 self._keep(charges, found, now)
             return answer
+
+    def take(self, ledger: Ledger, subject: str, costs: Costs) -> list[Found] | None:
+        """Charge one subject what was granted to it; None where `apply` must be asked.
+
+        That is what most messages are decided by, in a third of the time.
+        """
+        lock = self._lock
+        lock.acquire()
+        try:  # twice as quick as `with`
+            shelf = self._shelves.get(ledger.name)
+            if shelf is None or self._taken_back:
+                return None
+            account = shelf.young.get(subject)
+            if account is None or not account.granted:
+                return None
+            if account.costs is not costs or account.ledger is not ledger:
+                return None
+            now = self._clock()
+            if now < account.newest or now >= self._tidy_at:
+                return None
+            account.granted -= 1
+            account.run.append(now)
+            account.newest = now
+        finally:
+            lock.release()
+        return [(account, ledger, costs, now)]
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """`apply` for each of several messages, in order."""
@@ -140,11 +170,13 @@ class MemoryBackend:
 
     def _keep(self, charges: Sequence[Charge], found: Sequence[Found], now: int) -> None:
         """Hold on to the accounts in which anything was recorded."""
-        for (ledger, subject, _), (account, *_) in zip(charges, found, strict=True):
-            if account.has_events:
+        for i, (ledger, subject, _) in enumerate(charges):
+            account = found[i][0]
+            if account.run or account.has_events:
                 shelf = self._shelves[ledger.name]
                 shelf.keep(subject, account, now)
-                self._tidy_at = min(self._tidy_at, shelf.due)
+                if shelf.due < self._tidy_at:
+                    self._tidy_at = shelf.due
 
     def _new_shelf(self, ledger: Ledger, now: int) -> Shelf:
         shelf = self._shelves[ledger.name] = Shelf(ledger, now)

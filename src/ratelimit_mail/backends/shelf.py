@@ -72,8 +72,9 @@ class Shelf:
     def keep(self, subject: str, account: Account, now: int) -> None:
         """Hold on to an account that has just been charged."""
         if subject not in self.young:
-            self.old.pop(subject, None)
-            self.idle.pop(subject, None)
+            if self.old or self.idle:
+                self.old.pop(subject, None)
+                self.idle.pop(subject, None)
             self.young[subject] = account
             self._new += 1
         if now < self._turned_at:  # the clock went back, and what is due would be due too late

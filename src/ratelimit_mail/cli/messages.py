@@ -64,6 +64,10 @@ class Messages:
         """The latest time, in milliseconds since the epoch."""
         return max(self._times)
 
+    def times(self) -> Sequence[int]:
+        """The time of each message, in order."""
+        return array("q", sorted(self._times)) if self.out_of_order else self._times
+
     def in_order(self) -> Iterator[tuple[int, Envelope]]:
         """Each message's time and envelope, by time; those of one time as they stood."""
         order: Sequence[int] = range(len(self))

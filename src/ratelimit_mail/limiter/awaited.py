@@ -100,6 +100,7 @@ class AsyncLimiter(Verbs):
         self._backend = _awaited("backend", backend)
         if not isinstance(self._backend, Inline):  # which is never away
             self._backend = AsyncGuarded(self._backend, instead, share)
+        self._short = self._short_way(backend)
         self._plan = self.policy.planner(self._backend.present)
         self._sleep = sleep or asyncio.sleep
 
@@ -112,6 +113,8 @@ class AsyncLimiter(Verbs):
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""
+        if self._short is not None and (decision := self._short(envelope)) is not None:
+            return decision
         if not self._is_plain:
             return await run_async(self._trying(envelope))
         plan = self._plan(envelope)

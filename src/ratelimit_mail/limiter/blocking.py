@@ -108,6 +108,7 @@ class Limiter(Verbs):
             self._backend = Guarded(backend, on_backend_error, share)
         self._plan = self.policy.planner(backend.present)
         self._sleep = sleep
+        self._short = self._short_way(backend)
         self._book = self._backend.apply
 
     def __repr__(self) -> str:
@@ -119,6 +120,8 @@ class Limiter(Verbs):
 
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never waits."""
+        if self._short is not None and (decision := self._short(envelope)) is not None:
+            return decision
         if not self._is_plain:
             return run(self._trying(envelope))
         plan = self._plan(envelope)

@@ -1,0 +1,115 @@
+"""Time cut into bins that suit its length: minutes, hours, days, weeks, months or years, in UTC."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import attrs
+
+__all__ = ["Bins", "bins_for", "moment"]
+
+HOUR: Final = 3_600_000
+DAY: Final = 24 * HOUR
+
+LONGEST: Final = {
+    "minute": 6 * HOUR,
+    "hour": 14 * DAY,
+    "day": 400 * DAY,
+    "week": 8 * 366 * DAY,
+    "month": 50 * 366 * DAY,
+}
+"""The longest span, in milliseconds, that is drawn in bins of each length."""
+
+STEPS: Final = {
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+    "month": timedelta(days=31),
+    "year": timedelta(days=366),
+}
+
+OUTLIERS: Final = 1000
+"""One message of so many, at either end, may be left out of the pictures."""
+
+
+@attrs.frozen
+class Bins:
+    """Neighbouring bins of one unit.
+
+    unit: `minute`, `hour`, `day`, `week`, `month` or `year`.
+    edges: where each begins, in milliseconds since the epoch, and where the last ends.
+    before, after: how many messages lie outside of them.
+    """
+
+    unit: str
+    edges: Sequence[int]
+    before: int = 0
+    after: int = 0
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def find(self, time: int) -> int | None:
+        """The number of the bin that holds `time`; None outside of them."""
+        if not self.edges[0] <= time < self.edges[-1]:
+            return None
+        return bisect_right(self.edges, time) - 1
+
+
+def bins_for(times: Sequence[int]) -> Bins:
+    """Bins for messages at `times`, which are in order.
+
+    Wrong clocks date some mail decades off. Where the outermost messages would take more than a
+    fifth of the picture they are left out of it.
+    """
+    few = len(times) // OUTLIERS
+    first, last = times[few], times[-1 - few]
+    if (times[-1] - times[0]) * 4 <= (last - first) * 5:
+        first, last = times[0], times[-1]
+    span = last - first
+    unit = next((unit for unit, longest in LONGEST.items() if span <= longest), "year")
+    start = _floor(moment(first), unit)
+    edges = [_milliseconds(start)]
+    while edges[-1] <= last:
+        try:
+            start = _floor(start + STEPS[unit], unit)
+        except OverflowError:  # the end of the year 9999
+            edges.append(last + 1)
+        else:
+            edges.append(_milliseconds(start))
+    return Bins(
+        unit,
+        array("q", edges),
+        bisect_right(times, edges[0] - 1),
+        len(times) - bisect_right(times, edges[-1] - 1),
+    )
+
+
+def moment(time: int) -> datetime:
+    """A time in milliseconds since the epoch as a date and a time of day, in UTC."""
+    return datetime.fromtimestamp(time // 1000, UTC)
+
+
+def _floor(at: datetime, unit: str) -> datetime:
+    """The start of the bin that holds `at`."""
+    if unit == "minute":
+        return at.replace(second=0)
+    if unit == "hour":
+        return at.replace(minute=0, second=0)
+    midnight = at.replace(hour=0, minute=0, second=0)
+    if unit == "week":
+        return midnight - timedelta(days=midnight.weekday())
+    if unit == "month":
+        return midnight.replace(day=1)
+    if unit == "year":
+        return midnight.replace(month=1, day=1)
+    return midnight
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp()) * 1000

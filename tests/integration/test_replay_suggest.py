@@ -1,0 +1,266 @@
+"""`replay --suggest`: the numbers it finds, against a brute force that tries every number."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ratelimit_mail import (
+    Client,
+    Envelope,
+    Limiter,
+    MessageRateLimit,
+    Policy,
+    RecipientLimit,
+    RecipientRateLimit,
+    Tier,
+)
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.cli.command import command
+from ratelimit_mail.cli.replays.bins import bins_for
+from ratelimit_mail.cli.replays.demand import Demand
+from ratelimit_mail.cli.replays.suggesting import Suggestion, quota_of, suggest
+from ratelimit_mail.conditions import has_tag
+from ratelimit_mail.testing import ManualClock
+
+T0 = 1_700_000_000
+Mail = list[tuple[int, Envelope]]
+
+WIRELESS = Client(address="10.1.2.3", tags=["wireless"])
+WIRED = Client(address="10.1.2.4")
+
+
+def some_mail(seed: int, messages: int = 150) -> Mail:
+    """A dozen senders, some much busier than others, in bursts, to inside and outside."""
+    rng = random.Random(seed)
+    time, mail = T0 * 1000, []
+    for _ in range(messages):
+        time += rng.choice([0, 1, 500, 20_000, 60_000, 900_000])
+        sender = f"s{min(int(rng.expovariate(0.3)), 11)}@x.org"
+        places = ["example.com", "example.net", "x.org"]
+        recipients = [f"r{i}@{rng.choice(places)}" for i in range(rng.randint(1, 9))]
+        mail.append((time, Envelope(sender, recipients, rng.choice([WIRELESS, WIRED]))))
+    return mail
+
+
+def suggested(policy: Policy, mail: Mail, quota: int) -> list[Suggestion]:
+    demand = Demand(policy, bins_for([time for time, _ in mail]), mail)
+    return suggest(policy, demand, quota, lambda _: mail)
+
+
+def touched(policy: Policy, mail: Mail) -> int:
+    """How many senders `policy` refuses a message of."""
+    clock = ManualClock(0)
+    limiter = Limiter(policy, MemoryBackend(clock))
+    senders = set()
+    for time, envelope in mail:
+        clock.set(time)
+        if not limiter.try_acquire(envelope):
+            senders.add(envelope.sender)
+    return len(senders)
+
+
+def one(limit: RecipientLimit | MessageRateLimit | RecipientRateLimit) -> Policy:
+    return Policy(name="one", limits=[limit], internal_domains=["x.org"])
+
+
+SENDERS_OWN: dict[str, Callable[[int], Policy]] = {
+    "messages": lambda n: one(MessageRateLimit(f"{n}/minute")),
+    "recipients": lambda n: one(RecipientRateLimit(f"{n}/hour")),
+    "external": lambda n: one(RecipientRateLimit(f"{n} per 15 minutes", count="external")),
+    "rejected": lambda n: one(MessageRateLimit(f"{n}/hour", on_excess="reject")),
+    "denied": lambda n: one(RecipientRateLimit(f"{n}/hour", denied="count")),
+    "slots": lambda n: one(MessageRateLimit(f"{n}/minute", resolution="10 seconds")),
+    "a message": lambda n: one(RecipientLimit(n)),
+    "a message, external": lambda n: one(RecipientLimit(n, count="external")),
+}
+
+
+@pytest.mark.parametrize("quota", [0, 1, 3])
+@pytest.mark.parametrize("name", SENDERS_OWN)
+def test_the_number_is_the_smallest_that_a_brute_force_finds(name: str, quota: int) -> None:
+    make = SENDERS_OWN[name]
+    for seed in range(3):
+        mail = some_mail(seed)
+        smallest = next(n for n in range(1, 10_000) if touched(make(n), mail) <= quota)
+        [found] = suggested(make(7), mail, quota)
+        assert found.number == smallest
+        assert found.touched == touched(make(smallest), mail)
+        assert found.below == (touched(make(smallest - 1), mail) if smallest > 1 else None)
+
+
+def test_peaks_are_those_that_a_brute_force_adds_up() -> None:
+    mail = some_mail(3)
+    policy = one(RecipientRateLimit("5 per 15 minutes", count="external"))
+    demand = Demand(policy, bins_for([time for time, _ in mail]), mail)
+
+    def met(at: int, sender: str) -> int:
+        return sum(
+            sum(domain != "x.org" for domain in envelope.domains)
+            for time, envelope in mail[: at + 1]
+            if envelope.sender == sender and time > mail[at][0] - 900_000
+        )
+
+    by_sender: dict[str, int] = {}
+    by_bin = [0] * len(demand.bins)
+    for at, (time, envelope) in enumerate(mail):
+        if any(domain != "x.org" for domain in envelope.domains):
+            amount = met(at, envelope.sender)
+            by_sender[envelope.sender] = max(by_sender.get(envelope.sender, 0), amount)
+            found = demand.bins.find(time)
+            assert found is not None
+            by_bin[found] = max(by_bin[found], amount)
+    assert demand.by_sender == [by_sender]
+    assert demand.peaks == [by_bin]
+
+
+SHARED: dict[str, Callable[[int], Policy]] = {
+    "global": lambda n: one(MessageRateLimit(f"{n}/hour", scope="global")),
+    "client": lambda n: one(RecipientRateLimit(f"{n}/hour", scope="client")),
+    "domain": lambda n: one(RecipientRateLimit(f"{n}/hour", scope="sender_domain")),
+    "recipient": lambda n: one(MessageRateLimit(f"{n}/hour", scope="recipient")),
+    "pair": lambda n: one(MessageRateLimit(f"{n}/hour", scope=["sender", "recipient_domain"])),
+}
+
+
+@pytest.mark.parametrize("quota", [0, 2])
+@pytest.mark.parametrize("name", SHARED)
+def test_where_senders_share_a_count_few_are_touched_and_too_many_one_below(
+    name: str, quota: int
+) -> None:
+    make = SHARED[name]
+    for seed in range(2):
+        mail = some_mail(seed)
+        [found] = suggested(make(7), mail, quota)
+        assert found.number is not None
+        assert found.touched == touched(make(found.number), mail) <= quota
+        if found.number > 1:
+            assert found.below == touched(make(found.number - 1), mail)
+            assert found.below > quota
+
+
+def test_each_limit_of_each_tier_is_tried_alone_with_all_the_history() -> None:
+    def policy(common: int, strict: int, loose: int) -> Policy:
+        return Policy(
+            name="two tiers",
+            limits=[RecipientLimit(common)],
+            tiers=[
+                Tier(
+                    "wireless",
+                    when=has_tag("wireless"),
+                    limits=[MessageRateLimit(f"{strict}/hour")],
+                ),
+                Tier("wired", limits=[MessageRateLimit(f"{loose}/day")]),
+            ],
+        )
+
+    mail, many = some_mail(5), 10**6
+    found = suggested(policy(3, 3, 3), mail, 1)
+    assert [each.tier for each in found] == [None, "wireless", "wired"]
+    makers: list[Callable[[int], Policy]] = [
+        lambda n: policy(n, many, many),
+        lambda n: policy(many, n, many),
+        lambda n: policy(many, many, n),
+    ]
+    for each, make in zip(found, makers, strict=True):
+        assert each.number == next(n for n in range(1, 10_000) if touched(make(n), mail) <= 1)
+
+
+def test_a_limit_that_no_message_meets_has_no_number() -> None:
+    policy = Policy(
+        name="tiers",
+        tiers=[Tier("guests", when=has_tag("guest"), limits=[RecipientLimit(3)])],
+    )
+    [found] = suggested(policy, some_mail(1), 1)
+    assert (found.number, found.text, found.touched, found.below) == (None, None, 0, None)
+
+
+def test_where_all_may_be_touched_one_is_enough() -> None:
+    [found] = suggested(one(MessageRateLimit("9/minute")), some_mail(1), 12)
+    assert (found.number, found.below) == (1, None)
+    assert found.text == "1 message per minute per sender"
+
+
+@pytest.mark.parametrize(
+    ("touch", "senders", "quota"),
+    [(0.2, 4236, 8), (0.2, 500, 1), (0.2, 499, 0), (0.29, 10_000, 29), (0, 9, 0), (50, 3, 1)],
+)
+def test_a_share_is_never_exceeded_by_rounding(touch: float, senders: int, quota: int) -> None:
+    assert quota_of(touch, senders) == quota
+
+
+def run(file: Path, *options: str) -> Result:
+    arguments = ["replay", str(file), "--policy", "leeds-office365", "--suggest", *options]
+    return CliRunner(env={"COLUMNS": "80"}).invoke(command, arguments)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Sender number n sends n messages at once, the last of them to 10 n recipients."""
+    rows = [
+        f"{T0 + i},s{n}@x.org,{10 * n if i == n - 1 else 1}" for n in range(1, 11) for i in range(n)
+    ]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["time,sender,recipients", *rows]) + "\n")
+    return path
+
+
+def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
+    result = run(file, "--touch", "20", "--json")
+    assert result.exit_code == 0, result.output
+    report: dict[str, Any] = json.loads(result.stdout)
+    assert report["suggested"] == {
+        "touch_percent": 20,
+        "limits": [
+            {
+                "limit": limit,
+                "tier": None,
+                "suggested": text,
+                "number": number,
+                "touched": 2,
+                "share": 0.2,
+                "one_less": {"touched": 3, "share": 0.3},
+            }
+            for limit, text, number in [
+                ("100 recipients per message", "80 recipients per message", 80),
+                ("30 messages per minute per sender", "8 messages per minute per sender", 8),
+                ("10000 recipients per day per sender", "87 recipients per day per sender", 87),
+            ]
+        ],
+    }
+
+
+def test_the_table_and_the_page_say_the_same(file: Path) -> None:
+    page = file.parent / "report.html"
+    result = run(file, "--touch", "20", "--report", str(page))
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "Numbers that touch at most 20 % of the senders" in lines
+    for line in (
+        "80 recipients per message 2 20.00 %",
+        "8 messages per minute per sender 2 20.00 %",
+        "87 recipients per day per sender 2 20.00 %",
+    ):
+        assert lines[lines.index(line) + 1] == "one less 3 30.00 %"
+        text = line.removesuffix(" 2 20.00 %")
+        cells = "<td>2</td><td>20.00 %</td>"
+        assert f">{text}</span></th>{cells}" in page.read_text(encoding="utf-8")
+
+
+def test_without_it_nothing_is_suggested(file: Path) -> None:
+    result = CliRunner().invoke(
+        command, ["replay", str(file), "--policy", "leeds-office365", "--json"]
+    )
+    assert "suggested" not in json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("touch", ["-0.1", "100", "nan", "inf", "few"])
+def test_a_share_that_is_none_is_told(file: Path, touch: str) -> None:
+    result = run(file, "--touch", touch)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--touch" in result.stderr
