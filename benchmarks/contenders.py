@@ -1,117 +1,90 @@
-"""The e-mail check, as each contender does it: a recipient limit, 30 messages a minute and
-10,000 external recipients a day, for a message to 5 recipients of whom 2 are internal.
-
-A contender is made anew for each round and decides on one envelope a call.
-"""
+"""All contenders by their names, and what there is to say of each. None is imported before use."""
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict, deque
-from collections.abc import Callable
+import importlib
+from typing import Final, Literal
 
 import attrs
-import redis
-from limits import parse
-from limits.storage import MemoryStorage, RedisStorage, Storage
-from limits.strategies import MovingWindowRateLimiter
+from contender import Contender
+from work import NUMBERS, Numbers
 
-from ratelimit_mail import (
-    Envelope,
-    Limiter,
-    MessageRateLimit,
-    Policy,
-    RecipientLimit,
-    RecipientRateLimit,
-)
-from ratelimit_mail.backends import MemoryBackend, RedisBackend
-
-Check = Callable[[Envelope], object]
-
-INTERNAL = "uwo.ca"
-RECIPIENTS = ["bob@example.com", "eve@uwo.ca", "dan@example.net", "amy@uwo.ca", "kim@example.org"]
-POLICY = Policy(
-    name="benchmark",
-    internal_domains=[INTERNAL],
-    limits=[
-        RecipientLimit(100),
-        MessageRateLimit("30/minute"),
-        RecipientRateLimit("10000/day", count="external"),
-    ],
-)
+Kind = Literal["floor", "ours", "best", "safe", "cheap"]
 
 
-def letter(sender: int | str) -> Envelope:
-    """A message of one of many senders."""
-    return Envelope(f"{sender}@{INTERNAL}", RECIPIENTS)
+@attrs.frozen
+class Entry:
+    """One contender, before it is made."""
+
+    module: str
+    function: str
+    kind: Kind
+    about: str
+
+    def make(self, numbers: Numbers = NUMBERS, port: int | None = None) -> Contender:
+        """Make it, with counts in Redis where a port is given."""
+        made = getattr(importlib.import_module(self.module), self.function)(numbers, port)
+        assert isinstance(made, Contender)
+        return made
 
 
-def ours(already_sent: int = 0) -> Check:
-    """`Limiter.try_acquire`, by a sender who has sent so many messages earlier in the day."""
-    backend = MemoryBackend()
-    day_alone = attrs.evolve(POLICY, limits=POLICY.limits[-1:])
-    earlier = Limiter(day_alone, backend)
-    for _ in range(already_sent):
-        assert earlier.try_acquire(letter("ann"))
-    return Limiter(POLICY, backend).try_acquire
+EMPTY: Final = "an empty call"
+BY_HAND: Final = "by hand"
+NO_OP: Final = "no-op EVALSHA"
+SOCKET: Final = "no-op, bare socket"
+OURS: Final = "ratelimit-mail"
+BUILT: Final = "ratelimit-mail, from strings"
+LIMITS: Final = "limits"
+
+ENTRIES: Final = {
+    EMPTY: Entry("floors", "empty_call", "floor", "a function that does nothing"),
+    BY_HAND: Entry(
+        "floors",
+        "by_hand",
+        "floor",
+        "the same exact check in one loop with two deques; without locks, refunds, a time to try "
+        "again, or letting go of senders who are gone",
+    ),
+    SOCKET: Entry("floors", "bare_socket", "floor", "a script that does nothing, by a socket"),
+    NO_OP: Entry("floors", "no_op", "floor", "a script that does nothing, by redis-py"),
+    OURS: Entry("ours", "try_acquire", "ours", "`Limiter.try_acquire`"),
+    BUILT: Entry(
+        "ours", "from_strings", "ours", "the same, with the `Envelope` built from plain strings"
+    ),
+    LIMITS: Entry("peer_limits", "best", "best", "moving window; hit, then hit"),
+    "limits, safe": Entry("peer_limits", "safe", "safe", "the same; test, test, hit, hit"),
+    "limits, fixed window": Entry("peer_limits", "cheap", "cheap", "hit, then hit; not exact"),
+    "pyrate-limiter": Entry(
+        "peer_pyrate", "best", "best", "log of the window; `try_acquire` twice, not blocking"
+    ),
+    "pyrate-limiter, safe": Entry(
+        "peer_pyrate", "safe", "safe", "the same; both buckets trimmed and counted first"
+    ),
+    "pyrate-limiter, GCRA": Entry(
+        "peer_pyrate", "cheap", "cheap", "`try_acquire` twice; not exact"
+    ),
+    "throttled-py": Entry(
+        "peer_throttled", "best", "best", "sliding window of two averaged counters; limit, limit"
+    ),
+    "throttled-py, safe": Entry(
+        "peer_throttled", "safe", "safe", "the same; peek, peek, limit, limit"
+    ),
+    "throttled-py, GCRA": Entry("peer_throttled", "cheap", "cheap", "limit, limit; not exact"),
+    "token-throttle": Entry(
+        "peer_token_throttle", "best", "best", "token buckets; acquire both at once, then close"
+    ),
+}
+
+PACKAGES: Final = ("limits", "pyrate-limiter", "throttled-py", "token-throttle")
+"""The peers, as pip calls them."""
+
+IN_MEMORY: Final = [name for name in ENTRIES if name not in (NO_OP, SOCKET)]
+IN_REDIS: Final = [
+    name for name in ENTRIES if name not in (EMPTY, BY_HAND, BUILT, "pyrate-limiter, GCRA")
+]
+DECIDING: Final = [name for name, entry in ENTRIES.items() if entry.kind != "floor"]
 
 
-def limits_two_hits(already_sent: int = 0, storage: Storage | None = None) -> Check:
-    """`limits`: a hit for the minute and one for the day; counts no recipients by itself."""
-    limiter = MovingWindowRateLimiter(storage or MemoryStorage())
-    minute, day = parse("30/minute"), parse("10000/day")
-    for _ in range(already_sent):
-        assert limiter.hit(day, letter("ann").sender, cost=3)
-
-    def check(envelope: Envelope) -> bool:
-        sender = envelope.sender
-        return limiter.hit(minute, sender) and limiter.hit(day, sender, cost=3)
-
-    return check
-
-
-def by_hand() -> Check:
-    """The floor: the same exact check in one hand-written loop, for one thread."""
-    minutes: dict[str, deque[float]] = defaultdict(deque)
-    days: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
-    spent: dict[str, int] = defaultdict(int)
-
-    def check(envelope: Envelope) -> bool:
-        if len(envelope.recipients) > 100:
-            return False
-        external = 0
-        for domain in envelope.domains:
-            if domain != INTERNAL:
-                external += 1
-        now = time.time()
-        sender = envelope.sender
-        minute, day = minutes[sender], days[sender]
-        while minute and minute[0] <= now - 60:
-            minute.popleft()
-        while day and day[0][0] <= now - 86_400:
-            spent[sender] -= day.popleft()[1]
-        if len(minute) + 1 > 30 or spent[sender] + external > 10_000:
-            return False
-        minute.append(now)
-        day.append((now, external))
-        spent[sender] += external
-        return True
-
-    return check
-
-
-def ours_in_redis(client: redis.Redis) -> Check:
-    """`Limiter.try_acquire`, with its counts in Redis."""
-    return Limiter(POLICY, RedisBackend(client)).try_acquire
-
-
-def limits_in_redis(client: redis.Redis) -> Check:
-    """The two hits of `limits`, with its counts in Redis, by the same connections."""
-    pool = client.connection_pool
-    return limits_two_hits(storage=RedisStorage("redis://", connection_pool=pool))
-
-
-def no_op(client: redis.Redis) -> Check:
-    """The floor of whoever decides inside Redis: a script that does nothing."""
-    sha = client.script_load("return 1")
-    return lambda _: client.evalsha(sha, 0)
+def of_kinds(names: list[str], *kinds: Kind) -> list[str]:
+    """Those of `names` that are of one of the kinds."""
+    return [name for name in names if ENTRIES[name].kind in kinds]

@@ -1,21 +1,34 @@
 """Decides whether an e-mail may go now, later or never, and counts what went."""
 
-from ratelimit_mail import presets
-from ratelimit_mail.decision import Action, Decision
-from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.exceptions import RateLimitExceeded
-from ratelimit_mail.limiter import AsyncLimiter, Limiter
-from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
-from ratelimit_mail.policy import Policy, Tier
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ratelimit_mail import presets
+    from ratelimit_mail.decision import Action, Decision
+    from ratelimit_mail.directory import Directory, MailingList
+    from ratelimit_mail.envelope import Client, Envelope
+    from ratelimit_mail.exceptions import RateLimitExceeded
+    from ratelimit_mail.limiter import AsyncLimiter, Limiter
+    from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
+    from ratelimit_mail.overrides import Exemption, Grant, Override
+    from ratelimit_mail.policy import Policy, Tier
 
 __all__ = [
     "Action",
     "AsyncLimiter",
     "Client",
     "Decision",
+    "Directory",
     "Envelope",
+    "Exemption",
+    "Grant",
     "Limiter",
+    "MailingList",
     "MessageRateLimit",
+    "Override",
     "Policy",
     "RateLimitExceeded",
     "RecipientLimit",
@@ -23,3 +36,38 @@ __all__ = [
     "Tier",
     "presets",
 ]
+
+# Each name is loaded when it is first asked for: few programs need all of them.
+_MODULE_OF = {
+    "Action": "decision",
+    "AsyncLimiter": "limiter.awaited",
+    "Client": "envelope",
+    "Decision": "decision",
+    "Directory": "directory",
+    "Envelope": "envelope",
+    "Exemption": "overrides",
+    "Grant": "overrides",
+    "Limiter": "limiter.blocking",
+    "MailingList": "directory",
+    "MessageRateLimit": "limits",
+    "Override": "overrides",
+    "Policy": "policy",
+    "RateLimitExceeded": "exceptions",
+    "RecipientLimit": "limits",
+    "RecipientRateLimit": "limits",
+    "Tier": "policy",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "presets":
+        return import_module("ratelimit_mail.presets")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"ratelimit_mail.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

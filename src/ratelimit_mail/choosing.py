@@ -19,7 +19,10 @@ from ratelimit_mail.tiers import Tier
 
 __all__ = ["Chooser"]
 
-MOST_SHEETS: Final = 4096
+MOST_CHOSEN: Final = 4096
+
+MOST_SHEETS: Final = 256
+"""Fewer, because each sheet keeps what messages to many domains are charged."""
 
 Conceded = tuple[tuple[int, ...], tuple[int, ...]]
 """The numbers of the overrides and of the exemptions that hold."""
@@ -42,7 +45,9 @@ class Chooser:
     shard: str | None
     common: Sheet = attrs.field(init=False)
     of_tiers: tuple[tuple[Tier, Sheet], ...] = attrs.field(init=False)
-    _made: dict[tuple[str | None, Conceded], Sheet] = attrs.field(init=False, factory=dict)
+    _chosen: dict[tuple[str | None, Conceded], Sheet] = attrs.field(init=False, factory=dict)
+    _made: dict[tuple[str | None, tuple[Limit, ...]], Sheet] = attrs.field(init=False, factory=dict)
+    """What is conceded to many is often the same, so they share a sheet."""
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "common", self._sheet(None, self.limits))
@@ -91,19 +96,30 @@ class Chooser:
         if conceded == NOTHING:
             return sheet
         key = (tier.name if tier else None, conceded)
+        found = self._chosen.get(key)
+        if found is None:
+            found = self._make(tier, conceded)
+            if len(self._chosen) >= MOST_CHOSEN:
+                self._chosen.clear()
+            self._chosen[key] = found
+        return found
+
+    def _make(self, tier: Tier | None, conceded: Conceded) -> Sheet:
+        limits = self._conceded(self.limits + (tier.limits if tier else ()), conceded)
+        key = (tier.name if tier else None, limits)
         found = self._made.get(key)
         if found is None:
             if len(self._made) >= MOST_SHEETS:
+                self._chosen.clear()
                 self._made.clear()
-            limits = self.limits + (tier.limits if tier else ())
-            found = self._made[key] = self._sheet(tier, self._conceded(limits, conceded))
+            found = self._made[key] = self._sheet(tier, limits)
         return found
 
     def may_send(self, client: Client, senders: Sequence[str], now: int) -> bool:
         """Whether a client has the grant that the policy may ask for."""
         return self.grants is None or bool(self.grants.holding(senders, client, now))
 
-    def _conceded(self, limits: Iterable[Limit], conceded: Conceded) -> list[Limit]:
+    def _conceded(self, limits: Iterable[Limit], conceded: Conceded) -> tuple[Limit, ...]:
         """`limits` without those exempted from, and with the numbers of the first override."""
         overrides = [self.overrides.all[number] for number in conceded[0]]
         exemptions = [self.exemptions.all[number] for number in conceded[1]]
@@ -113,7 +129,7 @@ class Chooser:
                 continue
             found = next((each for each in overrides if limit.name in each.limits), None)
             kept.append(limit if found is None else found.applied_to(limit))
-        return kept
+        return tuple(kept)
 
     def _sheet(self, tier: Tier | None, limits: Iterable[Limit]) -> Sheet:
         name = tier.name if tier else None

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
-from ratelimit_mail.addresses import normal_sender
+from ratelimit_mail.addresses import NULL_SENDER, normal_sender
 from ratelimit_mail.conditions import Condition
-from ratelimit_mail.domains import DomainSet, normal_pattern
+from ratelimit_mail.domains import normal_pattern
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.showing import show
 
@@ -38,18 +39,20 @@ def _senders(value: object) -> tuple[str, ...]:
 
 
 def _sender(value: object) -> str:
-    if isinstance(value, str) and value and "@" not in value and value != "<>":
+    # The empty string is no null sender here: an empty field of a table must not name one.
+    if isinstance(value, str) and "@" not in value and value != NULL_SENDER:
         return normal_pattern(value)
     return normal_sender(value)[0]
 
 
-def _moment(_: object, attribute: attrs.Attribute[Moment | None], value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, date):
-        raise TypeError(f"{attribute.name}: a date or datetime is needed, not {show(value)}")
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise ValueError(f"{attribute.name}: {value} has no time zone; say tzinfo=UTC, or a date")
+def _names_of(sender: str) -> list[str]:
+    """All by which a concession may name `sender`: its address, its domain, what is above that."""
+    _, _, domain = sender.rpartition("@")
+    names = [sender, domain]
+    while domain:
+        _, _, domain = domain.partition(".")
+        names.append(f".{domain}")
+    return names
 
 
 def _text(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
@@ -64,11 +67,17 @@ def _when(_: object, attribute: attrs.Attribute[Condition | None], value: object
         )
 
 
-def _milliseconds(moment: Moment, *, day_ends: bool) -> int:
+def _milliseconds(name: str, moment: object, *, day_ends: bool) -> int | None:
     """`moment` in milliseconds since the epoch; a day is its start, or the end of it."""
+    if moment is None:
+        return None
+    if not isinstance(moment, date):
+        raise TypeError(f"{name}: a date or datetime is needed, not {show(moment)}")
     if not isinstance(moment, datetime):
         day = datetime.combine(moment, time(), UTC)
         return (day - _EPOCH) // _MILLISECOND + (86_400_000 if day_ends else 0)
+    if moment.utcoffset() is None:
+        raise ValueError(f"{name}: {moment} has no time zone; say tzinfo=UTC, or a date")
     return (moment - _EPOCH) // _MILLISECOND
 
 
@@ -89,28 +98,23 @@ class Concession:
     when: Condition | None = attrs.field(default=None, validator=_when)
     reason: str | None = attrs.field(default=None, validator=_text)
     granted_by: str | None = attrs.field(default=None, validator=_text)
-    starts: Moment | None = attrs.field(default=None, validator=_moment)
-    ends: Moment | None = attrs.field(default=None, validator=_moment)
-    _addresses: frozenset[str] = attrs.field(init=False, repr=False, eq=False)
-    _domains: DomainSet = attrs.field(init=False, repr=False, eq=False)
+    starts: Moment | None = None
+    ends: Moment | None = None
+    _named: frozenset[str] = attrs.field(init=False, repr=False, eq=False)
     _from: int | None = attrs.field(init=False, repr=False, eq=False)
     _until: int | None = attrs.field(init=False, repr=False, eq=False)
 
-    @_addresses.default
-    def _addresses_of(self) -> frozenset[str]:
-        return frozenset(each for each in self.senders if "@" in each or each == "<>")
-
-    @_domains.default
-    def _domains_of(self) -> DomainSet:
-        return DomainSet(each for each in self.senders if "@" not in each and each != "<>")
+    @_named.default
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.senders)
 
     @_from.default
     def _start(self) -> int | None:
-        return None if self.starts is None else _milliseconds(self.starts, day_ends=False)
+        return _milliseconds("starts", self.starts, day_ends=False)
 
     @_until.default
     def _end(self) -> int | None:
-        return None if self.ends is None else _milliseconds(self.ends, day_ends=True)
+        return _milliseconds("ends", self.ends, day_ends=True)
 
     def __attrs_post_init__(self) -> None:
         what = type(self).__name__.lower()
@@ -137,14 +141,9 @@ class Concession:
             return False
         if self._until is not None and now >= self._until:
             return False
-        if self.senders and not any(map(self._names, senders)):
+        if self.senders and all(self._named.isdisjoint(_names_of(each)) for each in senders):
             return False
         return self.when is None or self.when(client)
-
-    def _names(self, sender: str) -> bool:
-        if sender in self._addresses:
-            return True
-        return bool(self._domains.patterns) and self._domains[sender.rpartition("@")[2]]
 
 
 def _copy(kind: type[Concession], given: Mapping[str, Any]) -> Concession:
@@ -152,24 +151,26 @@ def _copy(kind: type[Concession], given: Mapping[str, Any]) -> Concession:
 
 
 class Register(Generic[C]):
-    """Concessions, found by who sends: thousands of them cost a message no more than a few."""
+    """Concessions, found by who sends: thousands of them cost a message no more than a few.
+
+    Those that name no senders are looked at one by one.
+    """
 
     def __init__(self, concessions: Iterable[C]) -> None:
         self.all = tuple(concessions)
         self._by_sender: dict[str, list[int]] = {}
         self._others: list[int] = []
         for number, each in enumerate(self.all):
-            if each.senders and all("@" in sender for sender in each.senders):
-                for sender in each.senders:
-                    self._by_sender.setdefault(sender, []).append(number)
-            else:
+            if not each.senders:
                 self._others.append(number)
+            for sender in each.senders:
+                self._by_sender.setdefault(sender, []).append(number)
 
     def holding(self, senders: Sequence[str], client: Client, now: int) -> tuple[int, ...]:
         """The numbers of those that hold, in their order."""
         if not self.all:
             return ()
         numbers = set(self._others)
-        for sender in senders:
-            numbers.update(self._by_sender.get(sender, ()))
+        for name in chain.from_iterable(map(_names_of, senders)):
+            numbers.update(self._by_sender.get(name, ()))
         return tuple(n for n in sorted(numbers) if self.all[n].holds(senders, client, now))

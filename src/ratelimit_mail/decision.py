@@ -51,7 +51,7 @@ class Decision:
     tier: str | None = None
     degraded: bool = attrs.field(default=False, kw_only=True)
     rule: Rule | None = attrs.field(default=None, kw_only=True)
-    recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True)
+    recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True, hash=False)
     shadow: Decision | None = attrs.field(default=None, kw_only=True)
     claim: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
     """Whose decision it is, and what a refund takes out, until it is used; not for callers."""

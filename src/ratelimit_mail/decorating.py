@@ -53,6 +53,12 @@ class Guard:
             decision = yield lambda: limiter.acquire(envelope, self.timeout)
         else:
             decision = yield lambda: limiter.try_acquire(envelope)
+        if decision.recipients is not None and not all(decision.recipients.values()):
+            # One call sends to all of them, so it is for all or for none.
+            if decision:
+                yield lambda: limiter.refund(decision)
+            refused = next(each for each in decision.recipients.values() if not each)
+            decision = attrs.evolve(refused, recipients=decision.recipients)
         if not decision:
             if self.on_denied == "raise":
                 raise RateLimitExceeded(decision)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ratelimit_mail.decision import Decision
 
-__all__ = ["BackendError", "BackendUnavailable", "RateLimitExceeded", "RateLimitMailError"]
+__all__ = [
+    "BackendError",
+    "BackendUnavailable",
+    "PolicyFileError",
+    "RateLimitExceeded",
+    "RateLimitMailError",
+]
 
 
 class RateLimitMailError(Exception):
@@ -45,8 +52,24 @@ class RateLimitExceeded(RateLimitMailError):
     def __str__(self) -> str:
         wait = self.decision.retry_after
         when = "it can never go" if wait is None else f"it fits in {_in_words(wait)}"
-        why = self.decision.limit or "the backend is away"
+        if self.decision.action.value == "hold":
+            when = "a moderator decides"
+        why = self.decision.limit or self.decision.rule or "the backend is away"
         return f"{self.decision.reply} ({why}; {when})"
+
+
+class PolicyFileError(RateLimitMailError, ValueError):
+    """A policy file cannot be read, or a policy cannot be written to one.
+
+    `problems`: all that is wrong, a line each, with file, table and key.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 def _in_words(seconds: float) -> str:

@@ -95,7 +95,9 @@ def number_of_aliases(_: object, attribute: attrs.Attribute[int | None], value: 
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{attribute.name}: a whole number is needed, not {show(value)}")
     if value < 0:
-        raise ValueError(f"{attribute.name}: {value} is no number of aliases; 0 or more are needed")
+        raise ValueError(
+            f"{attribute.name}: {show(value)} is no number of aliases; 0 or more are needed"
+        )
 
 
 def check_names(

@@ -17,7 +17,7 @@ from ratelimit_mail.scripts import Script
 from ratelimit_mail.shadowing import BOOKING, shadowing
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener
+    from ratelimit_mail.events import Listener, Teller
     from ratelimit_mail.watching import Watch
 
 __all__ = ["Observing", "Seen"]
@@ -40,7 +40,10 @@ class Observing:
     """
 
     def __init__(
-        self, policy: Policy, asking: Asking, on_event: Listener | Sequence[Listener] | None
+        self,
+        policy: Policy,
+        asking: Asking,
+        on_event: Listener | Sequence[Listener] | Teller | None,
     ) -> None:
         self._policy = policy
         self._asking = asking
@@ -70,9 +73,9 @@ class Observing:
         return decision
 
 
-def _watch(policy: Policy, on_event: Listener | Sequence[Listener]) -> Watch:
+def _watch(policy: Policy, on_event: Listener | Sequence[Listener] | Teller) -> Watch:
     # Here, because most limiters have nobody to tell.
     from ratelimit_mail.events import Teller
     from ratelimit_mail.watching import Watch
 
-    return Watch(policy, Teller(on_event))
+    return Watch(policy, on_event if isinstance(on_event, Teller) else Teller(on_event))

@@ -21,7 +21,9 @@ def _recipients(_: object, attribute: attrs.Attribute[int | None], value: object
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{attribute.name}: a whole number is needed, not {show(value)}")
     if value < 1:
-        raise ValueError(f"{attribute.name}: {value} is no number of recipients; at least 1 is")
+        raise ValueError(
+            f"{attribute.name}: {show(value)} is no number of recipients; at least 1 is needed"
+        )
 
 
 def _numbers(value: object) -> Mapping[str, int | str]:
@@ -35,7 +37,7 @@ def _numbers(value: object) -> Mapping[str, int | str]:
             raise TypeError(f"limits: the name of a limit is a string, not {show(name)}")
         if isinstance(number, bool) or not isinstance(number, int | str):
             raise TypeError(
-                f"limits: {name!r}: a number such as 500, or a rate such as '20000/day',"
+                f"limits: {show(name)}: a number such as 500, or a rate such as '20000/day',"
                 f" is needed, not {show(number)}"
             )
     return MappingProxyType(dict(value))
@@ -80,7 +82,7 @@ def _rate(limit: RateLimit, number: int | str) -> object:
 def _names(value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise TypeError(f"limits: a list of names of limits is needed, not {show(value)}")
     names = tuple(value)
     for name in names:

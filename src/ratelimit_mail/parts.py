@@ -29,6 +29,7 @@ class Parts:
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
         self.envelopes = [envelope]
         self._owner_of: dict[str, str] = {}
+        self._owners: list[str] = []
         if policy.partial and envelope.direction == "inbound":
             self._owner_of = {each: policy.owner(each) for each in envelope.recipients}
             self._owners = list(dict.fromkeys(self._owner_of.values()))
@@ -43,7 +44,7 @@ class Parts:
         A message is accepted if any recipient is; else it fares as the one that fares best. What
         limits that only report say of it is put together in the same way.
         """
-        if not self._owner_of:
+        if not self._owners:
             return decisions[0]
         whole = self._together(decisions)
         shadows = [each.shadow for each in decisions if each.shadow is not None]

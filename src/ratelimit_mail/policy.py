@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, Self
 
 import attrs
 
@@ -74,6 +75,11 @@ class Policy:
         check_tiers(tiers)
 
     def __attrs_post_init__(self) -> None:
+        if self.node is not None and not self.per_node:
+            raise ValueError(
+                f"node: {show(self.node)}: the policy {self.name!r} counts all servers together;"
+                " with per_node=True each counts on its own"
+            )
         given.check_names(self._own_limits(), self.overrides, self.exemptions)
         given.check_aliases(self.directory, self.proxy_address_limit, self.name)
         chooser = Chooser(
@@ -97,21 +103,44 @@ class Policy:
         Raises ValueError for a server where the policy counts all of them together.
         """
         if not self.per_node:
-            if node is not None:
-                raise ValueError(
-                    f"node: {show(node)}: the policy {self.name!r} counts all servers together;"
-                    " with per_node=True each counts on its own"
-                )
-            return self
+            return self if node is None else self.evolve(node=node)
         if node is None and self.node is None:
             import socket  # slow to import, and few count so
 
             node = socket.gethostname()[:64]
-        return self.evolve(node=node or self.node)
+        return self if node is None else self.evolve(node=node)
 
     def evolve(self, **changes: Any) -> Policy:
         """The same policy with other values."""
         return attrs.evolve(self, **changes)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The policy in a TOML file.
+
+        Raises PolicyFileError that names file, table and key of all that is wrong, and
+        ModuleNotFoundError without the extra `ratelimit-mail[files]`.
+        """
+        from ratelimit_mail import files  # which few need
+
+        return files.load(cls, path)
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """The policy in the text of a policy file; other files are sought from the working
+        directory on. Raises as `load` does."""
+        from ratelimit_mail import files
+
+        return files.loads(cls, text)
+
+    def dump(self) -> str:
+        """The text of a policy file that `load` makes an equal policy of.
+
+        Raises PolicyFileError for what no file can hold: a condition or a directory of your own.
+        """
+        from ratelimit_mail import files
+
+        return files.dump(self)
 
     def _own_limits(self) -> tuple[Limit, ...]:
         return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
@@ -136,7 +165,8 @@ class Policy:
     @property
     def shard(self) -> str | None:
         """The scope by which a cluster spreads the counts; None where each stands on its own."""
-        scopes = {limit.scope for limit in self._own_limits() if isinstance(limit, RateLimit)}
+        limits = (limit for limit in self._own_limits() if limit.enforce)
+        scopes = {limit.scope for limit in limits if isinstance(limit, RateLimit)}
         return self.shard_by or common_shard(scopes)
 
     def queue(self, *, shadow: bool = False) -> Ledger:
@@ -164,18 +194,19 @@ class Policy:
         """The address that `address` is an alias of; itself where it is none."""
         return address if self.directory is None else owner_of(self.directory, address)
 
-    def subject(self, scope: str | Iterable[str], value: Any) -> str:
-        """The subject of `scope` that a caller names; an alias stands for its owner."""
-        words = scope if isinstance(scope, str) else tuple(scope)
-        named = named_subject(words, value)
-        if self.directory is None:
-            return named
-        ordered = normal_scope(words)
+    def subject(self, scope: str | Sequence[str], value: Any) -> tuple[str, str | None]:
+        """The subject of `scope` that a caller names, and the sender that it tells.
+
+        An alias stands for its owner in the one, and for itself in the other.
+        """
+        named = named_subject(scope, value)
+        ordered = normal_scope(scope)
         parts = parts_of(ordered, named)
+        sender = parts.get("sender")
         for word in ("sender", "recipient"):
             if parts.get(word):
                 parts[word] = self.owner(parts[word])
-        return subject_of(ordered, parts)
+        return subject_of(ordered, parts), sender
 
     def plan(self, envelope: Envelope, now: int = 0) -> Plan:
         """The charges of `envelope`, or the limit or rule that turns it away for ever.
@@ -193,16 +224,24 @@ class Policy:
             found = resolved(self.directory, envelope)
         senders = (found.envelope.sender, envelope.sender)
         sheet = self._chooser.sheet(envelope.client, senders, now)
-        if found.rule is not None:
-            return Plan(sheet, [], found.rule)
         if envelope.direction == "outbound" and not self._chooser.may_send(
             envelope.client, senders, now
         ):
             return Plan(sheet, [], not_granted())
         plan = sheet.plan(found.envelope, found.free)
+        if found.rule is not None and (plan.never is None or found.rule.action == "reject"):
+            return Plan(sheet, [], found.rule)
         if sheet.shadow is not None:
             return plan._replace(shadow=sheet.shadow.plan(found.envelope, found.free))
         return plan
+
+    @property
+    def only_sheet(self) -> Sheet | None:
+        """What every message meets, where neither who sends it nor who submits it matters."""
+        chooser = self._chooser
+        if self.tiers or self.directory is not None or chooser.concedes or chooser.shadows:
+            return None
+        return chooser.common
 
     def planner(self, present: Callable[[], int]) -> Callable[[Envelope], Plan]:
         """What `plan` does, by the shortest way.
@@ -212,6 +251,6 @@ class Policy:
         chooser = self._chooser
         if chooser.has_dates:
             return lambda envelope: self.plan(envelope, present())
-        if self.directory or chooser.concedes or chooser.shadows:
+        if self.directory is not None or chooser.concedes or chooser.shadows:
             return self.plan
         return chooser.plan_by_tier if self.tiers else chooser.common.plan

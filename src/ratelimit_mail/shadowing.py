@@ -23,7 +23,7 @@ from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.planning import Plan
 from ratelimit_mail.scripts import Script
 
-__all__ = ["BOOKING", "Shadow", "looking", "shadowing"]
+__all__ = ["BOOKING", "Shadow", "looking", "looking_aside", "shadowing"]
 
 BOOKING: Final[Costs] = (1, 0, 0, 0)
 """What one booking adds to a sender's queue."""
@@ -59,7 +59,7 @@ def shadowing(
         verdict: Verdict = yield lambda: backend.apply(plan.charges, intent)
         return _answer(plan, verdict), verdict.receipt
     except BackendError as error:
-        warn("what limits that only report would have answered is not known: %s", error)
+        _unknown(error)
         return None
 
 
@@ -69,6 +69,19 @@ def looking(backend: Any, plan: Plan) -> Script[Decision]:
     if plan.charges and plan.never is None:
         verdict = yield lambda: backend.apply(plan.charges, LOOK)
     return _answer(plan, verdict)
+
+
+def looking_aside(backend: Any, plan: Plan) -> Script[Decision | None]:
+    """The same for limits that only report: None where it is not known."""
+    try:
+        return (yield from looking(backend, plan))
+    except BackendError as error:
+        _unknown(error)
+        return None
+
+
+def _unknown(error: BackendError) -> None:
+    warn("what limits that only report would have answered is not known: %s", error)
 
 
 def _answer(plan: Plan, verdict: Verdict | None) -> Decision:

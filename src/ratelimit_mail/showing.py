@@ -26,5 +26,6 @@ def in_short(value: Any) -> str:
         held = getattr(value, field.name)
         if not field.repr or field.default == held:
             continue
-        told.append(f"{field.name}={held!r}")
+        shown = repr(held) if field.repr is True else field.repr(held)
+        told.append(f"{field.name}={shown}")
     return f"{type(value).__name__}({', '.join(told)})"

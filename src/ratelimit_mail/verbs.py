@@ -26,14 +26,14 @@ from ratelimit_mail.parts import Parts
 from ratelimit_mail.planning import Plan
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scripts import Script
-from ratelimit_mail.shadowing import BOOKING, looking
+from ratelimit_mail.shadowing import BOOKING, looking, looking_aside
 from ratelimit_mail.shortcut import ShortWay, short_way
 from ratelimit_mail.showing import show
 from ratelimit_mail.subjects import normal_scope
 from ratelimit_mail.waiting import LONGEST_TURN, Line, Place
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener
+    from ratelimit_mail.events import Listener, Teller
 
 __all__ = ["Booked", "Verbs", "milliseconds"]
 
@@ -82,7 +82,7 @@ class Verbs:
         policy: Policy,
         remember: float,
         node: str | None,
-        on_event: Listener | Sequence[Listener] | None,
+        on_event: Listener | Sequence[Listener] | Teller | None,
     ) -> None:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
@@ -118,9 +118,9 @@ class Verbs:
             plan = self._plan(part)
             decision = yield from looking(self._backend, plan)
             if plan.shadow is not None:
-                shadow = yield from looking(self._backend, plan.shadow)
+                shadow = yield from looking_aside(self._backend, plan.shadow)
                 decision = attrs.evolve(decision, shadow=shadow)
-            decisions.append(attrs.evolve(decision, claim=None))
+            decisions.append(decision)
         return attrs.evolve(whole.together(decisions, self), claim=None)
 
     def _trying(self, envelope: Envelope) -> Script[Decision]:
@@ -134,8 +134,10 @@ class Verbs:
             (plan.charges, self._asking.intent(plan, part)) for plan, part in plans if plan.charges
         ]
         verdicts: Iterator[Verdict] = iter(())
-        if messages:
-            verdicts = iter((yield lambda: self._backend.apply_many(messages)))
+        if len(messages) == 1:  # one part of a cluster may be away while others answer
+            verdicts = iter([(yield partial(self._backend.apply, *messages[0]))])
+        elif messages:
+            verdicts = iter((yield partial(self._backend.apply_many, messages)))
         decisions = []
         for plan, part in plans:
             verdict = next(verdicts) if plan.charges else None
@@ -222,9 +224,8 @@ class Verbs:
     ) -> Script[tuple[Usage, ...]]:
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
-        named = self._policy.subject(scope, subject)
+        named, sender = self._policy.subject(scope, subject)
         ordered = normal_scope(scope)
-        sender = named if ordered == ("sender",) else None
         sheet = self._policy.sheet(client or NOBODY, sender, self._backend.present())
         usages: list[Usage] = []
         for ledger in sheet.ledgers_of(ordered):
@@ -239,7 +240,7 @@ class Verbs:
     def _resetting(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
     ) -> Script[None]:
-        named = self._policy.subject(scope, subject)
+        named, _ = self._policy.subject(scope, subject)
         ledgers = self._policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
             ledgers += self._queue, self._policy.queue(shadow=True)

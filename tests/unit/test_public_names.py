@@ -14,13 +14,14 @@ NAMES = {
     "ratelimit_mail": (
         "Policy Tier RecipientLimit MessageRateLimit RecipientRateLimit Envelope Client"
         " Limiter AsyncLimiter Decision Action RateLimitExceeded presets"
+        " Override Exemption Grant Directory MailingList"
     ),
     "ratelimit_mail.conditions": "in_network has_tag protocol any_of all_of not_",
     "ratelimit_mail.backends": (
         "AsyncBackend AsyncRedisBackend Backend MemoryBackend RedisBackend"
     ),
     "ratelimit_mail.exceptions": (
-        "BackendError BackendUnavailable RateLimitExceeded RateLimitMailError"
+        "BackendError BackendUnavailable PolicyFileError RateLimitExceeded RateLimitMailError"
     ),
     "ratelimit_mail.testing": (
         "AsyncBackendConformance BackendConformance BruteForceBackend ManualClock"

@@ -26,7 +26,7 @@ from ratelimit_mail.verbs import Verbs, milliseconds
 from ratelimit_mail.waiting import Place
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener
+    from ratelimit_mail.events import Listener, Teller
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
 
@@ -83,7 +83,7 @@ class AsyncLimiter(Verbs):
         fallback_share: float = 1.0,
         remember: float = 3600.0,
         node: str | None = None,
-        on_event: Listener | Sequence[Listener] | None = None,
+        on_event: Listener | Sequence[Listener] | Teller | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         import asyncio  # takes a third of this package's time to import, and not all need it

@@ -26,7 +26,7 @@ from ratelimit_mail.verbs import Verbs, milliseconds
 from ratelimit_mail.waiting import Place
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener
+    from ratelimit_mail.events import Listener, Teller
 
 __all__ = ["Limiter", "Reservation"]
 
@@ -73,8 +73,9 @@ class Limiter(Verbs):
     remember: for how many seconds the answer to an envelope with an `id` is remembered.
     node: the server that counts, for a policy by which each does on its own; left out: the
         host's name.
-    on_event: whom to tell of a first denial, of a limit nearly reached and the like: a callable, or
-        several. It is called on a thread of its own; what it raises is logged.
+    on_event: whom to tell of a first denial, of a limit nearly reached and the like: a callable,
+        several, or an `events.Teller` of them. It is called on a thread of its own; what it
+        raises is logged.
     sleep: how `acquire` waits for a number of seconds; for tests.
 
     Safe for threads.
@@ -91,7 +92,7 @@ class Limiter(Verbs):
         fallback_share: float = 1.0,
         remember: float = 3600.0,
         node: str | None = None,
-        on_event: Listener | Sequence[Listener] | None = None,
+        on_event: Listener | Sequence[Listener] | Teller | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         super().__init__(policy, remember, node, on_event)

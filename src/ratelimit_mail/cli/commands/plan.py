@@ -39,7 +39,11 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
 
 @click.command("plan", epilog=f"Policies: {', '.join(PRESETS)}.")
 @click.option(
-    "--policy", "names", multiple=True, metavar="NAME", help="One of those below; repeatable."
+    "--policy",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="One of those below, or a policy file; repeatable.",
 )
 @click.option("--all", "wants_all", is_flag=True, help="Put all of those below side by side, too.")
 @click.option("--messages", type=NUMBER, help="So many, of one recipient each.")

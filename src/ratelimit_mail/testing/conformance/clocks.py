@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.limits import MessageRateLimit
-from ratelimit_mail.testing.conformance.suite import Suite, letter
+from ratelimit_mail.overrides import Override
+from ratelimit_mail.testing.clock import ManualClock
+from ratelimit_mail.testing.conformance.suite import Suite, letter, policy_of
 
 YEAR = 365 * 24 * 3600
 
@@ -12,6 +17,20 @@ __all__ = ["Clocks"]
 
 class Clocks(Suite):
     """Clocks that jump."""
+
+    def test_overrides_end_by_the_clock_of_the_backend(self) -> None:
+        """What `present` is for."""
+        clock = ManualClock()
+        end = datetime.fromtimestamp(clock() / 1000, UTC) + timedelta(hours=1)
+        policy = policy_of(MessageRateLimit("1/minute", name="a minute")).evolve(
+            overrides=[Override({"a minute": 2}, senders=[letter().sender], ends=end)]
+        )
+        limiter = Limiter(policy, self.backend(clock))
+        clock.advance(3599.999)
+        assert limiter.try_acquire(letter())
+        assert limiter.try_acquire(letter())
+        clock.advance(0.001)
+        assert limiter.try_acquire(letter()).retry_after == 59.999
 
     def test_a_clock_that_goes_back_an_hour_frees_no_room(self) -> None:
         """Point 3.9."""

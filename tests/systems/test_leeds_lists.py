@@ -1,0 +1,113 @@
+"""S5, Leeds's mailing lists: one recipient each, who may join, who may post, and no rate limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ratelimit_mail import Action, Client, Envelope, Limiter, presets
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.directory import Directory, MailingList
+from ratelimit_mail.testing import ManualClock
+
+ANN, BOB, ED = "ann@leeds.ac.uk", "bob@leeds.ac.uk", "ed@leeds.ac.uk"
+STUDENTS = "students@lists.leeds.ac.uk"
+THOUSANDS = [f"student{i}@leeds.ac.uk" for i in range(30_000)]
+
+
+def leeds(*lists: MailingList) -> Limiter:
+    policy = presets.leeds_office365(directory=Directory(lists=lists))
+    return Limiter(policy, MemoryBackend(ManualClock()))
+
+
+def letter(*recipients: str, sender: str = ANN) -> Envelope:
+    return Envelope(sender, recipients)
+
+
+def test_a_list_is_one_recipient_however_many_are_on_it() -> None:
+    limiter = leeds(MailingList(STUDENTS, members=THOUSANDS))
+    assert limiter.try_acquire(letter(STUDENTS))
+    used = {usage.limit.name: usage.used for usage in limiter.usage(ANN)}
+    assert used == {"messages a minute": 1, "recipients a day": 1}
+    assert not limiter.check(letter(*THOUSANDS[:101]))  # the same people, written one by one
+
+
+def test_an_email_sent_to_the_list_is_received_by_everyone_on_it() -> None:
+    staff = MailingList("staff@lists.leeds.ac.uk", members=[ANN, BOB])
+    all_of_us = MailingList("all@lists.leeds.ac.uk", members=[ED, "staff@lists.leeds.ac.uk"])
+    directory = Directory(lists=[staff, all_of_us])
+    assert directory.members_of("all@lists.leeds.ac.uk") == {ANN, BOB, ED}
+
+
+def test_membership_is_updated_by_pasting_a_list_of_addresses() -> None:
+    pasted = """
+        ann@leeds.ac.uk
+        bob@leeds.ac.uk
+        ann@LEEDS.ac.uk
+    """
+    walks = MailingList("walks@lists.leeds.ac.uk", members=[ED])
+    assert attrs.evolve(walks, members=pasted.split()).members == (ANN, BOB)
+
+
+def test_membership_is_recorded_in_a_file(tmp_path: Path) -> None:
+    aliases, lists = tmp_path / "aliases.csv", tmp_path / "lists.csv"
+    aliases.write_text("alias,owner\n")
+    lists.write_text(
+        "list,subscription,posting,posters,members\n"
+        f"{STUDENTS},open,named,{ED},{' '.join(THOUSANDS[:500])}\n"
+    )
+    directory = Directory.from_csv(aliases, lists)
+    assert directory.members_of(STUDENTS) == set(THOUSANDS[:500])
+    limiter = Limiter(presets.leeds_office365(directory=directory), MemoryBackend(ManualClock()))
+    assert limiter.try_acquire(letter(STUDENTS, sender=ED))
+    assert not limiter.try_acquire(letter(STUDENTS))
+
+
+def test_a_list_may_allow_self_subscription() -> None:
+    walks = MailingList("walks@lists.leeds.ac.uk", subscription="open")
+    walks = walks.subscribed(BOB, by=BOB)
+    assert walks.members == (BOB,)
+    assert walks.unsubscribed(BOB, by=BOB).members == ()
+
+
+def test_a_list_without_self_subscription_is_filled_by_who_runs_it() -> None:
+    exams = MailingList("exams@lists.leeds.ac.uk", moderators=[ED])
+    with pytest.raises(ValueError, match="closed"):
+        exams.subscribed(BOB, by=BOB)
+    assert exams.subscribed(BOB, by=ED).members == (BOB,)
+
+
+def test_a_list_may_allow_anyone_to_post() -> None:
+    limiter = leeds(MailingList(STUDENTS, posting="open"))
+    assert limiter.try_acquire(letter(STUDENTS, sender="stranger@example.com"))
+
+
+def test_a_list_may_require_moderation_and_the_moderator_lets_it_go() -> None:
+    limiter = leeds(MailingList(STUDENTS, posting="moderated", moderators=[ED]))
+    held = limiter.try_acquire(letter(STUDENTS))
+    assert held.action is Action.HOLD
+    assert str(held.reply) == "250 2.0.0 Held for the moderator of the mailing list."
+    assert [usage.used for usage in limiter.usage(ANN)] == [0, 0]
+
+    approved = Envelope(ANN, [STUDENTS], Client(tags={"approved"}))
+    assert limiter.try_acquire(approved)
+    assert limiter.try_acquire(letter(STUDENTS, sender=ED))
+
+
+def test_a_list_may_prevent_sending_for_all_but_specific_individuals() -> None:
+    limiter = leeds(MailingList(STUDENTS, posting="named", posters=[ED]))
+    refused = limiter.try_acquire(letter(STUDENTS))
+    assert refused.action is Action.REJECT
+    assert str(refused.reply) == "550 5.7.2 Only named senders may post to this mailing list."
+    assert limiter.try_acquire(letter(STUDENTS, sender=ED))
+
+
+def test_a_list_can_be_left_out_of_the_rate_limits() -> None:
+    limiter = leeds(MailingList(STUDENTS, members=THOUSANDS, exempt=True))
+    assert all(limiter.try_acquire(letter(STUDENTS)) for _ in range(1_000))
+    assert [usage.used for usage in limiter.usage(ANN)] == [0, 0]
+    assert all(limiter.try_acquire(letter(BOB)) for _ in range(30))
+    assert not limiter.try_acquire(letter(BOB))
+    assert limiter.try_acquire(letter(STUDENTS))

@@ -1,0 +1,72 @@
+"""S14, the providers that Western compared itself with: what each lets a sender send in a day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ratelimit_mail import Decision, Envelope, Limiter, Policy, presets
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.testing import ManualClock
+
+DAY = 24 * 60 * 60
+ISPS = [presets.comcast, presets.earthlink, presets.roadrunner]
+WEBMAILS = [presets.gmail_webmail, presets.hotmail, presets.yahoo]
+
+
+def limiter_of(policy: Policy) -> tuple[Limiter, ManualClock]:
+    clock = ManualClock()
+    return Limiter(policy, MemoryBackend(clock)), clock
+
+
+def letter(recipients: int = 1) -> Envelope:
+    return Envelope("ann@example.org", [f"user{i}@example.com" for i in range(recipients)])
+
+
+def limit_of(decision: Decision) -> str | None:
+    assert decision.limit is not None
+    return decision.limit.name
+
+
+@pytest.mark.parametrize("provider", ISPS)
+def test_comcast_earthlink_and_roadrunner_let_1000_messages_a_day_go(
+    provider: Callable[[], Policy],
+) -> None:
+    limiter, clock = limiter_of(provider())
+    assert all(limiter.try_acquire(letter(100)) for _ in range(1_000))
+    decision = limiter.try_acquire(letter())
+    assert (limit_of(decision), decision.retry_after) == ("messages a day", DAY)
+    clock.advance(DAY)
+    assert limiter.try_acquire(letter())
+
+
+@pytest.mark.parametrize("provider", WEBMAILS)
+@pytest.mark.parametrize("most", [100, 500])
+def test_gmail_hotmail_and_yahoo_let_100_to_500_recipients_a_day_go(
+    provider: Callable[..., Policy], most: int
+) -> None:
+    limiter, clock = limiter_of(provider(recipient_rate=f"{most}/day"))
+    assert all(limiter.try_acquire(letter(10)) for _ in range(most // 10))
+    decision = limiter.try_acquire(letter())
+    assert (limit_of(decision), decision.retry_after) == ("recipients a day", DAY)
+    clock.advance(DAY)
+    assert limiter.try_acquire(letter(10))
+
+
+@pytest.mark.parametrize("provider", WEBMAILS)
+def test_the_webmail_presets_take_the_upper_end_where_nothing_is_said(
+    provider: Callable[[], Policy],
+) -> None:
+    assert str(provider().limits[0]) == "500 recipients per day per sender"
+
+
+def test_the_limit_of_tier_1_lies_between_those_of_the_webmails_and_of_the_isps() -> None:
+    def a_day(policy: Policy) -> int:
+        [limit] = {limit for limit in policy.all_limits if limit.name and "a day" in limit.name}
+        assert isinstance(limit, RateLimit)
+        return limit.limit
+
+    lowest = a_day(presets.yahoo(recipient_rate="100/day"))
+    assert lowest <= a_day(presets.western_convergence()) <= a_day(presets.comcast())

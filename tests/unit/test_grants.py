@@ -1,0 +1,257 @@
+"""Grant: who may send at all, where a policy asks for grants."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ratelimit_mail import (
+    Action,
+    AsyncLimiter,
+    Client,
+    Decision,
+    Envelope,
+    Limiter,
+    MessageRateLimit,
+    Policy,
+    RateLimitExceeded,
+    RecipientLimit,
+)
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.conditions import has_tag
+from ratelimit_mail.directory import Directory
+from ratelimit_mail.overrides import Exemption, Grant
+from ratelimit_mail.testing import ManualClock
+
+ANN = "ann@leeds.ac.uk"
+BOB = "bob@leeds.ac.uk"
+REPLY = "550 5.7.1 This sender address has not been granted. Ask your mail administrator first."
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOON_MS = int(NOON.timestamp()) * 1000
+
+
+def letter(sender: str = BOB, recipients: int = 1, **options: Any) -> Envelope:
+    return Envelope(sender, [f"r{i}@example.com" for i in range(recipients)], **options)
+
+
+def policy_of(grants: Any, **options: Any) -> Policy:
+    limits = [
+        RecipientLimit(10, name="recipients a message"),
+        MessageRateLimit("3/minute", name="messages a minute", denied="count"),
+        MessageRateLimit("9/minute", name="all", scope="global", denied="count"),
+    ]
+    return Policy(name="leeds-smtp", limits=limits, grants=grants, **options)
+
+
+def limiter_of(policy: Policy, now: int = NOON_MS) -> tuple[Limiter, ManualClock]:
+    clock = ManualClock(now)
+    return Limiter(policy, MemoryBackend(clock), sleep=clock.advance), clock
+
+
+def is_refused(decision: Decision) -> bool:
+    """Whether the sender had no grant, and was told so in every way."""
+    if decision.rule is None:
+        return False
+    assert decision.action is Action.REJECT
+    assert decision.limit is None
+    assert decision.retry_after is None
+    assert str(decision.rule) == "senders must be granted first"
+    assert str(decision.reply) == REPLY
+    assert not decision.degraded
+    return True
+
+
+# Who needs one
+
+
+def test_without_grants_nobody_needs_one() -> None:
+    limiter, _ = limiter_of(policy_of(None))
+    assert limiter.try_acquire(letter())
+    assert limiter.check(letter("<>"))
+
+
+def test_an_empty_list_of_grants_lets_nobody_send() -> None:
+    limiter, _ = limiter_of(policy_of([]))
+    for sender in (ANN, BOB, "<>"):
+        assert is_refused(limiter.check(letter(sender)))
+        assert is_refused(limiter.try_acquire(letter(sender)))
+
+
+@pytest.mark.parametrize(
+    ("sender", "tags", "granted"),
+    [
+        (ANN, (), True),
+        ("Ann@leeds.ac.uk", (), False),
+        (BOB, (), False),
+        (BOB, {"granted"}, True),
+        ("news@lists.leeds.ac.uk", (), True),
+        ("<>", (), False),
+        ("<>", {"granted"}, True),
+    ],
+)
+def test_only_the_granted_send(sender: str, tags: Any, granted: bool) -> None:
+    grants = [
+        Grant(senders=[ANN, ".leeds.ac.uk"], reason="Mass mailing", expected_recipients=40_000),
+        Grant(when=has_tag("granted")),
+    ]
+    limiter, _ = limiter_of(policy_of(grants))
+    decision = limiter.try_acquire(letter(sender, client=Client(tags=tags)))
+    assert decision.allowed is granted
+    assert is_refused(decision) is not granted
+
+
+def test_bounces_need_a_grant_of_the_null_sender() -> None:
+    limiter, _ = limiter_of(policy_of([Grant(senders=["<>"])]))
+    assert limiter.check(letter("<>"))
+    assert limiter.check(letter(""))
+    assert is_refused(limiter.check(letter(ANN)))
+
+
+def test_mail_that_arrives_needs_no_grant() -> None:
+    limiter, _ = limiter_of(policy_of([]))
+    assert limiter.try_acquire(Envelope("eve@example.com", [ANN], direction="inbound"))
+
+
+def test_a_grant_to_the_owner_is_one_to_the_aliases_and_one_to_an_alias_is_its_own() -> None:
+    directory = Directory(aliases={"dean@leeds.ac.uk": ANN, "head@leeds.ac.uk": ANN})
+    limiter, _ = limiter_of(policy_of([Grant(senders=[ANN])], directory=directory))
+    assert limiter.check(letter("dean@leeds.ac.uk"))
+    limiter, _ = limiter_of(policy_of([Grant(senders=["dean@leeds.ac.uk"])], directory=directory))
+    assert limiter.check(letter("dean@leeds.ac.uk"))
+    assert is_refused(limiter.check(letter("head@leeds.ac.uk")))
+    assert is_refused(limiter.check(letter(ANN)))
+
+
+def test_the_granted_meet_the_limits() -> None:
+    limiter, _ = limiter_of(policy_of([Grant(senders=[ANN])]))
+    assert [bool(limiter.try_acquire(letter(ANN))) for _ in range(4)] == [True] * 3 + [False]
+    assert limiter.check(letter(ANN)).rule is None
+    assert limiter.check(letter(ANN, 11)).limit == RecipientLimit(10, name="recipients a message")
+
+
+def test_the_grant_speaks_before_any_limit() -> None:
+    limiter, _ = limiter_of(policy_of([]))
+    assert is_refused(limiter.check(letter(BOB, 11)))
+
+
+# What a refusal does
+
+
+def test_a_refused_sender_is_charged_nothing_even_where_refused_attempts_count() -> None:
+    clock = ManualClock(NOON_MS)
+    backend = MemoryBackend(clock)
+    limiter = Limiter(policy_of([]), backend)
+    for _ in range(20):
+        assert is_refused(limiter.try_acquire(letter()))
+        with pytest.raises(RateLimitExceeded):
+            limiter.reserve(letter())
+    assert backend.size() == 0
+    assert [usage.used for usage in limiter.usage(BOB)] == [0]
+    assert [usage.used for usage in limiter.usage(scope="global")] == [0]
+
+
+@pytest.mark.parametrize("length", [None, 0, 3600])
+def test_waiting_is_refused_at_once(length: float | None) -> None:
+    limiter, clock = limiter_of(policy_of([]))
+    for verb in (limiter.acquire, limiter.reserve):
+        with pytest.raises(RateLimitExceeded) as caught:
+            verb(letter(), length)
+        assert is_refused(caught.value.decision)
+    assert clock() == NOON_MS
+
+
+async def test_an_async_limiter_refuses_at_once_as_well() -> None:
+    clock = ManualClock(NOON_MS)
+    limiter = AsyncLimiter(policy_of([]), MemoryBackend(clock), sleep=clock.sleep)
+    assert is_refused(await limiter.check(letter()))
+    assert is_refused(await limiter.try_acquire(letter()))
+    for verb in (limiter.acquire, limiter.reserve):
+        with pytest.raises(RateLimitExceeded) as caught:
+            await verb(letter())
+        assert is_refused(caught.value.decision)
+    assert clock() == NOON_MS
+
+
+def test_a_refusal_by_id_is_not_remembered_beyond_the_grant() -> None:
+    policy = policy_of([Grant(senders=[ANN], starts=NOON)])
+    limiter, clock = limiter_of(policy, NOON_MS - 1)
+    assert is_refused(limiter.try_acquire(letter(ANN, id="job-1")))
+    clock.advance(0.001)
+    assert limiter.try_acquire(letter(ANN, id="job-1"))
+
+
+def test_among_many_only_those_without_a_grant_are_refused() -> None:
+    limiter, _ = limiter_of(policy_of([Grant(senders=[ANN])]))
+    decisions = limiter.try_acquire_many([letter(BOB), letter(ANN), letter(BOB), letter(ANN)])
+    assert [is_refused(each) for each in decisions] == [True, False, True, False]
+    assert [each.allowed for each in decisions] == [False, True, False, True]
+    assert [usage.used for usage in limiter.usage(ANN)] == [2]
+
+
+def test_a_decorated_function_is_skipped_or_raises() -> None:
+    limiter, _ = limiter_of(policy_of([]))
+    called = []
+
+    def send(envelope: Envelope) -> str:
+        called.append(envelope)
+        return "sent"
+
+    answer = limiter.limited(on_denied="skip")(send)(letter())
+    assert isinstance(answer, Decision)
+    assert is_refused(answer)
+    for decorated in (limiter.limited(on_denied="raise")(send), limiter.limited(timeout=60)(send)):
+        with pytest.raises(RateLimitExceeded, match="granted"):
+            decorated(letter())
+    assert called == []
+
+
+def test_there_is_nothing_to_refund() -> None:
+    limiter, _ = limiter_of(policy_of([]))
+    with pytest.raises(ValueError, match="nothing to refund"):
+        limiter.refund(limiter.try_acquire(letter()))
+
+
+# In time
+
+
+def test_a_grant_begins_and_ends_to_the_millisecond() -> None:
+    starts, ends = NOON.replace(microsecond=2000), NOON.replace(microsecond=4000)
+    limiter, clock = limiter_of(policy_of([Grant(senders=[ANN], starts=starts, ends=ends)]))
+    envelope = letter(ANN)
+    refused = []
+    for millisecond in range(6):
+        clock.set(NOON_MS + millisecond)
+        refused.append(is_refused(limiter.check(envelope)))
+    assert refused == [True, True, False, False, True, True]
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    "given", [Grant(senders=[ANN]), ANN, [ANN], 5, False, [None], [Exemption(senders=[ANN])]]
+)
+def test_a_policy_takes_a_list_of_grants_or_none_at_all(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"grants: .*(a list is needed|is no Grant)"):
+        policy_of(given)
+
+
+def test_a_policy_with_grants_is_a_value() -> None:
+    policy = policy_of([Grant(senders=[ANN], ends=NOON)])
+    twin = pickle.loads(pickle.dumps(policy))
+    assert twin == policy
+    assert hash(twin) == hash(policy)
+    assert len({policy_of(None), policy_of([]), policy}) == 3
+    assert policy.evolve(grants=None) == policy_of(None)
+    assert limiter_of(twin, NOON_MS - 1)[0].check(letter(ANN))
+    assert is_refused(limiter_of(twin)[0].check(letter(ANN)))
+
+
+def test_a_refusal_survives_a_pickle() -> None:
+    limiter, _ = limiter_of(policy_of([]))
+    decision = limiter.try_acquire(letter())
+    assert pickle.loads(pickle.dumps(decision)) == decision
+    assert is_refused(pickle.loads(pickle.dumps(decision)))
