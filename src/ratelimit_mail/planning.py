@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 class _Known(dict[tuple[str, ...], "list[Charging] | None"]):
     """What messages to the same domains are charged; of many it lets go: strangers choose them."""
 
-    MOST: Final = 4096
+    MOST: Final = 512
     LONGEST: Final = 64
 
     def __init__(self, sheet: Sheet) -> None:
