@@ -40,7 +40,8 @@ class Decision:
     rule: what spoke where no limit did: a sender without a grant, or a mailing list.
     recipients: where a policy answers mail that arrives recipient by recipient, the decision for
         each; else None. The message is accepted if any of them is.
-    shadow: what limits with `enforce=False` would have answered; None where there are none.
+    shadow: what limits with `enforce=False` would have answered; None where there are none, and
+        where a rule spoke.
     degraded: whether it was made while the backend was away; then `limit` is None also where the
         message was deferred for that reason.
     """

@@ -342,7 +342,7 @@ BAD_FILES: dict[bytes, str] = {
     b"to,cc\n1,2\n": "no column for the recipients (recipients or n_recipients or count);"
     " the header has 'to', 'cc'",
     b"recipients,Recipients\n1,2\n": "the header has the column 'recipients' twice",
-    b"recipients\n1\n\n0\n": "line 4: recipients: '0' is no number of recipients",
+    b"recipients\n1\n\n0\n": "line 4: recipients: a message needs at least one",
     b"recipients\n-3\n": "line 2: recipients: '-3' is no number of recipients",
     b"recipients\n1000001\n": "line 2: recipients: 1,000,001 are more than 1,000,000",
     b"recipients\n1\nbob\n": "line 3: recipients: the address 'bob' has no '@'",

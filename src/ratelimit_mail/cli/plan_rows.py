@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from ratelimit_mail.cli.errors import InputError
-from ratelimit_mail.cli.readers.lines import LONGEST_LINE, read_lines
+from ratelimit_mail.cli.readers.columns import addresses_or_count
+from ratelimit_mail.cli.readers.table import read_rows
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.mailing import MOST_RECIPIENTS
 from ratelimit_mail.showing import show
 
 __all__ = ["COLUMNS", "read_mailing"]
@@ -27,7 +27,9 @@ def read_mailing(path: Path, sender: str, client: Client) -> Iterator[int | Enve
     header: list[str] | None = None
     column = 0
     try:
-        for line, row in _rows(path):
+        for line, row in read_rows(path):
+            if isinstance(row, csv.Error):
+                raise InputError(f"line {line}: no CSV: {row}")
             if header is None:
                 header, column = row, _column(row)
                 continue
@@ -41,22 +43,6 @@ def read_mailing(path: Path, sender: str, client: Client) -> Iterator[int | Enve
         raise InputError(error.strerror or str(error)) from None
     if header is None:
         raise InputError("is empty")
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the number of the line that it starts in; blank lines do not count."""
-    csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(read_lines(path), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise InputError(f"line {line}: no CSV: {error}") from None
-        if row is None:
-            return
-        if row:
-            yield line, row
 
 
 def _column(header: Sequence[str]) -> int:
@@ -75,13 +61,5 @@ def _column(header: Sequence[str]) -> int:
 
 
 def _message(cell: str, sender: str, client: Client) -> int | Envelope:
-    """What a cell says: a number, or addresses separated by spaces or semicolons."""
-    words = cell.replace(";", " ").split()
-    if len(words) != 1 or not words[0].lstrip("+-").isdigit():
-        return Envelope(sender, words, client)
-    [word] = words
-    if not (word.isascii() and word.isdigit() and len(word) <= 15 and int(word)):
-        raise ValueError(f"recipients: {show(word)} is no number of recipients")
-    if int(word) > MOST_RECIPIENTS:
-        raise ValueError(f"recipients: {int(word):,} are more than {MOST_RECIPIENTS:,}")
-    return int(word)
+    recipients = addresses_or_count(cell)
+    return recipients if isinstance(recipients, int) else Envelope(sender, recipients, client)

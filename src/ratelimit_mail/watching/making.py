@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
@@ -55,35 +55,21 @@ def refusal_events(
     policy: str, envelope: Envelope, decision: Decision, refused: Refused, now: int
 ) -> list[Event]:
     """What is told of a refusal, if anything is."""
+    whose: dict[str, Any] = {
+        "sender": envelope.sender,
+        "subject": refused.whose.subject,
+        "limit": decision.limit,
+        "policy": policy,
+        "tier": decision.tier,
+        "at": _moment(now),
+        "client": envelope.client,
+    }
     events: list[Event] = []
     if refused.is_first:
-        events.append(
-            FirstDenial(
-                sender=envelope.sender,
-                subject=refused.whose.subject,
-                limit=decision.limit,
-                policy=policy,
-                tier=decision.tier,
-                at=_moment(now),
-                client=envelope.client,
-                decision=decision,
-            )
-        )
+        events.append(FirstDenial(**whose, decision=decision))
     if refused.burst is not None:
         attempts, took = refused.burst
-        events.append(
-            BurstAfterDenial(
-                sender=envelope.sender,
-                subject=refused.whose.subject,
-                limit=decision.limit,
-                policy=policy,
-                tier=decision.tier,
-                at=_moment(now),
-                client=envelope.client,
-                attempts=attempts,
-                seconds=took / 1000,
-            )
-        )
+        events.append(BurstAfterDenial(**whose, attempts=attempts, seconds=took / 1000))
     return events
 
 

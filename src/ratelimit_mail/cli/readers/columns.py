@@ -11,7 +11,7 @@ from ratelimit_mail.cli.readers.times import parse_time
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.showing import show
 
-__all__ = ["MOST_RECIPIENTS", "Columns"]
+__all__ = ["MOST_RECIPIENTS", "Columns", "addresses_or_count"]
 
 MOST_RECIPIENTS: Final = 1_000_000
 
@@ -75,7 +75,7 @@ class Columns:
         """How a row tells its recipients: addresses before counts."""
         if "recipients" in self._at:
             addresses = self._at["recipients"]
-            return lambda row: _addresses_or_count(row[addresses])
+            return lambda row: addresses_or_count(row[addresses])
         if (number := self._find(COUNT)) is not None:
             return lambda row: _count(row[number])
         if not all(name in self._at for name in TO_AND_CC):
@@ -102,7 +102,8 @@ def _words(cell: str) -> list[str]:
     return cell.replace(";", " ").split()
 
 
-def _addresses_or_count(cell: str) -> list[str] | int:
+def addresses_or_count(cell: str) -> list[str] | int:
+    """What a cell says of recipients: their addresses, or how many they are."""
     cell = cell.strip()
     if cell.lstrip("+-").isdigit():
         return _count(cell)

@@ -11,13 +11,13 @@ from ratelimit_mail.cli.messages import Message
 from ratelimit_mail.cli.readers.columns import Columns
 from ratelimit_mail.cli.readers.lines import LONGEST_LINE, read_lines
 
-__all__ = ["read_csv"]
+__all__ = ["read_csv", "read_rows"]
 
 
 def read_csv(path: Path) -> Iterator[Message | Broken]:
     """The messages of a CSV file whose first row names its columns; blank lines do not count."""
     columns = None
-    for line, row in _rows(path):
+    for line, row in read_rows(path):
         if columns is None:
             if isinstance(row, csv.Error):
                 raise InputError(f"the header in line {line} is no CSV: {row}")
@@ -33,8 +33,8 @@ def read_csv(path: Path) -> Iterator[Message | Broken]:
         raise InputError("is empty")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Each row with the number of the line that it starts in."""
+def read_rows(path: Path) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Each row that is not blank, with the number of the line that it starts in."""
     csv.field_size_limit(LONGEST_LINE)
     reader = csv.reader(read_lines(path), strict=True)
     while True:
