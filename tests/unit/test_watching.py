@@ -462,11 +462,11 @@ def test_after_it_was_told_nothing_is_read_for_a_window() -> None:
     assert scene.kinds().count("NearLimit") == 1
 
 
-def test_a_refused_attempt_that_is_counted_counts_here_too() -> None:
+def test_who_is_above_a_limit_is_not_told_to_be_near_it() -> None:
     scene = Scene(RecipientRateLimit("10/hour", denied="count"))
     scene.send(recipients=5)
     assert not scene.send(recipients=6)
-    assert scene.kinds() == ["FirstDenial", "NearLimit"]
+    assert scene.kinds() == ["FirstDenial"]
 
 
 def test_a_refused_attempt_that_is_not_counted_brings_nobody_nearer() -> None:

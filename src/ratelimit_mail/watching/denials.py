@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import attrs
@@ -22,11 +23,13 @@ DAY: Final = 24 * 3600 * 1000
 class Denied:
     """A subject that a limit refuses, from the first refusal until a whole window without one.
 
-    began: when the first refusal was. refusals: how many there were. told_at: when a first
-    denial was told last. burst_at: the same of a burst. latest: when refusals since were.
+    counted: the subject as counts know it. began: when the first refusal was. refusals: how many
+    there were. told_at: when a first denial was told last. burst_at: the same of a burst.
+    latest: when refusals since were.
     """
 
     sender: str
+    counted: str
     subject: str
     limit: Limit | None
     tier: str | None
@@ -60,6 +63,8 @@ class Denials:
         self._burst = burst
         self._within = within
         self._denied: Recent[tuple[str, int], Denied] = Recent(most)
+        self._refused: Recent[str, int] = Recent(most)
+        """When each subject was refused last, by whatever limit."""
         self._numbers: dict[Limit | None, int] = {}
         """Of the limits, because a number is a quicker key than a limit. A policy has few."""
 
@@ -68,8 +73,20 @@ class Denials:
 
     def over(self, now: int) -> list[Denied]:
         """Those whom a limit has refused nothing for a whole window, since the last call."""
-        # What has no window has no normal state to go back to, either.
-        return [each for each in self._denied.leave(now) if isinstance(each.limit, RateLimit)]
+        well: list[tuple[int, Denied]] = []
+        for each in self._denied.leave(now):
+            # What has no window has no normal state to go back to, either.
+            if not isinstance(each.limit, RateLimit):
+                continue
+            # While another limit speaks, this one refuses all the same.
+            refused = self._refused.get(DAY, each.counted)
+            if refused is not None and refused + each.limit.window > now:
+                key = (each.counted, self._numbers[each.limit])
+                self._denied.put(each.limit.window, key, each, refused)
+            else:
+                well.append((each.limit.window, each))
+        self._refused.leave(now)
+        return [each for _, each in sorted(well, key=itemgetter(0))]
 
     def refuse(
         self, envelope: Envelope, subject: tuple[str, str], decision: Decision, now: int
@@ -82,11 +99,12 @@ class Denials:
         is_new = whose is None
         if whose is None:
             sender, client = envelope.sender, envelope.client
-            whose = Denied(sender, subject[1], limit, decision.tier, client, now, now)
+            whose = Denied(sender, *subject, limit, decision.tier, client, now, now)
         else:
             whose.sender, whose.client, whose.tier = envelope.sender, envelope.client, decision.tier
             whose.refusals += 1
         self._denied.put(stay, key, whose, now)
+        self._refused.put(DAY, subject[0], now, now)
         burst: tuple[int, int] | None = None
         if not is_new and (whose.burst_at is None or now - whose.burst_at >= stay):
             burst = self._burst_of(whose, now)

@@ -139,7 +139,9 @@ class Watch:
                 with self._lock:
                     reached = self._nearness.learn(asked, readings, now)
                 for limit, used in reached:
-                    self._teller.tell(near_limit(self._policy, envelope, asked, limit, used, now))
+                    if used <= limit.limit:  # above it, refused attempts are told of instead
+                        event = near_limit(self._policy, envelope, asked, limit, used, now)
+                        self._teller.tell(event)
         except Exception as error:
             self._complain(error)
 
