@@ -136,6 +136,11 @@ class Log(Columns):
                 self._enter(at, total, total)
         self._forget(self.newest, keeping)
 
+    def forget(self, now: int, keeping: Keeping) -> None:
+        """Forget what has left every window by `now`."""
+        if now >= self.newest:
+            self._forget(now, keeping)
+
     def refuse(self, now: int, cost: int, keeping: Keeping) -> None:
         """Record what was asked for and refused now."""
         if self.asked is None:

@@ -103,6 +103,18 @@ class Account:
         unused, self.granted = self.granted, 0
         self._hold(-unused)
 
+    def refresh(self, now: int, ledger: Ledger) -> None:
+        """Put all into the logs, and forget what has left every window by `now`."""
+        logs = self.logs()
+        for count in ledger.counts:
+            if count.unit in logs:
+                logs[count.unit].forget(now, self.keepings[count.unit])
+        self.sum_up()
+
+    def has_room(self, ledger: Ledger, costs: Costs) -> bool:
+        """Whether a charge fits whatever the times of what is held."""
+        return all(self.held[unit] + costs[unit] <= smallest for unit, smallest in ledger.bounds)
+
     def _hold(self, number: int) -> None:
         if self.ledger is not None:
             for unit, _ in self.ledger.bounds:

@@ -92,7 +92,7 @@ class MemoryBackend:
                         plenty = False
                 if now < account.newest:
                     plenty = False
-            if plenty:
+            if plenty or (intent is TAKE and self._has_plenty(found, now)):
                 for account, ledger, costs, _ in found:
                     account.note(now, ledger, costs)
                 if len(found) == 1:
@@ -131,6 +131,17 @@ class MemoryBackend:
         finally:
             lock.release()
         return [(account, ledger, costs, now)]
+
+    @staticmethod
+    def _has_plenty(found: Sequence[Found], now: int) -> bool:
+        """Whether all surely fit once it is forgotten what no longer counts."""
+        for account, ledger, costs, _ in found:
+            if not account.run:  # nothing new since it was last looked at
+                return False
+            account.refresh(now, ledger)
+            if now < account.newest or not account.has_room(ledger, costs):
+                return False
+        return True
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """`apply` for each of several messages, in order."""
