@@ -6,8 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
+from ratelimit_mail.memo import Memo
 from ratelimit_mail.showing import show
 
 __all__ = ["NULL_SENDER", "normal_address", "normal_domain", "normal_sender"]
@@ -57,23 +58,14 @@ def normal_address(value: object) -> tuple[str, str]:
     return normal, domain
 
 
-class _IsNormal(dict[str, bool]):
-    """Whether a domain is in its one spelling; of many answers it lets go: strangers ask."""
-
-    MOST: Final = 4096
-
-    def __missing__(self, domain: str) -> bool:
-        if len(self) >= self.MOST:
-            self.clear()
-        try:
-            answer = normal_domain(domain) == domain
-        except ValueError:
-            answer = False
-        self[domain] = answer
-        return answer
+def _is_its_own_spelling(domain: str) -> bool:
+    try:
+        return normal_domain(domain) == domain
+    except ValueError:
+        return False
 
 
-_is_normal = _IsNormal().__getitem__
+_is_normal = Memo(_is_its_own_spelling).__getitem__
 
 
 def normal_addresses(values: Iterable[object]) -> dict[str, str]:

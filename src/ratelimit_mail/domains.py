@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ratelimit_mail.addresses import normal_domain
+from ratelimit_mail.memo import Memo
 from ratelimit_mail.showing import show
 
 __all__ = ["DomainSet", "normal_pattern"]
@@ -22,29 +23,20 @@ def normal_pattern(value: object) -> str:
         raise ValueError(f"{show(value)}: {error}") from None
 
 
-class DomainSet(dict[str, bool]):
+class DomainSet(Memo[str, bool]):
     """The domains that some patterns name: `"uwo.ca"` itself, `".uwo.ca"` what is below it.
 
-    Asked for a domain by `[]`, it says whether it has it, and keeps the answer; of many
-    answers it lets go, because strangers choose the domains.
+    Asked for a domain by `[]`, it says whether it has it.
     """
 
-    MOST_KEPT = 4096
-
     def __init__(self, patterns: Iterable[str]) -> None:
-        super().__init__()
+        super().__init__(self._has)
         self.patterns = tuple(patterns)
         self._exact = frozenset(p for p in self.patterns if not p.startswith("."))
         self._above = frozenset(p[1:] for p in self.patterns if p.startswith("."))
 
     def __reduce__(self) -> tuple[type[DomainSet], tuple[tuple[str, ...]]]:
         return DomainSet, (self.patterns,)
-
-    def __missing__(self, domain: str) -> bool:
-        if len(self) >= self.MOST_KEPT:
-            self.clear()
-        answer = self[domain] = self._has(domain)
-        return answer
 
     def _has(self, domain: str) -> bool:
         if domain in self._exact:

@@ -10,6 +10,7 @@ from ratelimit_mail.domains import DomainSet
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.ledgers import Keepings, Place, by_place_and_unit, window_of
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
+from ratelimit_mail.memo import Memo
 from ratelimit_mail.rules import Rule
 from ratelimit_mail.sharding import tag_getter
 from ratelimit_mail.showing import show
@@ -49,25 +50,6 @@ class Plan(NamedTuple):
     charges: list[Charge]
     never: Limit | Rule | None = None
     shadow: Plan | None = None
-
-
-class _Known(dict[tuple[str, ...], "list[Charging] | None"]):
-    """What messages to the same domains are charged; of many it lets go: strangers choose them."""
-
-    MOST: Final = 512
-    LONGEST: Final = 64
-
-    def __init__(self, sheet: Sheet) -> None:
-        super().__init__()
-        self._sheet = sheet
-
-    def __missing__(self, domains: tuple[str, ...]) -> list[Charging] | None:
-        found = self._sheet.charges_for(domains)
-        if len(domains) <= self.LONGEST:
-            if len(self) >= self.MOST:
-                self.clear()
-            self[domains] = found
-        return found
 
 
 class Sheet:
@@ -120,7 +102,7 @@ class Sheet:
         self._tells_external = any(limit.count == "external" for limit in self.limits)
         self._most = self._bound("all")
         self._most_external = self._bound("external")
-        self.known = _Known(self)
+        self.known = Memo(self._charges_for, most=512)
         self._looks_closely = bool(self._spread or (self._arriving and internal.patterns))
 
     def _ledger(
@@ -165,7 +147,7 @@ class Sheet:
         charges = [(ledger, subject(envelope), costs) for ledger, subject, costs in known]
         return _new(Plan, (self, charges, None, None))
 
-    def charges_for(self, domains: tuple[str, ...]) -> list[Charging] | None:
+    def _charges_for(self, domains: tuple[str, ...]) -> list[Charging] | None:
         """What a message to such domains is charged, whoever sends it.
 
         None where its recipients must be looked at one by one.
