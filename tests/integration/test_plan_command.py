@@ -272,6 +272,11 @@ def test_a_sender_that_was_never_granted_is_refused_by_the_rule() -> None:
     )
 
 
+def test_it_can_be_planned_as_if_the_sender_were_granted() -> None:
+    assert last("--policy", "leeds-smtp", "--messages", "40", "--granted") == 0
+    assert last(*LEEDS, "--messages", "31", "--granted") == 60
+
+
 @pytest.mark.parametrize("text", ["2026-11-23T10:00:00+01:00", "1795424400", "2026-11-23 09:00Z"])
 def test_the_start_has_a_zone_or_is_utc_or_unix_seconds(text: str) -> None:
     assert report(*LEEDS, "--messages", "1", "--start", text)["start"] == UNIX

@@ -26,6 +26,7 @@ from ratelimit_mail.mailing import (
     MailingPlan,
     plan_mailing,
 )
+from ratelimit_mail.overrides import Grant
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 
@@ -52,6 +53,7 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
 @click.option("--per-message", type=NUMBER, help="At most so many in each message.")
 @click.option("--start", metavar="TIME", help="ISO 8601 or Unix seconds.  [default: now]")
 @click.option("--sender", default=SENDER, show_default=True, help="Who sends it.")
+@click.option("--granted", is_flag=True, help="As if it had the grants that policies ask for.")
 @click.option("--client", "address", metavar="ADDRESS", help="The IP address it comes from.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="What it is submitted by.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="Of the client; repeatable.")
@@ -65,6 +67,7 @@ def plan_command(
     per_message: int | None,
     start: str | None,
     sender: str,
+    granted: bool,
     address: str | None,
     protocol: str | None,
     tags: tuple[str, ...],
@@ -94,6 +97,8 @@ def plan_command(
     errors = Console(stderr=True)
     try:
         policies = _policies(names, wants_all=wants_all)
+        if granted:
+            policies = [_granted(policy, sender) for policy in policies]
         client = submitter(sender, address, protocol, tags)
         begin = moment_of(start)
         amount = (messages, file, recipients, per_message)
@@ -116,6 +121,16 @@ def _policies(names: Sequence[str], *, wants_all: bool) -> list[Policy]:
     if not wanted:
         raise Complaint("a policy is needed: --policy NAME, or --all for all presets")
     return [find_policy(name) for name in wanted]
+
+
+def _granted(policy: Policy, sender: str) -> Policy:
+    """`policy`, with a grant for `sender` where it asks for one."""
+    if policy.grants is None:
+        return policy
+    try:
+        return policy.evolve(grants=[*policy.grants, Grant(senders=[sender])])
+    except ValueError as error:
+        raise Complaint(safe(f"--sender: {error}")) from None
 
 
 def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> Outcome:
