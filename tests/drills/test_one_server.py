@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.parametrize("colour", COLOURS)]
 
 Report = Callable[[Row], None]
 TIMES = 3
+WORKERS = 4
 
 
 @pytest.fixture
@@ -65,7 +66,9 @@ def test_answers_lost(server: Server, proxy: Proxy, colour: str, report: Report)
     policy = at_most(limit)
     asked = Asked(colour, proxy.url, policy, prefix=prefix)
     normal = 0.0
-    with Load(asked) as load:
+    # Tasks share a connection, so what one is cut off with may be the answers of all of them.
+    on_one = 1 if colour == "blocking" else WORKERS
+    with Load(asked, WORKERS) as load:
         for time_of_loss in range(1, 31):
             load.recover(0)
             proxy.lose_answers = 1
@@ -75,7 +78,8 @@ def test_answers_lost(server: Server, proxy: Proxy, colour: str, report: Report)
     kept = held(server.url, policy, prefix)
     asked.close()
     report(Row.of(f"{server.name}: 30 answers lost, {colour}", tally, limit, 0, normal))
-    assert tally.admitted + proxy.lost == kept == limit
+    assert proxy.lost <= limit - tally.admitted <= proxy.lost * on_one
+    assert kept == limit
     assert normal < 2
 
 

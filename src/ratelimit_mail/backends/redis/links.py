@@ -17,22 +17,13 @@ from redis import exceptions
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
+from ratelimit_mail.backends.redis.kept import Kept
+from ratelimit_mail.backends.redis.piped import Piped
 from ratelimit_mail.backends.redis.programs import Program
-from ratelimit_mail.backends.redis.troubles import TROUBLES, NotSent, explained
+from ratelimit_mail.backends.redis.troubles import AWAY, TROUBLES, explained
 from ratelimit_mail.showing import show
 
 __all__ = ["AsyncLink", "Link", "place_of"]
-
-MOST_CONNECTIONS: Final = 64
-"""How many calls of one event loop are under way at once; more only wait inside the server."""
-
-_AWAY: Final = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.SlotNotCoveredError,
-    OSError,
-)
-"""No answer of the node that was asked, or no such node."""
 
 _ELSEWHERE: Final = (exceptions.AskError, exceptions.TryAgainError)
 """Not decided here; MovedError is one of the first."""
@@ -67,19 +58,6 @@ def _node_of(client: Any, key: bytes) -> str:
         return ""
 
 
-def _by(pool: Any, command: Sequence[_Part]) -> Any:
-    """Send a command by a connection of a pool, and read its answer."""
-    try:
-        connection = pool.get_connection()
-    except _AWAY as error:
-        raise NotSent(error) from error
-    try:
-        connection.send_command(*command)
-        return connection.read_response()
-    finally:
-        pool.release(connection)
-
-
 class Link:
     """A client of redis-py, made when it is first needed."""
 
@@ -110,7 +88,9 @@ class Link:
         with self._lock:
             if self._client is None:
                 self._client = self._make()
-        self._send = self._in_cluster if self.sharded else self._to_server
+        self._send = self._in_cluster
+        if not self.sharded:
+            self._send = Kept(self._client.connection_pool).call
         return self._send(*command)
 
     def _in_cluster(self, *command: _Part) -> Any:
@@ -119,17 +99,14 @@ class Link:
         try:
             node = client.get_node_from_key(command[3])
             if node is not None and node.redis_connection is not None:
-                return _by(node.redis_connection.connection_pool, command)
+                return Kept(node.redis_connection.connection_pool).call(*command)
         except _ELSEWHERE:
             pass
-        except _AWAY:
+        except AWAY:
             with contextlib.suppress(*TROUBLES):
                 client.nodes_manager.initialize()  # somebody else may have taken over
             raise
         return client.execute_command(*command)
-
-    def _to_server(self, *command: _Part) -> Any:
-        return _by(self._client.connection_pool, command)
 
     def run(self, program: Program, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """What a program replies."""
@@ -152,6 +129,8 @@ class Link:
     def close(self) -> None:
         """Close the client's connections."""
         if self._client is not None:
+            if not self.sharded:
+                Kept(self._client.connection_pool).give_back()
             self._client.close()
             for sentinel in _sentinels_of(self._client):
                 sentinel.close()
@@ -171,35 +150,13 @@ class AsyncLink:
         self.client = client
         self.sharded = isinstance(client, redis.asyncio.RedisCluster)
         self.where = place_of(client)
-        self._send: Callable[..., Any] = self._once
-        most = MOST_CONNECTIONS
+        self._piped: Piped | None = None
+        self._send: Callable[..., Any] = self._in_cluster
         if self.sharded:
-            self._send = self._in_cluster
             self._starting: asyncio.Lock | None = asyncio.Lock()
         else:
-            most = min(most, self.client.connection_pool.max_connections)
-        self._places = asyncio.Semaphore(most)
-        self._failures = 0
-
-    async def _once(self, *command: _Part) -> Any:
-        failures = self._failures
-        async with self._places:
-            if self._failures != failures:
-                raise NotSent(ConnectionError("it did not answer those who came before"))
-            pool = self.client.connection_pool
-            try:
-                try:
-                    connection = await pool.get_connection()
-                except _AWAY as error:
-                    raise NotSent(error) from error
-                try:
-                    await connection.send_command(*command)
-                    return await connection.read_response()
-                finally:
-                    await pool.release(connection)
-            except _AWAY:
-                self._failures += 1
-                raise
+            self._piped = Piped(self.client.connection_pool)
+            self._send = self._piped.call
 
     async def _in_cluster(self, *command: _Part) -> Any:
         if self._starting is not None:
@@ -214,7 +171,7 @@ class AsyncLink:
                 return await node.execute_command(*command)
         except _ELSEWHERE:
             pass
-        except _AWAY:
+        except AWAY:
             with contextlib.suppress(*TROUBLES):
                 await client.nodes_manager.initialize()
             raise
@@ -240,6 +197,8 @@ class AsyncLink:
 
     async def close(self) -> None:
         """See `Link.close`."""
+        if self._piped is not None:
+            await self._piped.close()
         await self.client.aclose()
         for sentinel in _sentinels_of(self.client):
             await sentinel.aclose()

@@ -8,10 +8,18 @@ from redis import exceptions
 
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
-__all__ = ["TROUBLES", "NotSent", "explained"]
+__all__ = ["AWAY", "TROUBLES", "NotSent", "explained"]
 
 TROUBLES: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """What a client of redis-py raises when a command fails."""
+
+AWAY: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.SlotNotCoveredError,
+    OSError,
+)
+"""No answer of the node that was asked, or no such node."""
 
 _PASSING: Final = (
     exceptions.ConnectionError,
