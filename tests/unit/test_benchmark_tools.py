@@ -133,7 +133,7 @@ def test_the_page_says_so_where_no_peer_is_better(tools: Tools) -> None:
 def test_the_page_tells_who_could_not(tools: Tools) -> None:
     figures = tools.figures.Figures(troubles={WHO: {"limits": "OSError: no | room\nat all"}})
     text = tools.page.text(figures)
-    assert "memory, accepted: limits could not: `OSError: no | room`" in text
+    assert "- limits could not: `OSError: no | room` (memory, accepted)" in text
 
 
 def test_a_wrong_refusal_stands_beside_the_time(tools: Tools) -> None:

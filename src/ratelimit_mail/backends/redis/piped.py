@@ -20,8 +20,8 @@ __all__ = ["Piped"]
 MOST_CONNECTIONS: Final = 4
 """How many are in use at once."""
 
-MOST_TOGETHER: Final = 100
-"""How many calls are sent together: others at the server wait for about a millisecond meanwhile."""
+MOST_TOGETHER: Final = 32
+"""How many calls are sent together, and so lose their answers together."""
 
 _Part = bytes | str | int
 _Call = tuple[Sequence[_Part], asyncio.Future[Any]]
