@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.decision import ACCEPT, Action, Decision, accepted
-from ratelimit_mail.planning import Plan
+from ratelimit_mail.planning import Plan, Sheet
 from ratelimit_mail.rules import Rule
 
 __all__ = ["decide", "degraded", "refused"]
@@ -20,7 +20,7 @@ def decide(plan: Plan, verdict: Verdict | None, limiter: object) -> Decision:
     if verdict is None:
         return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [limiter, None])
     if verdict.refusals:
-        return refused(plan, verdict)
+        return refused(plan.sheet, verdict)
     if verdict.degraded:
         return degraded(plan, verdict, limiter)
     return accepted(plan.sheet.tier, [limiter, verdict.receipt])
@@ -35,17 +35,17 @@ def degraded(plan: Plan, verdict: Verdict, limiter: object) -> Decision:
     return Decision(ACCEPT, 0.0, None, plan.sheet.tier, claim, degraded=True)
 
 
-def refused(plan: Plan, verdict: Verdict) -> Decision:
+def refused(sheet: Sheet, verdict: Verdict) -> Decision:
     """The decision on charges that do not fit, and the limit that speaks.
 
     That is one that rejects before one that defers, then the one that holds longest.
     """
     harshest: tuple[bool, int] | None = None
     for count, window, room_at in verdict.refusals:
-        refusing = plan.sheet.limit_of(count, window)
+        refusing = sheet.limit_of(count, window)
         rank = (refusing.on_excess == "reject", room_at)
         if harshest is None or rank > harshest:
             limit, harshest = refusing, rank
     action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
     wait = (verdict.at - verdict.now) / 1000
-    return Decision(action, wait, limit, plan.sheet.tier, degraded=verdict.degraded)
+    return Decision(action, wait, limit, sheet.tier, degraded=verdict.degraded)

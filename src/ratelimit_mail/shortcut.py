@@ -1,4 +1,4 @@
-"""The short way of most messages: charged in memory to a subject that surely has room.
+"""The short way of most messages: in memory, for a subject that surely has room or surely none.
 
 It takes 0.4 of the time of the long way, and leaves to that whatever is out of the ordinary.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.deciding import refused
 from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.planning import Sheet
@@ -15,7 +17,7 @@ from ratelimit_mail.planning import Sheet
 __all__ = ["ShortWay", "short_way"]
 
 ShortWay = Callable[[Envelope], Decision | None]
-"""Gives the decision on a message that is accepted; None where the long way must be gone."""
+"""Gives the decision on a message; None where the long way must be gone."""
 
 
 def short_way(sheet: Sheet, backend: MemoryBackend, limiter: object) -> ShortWay:
@@ -23,7 +25,7 @@ def short_way(sheet: Sheet, backend: MemoryBackend, limiter: object) -> ShortWay
     # Names of a closure are quicker than attributes.
     known, take, tier = sheet.known, backend.take, sheet.tier
 
-    def accept(envelope: Envelope) -> Decision | None:
+    def decide(envelope: Envelope) -> Decision | None:
         try:
             charged = known[envelope.domains]
         except AttributeError:
@@ -33,7 +35,9 @@ def short_way(sheet: Sheet, backend: MemoryBackend, limiter: object) -> ShortWay
         if envelope.id is not None or envelope.direction == "inbound":
             return None
         ledger, subject, costs = charged[0]
-        receipt = take(ledger, subject(envelope), costs)
-        return None if receipt is None else accepted(tier, [limiter, receipt])
+        answer = take(ledger, subject(envelope), costs)
+        if type(answer) is list:
+            return accepted(tier, [limiter, answer])
+        return refused(sheet, answer) if isinstance(answer, Verdict) else None
 
-    return accept
+    return decide

@@ -167,7 +167,7 @@ class Verbs:
             if verdict.degraded and not verdict.refusals:
                 decision = degraded(plan, verdict, self)
             elif verdict.receipt is None:
-                decision = refused(plan, verdict)
+                decision = refused(plan.sheet, verdict)
             else:
                 decision = decide(plan, verdict, self)
         if not self._is_plain:

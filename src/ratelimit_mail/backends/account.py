@@ -9,17 +9,29 @@ same may be granted beforehand: for them nothing need be asked at all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
-from ratelimit_mail.charge import Costs, Ledger
+from ratelimit_mail.backends.base import Verdict
+from ratelimit_mail.charge import Costs, Count, Ledger
 from ratelimit_mail.log import Log
 from ratelimit_mail.window import Keeping
 
-__all__ = ["Account"]
+__all__ = ["Account", "Refusal"]
 
 MOST_NOTED: Final = 64
 """How many charges are noted before they are put into the logs."""
+
+
+class Refusal(NamedTuple):
+    """How costs of a ledger were refused at the moment `since`, where no booking was in the way."""
+
+    ledger: Ledger
+    costs: Costs
+    since: int
+    at: int
+    windows: Sequence[tuple[Count, int, int]]
+
 
 FREE: Final[Costs] = (0, 0, 0, 0)
 
@@ -46,6 +58,7 @@ class Account:
     newest: the latest event in any log; nothing is noted for an earlier moment.
     keepings: how the log of each unit is kept.
     ledger, costs, run: of the latest charges noted, what each cost, and when they were.
+    refusal: how the same was refused last, while nothing has changed since.
     granted: how many more of these costs surely fit; whoever takes one puts its moment into
         `run`, and into `newest`.
     """
@@ -60,6 +73,7 @@ class Account:
         "keepings",
         "ledger",
         "newest",
+        "refusal",
         "run",
     )
 
@@ -74,10 +88,12 @@ class Account:
         self.costs = FREE
         self.run: list[int] = []
         self.granted = 0
+        self.refusal: Refusal | None = None
 
     def note(self, now: int, ledger: Ledger, costs: Costs) -> None:
         """Record what is sent at `now`, which is not before `newest`; nothing is granted yet."""
         self.newest = now
+        self.refusal = None
         if self.costs is not costs or self.ledger is not ledger:
             self._start_run(ledger, costs)
         self.run.append(now)
@@ -130,6 +146,16 @@ class Account:
                 self.sum_up()
         self.ledger, self.costs = ledger, costs
 
+    def keep_refusal(self, now: int, ledger: Ledger, costs: Costs, answer: Verdict) -> None:
+        """Remember how these costs are refused, until something changes or they fit.
+
+        Not where refused attempts count, because each changes something, nor among bookings,
+        where room may come and go.
+        """
+        if ledger.counts_denied or any(log.last_booking(now) for log in self.logs().values()):
+            return
+        self.refusal = Refusal(ledger, costs, now, answer.at, answer.refusals)
+
     @property
     def has_events(self) -> bool:
         """Whether anything is held, refused attempts and bookings included."""
@@ -137,6 +163,7 @@ class Account:
 
     def logs(self) -> dict[int, Log]:
         """The log of each unit, with all that was noted; `sum_up` after one was changed."""
+        self.refusal = None
         if self.granted:
             self.revoke()
         if self.run or self._runs or self._logs is None:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from ratelimit_mail.backends.account import Refusal
 from ratelimit_mail.backends.answers import Answers, Kept
 from ratelimit_mail.backends.base import (
     TAKE,
@@ -100,16 +101,19 @@ class MemoryBackend:
                 answer = verdict(now, now, found)
             elif intent.once is None:
                 answer = self._rule(found, intent, now)
+                if intent is TAKE and len(found) == 1 and answer.refusals:
+                    found[0][0].keep_refusal(now, ledger, costs, answer)
             else:
                 answer = self._rule_once(intent.once, charges, found, intent, now)
             if not all_young and (answer.receipt is not None or intent.record):
                 self._keep(charges, found, now)
             return answer
 
-    def take(self, ledger: Ledger, subject: str, costs: Costs) -> list[Found] | None:
-        """Charge one subject what was granted to it; None where `apply` must be asked.
+    def take(self, ledger: Ledger, subject: str, costs: Costs) -> list[Found] | Verdict | None:
+        """Charge one subject what was granted to it, or refuse it as it was refused before.
 
-        That is what most messages are decided by, in a third of the time.
+        The receipt, the refusal, or None where `apply` must be asked. That is what most messages
+        are decided by, in a third of the time.
         """
         lock = self._lock
         lock.acquire()
@@ -118,8 +122,10 @@ class MemoryBackend:
             if shelf is None or self._taken_back:
                 return None
             account = shelf.young.get(subject)
-            if account is None or not account.granted:
+            if account is None:
                 return None
+            if not account.granted:
+                return self._refused_again(account.refusal, ledger, costs)
             if account.costs is not costs or account.ledger is not ledger:
                 return None
             now = self._clock()
@@ -131,6 +137,17 @@ class MemoryBackend:
         finally:
             lock.release()
         return [(account, ledger, costs, now)]
+
+    def _refused_again(
+        self, refusal: Refusal | None, ledger: Ledger, costs: Costs
+    ) -> Verdict | None:
+        """The verdict on what was refused before, while that still holds."""
+        if refusal is None or refusal.ledger is not ledger or refusal.costs is not costs:
+            return None
+        now = self._clock()
+        if not refusal.since <= now < refusal.at or now >= self._tidy_at:
+            return None
+        return verdict(now, refusal.at, None, [each for each in refusal.windows if each[2] > now])
 
     @staticmethod
     def _has_plenty(found: Sequence[Found], now: int) -> bool:
