@@ -68,9 +68,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """How long a decision takes, with the peers and floors beside it, in one run."""
+    """All measured beside floors and peers, for docs/benchmarks.md; `-- --quick` tries it out."""
     install(session, "benchmarks")
-    session.run("pytest", "benchmarks", "-s", "-o", "addopts=", "--timeout=0", *session.posargs)
+    options = ("-o", "addopts=", "--timeout=0", "--durations=0", "--durations-min=1")
+    session.run("pytest", "benchmarks", *options, *session.posargs)
+    session.run("python", "benchmarks/page.py")
 
 
 @nox.session

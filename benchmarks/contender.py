@@ -25,6 +25,8 @@ class Contender:
     """Charges so many recipients of a sender to the day alone."""
     together: Callable[[list[Envelope]], object] | None = None
     """Decides on many messages at once, where there is a way to."""
+    tidy: Callable[[], object] | None = None
+    """What its thread in the background does now and then, where it has been left out."""
 
 
 def _cannot(*_: object) -> object:

@@ -20,6 +20,8 @@ class Entry:
     function: str
     kind: Kind
     about: str
+    slow: bool = False
+    """Whether a few turns must do."""
 
     def make(self, numbers: Numbers = NUMBERS, port: int | None = None) -> Contender:
         """Make it, with counts in Redis where a port is given."""
@@ -71,7 +73,11 @@ ENTRIES: Final = {
     ),
     "throttled-py, GCRA": Entry("peer_throttled", "cheap", "cheap", "limit, limit; not exact"),
     "token-throttle": Entry(
-        "peer_token_throttle", "best", "best", "token buckets; acquire both at once, then close"
+        "peer_token_throttle",
+        "best",
+        "best",
+        "token buckets; acquire both at once, then close",
+        slow=True,
     ),
 }
 

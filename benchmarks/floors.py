@@ -13,12 +13,12 @@ from work import INTERNAL, Numbers
 from ratelimit_mail import Envelope
 
 
-def empty_call(numbers: Numbers, port: int | None) -> Contender:
+def empty_call(_numbers: Numbers, _port: int | None) -> Contender:
     """A function that does nothing."""
     return floor(lambda _: True)
 
 
-def by_hand(numbers: Numbers, port: int | None) -> Contender:
+def by_hand(numbers: Numbers, _port: int | None) -> Contender:
     """The same exact check in one loop written by hand.
 
     It leaves out what makes a limiter: threads, refunds, the time to try again, which limit
@@ -66,7 +66,7 @@ def by_hand(numbers: Numbers, port: int | None) -> Contender:
     return Contender(check, charge_minute, spend_day)
 
 
-def no_op(numbers: Numbers, port: int | None) -> Contender:
+def no_op(_numbers: Numbers, port: int | None) -> Contender:
     """A script that does nothing, by the client that all the others use."""
     assert port is not None
     client = redis.Redis(port=port)
@@ -74,7 +74,7 @@ def no_op(numbers: Numbers, port: int | None) -> Contender:
     return floor(lambda _: client.evalsha(sha, 0))
 
 
-def bare_socket(numbers: Numbers, port: int | None) -> Contender:
+def bare_socket(_numbers: Numbers, port: int | None) -> Contender:
     """The same script by a socket, without a client."""
     assert port is not None
     with redis.Redis(port=port) as client:

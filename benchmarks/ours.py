@@ -22,11 +22,7 @@ def _as_internal(check: Check) -> Check:
 
 def try_acquire(numbers: Numbers, port: int | None) -> Contender:
     """The one call that does it all."""
-    backend: Backend
-    if port is None:
-        backend = MemoryBackend()
-    else:
-        backend = RedisBackend(redis.Redis(port=port))
+    backend: Backend = MemoryBackend() if port is None else RedisBackend(redis.Redis(port=port))
     limiter = Limiter(policy(numbers), backend)
     earlier = Limiter(DAY_ALONE, backend)
 

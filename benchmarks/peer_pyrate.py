@@ -53,6 +53,11 @@ class BucketEach(BucketFactory):
             bucket = self._buckets[name] = self._new(name, self._rate)
         return bucket
 
+    def trim(self) -> None:
+        """What its thread in the background does every ten seconds."""
+        for bucket in self._buckets.values():
+            bucket.leak(self._now())
+
     def has_room(self, name: str, weight: int) -> bool:
         """What it has no call for: whether an acquisition would succeed."""
         bucket = self.of(name)
@@ -97,10 +102,15 @@ def _contender(numbers: Numbers, new: NewBucket, *, shared: bool, tested: bool) 
             and day.try_acquire(sender, EXTERNAL, blocking=False)
         )
 
+    def tidy() -> None:
+        minutes.trim()
+        days.trim()
+
     return Contender(
         tested_first if tested else two_acquired,
         lambda envelope: minute.try_acquire(envelope.sender, blocking=False),
         lambda sender, recipients: day.try_acquire(sender, recipients, blocking=False),
+        tidy=tidy,
     )
 
 
@@ -124,10 +134,8 @@ def cheap(numbers: Numbers, port: int | None) -> Contender:
 
 async def awaited(port: int | None) -> AwaitedCheck:
     """Acquire and acquire, for asyncio."""
-    if port is None:
-        new, clock = _in_memory, MonotonicClock()
-    else:
-        new, clock = await _in_redis_awaited(port), WallClock()
+    new = _in_memory if port is None else await _in_redis_awaited(port)
+    clock = MonotonicClock() if port is None else WallClock()
     minute = Limiter(BucketEach(Rate(30, Duration.MINUTE), new, clock))
     day = Limiter(BucketEach(Rate(10_000, Duration.DAY), new, clock))
 

@@ -7,19 +7,19 @@ acquisition is closed by a refund of nothing, as its manual asks: else it keeps 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import redis
 import redis.asyncio
+import token_throttle
 from contender import AwaitedCheck, Contender
 from token_throttle import (
     MemoryBackendBuilder,
     PerModelConfig,
     Quota,
     RateLimiter,
-    RedisBackendBuilder,
     SyncMemoryBackendBuilder,
     SyncRateLimiter,
-    SyncRedisBackendBuilder,
     UsageQuotas,
 )
 from work import EXTERNAL, NUMBERS, Numbers
@@ -28,6 +28,8 @@ from ratelimit_mail import Envelope
 
 MANY = 10_000_000
 
+_lazy: Any = token_throttle
+"""For names that it has only when they are asked for, which types do not know."""
 
 
 def _config(numbers: Numbers) -> Callable[[str], PerModelConfig]:
@@ -45,7 +47,7 @@ def best(numbers: Numbers, port: int | None) -> Contender:
     backend = (
         SyncMemoryBackendBuilder()
         if port is None
-        else SyncRedisBackendBuilder(redis.Redis(port=port), key_prefix="benchmark")
+        else _lazy.SyncRedisBackendBuilder(redis.Redis(port=port), key_prefix="benchmark")
     )
     limiter = SyncRateLimiter(
         _config(numbers), backend=backend, max_model_families=MANY, max_aliases=MANY
@@ -72,7 +74,7 @@ def awaited(port: int | None) -> AwaitedCheck:
     backend = (
         MemoryBackendBuilder()
         if port is None
-        else RedisBackendBuilder(redis.asyncio.Redis(port=port), key_prefix="benchmark")
+        else _lazy.RedisBackendBuilder(redis.asyncio.Redis(port=port), key_prefix="benchmark")
     )
     limiter = RateLimiter(
         _config(NUMBERS), backend=backend, max_model_families=MANY, max_aliases=MANY

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Final
 
 import redis
+from contender import Check
 from contenders import Entry
 from turns import ROUNDS, Turn
 from work import INTERNAL, NUMBERS, letter, letters
@@ -42,7 +43,9 @@ def batches(entry: Entry, port: int | None) -> Turn:
     together = made.together
 
     def hundred() -> list[Envelope]:
-        return [each for group in zip(*(letters(20) for _ in range(5)), strict=True) for each in group]
+        return [
+            each for five in zip(*(letters(20) for _ in range(5)), strict=True) for each in five
+        ]
 
     def turn() -> tuple[float, ...]:
         singly = at_once = 0.0
@@ -60,7 +63,7 @@ def batches(entry: Entry, port: int | None) -> Turn:
     return turn
 
 
-def _in_server(client: redis.Redis, check: Callable[[Envelope], object], sent: list[Envelope]) -> float:
+def in_server(client: redis.Redis, check: Check, sent: list[Envelope]) -> float:
     """The seconds that the server was busy with scripts, a message."""
     client.config_resetstat()
     for envelope in sent:
@@ -78,7 +81,7 @@ def server_time(entry: Entry, port: int | None) -> Turn:
 
     def turn() -> tuple[float, ...]:
         sent = [each for _ in range(ROUNDS) for each in letters(30)]
-        return (_in_server(client, check, sent),)
+        return (in_server(client, check, sent),)
 
     return turn
 
@@ -86,17 +89,17 @@ def server_time(entry: Entry, port: int | None) -> Turn:
 def server_time_after(events: int) -> Callable[[Entry, int | None], Turn]:
     """The same for a sender with so many messages recorded, a second apart."""
 
-    def work(entry: Entry, port: int | None) -> Turn:
+    def work(_: Entry, port: int | None) -> Turn:
         assert port is not None
         client = redis.Redis(port=port)
         ticking = count(BEGIN, 1_000).__next__
         limiter = Limiter(ROOMY, RedisBackend(client, clock=ticking))
         envelope = letter(f"busy{events}")
-        for _ in range(0, events, 500):
+        for _filled in range(0, events, 500):
             assert all(limiter.try_acquire_many([envelope] * 500))
 
         def turn() -> tuple[float, ...]:
-            return (_in_server(client, limiter.try_acquire, [envelope] * 300),)
+            return (in_server(client, limiter.try_acquire, [envelope] * 300),)
 
         return turn
 

@@ -1,4 +1,4 @@
-"""Puts a clock that is turned by hand in the place of the process's own, for a peer that takes none.
+"""Puts a clock that is turned by hand in the place of the process's own, which peers read.
 
 It must be there before the peer is imported. Sleeping, and timers of threads, keep real time.
 """

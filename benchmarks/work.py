@@ -6,6 +6,7 @@ day, for a message to 5 recipients of whom 2 are internal.
 
 from __future__ import annotations
 
+import os
 from itertools import count
 from typing import Final
 
@@ -66,6 +67,6 @@ _names = count()
 
 
 def letters(number: int) -> list[Envelope]:
-    """So many messages of one new sender."""
-    name = f"new{next(_names)}"
+    """So many messages of one new sender, new also to a server that others use."""
+    name = f"new{next(_names)}.{os.getpid()}"
     return [letter(name) for _ in range(number)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from pathlib import Path
 
 
 def main() -> None:
@@ -15,6 +16,7 @@ def main() -> None:
     work, name, port = sys.argv[1], sys.argv[2], sys.argv[3]
     warnings.simplefilter("ignore")
     try:
+        sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
         from contenders import ENTRIES
         from works import WORKS
 

@@ -165,3 +165,9 @@ def test_a_worker_in_trouble_is_told_of_and_the_others_go_on(tools: Tools) -> No
     )
     assert len(taken["accepted"]["by hand"]) == 2
     assert "no such work" in troubles["an empty call"]
+
+
+def test_whoever_refuses_wrongly_is_not_called_better(tools: Tools) -> None:
+    taken = {"pyrate-limiter": [[1e-6, 0.25]], "ratelimit-mail": [[2e-6, 0.0]]}
+    figures = tools.figures.Figures(groups={"memory, 8 threads": {"8 threads": taken}})
+    assert tools.better.lines(figures) == "- nowhere"
