@@ -21,7 +21,7 @@ from ratelimit_mail.backends.base import (
 from ratelimit_mail.backends.redis.keys import Keys, foreign, middle_of, refund_key
 from ratelimit_mail.charge import Charge, Count, Ledger
 
-__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt"]
+__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt", "Share"]
 
 RECORD, REFUSED, LINE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM, LATER = (1 << i for i in range(10))
 
@@ -46,11 +46,6 @@ class Packed(NamedTuple):
     charges: Sequence[Charge]
     costs: list[int]
 
-    @property
-    def time(self) -> bytes:
-        """The time that a clock has given it."""
-        return self.message[6:13]
-
 
 class Receipt(NamedTuple):
     """What was charged: the logs, the cost in each, and its moment, for all or each its own.
@@ -64,6 +59,16 @@ class Receipt(NamedTuple):
     moments: int | list[int]
     token: int = 0
     generations: Sequence[int] = ()
+
+
+class Share(NamedTuple):
+    """What one message was charged together with others: its keys are named when it is taken out.
+
+    whole: the receipt of all of them, which has a key but once.
+    """
+
+    charges: Sequence[Charge]
+    whole: Receipt
 
 
 _Wire = list[tuple[int, str, bytes]]
@@ -91,10 +96,12 @@ class Calls(Keys):
         *,
         start: int | None = None,
         flags: int = 0,
+        now: int | None = None,
     ) -> Packed:
         """The message that asks for `charges`.
 
         start: the first moment to look at. flags: QUIET or EXACT, for one that is asked in turn.
+        now: what the clock gave, where it was asked before.
         """
         keys: list[bytes] = []
         costs: list[int] = []
@@ -110,15 +117,15 @@ class Calls(Keys):
                     parts.append(cost.to_bytes(6, "little"))
                     parts.append(tail)
         if intent is TAKE and not flags and start is None:
-            parts[0] = self._simple_header(len(keys))
+            parts[0] = self._simple_header(len(keys), now)
         else:
-            parts[0] = self._header(charges, intent, keys, start, flags)
+            parts[0] = self._header(charges, intent, keys, start, flags, now)
         return Packed(keys, b"".join(parts), charges, costs)
 
-    def _simple_header(self, count: int) -> bytes:
+    def _simple_header(self, count: int, now: int | None) -> bytes:
         if self._clock is not None:
             mode = RECORD | CLOCK
-            time = self._clock().to_bytes(7, "little", signed=True)
+            time = (self._clock() if now is None else now).to_bytes(7, "little", signed=True)
             return b"%b%b%b%b" % (_short(mode), count.to_bytes(4, "little"), time, _TAIL[7:])
         header = self._headers.get(count)
         if header is None:
@@ -132,8 +139,9 @@ class Calls(Keys):
         keys: list[bytes],
         start: int | None,
         flags: int,
+        now: int | None,
     ) -> bytes:
-        mode, now, lifetime, token = flags, 0, 0, 0
+        mode, time, lifetime, token = flags, 0, 0, 0
         patience = -1 if intent.patience is None else intent.patience
         count = len(keys)
         if intent.record:
@@ -148,7 +156,7 @@ class Calls(Keys):
             mode |= LATER
         if self._clock is not None:
             mode |= CLOCK
-            now = self._clock()
+            time = self._clock() if now is None else now
         if intent.once is not None:
             mode |= ONCE
             lifetime, token = intent.once.lifetime, random.getrandbits(48) | 1
@@ -158,7 +166,7 @@ class Calls(Keys):
             + count.to_bytes(4, "little")
             + b"".join(
                 number.to_bytes(7, "little", signed=True)
-                for number in (now, patience, LONG_AGO if start is None else start)
+                for number in (time, patience, LONG_AGO if start is None else start)
             )
             + lifetime.to_bytes(6, "little")
             + token.to_bytes(6, "little")
@@ -167,6 +175,10 @@ class Calls(Keys):
     def present(self) -> int:
         """The time that the clock gives; where the server does, that of this host."""
         return time.time_ns() // 1_000_000 if self._clock is None else self._clock()
+
+    def times(self, number: int) -> list[int]:
+        """What the clock gives so many messages; the server's is asked by the script."""
+        return [0] * number if self._clock is None else [self._clock() for _ in range(number)]
 
     def time_of_clock(self) -> bytes:
         """What the clock gives, as text; nothing for the server's."""
@@ -198,6 +210,21 @@ class Calls(Keys):
             return verdict(now, max(now, at), receipt)
         told = (numbers[i : i + 3] for i in range(0, 4 * refused, 4))
         return verdict(now, at, None, fitted(told, packed.charges))
+
+    def receipt_of(self, share: Share) -> Receipt:
+        """The receipt of a share alone."""
+        charges, (keys, _, moments, token, generations) = share
+        own = self.pack(charges, TAKE, now=0)
+        if isinstance(moments, int):
+            return Receipt(own.keys, own.costs, moments)
+        places = [keys.index(key) for key in own.keys]
+        return Receipt(
+            own.keys,
+            own.costs,
+            [moments[place] for place in places],
+            token,
+            [generations[place] for place in places],
+        )
 
     def pack_receipt(self, receipt: Receipt) -> tuple[list[bytes], bytes]:
         """What takes the charges of a receipt out."""

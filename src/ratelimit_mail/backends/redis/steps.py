@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.calls import QUIET, Calls, Packed, Receipt
+from ratelimit_mail.backends.base import Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.redis.batches import Batches
+from ratelimit_mail.backends.redis.calls import Calls, Receipt, Share
 from ratelimit_mail.backends.redis.keys import foreign, refund_key
-from ratelimit_mail.backends.redis.programs import APPLY, FORGET, READ, REMEMBER, TAKE_OUT
+from ratelimit_mail.backends.redis.programs import FORGET, READ, REMEMBER, TAKE_OUT
 from ratelimit_mail.backends.redis.spread import Spread, read_answer, write_answer
-from ratelimit_mail.backends.redis.sums import shared_out, summed
 from ratelimit_mail.backends.redis.turns import InTurn
 from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
@@ -21,11 +21,6 @@ from ratelimit_mail.showing import show
 __all__ = ["PREFIX", "Steps"]
 
 PREFIX: Final = "ratelimit-mail:"
-
-MOST_AT_ONCE: Final = 100
-"""How many messages one script decides on: others wait for about a millisecond meanwhile."""
-
-MOST_KEYS_AT_ONCE: Final = 1000
 
 
 class Steps:
@@ -130,11 +125,13 @@ class Steps:
     def _applying_many(self, messages: Sequence[Message]) -> Script[list[Verdict]]:
         verdicts: dict[int, Verdict] = {}
         try:
-            if any(self._is_spread(*message) for message in messages):
+            if self._sharded and any(self._is_spread(*message) for message in messages):
                 for number, message in enumerate(messages):
                     verdicts[number] = yield partial(self.apply, *message)
             else:
-                yield from self._in_batches(messages, verdicts)
+                batches = Batches(self._calls, self._link, messages, verdicts)
+                for numbers in self._by_slot(messages):
+                    yield from batches.decide(numbers)
         except BackendUnavailable:
             raise
         except BackendError:
@@ -144,66 +141,17 @@ class Steps:
             raise
         return [verdicts[number] for number in range(len(messages))]
 
-    def _in_batches(
-        self, messages: Sequence[Message], verdicts: dict[int, Verdict]
-    ) -> Script[None]:
-        packed = [self._calls.pack(*message) for message in messages]
-        for numbers in self._batches(packed):
-            together = yield from self._as_one(
-                [messages[number] for number in numbers], [packed[number] for number in numbers]
-            )
-            if together is not None:
-                verdicts.update(zip(numbers, together, strict=True))
-                continue
-            keys = [key for number in numbers for key in packed[number].keys]
-            arguments = [packed[number].message for number in numbers]
-            replies = yield partial(self._link.run, APPLY, keys, arguments)
-            first_key = 1
-            failed: BackendError | None = None
-            for number, reply in zip(
-                numbers, replies if len(numbers) > 1 else [replies], strict=True
-            ):
-                try:
-                    verdicts[number] = self._calls.verdict(packed[number], reply, first_key)
-                except BackendError as error:
-                    failed = failed or error
-                first_key += len(packed[number].keys)
-            if failed is not None:
-                raise failed
-
-    def _as_one(
-        self, messages: Sequence[Message], packed: Sequence[Packed]
-    ) -> Script[list[Verdict] | None]:
-        """The verdicts where all fit together, at the price of one; else nothing is charged."""
-        if len(messages) == 1 or len({each.time for each in packed}) > 1:
-            return None
-        charges = summed(messages)
-        if charges is None:
-            return None
-        total = self._calls.pack(charges, TAKE, flags=QUIET)
-        reply = yield partial(self._link.run, APPLY, total.keys, [total.message])
-        if type(reply) is not int and len(reply) == 2:
-            raise foreign(total.keys[reply[1] - 1])
-        return shared_out(total, reply, packed)
-
-    def _batches(self, packed: Sequence[Packed]) -> Iterable[list[int]]:
-        """The numbers of messages that one script decides on; those of one slot stay in order."""
+    def _by_slot(self, messages: Sequence[Message]) -> Iterable[list[int]]:
+        """The numbers of the messages of each slot of a cluster."""
+        if not self._sharded:
+            return [list(range(len(messages)))]
         slots: dict[int, list[int]] = {}
-        for number, each in enumerate(packed):
-            slot = self._link.slot(each.keys[0]) if self._sharded else 0
+        for number, (charges, _) in enumerate(messages):
+            slot = self._link.slot(self._first_key(charges))
             slots.setdefault(slot, []).append(number)
-        for numbers in slots.values():
-            batch: list[int] = []
-            keys = 0
-            for number in numbers:
-                if len(batch) == MOST_AT_ONCE or (batch and keys >= MOST_KEYS_AT_ONCE):
-                    yield batch
-                    batch, keys = [], 0
-                batch.append(number)
-                keys += len(packed[number].keys)
-            yield batch
+        return slots.values()
 
-    def _taking_out(self, receipt: Receipt | Spread) -> Script[None]:
+    def _taking_out(self, receipt: Receipt | Share | Spread) -> Script[None]:
         try:
             yield from self._taking_each_out(receipt)
         except BackendUnavailable as error:
@@ -212,7 +160,9 @@ class Steps:
                 error.safe_to_repeat = True
             raise
 
-    def _taking_each_out(self, receipt: Receipt | Spread) -> Script[None]:
+    def _taking_each_out(self, receipt: Receipt | Share | Spread) -> Script[None]:
+        if isinstance(receipt, Share):
+            receipt = self._calls.receipt_of(receipt)
         if isinstance(receipt, Spread) and receipt.token:
             arguments = [b"drop", self._calls.time_of_clock(), receipt.token.encode()]
             keys = [receipt.key, refund_key(receipt.key, receipt.token), receipt.log]

@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from ratelimit_mail.backends.base import TAKE, Message, Verdict, verdict
-from ratelimit_mail.backends.redis.calls import Packed, Receipt
-from ratelimit_mail.charge import Charge, Costs, Ledger
+from ratelimit_mail.backends.base import TAKE, Message
+from ratelimit_mail.charge import Charge
 
-__all__ = ["shared_out", "summed"]
+__all__ = ["Name", "full_of", "share_nothing", "summed"]
+
+Name = tuple[str, str]
+"""A ledger's and a subject: what they count is charged together, or by each message itself."""
 
 
-def summed(messages: Sequence[Message]) -> list[Charge] | None:
-    """The charges of all messages as those of one; None where it could not be asked for so."""
-    sums: dict[tuple[str, str], tuple[Ledger, Costs]] = {}
+def summed(messages: Sequence[Message]) -> tuple[list[Charge], set[Name]]:
+    """The charges of all messages as those of one, and what could not be asked for so."""
+    sums: dict[Name, Charge] = {}
+    full: set[Name] = set()
+    added = False
     for charges, intent in messages:
         if intent is not TAKE:
-            return None
-        for ledger, subject, (a, b, c, d) in charges:
+            full.update(_names(charges))
+        for charge in charges:
+            ledger, subject, (a, b, c, d) = charge
             name = (ledger.name, subject)
             before = sums.get(name)
             if before is None:
-                sums[name] = (ledger, (a, b, c, d))
-                continue
-            if before[0] is not ledger:  # another tier has other limits
-                return None
-            w, x, y, z = before[1]
-            sums[name] = (ledger, (a + w, b + x, c + y, d + z))
-    for ledger, costs in sums.values():
-        for unit, smallest in ledger.bounds:
-            if costs[unit] > smallest:
-                return None
-    return [(ledger, subject, costs) for (_, subject), (ledger, costs) in sums.items()]
+                sums[name] = charge
+            elif before[0] is not ledger:  # another tier has other limits
+                full.add(name)
+            else:
+                w, x, y, z = before[2]
+                sums[name] = (ledger, subject, (a + w, b + x, c + y, d + z))
+                added = True
+    if added:
+        for name, (ledger, _, costs) in sums.items():
+            for unit, smallest in ledger.bounds:
+                if costs[unit] > smallest:
+                    full.add(name)
+    return list(sums.values()), full
 
 
-def shared_out(total: Packed, reply: Any, each: Sequence[Packed]) -> list[Verdict] | None:
-    """The verdict of each message, from the reply to all as one; None where that was refused."""
-    if type(reply) is int:
-        return [verdict(reply, reply, Receipt(one.keys, one.costs, reply)) for one in each]
-    now, _, recorded, _, _, *numbers = reply
-    if not recorded:
-        return None
-    half = len(numbers) // 2
-    found = dict(zip(total.keys, zip(numbers[:half], numbers[half:], strict=True), strict=True))
-    verdicts = []
-    for one in each:
-        moments, generations = zip(*(found[key] for key in one.keys), strict=True)
-        receipt = Receipt(one.keys, one.costs, list(moments), 0, list(generations))
-        verdicts.append(verdict(now, now, receipt))
-    return verdicts
+def full_of(charges: Sequence[Charge], reply: Sequence[Any]) -> set[Name]:
+    """What had no room, by the reply that refuses all as one."""
+    names = [
+        (ledger.name, subject)
+        for ledger, subject, costs in charges
+        for count in ledger.counts
+        if costs[count.unit]
+    ]
+    _, _, _, _, refused, *numbers = reply
+    return {names[number] for number in numbers[: 4 * refused : 4]}
+
+
+def share_nothing(messages: Sequence[Message], full: Collection[Name]) -> list[bool]:
+    """Which messages share nothing with `full`, not by way of other messages either."""
+    named = [set(_names(charges)) for charges, _ in messages]
+    reached = set(full)
+    size = 0
+    while len(reached) > size:
+        size = len(reached)
+        for names in named:
+            if not names.isdisjoint(reached):
+                reached |= names
+    return [names.isdisjoint(reached) for names in named]
+
+
+def _names(charges: Sequence[Charge]) -> list[Name]:
+    return [(ledger.name, subject) for ledger, subject, _ in charges]
