@@ -33,12 +33,19 @@ def _text(*names: str) -> bytes:
     return b"\n".join((folder / f"{name}.lua").read_bytes() for name in names)
 
 
-_LOGS: Final = ("server", "state", "log")
-_CAREFUL: Final = _text("message", *_LOGS, "room", "change", "answer", "ruling")
+def _function(name: str, returned: str, *files_of_it: str) -> bytes:
+    """What makes and returns something of these files, when it is called."""
+    body = _text(*files_of_it)
+    return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, returned.encode())
+
+
+_LOGS: Final = ("server", "state", "search", "log")
 
 APPLY: Final = Program(
-    b"local function the_careful_one()\n%b\nreturn careful\nend\n" % _CAREFUL
-    + _text("server", "message", "state", "apply")
+    _function("the_careful_one", "careful", "message", *_LOGS, "room", "change", "answer", "ruling")
+    + _text("server", "message", "state")
+    + _function("the_search", "add_full", "search", "full")
+    + _text("apply")
 )
 FORGET: Final = Program.of(*_LOGS, "change", "forget")
 READ: Final = Program.of("message", *_LOGS, "room", "read")

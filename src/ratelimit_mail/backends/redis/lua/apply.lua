@@ -1,44 +1,52 @@
 -- Decides on messages in order, each in one step. ARGV: the messages, packed; KEYS: the logs of
 -- each in turn, with the key of its id, if it has one, behind them. A message's reply is the
--- time, where it was charged at once, or the list that `careful` gives. That one stands in a
--- function of its own, because a server makes all of a script anew for each call.
+-- time, where it was charged at once, or the list that `careful` gives. What is not always needed
+-- stands in functions of its own, because a server makes all of a script anew for each call.
 
 local TAKE, LOOK, CLOCK, UNLIKE = 1, 0, 16, 65535 - 16 - QUIET
 
--- Nearly every message: all that is held together leaves room, whatever the windows.
-local function quick(message, first, count, now, grace, take)
-  local found = {}
+local add_full, careful
+
+-- Nearly every message: nothing is booked in its logs, and they need no tidying up.
+local function quick(message, first, count, now, grace, mode)
+  local found, counted, reply = {}, 0, nil
   local pos = HEADER_SIZE + 1
   for i = 1, count do
-    local state = redis.pcall('LINDEX', KEYS[first + i - 1], -1)
-    local cost, smallest, span, slot, ceiling, _, windows
-    cost, smallest, span, slot, ceiling, _, windows, pos = struct.unpack(CHARGE, message, pos)
-    pos = pos + windows * WINDOW_SIZE
-    if state then
-      if not is_state(state) then
-        return nil
-      end
+    local key = KEYS[first + i - 1]
+    local state = redis.pcall('LINDEX', key, -1)
+    local cost, smallest, span, slot, ceiling, denied, windows
+    cost, smallest, span, slot, ceiling, denied, windows, pos = struct.unpack(CHARGE, message, pos)
+    counted = counted + denied
+    if cost > smallest or state and not is_state(state) then
+      return nil
+    elseif state then
       local _, generation, n, newest, last, oldest, base, sent, asked_base, asked, compact_at,
         kept, kept_slot, kept_ceiling, expires = struct.unpack(STATE, state)
-      if asked - asked_base + cost > smallest
-        or generation > 0 or now < newest or now < last
+      if generation > 0 or now < newest or now < last
         or span > kept or slot % kept_slot > 0 or ceiling > kept_ceiling
         or (n > 0 and oldest + kept * 1.125 < now)
         or (n >= compact_at and is_compactable(n, kept, kept_slot, asked - asked_base - sent + base))
       then
         return nil
       end
+      if asked - asked_base + cost > smallest then -- else there is room, whatever the windows
+        reply = reply or {now, now, 0, 0, 0}
+        add_full = add_full or the_search()
+        add_full(reply, i - 1, key, state, cost, message, pos, windows)
+      end
       found[i] = {n, last, oldest, base, sent + cost, asked_base, asked + cost, compact_at,
         kept, kept_slot, kept_ceiling, expires}
-    elseif cost <= smallest then
-      must_expire(KEYS[first + i - 1])
-      found[i] = {0, now, now, 0, cost, 0, cost, 64, span, slot, ceiling, LONG_AGO}
     else
-      return nil
+      must_expire(key)
+      found[i] = {0, now, now, 0, cost, 0, cost, 64, span, slot, ceiling, LONG_AGO}
     end
+    pos = pos + windows * WINDOW_SIZE
   end
-  if not take then
-    return {now, now, 0, 0, 0}
+  local is_full = reply and reply[5] > 0
+  if is_full and counted > 0 and mode == TAKE then
+    return nil
+  elseif is_full or mode == LOOK then
+    return reply or {now, now, 0, 0, 0}
   end
   for i = 1, count do
     local key = KEYS[first + i - 1]
@@ -55,12 +63,7 @@ local function quick(message, first, count, now, grace, take)
     if n == 1 then
       oldest = now
     end
-    local entry
-    if sent == asked then
-      entry = struct.pack(ENTRY, now, sent)
-    else
-      entry = struct.pack(ENTRY_ASKED, now, sent, asked)
-    end
+    local entry = write_entry(now, sent, asked, oldest, asked_base)
     local state = struct.pack(STATE, MARK, 0, n, now, now, oldest, base, sent, asked_base, asked,
       compact_at, span, slot, ceiling, expires)
     if is_new then
@@ -79,7 +82,6 @@ local function quick(message, first, count, now, grace, take)
   return now
 end
 
-local careful
 local replies = {}
 local first = 1
 local time
@@ -94,7 +96,7 @@ for i = 1, #ARGV do
   local reply
   local plain = bit.band(mode, UNLIKE)
   if plain == TAKE or plain == LOOK then
-    reply = quick(message, first, count, now, grace, plain == TAKE)
+    reply = quick(message, first, count, now, grace, bit.band(mode, 65535 - CLOCK))
   end
   if not reply then
     careful = careful or the_careful_one()

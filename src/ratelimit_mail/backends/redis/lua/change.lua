@@ -121,20 +121,16 @@ local function changes(lib, now, grace)
 
   local function save(log)
     local first = log.from
-    local written = {}
-    for i = first, log.n do
-      local t, s, a = log.t[i], log.s[i], log.a[i]
-      if s == a then
-        written[#written + 1] = struct.pack(ENTRY, t, s)
-      else
-        written[#written + 1] = struct.pack(ENTRY_ASKED, t, s, a)
-      end
-    end
     local n = log.n - log.trim
     local last = n > 0 and time(log, log.n) or LONG_AGO
     local oldest = n > 0 and time(log, log.trim + 1) or LONG_AGO
     if log.trim > 0 then
       log.base, log.asked_base = total(log, log.trim), total(log, log.trim, true)
+    end
+    local written = {}
+    for i = first, log.n do
+      written[#written + 1] =
+        write_entry(log.t[i], log.s[i], log.a[i], oldest, log.asked_base)
     end
     local needed, is_new = max(log.newest, last) + log.span, log.expires == LONG_AGO
     local renewed = needed > log.expires

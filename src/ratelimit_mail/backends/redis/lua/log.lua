@@ -2,7 +2,7 @@
 
 -- The functions that open and search logs.
 local function logs()
-  local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+  local ceil, max = math.ceil, math.max
   local call = redis.call
 
   local function common_divisor(a, b)
@@ -19,30 +19,32 @@ local function logs()
     if is_foreign or state and not is_state(state) then
       return nil
     end
-    local log = {key = key, t = {}, s = {}, a = {}, trim = 0}
+    local _, generation, n, newest, last, oldest = nil, 0, 0, LONG_AGO, LONG_AGO, LONG_AGO
+    local base, sent, asked_base, asked, compact_at, expires = 0, 0, 0, 0, 64, LONG_AGO
     if not state then
       must_expire(key)
-      log.n, log.newest, log.last, log.oldest = 0, LONG_AGO, LONG_AGO, LONG_AGO
-      log.base, log.sent, log.asked_base, log.asked = 0, 0, 0, 0
-      log.compact_at, log.expires = 64, LONG_AGO
-      log.span, log.slot, log.ceiling, log.generation = span, slot, ceiling, 0
     else
-      local _
-      _, log.generation, log.n, log.newest, log.last, log.oldest, log.base, log.sent,
-        log.asked_base, log.asked, log.compact_at, log.span, log.slot, log.ceiling, log.expires
-        = struct.unpack(STATE, state)
+      local kept, kept_slot, kept_ceiling
+      _, generation, n, newest, last, oldest, base, sent, asked_base, asked, compact_at, kept,
+        kept_slot, kept_ceiling, expires = struct.unpack(STATE, state)
       if span then
-        log.span, log.ceiling = max(log.span, span), max(log.ceiling, ceiling)
-        log.slot = common_divisor(log.slot, slot)
+        span, ceiling = max(kept, span), max(kept_ceiling, ceiling)
+        slot = common_divisor(kept_slot, slot)
+      else
+        span, slot, ceiling = kept, kept_slot, kept_ceiling
       end
     end
-    log.stored, log.from = log.n, log.n + 1
-    return log
+    return {
+      key = key, t = {}, s = {}, a = {}, trim = 0, stored = n, from = n + 1,
+      read_by = {oldest, base, asked_base},
+      generation = generation, n = n, newest = newest, last = last, oldest = oldest,
+      base = base, sent = sent, asked_base = asked_base, asked = asked, compact_at = compact_at,
+      span = span, slot = slot, ceiling = ceiling, expires = expires,
+    }
   end
 
   local function read(log, i, entry)
-    local t, s, a = struct.unpack(#entry == ENTRY_SIZE and ENTRY or ENTRY_ASKED, entry)
-    log.t[i], log.s[i], log.a[i] = t, s, #entry == ENTRY_SIZE and s or a
+    log.t[i], log.s[i], log.a[i] = read_entry(entry, unpack(log.read_by))
   end
 
   local function time(log, i)
@@ -102,27 +104,15 @@ local function logs()
   end
 
   -- The first of `low` to `high` with a total of `target` or more, as `high` has.
-  local function reaching(log, target, low, high, asked)
-    local tries = 0
-    while low < high do
-      local guess = floor((low + high) / 2)
-      if tries < 6 then -- most messages cost about the same
-        local before, after = total(log, low - 1, asked), total(log, high, asked)
-        guess = low - 1 + ceil((target - before) / (after - before) * (high - low + 1))
-        guess = max(low, min(high - 1, guess))
-        tries = tries + 1
-      end
-      if total(log, guess, asked) >= target then
-        high = guess
-      else
-        low = guess + 1
-      end
+  local function first_with(log, target, low, high, asked)
+    local function total_of(i)
+      return total(log, i, asked)
     end
-    return low
+    return reaching(total_of, target, low, high, total_of(low - 1), total_of(high))
   end
 
   return {
     open = open, time = time, total = total, load = load, own = own, upto = upto,
-    reaching = reaching,
+    first_with = first_with,
   }
 end

@@ -3,21 +3,21 @@
 -- The functions that tell what logs hold and when something fits, at the time `now`.
 local function rooms(lib, now)
   local floor, max, min = math.floor, math.max, math.min
-  local time, total, load, upto, reaching = lib.time, lib.total, lib.load, lib.upto, lib.reaching
+  local time, total, load, upto, first_with = lib.time, lib.total, lib.load, lib.upto, lib.first_with
 
   local function cutoff(window, moment)
     return floor((moment - window.length + 1) / window.slot) * window.slot - 1
   end
 
-  local function expiry(window, event)
-    return floor(event / window.slot) * window.slot + window.slot - 1 + window.length
+  local function left_at(window, event)
+    return expiry(event, window.length, window.slot)
   end
 
   -- Visits the windows that hold `at` and end at a booking after it, the last first, with what each
   -- holds and that booking's time, until `visit` gives true. None where all together hold no more
   -- than `room`.
   local function visit_windows(log, at, past, first, room, window, visit)
-    local last = upto(log, expiry(window, at) - 1, past, log.n)
+    local last = upto(log, left_at(window, at) - 1, past, log.n)
     local asked = window.denied
     if last == past or total(log, last, asked) - total(log, first, asked) <= room then
       return
@@ -52,8 +52,8 @@ local function rooms(lib, now)
       local past = upto(log, at, 0, log.n)
       local first = upto(log, cutoff(window, at), 0, past)
       if total(log, past, asked) - total(log, first, asked) > room then
-        local gone = reaching(log, total(log, past, asked) - room, first + 1, past, asked)
-        at = expiry(window, time(log, gone))
+        local gone = first_with(log, total(log, past, asked) - room, first + 1, past, asked)
+        at = left_at(window, time(log, gone))
       else
         local overfull = last_overfull(log, at, past, first, room, window)
         if not overfull then
@@ -80,8 +80,8 @@ local function rooms(lib, now)
     if total(log, 0, asked) >= target then
       return moment
     end
-    local left_at = expiry(window, time(log, reaching(log, target, 1, log.n, asked)))
-    return left_at > at and left_at or moment
+    local free_at = left_at(window, time(log, first_with(log, target, 1, log.n, asked)))
+    return free_at > at and free_at or moment
   end
 
   local function used(log, window)
@@ -110,8 +110,8 @@ local function rooms(lib, now)
     if log.n == 0 or total(log, log.n, asked) == total(log, 0, asked) then
       return 0
     end
-    local last = reaching(log, total(log, log.n, asked), 1, log.n, asked)
-    return max(0, expiry(window, time(log, last)) - now)
+    local last = first_with(log, total(log, log.n, asked), 1, log.n, asked)
+    return max(0, left_at(window, time(log, last)) - now)
   end
 
   return {earliest = earliest, used = used, remaining = remaining, empty_in = empty_in}

@@ -1,0 +1,59 @@
+"""Logs whose entries lie too far apart to stand in few bytes: answers as in memory."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from typing import Any
+
+import pytest
+from servers import Server
+
+from ratelimit_mail.backends import Backend, MemoryBackend, RedisBackend
+from ratelimit_mail.backends.base import LOOK, TAKE, Intent
+from ratelimit_mail.charge import Charge, Count, Ledger, keeping_for
+from ratelimit_mail.testing import ManualClock
+from ratelimit_mail.window import Window
+
+COSTS = (1, 1, 2**31, 2**32 - 1, 2**32, 2**33)
+"""A running total stands in four bytes, where it can."""
+
+PAUSES = (0, 0, 1, 1000, 2**39, 2**40 - 1, 2**40, 2**41)
+"""A moment stands in five bytes, where it can."""
+
+
+def ledger(name: str, *windows: Window) -> Ledger:
+    return Ledger(name, (Count(0, windows, keeping_for(list(windows))),), 2**43)
+
+
+def answers(backend: Backend, clock: ManualClock, seed: int) -> list[Any]:
+    source = random.Random(seed)
+    denied = source.random() < 0.5
+    count = ledger(
+        "far", Window(2**34, 2**42, denied=denied), Window(2**35, 2**43 - 1, denied=False)
+    )
+    queue = ledger("queue", Window(2**40, 2**43))
+    told: list[Any] = []
+    receipts: list[Any] = []
+    for _ in range(source.choice((10, 60))):
+        clock.advance(source.choice(PAUSES) / 1000)
+        charges: list[Charge] = [(count, "ann", (source.choice(COSTS), 0, 0, 0))]
+        intent = source.choice((TAKE, TAKE, TAKE, LOOK, Intent(line=(queue, "ann", (1, 0, 0, 0)))))
+        now, at, receipt, refusals, _ = backend.apply(charges, intent)
+        told.append((now, at, receipt is None, [(window, room) for _, window, room in refusals]))
+        if receipt is not None:
+            receipts.append(receipt)
+        if receipts and source.random() < 0.2:
+            backend.take_out(receipts.pop(source.randrange(len(receipts))))
+        told.append(backend.read(count, "ann"))
+    return told
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_far_entries_have_the_answers_of_memory(server: Server, seed: int) -> None:
+    clock = ManualClock()
+    expected = answers(MemoryBackend(clock), clock, seed)
+    clock = ManualClock()
+    with server.client() as client:
+        backend = RedisBackend(client, prefix=f"test-{uuid.uuid4().hex[:12]}:", clock=clock)
+        assert answers(backend, clock, seed) == expected
