@@ -39,15 +39,16 @@ def _function(name: str, returned: str, *files_of_it: str) -> bytes:
     return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, returned.encode())
 
 
-_LOGS: Final = ("server", "state", "search", "log")
+_LOGS: Final = ("server", "fetch", "state", "entry", "search", "log")
 
+# The functions stand first, so that they take nothing from around them: what they took would be
+# paid for by each call.
 APPLY: Final = Program(
     _function("the_careful_one", "careful", "message", *_LOGS, "room", "change", "answer", "ruling")
-    + _text("server", "message", "state")
-    + _function("the_search", "add_full", "search", "full")
-    + _text("apply")
+    + _function("the_search", "add_full", "message", "state", "entry", "search", "full")
+    + _text("server", "message", "state", "entry", "apply")
 )
 FORGET: Final = Program.of(*_LOGS, "change", "forget")
 READ: Final = Program.of("message", *_LOGS, "room", "read")
-REMEMBER: Final = Program.of("server", "remember")
+REMEMBER: Final = Program.of("server", "fetch", "remember")
 TAKE_OUT: Final = Program.of(*_LOGS, "change", "answer", "take_out")

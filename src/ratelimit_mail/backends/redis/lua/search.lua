@@ -1,17 +1,4 @@
--- How entries are read and searched.
-
--- The moment of an entry and its totals.
-local function read_entry(entry, oldest, base, asked_base)
-  if #entry == ENTRY_WHOLE_SIZE then
-    return struct.unpack(ENTRY_WHOLE, entry)
-  end
-  local at, sent, asked = struct.unpack(#entry == ENTRY_SIZE and ENTRY or ENTRY_ASKED, entry)
-  at, sent = oldest + (at - oldest) % MOMENTS, base + (sent - base) % TOTALS
-  if #entry == ENTRY_SIZE then
-    return at, sent, sent
-  end
-  return at, sent, asked_base + (asked - asked_base) % TOTALS
-end
+-- How entries are searched.
 
 -- The first entry of `low` to `high` with a total of `target` or more. `before`, `after`: the
 -- totals of the one before `low` and of `high`; `total` gives that of any.

@@ -1,17 +1,6 @@
--- What every script asks of its server.
+-- The time by which a script goes, without a clock of its own.
 
 local function server_time()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
--- What a command reads at a key; and true where something of another type stands there.
-local function fetch(command, key, ...)
-  local found = redis.pcall(command, key, ...)
-  if type(found) ~= 'table' then
-    return found, false
-  elseif not string.find(found.err, 'WRONGTYPE') then
-    redis.call(command, key, ...) -- raises the error that it is
-  end
-  return nil, true
 end

@@ -4,27 +4,12 @@
 -- the running totals after it: what was sent, and, where that is more, what was asked for,
 -- refused attempts included. Entry 0 is what has been forgotten. The generation of a log goes up
 -- when it is reset, so that what was charged before cannot be taken out of it afterwards.
---
--- Of the moment and the totals an entry holds the lowest bytes alone: they follow the oldest moment
--- and the totals of entry 0 by less than a turn of those. One that follows by more holds them whole.
 
-local ENTRY, ENTRY_ASKED, ENTRY_WHOLE = '<I5I4', '<I5I4I4', '<i7I6I6'
-local ENTRY_SIZE, ENTRY_WHOLE_SIZE = 9, 19
-local MOMENTS, TOTALS = 2 ^ 40, 2 ^ 32
 local STATE, STATE_SIZE, MARK = '<I4I2I4i7i7i7I6I6I6I6I4I6I6I6i7', 84, 0x326d6c72 -- rlm2
 local LONG_AGO = -18014398509481984
 
 local function is_state(value)
   return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm2'
-end
-
-local function write_entry(at, sent, asked, oldest, asked_base)
-  if at - oldest >= MOMENTS or asked - asked_base >= TOTALS then
-    return struct.pack(ENTRY_WHOLE, at, sent, asked)
-  elseif sent == asked then
-    return struct.pack(ENTRY, at, sent)
-  end
-  return struct.pack(ENTRY_ASKED, at, sent, asked)
 end
 
 -- Whether so many entries could be fewer, for what they stand for.
