@@ -45,6 +45,8 @@ class Packed(NamedTuple):
     message: bytes
     charges: Sequence[Charge]
     costs: list[int]
+    records: bool
+    """Whether it is charged where it fits."""
 
 
 class Receipt(NamedTuple):
@@ -120,7 +122,7 @@ class Calls(Keys):
             parts[0] = self._simple_header(len(keys), now)
         else:
             parts[0] = self._header(charges, intent, keys, start, flags, now)
-        return Packed(keys, b"".join(parts), charges, costs)
+        return Packed(keys, b"".join(parts), charges, costs, intent.record)
 
     def _simple_header(self, count: int, now: int | None) -> bytes:
         if self._clock is not None:
@@ -198,7 +200,8 @@ class Calls(Keys):
         first_key: which of the script's keys is the first of the message.
         """
         if type(reply) is int:
-            return verdict(reply, reply, Receipt(packed.keys, packed.costs, reply))
+            receipt = Receipt(packed.keys, packed.costs, reply) if packed.records else None
+            return verdict(reply, reply, receipt)
         if len(reply) == 2:
             raise foreign(packed.keys[reply[1] - first_key])
         now, at, recorded, token, refused, *numbers = reply

@@ -1,6 +1,6 @@
 -- Decides on messages in order, each in one step. ARGV: the messages, packed; KEYS: the logs of
 -- each in turn, with the key of its id, if it has one, behind them. A message's reply is the
--- time, where it was charged at once, or the list that `careful` gives. What is not always needed
+-- time, where it fits at once, or the list that `careful` gives. What is not always needed
 -- stands in functions of its own, because a server makes all of a script anew for each call.
 
 local TAKE, LOOK, CLOCK, UNLIKE = 1, 0, 16, 65535 - 16 - QUIET
@@ -42,11 +42,10 @@ local function quick(message, first, count, now, grace, mode)
     end
     pos = pos + windows * WINDOW_SIZE
   end
-  local is_full = reply and reply[5] > 0
-  if is_full and counted > 0 and mode == TAKE then
-    return nil
-  elseif is_full or mode == LOOK then
-    return reply or {now, now, 0, 0, 0}
+  if reply and reply[5] > 0 then
+    return (counted == 0 or mode ~= TAKE) and reply or nil
+  elseif mode == LOOK then
+    return now
   end
   for i = 1, count do
     local key = KEYS[first + i - 1]
