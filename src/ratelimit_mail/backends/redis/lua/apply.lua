@@ -30,6 +30,9 @@ local function quick(message, first, count, now, grace, mode)
         return nil
       end
       if asked - asked_base + cost > smallest then -- else there is room, whatever the windows
+        if denied > 0 and mode == TAKE then
+          return nil
+        end
         reply = reply or {now, now, 0, 0, 0}
         add_full = add_full or the_search()
         add_full(reply, i - 1, key, state, cost, message, pos, windows)

@@ -36,7 +36,7 @@ local function logs()
     end
     return {
       key = key, t = {}, s = {}, a = {}, trim = 0, stored = n, from = n + 1,
-      read_by = {oldest, base, asked_base},
+      stored_oldest = oldest, stored_base = base, stored_asked_base = asked_base,
       generation = generation, n = n, newest = newest, last = last, oldest = oldest,
       base = base, sent = sent, asked_base = asked_base, asked = asked, compact_at = compact_at,
       span = span, slot = slot, ceiling = ceiling, expires = expires,
@@ -44,7 +44,8 @@ local function logs()
   end
 
   local function read(log, i, entry)
-    log.t[i], log.s[i], log.a[i] = read_entry(entry, unpack(log.read_by))
+    log.t[i], log.s[i], log.a[i] =
+      read_entry(entry, log.stored_oldest, log.stored_base, log.stored_asked_base)
   end
 
   local function time(log, i)

@@ -6,7 +6,7 @@ local function reaching(total, target, low, high, before, after)
   local tries = 0
   while low < high do
     local guess = math.floor((low + high) / 2)
-    if tries < 6 then -- most messages cost about the same
+    if tries < 3 then -- most messages cost about the same
       guess = low - 1 + math.ceil((target - before) / (after - before) * (high - low + 1))
       guess = math.max(low, math.min(high - 1, guess))
       tries = tries + 1
