@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.decision import ACCEPT, Action, Decision, accepted
+from ratelimit_mail.decision import ACCEPT, Action, Decision, accepted, turned_away
 from ratelimit_mail.planning import Plan, Sheet
 from ratelimit_mail.rules import Rule
 
@@ -40,12 +40,12 @@ def refused(sheet: Sheet, verdict: Verdict) -> Decision:
 
     That is one that rejects before one that defers, then the one that holds longest.
     """
-    harshest: tuple[bool, int] | None = None
-    for count, window, room_at in verdict.refusals:
-        refusing = sheet.limit_of(count, window)
-        rank = (refusing.on_excess == "reject", room_at)
-        if harshest is None or rank > harshest:
-            limit, harshest = refusing, rank
+    now, at, _, refusals, is_degraded = verdict
+    count, window, room_at = refusals[0]
+    limit = sheet.limit_of(count, window)
+    for count, window, later in refusals[1:]:
+        other = sheet.limit_of(count, window)
+        if (other.on_excess == "reject", later) > (limit.on_excess == "reject", room_at):
+            limit, room_at = other, later
     action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
-    wait = (verdict.at - verdict.now) / 1000
-    return Decision(action, wait, limit, sheet.tier, degraded=verdict.degraded)
+    return turned_away(action, (at - now) / 1000, limit, sheet.tier, degraded=is_degraded)

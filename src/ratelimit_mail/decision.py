@@ -117,6 +117,22 @@ def accepted(tier: str | None, claim: list[Any]) -> Decision:
     return decision
 
 
+def turned_away(
+    action: Action, retry_after: float, limit: Limit, tier: str | None, *, degraded: bool
+) -> Decision:
+    """`Decision(action, retry_after, limit, tier)`, in half the time."""
+    decision = _new(Decision)
+    held = decision.__dict__
+    held["action"] = action
+    held["retry_after"] = retry_after
+    held["limit"] = limit
+    if tier is not None:
+        held["tier"] = tier
+    if degraded:
+        held["degraded"] = True
+    return decision
+
+
 @attrs.frozen
 class Usage:
     """How much of one limit a subject has used.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -112,6 +111,8 @@ def check_names(
     for what, wanted in given:
         for each in wanted:
             if each not in names:
+                import difflib  # slow to import, and needed for an error alone
+
                 near = difflib.get_close_matches(each[:100], names, n=1, cutoff=0.5)
                 there = ", ".join(map(repr, names)) or "none with a name"
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {there}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
@@ -151,6 +150,8 @@ class RateLimit:
             raise TypeError(f"share: a number such as 0.33 is needed, not {show(self.share)}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share: {show(self.share)} is not above 0 and at most 1")
+        from fractions import Fraction  # slow to import, and few limits are shares
+
         limit = int(amount * Fraction(str(self.share)))  # of the number as it is written
         if limit < 1:
             raise ValueError(f"share: {show(self.share)} of {amount} lets nothing through")
