@@ -236,12 +236,12 @@ class Policy:
         return plan
 
     @property
-    def only_sheet(self) -> Sheet | None:
-        """What every message meets, where neither who sends it nor who submits it matters."""
+    def chooser_by_tier(self) -> Chooser | None:
+        """What says which limits a message meets, where nothing but its client's tier matters."""
         chooser = self._chooser
-        if self.tiers or self.directory is not None or chooser.concedes or chooser.shadows:
+        if self.directory is not None or chooser.concedes or chooser.shadows:
             return None
-        return chooser.common
+        return chooser
 
     def planner(self, present: Callable[[], int]) -> Callable[[Envelope], Plan]:
         """What `plan` does, by the shortest way.
@@ -251,6 +251,6 @@ class Policy:
         chooser = self._chooser
         if chooser.has_dates:
             return lambda envelope: self.plan(envelope, present())
-        if self.directory is not None or chooser.concedes or chooser.shadows:
+        if self.chooser_by_tier is None:
             return self.plan
         return chooser.plan_by_tier if self.tiers else chooser.common.plan

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.choosing import Chooser
 from ratelimit_mail.deciding import refused
 from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
@@ -20,8 +21,22 @@ ShortWay = Callable[[Envelope], Decision | None]
 """Gives the decision on a message; None where the long way must be gone."""
 
 
-def short_way(sheet: Sheet, backend: MemoryBackend, limiter: object) -> ShortWay:
-    """The short way of `limiter`, whose messages all meet `sheet`."""
+def short_way(chooser: Chooser, backend: MemoryBackend, limiter: object) -> ShortWay:
+    """The short way of `limiter`, where the client's tier says what a message meets."""
+    if not chooser.of_tiers:
+        return _by_sheet(chooser.common, backend, limiter)
+    sheets = [chooser.common, *(sheet for _, sheet in chooser.of_tiers)]
+    ways = {sheet: _by_sheet(sheet, backend, limiter) for sheet in sheets}
+
+    def decide(envelope: Envelope) -> Decision | None:
+        if not isinstance(envelope, Envelope):
+            return None
+        return ways[chooser.by_tier(envelope.client)[1]](envelope)
+
+    return decide
+
+
+def _by_sheet(sheet: Sheet, backend: MemoryBackend, limiter: object) -> ShortWay:
     # Names of a closure are quicker than attributes.
     known, take, tier = sheet.known, backend.take, sheet.tier
 

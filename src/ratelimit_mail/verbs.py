@@ -100,11 +100,11 @@ class Verbs:
         """Whether a decision is all there is to it."""
 
     def _short_way(self, backend: object) -> ShortWay | None:
-        """The short way, where all messages meet one sheet and are counted in memory."""
-        sheet = self._policy.only_sheet
-        if not self._is_plain or sheet is None or type(backend) is not MemoryBackend:
+        """The short way, where messages are counted in memory and nothing else is to be done."""
+        chooser = self._policy.chooser_by_tier
+        if not self._is_plain or chooser is None or type(backend) is not MemoryBackend:
             return None
-        return short_way(sheet, backend, self)
+        return short_way(chooser, backend, self)
 
     @property
     def policy(self) -> Policy:

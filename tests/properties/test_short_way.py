@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail import (
+    Client,
     Decision,
     Envelope,
     Limiter,
@@ -16,17 +17,26 @@ from ratelimit_mail import (
     Policy,
     RateLimitExceeded,
     RecipientRateLimit,
+    Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.testing import BruteForceBackend, ManualClock
 
 RECIPIENTS = (["a@example.com"], ["a@example.com", "b@example.com", "c@uwo.ca"], ["d@uwo.ca"])
 
 
-def policy(messages: int, recipients: int, denied: Any) -> Policy:
+def letter(sender: str, kind: int) -> Envelope:
+    """A message of one of three kinds; the second comes by a wireless client."""
+    return Envelope(sender, RECIPIENTS[kind], Client(tags=["wireless"] if kind == 1 else []))
+
+
+def policy(messages: int, recipients: int, denied: Any, of_tier: int = 0) -> Policy:
+    limits = [MessageRateLimit(f"{of_tier}/minute")] if of_tier else []
     return Policy(
         name="short",
         internal_domains=["uwo.ca"],
+        tiers=[Tier("wireless", when=has_tag("wireless"), limits=limits)] if limits else [],
         limits=[
             MessageRateLimit(f"{messages}/10 seconds", denied=denied),
             RecipientRateLimit(f"{recipients}/minute", count="external"),
@@ -80,13 +90,14 @@ class World:
     st.integers(1, 200),
     st.integers(1, 90),
     st.sampled_from(["ignore", "count"]),
+    st.sampled_from([0, 20]),
     steps,
 )
 def test_the_short_way_answers_as_the_brute_force(
-    messages: int, recipients: int, others: int, denied: Any, script: list[Any]
+    messages: int, recipients: int, others: int, denied: Any, of_tier: int, script: list[Any]
 ) -> None:
     clock = ManualClock()
-    policies = [policy(messages, recipients, denied), policy(others, recipients, denied)]
+    policies = [policy(each, recipients, denied, of_tier) for each in (messages, others)]
     worlds = [
         World(backend, policies) for backend in (MemoryBackend(clock), BruteForceBackend(clock))
     ]
@@ -100,13 +111,13 @@ def test_the_short_way_answers_as_the_brute_force(
                 answers = [
                     world.send(
                         world.limiter if verb == "send" else world.other,
-                        Envelope(sender, RECIPIENTS[how[1]]),
+                        letter(sender, how[1]),
                     )
                     for world in worlds
                 ]
                 assert answers[0] == answers[1]
         elif verb == "reserve":
-            booked = [world.reserve(Envelope(sender, RECIPIENTS[how[1]])) for world in worlds]
+            booked = [world.reserve(letter(sender, how[1])) for world in worlds]
             assert booked[0] == booked[1]
         elif verb == "refund":
             for world in worlds:
