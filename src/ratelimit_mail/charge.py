@@ -72,6 +72,10 @@ class Ledger:
     def _counts_denied(self) -> bool:
         return any(count.counts_denied for count in self.counts)
 
+    def charges(self, costs: Costs) -> bool:
+        """Whether a message of such costs is counted here at all."""
+        return any(costs[count.unit] for count in self.counts)
+
 
 Charge = tuple[Ledger, str, Costs]
 """A ledger, a subject, and what is added there: a plain tuple, for the sake of speed."""

@@ -7,7 +7,7 @@ from ratelimit_mail.decision import ACCEPT, Action, Decision, accepted, turned_a
 from ratelimit_mail.planning import Plan, Sheet
 from ratelimit_mail.rules import Rule
 
-__all__ = ["decide", "degraded", "refused"]
+__all__ = ["decide", "refused"]
 
 
 def decide(plan: Plan, verdict: Verdict | None, limiter: object) -> Decision:
@@ -22,11 +22,11 @@ def decide(plan: Plan, verdict: Verdict | None, limiter: object) -> Decision:
     if verdict.refusals:
         return refused(plan.sheet, verdict)
     if verdict.degraded:
-        return degraded(plan, verdict, limiter)
+        return _degraded(plan, verdict, limiter)
     return accepted(plan.sheet.tier, [limiter, verdict.receipt])
 
 
-def degraded(plan: Plan, verdict: Verdict, limiter: object) -> Decision:
+def _degraded(plan: Plan, verdict: Verdict, limiter: object) -> Decision:
     """The decision that no limit had a part in, because the backend is away."""
     claim = [limiter, verdict.receipt]
     if verdict.receipt is None and verdict.at > verdict.now:

@@ -13,7 +13,7 @@ from ratelimit_mail.rates import how_many, in_words
 from ratelimit_mail.rules import Reply, Rule
 from ratelimit_mail.showing import in_short
 
-__all__ = ["ACCEPT", "Action", "Decision", "Reply", "Usage"]
+__all__ = ["ACCEPT", "Action", "Decision", "Reply", "Usage", "accepted", "turned_away"]
 
 
 class Action(enum.Enum):

@@ -24,13 +24,13 @@ __all__ = ["Observing", "Seen"]
 
 
 class Seen(NamedTuple):
-    """A message, how it was decided on, and whether it was booked."""
+    """A message, how it was decided on, and in whose line it was booked, if it was."""
 
     envelope: Envelope
     plan: Plan
     decision: Decision
     verdict: Verdict | None
-    booked: bool = False
+    line_of: str | None = None
 
 
 class Observing:
@@ -45,19 +45,18 @@ class Observing:
         asking: Asking,
         on_event: Listener | Sequence[Listener] | Teller | None,
     ) -> None:
-        self._policy = policy
         self._asking = asking
         self._queue = policy.queue(shadow=True)
         self._watch = None if on_event is None else _watch(policy, on_event)
-        self.is_idle = self._watch is None and all(limit.enforce for limit in policy.all_limits)
+        self.is_idle = self._watch is None and not policy.has_shadows
 
     def script(self, backend: Any, seen: Seen) -> Script[Decision]:
         """The decision, with what limits that only report say, and told to those who listen."""
-        envelope, plan, decision, verdict, booked = seen
+        envelope, plan, decision, verdict, line_of = seen
         if plan.shadow is not None:
             line, patience = None, 0
-            if booked and verdict is not None:
-                line = (self._queue, self._policy.owner(envelope.sender), BOOKING)
+            if line_of is not None and verdict is not None:
+                line = (self._queue, line_of, BOOKING)
                 patience = verdict.at - verdict.now
             shadow = yield from shadowing(
                 backend, self._asking, envelope, plan.shadow, decision, line, patience

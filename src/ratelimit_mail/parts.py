@@ -43,13 +43,16 @@ class Parts:
 
         A message is accepted if any recipient is; else it fares as the one that fares best. What
         limits that only report say of it is put together in the same way.
+
+        limiter: who may refund it; None for what was only looked at.
         """
         if not self._owners:
             return decisions[0]
         whole = self._together(decisions)
         shadows = [each.shadow for each in decisions if each.shadow is not None]
         shadow = self._together(shadows) if len(shadows) == len(decisions) else None
-        return attrs.evolve(whole, claim=[limiter] if whole else None, shadow=shadow)
+        claim = [limiter] if whole and limiter is not None else None
+        return attrs.evolve(whole, claim=claim, shadow=shadow)
 
     def _together(self, decisions: Sequence[Decision]) -> Decision:
         by_owner = dict(zip(self._owners, decisions, strict=True))

@@ -156,10 +156,12 @@ class Sheet:
         _, total, _, external = costs
         if self._looks_closely or total > self._most or external > self._most_external:
             return None
+        return self._charging(costs)
+
+    def _charging(self, costs: Costs) -> list[Charging]:
+        """What is charged once for a message, whoever its recipients are."""
         return [
-            (ledger, subject, costs)
-            for ledger, subject in self._quick
-            if any(costs[count.unit] for count in ledger.counts)
+            (ledger, subject, costs) for ledger, subject in self._quick if ledger.charges(costs)
         ]
 
     def _plan_closely(self, envelope: Envelope, free: Set[str]) -> Plan:
@@ -174,9 +176,8 @@ class Sheet:
             if (never := self._too_many(envelope)) is not None:
                 return Plan(self, [], never)
             costs = self._costs([domain for _, domain in counted])
-            for ledger, subject in self._quick:
-                if any(costs[count.unit] for count in ledger.counts):
-                    charges.append((ledger, subject(envelope), costs))
+            for ledger, subject, _ in self._charging(costs):
+                charges.append((ledger, subject(envelope), costs))
             for ledger, scope in self._spread:
                 charges += self._spread_out(ledger, scope, envelope, counted)
         if self._arriving:
@@ -210,7 +211,7 @@ class Sheet:
         charges: list[Charge] = []
         for subject, domains in domains_of.items():
             costs = self._costs(domains)
-            if any(costs[count.unit] for count in ledger.counts):
+            if ledger.charges(costs):
                 charges.append((ledger, subject, costs))
         return charges
 

@@ -172,7 +172,7 @@ class Policy:
     def queue(self, *, shadow: bool = False) -> Ledger:
         """The ledger of each sender's bookings, or of those for limits that only report."""
         name = f"{self.counted_as}:shadow" if shadow else self.counted_as
-        return queue_of(name, keepings_of(self.all_limits), self.shard)
+        return queue_of(name, self._chooser.keepings, self._chooser.shard)
 
     def sheet(self, client: Client, sender: str | None = None, now: int = 0) -> Sheet:
         """What `client` meets: the common limits and those of its tier.
@@ -234,6 +234,11 @@ class Policy:
         if sheet.shadow is not None:
             return plan._replace(shadow=sheet.shadow.plan(found.envelope, found.free))
         return plan
+
+    @property
+    def has_shadows(self) -> bool:
+        """Whether it has limits that only report."""
+        return self._chooser.shadows
 
     @property
     def chooser_by_tier(self) -> Chooser | None:

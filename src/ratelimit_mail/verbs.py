@@ -16,7 +16,7 @@ from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.charge import Charge
 from ratelimit_mail.claims import claimed, refunding
-from ratelimit_mail.deciding import decide, degraded, refused
+from ratelimit_mail.deciding import decide
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
@@ -44,11 +44,15 @@ LONGEST_MEMORY: Final = 366 * 24 * 3600 * 1000
 
 
 class Booked(NamedTuple):
-    """A booking: its decision, its time in milliseconds, and how many seconds ahead that is."""
+    """A booking: its decision, its time in milliseconds, and how many seconds ahead that is.
+
+    line_of: in whose line it stands; None where nothing is counted.
+    """
 
     decision: Decision
     at: int
     delay: float
+    line_of: str | None = None
 
 
 def milliseconds(name: str, seconds: float | None) -> int | None:
@@ -121,7 +125,7 @@ class Verbs:
                 shadow = yield from looking_aside(self._backend, plan.shadow)
                 decision = attrs.evolve(decision, shadow=shadow)
             decisions.append(decision)
-        return attrs.evolve(whole.together(decisions, self), claim=None)
+        return whole.together(decisions, None)
 
     def _trying(self, envelope: Envelope) -> Script[Decision]:
         [decision] = yield from self._trying_many([envelope])
@@ -152,26 +156,18 @@ class Verbs:
     def _reserving(self, envelope: Envelope, patience: int | None) -> Script[Booked]:
         plan = self._plan(envelope)
         verdict: Verdict | None = None
-        if plan.never is not None:
-            if plan.charges:
-                intent = self._asking.intent(plan, envelope)
-                yield lambda: self._backend.apply(plan.charges, intent)
-            decision = decide(plan, None, self)
-        elif not plan.charges:
-            decision = decide(plan, None, self)
-        else:
+        line_of: str | None = None
+        if plan.charges and plan.never is not None:
+            yield partial(self._backend.apply, plan.charges, self._asking.intent(plan, envelope))
+        elif plan.charges:
             once = self._asking.once(plan, envelope, "book")
-            line = (self._queue, self._policy.owner(envelope.sender), BOOKING)
+            line_of = self._policy.owner(envelope.sender)
+            line = (self._queue, line_of, BOOKING)
             intent = Intent(line=line, patience=patience, once=once)
-            verdict = yield lambda: self._book(plan.charges, intent)
-            if verdict.degraded and not verdict.refusals:
-                decision = degraded(plan, verdict, self)
-            elif verdict.receipt is None:
-                decision = refused(plan.sheet, verdict)
-            else:
-                decision = decide(plan, verdict, self)
+            verdict = yield partial(self._book, plan.charges, intent)
+        decision = decide(plan, verdict, self)
         if not self._is_plain:
-            seen = Seen(envelope, plan, decision, verdict, booked=True)
+            seen = Seen(envelope, plan, decision, verdict, line_of)
             try:
                 decision = yield from self._observing.script(self._backend, seen)
             except BaseException:
@@ -181,17 +177,17 @@ class Verbs:
             raise RateLimitExceeded(decision)
         if verdict is None:
             return Booked(decision, time.time_ns() // 1_000_000, 0.0)
-        return Booked(decision, verdict.at, (verdict.at - verdict.now) / 1000)
+        return Booked(decision, verdict.at, (verdict.at - verdict.now) / 1000, line_of)
 
     def _acquiring(self, envelope: Envelope, patience: int | None) -> Script[Decision]:
         """A reservation, and a sleep until its time; a wait that is cut short is taken back."""
         number = self._line.number()
-        decision, at, delay = yield from self._reserving(envelope, patience)
-        if not _is_counted(decision):
+        decision, at, delay, line_of = yield from self._reserving(envelope, patience)
+        if line_of is None or not _is_counted(decision):
             return decision
         place: Place | None = None
         try:
-            place = self._line.join(self._policy.owner(envelope.sender), at, number)
+            place = self._line.join(line_of, at, number)
             if delay > 0:
                 yield lambda: self._sleep(delay)
             if not self._line.is_first(place):

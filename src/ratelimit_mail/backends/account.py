@@ -129,7 +129,11 @@ class Account:
 
     def has_room(self, ledger: Ledger, costs: Costs) -> bool:
         """Whether a charge fits whatever the times of what is held."""
-        return all(self.held[unit] + costs[unit] <= smallest for unit, smallest in ledger.bounds)
+        held = self.held
+        for unit, smallest in ledger.bounds:  # noqa: SIM110 - in half the time
+            if held[unit] + costs[unit] > smallest:
+                return False
+        return True
 
     def _hold(self, number: int) -> None:
         if self.ledger is not None:

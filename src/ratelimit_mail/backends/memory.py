@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -18,31 +17,13 @@ from ratelimit_mail.backends.base import (
     Verdict,
     verdict,
 )
+from ratelimit_mail.backends.clocks import steady_clock, whole_clock
 from ratelimit_mail.backends.ruling import Found, Ruling, take_out
 from ratelimit_mail.backends.shelf import Shelf
 from ratelimit_mail.charge import Charge, Costs, Ledger
 from ratelimit_mail.columns import FAR_AHEAD
 
-__all__ = ["MemoryBackend", "steady_clock"]
-
-
-def steady_clock() -> Callable[[], int]:
-    """The wall clock's start plus the monotonic clock: no step of the wall clock shows."""
-    start = time.time_ns() - time.monotonic_ns()
-    monotonic = time.monotonic_ns
-    return lambda: (start + monotonic()) // 1_000_000
-
-
-def _whole(clock: Callable[[], int]) -> Callable[[], int]:
-    """`clock`, held to its word that it gives whole milliseconds."""
-
-    def checked() -> int:
-        now = clock()
-        if type(now) is not int:
-            raise TypeError(f"clock: must give integer milliseconds since the epoch, not {now!r}")
-        return now
-
-    return checked
+__all__ = ["MemoryBackend"]
 
 
 class MemoryBackend:
@@ -55,7 +36,7 @@ class MemoryBackend:
     """
 
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
-        self._clock = steady_clock() if clock is None else _whole(clock)
+        self._clock = steady_clock() if clock is None else whole_clock(clock)
         self._clock()
         self._lock = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
@@ -87,11 +68,7 @@ class MemoryBackend:
                 if account.granted:
                     account.revoke()
                 found.append((account, ledger, costs, now))
-                held = account.held
-                for unit, smallest in ledger.bounds:
-                    if held[unit] + costs[unit] > smallest:
-                        plenty = False
-                if now < account.newest:
+                if now < account.newest or not account.has_room(ledger, costs):
                     plenty = False
             if plenty or (intent is TAKE and self._has_plenty(found, now)):
                 for account, ledger, costs, _ in found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail.backends.base import REFUSE, TAKE, AsyncBackend, Intent, Verdict
+from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.guarded import AsyncGuarded
 from ratelimit_mail.backends.inline import Inline
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -120,10 +120,7 @@ class AsyncLimiter(Verbs):
         plan = self._plan(envelope)
         if not plan.charges:
             return decide(plan, None, self)
-        if envelope.id is not None:
-            intent = self._asking.intent(plan, envelope)
-        else:
-            intent = TAKE if plan.never is None else REFUSE
+        intent = self._asking.intent(plan, envelope)
         return decide(plan, await self._backend.apply(plan.charges, intent), self)
 
     async def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail.backends.base import REFUSE, TAKE, Backend
+from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.backends.guarded import Guarded
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.share import Share
@@ -128,10 +128,7 @@ class Limiter(Verbs):
         plan = self._plan(envelope)
         if not plan.charges:
             return decide(plan, None, self)
-        if envelope.id is not None:
-            intent = self._asking.intent(plan, envelope)
-        else:
-            intent = TAKE if plan.never is None else REFUSE
+        intent = self._asking.intent(plan, envelope)
         return decide(plan, self._backend.apply(plan.charges, intent), self)
 
     def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
