@@ -40,14 +40,14 @@ __all__ = [
 # Each name is loaded when it is first asked for: few programs need all of them.
 _MODULE_OF = {
     "Action": "decision",
-    "AsyncLimiter": "limiter.awaited",
+    "AsyncLimiter": "limiter.aio",
     "Client": "envelope",
     "Decision": "decision",
     "Directory": "directory",
     "Envelope": "envelope",
     "Exemption": "overrides",
     "Grant": "overrides",
-    "Limiter": "limiter.blocking",
+    "Limiter": "limiter.sync",
     "MailingList": "directory",
     "MessageRateLimit": "limits",
     "Override": "overrides",

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from ratelimit_mail.memo import Memo
-from ratelimit_mail.showing import show
+from ratelimit_mail._util.cache import Memo
+from ratelimit_mail._util.text import show
 
 __all__ = ["NULL_SENDER", "normal_address", "normal_domain", "normal_sender"]
 

@@ -12,11 +12,11 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER, normal_sender
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.domains import normal_pattern
 from ratelimit_mail.envelope import Client
-from ratelimit_mail.showing import show
 
 __all__ = ["Concession", "Register"]
 

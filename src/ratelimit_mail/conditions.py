@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import attrs
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.envelope import PROTOCOLS, Client
-from ratelimit_mail.showing import show
 
 __all__ = ["Condition", "all_of", "any_of", "has_tag", "in_network", "not_", "protocol"]
 

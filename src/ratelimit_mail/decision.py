@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import attrs
 
+from ratelimit_mail._util.text import in_short
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import how_many, in_words
 from ratelimit_mail.rules import Reply, Rule
-from ratelimit_mail.showing import in_short
 
 __all__ = ["ACCEPT", "Action", "Decision", "Reply", "Usage", "accepted", "turned_away"]
 

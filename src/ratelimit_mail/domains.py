@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ratelimit_mail._util.cache import Memo
+from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import normal_domain
-from ratelimit_mail.memo import Memo
-from ratelimit_mail.showing import show
 
 __all__ = ["DomainSet", "normal_pattern"]
 

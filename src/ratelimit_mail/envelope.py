@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import normal_addresses, normal_sender
-from ratelimit_mail.showing import show
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -191,7 +191,7 @@ class Envelope:
         Resent- blocks, or nobody to send to.
         """
         # Here, because `email` is slow to import, and only messages need it.
-        from ratelimit_mail.headers import sender_and_recipients
+        from ratelimit_mail.message_headers import sender_and_recipients
 
         sender, recipients = sender_and_recipients(message)
         return cls(sender, recipients, client, id=id, direction=direction)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
-from ratelimit_mail.choices import flag, name_or_none, one_of
+from ratelimit_mail._util.text import in_short, show
+from ratelimit_mail._util.validators import flag, name_or_none, one_of
 from ratelimit_mail.rates import MOST, how_many, in_words, parse_length, parse_rate, window_of
-from ratelimit_mail.showing import in_short, show
-from ratelimit_mail.subjects import normal_scope
+from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
     from limits import RateLimitItem

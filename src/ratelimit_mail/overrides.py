@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 import attrs
 
+from ratelimit_mail._util.text import in_short, show
 from ratelimit_mail.concessions import Concession
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import parse_rate
-from ratelimit_mail.showing import in_short, show
 
 __all__ = ["Exemption", "Grant", "Override"]
 

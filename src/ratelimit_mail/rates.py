@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ratelimit_mail.showing import show
+from ratelimit_mail._util.text import show
 
 if TYPE_CHECKING:
     from limits import RateLimitItem

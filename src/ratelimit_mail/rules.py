@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from ratelimit_mail.showing import show
+from ratelimit_mail._util.text import show
 
 __all__ = ["Reply", "Rule", "held_by", "not_granted", "refused_by"]
 

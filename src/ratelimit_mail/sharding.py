@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from ratelimit_mail.addresses import NULL_SENDER
-from ratelimit_mail.subjects import SCOPES, Scope, parts_of
+from ratelimit_mail.scopes import SCOPES, Scope, parts_of
 
 __all__ = ["common_shard", "tag_getter"]
 

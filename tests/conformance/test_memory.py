@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.inline import Inline
+from ratelimit_mail.backends.adapters import Inline
 from ratelimit_mail.testing import (
     AsyncBackendConformance,
     BackendConformance,

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ratelimit_mail import Client, Policy, RecipientLimit, presets
-from ratelimit_mail.cli.checking import remarks_on
+from ratelimit_mail.cli import check_policy as module
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.commands import check_policy as module
+from ratelimit_mail.cli.describe import remarks_on
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.overrides import Exemption, Grant, Override
 

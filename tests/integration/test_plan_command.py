@@ -19,11 +19,11 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.commands import plan as module
-from ratelimit_mail.cli.plan_input import moment_of
-from ratelimit_mail.cli.plans import MOST_ROWS, print_plan
+from ratelimit_mail.cli.plan import command as module
+from ratelimit_mail.cli.plan.mailing import moment_of
+from ratelimit_mail.cli.plan.tables import MOST_ROWS, print_plan
 from ratelimit_mail.limits import MessageRateLimit
-from ratelimit_mail.mailing import plan_mailing
+from ratelimit_mail.planner import plan_mailing
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ratelimit_mail import Policy, Tier
+from ratelimit_mail.cli import presets as module
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.commands import presets as module
-from ratelimit_mail.cli.commands.presets import condition_in_words, rules_of
+from ratelimit_mail.cli.presets import condition_in_words, rules_of
 from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
 from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override

@@ -12,7 +12,7 @@ from servers import Server
 
 from ratelimit_mail import Decision, Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import RedisBackend
-from ratelimit_mail.backends.redis.links import Link
+from ratelimit_mail.backends.redis.transport import Link
 
 POLICY = Policy(
     name="test",

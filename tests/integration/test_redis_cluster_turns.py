@@ -30,7 +30,7 @@ from ratelimit_mail import (
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.backends.redis.urls import client_from
-from ratelimit_mail.charge import Charge
+from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.testing import ManualClock

@@ -17,8 +17,8 @@ from servers import Server, command, wait_until
 
 from ratelimit_mail import Limiter
 from ratelimit_mail.backends import RedisBackend
-from ratelimit_mail.backends.redis import kept
-from ratelimit_mail.backends.redis.kept import LONGEST
+from ratelimit_mail.backends.redis import connections as kept
+from ratelimit_mail.backends.redis.connections import LONGEST
 
 POLICY = at_most(1_000_000)
 

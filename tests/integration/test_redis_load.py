@@ -84,7 +84,7 @@ CROWD = Policy(name="test", limits=[MessageRateLimit("100/minute"), MessageRateL
 async def test_of_a_thousand_waiting_tasks_those_that_are_cancelled_harm_nobody(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelimit_mail.verbs.LONGEST_TURN", 60)
+    monkeypatch.setattr("ratelimit_mail.limiter.operations.LONGEST_TURN", 60)
     clock = ManualClock()
     start = clock()
     timetable = Timetable(clock)

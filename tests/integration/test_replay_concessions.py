@@ -22,15 +22,15 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.replays.bins import bins_for
-from ratelimit_mail.cli.replays.demand import Demand
-from ratelimit_mail.cli.replays.grids import suggestions
-from ratelimit_mail.cli.replays.outcome import Report, as_json
-from ratelimit_mail.cli.replays.page import render
-from ratelimit_mail.cli.replays.running import Watcher, replay
-from ratelimit_mail.cli.replays.suggesting import suggest
-from ratelimit_mail.cli.replays.tables import print_report
-from ratelimit_mail.cli.replays.timeline import Timeline
+from ratelimit_mail.cli.replay.demand import Demand
+from ratelimit_mail.cli.replay.html.page import render
+from ratelimit_mail.cli.replay.outcome import Report, as_json
+from ratelimit_mail.cli.replay.run import Watcher, replay
+from ratelimit_mail.cli.replay.suggest import suggest
+from ratelimit_mail.cli.replay.terminal import print_report
+from ratelimit_mail.cli.replay.text_tables import suggestions
+from ratelimit_mail.cli.replay.time_bins import bins_for
+from ratelimit_mail.cli.replay.timeline import Timeline
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.overrides import Exemption, Override
 from ratelimit_mail.testing import ManualClock

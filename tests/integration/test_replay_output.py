@@ -18,8 +18,8 @@ from rich.console import Console
 
 from ratelimit_mail.cli import main
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.commands import replay as module
 from ratelimit_mail.cli.progress import watched
+from ratelimit_mail.cli.replay import command as module
 from ratelimit_mail.presets import PRESETS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "make_mailbox.py"

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.failing import Complaint
-from ratelimit_mail.cli.replays.target import Target
+from ratelimit_mail.cli.exits import Complaint
+from ratelimit_mail.cli.replay.html.target import Target
 
 LEEDS = "leeds-office365"
 T0 = 1_700_000_000

@@ -23,9 +23,9 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.replays.bins import bins_for
-from ratelimit_mail.cli.replays.demand import Demand
-from ratelimit_mail.cli.replays.suggesting import Suggestion, quota_of, suggest
+from ratelimit_mail.cli.replay.demand import Demand
+from ratelimit_mail.cli.replay.suggest import Suggestion, quota_of, suggest
+from ratelimit_mail.cli.replay.time_bins import bins_for
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.testing import ManualClock
 

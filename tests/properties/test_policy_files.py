@@ -18,7 +18,7 @@ from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override
-from ratelimit_mail.subjects import SCOPES
+from ratelimit_mail.scopes import SCOPES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "campus.toml"
 NAMES = ["recipients a message", "messages a minute", "3.5_x-Y", "a"]

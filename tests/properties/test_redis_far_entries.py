@@ -11,9 +11,9 @@ from servers import Server
 
 from ratelimit_mail.backends import Backend, MemoryBackend, RedisBackend
 from ratelimit_mail.backends.base import LOOK, TAKE, Intent
-from ratelimit_mail.charge import Charge, Count, Ledger, keeping_for
+from ratelimit_mail.counting.charge import Charge, Count, Ledger, keeping_for
+from ratelimit_mail.counting.window import Window
 from ratelimit_mail.testing import ManualClock
-from ratelimit_mail.window import Window
 
 COSTS = (1, 1, 2**31, 2**32 - 1, 2**32, 2**33)
 """A running total stands in four bytes, where it can."""

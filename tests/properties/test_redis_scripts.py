@@ -24,7 +24,7 @@ from ratelimit_mail.backends import (
     RedisBackend,
 )
 from ratelimit_mail.testing import ManualClock, Script, generated_script, play
-from ratelimit_mail.testing.waited import Waited
+from ratelimit_mail.testing.sync_adapter import Waited
 
 T = TypeVar("T")
 

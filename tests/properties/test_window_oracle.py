@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelimit_mail.charge import keeping_for
-from ratelimit_mail.log import Log
-from ratelimit_mail.window import Window
+from ratelimit_mail.counting.charge import keeping_for
+from ratelimit_mail.counting.event_log import Log
+from ratelimit_mail.counting.window import Window
 
 Event = tuple[int, int]  # moment, cost
 HORIZON = 120

@@ -18,7 +18,7 @@ from servers import wait_until
 from ratelimit_mail import AsyncLimiter, Decision, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.backends.base import TAKE, Intent, Verdict
-from ratelimit_mail.charge import Charge
+from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.testing import ManualClock
 

@@ -26,7 +26,7 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.testing.waited import Waited
+from ratelimit_mail.testing.sync_adapter import Waited
 
 COLOURS = ["blocking", "awaited"]
 

@@ -11,8 +11,8 @@ from ratelimit_mail import Action, Client, Decision, Envelope, Limiter, presets
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.conditions import in_network
 from ratelimit_mail.directory import Directory, MailingList
-from ratelimit_mail.mailing import plan_mailing
 from ratelimit_mail.overrides import Exemption
+from ratelimit_mail.planner import plan_mailing
 from ratelimit_mail.testing import ManualClock
 
 MINUTE = 60

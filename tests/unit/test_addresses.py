@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import (
     LONGEST_ADDRESS,
     NULL_SENDER,
@@ -17,7 +18,6 @@ from ratelimit_mail.addresses import (
     normal_sender,
 )
 from ratelimit_mail.domains import DomainSet, normal_pattern
-from ratelimit_mail.showing import show
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=40)
 ADDRESSLIKE = st.builds("{}@{}.{}".format, *(st.text(min_size=1, max_size=8) for _ in range(3)))

@@ -24,8 +24,8 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.conditions import has_tag
+from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.testing import ManualClock, generated_script
 
 LETTER = Envelope("ann@uwo.ca", ["b@x.org"])

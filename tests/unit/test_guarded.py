@@ -23,10 +23,10 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.backends.adapters import Inline
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.inline import Inline
-from ratelimit_mail.backends.outage import Outage
-from ratelimit_mail.charge import Charge, Ledger
+from ratelimit_mail.backends.outage.circuit_breaker import Outage
+from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 from ratelimit_mail.testing import BruteForceBackend, ManualClock
 

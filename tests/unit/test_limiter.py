@@ -23,7 +23,7 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.inline import Inline
+from ratelimit_mail.backends.adapters import Inline
 from ratelimit_mail.conditions import protocol
 from ratelimit_mail.testing import ManualClock
 

@@ -10,7 +10,7 @@ import pytest
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute, parse
 
 from ratelimit_mail import MessageRateLimit, RecipientLimit, RecipientRateLimit
-from ratelimit_mail.subjects import SCOPES
+from ratelimit_mail.scopes import SCOPES
 
 SECOND = 1_000
 MINUTE = 60 * SECOND

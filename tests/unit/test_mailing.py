@@ -27,8 +27,8 @@ from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.conditions import protocol
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.mailing import CannotFinish, MailingPlan, plan_mailing
 from ratelimit_mail.overrides import Grant, Override
+from ratelimit_mail.planner import CannotFinish, MailingPlan, plan_mailing
 from ratelimit_mail.testing import ManualClock
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ratelimit_mail.backends.outage import LONGEST_PAUSE, Outage
+from ratelimit_mail.backends.outage.circuit_breaker import LONGEST_PAUSE, Outage
 from ratelimit_mail.exceptions import BackendUnavailable
 
 AWAY = BackendUnavailable("the server is away")

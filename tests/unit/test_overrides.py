@@ -23,13 +23,13 @@ from ratelimit_mail import (
     RecipientLimit,
     RecipientRateLimit,
     Tier,
-    choosing,
 )
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.directory import Directory
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Exemption, Override
+from ratelimit_mail.policy import selection
 from ratelimit_mail.rates import MOST
 from ratelimit_mail.testing import ManualClock
 
@@ -640,8 +640,8 @@ def test_without_overrides_a_policy_keeps_the_names_of_its_counts() -> None:
 def test_sheets_for_many_overrides_are_made_once_and_kept_within_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choosing, "MOST_SHEETS", 8)
-    monkeypatch.setattr(choosing, "MOST_CHOSEN", 20)
+    monkeypatch.setattr(selection, "MOST_SHEETS", 8)
+    monkeypatch.setattr(selection, "MOST_CHOSEN", 20)
     senders = [f"user{i}@leeds.ac.uk" for i in range(50)]
     policy = policy_of(
         *(Override({"messages a minute": i + 4}, senders=[each]) for i, each in enumerate(senders))
@@ -656,7 +656,7 @@ def test_sheets_for_many_overrides_are_made_once_and_kept_within_bounds(
 
 
 def test_those_with_the_same_numbers_share_a_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "MOST_CHOSEN", 20)
+    monkeypatch.setattr(selection, "MOST_CHOSEN", 20)
     senders = [f"user{i}@leeds.ac.uk" for i in range(50)]
     policy = policy_of(
         *(Override({"recipients a message": 500}, senders=[each]) for each in senders)

@@ -24,8 +24,8 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.planning import Plan
-from ratelimit_mail.subjects import SCOPES
+from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.scopes import SCOPES
 
 MAIL = Envelope(
     "ann@uwo.ca",

@@ -21,18 +21,18 @@ from ratelimit_mail import (
     RecipientRateLimit,
     Tier,
 )
-from ratelimit_mail.charge import UNITS
 from ratelimit_mail.conditions import all_of, any_of, has_tag, not_, protocol
+from ratelimit_mail.counting.charge import UNITS
+from ratelimit_mail.counting.window import Keeping
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.planning import Plan
-from ratelimit_mail.subjects import (
+from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.scopes import (
     SCOPES,
     named_subject,
     normal_scope,
     subject_getter,
     subject_of,
 )
-from ratelimit_mail.window import Keeping
 
 MINUTE = 60_000
 DAY = 86_400_000

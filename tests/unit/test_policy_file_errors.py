@@ -15,8 +15,8 @@ from ratelimit_mail import Client, MessageRateLimit, Policy, RecipientLimit, Tie
 from ratelimit_mail.conditions import HasTag, Protocol, any_of, has_tag, not_
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.exceptions import PolicyFileError, RateLimitMailError
-from ratelimit_mail.files import text as text_module
 from ratelimit_mail.overrides import Exemption, Override
+from ratelimit_mail.policy.files import toml_text as text_module
 
 
 def problems_of(text: str) -> tuple[str, ...]:
@@ -409,9 +409,9 @@ def test_a_unit_of_ones_own_is_written_in_seconds(rate: RateLimitItem, written: 
 @pytest.mark.parametrize(
     ("missing", "where", "told"),
     [
-        ("cattrs.errors", "problems", "policy files need cattrs: pip install"),
+        ("cattrs.errors", "errors", "policy files need cattrs: pip install"),
         ("tomli_w", "layout", "policy files need tomli_w: pip install"),
-        ("ratelimit_mail.files.tables", "problems", "ratelimit_mail.files.tables"),
+        ("ratelimit_mail.policy.files.schema", "errors", "ratelimit_mail.policy.files.schema"),
     ],
 )
 def test_without_the_extra_an_error_says_what_to_install(
@@ -419,7 +419,7 @@ def test_without_the_extra_an_error_says_what_to_install(
 ) -> None:
     policy = Policy(name="a")
     policy.dump()
-    monkeypatch.delitem(sys.modules, f"ratelimit_mail.files.{where}")
+    monkeypatch.delitem(sys.modules, f"ratelimit_mail.policy.files.{where}")
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ModuleNotFoundError, match=told):
         policy.dump()

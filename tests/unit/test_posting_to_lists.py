@@ -22,7 +22,7 @@ from ratelimit_mail import (
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.overrides import Exemption, Grant
-from ratelimit_mail.resolving import APPROVED
+from ratelimit_mail.policy.directory_lookup import APPROVED
 from ratelimit_mail.testing import ManualClock
 
 ANN, SMITH, BOB, MOD = "ann@leeds.ac.uk", "a.smith@leeds.ac.uk", "bob@leeds.ac.uk", "m@leeds.ac.uk"

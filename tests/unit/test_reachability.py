@@ -20,7 +20,7 @@ from ratelimit_mail.conditions import (
     not_,
     protocol,
 )
-from ratelimit_mail.reachability import MOST_ATOMS, first_unreachable
+from ratelimit_mail.policy.reachability import MOST_ATOMS, first_unreachable
 
 A, B, C = has_tag("a"), has_tag("b"), has_tag("c")
 SMTP, API = protocol("smtp"), protocol("api")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ratelimit_mail.cli.errors import InputError
-from ratelimit_mail.cli.messages import Message, Messages
 from ratelimit_mail.cli.readers.columns import Columns
 from ratelimit_mail.cli.readers.times import parse_mail_time, parse_time
+from ratelimit_mail.cli.replay.messages import Message, Messages
 from ratelimit_mail.envelope import NOBODY, Client
 
 

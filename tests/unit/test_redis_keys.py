@@ -17,11 +17,11 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends.base import Intent, Once
-from ratelimit_mail.backends.redis.calls import Calls
-from ratelimit_mail.charge import Charge
-from ratelimit_mail.ledgers import keepings_of, queue_of
+from ratelimit_mail.backends.redis.codec import Calls
+from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.subjects import SCOPES, normal_scope, subject_of
+from ratelimit_mail.policy.ledger_keys import keepings_of, queue_of
+from ratelimit_mail.scopes import SCOPES, normal_scope, subject_of
 
 ANN = "ann@uwo.ca"
 HOUR = 3_600_000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ratelimit_mail.backends.base import LOOK, TAKE, Message
-from ratelimit_mail.backends.redis.sums import full_of, share_nothing, summed
-from ratelimit_mail.charge import Count, Ledger, keeping_for
-from ratelimit_mail.window import Window
+from ratelimit_mail.backends.redis.batch_sums import full_of, share_nothing, summed
+from ratelimit_mail.counting.charge import Count, Ledger, keeping_for
+from ratelimit_mail.counting.window import Window
 
 
 def ledger(name: str, limit: int = 10) -> Ledger:

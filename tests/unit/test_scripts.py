@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ratelimit_mail.scripts import Script, run, run_async
+from ratelimit_mail._util.steps import Script, run, run_async
 
 Play = Callable[[Callable[[Any], Script[Any]], list[Any]], Any]
 

@@ -25,10 +25,10 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.backends.adapters import Inline
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.inline import Inline
-from ratelimit_mail.charge import Charge, Ledger
 from ratelimit_mail.conditions import has_tag
+from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 from ratelimit_mail.overrides import Exemption, Override

@@ -17,9 +17,9 @@ from ratelimit_mail import (
     Policy,
     RecipientRateLimit,
 )
-from ratelimit_mail.backends.share import Share
-from ratelimit_mail.charge import Charge, Count, Ledger, keeping_for
-from ratelimit_mail.window import Window
+from ratelimit_mail.backends.outage.fallback_share import Share
+from ratelimit_mail.counting.charge import Charge, Count, Ledger, keeping_for
+from ratelimit_mail.counting.window import Window
 
 LETTER = Envelope("ann@uwo.ca", ["b@x.org", "c@y.org"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ratelimit_mail.waiting import Line
+from ratelimit_mail.limiter.wait_queue import Line
 
 
 def waiters(line: Line, *booked: tuple[str, int]) -> tuple[list[int], list[object]]:

@@ -30,11 +30,12 @@ from ratelimit_mail import (
     RecipientRateLimit,
     Tier,
 )
+from ratelimit_mail._util.steps import run, run_async
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.backends.adapters import Inline
 from ratelimit_mail.backends.base import Reading
-from ratelimit_mail.backends.inline import Inline
-from ratelimit_mail.charge import Ledger
 from ratelimit_mail.conditions import has_tag
+from ratelimit_mail.counting.charge import Ledger
 from ratelimit_mail.events import (
     BackToNormal,
     BurstAfterDenial,
@@ -43,11 +44,10 @@ from ratelimit_mail.events import (
     NearLimit,
     Teller,
 )
+from ratelimit_mail.events.watch import Watch
 from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.scripts import run, run_async
 from ratelimit_mail.testing import ManualClock
-from ratelimit_mail.watching import Watch
 
 DAY = 24 * 3600
 MINUTE = MessageRateLimit("5/minute")

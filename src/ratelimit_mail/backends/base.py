@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 
-from ratelimit_mail.charge import Charge, Count, Ledger
+from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
 __all__ = [
     "LOOK",

@@ -7,10 +7,10 @@ from io import TextIOWrapper
 
 import click
 
-from ratelimit_mail.cli.commands.check_policy import check_policy_command
-from ratelimit_mail.cli.commands.plan import plan_command
-from ratelimit_mail.cli.commands.presets import presets_command
-from ratelimit_mail.cli.commands.replay import replay_command
+from ratelimit_mail.cli.check_policy import check_policy_command
+from ratelimit_mail.cli.plan.command import plan_command
+from ratelimit_mail.cli.presets import presets_command
+from ratelimit_mail.cli.replay.command import replay_command
 
 __all__ = ["command"]
 

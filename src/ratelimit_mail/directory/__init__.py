@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ratelimit_mail.directory.lists import MailingList
+from ratelimit_mail.directory.mailing_lists import MailingList
 from ratelimit_mail.directory.memory import Directory
 from ratelimit_mail.directory.protocol import DirectoryLike
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import normal_address
-from ratelimit_mail.showing import show
 
 __all__ = ["add_alias", "first_wrong_alias", "flattened", "normal_aliases"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import normal_address
 from ratelimit_mail.directory.aliases import first_wrong_alias, flattened, normal_aliases
-from ratelimit_mail.directory.lists import MailingList
+from ratelimit_mail.directory.mailing_lists import MailingList
 from ratelimit_mail.directory.nesting import first_way_round, in_words, people_of
-from ratelimit_mail.showing import show
 
 __all__ = ["Directory"]
 
@@ -104,7 +104,7 @@ class Directory:
         Raises ValueError that names file and line, and OSError where a file cannot be read.
         """
         # Here, because few read files.
-        from ratelimit_mail.directory.files import read_directory
+        from ratelimit_mail.directory.csv_files import read_directory
 
         return cls(*read_directory(path, lists_path, _lists(lists)))
 

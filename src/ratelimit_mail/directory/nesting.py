@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ratelimit_mail.directory.lists import MailingList
-from ratelimit_mail.showing import show
+from ratelimit_mail._util.text import show
+from ratelimit_mail.directory.mailing_lists import MailingList
 
 __all__ = ["first_way_round", "in_words", "people_of"]
 

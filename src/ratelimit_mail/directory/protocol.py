@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from ratelimit_mail.directory.lists import MailingList
+from ratelimit_mail.directory.mailing_lists import MailingList
 
 __all__ = ["DirectoryLike"]
 

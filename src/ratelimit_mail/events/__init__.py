@@ -1,5 +1,6 @@
 """Events: what a limiter tells whoever wants to know, and how it is told."""
 
+from ratelimit_mail.events.dispatcher import Teller
 from ratelimit_mail.events.kinds import (
     BackToNormal,
     BurstAfterDenial,
@@ -8,8 +9,7 @@ from ratelimit_mail.events.kinds import (
     NearLimit,
 )
 from ratelimit_mail.events.listeners import Listener
-from ratelimit_mail.events.log_lines import log_events
-from ratelimit_mail.events.telling import Teller
+from ratelimit_mail.events.log_listener import log_events
 
 __all__ = [
     "BackToNormal",

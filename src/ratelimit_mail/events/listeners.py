@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Final
 
+from ratelimit_mail._util.logger import warn
+from ratelimit_mail._util.text import show
 from ratelimit_mail.events.kinds import Event
-from ratelimit_mail.journal import warn
-from ratelimit_mail.showing import show
 
 __all__ = ["WARN_EVERY", "Listener", "checked", "deliver", "warn_safely"]
 

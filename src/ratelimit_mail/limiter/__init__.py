@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ratelimit_mail.limiter.blocking import Limiter, Reservation
+from ratelimit_mail.limiter.sync import Limiter, Reservation
 
 if TYPE_CHECKING:
-    from ratelimit_mail.limiter.awaited import AsyncLimiter, AsyncReservation
+    from ratelimit_mail.limiter.aio import AsyncLimiter, AsyncReservation
 
 __all__ = ["AsyncLimiter", "AsyncReservation", "Limiter", "Reservation"]
 
@@ -13,7 +13,7 @@ __all__ = ["AsyncLimiter", "AsyncReservation", "Limiter", "Reservation"]
 def __getattr__(name: str) -> Any:
     if name in ("AsyncLimiter", "AsyncReservation"):
         # Here, because most programs have one colour.
-        from ratelimit_mail.limiter import awaited
+        from ratelimit_mail.limiter import aio
 
-        return getattr(awaited, name)
+        return getattr(aio, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

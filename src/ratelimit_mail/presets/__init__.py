@@ -20,7 +20,7 @@ from ratelimit_mail.presets.named_by_western import (
     roadrunner,
     yahoo,
 )
-from ratelimit_mail.presets.sources import Source
+from ratelimit_mail.presets.source import Source
 from ratelimit_mail.presets.western import western_convergence, western_office365
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Final
 
 from ratelimit_mail.limits import RecipientLimit, RecipientRateLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets.sources import Source
+from ratelimit_mail.presets.source import Source
 
 __all__ = ["SES", "amazon_ses"]
 

@@ -13,7 +13,7 @@ from typing import Final
 from ratelimit_mail.conditions import any_of, protocol
 from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.policy import Policy, Tier
-from ratelimit_mail.presets.sources import Source
+from ratelimit_mail.presets.source import Source
 
 __all__ = ["GMAIL", "WORKSPACE", "gmail", "google_workspace"]
 

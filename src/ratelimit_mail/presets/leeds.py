@@ -13,8 +13,8 @@ from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Grant, Override
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets.conceding import conceded
-from ratelimit_mail.presets.sources import Source
+from ratelimit_mail.presets.grants import conceded
+from ratelimit_mail.presets.source import Source
 
 __all__ = ["OFFICE365", "SMTP", "leeds_office365", "leeds_smtp"]
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import Limit, MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Override
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets.sources import Source
-from ratelimit_mail.showing import show
+from ratelimit_mail.presets.source import Source
 
 __all__ = ["EXCHANGE_ONLINE", "exchange_online", "tenant_external_recipients"]
 

@@ -14,8 +14,8 @@ from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Exemption
 from ratelimit_mail.policy import Policy, Tier
-from ratelimit_mail.presets.conceding import conceded
-from ratelimit_mail.presets.sources import Source
+from ratelimit_mail.presets.grants import conceded
+from ratelimit_mail.presets.source import Source
 
 __all__ = ["CONVERGENCE", "OFFICE365", "western_convergence", "western_office365"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.charge import UNITS, Charge, Count, Ledger
-from ratelimit_mail.columns import LONG_AGO
-from ratelimit_mail.window import Window
+from ratelimit_mail.counting.charge import UNITS, Charge, Count, Ledger
+from ratelimit_mail.counting.columns import LONG_AGO
+from ratelimit_mail.counting.window import Window
 
 __all__ = ["BruteForceBackend"]
 

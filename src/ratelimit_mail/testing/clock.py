@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ratelimit_mail.showing import show
+from ratelimit_mail._util.text import show
 
 __all__ = ["ManualClock"]
 

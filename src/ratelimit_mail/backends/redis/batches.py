@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import attrs
 
+from ratelimit_mail._util.steps import Script
 from ratelimit_mail.backends.base import TAKE, Message, Verdict, verdict
-from ratelimit_mail.backends.redis.calls import QUIET, Calls, Share
-from ratelimit_mail.backends.redis.programs import APPLY
-from ratelimit_mail.backends.redis.sums import Name, full_of, share_nothing, summed
-from ratelimit_mail.charge import Charge
+from ratelimit_mail.backends.redis.batch_sums import Name, full_of, share_nothing, summed
+from ratelimit_mail.backends.redis.codec import QUIET, Calls, Share
+from ratelimit_mail.backends.redis.scripts import APPLY
+from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.exceptions import BackendError
-from ratelimit_mail.scripts import Script
 
 __all__ = ["Batches"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ratelimit_mail.backends.base import Once
-from ratelimit_mail.charge import UNITS, Charge, Ledger
+from ratelimit_mail.counting.charge import UNITS, Charge, Ledger
 from ratelimit_mail.exceptions import BackendError
 
 __all__ = ["Keys", "foreign", "middle_of", "refund_key"]

@@ -18,7 +18,7 @@ import redis.retry
 import redis.sentinel
 from redis.backoff import NoBackoff
 
-from ratelimit_mail.showing import show
+from ratelimit_mail._util.text import show
 
 __all__ = ["client_from", "is_cluster"]
 

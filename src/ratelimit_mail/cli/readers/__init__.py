@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 
 from ratelimit_mail.cli.errors import Broken, InputError
-from ratelimit_mail.cli.messages import Message
 from ratelimit_mail.cli.readers.mail import read_maildir, read_mbox
 from ratelimit_mail.cli.readers.table import read_csv
+from ratelimit_mail.cli.replay.messages import Message
 
 __all__ = ["Source", "open_source"]
 

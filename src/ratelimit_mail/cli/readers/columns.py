@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import InputError
-from ratelimit_mail.cli.messages import STAND_IN, Message
 from ratelimit_mail.cli.readers.times import parse_time
+from ratelimit_mail.cli.replay.messages import STAND_IN, Message
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
-from ratelimit_mail.showing import show
 
 __all__ = ["MOST_RECIPIENTS", "Columns", "addresses_or_count"]
 

@@ -10,11 +10,11 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import Broken
-from ratelimit_mail.cli.messages import Message
 from ratelimit_mail.cli.readers.times import parse_mail_time
+from ratelimit_mail.cli.replay.messages import Message
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.showing import show
 
 __all__ = ["read_maildir", "read_mbox"]
 

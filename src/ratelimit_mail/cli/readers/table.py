@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ratelimit_mail.cli.errors import Broken, InputError
-from ratelimit_mail.cli.messages import Message
 from ratelimit_mail.cli.readers.columns import Columns
 from ratelimit_mail.cli.readers.lines import LONGEST_LINE, read_lines
+from ratelimit_mail.cli.replay.messages import Message
 
 __all__ = ["read_csv", "read_rows"]
 

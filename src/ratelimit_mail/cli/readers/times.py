@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from ratelimit_mail.showing import show
+from ratelimit_mail._util.text import show
 
 __all__ = ["parse_mail_time", "parse_time"]
 

@@ -28,8 +28,8 @@ from ratelimit_mail.testing.conformance.ids import Ids
 from ratelimit_mail.testing.conformance.refusals import Refusals
 from ratelimit_mail.testing.conformance.subjects import Subjects
 from ratelimit_mail.testing.conformance.windows import Windows
-from ratelimit_mail.testing.generated import generated_script, play
-from ratelimit_mail.testing.waited import Waited
+from ratelimit_mail.testing.generated_scripts import generated_script, play
+from ratelimit_mail.testing.sync_adapter import Waited
 
 __all__ = ["AsyncBackendConformance", "BackendConformance"]
 

@@ -1,4 +1,4 @@
--- The ruling on one message's charges, log by log: what ratelimit_mail.backends.ruling does.
+-- The ruling on one message's charges, log by log: what ratelimit_mail.backends.memory.transaction does.
 
 -- The charges of a packed message and the queue that it stands in, or the number of a key where
 -- something stands that is no log.

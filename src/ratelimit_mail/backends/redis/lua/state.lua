@@ -1,4 +1,4 @@
--- The log of one count: what ratelimit_mail.log does, on a list.
+-- The log of one count: what ratelimit_mail.counting.event_log does, on a list.
 --
 -- The list holds the entries, oldest first, and behind them its state. An entry is a moment and
 -- the running totals after it: what was sent, and, where that is more, what was asked for,

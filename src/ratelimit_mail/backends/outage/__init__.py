@@ -1,0 +1,1 @@
+"""What a limiter does while its backend is away."""

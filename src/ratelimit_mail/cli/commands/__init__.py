@@ -1,1 +1,0 @@
-"""What the command can be told to do: one module a word."""

@@ -1,0 +1,160 @@
+"""Plans as tables that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby, pairwise
+from typing import Final, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail.limits import Limit
+from ratelimit_mail.planner import CannotFinish, Hour, MailingPlan
+
+__all__ = ["MOST_ROWS", "print_plan", "print_side_by_side"]
+
+MOST_ROWS: Final = 50
+
+HOUR: Final = timedelta(hours=1)
+
+
+def print_plan(plan: MailingPlan, console: Console) -> None:
+    """Print one plan in full."""
+    console.print(Text(f"Plan of {_messages(plan)} under {plan.policy}", style="bold"))
+    for table in (_times(plan), _held(plan), _by_hour(plan)):
+        console.print()
+        console.print(table)
+
+
+def print_side_by_side(
+    outcomes: Sequence[tuple[str, MailingPlan | CannotFinish]], console: Console
+) -> None:
+    """Print one row for each policy: its plan in short, or why it has none."""
+    table = _table("Side by side: when messages will have gone, after the start")
+    never: list[Text] = []
+    longest_name = max(len(name) for name, _ in outcomes)
+    table.add_column("policy", overflow="fold", min_width=min(longest_name, 20))
+    for name in ("first", "half", "last"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("what holds longest", overflow="fold")
+    for name, outcome in outcomes:
+        if isinstance(outcome, CannotFinish):
+            never.append(Text(safe(f"never: {name}: {outcome}")))
+            table.add_row(Text(name), "", "", "never", "")
+        else:
+            moments = (outcome.first, outcome.half, outcome.last)
+            times = [_words(moment - outcome.start) for moment in moments]
+            longest = "nothing" if outcome.longest_held is None else str(outcome.longest_held)
+            table.add_row(Text(name), *times, Text(longest))
+    console.print(table)
+    if never:
+        console.print()
+    for why in never:
+        console.print(why)
+
+
+def _times(plan: MailingPlan) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("recipients", Text(f"{plan.recipients:,} in all"))
+    table.add_row("start", Text(_moment(plan.start)))
+    for name, moment in (("first", plan.first), ("half", plan.half), ("last", plan.last)):
+        table.add_row(name, Text(f"{_moment(moment)}, after {_words(moment - plan.start)}"))
+    return table
+
+
+def _held(plan: MailingPlan) -> Table | Text:
+    if not plan.held:
+        return Text("No limit holds: every message fits at once.")
+    table = _table("Which limit holds when, after the start")
+    for name in ("from", "to"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("limit", overflow="fold")
+    table.add_column("still to go", justify="right", no_wrap=True)
+    for held in plan.held[:MOST_ROWS]:
+        times = (_words(held.start - plan.start), _words(held.end - plan.start))
+        table.add_row(*times, Text(str(held.limit)), f"{held.waiting:,}")
+    _say_how_many_more(table, len(plan.held))
+    return table
+
+
+class _Row(NamedTuple):
+    """Some hours that follow each other and are alike."""
+
+    first: int
+    last: int
+    messages: int
+    recipients: int
+    held: tuple[Limit, ...]
+
+
+def _by_hour(plan: MailingPlan) -> Table:
+    table = _table("Messages hour by hour, after the start")
+    table.add_column("hours", justify="right", no_wrap=True)
+    for name in ("messages", "recipients"):
+        table.add_column(f"{name}\nan hour", justify="right", no_wrap=True)
+    table.add_column("held by", overflow="fold")
+    rows = list(_joined(_with_gaps(plan)))
+    for row in rows[:MOST_ROWS]:
+        hours = f"{row.first:,}" if row.first == row.last else f"{row.first:,} to {row.last:,}"
+        numbers = (f"{row.messages:,}", f"{row.recipients:,}")
+        table.add_row(hours, *numbers, Text("\n".join(map(str, row.held))))
+    _say_how_many_more(table, len(rows))
+    return table
+
+
+def _with_gaps(plan: MailingPlan) -> Iterator[_Row]:
+    """The hours of the plan, and those between them in which nothing goes."""
+    hours = plan.by_hour
+    for hour, following in pairwise(hours):
+        yield _row(hour)
+        if following.number > hour.number + 1:
+            start = plan.start + (hour.number + 1) * HOUR
+            end = plan.start + following.number * HOUR
+            held = plan.held_between(start, end)
+            yield _Row(hour.number + 1, following.number - 1, 0, 0, held)
+    yield _row(hours[-1])
+
+
+def _row(hour: Hour) -> _Row:
+    return _Row(hour.number, hour.number, hour.messages, hour.recipients, hour.held)
+
+
+def _joined(rows: Iterable[_Row]) -> Iterator[_Row]:
+    """`rows` with those that are alike and follow each other as one."""
+    for _, alike in groupby(rows, lambda row: row[2:]):
+        first, *more = alike
+        yield first._replace(last=more[-1].last) if more else first
+
+
+def _table(title: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.title, table.title_justify, table.title_style = title, "left", "bold"
+    return table
+
+
+def _say_how_many_more(table: Table, rows: int) -> None:
+    if rows > MOST_ROWS:
+        table.caption = f"and {rows - MOST_ROWS:,} more rows; --json has all of them"
+        table.caption_justify = "left"
+
+
+def _messages(plan: MailingPlan) -> str:
+    return "1 message" if plan.messages == 1 else f"{plan.messages:,} messages"
+
+
+def _moment(moment: datetime) -> str:
+    whole = moment + (timedelta(seconds=1) - timedelta.resolution)  # by then it has happened
+    return f"{whole:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _words(time: timedelta) -> str:
+    """A length of time, rounded up to whole seconds: `02:46:00`, `2 d 02:46:00`."""
+    whole = -(-time // timedelta(seconds=1))
+    days, seconds = divmod(whole, 24 * 3600)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return f"{days:,} d {clock}" if days else clock

@@ -1,0 +1,1 @@
+"""The sliding window in pure integers: the reference for every backend."""

@@ -1,0 +1,90 @@
+"""What one envelope adds to what is counted: all that a backend knows of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import gcd
+
+import attrs
+
+from ratelimit_mail.counting.window import Keeping, Window
+
+__all__ = ["UNITS", "Charge", "Costs", "Count", "Ledger", "keeping_for"]
+
+UNITS = ("messages", "recipients", "external messages", "external recipients")
+"""What is counted; the number of a unit is its place here."""
+
+Costs = tuple[int, int, int, int]
+"""What a message costs of each of `UNITS`; 0 is nothing to count."""
+
+
+@attrs.frozen(eq=False)
+class Count:
+    """One unit that is counted for each subject of a ledger.
+
+    unit: its number in `UNITS`.
+    windows: those that it must stay within, for the message at hand.
+    keeping: what a log must remember, for these windows and for every other of the policy.
+    smallest: the smallest limit of the windows.
+    counts_denied: whether a refused attempt is counted.
+    """
+
+    unit: int
+    windows: tuple[Window, ...]
+    keeping: Keeping
+    smallest: int = attrs.field(init=False)
+    counts_denied: bool = attrs.field(init=False)
+
+    @smallest.default
+    def _smallest(self) -> int:
+        return min((window.limit for window in self.windows), default=0)
+
+    @counts_denied.default
+    def _counts_denied(self) -> bool:
+        return any(window.denied for window in self.windows)
+
+
+@attrs.frozen(eq=False)
+class Ledger:
+    """What is counted per one scope of a policy.
+
+    name: policy and scope. No limit, window or tier stands in it, so that history outlives
+        them, and no two ledgers share it. With a subject and a unit it names one count.
+    counts: the units that the message at hand is charged.
+    span: how many milliseconds an event can matter to any count of the scope.
+    tag_of: gives a subject's tag; counts with the same tag stand together in a cluster.
+        None: the subject itself.
+    """
+
+    name: str
+    counts: tuple[Count, ...]
+    span: int
+    tag_of: Callable[[str], str] | None = None
+    bounds: tuple[tuple[int, int], ...] = attrs.field(init=False)
+    """The unit of each count and its smallest limit: below it nothing can be refused."""
+    counts_denied: bool = attrs.field(init=False)
+
+    @bounds.default
+    def _bounds(self) -> tuple[tuple[int, int], ...]:
+        return tuple((count.unit, count.smallest) for count in self.counts)
+
+    @counts_denied.default
+    def _counts_denied(self) -> bool:
+        return any(count.counts_denied for count in self.counts)
+
+    def charges(self, costs: Costs) -> bool:
+        """Whether a message of such costs is counted here at all."""
+        return any(costs[count.unit] for count in self.counts)
+
+
+Charge = tuple[Ledger, str, Costs]
+"""A ledger, a subject, and what is added there: a plain tuple, for the sake of speed."""
+
+
+def keeping_for(windows: list[Window]) -> Keeping:
+    """How a log is kept that serves each of `windows` exactly."""
+    return Keeping(
+        span=max(window.length + window.resolution - 1 for window in windows),
+        slot=gcd(*(window.resolution for window in windows)),
+        ceiling=max((window.limit for window in windows if window.denied), default=0),
+    )

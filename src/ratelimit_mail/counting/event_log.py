@@ -1,0 +1,183 @@
+"""The log of one count: when there is room, by integers alone. No clock, no I/O.
+
+A log holds what was sent, what is booked for later, and what was refused. It answers any
+window of any length by one subtraction of running totals, and is the reference for every
+backend. Times are integer milliseconds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+from itertools import accumulate, pairwise
+
+from ratelimit_mail.counting.columns import Columns
+from ratelimit_mail.counting.window import Keeping, Window
+
+__all__ = ["Log"]
+
+
+class Log(Columns):
+    """What the events of one count tell, and how they come and go."""
+
+    __slots__ = ()
+
+    def fits(self, now: int, cost: int, window: Window) -> bool:
+        """Whether `cost` more at `now` keep every window at or below its limit."""
+        return self.earliest(now, cost, window) == now
+
+    def earliest(self, now: int, cost: int, window: Window) -> int:
+        """The first moment, `now` or later, at which `cost` more fit; `cost` at most the limit."""
+        room = window.limit - cost
+        if self.held <= room:  # whatever its times
+            return now
+        times, head = self.times, self.head
+        at = now if now > self.newest else self.newest  # noqa: FURB136 - quicker
+        if times[-1] > at:
+            return self._earliest_among_bookings(now, at, room, window)
+        column = self.asked if window.denied and self.asked is not None else self.sent
+        # So many of the oldest must have left; often it is the very first.
+        target = column[-1] - room
+        gone = head + 1
+        if column[gone] < target:
+            gone = bisect_left(column, target, gone)
+        elif column[head] >= target:
+            return now
+        left_at = window.expiry(times[gone - 1])
+        return left_at if left_at > at else now
+
+    def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
+        """The same where events stand in the future: windows that end at these count too."""
+        times, head = self.times, self.head
+        column = self._column(window)
+        at = present
+        while True:
+            end = bisect_right(times, at, head)
+            first = bisect_right(times, window.cutoff(at), head, end)
+            if column[end] - column[first] > room:
+                gone = bisect_left(column, column[end] - room, first + 1, end)
+                at = window.expiry(times[gone - 1])
+                continue
+            overfull = self._last_overfull(at, end, first, room, window, column)
+            if overfull is None:
+                return now if at == present else at
+            at = overfull + 1
+
+    def _last_overfull(
+        self, at: int, end: int, first: int, room: int, window: Window, column: array[int]
+    ) -> int | None:
+        """The last booking after `at` whose window holds `at` and would have no room."""
+        times = self.times
+        if end == len(times):
+            return None
+        last = bisect_left(times, window.expiry(at), end)
+        if column[last] - column[first] <= room:  # even if they all stood in one window
+            return None
+        for i in range(last - 1, end - 1, -1):
+            start = bisect_right(times, window.cutoff(times[i]), first, i)
+            if column[i + 1] - column[start] > room:
+                return times[i]
+        return None
+
+    def used(self, now: int, window: Window) -> int:
+        """How much the window that ends at `now` holds."""
+        at = max(now, self.newest)
+        column = self._column(window)
+        end = bisect_right(self.times, at, self.head)
+        return column[end] - column[bisect_right(self.times, window.cutoff(at), self.head, end)]
+
+    def remaining(self, now: int, window: Window) -> int:
+        """The most that would fit at `now`, bookings respected."""
+        low, high = 0, window.limit
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.fits(now, middle, window) else (low, middle - 1)
+        return low
+
+    def empty_at(self, now: int, window: Window) -> int:
+        """The first moment from which nothing recorded counts any more."""
+        column = self._column(window)
+        last = bisect_left(column, column[-1], self.head) - 1
+        return now if last < self.head else max(now, window.expiry(self.times[last]))
+
+    def idle_from(self, span: int) -> int:
+        """The first moment from which nothing here can matter to a window of `span`."""
+        return max(self.newest, self.times[-1] if self.times else self.newest) + span
+
+    def last_booking(self, now: int) -> int | None:
+        """The time of the last event after `now`."""
+        return self.times[-1] if self.times and self.times[-1] > now else None
+
+    def _column(self, window: Window) -> array[int]:
+        """The running totals that `window` reads."""
+        return self.asked if window.denied and self.asked is not None else self.sent
+
+    def add(self, now: int, cost: int, keeping: Keeping) -> int:
+        """Record what is sent now; returns the moment at which it stands."""
+        self.newest = at = max(now, self.newest)
+        self.held += cost
+        self._enter(at, cost, cost)
+        self._forget(at, keeping)
+        return at
+
+    def extend(self, sent: Mapping[int, int], cost: int, keeping: Keeping) -> None:
+        """Record how many of one cost were sent at some moments, none of them before `newest`."""
+        times = list(sent)
+        costs = [number * cost for number in sent.values()]
+        self.held += sum(costs)
+        self.newest = times[-1]
+        if self.asked is None and (not self.times or self.times[-1] < times[0]):
+            # What `_enter` does, for the usual case at a tenth of the price.
+            self.times.fromlist(times)
+            self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
+        else:
+            for at, total in zip(times, costs, strict=True):
+                self._enter(at, total, total)
+        self._forget(self.newest, keeping)
+
+    def forget(self, now: int, keeping: Keeping) -> None:
+        """Forget what has left every window by `now`."""
+        if now >= self.newest:
+            self._forget(now, keeping)
+
+    def refuse(self, now: int, cost: int, keeping: Keeping) -> None:
+        """Record what was asked for and refused now."""
+        if self.asked is None:
+            self.asked = self.sent[:]
+        self.newest = at = max(now, self.newest)
+        self.held += cost
+        self._enter(at, 0, cost)
+        self._forget(at, keeping)
+
+    def book(self, now: int, at: int, cost: int, keeping: Keeping) -> int:
+        """Record what will be sent at `at`; returns the moment at which it stands."""
+        present = max(now, self.newest)
+        if at <= present:
+            return self.add(now, cost, keeping)
+        self.held += cost
+        self._enter(at, cost, cost)
+        self._forget(present, keeping)
+        return at
+
+    def take_out(self, events: Iterable[tuple[int, int]], keeping: Keeping) -> None:
+        """Take out events, each a moment and a cost; those that have left count nowhere."""
+        times, slot = self.times, keeping.slot
+        taken: dict[int, int] = {}
+        for at, cost in events:
+            i = bisect_left(times, at, self.head)
+            if (
+                at > self.newest - keeping.span
+                and i < len(times)
+                and times[i] // slot == at // slot
+            ):
+                taken[i] = taken.get(i, 0) + cost
+        if not taken:
+            return
+        self.held -= sum(taken.values())
+        lowered = 0
+        ends = [*sorted(taken), len(times)]
+        for i, end in pairwise(ends):
+            lowered += taken[i]
+            self._shift(i + 1, end + 1, -lowered, -lowered)
+        self._drop_empty(ends[0])

@@ -1,0 +1,51 @@
+"""From a plan and the backend's verdict on it to a decision."""
+
+from __future__ import annotations
+
+from ratelimit_mail.backends.base import Verdict
+from ratelimit_mail.decision import ACCEPT, Action, Decision, accepted, turned_away
+from ratelimit_mail.policy.charges import Plan, Sheet
+from ratelimit_mail.rules import Rule
+
+__all__ = ["decide", "refused"]
+
+
+def decide(plan: Plan, verdict: Verdict | None, limiter: object) -> Decision:
+    """The decision of `limiter` on a plan; without a verdict, on one that needs no backend."""
+    if plan.never is not None:
+        if isinstance(plan.never, Rule):
+            action = Action.HOLD if plan.never.action == "hold" else Action.REJECT
+            return Decision(action, None, None, plan.sheet.tier, rule=plan.never)
+        return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
+    if verdict is None:
+        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [limiter, None])
+    if verdict.refusals:
+        return refused(plan.sheet, verdict)
+    if verdict.degraded:
+        return _degraded(plan, verdict, limiter)
+    return accepted(plan.sheet.tier, [limiter, verdict.receipt])
+
+
+def _degraded(plan: Plan, verdict: Verdict, limiter: object) -> Decision:
+    """The decision that no limit had a part in, because the backend is away."""
+    claim = [limiter, verdict.receipt]
+    if verdict.receipt is None and verdict.at > verdict.now:
+        action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
+        return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
+    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, claim, degraded=True)
+
+
+def refused(sheet: Sheet, verdict: Verdict) -> Decision:
+    """The decision on charges that do not fit, and the limit that speaks.
+
+    That is one that rejects before one that defers, then the one that holds longest.
+    """
+    now, at, _, refusals, is_degraded = verdict
+    count, window, room_at = refusals[0]
+    limit = sheet.limit_of(count, window)
+    for count, window, later in refusals[1:]:
+        other = sheet.limit_of(count, window)
+        if (other.on_excess == "reject", later) > (limit.on_excess == "reject", room_at):
+            limit, room_at = other, later
+    action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
+    return turned_away(action, (at - now) / 1000, limit, sheet.tier, degraded=is_degraded)

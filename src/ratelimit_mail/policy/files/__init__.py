@@ -1,0 +1,61 @@
+"""Policy files: a policy as TOML, and back.
+
+Knows no policy: the class is handed in. What needs the extra [files] is imported only here, when
+a file is read or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["dump", "load", "loads"]
+
+P = TypeVar("P")
+
+
+def load(policy: type[P], path: str | PathLike[str]) -> P:
+    """The policy in the file `path`. Raises PolicyFileError that names file, table and key."""
+    with _extra():
+        from ratelimit_mail.policy.files.errors import named
+        from ratelimit_mail.policy.files.read import policy_of
+        from ratelimit_mail.policy.files.toml_text import table_of, text_of
+    with named(fspath(path)):
+        return policy_of(policy, table_of(text_of(path)), Path(path).parent)
+
+
+def loads(policy: type[P], text: str) -> P:
+    """The policy in `text`. Raises PolicyFileError that names table and key."""
+    with _extra():
+        from ratelimit_mail.policy.files.errors import named
+        from ratelimit_mail.policy.files.read import policy_of
+        from ratelimit_mail.policy.files.toml_text import table_of
+    with named(None):
+        return policy_of(policy, table_of(text), Path())
+
+
+def dump(policy: Any) -> str:
+    """`policy` as the text of a file. Raises PolicyFileError that names what cannot be written."""
+    with _extra():
+        from ratelimit_mail.policy.files.errors import named
+        from ratelimit_mail.policy.files.layout import document
+        from ratelimit_mail.policy.files.toml_text import checked
+        from ratelimit_mail.policy.files.write import table_of
+    with named(None):
+        return checked(document(table_of(policy)))
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("cattrs", "tomli_w"):
+            raise
+        raise ModuleNotFoundError(
+            f"policy files need {missing}: pip install 'ratelimit-mail[files]'", name=missing
+        ) from None

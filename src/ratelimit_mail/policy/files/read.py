@@ -1,0 +1,149 @@
+"""From the tables of a policy file to the policy: cattrs goes through them, and the classes
+themselves check each value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn_from_attrs, override
+
+from ratelimit_mail._util.text import show
+from ratelimit_mail.directory import Directory, MailingList
+from ratelimit_mail.directory.aliases import flattened
+from ratelimit_mail.limits import Limit
+from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.policy.files.conditions import condition_of
+from ratelimit_mail.policy.files.errors import Misplaced
+from ratelimit_mail.policy.files.schema import KINDS, DirectoryTable, fields_of
+from ratelimit_mail.policy.tiers import Tier
+from ratelimit_mail.rates import parse_rate
+
+__all__ = ["policy_of"]
+
+P = TypeVar("P")
+
+Hook = Callable[[Any, Any], Any]
+"""From a value of a file, and the type that is wanted, to one of the library."""
+
+
+def policy_of(policy: type[P], table: dict[str, Any], folder: Path) -> P:
+    """The policy that `table` says.
+
+    folder: from where the names of other files start.
+
+    Raises cattrs' ClassValidationError, which holds all that is wrong and where, Misplaced,
+    or what the classes raise.
+    """
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+
+    def several(kind: Any) -> Hook:
+        def hook(value: object, _: object) -> Any:
+            if not isinstance(value, list):
+                raise Misplaced("", f"a list of tables is needed, not {show(value)}")
+            return converter.structure(value, list[kind])
+
+        return hook
+
+    def directory(value: object, _: object) -> Directory:
+        return _directory(converter.structure(value, DirectoryTable), folder)
+
+    def limit(value: object, _: object) -> Any:
+        rest = dict(_table(value))
+        if "kind" not in rest:
+            raise Misplaced("kind", f"this key is needed; one of {', '.join(KINDS)}")
+        kind = rest.pop("kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise Misplaced("kind", f"{show(kind)} is none of {', '.join(KINDS)}")
+        return converter.structure(rest, KINDS[kind])
+
+    converter.register_structure_hook_func(lambda wanted: wanted == Limit, limit)
+    limits = several(Limit)
+    for kind in KINDS.values():
+        _register(converter, kind, rate=_rate)
+    _register(converter, Tier, when=_when, limits=limits)
+    for conceded in (Override, Exemption, Grant):
+        _register(converter, conceded, when=_when, starts=_moment, ends=_moment)
+    _register(converter, MailingList)
+    _register(converter, DirectoryTable, lists=several(MailingList))
+    _register(
+        converter,
+        policy,
+        limits=limits,
+        tiers=several(Tier),
+        overrides=several(Override),
+        exemptions=several(Exemption),
+        grants=several(Grant),
+        directory=directory,
+    )
+    return converter.structure(table, policy)
+
+
+def _register(converter: Converter, kind: type[Any], **hooks: Hook) -> None:
+    """Lets `converter` make one `kind` of a table; a field without a hook is taken as it is."""
+    fields = fields_of(kind)
+    overrides: dict[str, Any] = {
+        f.name: override(struct_hook=hooks.get(f.name, _as_it_is)) for f in fields
+    }
+    make = make_dict_structure_fn_from_attrs(
+        fields,
+        kind,
+        converter,
+        _cattrs_use_linecache=False,
+        **overrides,
+    )
+    converter.register_structure_hook_func(
+        lambda wanted: wanted is kind, lambda value, wanted: make(_table(value), wanted)
+    )
+
+
+def _table(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Misplaced("", f"a table is needed, not {show(value)}")
+    return value
+
+
+def _as_it_is(value: Any, _: object) -> Any:
+    return value
+
+
+def _rate(value: object, _: object) -> Any:
+    return parse_rate(value)
+
+
+def _when(value: object, _: object) -> Any:
+    return condition_of(value)
+
+
+def _moment(value: object, _: object) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        iso = value.isoformat()
+        raise Misplaced("", f"{iso} has no time zone; write {iso}Z for UTC, or a date alone")
+    return value
+
+
+def _directory(table: DirectoryTable, folder: Path) -> Directory:
+    for key in ("aliases_csv", "lists_csv"):
+        name = getattr(table, key)
+        if name is not None and (not isinstance(name, str) or not name):
+            raise Misplaced(key, f"the name of a file is needed, not {show(name)}")
+    if table.aliases and table.aliases_csv:
+        raise Misplaced("aliases_csv", "there are aliases in this file too; give one of the two")
+    try:
+        aliases = flattened(table.aliases)
+    except (TypeError, ValueError) as error:
+        raise Misplaced("aliases", str(error).removeprefix("from_dict: ")) from None
+    if table.aliases_csv is None and table.lists_csv is None:
+        return Directory(aliases, table.lists)
+    try:
+        found = Directory.from_csv(
+            None if table.aliases_csv is None else folder / table.aliases_csv,
+            None if table.lists_csv is None else folder / table.lists_csv,
+            lists=table.lists,
+        )
+    except OSError as error:
+        raise Misplaced("", f"{show(error.filename)} cannot be read: {error.strerror}") from None
+    return Directory(aliases, found.lists) if aliases else found

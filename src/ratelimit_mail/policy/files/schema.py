@@ -1,0 +1,57 @@
+"""The tables of a policy file: which keys each has, and how a limit says its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from ratelimit_mail.directory import MailingList
+from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
+from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.policy.tiers import Tier
+
+__all__ = ["EVERY_KEY", "KINDS", "DirectoryTable", "fields_of", "keys_of"]
+
+KINDS: Final[Mapping[str, type[Any]]] = {
+    "recipient limit": RecipientLimit,
+    "message rate limit": MessageRateLimit,
+    "recipient rate limit": RecipientRateLimit,
+}
+"""Each kind of limit by what its key `kind` says."""
+
+
+@attrs.frozen(kw_only=True)
+class DirectoryTable:
+    """A directory as its table has it.
+
+    aliases: the aliases by owner. lists: the mailing lists.
+    aliases_csv, lists_csv: files with them, from the folder of the policy file on.
+    """
+
+    aliases: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+    lists: Sequence[MailingList] = ()
+    aliases_csv: str | None = None
+    lists_csv: str | None = None
+
+
+def fields_of(kind: type[Any]) -> list[attrs.Attribute[Any]]:
+    """The fields of a class that a table may give.
+
+    Without their types: the classes check the values themselves, and say better what is wrong.
+    """
+    return [field.evolve(type=Any) for field in attrs.fields(kind) if field.init]
+
+
+def keys_of(kind: type[Any]) -> tuple[str, ...]:
+    """The keys that the table of a class may have."""
+    names = tuple(field.name for field in attrs.fields(kind) if field.init)
+    return ("kind", *names) if kind in KINDS.values() else names
+
+
+EVERY_KEY: Final = frozenset(
+    key
+    for kind in (*KINDS.values(), Tier, Override, Exemption, Grant, DirectoryTable, MailingList)
+    for key in keys_of(kind)
+) | {"tiers", "internal_domains", "overrides", "exemptions", "grants", "directory"}
