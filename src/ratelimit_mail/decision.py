@@ -1,19 +1,29 @@
-"""Decision, Action, Usage and the SMTP replies: what the library answers."""
+"""Decision, Action, Rule and Usage: the answers of a limiter."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
-from ratelimit_mail._util.text import in_short
-from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.rates import how_many, in_words
-from ratelimit_mail.rules import Reply, Rule
+from ratelimit_mail._util.text import in_short, show
+from ratelimit_mail.limits import Limit, RateLimit
+from ratelimit_mail.smtp_reply import OK, UNAVAILABLE, Reply, reply_of
 
-__all__ = ["ACCEPT", "Action", "Decision", "Reply", "Usage", "accepted", "turned_away"]
+__all__ = [
+    "ACCEPT",
+    "Action",
+    "Decision",
+    "Rule",
+    "Usage",
+    "accepted",
+    "held_by",
+    "not_granted",
+    "refused_by",
+    "turned_away",
+]
 
 
 class Action(enum.Enum):
@@ -26,6 +36,55 @@ class Action(enum.Enum):
 
 
 ACCEPT: Final = Action.ACCEPT  # looked up once, not for each message
+
+
+@attrs.frozen
+class Rule:
+    """What turned a message away, or held it, where no limit did.
+
+    words: what the rule is; what `str()` gives.
+    action: the message is to `"hold"` for a moderator, or to `"reject"`.
+    reply: what the client is told.
+    """
+
+    words: str
+    action: Literal["hold", "reject"]
+    reply: Reply
+
+    def __str__(self) -> str:
+        return self.words
+
+
+_NOT_GRANTED = Rule(
+    "senders must be granted first",
+    "reject",
+    Reply(
+        550, "5.7.1", "This sender address has not been granted. Ask your mail administrator first."
+    ),
+)
+
+
+def not_granted() -> Rule:
+    """The rule that a sender without a grant meets."""
+    return _NOT_GRANTED
+
+
+def held_by(mailing_list: str) -> Rule:
+    """The rule of a list whose moderator must approve of a message."""
+    return Rule(
+        f"posting to {show(mailing_list)} is moderated",
+        "hold",
+        Reply(250, "2.0.0", "Held for the moderator of the mailing list."),
+    )
+
+
+def refused_by(mailing_list: str) -> Rule:
+    """The rule of a list to which only named senders may post."""
+    return Rule(
+        f"posting to {show(mailing_list)} is for named senders",
+        "reject",
+        Reply(550, "5.7.2", "Only named senders may post to this mailing list."),
+    )
 
 
 @attrs.frozen(slots=False)  # a frozen class with slots is built a third slower
@@ -76,27 +135,11 @@ class Decision:
         """The SMTP reply that tells the client; `str()` of it is the line to send."""
         if self.rule is not None:
             return self.rule.reply
-        if self.limit is None and self.action is not ACCEPT:
-            return Reply(451, "4.3.0", "Sending limits cannot be checked now. Try again later.")
         if self.limit is None:
-            return Reply(250, "2.0.0", "OK")
-        if isinstance(self.limit, RecipientLimit):
-            text = f"Too many recipients: at most {self.limit.limit} in one message."
-            return Reply(550, "5.5.3", self.limit.reply or text)
-        text = self.limit.reply or _rate_text(self.limit, never=self.retry_after is None)
-        if self.action is Action.DEFER:
-            return Reply(450, "4.7.1", text)
-        return Reply(550, "5.7.1", text)
-
-
-def _rate_text(limit: RateLimit, *, never: bool) -> str:
-    text = f"{limit.unit.capitalize()[:-1]} rate limit exceeded."
-    if never:
-        return (
-            f"{text} At most {how_many(limit.limit, limit.unit)} per {in_words(limit.rate)}"
-            " can be sent, and this message alone has more."
+            return OK if self.action is ACCEPT else UNAVAILABLE
+        return reply_of(
+            self.limit, defer=self.action is Action.DEFER, never=self.retry_after is None
         )
-    return f"{text} Try again later."
 
 
 for _field in attrs.fields(Decision):

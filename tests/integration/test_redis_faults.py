@@ -29,7 +29,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import AsyncRedisBackend, MemoryBackend, RedisBackend
-from ratelimit_mail.backends.redis.pipelines import MOST_CONNECTIONS
+from ratelimit_mail.backends.redis.connections import MOST_CONNECTIONS
 from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.testing import ManualClock
 

@@ -15,7 +15,7 @@ from servers import Server, valkey, wait_until
 
 from ratelimit_mail import AsyncLimiter, Envelope
 from ratelimit_mail.backends import AsyncRedisBackend
-from ratelimit_mail.backends.redis.pipelines import MOST_CONNECTIONS, MOST_TOGETHER
+from ratelimit_mail.backends.redis.connections import MOST_CONNECTIONS, MOST_TOGETHER
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 MANY = MOST_CONNECTIONS * MOST_TOGETHER + 100

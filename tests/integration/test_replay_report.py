@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.exits import Complaint
+from ratelimit_mail.cli.errors import Complaint
 from ratelimit_mail.cli.replay.html.target import Target
 
 LEEDS = "leeds-office365"

@@ -29,10 +29,9 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.concessions import Concession
 from ratelimit_mail.conditions import has_tag, not_
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.overrides import Concession, Exemption, Grant, Override
 from ratelimit_mail.testing import BruteForceBackend, ManualClock
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)

@@ -13,11 +13,12 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import (
     LONGEST_ADDRESS,
     NULL_SENDER,
+    DomainSet,
     normal_address,
     normal_domain,
+    normal_pattern,
     normal_sender,
 )
-from ratelimit_mail.domains import DomainSet, normal_pattern
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=40)
 ADDRESSLIKE = st.builds("{}@{}.{}".format, *(st.text(min_size=1, max_size=8) for _ in range(3)))

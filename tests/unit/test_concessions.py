@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail import Client
-from ratelimit_mail.concessions import Concession, Register
+from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.conditions import all_of, has_tag, in_network, protocol
-from ratelimit_mail.domains import DomainSet
-from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.overrides import Concession, Exemption, Grant, Override, Register
 
 ANN = "ann@leeds.ac.uk"
 NOBODY = Client()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratelimit_mail.backends.base import LOOK, TAKE, Message
-from ratelimit_mail.backends.redis.batch_sums import full_of, share_nothing, summed
+from ratelimit_mail.backends.redis.batches import full_of, share_nothing, summed
 from ratelimit_mail.counting.charge import Count, Ledger, keeping_for
 from ratelimit_mail.counting.window import Window
 

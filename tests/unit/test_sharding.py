@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from ratelimit_mail import Envelope, MessageRateLimit, Policy, RecipientLimit, Tier
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.policy.ledger_keys import keepings_of, queue_of
-from ratelimit_mail.scopes import SCOPES, Scope, parts_of, subject_of
-from ratelimit_mail.sharding import common_shard, tag_getter
+from ratelimit_mail.scopes import SCOPES, Scope, common_shard, parts_of, subject_of, tag_getter
 
 PARTS = {
     "sender": "Ann@uwo.ca",

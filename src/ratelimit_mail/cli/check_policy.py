@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelimit_mail.cli.describe import remarks_on
+from ratelimit_mail.cli.errors import Complaint
 from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.exits import Complaint
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.presets import rules_of
 from ratelimit_mail.exceptions import PolicyFileError

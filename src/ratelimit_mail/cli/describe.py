@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
-from ratelimit_mail.concessions import Concession
 from ratelimit_mail.directory import Directory
+from ratelimit_mail.overrides import Concession
 from ratelimit_mail.policy import Policy
 
 __all__ = ["remarks_on"]

@@ -6,8 +6,8 @@ import difflib
 import os
 from typing import Final
 
+from ratelimit_mail.cli.errors import Complaint
 from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.exits import Complaint
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS

@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail.cli.errors import Complaint
 from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.exits import Complaint
 from ratelimit_mail.cli.find_policy import find_policy
-from ratelimit_mail.concessions import Concession
 from ratelimit_mail.conditions import AllOf, AnyOf, Condition, HasTag, InNetwork, Not, Protocol
 from ratelimit_mail.limits import Limit, RateLimit
+from ratelimit_mail.overrides import Concession
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS, SOURCES, Source
 

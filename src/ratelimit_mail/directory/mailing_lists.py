@@ -9,8 +9,7 @@ import attrs
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import one_of
-from ratelimit_mail.addresses import normal_address
-from ratelimit_mail.domains import DomainSet, normal_pattern
+from ratelimit_mail.addresses import DomainSet, normal_address, normal_pattern
 
 __all__ = ["MailingList", "Posting"]
 

@@ -17,7 +17,7 @@ from ratelimit_mail.decision import ACCEPT, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.events import Teller
 from ratelimit_mail.events.denials import Denials, Refused
-from ratelimit_mail.events.making import (
+from ratelimit_mail.events.factory import (
     back_to_normal,
     near_limit,
     refusal_events,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.decision import ACCEPT, Action, Decision, accepted, turned_away
+from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, turned_away
 from ratelimit_mail.policy.charges import Plan, Sheet
-from ratelimit_mail.rules import Rule
 
 __all__ = ["decide", "refused"]
 

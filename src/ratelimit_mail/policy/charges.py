@@ -7,21 +7,21 @@ from typing import Final, NamedTuple
 
 from ratelimit_mail._util.cache import Memo
 from ratelimit_mail._util.text import show
+from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.counting.charge import Charge, Costs, Count, Ledger
 from ratelimit_mail.counting.window import Keeping
-from ratelimit_mail.domains import DomainSet
+from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import Keepings, Place, by_place_and_unit, window_of
-from ratelimit_mail.rules import Rule
 from ratelimit_mail.scopes import (
     Scope,
     is_per_recipient,
     known_parts,
     subject_getter,
     subject_of,
+    tag_getter,
 )
-from ratelimit_mail.sharding import tag_getter
 
 __all__ = ["Plan", "Sheet"]
 

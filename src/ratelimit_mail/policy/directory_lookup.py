@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER, normal_address
+from ratelimit_mail.decision import Rule, held_by, refused_by
 from ratelimit_mail.directory import DirectoryLike, MailingList
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.rules import Rule, held_by, refused_by
 
 __all__ = ["APPROVED", "Resolved", "owner_of", "resolved"]
 

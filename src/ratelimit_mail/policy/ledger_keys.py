@@ -8,8 +8,7 @@ from typing import NamedTuple
 from ratelimit_mail.counting.charge import UNITS, Count, Ledger, keeping_for
 from ratelimit_mail.counting.window import Keeping, Window
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.scopes import Scope
-from ratelimit_mail.sharding import tag_getter
+from ratelimit_mail.scopes import Scope, tag_getter
 
 __all__ = ["Keepings", "Place", "by_place_and_unit", "keepings_of", "queue_of", "window_of"]
 

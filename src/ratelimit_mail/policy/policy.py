@@ -10,22 +10,20 @@ import attrs
 
 from ratelimit_mail._util.text import in_short, show
 from ratelimit_mail._util.validators import flag, name, name_or_none
-from ratelimit_mail.concessions import Register
+from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.counting.charge import Ledger
+from ratelimit_mail.decision import not_granted
 from ratelimit_mail.directory import DirectoryLike
-from ratelimit_mail.domains import DomainSet
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.overrides import Exemption, Grant, Override, Register
 from ratelimit_mail.policy import validation as given
 from ratelimit_mail.policy.charges import Plan, Sheet
 from ratelimit_mail.policy.directory_lookup import Resolved, owner_of, resolved
 from ratelimit_mail.policy.ledger_keys import keepings_of, queue_of
 from ratelimit_mail.policy.selection import Chooser
 from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_given
-from ratelimit_mail.rules import not_granted
-from ratelimit_mail.scopes import named_subject, normal_scope, parts_of, subject_of
-from ratelimit_mail.sharding import common_shard
+from ratelimit_mail.scopes import common_shard, named_subject, normal_scope, parts_of, subject_of
 
 __all__ = ["Policy", "Tier"]
 

@@ -8,11 +8,10 @@ from typing import Final
 import attrs
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.concessions import Register
-from ratelimit_mail.domains import DomainSet
+from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.overrides import Exemption, Grant, Override
+from ratelimit_mail.overrides import Exemption, Grant, Override, Register
 from ratelimit_mail.policy.charges import Plan, Sheet
 from ratelimit_mail.policy.ledger_keys import Keepings
 from ratelimit_mail.policy.tiers import Tier

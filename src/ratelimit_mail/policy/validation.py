@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import attrs
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail.addresses import normal_pattern
 from ratelimit_mail.directory import Directory
-from ratelimit_mail.domains import normal_pattern
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.policy.tiers import Tier

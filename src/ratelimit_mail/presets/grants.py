@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.concessions import Concession
+from ratelimit_mail.overrides import Concession
 
 __all__ = ["conceded"]
 

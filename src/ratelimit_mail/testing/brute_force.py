@@ -11,7 +11,7 @@ import attrs
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
 from ratelimit_mail.counting.charge import UNITS, Charge, Count, Ledger
-from ratelimit_mail.counting.columns import LONG_AGO
+from ratelimit_mail.counting.event_log import LONG_AGO
 from ratelimit_mail.counting.window import Window
 
 __all__ = ["BruteForceBackend"]

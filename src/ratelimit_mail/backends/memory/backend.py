@@ -21,7 +21,7 @@ from ratelimit_mail.backends.memory.subject_counts import Refusal
 from ratelimit_mail.backends.memory.subject_table import Shelf
 from ratelimit_mail.backends.memory.transaction import Found, Ruling, take_out
 from ratelimit_mail.counting.charge import Charge, Costs, Ledger
-from ratelimit_mail.counting.columns import FAR_AHEAD
+from ratelimit_mail.counting.event_log import FAR_AHEAD
 
 __all__ = ["MemoryBackend"]
 

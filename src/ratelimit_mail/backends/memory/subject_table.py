@@ -11,7 +11,7 @@ from typing import Final
 
 from ratelimit_mail.backends.memory.subject_counts import Account
 from ratelimit_mail.counting.charge import Ledger
-from ratelimit_mail.counting.columns import LONG_AGO
+from ratelimit_mail.counting.event_log import LONG_AGO
 from ratelimit_mail.counting.window import Keeping
 
 __all__ = ["Shelf"]

@@ -12,8 +12,7 @@ from ratelimit_mail.backends.base import Intent, Message, Reading, Verdict
 from ratelimit_mail.backends.redis.batches import Batches
 from ratelimit_mail.backends.redis.codec import Calls, Receipt, Share
 from ratelimit_mail.backends.redis.keys import foreign, refund_key
-from ratelimit_mail.backends.redis.multi_slot import InTurn
-from ratelimit_mail.backends.redis.multi_slot_receipts import Spread, read_answer, write_answer
+from ratelimit_mail.backends.redis.multi_slot import InTurn, Spread, read_answer, write_answer
 from ratelimit_mail.backends.redis.scripts import FORGET, READ, REMEMBER, TAKE_OUT
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable

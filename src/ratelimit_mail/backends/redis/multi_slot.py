@@ -8,19 +8,29 @@ those of one that is then refused.
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
 from ratelimit_mail._util.steps import Script
-from ratelimit_mail.backends.base import LOOK, REFUSE, Intent, Refusal, Verdict, counts_of
+from ratelimit_mail.backends.base import (
+    LOOK,
+    REFUSE,
+    Intent,
+    Refusal,
+    Verdict,
+    counts_of,
+    fitted,
+    numbered,
+)
 from ratelimit_mail.backends.redis.codec import EXACT, QUIET, ROOM, Receipt
-from ratelimit_mail.backends.redis.multi_slot_receipts import Spread
 from ratelimit_mail.counting.charge import Charge, Count
 
-__all__ = ["InTurn"]
+__all__ = ["InTurn", "Spread", "read_answer", "write_answer"]
 
 MOST_TRIES: Final = 20
 """How often others may come in between before a message is refused."""
@@ -172,3 +182,41 @@ class InTurn:
         self, slot: _Slot, intent: Intent, start: int | None = None, flags: int = 0
     ) -> Callable[[], Any]:
         return lambda: self._ask(slot.charges, intent, start=start, flags=flags)
+
+
+class Spread(NamedTuple):
+    """The receipts of several slots.
+
+    key, token: of the answer, where it is remembered. log: the key of a log beside it.
+    """
+
+    receipts: Sequence[Receipt]
+    key: bytes = b""
+    token: str = ""
+    log: bytes = b""
+
+
+def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]:
+    """A verdict as a token, 0 for a refusal, and a text."""
+    receipts = [] if verdict.receipt is None else verdict.receipt.receipts
+    told = {
+        "at": verdict.at,
+        "receipts": [
+            [[key.decode() for key in receipt.keys], *receipt[1:]] for receipt in receipts
+        ],
+        "refusals": numbered(verdict.refusals, charges),
+    }
+    return str(random.getrandbits(48) | 1 if receipts else 0), json.dumps(told)
+
+
+def read_answer(
+    text: str | bytes, now: int, key: bytes, log: bytes, charges: Sequence[Charge]
+) -> Verdict:
+    """The verdict that a text tells, from now."""
+    _, _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 3)
+    told: dict[str, Any] = json.loads(rest)
+    receipts = [
+        Receipt([name.encode() for name in names], *others) for names, *others in told["receipts"]
+    ]
+    receipt = Spread(receipts, key, token, log) if receipts else None
+    return Verdict(now, max(now, told["at"]), receipt, fitted(told["refusals"], charges))

@@ -18,9 +18,8 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.backends.redis.connections import Kept
+from ratelimit_mail.backends.redis.connections import Kept, Piped
 from ratelimit_mail.backends.redis.errors import AWAY, TROUBLES, explained
-from ratelimit_mail.backends.redis.pipelines import Piped
 from ratelimit_mail.backends.redis.scripts import Program
 
 __all__ = ["AsyncLink", "Link", "place_of"]

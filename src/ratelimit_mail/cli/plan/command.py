@@ -11,8 +11,8 @@ from typing import Final
 import click
 from rich.console import Console
 
+from ratelimit_mail.cli.errors import INTERRUPTED, Complaint
 from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.exits import INTERRUPTED, Complaint
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.plan.as_json import Outcome, as_json
 from ratelimit_mail.cli.plan.mailing import Mailing, messages_of, moment_of, submitter

@@ -10,9 +10,8 @@ from pathlib import Path
 import attrs
 from rich.console import Console
 
-from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.cli.errors import Complaint, InputError
 from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.exits import Complaint
 from ratelimit_mail.cli.plan.csv_rows import read_mailing
 from ratelimit_mail.cli.progress import watched
 from ratelimit_mail.cli.readers.times import parse_time

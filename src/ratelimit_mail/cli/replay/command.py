@@ -11,9 +11,8 @@ import attrs
 import click
 from rich.console import Console
 
-from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.cli.errors import INTERRUPTED, Complaint, InputError
 from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.exits import INTERRUPTED, Complaint
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.html.loader import Drawing

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.cli.replay.policy_numbers import opened, own_limits
 from ratelimit_mail.cli.replay.run import Tries
 from ratelimit_mail.cli.replay.time_bins import Bins
-from ratelimit_mail.domains import DomainSet
+from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import Plan
 from ratelimit_mail.policy.directory_lookup import resolved
-from ratelimit_mail.rules import Rule
 from ratelimit_mail.testing import ManualClock
 
 __all__ = ["Demand"]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ratelimit_mail.cli.complaints import Complaints
-from ratelimit_mail.cli.errors import Broken, InputError
+from ratelimit_mail.cli.errors import Broken, Complaints, InputError
 from ratelimit_mail.cli.progress import watched
 from ratelimit_mail.cli.readers import open_source
 from ratelimit_mail.cli.replay.messages import Messages

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratelimit_mail.cli.exits import Complaint
+from ratelimit_mail.cli.errors import Complaint
 from ratelimit_mail.cli.replay.html.target import Target
 
 if TYPE_CHECKING:

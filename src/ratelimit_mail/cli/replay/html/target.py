@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ratelimit_mail.cli.errors import Complaint
 from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.exits import Complaint
 
 __all__ = ["Target"]
 

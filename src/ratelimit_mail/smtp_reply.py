@@ -1,0 +1,52 @@
+"""The SMTP reply that tells a client the decision on its message: code, status and text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
+from ratelimit_mail.rates import how_many, in_words
+
+__all__ = ["OK", "UNAVAILABLE", "Reply", "reply_of"]
+
+
+@attrs.frozen
+class Reply:
+    """An SMTP reply (RFC 5321, 4.2) with its enhanced status code (RFC 3463)."""
+
+    code: int
+    status: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.status} {self.text}"
+
+
+OK: Final = Reply(250, "2.0.0", "OK")
+
+UNAVAILABLE: Final = Reply(451, "4.3.0", "Sending limits cannot be checked now. Try again later.")
+"""The reply while the backend is away."""
+
+
+def reply_of(limit: Limit, *, defer: bool, never: bool) -> Reply:
+    """Return the reply to a message that `limit` turned away.
+
+    defer: the client may try again (4xx). never: the message would not fit into empty counts.
+    """
+    if isinstance(limit, RecipientLimit):
+        text = f"Too many recipients: at most {limit.limit} in one message."
+        return Reply(550, "5.5.3", limit.reply or text)
+    text = limit.reply or _rate_text(limit, never=never)
+    return Reply(450, "4.7.1", text) if defer else Reply(550, "5.7.1", text)
+
+
+def _rate_text(limit: RateLimit, *, never: bool) -> str:
+    text = f"{limit.unit.capitalize()[:-1]} rate limit exceeded."
+    if never:
+        return (
+            f"{text} At most {how_many(limit.limit, limit.unit)} per {in_words(limit.rate)}"
+            " can be sent, and this message alone has more."
+        )
+    return f"{text} Try again later."
