@@ -21,7 +21,7 @@ import attrs
 
 from ratelimit_mail import Client, Decision, Envelope, Limiter, Policy, Tier, presets
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.events import Event, Teller
+from ratelimit_mail.events import Dispatcher, Event
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.testing import ManualClock
 
@@ -66,7 +66,7 @@ def theft(denied: Denied, attempts: int) -> Theft:
     start = int(START.timestamp() * 1000)
     clock = ManualClock(start)
     events: list[Event] = []
-    teller = Teller(events.append)
+    teller = Dispatcher(events.append)
     limiter = Limiter(policy_with(denied), MemoryBackend(clock), on_event=teller)
     passed = []
     began = time.perf_counter()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from ratelimit_mail._util.cache import Memo
+from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
 
 __all__ = [
@@ -72,7 +72,7 @@ def _is_its_own_spelling(domain: str) -> bool:
         return False
 
 
-_is_normal = Memo(_is_its_own_spelling).__getitem__
+_is_normal = BoundedCache(_is_its_own_spelling).__getitem__
 
 
 def normal_addresses(values: Iterable[object]) -> dict[str, str]:
@@ -168,7 +168,7 @@ def normal_pattern(value: object) -> str:
         raise ValueError(f"{show(value)}: {error}") from None
 
 
-class DomainSet(Memo[str, bool]):
+class DomainSet(BoundedCache[str, bool]):
     """The domains that some patterns name: `"uwo.ca"` itself, `".uwo.ca"` what is below it.
 
     Asked for a domain by `[]`, it says whether it has it.

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from ratelimit_mail._util.text import in_short, show
+from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.smtp_reply import OK, UNAVAILABLE, Reply, reply_of
 
@@ -113,14 +113,14 @@ class Decision:
     rule: Rule | None = attrs.field(default=None, kw_only=True)
     recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True, hash=False)
     shadow: Decision | None = attrs.field(default=None, kw_only=True)
-    claim: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
+    refund_token: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
     """Whose decision it is, and what a refund takes out, until it is used; not for callers."""
 
     def __getstate__(self) -> dict[str, Any]:
         # A claim holds the limiter, with its locks and counts: a copy has nothing to refund.
-        return {**self.__dict__, "claim": None}
+        return {**self.__dict__, "refund_token": None}
 
-    __repr__ = in_short
+    __repr__ = short_repr
 
     @property
     def allowed(self) -> bool:
@@ -150,11 +150,11 @@ Decision.action = ACCEPT
 _new = object.__new__
 
 
-def accepted(tier: str | None, claim: list[Any]) -> Decision:
+def accepted(tier: str | None, refund_token: list[Any]) -> Decision:
     """`Decision(ACCEPT, ...)`, in a third of the time."""
     decision = _new(Decision)
     held = decision.__dict__
-    held["claim"] = claim
+    held["refund_token"] = refund_token
     if tier is not None:
         held["tier"] = tier
     return decision

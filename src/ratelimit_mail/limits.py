@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
-from ratelimit_mail._util.text import in_short, show
+from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name_or_none, one_of
 from ratelimit_mail.rates import MOST, how_many, in_words, parse_length, parse_rate, window_of
 from ratelimit_mail.scopes import normal_scope
@@ -65,7 +65,7 @@ class RecipientLimit:
     reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)
     enforce: bool = attrs.field(default=True, kw_only=True, validator=flag)
 
-    __repr__ = in_short
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         text = f"{how_many(self.limit, _prefix(self.count) + 'recipients')} per message"
@@ -173,7 +173,7 @@ class RateLimit:
         """The length of the window in milliseconds."""
         return window_of(self.rate)
 
-    __repr__ = in_short
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         kind = "received " if self.direction == "inbound" else _prefix(self.count)

@@ -13,14 +13,14 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
-from ratelimit_mail._util.text import in_short, show
+from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, normal_sender
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import parse_rate
 
-__all__ = ["Concession", "Exemption", "Grant", "Override", "Register"]
+__all__ = ["Concession", "Exemption", "Grant", "Override", "TargetIndex"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -152,7 +152,7 @@ def _copy(kind: type[Concession], given: Mapping[str, Any]) -> Concession:
     return kind(**given)
 
 
-class Register(Generic[C]):
+class TargetIndex(Generic[C]):
     """Concessions, found by who sends: thousands of them cost a message no more than a few.
 
     Those that name no senders are looked at one by one.
@@ -220,7 +220,7 @@ class Override(Concession):
     )
     expected_recipients: int | None = attrs.field(default=None, kw_only=True, validator=_recipients)
 
-    __repr__ = in_short
+    __repr__ = short_repr
 
     def applied_to(self, limit: Limit) -> Limit:
         """`limit` with its other numbers. Raises ValueError where they do not fit it."""
@@ -265,7 +265,7 @@ class Exemption(Concession):
 
     limits: tuple[str, ...] | None = attrs.field(default=None, converter=_names)
 
-    __repr__ = in_short
+    __repr__ = short_repr
 
 
 @attrs.frozen
@@ -277,4 +277,4 @@ class Grant(Concession):
 
     expected_recipients: int | None = attrs.field(default=None, kw_only=True, validator=_recipients)
 
-    __repr__ = in_short
+    __repr__ = short_repr

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.adapters import Inline
+from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.testing import (
     AsyncBackendConformance,
     BackendConformance,
@@ -23,8 +23,8 @@ class TestMemory(BackendConformance):
 class TestMemoryAwaited(AsyncBackendConformance):
     scripts = 20
 
-    def async_backend(self, clock: Callable[[], int]) -> Inline:
-        return Inline(MemoryBackend(clock))
+    def async_backend(self, clock: Callable[[], int]) -> InlineAdapter:
+        return InlineAdapter(MemoryBackend(clock))
 
 
 class TestBruteForce(BackendConformance):

@@ -12,7 +12,7 @@ from servers import Server
 
 from ratelimit_mail import Decision, Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import RedisBackend
-from ratelimit_mail.backends.redis.transport import Link
+from ratelimit_mail.backends.redis.transport import Transport
 
 POLICY = Policy(
     name="test",
@@ -26,13 +26,13 @@ class Counting:
     def __init__(self, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.limiter = Limiter(POLICY, RedisBackend(client, prefix=own_prefix()))
         self.calls = 0
-        run = Link.run
+        run = Transport.run
 
         def counted(*arguments: object) -> object:
             self.calls += 1
             return run(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Link, "run", counted)
+        monkeypatch.setattr(Transport, "run", counted)
 
     def send(self, *envelopes: Envelope) -> tuple[list[bool], int]:
         """Which of a batch may go, and how many calls that took."""

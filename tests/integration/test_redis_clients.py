@@ -171,4 +171,4 @@ def test_a_client_of_a_cluster_does_not_charge_twice(
             backend.apply([(ledger, subject, costs)])
         assert detour.lost == 1
         detour.lose_answers(0)
-        assert backend.read(ledger, subject)[0][0].used == 2
+        assert backend.usage(ledger, subject)[0][0].used == 2

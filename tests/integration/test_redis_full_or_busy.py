@@ -144,11 +144,11 @@ def test_a_refund_while_the_server_is_full_is_done_or_not_but_never_half(
                 Limiter.refund(limiter, decision)
             except BackendUnavailable:
                 lost += 1
-    wait_until(lambda: _answers(limiter))
+    wait_until(lambda: _idempotency(limiter))
     assert used(limiter) == [lost, lost, lost]
 
 
-def _answers(limiter: Limiter) -> bool:
+def _idempotency(limiter: Limiter) -> bool:
     with contextlib.suppress(BackendUnavailable):
         limiter.usage(ANN)
         return True

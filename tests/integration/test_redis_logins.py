@@ -110,7 +110,7 @@ def test_who_has_what_the_error_asks_for_may_do_everything(
 ) -> None:
     backend = colour.at(user("~* +@connection"), prefix=prefix)
     with pytest.raises(BackendError, match="does not permit this user") as caught:
-        backend.read(*POLICY.plan(letter()).charges[0][:2])
+        backend.usage(*POLICY.plan(letter()).charges[0][:2])
     needed = str(caught.value).partition("It calls")[2]
     rules = [f"+{word.lower()}" for word in re.findall(r"\b[A-Z]{3,}\b", needed)]
     kinds = {"lists": "+@list", "strings": "+@string", "expiry": "+pexpire +pttl"}

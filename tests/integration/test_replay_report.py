@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.errors import Complaint
+from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.replay.html.target import Target
 
 LEEDS = "leeds-office365"
@@ -320,7 +320,7 @@ def test_a_folder_that_goes_away_meanwhile_is_told(file: Path) -> None:
     folder.mkdir()
     target = Target(folder / "report.html", file)
     folder.rmdir()
-    with pytest.raises(Complaint, match=r"--report .*report\.html: No such file"):
+    with pytest.raises(CommandError, match=r"--report .*report\.html: No such file"):
         target.write("a report")
 
 

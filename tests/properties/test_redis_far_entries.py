@@ -10,8 +10,8 @@ import pytest
 from servers import Server
 
 from ratelimit_mail.backends import Backend, MemoryBackend, RedisBackend
-from ratelimit_mail.backends.base import LOOK, TAKE, Intent
-from ratelimit_mail.counting.charge import Charge, Count, Ledger, keeping_for
+from ratelimit_mail.backends.base import CHECK, TAKE, Intent
+from ratelimit_mail.counting.charge import Charge, Count, Ledger, retention_for
 from ratelimit_mail.counting.window import Window
 from ratelimit_mail.testing import ManualClock
 
@@ -23,7 +23,7 @@ PAUSES = (0, 0, 1, 1000, 2**39, 2**40 - 1, 2**40, 2**41)
 
 
 def ledger(name: str, *windows: Window) -> Ledger:
-    return Ledger(name, (Count(0, windows, keeping_for(list(windows))),), 2**43)
+    return Ledger(name, (Count(0, windows, retention_for(list(windows))),), 2**43)
 
 
 def answers(backend: Backend, clock: ManualClock, seed: int) -> list[Any]:
@@ -38,14 +38,16 @@ def answers(backend: Backend, clock: ManualClock, seed: int) -> list[Any]:
     for _ in range(source.choice((10, 60))):
         clock.advance(source.choice(PAUSES) / 1000)
         charges: list[Charge] = [(count, "ann", (source.choice(COSTS), 0, 0, 0))]
-        intent = source.choice((TAKE, TAKE, TAKE, LOOK, Intent(line=(queue, "ann", (1, 0, 0, 0)))))
+        intent = source.choice(
+            (TAKE, TAKE, TAKE, CHECK, Intent(queue=(queue, "ann", (1, 0, 0, 0))))
+        )
         now, at, receipt, refusals, _ = backend.apply(charges, intent)
         told.append((now, at, receipt is None, [(window, room) for _, window, room in refusals]))
         if receipt is not None:
             receipts.append(receipt)
         if receipts and source.random() < 0.2:
-            backend.take_out(receipts.pop(source.randrange(len(receipts))))
-        told.append(backend.read(count, "ann"))
+            backend.refund(receipts.pop(source.randrange(len(receipts))))
+        told.append(backend.usage(count, "ann"))
     return told
 
 

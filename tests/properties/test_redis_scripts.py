@@ -24,7 +24,7 @@ from ratelimit_mail.backends import (
     RedisBackend,
 )
 from ratelimit_mail.testing import ManualClock, Script, generated_script, play
-from ratelimit_mail.testing.sync_adapter import Waited
+from ratelimit_mail.testing.sync_adapter import SyncAdapter
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def both_colours(server: Server) -> Iterator[Makers]:
     awaited = redis.asyncio.Redis(port=server.port)
     yield [
         lambda clock: RedisBackend(client, prefix=own_prefix(), clock=clock),
-        lambda clock: Waited(
+        lambda clock: SyncAdapter(
             AsyncRedisBackend(awaited, prefix=own_prefix(), clock=clock), loop.run_until_complete
         ),
     ]

@@ -136,5 +136,5 @@ def test_an_accepted_decision_is_as_one_that_is_built() -> None:
     built = Decision(first.action)
     assert first == second == built
     assert repr(second) == repr(built)
-    assert attrs.asdict(second, recurse=False) | {"claim": None} == attrs.asdict(built)
+    assert attrs.asdict(second, recurse=False) | {"refund_token": None} == attrs.asdict(built)
     assert hash(second) == hash(built)

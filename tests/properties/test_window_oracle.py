@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelimit_mail.counting.charge import keeping_for
-from ratelimit_mail.counting.event_log import Log
+from ratelimit_mail.counting.charge import retention_for
+from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Window
 
 Event = tuple[int, int]  # moment, cost
@@ -53,8 +53,8 @@ def would_break(events: list[Event], window: Window, at: int, cost: int) -> bool
 def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_do(
     limits: list[Window], script: list[tuple[int, str, int, int]]
 ) -> None:
-    keeping = keeping_for(limits)
-    log = Log()
+    retention = retention_for(limits)
+    log = EventLog()
     now = 0
     events: list[Event] = []
     for pause, verb, cost, nth in script:
@@ -62,7 +62,7 @@ def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_
         if verb == "take out":
             if events:
                 moment, price = events.pop(nth % len(events))
-                log.take_out([(moment, price)], keeping)
+                log.refund([(moment, price)], retention)
             continue
         if cost > min(window.limit for window in limits):
             continue
@@ -74,10 +74,10 @@ def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_
             assert any(would_break(events, window, moment, cost) for window in limits)
         assert not any(would_break(events, window, at, cost) for window in limits)
         if at == now:
-            assert log.add(now, cost, keeping) == now
+            assert log.add(now, cost, retention) == now
             events.append((now, cost))
         elif verb == "book":
-            assert log.book(now, at, cost, keeping) == at
+            assert log.book(now, at, cost, retention) == at
             events.append((at, cost))
 
 
@@ -85,15 +85,15 @@ def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_
 def test_used_and_remaining_are_what_the_definition_counts(
     window: Window, script: list[tuple[int, str, int, int]]
 ) -> None:
-    keeping = keeping_for([window])
-    log = Log()
+    retention = retention_for([window])
+    log = EventLog()
     now = 0
     events: list[Event] = []
     for pause, verb, cost, _ in script:
         now += pause
         if cost <= window.limit and (verb == "book" or log.fits(now, cost, window)):
             at = log.earliest(now, cost, window)
-            events.append((log.book(now, at, cost, keeping), cost))
+            events.append((log.book(now, at, cost, retention), cost))
         slot = window.resolution
         used = sum(
             price
@@ -132,8 +132,8 @@ def test_used_and_remaining_are_what_the_definition_counts(
 def test_what_is_kept_as_one_answers_as_if_it_were_kept_apart(
     limits: list[Window], script: list[tuple[int, str, int]]
 ) -> None:
-    keeping = keeping_for(limits)
-    roomy, tight = Log(), Log()
+    retention = retention_for(limits)
+    roomy, tight = EventLog(), EventLog()
     roomy.compact_at = 1 << 60
     now = 0
     for pause, verb, cost in script:
@@ -143,13 +143,13 @@ def test_what_is_kept_as_one_answers_as_if_it_were_kept_apart(
             continue
         if verb == "refuse":
             for log in (roomy, tight):
-                log.refuse(now, cost, keeping)
+                log.refuse(now, cost, retention)
         at = now
         while (later := max(roomy.earliest(at, cost, window) for window in limits)) > at:
             at = later
         if verb == "book" or (verb == "send" and at == now):
             for log in (roomy, tight):
-                log.book(now, at, cost, keeping)
+                log.book(now, at, cost, retention)
         for window in limits:
             for price in range(1, window.limit + 1):
                 assert tight.earliest(now, price, window) == roomy.earliest(now, price, window)
@@ -158,33 +158,33 @@ def test_what_is_kept_as_one_answers_as_if_it_were_kept_apart(
 @given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 4))
 def test_hammering_takes_bounded_memory(limit: int, cost: int, slot: int) -> None:
     window = Window(limit, 100_000, slot, denied=True)
-    keeping = keeping_for([window])
-    log = Log()
+    retention = retention_for([window])
+    log = EventLog()
     for now in range(2000):
         if cost <= limit and log.fits(now, cost, window):
-            log.add(now, cost, keeping)
+            log.add(now, cost, retention)
         else:
-            log.refuse(now, cost, keeping)
+            log.refuse(now, cost, retention)
         assert len(log.times) <= 4 * (limit + 40)
 
 
 def test_a_resolution_bounds_memory_by_window_over_resolution() -> None:
     window = Window(1_000_000, 1000, 100)
-    keeping = keeping_for([window])
-    log = Log()
+    retention = retention_for([window])
+    log = EventLog()
     for now in range(20_000):
-        log.add(now, 1, keeping)
+        log.add(now, 1, retention)
         assert len(log.times) <= 100
     assert log.used(19_999, window) == 1000
 
 
 def test_bookings_alone_are_forgotten_when_they_have_left_every_window() -> None:
     window = Window(1, 10)
-    keeping = keeping_for([window])
-    log = Log()
+    retention = retention_for([window])
+    log = EventLog()
     now = 0
     for _ in range(5000):
         at = log.earliest(now, 1, window)
-        log.book(now, at, 1, keeping)
+        log.book(now, at, 1, retention)
         now = at - 1
         assert len(log.times) <= 100

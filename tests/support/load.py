@@ -51,8 +51,8 @@ def held(url: str, policy: Policy, prefix: str) -> int:
 
 def moment_of(decision: Decision) -> int:
     """When an accepted message is counted, by the server's clock."""
-    assert decision.claim is not None
-    moments = decision.claim[1].moments
+    assert decision.refund_token is not None
+    moments = decision.refund_token[1].moments
     found: int = moments if isinstance(moments, int) else moments[0]
     return found
 
@@ -257,13 +257,13 @@ class Load:
             asked = admitted + refused + failed
             return Tally(asked, admitted, refused, failed, *self._failures)
 
-    def wait_for(self, what: Callable[[Tally], bool], patience: float = 60) -> None:
+    def wait_for(self, what: Callable[[Tally], bool], max_delay: float = 60) -> None:
         """Until `what` is true of the tally; raises what went wrong."""
 
         def holds() -> bool:
             return bool(self._wrong) or what(self.tally)
 
-        wait_until(holds, patience)
+        wait_until(holds, max_delay)
         for error in self._wrong:
             raise error
 

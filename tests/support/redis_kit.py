@@ -26,7 +26,7 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.testing.sync_adapter import Waited
+from ratelimit_mail.testing.sync_adapter import SyncAdapter
 
 COLOURS = ["blocking", "awaited"]
 
@@ -43,7 +43,7 @@ POLICY = Policy(name="test", limits=[MINE, DOMAINS, ALL])
 ANN = "ann@uwo.ca"
 
 
-class Blocking(Waited):
+class Blocking(SyncAdapter):
     """An AsyncRedisBackend, called from a thread without an event loop."""
 
     def __init__(self, runner: asyncio.Runner, make: Callable[[], AsyncRedisBackend]) -> None:

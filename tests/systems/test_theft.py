@@ -16,10 +16,10 @@ from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.events import (
     BackToNormal,
     BurstAfterDenial,
+    Dispatcher,
     Event,
     FirstDenial,
     NearLimit,
-    Teller,
     log_events,
 )
 from ratelimit_mail.limits import RateLimit
@@ -38,7 +38,7 @@ class Scene:
     def __init__(self, policy: Policy) -> None:
         self.clock = ManualClock(0)
         self.told: list[Event] = []
-        self.teller = Teller(self.told.append)
+        self.teller = Dispatcher(self.told.append)
         self.limiter = Limiter(policy, MemoryBackend(self.clock), on_event=self.teller)
 
     def blast(self, every: int, until: int, spam: Envelope = SPAM) -> list[int]:
@@ -164,7 +164,7 @@ def test_who_is_told_is_not_flooded() -> None:
 
 def test_the_log_tells_it_with_the_address_or_without(caplog: pytest.LogCaptureFixture) -> None:
     for key in (None, b"sixteen secret bytes"):
-        teller = Teller(log_events(key=key))
+        teller = Dispatcher(log_events(key=key))
         limiter = Limiter(western(), MemoryBackend(ManualClock()), on_event=teller)
         with caplog.at_level(logging.WARNING):
             assert sum(bool(limiter.try_acquire(SPAM)) for _ in range(51)) == 50

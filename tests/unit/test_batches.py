@@ -51,20 +51,20 @@ class Counting:
         self.batches.append(len(messages))
         return self._memory.apply_many(messages)
 
-    def take_out(self, receipt: Any) -> None:
-        self._memory.take_out(receipt)
+    def refund(self, receipt: Any) -> None:
+        self._memory.refund(receipt)
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
+    def shard_of(self, charges: Sequence[Charge]) -> str:
         return ""
 
-    def present(self) -> int:
-        return self._memory.present()
+    def now(self) -> int:
+        return self._memory.now()
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        return self._memory.read(ledger, subject)
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        return self._memory.usage(ledger, subject)
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        self._memory.forget(ledgers, subject)
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        self._memory.reset(ledgers, subject)
 
 
 @given(st.integers(0, 1 << 32), st.data())

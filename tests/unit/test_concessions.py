@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ratelimit_mail import Client
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.conditions import all_of, has_tag, in_network, protocol
-from ratelimit_mail.overrides import Concession, Exemption, Grant, Override, Register
+from ratelimit_mail.overrides import Concession, Exemption, Grant, Override, TargetIndex
 
 ANN = "ann@leeds.ac.uk"
 NOBODY = Client()
@@ -80,7 +80,7 @@ def test_a_sender_is_named_by_address_by_domain_or_by_what_is_above_it(
 ) -> None:
     grant = Grant(senders=["nobody@example.net", pattern])
     assert holds(grant, sender) is expected
-    assert bool(Register([grant]).holding([sender], NOBODY, 0)) is expected
+    assert bool(TargetIndex([grant]).holding([sender], NOBODY, 0)) is expected
 
 
 labels = st.sampled_from(["a", "b", "ac", "uk"])
@@ -401,7 +401,7 @@ class Counting(Grant):
 )
 def test_ten_thousand_concessions_cost_a_message_no_more_than_a_few(names: list[str]) -> None:
     few = [Counting(senders=["sub.d7.org"]), Counting(when=has_tag("x"))]
-    register = Register([*few, *(Counting(senders=[name]) for name in names)])
+    register = TargetIndex([*few, *(Counting(senders=[name]) for name in names)])
     Counting.asked = 0
     found = {
         sender: register.holding([sender], NOBODY, 0)
@@ -422,5 +422,5 @@ def test_a_register_finds_all_that_hold_in_their_order(
     # Where no senders are named, the condition alone decides.
     grants = [Grant(senders=each, when=has_tag("x") if not each else None) for each in names]
     client = Client(tags={"x"} if tagged else ())
-    found = Register(grants).holding(senders, client, 0)
+    found = TargetIndex(grants).holding(senders, client, 0)
     assert found == tuple(i for i, each in enumerate(grants) if each.holds(senders, client, 0))

@@ -1,4 +1,4 @@
-"""Teller: listeners are called on a thread of its own, and can harm nobody."""
+"""Dispatcher: listeners are called on a thread of its own, and can harm nobody."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from servers import wait_until
 
 from ratelimit_mail import Client, MessageRateLimit
-from ratelimit_mail.events import Event, NearLimit, Teller
+from ratelimit_mail.events import Dispatcher, Event, NearLimit
 
 LIMIT = MessageRateLimit("30/minute")
 
@@ -61,7 +61,7 @@ def stuck() -> Iterator[Stuck]:
 
 def test_the_listener_has_every_event_in_order() -> None:
     told: list[Event] = []
-    teller = Teller(told.append)
+    teller = Dispatcher(told.append)
     for number in range(100):
         teller.tell(event(number))
     assert teller.flush(60)
@@ -71,7 +71,7 @@ def test_the_listener_has_every_event_in_order() -> None:
 
 def test_it_is_called_on_another_thread_which_does_not_keep_the_program_alive() -> None:
     threads: list[threading.Thread] = []
-    teller = Teller(lambda _: threads.append(threading.current_thread()))
+    teller = Dispatcher(lambda _: threads.append(threading.current_thread()))
     teller.tell(event())
     teller.tell(event())
     assert teller.flush(60)
@@ -82,7 +82,7 @@ def test_it_is_called_on_another_thread_which_does_not_keep_the_program_alive() 
 
 def test_nobody_to_tell_anything_needs_no_thread() -> None:
     before = threading.active_count()
-    teller = Teller(print)
+    teller = Dispatcher(print)
     assert teller.flush(0)
     assert threading.active_count() == before
 
@@ -90,14 +90,14 @@ def test_nobody_to_tell_anything_needs_no_thread() -> None:
 def test_several_listeners_all_have_every_event() -> None:
     first: list[Event] = []
     second: list[Event] = []
-    teller = Teller([first.append, second.append])
+    teller = Dispatcher([first.append, second.append])
     teller.tell(event(1))
     assert teller.flush(60)
     assert first == second == [event(1)]
 
 
 def test_flush_waits_no_longer_than_it_was_given(stuck: Stuck) -> None:
-    teller = Teller(stuck)
+    teller = Dispatcher(stuck)
     teller.tell(event())
     assert not teller.flush(0.01)
     stuck.let_go.set()
@@ -107,7 +107,7 @@ def test_flush_waits_no_longer_than_it_was_given(stuck: Stuck) -> None:
 
 def test_a_listener_that_flushes_does_not_wait_for_itself() -> None:
     answers: list[bool] = []
-    teller = Teller(lambda _: answers.append(teller.flush()))
+    teller = Dispatcher(lambda _: answers.append(teller.flush()))
     teller.tell(event())
     assert teller.flush(60)
     assert answers == [False]
@@ -122,7 +122,7 @@ def test_a_listener_that_tells_is_not_called_within_itself() -> None:
             teller.tell(event(each.used + 1))
         told.append(each.used)
 
-    teller = Teller(echo)
+    teller = Dispatcher(echo)
     teller.tell(event(0))
     wait_until(lambda: len(told) == 4)
     assert told == [0, 1, 2, 3]
@@ -135,7 +135,7 @@ def test_a_listener_that_raises_goes_on_and_the_others_too(error: type[BaseExcep
     def broken(_: Event) -> None:
         raise error("ann@uwo.ca")
 
-    teller = Teller([broken, told.append])
+    teller = Dispatcher([broken, told.append])
     teller.tell(event(1))
     teller.tell(event(2))
     assert teller.flush(60)
@@ -149,7 +149,7 @@ def test_what_a_listener_raises_is_logged_once_for_each_kind_and_without_its_tex
         assert isinstance(each, NearLimit)
         raise [ValueError, KeyError][each.used % 2]("of ann@uwo.ca")
 
-    teller = Teller(broken)
+    teller = Dispatcher(broken)
     for number in range(50):
         teller.tell(event(number))
     assert teller.flush(60)
@@ -165,18 +165,18 @@ def test_a_coroutine_that_a_plain_function_gives_is_a_trouble_that_is_logged(
 ) -> None:
     async def later(_: Event) -> None: ...
 
-    teller = Teller(lambda each: later(each))
+    teller = Dispatcher(lambda each: later(each))
     teller.tell(event())
     assert teller.flush(60)
     assert "raised TypeError" in caplog.text
 
 
 def test_a_log_that_raises_too_does_not_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(logging.Handler):
+    class RejectedRow(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("no log either")
 
-    handler = Broken()
+    handler = RejectedRow()
     logging.getLogger("ratelimit_mail").addHandler(handler)
     try:
         told: list[Event] = []
@@ -184,7 +184,7 @@ def test_a_log_that_raises_too_does_not_stop_it(monkeypatch: pytest.MonkeyPatch)
         def broken(_: Event) -> None:
             raise ValueError
 
-        teller = Teller([broken, told.append])
+        teller = Dispatcher([broken, told.append])
         teller.tell(event(1))
         teller.tell(event(2))
         assert teller.flush(60)
@@ -196,7 +196,7 @@ def test_a_log_that_raises_too_does_not_stop_it(monkeypatch: pytest.MonkeyPatch)
 def test_what_comes_while_too_many_wait_is_dropped_and_counted(
     stuck: Stuck, caplog: pytest.LogCaptureFixture
 ) -> None:
-    teller = Teller(stuck, most_waiting=5)
+    teller = Dispatcher(stuck, most_waiting=5)
     teller.tell(event(0))
     assert stuck.busy.wait(60)
     for number in range(1, 101):
@@ -223,7 +223,7 @@ def test_a_stuck_log_that_is_the_listener_does_not_hold_up_who_drops(stuck: Stuc
     logger = logging.getLogger("ratelimit_mail")
     logger.addHandler(handler)
     try:
-        teller = Teller(lambda _: logger.warning("an event"), most_waiting=1)
+        teller = Dispatcher(lambda _: logger.warning("an event"), most_waiting=1)
         teller.tell(event())
         assert stuck.busy.wait(60)
         for _ in range(10):
@@ -236,7 +236,7 @@ def test_a_stuck_log_that_is_the_listener_does_not_hold_up_who_drops(stuck: Stuc
 
 
 def test_drops_are_counted_to_the_last_with_many_threads(stuck: Stuck) -> None:
-    teller = Teller(stuck, most_waiting=1000)
+    teller = Dispatcher(stuck, most_waiting=1000)
     teller.tell(event())
     assert stuck.busy.wait(60)
 
@@ -263,7 +263,7 @@ def test_threads_that_tell_at_once_start_one_thread() -> None:
         names.add(threading.get_ident())
         count.append(1)
 
-    teller = Teller(listen)
+    teller = Dispatcher(listen)
     start = threading.Barrier(8)
 
     def tell() -> None:
@@ -281,7 +281,7 @@ def test_threads_that_tell_at_once_start_one_thread() -> None:
 
 
 async def test_an_event_loop_is_not_held_up(stuck: Stuck) -> None:
-    teller = Teller(stuck)
+    teller = Dispatcher(stuck)
     teller.tell(event())
     await asyncio.sleep(0)
     assert stuck.told == []
@@ -293,14 +293,14 @@ async def test_an_event_loop_is_not_held_up(stuck: Stuck) -> None:
 async def test_a_listener_may_hand_events_to_an_event_loop() -> None:
     queue: asyncio.Queue[Event] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    teller = Teller(lambda each: loop.call_soon_threadsafe(queue.put_nowait, each))
+    teller = Dispatcher(lambda each: loop.call_soon_threadsafe(queue.put_nowait, each))
     teller.tell(event(3))
     assert await asyncio.wait_for(queue.get(), 60) == event(3)
 
 
 def test_the_thread_ends_with_its_teller() -> None:
     threads: list[threading.Thread] = []
-    teller = Teller(lambda _: threads.append(threading.current_thread()))
+    teller = Dispatcher(lambda _: threads.append(threading.current_thread()))
     teller.tell(event())
     assert teller.flush(60)
     del teller
@@ -338,20 +338,20 @@ def test_what_is_no_listener_is_refused_at_once(
     listener: object, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        Teller(listener)  # type: ignore[arg-type]
+        Dispatcher(listener)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, True, "many"])
 def test_what_is_no_number_of_waiting_events_is_refused(most: object) -> None:
     with pytest.raises((TypeError, ValueError), match="most_waiting: "):
-        Teller(print, most_waiting=most)  # type: ignore[arg-type]
+        Dispatcher(print, most_waiting=most)  # type: ignore[arg-type]
 
 
 START = """
 import os, sys, threading, time
 from datetime import UTC, datetime
 from ratelimit_mail import Client, MessageRateLimit
-from ratelimit_mail.events import NearLimit, Teller
+from ratelimit_mail.events import NearLimit, Dispatcher
 
 def event(number):
     return NearLimit(sender="a@x.org", subject="a@x.org", limit=MessageRateLimit("1/day"),
@@ -378,7 +378,7 @@ def test_what_waits_at_the_end_of_the_program_is_told() -> None:
     printed, _ = run_script("""
         def listen(event):
             print(event.used, flush=True)
-        teller = Teller(listen)
+        teller = Dispatcher(listen)
         for number in range(20):
             teller.tell(event(number))
     """)
@@ -388,8 +388,8 @@ def test_what_waits_at_the_end_of_the_program_is_told() -> None:
 def test_the_end_of_the_program_waits_a_second_for_a_stuck_listener_and_no_longer() -> None:
     printed, took = run_script("""
         told = []
-        tellers = [Teller(lambda _: threading.Event().wait()) for _ in range(3)]
-        tellers.append(Teller(lambda event: print(event.used, flush=True)))
+        tellers = [Dispatcher(lambda _: threading.Event().wait()) for _ in range(3)]
+        tellers.append(Dispatcher(lambda event: print(event.used, flush=True)))
         for teller in tellers:
             teller.tell(event(1))
     """)
@@ -406,7 +406,7 @@ def test_a_log_that_is_closed_at_the_end_still_has_the_last_events() -> None:
         atexit.register(lambda: print(open(file.name).read()))  # after the log is closed
         import logging
         logging.basicConfig(filename=file.name)
-        teller = Teller(log_events())
+        teller = Dispatcher(log_events())
         teller.tell(event(1))
     """)
     assert "near a limit: 'a@x.org'" in printed
@@ -424,7 +424,7 @@ def test_a_forked_process_tells_its_own_events_and_none_of_its_parents() -> None
                 let_go.wait()
             print(os.getpid(), event.used, flush=True)
         parent = os.getpid()
-        teller = Teller(listen)
+        teller = Dispatcher(listen)
         teller.tell(event(1))
         busy.wait()
         teller.tell(event(2))  # waits at the fork

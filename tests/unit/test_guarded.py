@@ -23,9 +23,9 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.adapters import Inline
+from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.outage.circuit_breaker import Outage
+from ratelimit_mail.backends.outage.circuit_breaker import CircuitBreaker
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 from ratelimit_mail.testing import BruteForceBackend, ManualClock
@@ -43,7 +43,7 @@ LETTER = Envelope("ann@uwo.ca", ["b@x.org"])
 LARGE = Envelope("ann@uwo.ca", [f"r{i}@x.org" for i in range(6)])
 TOO_LARGE = Envelope("ann@uwo.ca", [f"r{i}@x.org" for i in range(21)])
 
-AWAY = BackendUnavailable("the server is away")
+UNREACHABLE = BackendUnavailable("the server is away")
 BROKEN = BackendError("not ours")
 
 
@@ -72,23 +72,23 @@ class Sometimes:
         self._called("apply_many")
         return self._memory.apply_many(messages)
 
-    def take_out(self, receipt: Any) -> None:
-        self._called("take_out")
-        self._memory.take_out(receipt)
+    def refund(self, receipt: Any) -> None:
+        self._called("refund")
+        self._memory.refund(receipt)
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
+    def shard_of(self, charges: Sequence[Charge]) -> str:
         return "" if self.away is None else charges[0][1]
 
-    def present(self) -> int:
-        return self._memory.present()
+    def now(self) -> int:
+        return self._memory.now()
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         self._called("read")
-        return self._memory.read(ledger, subject)
+        return self._memory.usage(ledger, subject)
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         self._called("forget")
-        self._memory.forget(ledgers, subject)
+        self._memory.reset(ledgers, subject)
 
 
 class Awaited:
@@ -107,20 +107,20 @@ class Awaited:
     async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         return self._backend.apply_many(messages)
 
-    async def take_out(self, receipt: Any) -> None:
-        self._backend.take_out(receipt)
+    async def refund(self, receipt: Any) -> None:
+        self._backend.refund(receipt)
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
-        return self._backend.part_of(charges)
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        return self._backend.shard_of(charges)
 
-    def present(self) -> int:
-        return self._backend.present()
+    def now(self) -> int:
+        return self._backend.now()
 
-    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        return self._backend.read(ledger, subject)
+    async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        return self._backend.usage(ledger, subject)
 
-    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        self._backend.forget(ledgers, subject)
+    async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        self._backend.reset(ledgers, subject)
 
 
 class House:
@@ -138,7 +138,7 @@ class House:
         else:
             self.awaited = Awaited(self.backend)
             self.limiter = AsyncLimiter(POLICY, self.awaited, sleep=self._sleep, **options)
-        self.limiter._backend._outages[""] = Outage(lambda: self.seconds)
+        self.limiter._backend._outages[""] = CircuitBreaker(lambda: self.seconds)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -150,7 +150,7 @@ class House:
             return found
         return lambda *args, **options: asyncio.run(found(*args, **options))
 
-    def goes_away(self, error: BaseException = AWAY) -> None:
+    def goes_away(self, error: BaseException = UNREACHABLE) -> None:
         self.backend.error = error
 
     def comes_back(self) -> None:
@@ -232,7 +232,7 @@ def test_an_outage_is_told_once_and_its_end_too(
     house.try_acquire(LETTER)
     (begins, ends) = told(caplog)
     assert begins[0] == "WARNING"
-    assert str(AWAY) in begins[1]
+    assert str(UNREACHABLE) in begins[1]
     assert ends == ("INFO", "the backend is back")
 
 
@@ -255,7 +255,7 @@ def test_raise_raises_and_says_where_nothing_was_tried(colour: str) -> None:
     house.goes_away()
     with pytest.raises(BackendUnavailable) as caught:
         house.try_acquire(LETTER)
-    assert caught.value is AWAY
+    assert caught.value is UNREACHABLE
     for verb in (house.try_acquire, house.check, house.acquire, house.reserve):
         with pytest.raises(BackendUnavailable, match=r"the server is away \(not tried again"):
             verb(LETTER)
@@ -547,7 +547,7 @@ def test_a_wait_that_is_broken_off_while_it_is_away_raises_what_broke_it(
     backend = Sometimes(ManualClock())
 
     def sleep(_: float) -> None:
-        backend.error = AWAY
+        backend.error = UNREACHABLE
         raise KeyboardInterrupt
 
     limiter = Limiter(
@@ -649,7 +649,7 @@ def test_what_is_nothing_to_do_instead_is_named(kind: Any, instead: Any) -> None
 def test_another_backend_of_the_other_colour_is_refused() -> None:
     clock = ManualClock()
     with pytest.raises(TypeError, match=r"on_backend_error: .* must be awaited: use AsyncLimiter"):
-        Limiter(POLICY, on_backend_error=Inline(MemoryBackend(clock)))  # type: ignore[arg-type]
+        Limiter(POLICY, on_backend_error=InlineAdapter(MemoryBackend(clock)))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"on_backend_error: .* would block the event loop"):
         AsyncLimiter(POLICY, on_backend_error=BruteForceBackend(clock))  # type: ignore[arg-type]
 

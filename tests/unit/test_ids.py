@@ -56,7 +56,7 @@ def used(limiter: Limiter) -> int:
 
 def remembered(backend: MemoryBackend) -> int:
     """How many answers a backend holds."""
-    return len(backend._answers._answers)
+    return len(backend._idempotency._idempotency)
 
 
 # What an id is.

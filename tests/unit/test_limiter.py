@@ -23,7 +23,7 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.adapters import Inline
+from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.conditions import protocol
 from ratelimit_mail.testing import ManualClock
 
@@ -46,7 +46,7 @@ class NoBackend:
     def _asked(self, *_: object) -> Any:
         raise AssertionError("the backend was asked")
 
-    apply = apply_many = part_of = take_out = present = read = forget = _asked
+    apply = apply_many = shard_of = refund = now = usage = reset = _asked
 
 
 def test_a_message_with_nothing_to_count_touches_no_backend() -> None:
@@ -265,7 +265,7 @@ def test_usage_reads_the_limits_of_the_clients_tier() -> None:
 
 def test_a_backend_of_the_other_colour_is_refused() -> None:
     with pytest.raises(TypeError, match="AsyncLimiter"):
-        Limiter(policy(), Inline(MemoryBackend()))  # type: ignore[arg-type]
+        Limiter(policy(), InlineAdapter(MemoryBackend()))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Limiter"):
         AsyncLimiter(policy(), NoBackend())
 

@@ -1,4 +1,4 @@
-"""Outage: noticed once, tried again at growing intervals, by one call at a time."""
+"""CircuitBreaker: noticed once, tried again at growing intervals, by one call at a time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from ratelimit_mail.backends.outage.circuit_breaker import LONGEST_PAUSE, Outage
+from ratelimit_mail.backends.outage.circuit_breaker import LONGEST_PAUSE, CircuitBreaker
 from ratelimit_mail.exceptions import BackendUnavailable
 
-AWAY = BackendUnavailable("the server is away")
+UNREACHABLE = BackendUnavailable("the server is away")
 MOMENT = 0.000_001
 
 
@@ -24,25 +24,25 @@ class Stopwatch:
         return self.seconds
 
 
-def outage_of(watch: Stopwatch) -> Outage:
+def outage_of(watch: Stopwatch) -> CircuitBreaker:
     """An outage that has just begun."""
-    outage = Outage(watch)
-    outage.failed(AWAY, tried=False)
+    outage = CircuitBreaker(watch)
+    outage.failed(UNREACHABLE, tried=False)
     return outage
 
 
-def pauses_until(outage: Outage, watch: Stopwatch, pauses: tuple[float, ...]) -> None:
+def pauses_until(outage: CircuitBreaker, watch: Stopwatch, pauses: tuple[float, ...]) -> None:
     """Nobody may try before each of these has passed, and then one may, in vain."""
     for pause in pauses:
         watch.seconds += pause - MOMENT
         assert not outage.may_try()
         watch.seconds += 2 * MOMENT
         assert outage.may_try()
-        outage.failed(AWAY, tried=True)
+        outage.failed(UNREACHABLE, tried=True)
 
 
 def test_no_outage_is_over_before_it_began() -> None:
-    assert Outage().is_over
+    assert CircuitBreaker().is_over
     assert not outage_of(Stopwatch()).is_over
 
 
@@ -58,7 +58,7 @@ def test_however_long_it_lasts_the_next_try_is_near() -> None:
         assert 0 < outage.next_try_in() <= LONGEST_PAUSE
         watch.seconds += outage.next_try_in() + MOMENT
         assert outage.may_try()
-        outage.failed(AWAY, tried=True)
+        outage.failed(UNREACHABLE, tried=True)
 
 
 def test_the_next_outage_begins_with_the_first_interval_again() -> None:
@@ -69,7 +69,7 @@ def test_the_next_outage_begins_with_the_first_interval_again() -> None:
     assert outage.may_try()
     outage.worked()
     assert outage.is_over
-    outage.failed(AWAY, tried=False)
+    outage.failed(UNREACHABLE, tried=False)
     pauses_until(outage, watch, (0.05, 0.1))
 
 
@@ -80,7 +80,7 @@ def test_one_call_at_a_time_tries() -> None:
     assert outage.may_try()
     watch.seconds += 1000
     assert not outage.may_try()
-    outage.failed(AWAY, tried=True)
+    outage.failed(UNREACHABLE, tried=True)
     watch.seconds += 1
     assert outage.may_try()
 
@@ -104,7 +104,7 @@ def test_of_threads_that_come_together_one_tries() -> None:
             thread.join()
         assert sum(allowed) == 1
         allowed.clear()
-        outage.failed(AWAY, tried=True)
+        outage.failed(UNREACHABLE, tried=True)
 
 
 def test_a_try_that_is_broken_off_lets_the_next_one_try() -> None:
@@ -122,12 +122,12 @@ def test_calls_that_were_under_way_before_change_nothing_when_they_fail() -> Non
     watch = Stopwatch()
     outage = outage_of(watch)
     watch.seconds += 0.04
-    outage.failed(AWAY, tried=False)
+    outage.failed(UNREACHABLE, tried=False)
     watch.seconds += 0.01 + MOMENT
     assert outage.may_try()
-    outage.failed(AWAY, tried=False)
+    outage.failed(UNREACHABLE, tried=False)
     assert not outage.may_try()  # the one that tries has not said yet how that went
-    outage.failed(AWAY, tried=True)
+    outage.failed(UNREACHABLE, tried=True)
     pauses_until(outage, watch, (0.1,))
 
 
@@ -139,11 +139,11 @@ def test_the_first_error_is_a_warning_and_the_return_is_told(
     for _ in range(2):
         caplog.clear()
         outage = outage_of(watch)
-        outage.failed(AWAY, tried=False)
+        outage.failed(UNREACHABLE, tried=False)
         pauses_until(outage, watch, (0.05, 0.1))
         (begins,) = caplog.records
         assert begins.levelname == "WARNING"
-        assert str(AWAY) in begins.getMessage()
+        assert str(UNREACHABLE) in begins.getMessage()
         caplog.clear()
         outage.worked()
         outage.worked()

@@ -651,8 +651,8 @@ def test_sheets_for_many_overrides_are_made_once_and_kept_within_bounds(
             sheet = policy.plan(letter(sender)).sheet
             assert [limit.limit for limit in sheet.limits] == [10, i + 4, 20]
             assert policy.plan(letter(sender)).sheet is sheet
-            assert len(policy._chooser._made) <= 8
-            assert len(policy._chooser._chosen) <= 20
+            assert len(policy._selector._made) <= 8
+            assert len(policy._selector._chosen) <= 20
 
 
 def test_those_with_the_same_numbers_share_a_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -662,7 +662,7 @@ def test_those_with_the_same_numbers_share_a_sheet(monkeypatch: pytest.MonkeyPat
         *(Override({"recipients a message": 500}, senders=[each]) for each in senders)
     )
     assert len({policy.plan(letter(sender)).sheet for sender in senders}) == 1
-    assert len(policy._chooser._chosen) <= 20
+    assert len(policy._selector._chosen) <= 20
 
 
 def test_ten_thousand_overrides_are_not_looked_at_for_one_message(

@@ -331,13 +331,13 @@ class Interrupted(MemoryBackend):
         self.refunds = 0
         self._safe_to_repeat = safe_to_repeat
 
-    def take_out(self, receipt: Any) -> None:
+    def refund(self, receipt: Any) -> None:
         self.refunds += 1
         if self.refunds == 2:
             error = BackendUnavailable("no answer")
             error.safe_to_repeat = self._safe_to_repeat
             raise error
-        super().take_out(receipt)
+        super().refund(receipt)
 
 
 @pytest.mark.parametrize("safe_to_repeat", [True, False])

@@ -76,7 +76,7 @@ def test_what_a_value_works_out_beforehand_survives() -> None:
 
 def charges(plan: Plan) -> list[tuple[Any, ...]]:
     return [
-        (ledger.name, ledger.span, count.unit, count.windows, count.keeping, subject, costs)
+        (ledger.name, ledger.span, count.unit, count.windows, count.retention, subject, costs)
         for ledger, subject, costs in plan.charges
         for count in ledger.counts
     ]

@@ -23,7 +23,7 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.conditions import all_of, any_of, has_tag, not_, protocol
 from ratelimit_mail.counting.charge import UNITS
-from ratelimit_mail.counting.window import Keeping
+from ratelimit_mail.counting.window import Retention
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.policy.charges import Plan
 from ratelimit_mail.scopes import (
@@ -174,7 +174,7 @@ def test_a_log_is_kept_as_long_as_the_longest_window_of_any_tier() -> None:
         ],
     )
     (charge,) = policy.plan(envelope("a@x.org", tags={"a"})).charges
-    assert charge[0].counts[0].keeping == Keeping(DAY, 1, 9)
+    assert charge[0].counts[0].retention == Retention(DAY, 1, 9)
     assert charge[0].span == DAY
 
 
@@ -184,7 +184,7 @@ def test_a_coarse_log_serves_each_of_its_windows_exactly() -> None:
         MessageRateLimit("99/day", resolution="10 seconds"),
     )
     (charge,) = policy.plan(envelope("a@x.org")).charges
-    assert charge[0].counts[0].keeping == Keeping(DAY + 9_999, 2_000, 0)
+    assert charge[0].counts[0].retention == Retention(DAY + 9_999, 2_000, 0)
     assert charge[0].span == DAY + 9_999
 
 

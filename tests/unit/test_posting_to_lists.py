@@ -113,7 +113,7 @@ def test_what_is_held_waits_for_a_moderator_and_charges_nothing() -> None:
         assert decision.limit is None
         assert str(decision.rule) == "posting to 'h@lists.leeds.ac.uk' is moderated"
         assert str(decision.reply) == "250 2.0.0 Held for the moderator of the mailing list."
-        assert decision.claim is None
+        assert decision.refund_token is None
     assert used(limiter) == [0]
 
 

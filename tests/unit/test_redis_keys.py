@@ -16,11 +16,11 @@ from ratelimit_mail import (
     Policy,
     RecipientRateLimit,
 )
-from ratelimit_mail.backends.base import Intent, Once
-from ratelimit_mail.backends.redis.codec import Calls
+from ratelimit_mail.backends.base import Idempotency, Intent
+from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.policy.ledger_keys import keepings_of, queue_of
+from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.scopes import SCOPES, normal_scope, subject_of
 
 ANN = "ann@uwo.ca"
@@ -33,7 +33,7 @@ subject = st.text(st.sampled_from(WORDS), max_size=12)
 scopes = st.lists(st.sampled_from(SCOPES), min_size=1, max_size=3, unique=True).filter(
     lambda words: "global" not in words or len(words) == 1
 )
-names = st.sampled_from(["a", "a a", "once", "bookings", "sender", "0"])
+names = st.sampled_from(["a", "a a", "idempotency", "bookings", "sender", "0"])
 
 prefixes = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters="{}"), min_size=1, max_size=9
@@ -70,7 +70,7 @@ def key_of(count: Counted, mode: Mode) -> bytes:
         subject_of(scope, dict(zip(scope, parts, strict=True))),
         (1, 1, 1, 1),
     )
-    (key,) = Calls("p:", None, sharded=sharded).pack([charge], Intent()).keys
+    (key,) = Codec("p:", None, sharded=sharded).pack([charge], Intent()).keys
     return key
 
 
@@ -106,10 +106,10 @@ def test_neither_a_queue_nor_an_answer_has_the_key_of_a_count(
     count: Counted, sender: str, mode: Mode, name: str
 ) -> None:
     shard, sharded = mode
-    queue = queue_of(count[0], keepings_of([MessageRateLimit("9/hour")]), shard)
+    queue = queue_of(count[0], retentions_of([MessageRateLimit("9/hour")]), shard)
     line: Charge = (queue, sender, (1, 0, 0, 0))
-    once = Once(name, HOUR)
-    keys = Calls("p:", None, sharded=sharded).pack([line], Intent(once=once)).keys
+    idempotency = Idempotency(name, HOUR)
+    keys = Codec("p:", None, sharded=sharded).pack([line], Intent(idempotency=idempotency)).keys
     assert len({key_of(count, mode), *keys}) == 3
 
 
@@ -164,10 +164,12 @@ TOGETHER = {
 
 def slots_of(policy: Policy, envelope: Envelope) -> set[int]:
     """The slots of a message that is booked, and known by an id."""
-    queue = queue_of(policy.name, keepings_of(policy.all_limits), policy.shard)
-    intent = Intent(line=(queue, envelope.sender, (1, 0, 0, 0)), once=Once("0" * 32, HOUR))
+    queue = queue_of(policy.name, retentions_of(policy.all_limits), policy.shard)
+    intent = Intent(
+        queue=(queue, envelope.sender, (1, 0, 0, 0)), idempotency=Idempotency("0" * 32, HOUR)
+    )
     charges = policy.plan(envelope).charges
-    packed = Calls("p:", None, sharded=True).pack(charges, intent)
+    packed = Codec("p:", None, sharded=True).pack(charges, intent)
     assert len(packed.keys) >= 4
     return {key_slot(key) for key in packed.keys}
 
@@ -199,6 +201,6 @@ def test_what_is_counted_per_client_has_one_slot_whatever_its_login(scope: str, 
     )
     for client in (Client(user=user), Client(address="10.0.0.1"), None):
         envelope = Envelope(ANN, ["eve@a.org", "bob@b.org"], client)
-        packed = Calls("p:", None, sharded=True).pack(policy.plan(envelope).charges, Intent())
+        packed = Codec("p:", None, sharded=True).pack(policy.plan(envelope).charges, Intent())
         assert len(packed.keys) == 3
         assert len({key_slot(key) for key in packed.keys}) == 1

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ratelimit_mail.backends.base import LOOK, TAKE, Message
+from ratelimit_mail.backends.base import CHECK, TAKE, Message
 from ratelimit_mail.backends.redis.batches import full_of, share_nothing, summed
-from ratelimit_mail.counting.charge import Count, Ledger, keeping_for
+from ratelimit_mail.counting.charge import Count, Ledger, retention_for
 from ratelimit_mail.counting.window import Window
 
 
 def ledger(name: str, limit: int = 10) -> Ledger:
     windows = (Window(limit, 1000),)
-    counts = tuple(Count(unit, windows, keeping_for(list(windows))) for unit in (0, 1))
+    counts = tuple(Count(unit, windows, retention_for(list(windows))) for unit in (0, 1))
     return Ledger(name, counts, 1000)
 
 
@@ -47,7 +47,7 @@ def test_a_subject_whose_messages_meet_other_limits_cannot_be_asked_for_as_one()
 
 
 def test_only_what_is_to_be_taken_is_asked_for_as_one() -> None:
-    _, full = summed([to("ann"), (to("bob")[0], LOOK)])
+    _, full = summed([to("ann"), (to("bob")[0], CHECK)])
     assert full == {("sender", "bob")}
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ratelimit_mail._util.steps import Script, run, run_async
+from ratelimit_mail._util.steps import Steps, run, run_async
 
-Play = Callable[[Callable[[Any], Script[Any]], list[Any]], Any]
+Play = Callable[[Callable[[Any], Steps[Any]], list[Any]], Any]
 
 
-def play_blocking(script: Callable[[Any], Script[Any]], outcomes: list[Any]) -> Any:
+def play_blocking(script: Callable[[Any], Steps[Any]], outcomes: list[Any]) -> Any:
     """Run `script` with a call that returns, or raises, one outcome after the other."""
     left = iter(outcomes)
 
@@ -26,7 +26,7 @@ def play_blocking(script: Callable[[Any], Script[Any]], outcomes: list[Any]) -> 
     return run(script(call))
 
 
-def play_awaited(script: Callable[[Any], Script[Any]], outcomes: list[Any]) -> Any:
+def play_awaited(script: Callable[[Any], Steps[Any]], outcomes: list[Any]) -> Any:
     """The same, where the call must be awaited."""
     left = iter(outcomes)
 
@@ -43,25 +43,25 @@ def play_awaited(script: Callable[[Any], Script[Any]], outcomes: list[Any]) -> A
 both = pytest.mark.parametrize("play", [play_blocking, play_awaited])
 
 
-def silent(call: Any) -> Script[str]:
+def silent(call: Any) -> Steps[str]:
     return "done"
     yield call
 
 
-def adding(call: Any) -> Script[int]:
+def adding(call: Any) -> Steps[int]:
     first: int = yield call
     second: int = yield call
     return first + second
 
 
-def forgiving(call: Any) -> Script[Any]:
+def forgiving(call: Any) -> Steps[Any]:
     try:
         return (yield call)
     except LookupError:
         return ("instead", (yield call))
 
 
-def tidying(call: Any) -> Script[Any]:
+def tidying(call: Any) -> Steps[Any]:
     try:
         return (yield call)
     except BaseException:
@@ -120,7 +120,7 @@ async def test_a_cancelled_script_tidies_up_and_stays_cancelled() -> None:
         await asyncio.sleep(0)
         steps.append("tidied")
 
-    def waiting() -> Script[None]:
+    def waiting() -> Steps[None]:
         try:
             yield forever
         finally:

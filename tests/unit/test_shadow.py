@@ -25,7 +25,7 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.adapters import Inline
+from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.counting.charge import Charge, Ledger
@@ -466,28 +466,28 @@ class InParts:
     def __init__(self) -> None:
         self._memory = MemoryBackend(ManualClock())
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
+    def shard_of(self, charges: Sequence[Charge]) -> str:
         return charges[0][1]
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        if self.part_of(charges) == BOB:
+        if self.shard_of(charges) == BOB:
             raise BackendUnavailable("no answer")
         return self._memory.apply(charges, intent)
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         return [self.apply(*message) for message in messages]
 
-    def take_out(self, receipt: Any) -> None:
-        self._memory.take_out(receipt)
+    def refund(self, receipt: Any) -> None:
+        self._memory.refund(receipt)
 
-    def present(self) -> int:
-        return self._memory.present()
+    def now(self) -> int:
+        return self._memory.now()
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        return self._memory.read(ledger, subject)
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        return self._memory.usage(ledger, subject)
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        self._memory.forget(ledgers, subject)
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        self._memory.reset(ledgers, subject)
 
 
 @pytest.mark.parametrize(
@@ -504,7 +504,7 @@ def test_a_part_of_the_backend_that_is_away_harms_nobody_in_another(reported: li
     assert not limiter.try_acquire(LETTER).degraded
 
 
-class Slow(Inline):
+class Slow(InlineAdapter):
     """A backend that answers for limits that only report when it is told to."""
 
     def __init__(self, backend: MemoryBackend) -> None:

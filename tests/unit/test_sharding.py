@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ratelimit_mail import Envelope, MessageRateLimit, Policy, RecipientLimit, Tier
 from ratelimit_mail.conditions import has_tag
-from ratelimit_mail.policy.ledger_keys import keepings_of, queue_of
+from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.scopes import SCOPES, Scope, common_shard, parts_of, subject_of, tag_getter
 
 PARTS = {
@@ -162,7 +162,7 @@ def test_a_shard_that_is_asked_for_goes_before_one_that_is_found() -> None:
     ],
 )
 def test_a_senders_queue_stands_with_its_counts(shard: str | None, tag: str) -> None:
-    queue = queue_of("test", keepings_of([MessageRateLimit("9/day")]), shard)
+    queue = queue_of("test", retentions_of([MessageRateLimit("9/day")]), shard)
     assert (queue.tag_of or str)("Ann@uwo.ca") == tag
 
 

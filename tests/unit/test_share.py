@@ -17,8 +17,8 @@ from ratelimit_mail import (
     Policy,
     RecipientRateLimit,
 )
-from ratelimit_mail.backends.outage.fallback_share import Share
-from ratelimit_mail.counting.charge import Charge, Count, Ledger, keeping_for
+from ratelimit_mail.backends.outage.fallback_share import FallbackShare
+from ratelimit_mail.counting.charge import Charge, Count, Ledger, retention_for
 from ratelimit_mail.counting.window import Window
 
 LETTER = Envelope("ann@uwo.ca", ["b@x.org", "c@y.org"])
@@ -30,7 +30,7 @@ def charges_of(*limits: Any) -> list[Charge]:
 
 def ledger_of(number: int, limit: int = 8) -> Ledger:
     windows = (Window(limit, 1000),)
-    return Ledger(f"p:{number}", (Count(0, windows, keeping_for([*windows])),), 1000)
+    return Ledger(f"p:{number}", (Count(0, windows, retention_for([*windows])),), 1000)
 
 
 def limits_of(charges: list[Charge]) -> list[int]:
@@ -57,20 +57,20 @@ def limits_of(charges: list[Charge]) -> list[int]:
     ],
 )
 def test_a_share_of_a_limit_is_rounded_down(share: float, limit: int, part: int) -> None:
-    shared = Share(share).of(charges_of(MessageRateLimit(f"{limit}/day")))
+    shared = FallbackShare(share).of(charges_of(MessageRateLimit(f"{limit}/day")))
     assert limits_of(shared) == [part]
 
 
 @given(st.integers(1, 1000), st.integers(1, 10**9))
 def test_what_all_may_give_away_together_stays_within_the_limit(many: int, limit: int) -> None:
-    (part,) = limits_of(Share(1 / many).of([(ledger_of(1, limit), "", (1, 1, 0, 0))]))
+    (part,) = limits_of(FallbackShare(1 / many).of([(ledger_of(1, limit), "", (1, 1, 0, 0))]))
     assert part * many <= limit
     # And no more is lost than cannot be told apart.
     assert part >= limit // many
 
 
 def test_a_share_of_one_is_the_largest_limit_and_not_one_more() -> None:
-    assert limits_of(Share(1.0).of([(ledger_of(1, 10**12), "", (1, 1, 0, 0))])) == [10**12]
+    assert limits_of(FallbackShare(1.0).of([(ledger_of(1, 10**12), "", (1, 1, 0, 0))])) == [10**12]
 
 
 def test_every_window_of_every_count_is_shared_and_nothing_else_is_changed() -> None:
@@ -79,26 +79,26 @@ def test_every_window_of_every_count_is_shared_and_nothing_else_is_changed() -> 
         RecipientRateLimit("10000/day", resolution="1 minute"),
         MessageRateLimit("80/hour", scope="sender_domain"),
     )
-    shared = Share(0.1).of(charges)
+    shared = FallbackShare(0.1).of(charges)
     assert limits_of(shared) == [3, 1000, 8]
     for (part, *rest), (whole, *others) in zip(shared, charges, strict=True):
         assert rest == others
         assert (part.name, part.span) == (whole.name, whole.span)
         for one, other in zip(part.counts, whole.counts, strict=True):
-            assert (one.unit, one.keeping) == (other.unit, other.keeping)
+            assert (one.unit, one.retention) == (other.unit, other.retention)
             assert one.counts_denied == other.counts_denied
             for window, full in zip(one.windows, other.windows, strict=True):
                 assert window == Window(window.limit, full.length, full.resolution, full.denied)
 
 
 def test_a_ledger_has_one_share() -> None:
-    share = Share(0.5)
+    share = FallbackShare(0.5)
     charges = charges_of(MessageRateLimit("30/minute"))
     assert share.of(charges)[0][0] is share.of(charges)[0][0]
 
 
 def test_what_is_refused_by_a_share_is_refused_by_its_whole() -> None:
-    share = Share(0.5)
+    share = FallbackShare(0.5)
     charges = charges_of(MessageRateLimit("4/minute"), RecipientRateLimit("9/minute"))
     ((ledger, _, _),) = shared = share.of(charges)
     refusals = [(count, 0, 1234) for count in ledger.counts]
@@ -121,18 +121,18 @@ def test_what_has_less_room_than_a_message_needs_does_not_fit(
 ) -> None:
     messages, recipients = rates
     charges = charges_of(MessageRateLimit(messages), RecipientRateLimit(recipients))
-    assert Share.fits(Share(0.5).of(charges)) is fits
+    assert FallbackShare.fits(FallbackShare(0.5).of(charges)) is fits
 
 
 def test_a_count_that_the_message_costs_nothing_of_fits_whatever_its_share() -> None:
     inside = Envelope("ann@uwo.ca", ["b@uwo.ca"])
     limits = [MessageRateLimit("4/day"), MessageRateLimit("1/day", count="external")]
     policy = Policy(name="test", limits=limits, internal_domains=["uwo.ca"])
-    assert Share.fits(Share(0.5).of(policy.plan(inside).charges))
+    assert FallbackShare.fits(FallbackShare(0.5).of(policy.plan(inside).charges))
 
 
 def test_more_ledgers_than_are_kept_have_their_wholes() -> None:
-    share = Share(0.5)
+    share = FallbackShare(0.5)
     costs = (1, 1, 0, 0)
     share.of([(ledger_of(number), "", costs) for number in range(4095)])
     charges = [(ledger_of(number), "", costs) for number in range(3)]

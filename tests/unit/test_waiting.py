@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from ratelimit_mail.limiter.wait_queue import Line
+from ratelimit_mail.limiter.wait_queue import WaitQueue
 
 
-def waiters(line: Line, *booked: tuple[str, int]) -> tuple[list[int], list[object]]:
+def waiters(line: WaitQueue, *booked: tuple[str, int]) -> tuple[list[int], list[object]]:
     """Let each join and wait; whose turn it is is written into the first list."""
     turns: list[int] = []
     places = [line.join(sender, at) for sender, at in booked]
@@ -17,12 +17,12 @@ def waiters(line: Line, *booked: tuple[str, int]) -> tuple[list[int], list[objec
 
 
 def test_the_first_need_not_wait() -> None:
-    turns, _ = waiters(Line(), ("ann", 10))
+    turns, _ = waiters(WaitQueue(), ("ann", 10))
     assert turns == [0]
 
 
 def test_those_behind_are_woken_one_by_one_in_the_order_of_their_times() -> None:
-    line = Line()
+    line = WaitQueue()
     places = {at: line.join("ann", at) for at in (30, 10, 20)}
     turns: list[int] = []
     for at, place in places.items():
@@ -35,7 +35,7 @@ def test_those_behind_are_woken_one_by_one_in_the_order_of_their_times() -> None
 
 
 def test_of_one_moment_the_first_to_join_is_first() -> None:
-    line = Line()
+    line = WaitQueue()
     turns, places = waiters(line, ("ann", 10), ("ann", 10), ("ann", 10))
     for place in places:
         line.leave(place)  # type: ignore[arg-type]
@@ -43,12 +43,12 @@ def test_of_one_moment_the_first_to_join_is_first() -> None:
 
 
 def test_senders_do_not_wait_for_each_other() -> None:
-    turns, _ = waiters(Line(), ("ann", 10), ("bob", 99), ("eve", 5))
+    turns, _ = waiters(WaitQueue(), ("ann", 10), ("bob", 99), ("eve", 5))
     assert turns == [0, 1, 2]
 
 
 def test_one_who_leaves_from_the_middle_holds_up_nobody() -> None:
-    line = Line()
+    line = WaitQueue()
     first, second, third = (line.join("ann", at) for at in (10, 20, 30))
     woken: list[str] = []
     line.when_first(third, lambda: woken.append("third"))
@@ -59,7 +59,7 @@ def test_one_who_leaves_from_the_middle_holds_up_nobody() -> None:
 
 
 def test_one_who_is_still_asleep_when_first_is_woken_when_it_asks() -> None:
-    line = Line()
+    line = WaitQueue()
     first, second = line.join("ann", 10), line.join("ann", 20)
     line.leave(first)
     woken: list[str] = []
@@ -68,7 +68,7 @@ def test_one_who_is_still_asleep_when_first_is_woken_when_it_asks() -> None:
 
 
 def test_only_one_of_a_sender_is_first_at_a_time() -> None:
-    line = Line()
+    line = WaitQueue()
     late, early, other = line.join("ann", 20), line.join("ann", 10), line.join("bob", 99)
     assert [line.is_first(place) for place in (late, early, other)] == [False, True, True]
     line.leave(early)
@@ -76,7 +76,7 @@ def test_only_one_of_a_sender_is_first_at_a_time() -> None:
 
 
 def test_one_who_joins_before_the_first_comes_before_it() -> None:
-    line = Line()
+    line = WaitQueue()
     late, early = line.join("ann", 20), line.join("ann", 10)
     woken: list[str] = []
     line.when_first(late, lambda: woken.append("late"))
@@ -87,14 +87,14 @@ def test_one_who_joins_before_the_first_comes_before_it() -> None:
 
 
 def test_nothing_is_kept_of_those_who_have_left() -> None:
-    line = Line()
+    line = WaitQueue()
     for i in range(100):
         line.leave(line.join(f"user{i}@x.org", i))
-    assert not line._lines
+    assert not line._waiters
 
 
 def test_threads_take_their_turns_in_order() -> None:
-    line = Line()
+    line = WaitQueue()
     places = [line.join("ann", at) for at in range(20)]
     turns: list[int] = []
 
@@ -114,7 +114,7 @@ def test_threads_take_their_turns_in_order() -> None:
 
 
 def test_those_who_are_stuck_are_overtaken_and_may_still_leave() -> None:
-    line = Line()
+    line = WaitQueue()
     stuck, late = line.join("ann", 10), line.join("ann", 20)
     assert not line.is_first(late)
     line.overtake(late)
@@ -129,7 +129,7 @@ def test_one_who_cannot_be_woken_any_more_holds_up_nobody() -> None:
     def closed() -> None:
         raise RuntimeError("Event loop is closed")
 
-    line = Line()
+    line = WaitQueue()
     first, dead, last = (line.join("ann", at) for at in (10, 20, 30))
     woken: list[int] = []
     line.when_first(dead, closed)
@@ -141,7 +141,7 @@ def test_one_who_cannot_be_woken_any_more_holds_up_nobody() -> None:
 
 
 def test_numbers_taken_before_the_booking_decide_among_equal_times() -> None:
-    line = Line()
+    line = WaitQueue()
     one, two = line.number(), line.number()
     second = line.join("ann", 10, two)
     first = line.join("ann", 10, one)

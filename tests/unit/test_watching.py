@@ -32,17 +32,17 @@ from ratelimit_mail import (
 )
 from ratelimit_mail._util.steps import run, run_async
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.adapters import Inline
+from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import Reading
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.counting.charge import Ledger
 from ratelimit_mail.events import (
     BackToNormal,
     BurstAfterDenial,
+    Dispatcher,
     Event,
     FirstDenial,
     NearLimit,
-    Teller,
 )
 from ratelimit_mail.events.watch import Watch
 from ratelimit_mail.exceptions import BackendUnavailable
@@ -62,9 +62,9 @@ class CountingBackend(MemoryBackend):
         self.clock = clock
         self.reads = 0
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         self.reads += 1
-        return super().read(ledger, subject)
+        return super().usage(ledger, subject)
 
 
 class Scene:
@@ -80,7 +80,7 @@ class Scene:
         self.clock = self.backend.clock
         self.limiter = Limiter(self.policy, self.backend)
         self._told: list[Event] = []
-        self.teller = Teller(self._told.append, most_waiting=10**6)
+        self.teller = Dispatcher(self._told.append, most_waiting=10**6)
         self.watch = Watch(self.policy, self.teller, **options)
 
     def send(
@@ -774,7 +774,7 @@ class BrokenBackend(CountingBackend):
 
     error: Exception = BackendUnavailable("no connection")
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         self.reads += 1
         raise self.error
 
@@ -822,18 +822,20 @@ async def test_what_must_be_awaited_is_awaited() -> None:
     plan = scene.policy.plan(envelope)
     for _ in range(6):
         decision = scene.limiter.try_acquire(envelope)
-        await run_async(scene.watch.seeing(Inline(scene.backend), envelope, plan, decision, 0))
+        await run_async(
+            scene.watch.seeing(InlineAdapter(scene.backend), envelope, plan, decision, 0)
+        )
     assert scene.kinds() == ["NearLimit", "FirstDenial"]
 
 
-class UnreadableBackend(Inline):
+class UnreadableBackend(InlineAdapter):
     """One whose counts take for ever to be read."""
 
     def __init__(self, backend: MemoryBackend) -> None:
         super().__init__(backend)
         self.reading = asyncio.Event()
 
-    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         self.reading.set()
         await asyncio.Event().wait()
         raise AssertionError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Final, TypeVar
 
-__all__ = ["Memo"]
+__all__ = ["BoundedCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -14,7 +14,7 @@ LONGEST: Final = 64
 """Of a key that has a length in parts, such as a tuple: longer ones are not worth their room."""
 
 
-class Memo(dict[K, V]):
+class BoundedCache(dict[K, V]):
     """What `function` answers, asked for by `[]`, and kept.
 
     most: how many answers are kept; for one more, all are let go, because strangers choose what

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["inform", "warn"]
+__all__ = ["log_info", "log_warning"]
 
 
-def warn(message: str, *values: object) -> None:
+def log_warning(message: str, *values: object) -> None:
     """Log what an administrator should know."""
     import logging
 
     logging.getLogger("ratelimit_mail").warning(message, *values)
 
 
-def inform(message: str, *values: object) -> None:
+def log_info(message: str, *values: object) -> None:
     """Log that something is well again."""
     import logging
 

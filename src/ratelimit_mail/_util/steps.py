@@ -9,13 +9,13 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Script", "run", "run_async"]
+__all__ = ["Steps", "run", "run_async"]
 
 T = TypeVar("T")
-Script = Generator[Callable[[], Any], Any, T]
+Steps = Generator[Callable[[], Any], Any, T]
 
 
-def run(script: Script[T]) -> T:
+def run(script: Steps[T]) -> T:
     """Make each call of `script`, and return what it returns."""
     step: Callable[[], Callable[[], Any]] = partial(next, script)
     failed: BaseException | None = None
@@ -37,7 +37,7 @@ def run(script: Script[T]) -> T:
             step = partial(script.throw, error)
 
 
-async def run_async(script: Script[T]) -> T:
+async def run_async(script: Steps[T]) -> T:
     """Await each call of `script`, and return what it returns."""
     try:
         call = next(script)

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["in_short", "show"]
+__all__ = ["short_repr", "show"]
 
 
 def show(value: object) -> str:
@@ -19,7 +19,7 @@ def show(value: object) -> str:
     return line if len(line) <= 80 else f"{line[:60]}... ({len(text)} characters)"
 
 
-def in_short(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A repr of an attrs value that leaves out what is as it would be by default."""
     told = []
     for field in attrs.fields(type(value)):

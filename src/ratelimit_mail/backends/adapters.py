@@ -8,10 +8,10 @@ from typing import Any
 from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Verdict
 from ratelimit_mail.counting.charge import Charge, Ledger
 
-__all__ = ["Inline"]
+__all__ = ["InlineAdapter"]
 
 
-class Inline:
+class InlineAdapter:
     """`backend` for an AsyncLimiter, called in place: only for one that does no I/O."""
 
     def __init__(self, backend: Backend) -> None:
@@ -25,22 +25,22 @@ class Inline:
         """See `Backend.apply_many`."""
         return self._backend.apply_many(messages)
 
-    async def take_out(self, receipt: Any) -> None:
-        """See `Backend.take_out`."""
-        self._backend.take_out(receipt)
+    async def refund(self, receipt: Any) -> None:
+        """See `Backend.refund`."""
+        self._backend.refund(receipt)
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
-        """See `Backend.part_of`."""
-        return self._backend.part_of(charges)
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.shard_of`."""
+        return self._backend.shard_of(charges)
 
-    def present(self) -> int:
-        """See `Backend.present`."""
-        return self._backend.present()
+    def now(self) -> int:
+        """See `Backend.now`."""
+        return self._backend.now()
 
-    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """See `Backend.read`."""
-        return self._backend.read(ledger, subject)
+    async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.usage`."""
+        return self._backend.usage(ledger, subject)
 
-    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """See `Backend.forget`."""
-        self._backend.forget(ledgers, subject)
+    async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.reset`."""
+        self._backend.reset(ledgers, subject)

@@ -10,25 +10,25 @@ import attrs
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
 __all__ = [
-    "LOOK",
+    "CHECK",
     "REFUSE",
     "TAKE",
     "AsyncBackend",
     "Backend",
+    "Idempotency",
     "Intent",
     "Message",
-    "Once",
     "Reading",
     "Refusal",
     "Verdict",
     "counts_of",
-    "fitted",
-    "numbered",
+    "refusal_numbers",
+    "refusals_from_numbers",
 ]
 
 
 @attrs.frozen
-class Once:
+class Idempotency:
     """That the same question must have the same answer, and no second charge.
 
     name: tells the question from any other: from one about other charges, too.
@@ -54,13 +54,13 @@ class Intent:
 
     record: bool = True
     refused: bool = False
-    line: Charge | None = None
-    patience: int | None = None
-    once: Once | None = None
+    queue: Charge | None = None
+    max_delay: int | None = None
+    idempotency: Idempotency | None = None
 
 
 TAKE: Final = Intent()
-LOOK: Final = Intent(record=False)
+CHECK: Final = Intent(record=False)
 REFUSE: Final = Intent(refused=True)
 
 
@@ -103,14 +103,18 @@ def counts_of(charges: Sequence[Charge]) -> list[Count]:
     return [count for ledger, _, costs in charges for count in ledger.counts if costs[count.unit]]
 
 
-def numbered(refusals: Sequence[Refusal], charges: Sequence[Charge]) -> list[tuple[int, int, int]]:
+def refusal_numbers(
+    refusals: Sequence[Refusal], charges: Sequence[Charge]
+) -> list[tuple[int, int, int]]:
     """Refusals with the numbers of their counts, as they are kept or sent."""
     counts = counts_of(charges)
     return [(counts.index(count), window, at) for count, window, at in refusals]
 
 
-def fitted(numbers: Iterable[Sequence[int]], charges: Sequence[Charge]) -> list[Refusal]:
-    """What `numbered` gave, as refusals of `charges`.
+def refusals_from_numbers(
+    numbers: Iterable[Sequence[int]], charges: Sequence[Charge]
+) -> list[Refusal]:
+    """What `refusal_numbers` gave, as refusals of `charges`.
 
     It may be of a policy that had more windows: then the last one stands for it.
     """
@@ -145,26 +149,26 @@ class Backend(Protocol):
         """`apply` for each of several messages, in order."""
         ...
 
-    def take_out(self, receipt: Any) -> None:
+    def refund(self, receipt: Any) -> None:
         """Take the charges of a receipt out; those that have left by themselves are ignored."""
         ...
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
+    def shard_of(self, charges: Sequence[Charge]) -> str:
         """What of the backend `charges` need: one part may be away while others answer."""
         ...
 
-    def present(self) -> int:
+    def now(self) -> int:
         """The backend's time in milliseconds since the epoch, as far as it is known unasked.
 
         Overrides and their like begin and end by it; counts never depend on it.
         """
         ...
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
         ...
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget all that was counted for one subject, in every unit."""
         ...
 
@@ -180,22 +184,22 @@ class AsyncBackend(Protocol):
         """See `Backend.apply_many`."""
         ...
 
-    async def take_out(self, receipt: Any) -> None:
-        """See `Backend.take_out`."""
+    async def refund(self, receipt: Any) -> None:
+        """See `Backend.refund`."""
         ...
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
-        """See `Backend.part_of`; not awaited."""
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.shard_of`; not awaited."""
         ...
 
-    def present(self) -> int:
-        """See `Backend.present`; not awaited."""
+    def now(self) -> int:
+        """See `Backend.now`; not awaited."""
         ...
 
-    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """See `Backend.read`."""
+    async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.usage`."""
         ...
 
-    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """See `Backend.forget`."""
+    async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.reset`."""
         ...

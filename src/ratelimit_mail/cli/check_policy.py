@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelimit_mail.cli.describe import remarks_on
-from ratelimit_mail.cli.errors import Complaint
+from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.presets import rules_of
@@ -36,7 +36,7 @@ def check_policy_command(file: str, wants_toml: bool) -> None:
         try:
             click.echo(policy.dump(), nl=False)
         except PolicyFileError as error:
-            raise Complaint(str(error)) from None
+            raise CommandError(str(error)) from None
         return
     console = Console()
     console.print(Text(f"{safe(file)}: fine", style="bold"), soft_wrap=True)

@@ -10,14 +10,21 @@ from rich.text import Text
 
 from ratelimit_mail.cli.escaping import safe
 
-__all__ = ["INTERRUPTED", "TOLD_IN_FULL", "Broken", "Complaint", "Complaints", "InputError"]
+__all__ = [
+    "INTERRUPTED",
+    "TOLD_IN_FULL",
+    "CommandError",
+    "InputError",
+    "RejectedRow",
+    "RejectedRows",
+]
 
 
 class InputError(Exception):
     """The file as a whole cannot be replayed; the text says why, in one line."""
 
 
-class Broken(NamedTuple):
+class RejectedRow(NamedTuple):
     """A row or message that was left out: where it stands, and why."""
 
     where: str
@@ -28,7 +35,7 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells know it."""
 
 
-class Complaint(click.ClickException):
+class CommandError(click.ClickException):
     """One line on the error stream and exit code 2."""
 
     exit_code = 2
@@ -37,14 +44,14 @@ class Complaint(click.ClickException):
 TOLD_IN_FULL = 10
 
 
-class Complaints:
+class RejectedRows:
     """The broken rows of one file."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self.count = 0
 
-    def add(self, broken: Broken) -> None:
+    def add(self, broken: RejectedRow) -> None:
         """Count a broken row, and say what is wrong with it if it is among the first."""
         self.count += 1
         if self.count <= TOLD_IN_FULL:

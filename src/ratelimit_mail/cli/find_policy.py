@@ -6,7 +6,7 @@ import difflib
 import os
 from typing import Final
 
-from ratelimit_mail.cli.errors import Complaint
+from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.policy import Policy
@@ -20,7 +20,7 @@ SEPARATORS: Final = tuple({"/", os.sep})
 def find_policy(name: str) -> Policy:
     """The preset of this name, or the policy in the file where `name` is that of a file.
 
-    A file's name ends in `.toml` or has a slash in it. Raises Complaint with the nearest names
+    A file's name ends in `.toml` or has a slash in it. Raises CommandError with the nearest names
     where there is no such preset, and with all that is wrong with the file.
     """
     if name in PRESETS:
@@ -29,11 +29,11 @@ def find_policy(name: str) -> Policy:
         try:
             return Policy.load(name)
         except (PolicyFileError, ModuleNotFoundError) as error:
-            raise Complaint(str(error)) from None
+            raise CommandError(str(error)) from None
     near = difflib.get_close_matches(name[:100].lower(), PRESETS, cutoff=0.4)
     if near:
-        raise Complaint(f"there is no policy {safe(name)}; did you mean {' or '.join(near)}?")
-    raise Complaint(
+        raise CommandError(f"there is no policy {safe(name)}; did you mean {' or '.join(near)}?")
+    raise CommandError(
         f"there is no policy {safe(name)}; there are {', '.join(PRESETS)}, and policy files,"
         " whose names end in .toml"
     )

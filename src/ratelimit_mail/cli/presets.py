@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.cli.errors import Complaint
+from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.conditions import AllOf, AnyOf, Condition, HasTag, InNetwork, Not, Protocol
@@ -52,7 +52,7 @@ def presets_command(name: str | None, wants_json: bool) -> None:
 def _preset(name: str) -> tuple[Policy, Source]:
     if name not in PRESETS:
         find_policy(name)  # complains, with the nearest names
-        raise Complaint(f"{safe(name)} is no preset; there are {', '.join(PRESETS)}")
+        raise CommandError(f"{safe(name)} is no preset; there are {', '.join(PRESETS)}")
     return PRESETS[name](), SOURCES[name]
 
 

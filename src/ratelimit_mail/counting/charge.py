@@ -7,9 +7,9 @@ from math import gcd
 
 import attrs
 
-from ratelimit_mail.counting.window import Keeping, Window
+from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["UNITS", "Charge", "Costs", "Count", "Ledger", "keeping_for"]
+__all__ = ["UNITS", "Charge", "Costs", "Count", "Ledger", "retention_for"]
 
 UNITS = ("messages", "recipients", "external messages", "external recipients")
 """What is counted; the number of a unit is its place here."""
@@ -31,7 +31,7 @@ class Count:
 
     unit: int
     windows: tuple[Window, ...]
-    keeping: Keeping
+    retention: Retention
     smallest: int = attrs.field(init=False)
     counts_denied: bool = attrs.field(init=False)
 
@@ -81,9 +81,9 @@ Charge = tuple[Ledger, str, Costs]
 """A ledger, a subject, and what is added there: a plain tuple, for the sake of speed."""
 
 
-def keeping_for(windows: list[Window]) -> Keeping:
+def retention_for(windows: list[Window]) -> Retention:
     """How a log is kept that serves each of `windows` exactly."""
-    return Keeping(
+    return Retention(
         span=max(window.length + window.resolution - 1 for window in windows),
         slot=gcd(*(window.resolution for window in windows)),
         ceiling=max((window.limit for window in windows if window.denied), default=0),

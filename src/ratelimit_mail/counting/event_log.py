@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate, pairwise
 from typing import Final
 
-from ratelimit_mail.counting.window import Keeping, Window
+from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["FAR_AHEAD", "LONG_AGO", "Log"]
+__all__ = ["FAR_AHEAD", "LONG_AGO", "EventLog"]
 
 LONG_AGO: Final = -(1 << 62)
 FAR_AHEAD: Final = 1 << 62
 
 
-class Log:
+class EventLog:
     """Events in the order of their times.
 
     Event `i` stands at `times[i]` and cost `sent[i + 1] - sent[i]`. `asked` is the same
@@ -134,15 +134,15 @@ class Log:
         """The running totals that `window` reads."""
         return self.asked if window.denied and self.asked is not None else self.sent
 
-    def add(self, now: int, cost: int, keeping: Keeping) -> int:
+    def add(self, now: int, cost: int, retention: Retention) -> int:
         """Record what is sent now; returns the moment at which it stands."""
         self.newest = at = max(now, self.newest)
         self.held += cost
         self._enter(at, cost, cost)
-        self._forget(at, keeping)
+        self._forget(at, retention)
         return at
 
-    def extend(self, sent: Mapping[int, int], cost: int, keeping: Keeping) -> None:
+    def extend(self, sent: Mapping[int, int], cost: int, retention: Retention) -> None:
         """Record how many of one cost were sent at some moments, none of them before `newest`."""
         times = list(sent)
         costs = [number * cost for number in sent.values()]
@@ -155,40 +155,40 @@ class Log:
         else:
             for at, total in zip(times, costs, strict=True):
                 self._enter(at, total, total)
-        self._forget(self.newest, keeping)
+        self._forget(self.newest, retention)
 
-    def forget(self, now: int, keeping: Keeping) -> None:
+    def forget(self, now: int, retention: Retention) -> None:
         """Forget what has left every window by `now`."""
         if now >= self.newest:
-            self._forget(now, keeping)
+            self._forget(now, retention)
 
-    def refuse(self, now: int, cost: int, keeping: Keeping) -> None:
+    def refuse(self, now: int, cost: int, retention: Retention) -> None:
         """Record what was asked for and refused now."""
         if self.asked is None:
             self.asked = self.sent[:]
         self.newest = at = max(now, self.newest)
         self.held += cost
         self._enter(at, 0, cost)
-        self._forget(at, keeping)
+        self._forget(at, retention)
 
-    def book(self, now: int, at: int, cost: int, keeping: Keeping) -> int:
+    def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
         """Record what will be sent at `at`; returns the moment at which it stands."""
         present = max(now, self.newest)
         if at <= present:
-            return self.add(now, cost, keeping)
+            return self.add(now, cost, retention)
         self.held += cost
         self._enter(at, cost, cost)
-        self._forget(present, keeping)
+        self._forget(present, retention)
         return at
 
-    def take_out(self, events: Iterable[tuple[int, int]], keeping: Keeping) -> None:
+    def refund(self, events: Iterable[tuple[int, int]], retention: Retention) -> None:
         """Take out events, each a moment and a cost; those that have left count nowhere."""
-        times, slot = self.times, keeping.slot
+        times, slot = self.times, retention.slot
         taken: dict[int, int] = {}
         for at, cost in events:
             i = bisect_left(times, at, self.head)
             if (
-                at > self.newest - keeping.span
+                at > self.newest - retention.span
                 and i < len(times)
                 and times[i] // slot == at // slot
             ):
@@ -240,21 +240,21 @@ class Log:
     def _columns(self) -> list[array[int]]:
         return [self.sent] if self.asked is None else [self.sent, self.asked]
 
-    def _forget(self, present: int, keeping: Keeping) -> None:
+    def _forget(self, present: int, retention: Retention) -> None:
         """Forget what has left every window by `present`, and let time not fall back to it."""
         times, head = self.times, self.head
-        gone = bisect_right(times, present - keeping.span, head)
+        gone = bisect_right(times, present - retention.span, head)
         if gone > head:
             self.head = gone
-            self.newest = max(self.newest, times[gone - 1] + keeping.span)
+            self.newest = max(self.newest, times[gone - 1] + retention.span)
             column = self.sent if self.asked is None else self.asked
             self.held = column[-1] - column[gone]
             if gone > 16 and gone * 4 > len(times):
                 self._cut()
         if len(times) >= self.compact_at:
             self._cut()
-            if keeping.ceiling or keeping.slot > 1:
-                self._compact(present, keeping)
+            if retention.ceiling or retention.slot > 1:
+                self._compact(present, retention)
             self.compact_at = 2 * len(self.times) + 64
 
     def _cut(self) -> None:
@@ -264,13 +264,13 @@ class Log:
         if self.asked is not None:
             del self.asked[:head]
 
-    def _compact(self, present: int, keeping: Keeping) -> None:
+    def _compact(self, present: int, retention: Retention) -> None:
         """Keep as one what no window can tell apart, so that memory stays bounded.
 
         That is what stands in one slot, and refused attempts so old that those after
         them fill the largest limit by themselves.
         """
-        times, sent, asked, slot = self.times, self.sent, self.asked, keeping.slot
+        times, sent, asked, slot = self.times, self.sent, self.asked, retention.slot
         past = bisect_right(times, present)
         refused = [] if asked is None else [a - s for a, s in zip(asked, sent, strict=True)]
         kept = array("q")
@@ -283,7 +283,7 @@ class Log:
                 if (
                     refused
                     and sent[i] == sent[i + 1]
-                    and refused[past] - refused[i + 1] >= keeping.ceiling
+                    and refused[past] - refused[i + 1] >= retention.ceiling
                 ):
                     continue
             kept.append(time)

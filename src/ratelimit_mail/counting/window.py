@@ -9,7 +9,7 @@ from math import gcd
 
 import attrs
 
-__all__ = ["Keeping", "Window"]
+__all__ = ["Retention", "Window"]
 
 
 @attrs.frozen
@@ -37,7 +37,7 @@ class Window:
 
 
 @attrs.frozen
-class Keeping:
+class Retention:
     """What a log must remember for all who read it.
 
     span: how long an event can matter. slot: events this close are kept as one.
@@ -48,8 +48,8 @@ class Keeping:
     slot: int = 1
     ceiling: int = 0
 
-    def together_with(self, other: Keeping) -> Keeping:
+    def together_with(self, other: Retention) -> Retention:
         """What serves those whom either serves."""
-        return Keeping(
+        return Retention(
             max(self.span, other.span), gcd(self.slot, other.slot), max(self.ceiling, other.ceiling)
         )

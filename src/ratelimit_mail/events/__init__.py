@@ -1,6 +1,6 @@
 """Events: what a limiter tells whoever wants to know, and how it is told."""
 
-from ratelimit_mail.events.dispatcher import Teller
+from ratelimit_mail.events.dispatcher import Dispatcher
 from ratelimit_mail.events.kinds import (
     BackToNormal,
     BurstAfterDenial,
@@ -14,10 +14,10 @@ from ratelimit_mail.events.log_listener import log_events
 __all__ = [
     "BackToNormal",
     "BurstAfterDenial",
+    "Dispatcher",
     "Event",
     "FirstDenial",
     "Listener",
     "NearLimit",
-    "Teller",
     "log_events",
 ]

@@ -1,4 +1,4 @@
-"""Denials: notices who is refused for the first time, who keeps trying, and who is well again."""
+"""DenialTracker: notices who is refused for the first time, who keeps trying, and who is well again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import attrs
 
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.events.expiring import Recent
+from ratelimit_mail.events.expiring import ExpiringMap
 from ratelimit_mail.limits import Limit, RateLimit
 
-__all__ = ["DAY", "Denials", "Denied", "Refused"]
+__all__ = ["DAY", "DenialTracker", "Denied", "Refused"]
 
 DAY: Final = 24 * 3600 * 1000
 """The window of what has none: a limit on one message, or a rule. In milliseconds."""
@@ -53,7 +53,7 @@ class Refused(NamedTuple):
     burst: tuple[int, int] | None
 
 
-class Denials:
+class DenialTracker:
     """Who is refused. Not safe for threads.
 
     burst: how many more refusals within `within` milliseconds are a burst.
@@ -62,8 +62,8 @@ class Denials:
     def __init__(self, burst: int, within: int, most: int) -> None:
         self._burst = burst
         self._within = within
-        self._denied: Recent[tuple[str, int], Denied] = Recent(most)
-        self._refused: Recent[str, int] = Recent(most)
+        self._denied: ExpiringMap[tuple[str, int], Denied] = ExpiringMap(most)
+        self._refused: ExpiringMap[str, int] = ExpiringMap(most)
         """When each subject was refused last, by whatever limit."""
         self._numbers: dict[Limit | None, int] = {}
         """Of the limits, because a number is a quicker key than a limit. A policy has few."""

@@ -1,4 +1,4 @@
-"""Teller: events reach their listeners on a thread of its own, never at the decision's expense."""
+"""Dispatcher: events reach their listeners on a thread of its own, never at the decision's expense."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from typing import Final
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.events.kinds import Event
-from ratelimit_mail.events.listeners import WARN_EVERY, Listener, checked, deliver, warn_safely
+from ratelimit_mail.events.listeners import (
+    WARN_EVERY,
+    Listener,
+    checked,
+    deliver,
+    log_warning_safely,
+)
 
-__all__ = ["Teller"]
+__all__ = ["Dispatcher"]
 
 LAST_WAIT: Final = 1.0
 """Seconds that the end of the program waits for what is still to be told."""
 
 
-class Teller:
+class Dispatcher:
     """Calls `listener` with each event, one after the other, on a thread of its own.
 
     listener: a callable, or several. What one raises is logged, without the error's text, which
         may hold addresses; the others are called all the same.
     most_waiting: about how many events may wait for a slow listener; more are dropped.
 
-    The thread begins with the first event and ends with the Teller. A forked process has its own,
+    The thread begins with the first event and ends with the Dispatcher. A forked process has its own,
     and what waited at the fork is told in the parent. At the end of the program, one second is
     given to what still waits. Raises TypeError for a listener that would have to be awaited.
     """
@@ -44,7 +50,7 @@ class Teller:
             raise ValueError(f"most_waiting: {show(most_waiting)} drops all; 1 or more are needed")
         self._most_waiting = most_waiting
         self._dropped = 0
-        self._end: weakref.finalize[..., Teller] | None = None
+        self._end: weakref.finalize[..., Dispatcher] | None = None
         self._begin()
         _tellers.add(self)
 
@@ -127,10 +133,10 @@ class Teller:
             self._warns_again = now + WARN_EVERY
         line = f"a listener of events is too slow: {self._most_waiting} wait, more are dropped"
         with contextlib.suppress(RuntimeError):
-            threading.Thread(target=warn_safely, args=(line,), daemon=True).start()
+            threading.Thread(target=log_warning_safely, args=(line,), daemon=True).start()
 
 
-_tellers: weakref.WeakSet[Teller] = weakref.WeakSet()
+_tellers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Recent: what is kept for a length of time after it was last put, and no more than so many."""
+"""ExpiringMap: what is kept for a length of time after it was last put, and no more than so many."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
-__all__ = ["NEVER", "Recent"]
+__all__ = ["NEVER", "ExpiringMap"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -15,7 +15,7 @@ NEVER: Final = 1 << 62
 """Later than any time."""
 
 
-class Recent(Generic[K, V]):
+class ExpiringMap(Generic[K, V]):
     """Values by key, each for its stay: so many milliseconds after it was last put.
 
     most: how many there may be; for one more, that which was put longest ago is dropped.

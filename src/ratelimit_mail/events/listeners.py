@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Final
 
-from ratelimit_mail._util.logger import warn
+from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import show
 from ratelimit_mail.events.kinds import Event
 
-__all__ = ["WARN_EVERY", "Listener", "checked", "deliver", "warn_safely"]
+__all__ = ["WARN_EVERY", "Listener", "checked", "deliver", "log_warning_safely"]
 
 Listener = Callable[[Event], object]
 
@@ -52,7 +52,7 @@ def deliver(
     """Call `listeners` with each event of `mail`, until there is a None: what the thread does.
 
     A `threading.Event` there is set when all before it has been told. Nothing here holds the
-    Teller, which could not be collected then.
+    Dispatcher, which could not be collected then.
     """
     warns_again: dict[str, float] = {}
     while (event := mail.get()) is not None:
@@ -82,10 +82,10 @@ def _report(error: BaseException, listener: Listener, warns_again: dict[str, flo
     line = "?" if trace is None else trace.tb_lineno
     file = "?" if trace is None else os.path.basename(trace.tb_frame.f_code.co_filename)
     name = getattr(listener, "__qualname__", type(listener).__qualname__)
-    warn_safely(f"a listener of events, {name}, raised {kind} at {file}:{line}")
+    log_warning_safely(f"a listener of events, {name}, raised {kind} at {file}:{line}")
 
 
-def warn_safely(line: str) -> None:
+def log_warning_safely(line: str) -> None:
     """Log `line`, whatever the handlers of the log do."""
     with contextlib.suppress(Exception):
-        warn("%s", line)
+        log_warning("%s", line)

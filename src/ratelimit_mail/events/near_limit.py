@@ -1,4 +1,4 @@
-"""Nearness: notices with which message so much of a limit is used, and reads counts seldom."""
+"""NearLimits: notices with which message so much of a limit is used, and reads counts seldom."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import attrs
 
 from ratelimit_mail.backends.base import Reading
 from ratelimit_mail.counting.charge import UNITS, Ledger
-from ratelimit_mail.events.expiring import NEVER, Recent
+from ratelimit_mail.events.expiring import NEVER, ExpiringMap
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.policy.charges import Plan, Sheet
+from ratelimit_mail.policy.charges import EffectiveLimits, Plan
 
-__all__ = ["Nearness", "ToRead"]
+__all__ = ["NearLimits", "ToRead"]
 
 PARTS: Final = 20
 """What others may have charged is looked at again after this part of a window, ..."""
@@ -43,7 +43,7 @@ class _Known:
 
 
 @attrs.define(eq=False)
-class _Account:
+class _Watched:
     """One subject of a scope.
 
     spent: how much of each unit, since the subject was first seen. Only ever more: what is
@@ -60,15 +60,15 @@ class _Account:
 class ToRead(NamedTuple):
     """Counts that must be read: a mark can have been reached."""
 
-    sheet: Sheet
+    sheet: EffectiveLimits
     ledger: Ledger
     subject: str
-    account: _Account
+    account: _Watched
     spent: tuple[int, ...]
     """At the time of asking: what others spend while the counts are read is not lost."""
 
 
-class Nearness:
+class NearLimits:
     """Who has reached the mark, such as 0.8 of a limit. Not safe for threads.
 
     Of each subject it remembers what its counts held when they were read, and what was spent
@@ -77,7 +77,7 @@ class Nearness:
 
     def __init__(self, near: float, most: int) -> None:
         self._millionths = max(1, round(near * MILLION))
-        self._accounts: Recent[tuple[str, str], _Account] = Recent(most)
+        self._accounts: ExpiringMap[tuple[str, str], _Watched] = ExpiringMap(most)
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -94,7 +94,7 @@ class Nearness:
             key = (ledger.name, subject)
             account = accounts.get(ledger.span, key)
             if account is None:
-                account = _Account()
+                account = _Watched()
                 accounts.put(ledger.span, key, account, now)
             spent = account.spent
             for count in ledger.counts:

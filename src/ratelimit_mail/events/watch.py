@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from ratelimit_mail._util.logger import warn
-from ratelimit_mail._util.steps import Script
+from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Reading
 from ratelimit_mail.decision import ACCEPT, Decision
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.events import Teller
-from ratelimit_mail.events.denials import Denials, Refused
+from ratelimit_mail.events import Dispatcher
+from ratelimit_mail.events.denials import DenialTracker, Refused
 from ratelimit_mail.events.factory import (
     back_to_normal,
     near_limit,
     refusal_events,
     refused_subject,
 )
-from ratelimit_mail.events.near_limit import Nearness, ToRead
+from ratelimit_mail.events.near_limit import NearLimits, ToRead
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import Plan
@@ -58,7 +58,7 @@ class Watch:
     def __init__(
         self,
         policy: Policy,
-        teller: Teller,
+        teller: Dispatcher,
         *,
         near: float = 0.8,
         burst: int = 10,
@@ -73,8 +73,8 @@ class Watch:
         self._teller = teller
         self._lock = threading.Lock()
         self._complains_again = 0.0
-        self._nearness = Nearness(near, most_subjects)
-        self._denials = Denials(burst, math.ceil(burst_seconds * 1000), most_subjects)
+        self._nearness = NearLimits(near, most_subjects)
+        self._denials = DenialTracker(burst, math.ceil(burst_seconds * 1000), most_subjects)
 
     def size(self) -> int:
         """How many entries it remembers."""
@@ -83,7 +83,7 @@ class Watch:
 
     def seeing(
         self, backend: Any, envelope: Envelope, plan: Plan, decision: Decision, now: int
-    ) -> Script[None]:
+    ) -> Steps[None]:
         """See `decision` on `envelope`, made at `now`; never raises an Exception.
 
         backend: whose counts are read, where they must be; it gives readings, or what to await
@@ -127,13 +127,13 @@ class Watch:
 
     def reading(
         self, backend: Any, envelope: Envelope, to_read: list[ToRead], now: int
-    ) -> Script[None]:
+    ) -> Steps[None]:
         """The second half of `seeing`: read counts, and have told what is near its limit."""
         try:
             for asked in to_read:
                 readings: Sequence[Sequence[Reading]] | None
                 try:
-                    readings = yield partial(backend.read, asked.ledger, asked.subject)
+                    readings = yield partial(backend.usage, asked.ledger, asked.subject)
                 except BackendError:
                     readings = None
                 with self._lock:
@@ -150,7 +150,7 @@ class Watch:
         moment = time.monotonic()
         if moment >= self._complains_again:
             self._complains_again = moment + WARN_EVERY
-            warn("events are lost: %s: %s", type(error).__name__, show(str(error)))
+            log_warning("events are lost: %s: %s", type(error).__name__, show(str(error)))
 
 
 def _number(name: str, value: object, *, at_most: float | None = None, whole: bool = False) -> None:

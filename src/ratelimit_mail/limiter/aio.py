@@ -11,22 +11,22 @@ import attrs
 
 from ratelimit_mail._util.steps import run_async
 from ratelimit_mail._util.text import show
-from ratelimit_mail.backends.adapters import Inline
+from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.backends.outage.fallback import AsyncGuarded
-from ratelimit_mail.backends.outage.fallback_share import Share
+from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
+from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limiter.decorator import Errors, Guard, OnDenied, is_async
-from ratelimit_mail.limiter.operations import Verbs, milliseconds
+from ratelimit_mail.limiter.decorator import Errors, LimitedCall, OnDenied, is_async
+from ratelimit_mail.limiter.operations import Operations, milliseconds
 from ratelimit_mail.limiter.verdicts import decide
-from ratelimit_mail.limiter.wait_queue import Place
+from ratelimit_mail.limiter.wait_queue import Waiter
 from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener, Teller
+    from ratelimit_mail.events import Dispatcher, Listener
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
 
@@ -51,7 +51,7 @@ class AsyncReservation:
 def _awaited(name: str, backend: Any) -> AsyncBackend:
     """`backend` as one to await."""
     if isinstance(backend, MemoryBackend):
-        return Inline(backend)
+        return InlineAdapter(backend)
     apply = getattr(backend, "apply", None)
     if isinstance(backend, type) or not callable(apply):
         words = "" if name == "backend" else "none of 'raise', 'allow' and 'deny', and "
@@ -62,7 +62,7 @@ def _awaited(name: str, backend: Any) -> AsyncBackend:
     return found
 
 
-class AsyncLimiter(Verbs):
+class AsyncLimiter(Operations):
     """What `Limiter` is, for asyncio; safe to use from several event loops.
 
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
@@ -83,13 +83,13 @@ class AsyncLimiter(Verbs):
         fallback_share: float = 1.0,
         remember: float = 3600.0,
         node: str | None = None,
-        on_event: Listener | Sequence[Listener] | Teller | None = None,
+        on_event: Listener | Sequence[Listener] | Dispatcher | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         import asyncio  # takes a third of this package's time to import, and not all need it
 
         super().__init__(policy, remember, node, on_event)
-        share = Share(fallback_share)
+        share = FallbackShare(fallback_share)
         if backend is None:
             backend = MemoryBackend()
         instead: Any = on_backend_error
@@ -98,10 +98,10 @@ class AsyncLimiter(Verbs):
         if sleep is not None and not is_async(sleep):
             raise TypeError(f"sleep: {show(sleep)} is no async function, so it cannot be awaited")
         self._backend = _awaited("backend", backend)
-        if not isinstance(self._backend, Inline):  # which is never away
-            self._backend = AsyncGuarded(self._backend, instead, share)
-        self._short = self._short_way(backend)
-        self._plan = self.policy.planner(self._backend.present)
+        if not isinstance(self._backend, InlineAdapter):  # which is never away
+            self._backend = AsyncFallbackBackend(self._backend, instead, share)
+        self._fast = self._fast_path(backend)
+        self._plan = self.policy.planner(self._backend.now)
         self._sleep = sleep or asyncio.sleep
 
     def __repr__(self) -> str:
@@ -109,36 +109,38 @@ class AsyncLimiter(Verbs):
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
-        return await run_async(self._checking(envelope))
+        return await run_async(self._check_steps(envelope))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""
-        if self._short is not None and (decision := self._short(envelope)) is not None:
+        if self._fast is not None and (decision := self._fast(envelope)) is not None:
             return decision
         if not self._is_plain:
-            return await run_async(self._trying(envelope))
+            return await run_async(self._try_acquire_steps(envelope))
         plan = self._plan(envelope)
         if not plan.charges:
             return decide(plan, None, self)
-        intent = self._asking.intent(plan, envelope)
+        intent = self._intents.intent(plan, envelope)
         return decide(plan, await self._backend.apply(plan.charges, intent), self)
 
     async def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
         """See `Limiter.try_acquire_many`."""
-        return await run_async(self._trying_many(envelopes))
+        return await run_async(self._try_acquire_many_steps(envelopes))
 
     async def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """See `Limiter.acquire`; a cancelled wait gives its place back."""
-        return await run_async(self._acquiring(envelope, milliseconds("timeout", timeout)))
+        return await run_async(self._acquire_steps(envelope, milliseconds("timeout", timeout)))
 
     async def reserve(self, envelope: Envelope, max_delay: float | None = None) -> AsyncReservation:
         """See `Limiter.reserve`."""
-        booked = await run_async(self._reserving(envelope, milliseconds("max_delay", max_delay)))
+        booked = await run_async(
+            self._reserve_steps(envelope, milliseconds("max_delay", max_delay))
+        )
         return AsyncReservation(booked.at, booked.delay, booked.decision, self)
 
     async def refund(self, decision: Decision) -> None:
         """See `Limiter.refund`."""
-        await run_async(self._refunding(decision))
+        await run_async(self._refund_steps(decision))
 
     async def usage(
         self,
@@ -148,7 +150,7 @@ class AsyncLimiter(Verbs):
         client: Client | None = None,
     ) -> tuple[Usage, ...]:
         """See `Limiter.usage`."""
-        return await run_async(self._using(subject, scope, client))
+        return await run_async(self._usage_steps(subject, scope, client))
 
     async def reset(
         self,
@@ -157,7 +159,7 @@ class AsyncLimiter(Verbs):
         scope: str | Sequence[str] = "sender",
     ) -> None:
         """See `Limiter.reset`."""
-        await run_async(self._resetting(subject, scope))
+        await run_async(self._reset_steps(subject, scope))
 
     @overload
     def limited(
@@ -187,7 +189,7 @@ class AsyncLimiter(Verbs):
         refund_on: Errors = (),
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, Any]]]:
         """See `Limiter.limited`; decorates an `async def`, and raises TypeError for any other."""
-        guard = Guard(on_denied, timeout, envelope, refund_on)
+        guard = LimitedCall(on_denied, timeout, envelope, refund_on)
         milliseconds("timeout", timeout)
 
         def decorate(
@@ -207,7 +209,7 @@ class AsyncLimiter(Verbs):
         return decorate
 
     async def _book(self, charges: Sequence[Charge], intent: Intent) -> Verdict:
-        if isinstance(self._backend, Inline):
+        if isinstance(self._backend, InlineAdapter):
             return await self._backend.apply(charges, intent)
         import asyncio
 
@@ -217,17 +219,17 @@ class AsyncLimiter(Verbs):
         except asyncio.CancelledError:  # while the answer is on its way
             verdict = await booking
             if verdict.receipt is not None:
-                await self._backend.take_out(verdict.receipt)
+                await self._backend.refund(verdict.receipt)
             raise
 
-    async def _turn(self, place: Place, longest: float) -> None:
+    async def _turn(self, place: Waiter, longest: float) -> None:
         import asyncio
 
         first = asyncio.Event()
         loop = asyncio.get_running_loop()
         # Who leaves the line may do so in another thread, with an event loop of its own.
-        self._line.when_first(place, partial(loop.call_soon_threadsafe, first.set))
+        self._wait_queue.when_first(place, partial(loop.call_soon_threadsafe, first.set))
         try:
             await asyncio.wait_for(first.wait(), longest)
         except TimeoutError:
-            self._line.overtake(place)
+            self._wait_queue.overtake(place)

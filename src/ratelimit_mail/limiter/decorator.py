@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import attrs
 
-from ratelimit_mail._util.steps import Script
+from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import one_of
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import RateLimitExceeded
 
-__all__ = ["Errors", "Guard", "OnDenied", "is_async"]
+__all__ = ["Errors", "LimitedCall", "OnDenied", "is_async"]
 
 OnDenied = Literal["wait", "raise", "skip"]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
@@ -30,7 +30,7 @@ def _exceptions(value: object) -> tuple[type[BaseException], ...]:
 
 
 @attrs.frozen
-class Guard:
+class LimitedCall:
     """How a send function is guarded: the arguments of `limited`."""
 
     on_denied: OnDenied = attrs.field(validator=one_of("wait", "raise", "skip"))
@@ -46,7 +46,7 @@ class Guard:
 
     def sending(
         self, limiter: Any, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
-    ) -> Script[Any]:
+    ) -> Steps[Any]:
         """Ask `limiter`, then call `function`; what it raises of `refund_on` is taken back."""
         envelope = self._envelope_of(function, args, kwargs)
         if self.on_denied == "wait":

@@ -12,31 +12,31 @@ from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.verdicts import refused
-from ratelimit_mail.policy.charges import Sheet
-from ratelimit_mail.policy.selection import Chooser
+from ratelimit_mail.policy.charges import EffectiveLimits
+from ratelimit_mail.policy.selection import LimitSelector
 
-__all__ = ["ShortWay", "short_way"]
+__all__ = ["FastPath", "fast_path"]
 
-ShortWay = Callable[[Envelope], Decision | None]
+FastPath = Callable[[Envelope], Decision | None]
 """Gives the decision on a message; None where the long way must be gone."""
 
 
-def short_way(chooser: Chooser, backend: MemoryBackend, limiter: object) -> ShortWay:
+def fast_path(selector: LimitSelector, backend: MemoryBackend, limiter: object) -> FastPath:
     """The short way of `limiter`, where the client's tier says what a message meets."""
-    if not chooser.of_tiers:
-        return _by_sheet(chooser.common, backend, limiter)
-    sheets = [chooser.common, *(sheet for _, sheet in chooser.of_tiers)]
+    if not selector.of_tiers:
+        return _by_sheet(selector.common, backend, limiter)
+    sheets = [selector.common, *(sheet for _, sheet in selector.of_tiers)]
     ways = {sheet: _by_sheet(sheet, backend, limiter) for sheet in sheets}
 
     def decide(envelope: Envelope) -> Decision | None:
         if not isinstance(envelope, Envelope):
             return None
-        return ways[chooser.by_tier(envelope.client)[1]](envelope)
+        return ways[selector.by_tier(envelope.client)[1]](envelope)
 
     return decide
 
 
-def _by_sheet(sheet: Sheet, backend: MemoryBackend, limiter: object) -> ShortWay:
+def _by_sheet(sheet: EffectiveLimits, backend: MemoryBackend, limiter: object) -> FastPath:
     # Names of a closure are quicker than attributes.
     known, take, tier = sheet.known, backend.take, sheet.tier
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ratelimit_mail.backends.base import REFUSE, TAKE, Intent, Once
+from ratelimit_mail.backends.base import REFUSE, TAKE, Idempotency, Intent
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.policy.charges import Plan
 
-__all__ = ["Asking"]
+__all__ = ["Intents"]
 
 
-class Asking:
+class Intents:
     """The intents of one limiter.
 
     name: what its counts are kept under. remembered: how many milliseconds an answer is.
@@ -23,9 +23,11 @@ class Asking:
         """What `try_acquire` asks of a backend."""
         if envelope.id is None:
             return TAKE if plan.never is None else REFUSE
-        return Intent(refused=plan.never is not None, once=self.once(plan, envelope, verb))
+        return Intent(
+            refused=plan.never is not None, idempotency=self.idempotency(plan, envelope, verb)
+        )
 
-    def once(self, plan: Plan, envelope: Envelope, verb: str) -> Once | None:
+    def idempotency(self, plan: Plan, envelope: Envelope, verb: str) -> Idempotency | None:
         """How the backend knows the same question again, whatever the strangers in it wrote."""
         if envelope.id is None:
             return None
@@ -37,4 +39,4 @@ class Asking:
             asked += ledger.name, subject, str([costs[count.unit] for count in ledger.counts])
         # No part holds a line break.
         name = hashlib.blake2b("\n".join(asked).encode(), digest_size=16).hexdigest()
-        return Once(name, self._remembered)
+        return Idempotency(name, self._remembered)

@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from ratelimit_mail._util.steps import Script
+from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limiter.intents import Asking
-from ratelimit_mail.limiter.shadow import BOOKING, shadowing
+from ratelimit_mail.limiter.intents import Intents
+from ratelimit_mail.limiter.shadow import BOOKING, shadow_steps
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import Plan
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener, Teller
+    from ratelimit_mail.events import Dispatcher, Listener
     from ratelimit_mail.events.watch import Watch
 
-__all__ = ["Observing", "Seen"]
+__all__ = ["DecidedMessage", "Observers"]
 
 
-class Seen(NamedTuple):
+class DecidedMessage(NamedTuple):
     """A message, how it was decided on, and in whose line it was booked, if it was."""
 
     envelope: Envelope
     plan: Plan
     decision: Decision
     verdict: Verdict | None
-    line_of: str | None = None
+    queue_subject: str | None = None
 
 
-class Observing:
+class Observers:
     """What one limiter does about its decisions; it never changes what they say.
 
     is_idle: whether that is nothing.
@@ -42,39 +42,39 @@ class Observing:
     def __init__(
         self,
         policy: Policy,
-        asking: Asking,
-        on_event: Listener | Sequence[Listener] | Teller | None,
+        intents: Intents,
+        on_event: Listener | Sequence[Listener] | Dispatcher | None,
     ) -> None:
-        self._asking = asking
+        self._intents = intents
         self._queue = policy.queue(shadow=True)
         self._watch = None if on_event is None else _watch(policy, on_event)
         self.is_idle = self._watch is None and not policy.has_shadows
 
-    def script(self, backend: Any, seen: Seen) -> Script[Decision]:
+    def script(self, backend: Any, seen: DecidedMessage) -> Steps[Decision]:
         """The decision, with what limits that only report say, and told to those who listen."""
-        envelope, plan, decision, verdict, line_of = seen
+        envelope, plan, decision, verdict, queue_subject = seen
         if plan.shadow is not None:
-            line, patience = None, 0
-            if line_of is not None and verdict is not None:
-                line = (self._queue, line_of, BOOKING)
-                patience = verdict.at - verdict.now
-            shadow = yield from shadowing(
-                backend, self._asking, envelope, plan.shadow, decision, line, patience
+            queue, max_delay = None, 0
+            if queue_subject is not None and verdict is not None:
+                queue = (self._queue, queue_subject, BOOKING)
+                max_delay = verdict.at - verdict.now
+            shadow = yield from shadow_steps(
+                backend, self._intents, envelope, plan.shadow, decision, queue, max_delay
             )
             if shadow is not None:
                 answer, receipt = shadow
                 decision = attrs.evolve(decision, shadow=answer)
-                if decision.claim is not None and receipt is not None:
-                    decision.claim.append(receipt)
+                if decision.refund_token is not None and receipt is not None:
+                    decision.refund_token.append(receipt)
         if self._watch is not None:
-            now = backend.present() if verdict is None else verdict.now
+            now = backend.now() if verdict is None else verdict.now
             yield from self._watch.seeing(backend, envelope, plan, decision, now)
         return decision
 
 
-def _watch(policy: Policy, on_event: Listener | Sequence[Listener] | Teller) -> Watch:
+def _watch(policy: Policy, on_event: Listener | Sequence[Listener] | Dispatcher) -> Watch:
     # Here, because most limiters have nobody to tell.
-    from ratelimit_mail.events import Teller
+    from ratelimit_mail.events import Dispatcher
     from ratelimit_mail.events.watch import Watch
 
-    return Watch(policy, on_event if isinstance(on_event, Teller) else Teller(on_event))
+    return Watch(policy, on_event if isinstance(on_event, Dispatcher) else Dispatcher(on_event))

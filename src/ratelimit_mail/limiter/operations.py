@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
-from ratelimit_mail._util.logger import warn
-from ratelimit_mail._util.steps import Script
+from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -20,22 +20,22 @@ from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
-from ratelimit_mail.limiter.fast_path import ShortWay, short_way
-from ratelimit_mail.limiter.intents import Asking
-from ratelimit_mail.limiter.observers import Observing, Seen
-from ratelimit_mail.limiter.partial import Parts
-from ratelimit_mail.limiter.refunds import claimed, refunding
-from ratelimit_mail.limiter.shadow import BOOKING, looking, looking_aside
+from ratelimit_mail.limiter.fast_path import FastPath, fast_path
+from ratelimit_mail.limiter.intents import Intents
+from ratelimit_mail.limiter.observers import DecidedMessage, Observers
+from ratelimit_mail.limiter.partial import MessageDecisions
+from ratelimit_mail.limiter.refunds import refund_steps, take_receipts
+from ratelimit_mail.limiter.shadow import BOOKING, check_shadow_steps, check_steps
 from ratelimit_mail.limiter.verdicts import decide
-from ratelimit_mail.limiter.wait_queue import LONGEST_TURN, Line, Place
+from ratelimit_mail.limiter.wait_queue import LONGEST_TURN, Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import Plan
 from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener, Teller
+    from ratelimit_mail.events import Dispatcher, Listener
 
-__all__ = ["Booked", "Verbs", "milliseconds"]
+__all__ = ["Booking", "Operations", "milliseconds"]
 
 
 LONGEST_WAIT: Final = 10**12
@@ -43,7 +43,7 @@ LONGEST_WAIT: Final = 10**12
 LONGEST_MEMORY: Final = 366 * 24 * 3600 * 1000
 
 
-class Booked(NamedTuple):
+class Booking(NamedTuple):
     """A booking: its decision, its time in milliseconds, and how many seconds ahead that is.
 
     line_of: in whose line it stands; None where nothing is counted.
@@ -52,7 +52,7 @@ class Booked(NamedTuple):
     decision: Decision
     at: int
     delay: float
-    line_of: str | None = None
+    queue_subject: str | None = None
 
 
 def milliseconds(name: str, seconds: float | None) -> int | None:
@@ -69,14 +69,14 @@ def milliseconds(name: str, seconds: float | None) -> int | None:
     return int(round(seconds * 1000, 6))
 
 
-class Verbs:
+class Operations:
     """The way from an envelope to charges, and from a verdict on them to a decision."""
 
     _backend: Any
     """Its methods give their results, or what to await for them; so does what follows."""
     _plan: Callable[[Envelope], Plan]
     _sleep: Callable[[float], Any]
-    _turn: Callable[[Place, float], Any]
+    _turn: Callable[[Waiter, float], Any]
     """Waits until nobody is before a place, or so many seconds."""
     _book: Callable[[Sequence[Charge], Intent], Verdict | Any]
     """What the backend's `apply` does; a booking that nobody waits for any more is taken back."""
@@ -86,7 +86,7 @@ class Verbs:
         policy: Policy,
         remember: float,
         node: str | None,
-        on_event: Listener | Sequence[Listener] | Teller | None,
+        on_event: Listener | Sequence[Listener] | Dispatcher | None,
     ) -> None:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
@@ -97,45 +97,45 @@ class Verbs:
             raise ValueError(
                 f"remember: {show(remember)} is no number of seconds from 0.001 to a year"
             )
-        self._asking = Asking(self._policy.counted_as, remembered)
-        self._line = Line()
-        self._observing = Observing(self._policy, self._asking, on_event)
-        self._is_plain = self._observing.is_idle and not self._policy.partial
+        self._intents = Intents(self._policy.counted_as, remembered)
+        self._wait_queue = WaitQueue()
+        self._observers = Observers(self._policy, self._intents, on_event)
+        self._is_plain = self._observers.is_idle and not self._policy.partial
         """Whether a decision is all there is to it."""
 
-    def _short_way(self, backend: object) -> ShortWay | None:
+    def _fast_path(self, backend: object) -> FastPath | None:
         """The short way, where messages are counted in memory and nothing else is to be done."""
-        chooser = self._policy.chooser_by_tier
-        if not self._is_plain or chooser is None or type(backend) is not MemoryBackend:
+        selector = self._policy.selector_by_tier
+        if not self._is_plain or selector is None or type(backend) is not MemoryBackend:
             return None
-        return short_way(chooser, backend, self)
+        return fast_path(selector, backend, self)
 
     @property
     def policy(self) -> Policy:
         """The policy that decides."""
         return self._policy
 
-    def _checking(self, envelope: Envelope) -> Script[Decision]:
+    def _check_steps(self, envelope: Envelope) -> Steps[Decision]:
         decisions = []
-        whole = Parts(self._policy, envelope)
+        whole = MessageDecisions(self._policy, envelope)
         for part in whole.envelopes:
             plan = self._plan(part)
-            decision = yield from looking(self._backend, plan)
+            decision = yield from check_steps(self._backend, plan)
             if plan.shadow is not None:
-                shadow = yield from looking_aside(self._backend, plan.shadow)
+                shadow = yield from check_shadow_steps(self._backend, plan.shadow)
                 decision = attrs.evolve(decision, shadow=shadow)
             decisions.append(decision)
         return whole.together(decisions, None)
 
-    def _trying(self, envelope: Envelope) -> Script[Decision]:
-        [decision] = yield from self._trying_many([envelope])
+    def _try_acquire_steps(self, envelope: Envelope) -> Steps[Decision]:
+        [decision] = yield from self._try_acquire_many_steps([envelope])
         return decision
 
-    def _trying_many(self, envelopes: Iterable[Envelope]) -> Script[list[Decision]]:
-        wholes = [Parts(self._policy, envelope) for envelope in envelopes]
+    def _try_acquire_many_steps(self, envelopes: Iterable[Envelope]) -> Steps[list[Decision]]:
+        wholes = [MessageDecisions(self._policy, envelope) for envelope in envelopes]
         plans = [(self._plan(part), part) for whole in wholes for part in whole.envelopes]
         messages = [
-            (plan.charges, self._asking.intent(plan, part)) for plan, part in plans if plan.charges
+            (plan.charges, self._intents.intent(plan, part)) for plan, part in plans if plan.charges
         ]
         verdicts: Iterator[Verdict] = iter(())
         if len(messages) == 1:  # one part of a cluster may be away while others answer
@@ -147,85 +147,85 @@ class Verbs:
             verdict = next(verdicts) if plan.charges else None
             decision = decide(plan, verdict, self)
             if not self._is_plain:
-                seen = Seen(part, plan, decision, verdict)
-                decision = yield from self._observing.script(self._backend, seen)
+                seen = DecidedMessage(part, plan, decision, verdict)
+                decision = yield from self._observers.script(self._backend, seen)
             decisions.append(decision)
         answered = iter(decisions)
         return [whole.together(list(islice(answered, len(whole))), self) for whole in wholes]
 
-    def _reserving(self, envelope: Envelope, patience: int | None) -> Script[Booked]:
+    def _reserve_steps(self, envelope: Envelope, max_delay: int | None) -> Steps[Booking]:
         plan = self._plan(envelope)
         verdict: Verdict | None = None
-        line_of: str | None = None
+        queue_subject: str | None = None
         if plan.charges and plan.never is not None:
-            yield partial(self._backend.apply, plan.charges, self._asking.intent(plan, envelope))
+            yield partial(self._backend.apply, plan.charges, self._intents.intent(plan, envelope))
         elif plan.charges:
-            once = self._asking.once(plan, envelope, "book")
-            line_of = self._policy.owner(envelope.sender)
-            line = (self._queue, line_of, BOOKING)
-            intent = Intent(line=line, patience=patience, once=once)
+            idempotency = self._intents.idempotency(plan, envelope, "book")
+            queue_subject = self._policy.owner(envelope.sender)
+            queue = (self._queue, queue_subject, BOOKING)
+            intent = Intent(queue=queue, max_delay=max_delay, idempotency=idempotency)
             verdict = yield partial(self._book, plan.charges, intent)
         decision = decide(plan, verdict, self)
         if not self._is_plain:
-            seen = Seen(envelope, plan, decision, verdict, line_of)
+            seen = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
             try:
-                decision = yield from self._observing.script(self._backend, seen)
+                decision = yield from self._observers.script(self._backend, seen)
             except BaseException:
-                yield from self._giving_back(decision)
+                yield from self._give_back_steps(decision)
                 raise
         if not decision:
             raise RateLimitExceeded(decision)
         if verdict is None:
-            return Booked(decision, time.time_ns() // 1_000_000, 0.0)
-        return Booked(decision, verdict.at, (verdict.at - verdict.now) / 1000, line_of)
+            return Booking(decision, time.time_ns() // 1_000_000, 0.0)
+        return Booking(decision, verdict.at, (verdict.at - verdict.now) / 1000, queue_subject)
 
-    def _acquiring(self, envelope: Envelope, patience: int | None) -> Script[Decision]:
+    def _acquire_steps(self, envelope: Envelope, max_delay: int | None) -> Steps[Decision]:
         """A reservation, and a sleep until its time; a wait that is cut short is taken back."""
-        number = self._line.number()
-        decision, at, delay, line_of = yield from self._reserving(envelope, patience)
-        if line_of is None or not _is_counted(decision):
+        number = self._wait_queue.number()
+        decision, at, delay, queue_subject = yield from self._reserve_steps(envelope, max_delay)
+        if queue_subject is None or not _is_counted(decision):
             return decision
-        place: Place | None = None
+        place: Waiter | None = None
         try:
-            place = self._line.join(line_of, at, number)
+            place = self._wait_queue.join(queue_subject, at, number)
             if delay > 0:
                 yield lambda: self._sleep(delay)
-            if not self._line.is_first(place):
-                spare = math.inf if patience is None else patience / 1000 - delay
+            if not self._wait_queue.is_first(place):
+                spare = math.inf if max_delay is None else max_delay / 1000 - delay
                 yield lambda: self._turn(place, min(spare, LONGEST_TURN))
         except BaseException:
-            yield from self._giving_back(decision)
+            yield from self._give_back_steps(decision)
             raise
         finally:
             if place is not None:
-                self._line.leave(place)
+                self._wait_queue.leave(place)
         return decision
 
-    def _giving_back(self, decision: Decision) -> Script[None]:
+    def _give_back_steps(self, decision: Decision) -> Steps[None]:
         """Take out what a wait was charged that is broken off."""
         if _is_counted(decision):
             try:
-                yield from self._refunding(decision)
+                yield from self._refund_steps(decision)
             except BackendError as error:  # which must not hide why the wait was broken off
-                warn("a wait that was broken off stays counted: %s", error)
+                log_warning("a wait that was broken off stays counted: %s", error)
 
-    def _refunding(self, decision: Decision) -> Script[None]:
-        return refunding(self._backend, claimed(decision, self))
+    def _refund_steps(self, decision: Decision) -> Steps[None]:
+        return refund_steps(self._backend, take_receipts(decision, self))
 
-    def _using(
+    def _usage_steps(
         self,
         subject: str | Sequence[str] | None,
         scope: str | Sequence[str],
         client: Client | None,
-    ) -> Script[tuple[Usage, ...]]:
+    ) -> Steps[tuple[Usage, ...]]:
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         named, sender = self._policy.subject(scope, subject)
         ordered = normal_scope(scope)
-        sheet = self._policy.sheet(client or NOBODY, sender, self._backend.present())
+        sheet = self._policy.sheet(client or NOBODY, sender, self._backend.now())
         usages: list[Usage] = []
         for ledger in sheet.ledgers_of(ordered):
-            readings = yield partial(self._backend.read, ledger, named)
+            readings = yield partial(self._backend.usage, ledger, named)
             usages += (
                 Usage(sheet.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
                 for count, of_count in zip(ledger.counts, readings, strict=True)
@@ -233,16 +233,16 @@ class Verbs:
             )
         return tuple(usages)
 
-    def _resetting(
+    def _reset_steps(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
-    ) -> Script[None]:
+    ) -> Steps[None]:
         named, _ = self._policy.subject(scope, subject)
         ledgers = self._policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
             ledgers += self._queue, self._policy.queue(shadow=True)
-        yield lambda: self._backend.forget(ledgers, named)
+        yield lambda: self._backend.reset(ledgers, named)
 
 
 def _is_counted(decision: Decision) -> bool:
     """Whether there is anything that a refund would take out."""
-    return decision.claim is not None and decision.claim[1] is not None
+    return decision.refund_token is not None and decision.refund_token[1] is not None

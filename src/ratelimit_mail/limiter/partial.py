@@ -12,12 +12,12 @@ from ratelimit_mail.decision import ACCEPT, Action, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.policy import Policy
 
-__all__ = ["Parts"]
+__all__ = ["MessageDecisions"]
 
 KINDEST: Final = (Action.DEFER, Action.HOLD, Action.REJECT)
 
 
-class Parts:
+class MessageDecisions:
     """The parts of one message under one policy.
 
     envelopes: a part each. Where the policy asks for partial answers, mail that arrives has one
@@ -51,8 +51,8 @@ class Parts:
         whole = self._together(decisions)
         shadows = [each.shadow for each in decisions if each.shadow is not None]
         shadow = self._together(shadows) if len(shadows) == len(decisions) else None
-        claim = [limiter] if whole and limiter is not None else None
-        return attrs.evolve(whole, claim=claim, shadow=shadow)
+        refund_token = [limiter] if whole and limiter is not None else None
+        return attrs.evolve(whole, refund_token=refund_token, shadow=shadow)
 
     def _together(self, decisions: Sequence[Decision]) -> Decision:
         by_owner = dict(zip(self._owners, decisions, strict=True))

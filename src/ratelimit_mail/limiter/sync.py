@@ -15,18 +15,18 @@ from ratelimit_mail._util.steps import run
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.backends.outage.fallback import Guarded
-from ratelimit_mail.backends.outage.fallback_share import Share
+from ratelimit_mail.backends.outage.fallback import FallbackBackend
+from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limiter.decorator import Errors, Guard, OnDenied, is_async
-from ratelimit_mail.limiter.operations import Verbs, milliseconds
+from ratelimit_mail.limiter.decorator import Errors, LimitedCall, OnDenied, is_async
+from ratelimit_mail.limiter.operations import Operations, milliseconds
 from ratelimit_mail.limiter.verdicts import decide
-from ratelimit_mail.limiter.wait_queue import Place
+from ratelimit_mail.limiter.wait_queue import Waiter
 from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Listener, Teller
+    from ratelimit_mail.events import Dispatcher, Listener
 
 __all__ = ["Limiter", "Reservation"]
 
@@ -61,7 +61,7 @@ def _check_backend(name: str, backend: object) -> None:
         raise TypeError(f"{name}: {show(backend)} must be awaited: use AsyncLimiter with it")
 
 
-class Limiter(Verbs):
+class Limiter(Operations):
     """Decides by `policy` whether a message may go, and counts it in `backend`.
 
     backend: where counts live; left out: in memory, for this limiter alone.
@@ -74,7 +74,7 @@ class Limiter(Verbs):
     node: the server that counts, for a policy by which each does on its own; left out: the
         host's name.
     on_event: whom to tell of a first denial, of a limit nearly reached and the like: a callable,
-        several, or an `events.Teller` of them. It is called on a thread of its own; what it
+        several, or an `events.Dispatcher` of them. It is called on a thread of its own; what it
         raises is logged.
     sleep: how `acquire` waits for a number of seconds; for tests.
 
@@ -92,13 +92,13 @@ class Limiter(Verbs):
         fallback_share: float = 1.0,
         remember: float = 3600.0,
         node: str | None = None,
-        on_event: Listener | Sequence[Listener] | Teller | None = None,
+        on_event: Listener | Sequence[Listener] | Dispatcher | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         super().__init__(policy, remember, node, on_event)
         if backend is None:
             backend = MemoryBackend()
-        share = Share(fallback_share)
+        share = FallbackShare(fallback_share)
         _check_backend("backend", backend)
         if on_backend_error not in ("raise", "allow", "deny"):
             _check_backend("on_backend_error", on_backend_error)
@@ -106,10 +106,10 @@ class Limiter(Verbs):
             raise TypeError(f"sleep: {show(sleep)} is async; a Limiter does not await it")
         self._backend = backend
         if not isinstance(backend, MemoryBackend):  # which is never away
-            self._backend = Guarded(backend, on_backend_error, share)
-        self._plan = self.policy.planner(backend.present)
+            self._backend = FallbackBackend(backend, on_backend_error, share)
+        self._plan = self.policy.planner(backend.now)
         self._sleep = sleep
-        self._short = self._short_way(backend)
+        self._fast = self._fast_path(backend)
         self._book = self._backend.apply
 
     def __repr__(self) -> str:
@@ -117,18 +117,18 @@ class Limiter(Verbs):
 
     def check(self, envelope: Envelope) -> Decision:
         """Whether `envelope` could go now; charges nothing, not even a refused attempt."""
-        return run(self._checking(envelope))
+        return run(self._check_steps(envelope))
 
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never waits."""
-        if self._short is not None and (decision := self._short(envelope)) is not None:
+        if self._fast is not None and (decision := self._fast(envelope)) is not None:
             return decision
         if not self._is_plain:
-            return run(self._trying(envelope))
+            return run(self._try_acquire_steps(envelope))
         plan = self._plan(envelope)
         if not plan.charges:
             return decide(plan, None, self)
-        intent = self._asking.intent(plan, envelope)
+        intent = self._intents.intent(plan, envelope)
         return decide(plan, self._backend.apply(plan.charges, intent), self)
 
     def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
@@ -136,7 +136,7 @@ class Limiter(Verbs):
 
         Many at once are quicker than one by one where the backend is a server.
         """
-        return run(self._trying_many(envelopes))
+        return run(self._try_acquire_many_steps(envelopes))
 
     def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """Charge `envelope` and wait until it may go, in turn with its sender's others.
@@ -145,14 +145,14 @@ class Limiter(Verbs):
         or for ever; what is charged then is a refused attempt, where those count. A wait
         that is broken off gives its place back.
         """
-        return run(self._acquiring(envelope, milliseconds("timeout", timeout)))
+        return run(self._acquire_steps(envelope, milliseconds("timeout", timeout)))
 
     def reserve(self, envelope: Envelope, max_delay: float | None = None) -> Reservation:
         """Book the first moment at which `envelope` fits, after its sender's other bookings.
 
         Raises RateLimitExceeded where that is more than `max_delay` seconds ahead, or never.
         """
-        booked = run(self._reserving(envelope, milliseconds("max_delay", max_delay)))
+        booked = run(self._reserve_steps(envelope, milliseconds("max_delay", max_delay)))
         return Reservation(booked.at, booked.delay, booked.decision, self)
 
     def refund(self, decision: Decision) -> None:
@@ -161,7 +161,7 @@ class Limiter(Verbs):
         Raises ValueError for a decision that did not accept, that has been refunded, or
         that another limiter made.
         """
-        run(self._refunding(decision))
+        run(self._refund_steps(decision))
 
     def usage(
         self,
@@ -176,7 +176,7 @@ class Limiter(Verbs):
             of it; nothing for `"global"`.
         client: who submits; it chooses the tier, and so the limits.
         """
-        return run(self._using(subject, scope, client))
+        return run(self._usage_steps(subject, scope, client))
 
     def reset(
         self,
@@ -185,7 +185,7 @@ class Limiter(Verbs):
         scope: str | Sequence[str] = "sender",
     ) -> None:
         """Forget all that was counted for a subject of `scope`, bookings included."""
-        run(self._resetting(subject, scope))
+        run(self._reset_steps(subject, scope))
 
     @overload
     def limited(
@@ -226,7 +226,7 @@ class Limiter(Verbs):
         Works on functions, methods, class and static methods and callable objects. Raises
         TypeError for an `async def`, which an AsyncLimiter decorates.
         """
-        guard = Guard(on_denied, timeout, envelope, refund_on)
+        guard = LimitedCall(on_denied, timeout, envelope, refund_on)
         milliseconds("timeout", timeout)
 
         def decorate(function: Callable[P, R]) -> Callable[P, Any]:
@@ -243,8 +243,8 @@ class Limiter(Verbs):
 
         return decorate
 
-    def _turn(self, place: Place, longest: float) -> None:
+    def _turn(self, place: Waiter, longest: float) -> None:
         first = threading.Event()
-        self._line.when_first(place, first.set)
+        self._wait_queue.when_first(place, first.set)
         if not first.wait(longest):
-            self._line.overtake(place)
+            self._wait_queue.overtake(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, turned_away
-from ratelimit_mail.policy.charges import Plan, Sheet
+from ratelimit_mail.policy.charges import EffectiveLimits, Plan
 
 __all__ = ["decide", "refused"]
 
@@ -27,14 +27,14 @@ def decide(plan: Plan, verdict: Verdict | None, limiter: object) -> Decision:
 
 def _degraded(plan: Plan, verdict: Verdict, limiter: object) -> Decision:
     """The decision that no limit had a part in, because the backend is away."""
-    claim = [limiter, verdict.receipt]
+    refund_token = [limiter, verdict.receipt]
     if verdict.receipt is None and verdict.at > verdict.now:
         action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
         return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
-    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, claim, degraded=True)
+    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, refund_token, degraded=True)
 
 
-def refused(sheet: Sheet, verdict: Verdict) -> Decision:
+def refused(sheet: EffectiveLimits, verdict: Verdict) -> Decision:
     """The decision on charges that do not fit, and the limit that speaks.
 
     That is one that rejects before one that defers, then the one that holds longest.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
-from ratelimit_mail._util.cache import Memo
+from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.counting.charge import Charge, Costs, Count, Ledger
-from ratelimit_mail.counting.window import Keeping
+from ratelimit_mail.counting.window import Retention
 from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.policy.ledger_keys import Keepings, Place, by_place_and_unit, window_of
+from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
 from ratelimit_mail.scopes import (
     Scope,
     is_per_recipient,
@@ -23,7 +23,7 @@ from ratelimit_mail.scopes import (
     tag_getter,
 )
 
-__all__ = ["Plan", "Sheet"]
+__all__ = ["EffectiveLimits", "Plan"]
 
 NO_BOUND: Final = 1 << 62
 
@@ -46,13 +46,13 @@ class Plan(NamedTuple):
     shadow: its plan under the limits that only report.
     """
 
-    sheet: Sheet
+    sheet: EffectiveLimits
     charges: list[Charge]
     never: Limit | Rule | None = None
     shadow: Plan | None = None
 
 
-class Sheet:
+class EffectiveLimits:
     """What a message meets: the limits of one tier and of everybody, as ledgers and charges.
 
     name: what the counts are kept under.
@@ -65,7 +65,7 @@ class Sheet:
         tier: str | None,
         limits: Iterable[Limit],
         internal: DomainSet,
-        keepings: Keepings,
+        retentions: Retentions,
         shard: str | None = None,
         *,
         enforce: bool = True,
@@ -73,16 +73,18 @@ class Sheet:
         self.tier = tier
         limits = tuple(limits)
         self.limits = tuple(limit for limit in limits if limit.enforce is enforce)
-        self.shadow: Sheet | None = None
+        self.shadow: EffectiveLimits | None = None
         if enforce and len(self.limits) < len(limits):
-            self.shadow = Sheet(name, tier, limits, internal, keepings, shard, enforce=False)
+            self.shadow = EffectiveLimits(
+                name, tier, limits, internal, retentions, shard, enforce=False
+            )
         self._shard = shard
         self._internal = internal
         self._is_internal = internal.__getitem__
         self._limits_of: dict[Count, list[RateLimit]] = {}
         self._ledgers = {
-            place: self._ledger(name, place, units, keepings[place])
-            for place, units in by_place_and_unit(self.limits).items()
+            place: self._ledger(name, place, units, retentions[place])
+            for place, units in by_ledger_key(self.limits).items()
         }
         self._quick = [
             (ledger, subject_getter(scope))
@@ -102,21 +104,21 @@ class Sheet:
         self._tells_external = any(limit.count == "external" for limit in self.limits)
         self._most = self._bound("all")
         self._most_external = self._bound("external")
-        self.known = Memo(self._charges_for, most=512)
+        self.known = BoundedCache(self._charges_for, most=512)
         self._looks_closely = bool(self._spread or (self._arriving and internal.patterns))
 
     def _ledger(
         self,
         name: str,
-        place: Place,
+        place: LedgerKey,
         units: Mapping[int, list[RateLimit]],
-        keepings: Mapping[int, Keeping],
+        retentions: Mapping[int, Retention],
     ) -> Ledger:
         counts = []
         for unit, limits in units.items():
-            counts.append(Count(unit, tuple(map(window_of, limits)), keepings[unit]))
+            counts.append(Count(unit, tuple(map(window_of, limits)), retentions[unit]))
             self._limits_of[counts[-1]] = limits
-        span = max(keeping.span for keeping in keepings.values())
+        span = max(retention.span for retention in retentions.values())
         tag_of = tag_getter(place.scope, self._shard)
         return Ledger(place.ledger_name(name), tuple(counts), span, tag_of)
 

@@ -11,13 +11,13 @@ from ratelimit_mail.decision import Rule, held_by, refused_by
 from ratelimit_mail.directory import DirectoryLike, MailingList
 from ratelimit_mail.envelope import Envelope
 
-__all__ = ["APPROVED", "Resolved", "owner_of", "resolved"]
+__all__ = ["APPROVED", "ResolvedEnvelope", "owner_of", "resolve"]
 
 APPROVED: Final = "approved"
 """The tag of a client that has a moderator's word for the message: no list holds it."""
 
 
-class Resolved(NamedTuple):
+class ResolvedEnvelope(NamedTuple):
     """A message as the directory knows its people.
 
     envelope: the same with every alias replaced by its owner's address.
@@ -53,7 +53,7 @@ def list_at(directory: DirectoryLike, address: str) -> MailingList | None:
     return found
 
 
-def resolved(directory: DirectoryLike, envelope: Envelope) -> Resolved:
+def resolve(directory: DirectoryLike, envelope: Envelope) -> ResolvedEnvelope:
     """`envelope` as `directory` knows its people."""
     sender = owner_of(directory, envelope.sender)
     free = set()
@@ -75,4 +75,4 @@ def resolved(directory: DirectoryLike, envelope: Envelope) -> Resolved:
         envelope = Envelope(
             sender, recipients, envelope.client, id=envelope.id, direction=envelope.direction
         )
-    return Resolved(envelope, frozenset(free), rule)
+    return ResolvedEnvelope(envelope, frozenset(free), rule)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ratelimit_mail.counting.charge import UNITS, Count, Ledger, keeping_for
-from ratelimit_mail.counting.window import Keeping, Window
+from ratelimit_mail.counting.charge import UNITS, Count, Ledger, retention_for
+from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.scopes import Scope, tag_getter
 
-__all__ = ["Keepings", "Place", "by_place_and_unit", "keepings_of", "queue_of", "window_of"]
+__all__ = ["LedgerKey", "Retentions", "by_ledger_key", "queue_of", "retentions_of", "window_of"]
 
 
-class Place(NamedTuple):
+class LedgerKey(NamedTuple):
     """What a ledger is of: limits that are enforced or not, of one direction and scope."""
 
     enforce: bool
@@ -27,35 +27,35 @@ class Place(NamedTuple):
         return f"{policy}{shadow}{direction}:{'+'.join(self.scope)}"
 
 
-Keepings = Mapping[Place, Mapping[int, Keeping]]
+Retentions = Mapping[LedgerKey, Mapping[int, Retention]]
 """How the logs of each place and unit are kept, to serve every tier of a policy."""
 
 
-def keepings_of(limits: Iterable[Limit]) -> Keepings:
+def retentions_of(limits: Iterable[Limit]) -> Retentions:
     """How each count must be kept to serve every one of `limits`."""
     return {
-        place: {unit: keeping_for(list(map(window_of, found))) for unit, found in units.items()}
-        for place, units in by_place_and_unit(limits).items()
+        place: {unit: retention_for(list(map(window_of, found))) for unit, found in units.items()}
+        for place, units in by_ledger_key(limits).items()
     }
 
 
-def queue_of(policy: str, keepings: Keepings, shard: str | None = None) -> Ledger:
+def queue_of(policy: str, retentions: Retentions, shard: str | None = None) -> Ledger:
     """The ledger of each sender's bookings: no limit reads it, but it keeps their order."""
-    spans = [keeping.span for units in keepings.values() for keeping in units.values()]
+    spans = [retention.span for units in retentions.values() for retention in units.values()]
     span = max(spans, default=1)
     tag_of = tag_getter(("sender",), shard)
-    return Ledger(f"{policy}:bookings", (Count(0, (), Keeping(span)),), span, tag_of)
+    return Ledger(f"{policy}:bookings", (Count(0, (), Retention(span)),), span, tag_of)
 
 
-def by_place_and_unit(limits: Iterable[Limit]) -> dict[Place, dict[int, list[RateLimit]]]:
+def by_ledger_key(limits: Iterable[Limit]) -> dict[LedgerKey, dict[int, list[RateLimit]]]:
     """The rate limits among `limits`, by the ledger and the unit that they are counted in."""
-    found: dict[Place, dict[int, list[RateLimit]]] = {}
+    found: dict[LedgerKey, dict[int, list[RateLimit]]] = {}
     for limit in limits:
         if isinstance(limit, RateLimit):
             unit = UNITS.index(
                 f"external {limit.unit}" if limit.count == "external" else limit.unit
             )
-            place = Place(limit.enforce, limit.direction, limit.scope)
+            place = LedgerKey(limit.enforce, limit.direction, limit.scope)
             found.setdefault(place, {}).setdefault(unit, []).append(limit)
     return found
 

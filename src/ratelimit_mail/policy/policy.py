@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import attrs
 
-from ratelimit_mail._util.text import in_short, show
+from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name, name_or_none
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.counting.charge import Ledger
@@ -16,13 +16,13 @@ from ratelimit_mail.decision import not_granted
 from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.overrides import Exemption, Grant, Override, Register
+from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
 from ratelimit_mail.policy import validation as given
-from ratelimit_mail.policy.charges import Plan, Sheet
-from ratelimit_mail.policy.directory_lookup import Resolved, owner_of, resolved
-from ratelimit_mail.policy.ledger_keys import keepings_of, queue_of
-from ratelimit_mail.policy.selection import Chooser
-from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_given
+from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.policy.directory_lookup import ResolvedEnvelope, owner_of, resolve
+from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
+from ratelimit_mail.policy.selection import LimitSelector
+from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_from
 from ratelimit_mail.scopes import common_shard, named_subject, normal_scope, parts_of, subject_of
 
 __all__ = ["Policy", "Tier"]
@@ -54,7 +54,7 @@ class Policy:
     """
 
     name: str = attrs.field(validator=name)
-    limits: tuple[Limit, ...] = attrs.field(default=(), converter=limits_given)
+    limits: tuple[Limit, ...] = attrs.field(default=(), converter=limits_from)
     tiers: tuple[Tier, ...] = attrs.field(default=(), converter=given.tiers)
     internal_domains: tuple[str, ...] = attrs.field(default=(), converter=given.domains)
     overrides: tuple[Override, ...] = attrs.field(default=(), converter=given.overrides)
@@ -66,7 +66,7 @@ class Policy:
     per_node: bool = attrs.field(default=False, validator=flag)
     node: str | None = attrs.field(default=None, validator=name_or_none)
     shard_by: str | None = attrs.field(default=None, validator=given.scope_or_none)
-    _chooser: Chooser = attrs.field(init=False, repr=False, eq=False)
+    _selector: LimitSelector = attrs.field(init=False, repr=False, eq=False)
 
     @tiers.validator
     def _reachable(self, _: object, tiers: tuple[Tier, ...]) -> None:
@@ -80,20 +80,20 @@ class Policy:
             )
         given.check_names(self._own_limits(), self.overrides, self.exemptions)
         given.check_aliases(self.directory, self.proxy_address_limit, self.name)
-        chooser = Chooser(
+        selector = LimitSelector(
             self.counted_as,
             self.limits,
             self.tiers,
-            Register(self.overrides),
-            Register(self.exemptions),
-            None if self.grants is None else Register(self.grants),
+            TargetIndex(self.overrides),
+            TargetIndex(self.exemptions),
+            None if self.grants is None else TargetIndex(self.grants),
             DomainSet(self.internal_domains),
-            keepings_of(self.all_limits),
+            retentions_of(self.all_limits),
             self.shard,
         )
-        object.__setattr__(self, "_chooser", chooser)
+        object.__setattr__(self, "_selector", selector)
 
-    __repr__ = in_short
+    __repr__ = short_repr
 
     def at_node(self, node: str | None) -> Policy:
         """The same policy as one server counts by; left out, the host's name is the server's.
@@ -170,20 +170,20 @@ class Policy:
     def queue(self, *, shadow: bool = False) -> Ledger:
         """The ledger of each sender's bookings, or of those for limits that only report."""
         name = f"{self.counted_as}:shadow" if shadow else self.counted_as
-        return queue_of(name, self._chooser.keepings, self._chooser.shard)
+        return queue_of(name, self._selector.retentions, self._selector.shard)
 
-    def sheet(self, client: Client, sender: str | None = None, now: int = 0) -> Sheet:
+    def sheet(self, client: Client, sender: str | None = None, now: int = 0) -> EffectiveLimits:
         """What `client` meets: the common limits and those of its tier.
 
         sender: whose overrides and exemptions hold. now: milliseconds since the epoch, for those
             that have dates.
         """
         senders = () if sender is None else (sender, self.owner(sender))
-        return self._chooser.sheet(client, senders, now)
+        return self._selector.sheet(client, senders, now)
 
     def ledgers_of(self, scope: tuple[str, ...]) -> list[Ledger]:
         """What the policy counts per `scope`, in whatever tier."""
-        sheets = [self._chooser.common, *(sheet for _, sheet in self._chooser.of_tiers)]
+        sheets = [self._selector.common, *(sheet for _, sheet in self._selector.of_tiers)]
         sheets += [sheet.shadow for sheet in sheets if sheet.shadow is not None]
         ledgers = (ledger for sheet in sheets for ledger in sheet.ledgers_of(scope))
         return list({ledger.name: ledger for ledger in ledgers}.values())
@@ -217,12 +217,12 @@ class Policy:
         if not isinstance(envelope, Envelope):
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
         if self.directory is None:
-            found = Resolved(envelope, frozenset(), None)
+            found = ResolvedEnvelope(envelope, frozenset(), None)
         else:
-            found = resolved(self.directory, envelope)
+            found = resolve(self.directory, envelope)
         senders = (found.envelope.sender, envelope.sender)
-        sheet = self._chooser.sheet(envelope.client, senders, now)
-        if envelope.direction == "outbound" and not self._chooser.may_send(
+        sheet = self._selector.sheet(envelope.client, senders, now)
+        if envelope.direction == "outbound" and not self._selector.may_send(
             envelope.client, senders, now
         ):
             return Plan(sheet, [], not_granted())
@@ -236,24 +236,24 @@ class Policy:
     @property
     def has_shadows(self) -> bool:
         """Whether it has limits that only report."""
-        return self._chooser.shadows
+        return self._selector.shadows
 
     @property
-    def chooser_by_tier(self) -> Chooser | None:
+    def selector_by_tier(self) -> LimitSelector | None:
         """What says which limits a message meets, where nothing but its client's tier matters."""
-        chooser = self._chooser
-        if self.directory is not None or chooser.concedes or chooser.shadows:
+        selector = self._selector
+        if self.directory is not None or selector.concedes or selector.shadows:
             return None
-        return chooser
+        return selector
 
     def planner(self, present: Callable[[], int]) -> Callable[[Envelope], Plan]:
         """What `plan` does, by the shortest way.
 
         present: gives the time, where that matters.
         """
-        chooser = self._chooser
-        if chooser.has_dates:
+        selector = self._selector
+        if selector.has_dates:
             return lambda envelope: self.plan(envelope, present())
-        if self.chooser_by_tier is None:
+        if self.selector_by_tier is None:
             return self.plan
-        return chooser.plan_by_tier if self.tiers else chooser.common.plan
+        return selector.plan_by_tier if self.tiers else selector.common.plan

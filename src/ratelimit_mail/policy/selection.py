@@ -11,12 +11,12 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.overrides import Exemption, Grant, Override, Register
-from ratelimit_mail.policy.charges import Plan, Sheet
-from ratelimit_mail.policy.ledger_keys import Keepings
+from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
+from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.policy.ledger_keys import Retentions
 from ratelimit_mail.policy.tiers import Tier
 
-__all__ = ["Chooser"]
+__all__ = ["LimitSelector"]
 
 MOST_CHOSEN: Final = 4096
 
@@ -30,35 +30,39 @@ NOTHING: Final[Conceded] = ((), ())
 
 
 @attrs.frozen
-class Chooser:
+class LimitSelector:
     """A policy's limits, and for whom which of them hold with which numbers."""
 
     name: str
     limits: tuple[Limit, ...]
     tiers: tuple[Tier, ...]
-    overrides: Register[Override]
-    exemptions: Register[Exemption]
-    grants: Register[Grant] | None
+    overrides: TargetIndex[Override]
+    exemptions: TargetIndex[Exemption]
+    grants: TargetIndex[Grant] | None
     internal: DomainSet
-    keepings: Keepings
+    retentions: Retentions
     shard: str | None
-    common: Sheet = attrs.field(init=False)
-    of_tiers: tuple[tuple[Tier, Sheet], ...] = attrs.field(init=False)
-    _chosen: dict[tuple[str | None, Conceded], Sheet] = attrs.field(init=False, factory=dict)
-    _made: dict[tuple[str | None, tuple[Limit, ...]], Sheet] = attrs.field(init=False, factory=dict)
+    common: EffectiveLimits = attrs.field(init=False)
+    of_tiers: tuple[tuple[Tier, EffectiveLimits], ...] = attrs.field(init=False)
+    _chosen: dict[tuple[str | None, Conceded], EffectiveLimits] = attrs.field(
+        init=False, factory=dict
+    )
+    _made: dict[tuple[str | None, tuple[Limit, ...]], EffectiveLimits] = attrs.field(
+        init=False, factory=dict
+    )
     """What is conceded to many is often the same, so they share a sheet."""
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "common", self._sheet(None, self.limits))
+        object.__setattr__(self, "common", self._limits_for(None, self.limits))
         of_tiers = tuple(
-            (tier, self._sheet(tier, self.limits + tier.limits)) for tier in self.tiers
+            (tier, self._limits_for(tier, self.limits + tier.limits)) for tier in self.tiers
         )
         object.__setattr__(self, "of_tiers", of_tiers)
 
     @property
     def has_dates(self) -> bool:
         """Whether the time matters to which sheet it is."""
-        registers = (self.overrides, self.exemptions, self.grants or Register(()))
+        registers = (self.overrides, self.exemptions, self.grants or TargetIndex(()))
         return any(each.has_dates for register in registers for each in register.all)
 
     @property
@@ -78,14 +82,14 @@ class Chooser:
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
         return self.by_tier(envelope.client)[1].plan(envelope)
 
-    def by_tier(self, client: Client) -> tuple[Tier | None, Sheet]:
+    def by_tier(self, client: Client) -> tuple[Tier | None, EffectiveLimits]:
         """The client's tier and its sheet, before anything is conceded."""
         for tier, sheet in self.of_tiers:
             if tier.holds(client):
                 return tier, sheet
         return None, self.common
 
-    def sheet(self, client: Client, senders: Sequence[str], now: int) -> Sheet:
+    def sheet(self, client: Client, senders: Sequence[str], now: int) -> EffectiveLimits:
         """What a client meets that sends at `now` under any of `senders`."""
         tier, sheet = self.by_tier(client)
         conceded = (
@@ -103,7 +107,7 @@ class Chooser:
             self._chosen[key] = found
         return found
 
-    def _make(self, tier: Tier | None, conceded: Conceded) -> Sheet:
+    def _make(self, tier: Tier | None, conceded: Conceded) -> EffectiveLimits:
         limits = self._conceded(self.limits + (tier.limits if tier else ()), conceded)
         key = (tier.name if tier else None, limits)
         found = self._made.get(key)
@@ -111,7 +115,7 @@ class Chooser:
             if len(self._made) >= MOST_SHEETS:
                 self._chosen.clear()
                 self._made.clear()
-            found = self._made[key] = self._sheet(tier, limits)
+            found = self._made[key] = self._limits_for(tier, limits)
         return found
 
     def may_send(self, client: Client, senders: Sequence[str], now: int) -> bool:
@@ -130,6 +134,6 @@ class Chooser:
             kept.append(limit if found is None else found.applied_to(limit))
         return tuple(kept)
 
-    def _sheet(self, tier: Tier | None, limits: Iterable[Limit]) -> Sheet:
+    def _limits_for(self, tier: Tier | None, limits: Iterable[Limit]) -> EffectiveLimits:
         name = tier.name if tier else None
-        return Sheet(self.name, name, limits, self.internal, self.keepings, self.shard)
+        return EffectiveLimits(self.name, name, limits, self.internal, self.retentions, self.shard)

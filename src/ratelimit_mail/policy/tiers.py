@@ -13,10 +13,10 @@ from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.reachability import first_unreachable
 
-__all__ = ["Tier", "check_tiers", "limits_given"]
+__all__ = ["Tier", "check_tiers", "limits_from"]
 
 
-def limits_given(value: object) -> tuple[Limit, ...]:
+def limits_from(value: object) -> tuple[Limit, ...]:
     """`value` as limits. Raises TypeError for what is none."""
     if not isinstance(value, Iterable):
         raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
@@ -41,7 +41,7 @@ class Tier:
 
     name: str = attrs.field(validator=name)
     when: Condition | None = attrs.field(default=None, kw_only=True)
-    limits: tuple[Limit, ...] = attrs.field(default=(), kw_only=True, converter=limits_given)
+    limits: tuple[Limit, ...] = attrs.field(default=(), kw_only=True, converter=limits_from)
 
     @when.validator
     def _callable(self, _: object, value: object) -> None:

@@ -50,15 +50,18 @@ class BruteForceBackend:
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
-        now, once = self._clock(), intent.once
-        if once is None:
+        now, idempotency = self._clock(), intent.idempotency
+        if idempotency is None:
             return self._rule(charges, intent, now)
-        until, verdict = self._told.get(once.name, (LONG_AGO, Verdict(now, now)))
+        until, verdict = self._told.get(idempotency.name, (LONG_AGO, Verdict(now, now)))
         if now < until:
             return verdict._replace(now=now, at=max(now, verdict.at))
         verdict = self._rule(charges, intent, now)
-        until = now + once.lifetime
-        self._told[once.name] = min(until, verdict.at) if verdict.refusals else until, verdict
+        until = now + idempotency.lifetime
+        self._told[idempotency.name] = (
+            min(until, verdict.at) if verdict.refusals else until,
+            verdict,
+        )
         return verdict
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
@@ -72,12 +75,12 @@ class BruteForceBackend:
             return Verdict(now, now)
         refusals = self._refusals(flat, now)
         start = now
-        if intent.line is not None:
-            line = _flat([intent.line])
-            start = max([now, *(event.moment for event in self._of(line[0][0]))])
+        if intent.queue is not None:
+            queue = _flat([intent.queue])
+            start = max([now, *(event.moment for event in self._of(queue[0][0]))])
             at = self._first(start, flat)
-            if intent.patience is None or at - now <= intent.patience:
-                return Verdict(now, at, self._record(flat + line if at > now else flat, now, at))
+            if intent.max_delay is None or at - now <= intent.max_delay:
+                return Verdict(now, at, self._record(flat + queue if at > now else flat, now, at))
         elif not refusals:
             return Verdict(now, now, self._record(flat, now, now) if intent.record else None)
         if not refusals:  # only others in the line are in the way: the least room speaks
@@ -89,23 +92,23 @@ class BruteForceBackend:
         told = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
         return Verdict(now, self._first(start, flat), None, told)
 
-    def take_out(self, receipt: Iterable[_Event]) -> None:
-        """See `Backend.take_out`."""
+    def refund(self, receipt: Iterable[_Event]) -> None:
+        """See `Backend.refund`."""
         taken = list(receipt)
         for name in [name for name, (_, each) in self._told.items() if each.receipt is receipt]:
             del self._told[name]
         self.events = [event for event in self.events if event not in taken]
 
-    def part_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
-        """See `Backend.part_of`."""
+    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
+        """See `Backend.shard_of`."""
         return ""
 
-    def present(self) -> int:
+    def now(self) -> int:
         """The time that the clock gives."""
         return self._clock()
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """See `Backend.read`."""
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.usage`."""
         now = self._clock()
         return [
             [
@@ -115,8 +118,8 @@ class BruteForceBackend:
             for count in ledger.counts
         ]
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """See `Backend.forget`."""
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.reset`."""
         gone = [(ledger.name, subject, unit) for ledger in ledgers for unit in range(len(UNITS))]
         self.events = [event for event in self.events if event.name not in gone]
         for name in gone:
@@ -196,7 +199,7 @@ class BruteForceBackend:
     def _span(self, name: _Name, count: Count) -> int:
         """How long an event matters to any policy of the name that was ever seen."""
         ledger, _, unit = name
-        span = max(count.keeping.span, self._spans.get((ledger, unit), 0))
+        span = max(count.retention.span, self._spans.get((ledger, unit), 0))
         self._spans[ledger, unit] = span
         return span
 

@@ -8,10 +8,10 @@ from typing import Any
 from ratelimit_mail.backends.base import TAKE, AsyncBackend, Intent, Message, Reading, Verdict
 from ratelimit_mail.counting.charge import Charge, Ledger
 
-__all__ = ["Waited"]
+__all__ = ["SyncAdapter"]
 
 
-class Waited:
+class SyncAdapter:
     """`backend`, whose calls `wait` runs to their end, in whatever event loop."""
 
     def __init__(
@@ -30,24 +30,24 @@ class Waited:
         verdicts: list[Verdict] = self._wait(self._backend.apply_many(messages))
         return verdicts
 
-    def take_out(self, receipt: Any) -> None:
-        """See `Backend.take_out`."""
-        self._wait(self._backend.take_out(receipt))
+    def refund(self, receipt: Any) -> None:
+        """See `Backend.refund`."""
+        self._wait(self._backend.refund(receipt))
 
-    def part_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - asked outside the loop
+    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - asked outside the loop
         """Nothing: all of it is away together."""
         return ""
 
-    def present(self) -> int:
-        """See `Backend.present`."""
-        time: int = self._backend.present()
+    def now(self) -> int:
+        """See `Backend.now`."""
+        time: int = self._backend.now()
         return time
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """See `Backend.read`."""
-        readings: list[list[Reading]] = self._wait(self._backend.read(ledger, subject))
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.usage`."""
+        readings: list[list[Reading]] = self._wait(self._backend.usage(ledger, subject))
         return readings
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """See `Backend.forget`."""
-        self._wait(self._backend.forget(ledgers, subject))
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.reset`."""
+        self._wait(self._backend.reset(ledgers, subject))

@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 
 from ratelimit_mail.backends.base import (
     TAKE,
+    Idempotency,
     Intent,
     Message,
-    Once,
     Reading,
     Verdict,
     verdict,
 )
 from ratelimit_mail.backends.memory.clock import steady_clock, whole_clock
-from ratelimit_mail.backends.memory.idempotency import Answers, Kept
-from ratelimit_mail.backends.memory.subject_counts import Refusal
-from ratelimit_mail.backends.memory.subject_table import Shelf
-from ratelimit_mail.backends.memory.transaction import Found, Ruling, take_out
+from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
+from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal
+from ratelimit_mail.backends.memory.subject_table import SubjectTable
+from ratelimit_mail.backends.memory.transaction import SubjectCharge, Transaction, refund
 from ratelimit_mail.counting.charge import Charge, Costs, Ledger
 from ratelimit_mail.counting.event_log import FAR_AHEAD
 
@@ -39,10 +39,10 @@ class MemoryBackend:
         self._clock = steady_clock() if clock is None else whole_clock(clock)
         self._clock()
         self._lock = threading.Lock()
-        self._shelves: dict[str, Shelf] = {}
+        self._tables: dict[str, SubjectTable] = {}
         self._tidy_at = FAR_AHEAD
-        self._taken_back: deque[Sequence[Found]] = deque()
-        self._answers = Answers()
+        self._refunds: deque[Sequence[SubjectCharge]] = deque()
+        self._idempotency = IdempotencyCache()
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
@@ -50,20 +50,20 @@ class MemoryBackend:
             now = self._clock()
             if now >= self._tidy_at:
                 self._tidy(now)
-            if self._taken_back:
-                self._take_out()
-            found: list[Found] = []
+            if self._refunds:
+                self._apply_refunds()
+            found: list[SubjectCharge] = []
             plenty = intent is TAKE
             all_young = True
             for ledger, subject, costs in charges:
-                shelf = self._shelves.get(ledger.name)
-                if shelf is None:
-                    shelf = self._new_shelf(ledger, now)
-                if ledger is not shelf.served:
-                    shelf.serve(ledger)
-                account = shelf.young.get(subject)
+                table = self._tables.get(ledger.name)
+                if table is None:
+                    table = self._new_table(ledger, now)
+                if ledger is not table.served:
+                    table.serve(ledger)
+                account = table.young.get(subject)
                 if account is None:
-                    account = shelf.find(subject)
+                    account = table.find(subject)
                     all_young = False
                 if account.granted:
                     account.revoke()
@@ -76,17 +76,19 @@ class MemoryBackend:
                 if len(found) == 1:
                     found[0][0].grant(ledger)
                 answer = verdict(now, now, found)
-            elif intent.once is None:
+            elif intent.idempotency is None:
                 answer = self._rule(found, intent, now)
                 if intent is TAKE and len(found) == 1 and answer.refusals:
-                    found[0][0].keep_refusal(now, ledger, costs, answer)
+                    found[0][0].remember_refusal(now, ledger, costs, answer)
             else:
-                answer = self._rule_once(intent.once, charges, found, intent, now)
+                answer = self._rule_once(intent.idempotency, charges, found, intent, now)
             if not all_young and (answer.receipt is not None or intent.record):
                 self._keep(charges, found, now)
             return answer
 
-    def take(self, ledger: Ledger, subject: str, costs: Costs) -> list[Found] | Verdict | None:
+    def take(
+        self, ledger: Ledger, subject: str, costs: Costs
+    ) -> list[SubjectCharge] | Verdict | None:
         """Charge one subject what was granted to it, or refuse it as it was refused before.
 
         The receipt, the refusal, or None where `apply` must be asked. That is what most messages
@@ -95,10 +97,10 @@ class MemoryBackend:
         lock = self._lock
         lock.acquire()
         try:  # twice as quick as `with`
-            shelf = self._shelves.get(ledger.name)
-            if shelf is None or self._taken_back:
+            table = self._tables.get(ledger.name)
+            if table is None or self._refunds:
                 return None
-            account = shelf.young.get(subject)
+            account = table.young.get(subject)
             if account is None:
                 return None
             if not account.granted:
@@ -116,7 +118,7 @@ class MemoryBackend:
         return [(account, ledger, costs, now)]
 
     def _refused_again(
-        self, refusal: Refusal | None, ledger: Ledger, costs: Costs
+        self, refusal: RepeatedRefusal | None, ledger: Ledger, costs: Costs
     ) -> Verdict | None:
         """The verdict on what was refused before, while that still holds."""
         if refusal is None or refusal.ledger is not ledger or refusal.costs is not costs:
@@ -127,7 +129,7 @@ class MemoryBackend:
         return verdict(now, refusal.at, None, [each for each in refusal.windows if each[2] > now])
 
     @staticmethod
-    def _has_plenty(found: Sequence[Found], now: int) -> bool:
+    def _has_plenty(found: Sequence[SubjectCharge], now: int) -> bool:
         """Whether all surely fit once it is forgotten what no longer counts."""
         for account, ledger, costs, _ in found:
             if not account.run:  # nothing new since it was last looked at
@@ -143,91 +145,91 @@ class MemoryBackend:
 
     def _rule_once(
         self,
-        once: Once,
+        idempotency: Idempotency,
         charges: Sequence[Charge],
-        found: Sequence[Found],
+        found: Sequence[SubjectCharge],
         intent: Intent,
         now: int,
     ) -> Verdict:
         """The verdict that was given when the same was asked before, or a new one."""
-        told = self._answers.told(once, charges, now)
+        told = self._idempotency.told(idempotency, charges, now)
         if told is not None:
             return told
-        return self._answers.keep(once, charges, self._rule(found, intent, now))
+        return self._idempotency.keep(idempotency, charges, self._rule(found, intent, now))
 
-    def _rule(self, found: Sequence[Found], intent: Intent, now: int) -> Verdict:
+    def _rule(self, found: Sequence[SubjectCharge], intent: Intent, now: int) -> Verdict:
         """The verdict where what is held does not tell, or more than taking is asked for."""
-        ruling = Ruling(found, now)
+        ruling = Transaction(found, now)
         if intent.refused:
             ruling.count_refused()
             return Verdict(now, now)
-        if intent.line is None:
+        if intent.queue is None:
             return ruling.take(record=intent.record)
-        ledger, subject, costs = intent.line
-        shelf = self._shelves.get(ledger.name)
-        if shelf is None:
-            shelf = self._new_shelf(ledger, now)
-        queue = (shelf.find(subject), ledger, costs, now)
-        answer = ruling.book(queue, intent.patience)
+        ledger, subject, costs = intent.queue
+        table = self._tables.get(ledger.name)
+        if table is None:
+            table = self._new_table(ledger, now)
+        queue = (table.find(subject), ledger, costs, now)
+        answer = ruling.book(queue, intent.max_delay)
         if answer.at > now and answer.receipt is not None:
-            self._keep([intent.line], [queue], now)
+            self._keep([intent.queue], [queue], now)
         return answer
 
-    def _keep(self, charges: Sequence[Charge], found: Sequence[Found], now: int) -> None:
+    def _keep(self, charges: Sequence[Charge], found: Sequence[SubjectCharge], now: int) -> None:
         """Hold on to the accounts in which anything was recorded."""
         for i, (ledger, subject, _) in enumerate(charges):
             account = found[i][0]
             if account.run or account.has_events:
-                shelf = self._shelves[ledger.name]
-                shelf.keep(subject, account, now)
-                if shelf.due < self._tidy_at:
-                    self._tidy_at = shelf.due
+                table = self._tables[ledger.name]
+                table.keep(subject, account, now)
+                if table.due < self._tidy_at:
+                    self._tidy_at = table.due
 
-    def _new_shelf(self, ledger: Ledger, now: int) -> Shelf:
-        shelf = self._shelves[ledger.name] = Shelf(ledger, now)
-        self._tidy_at = min(self._tidy_at, shelf.due)
-        return shelf
+    def _new_table(self, ledger: Ledger, now: int) -> SubjectTable:
+        table = self._tables[ledger.name] = SubjectTable(ledger, now)
+        self._tidy_at = min(self._tidy_at, table.due)
+        return table
 
     def _tidy(self, now: int) -> None:
         """Let every ledger look through a few of its idle subjects."""
-        for shelf in self._shelves.values():
-            if now >= shelf.due:
-                shelf.tidy(now)
-        self._tidy_at = min((shelf.due for shelf in self._shelves.values()), default=FAR_AHEAD)
+        for table in self._tables.values():
+            if now >= table.due:
+                table.tidy(now)
+        self._tidy_at = min((table.due for table in self._tables.values()), default=FAR_AHEAD)
 
-    def take_out(self, receipt: Sequence[Found]) -> None:
+    def refund(self, receipt: Sequence[SubjectCharge]) -> None:
         """Take the charges of a receipt out, before anything else is asked.
 
         Never waits for the lock: the garbage collector may call this, by way of a coroutine
         that it finishes, while this very thread holds it.
         """
-        self._taken_back.append(receipt)
+        self._refunds.append(receipt)
 
-    def _take_out(self) -> None:
-        receipts = [self._taken_back.popleft() for _ in range(len(self._taken_back))]
-        take_out(
+    def _apply_refunds(self) -> None:
+        receipts = [self._refunds.popleft() for _ in range(len(self._refunds))]
+        refund(
             receipt
             for receipt in receipts
-            if not isinstance(receipt, Kept) or self._answers.taken_back(receipt)
+            if not isinstance(receipt, SharedReceipt) or self._idempotency.take_refund(receipt)
         )
 
-    def part_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
+    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
         """Nothing: it is one whole."""
         return ""
 
-    def present(self) -> int:
+    def now(self) -> int:
         """The time that the clock gives."""
         return self._clock()
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
         with self._lock:
             now = self._clock()
-            if self._taken_back:
-                self._take_out()
-            shelf = self._shelves.get(ledger.name) or Shelf(ledger, now)
-            shelf.serve(ledger)
-            logs = shelf.find(subject).logs()
+            if self._refunds:
+                self._apply_refunds()
+            table = self._tables.get(ledger.name) or SubjectTable(ledger, now)
+            table.serve(ledger)
+            logs = table.find(subject).logs()
             return [
                 [
                     Reading(
@@ -241,16 +243,16 @@ class MemoryBackend:
                 for log in [logs[count.unit]]
             ]
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget all that was counted for one subject, in every unit."""
         with self._lock:
-            if self._taken_back:
-                self._take_out()
+            if self._refunds:
+                self._apply_refunds()
             for ledger in ledgers:
-                if ledger.name in self._shelves:
-                    self._shelves[ledger.name].forget(subject)
+                if ledger.name in self._tables:
+                    self._tables[ledger.name].forget(subject)
 
     def size(self) -> int:
         """How many subjects are held, in all ledgers together."""
         with self._lock:
-            return sum(shelf.size() for shelf in self._shelves.values())
+            return sum(table.size() for table in self._tables.values())

@@ -14,16 +14,16 @@ from typing import Final, NamedTuple
 
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.counting.charge import Costs, Count, Ledger
-from ratelimit_mail.counting.event_log import Log
-from ratelimit_mail.counting.window import Keeping
+from ratelimit_mail.counting.event_log import EventLog
+from ratelimit_mail.counting.window import Retention
 
-__all__ = ["Account", "Refusal"]
+__all__ = ["RepeatedRefusal", "SubjectCounts"]
 
 MOST_NOTED: Final = 64
 """How many charges are noted before they are put into the logs."""
 
 
-class Refusal(NamedTuple):
+class RepeatedRefusal(NamedTuple):
     """How costs of a ledger were refused at the moment `since`, where no booking was in the way."""
 
     ledger: Ledger
@@ -36,7 +36,7 @@ class Refusal(NamedTuple):
 FREE: Final[Costs] = (0, 0, 0, 0)
 
 
-class _Logs(dict[int, Log]):
+class _Logs(dict[int, EventLog]):
     """The logs of one subject by unit; one that is asked for is there."""
 
     __slots__ = ("_floor",)
@@ -45,12 +45,12 @@ class _Logs(dict[int, Log]):
         super().__init__()
         self._floor = floor
 
-    def __missing__(self, unit: int) -> Log:
-        log = self[unit] = Log(self._floor)
+    def __missing__(self, unit: int) -> EventLog:
+        log = self[unit] = EventLog(self._floor)
         return log
 
 
-class Account:
+class SubjectCounts:
     """The logs of one subject.
 
     held: for each unit all that is held, noted or logged, what was granted included: no window
@@ -70,15 +70,15 @@ class Account:
         "costs",
         "granted",
         "held",
-        "keepings",
         "ledger",
         "newest",
         "refusal",
+        "retentions",
         "run",
     )
 
-    def __init__(self, floor: int, keepings: Mapping[int, Keeping]) -> None:
-        self.keepings = keepings
+    def __init__(self, floor: int, retentions: Mapping[int, Retention]) -> None:
+        self.retentions = retentions
         self.held = [0, 0, 0, 0]
         self.newest = self._floor = floor
         self._logs: _Logs | None = None
@@ -88,7 +88,7 @@ class Account:
         self.costs = FREE
         self.run: list[int] = []
         self.granted = 0
-        self.refusal: Refusal | None = None
+        self.refusal: RepeatedRefusal | None = None
 
     def note(self, now: int, ledger: Ledger, costs: Costs) -> None:
         """Record what is sent at `now`, which is not before `newest`; nothing is granted yet."""
@@ -124,7 +124,7 @@ class Account:
         logs = self.logs()
         for count in ledger.counts:
             if count.unit in logs:
-                logs[count.unit].forget(now, self.keepings[count.unit])
+                logs[count.unit].forget(now, self.retentions[count.unit])
         self.sum_up()
 
     def has_room(self, ledger: Ledger, costs: Costs) -> bool:
@@ -150,7 +150,7 @@ class Account:
                 self.sum_up()
         self.ledger, self.costs = ledger, costs
 
-    def keep_refusal(self, now: int, ledger: Ledger, costs: Costs, answer: Verdict) -> None:
+    def remember_refusal(self, now: int, ledger: Ledger, costs: Costs, answer: Verdict) -> None:
         """Remember how these costs are refused, until something changes or they fit.
 
         Not where refused attempts count, because each changes something, nor among bookings,
@@ -158,14 +158,14 @@ class Account:
         """
         if ledger.counts_denied or any(log.last_booking(now) for log in self.logs().values()):
             return
-        self.refusal = Refusal(ledger, costs, now, answer.at, answer.refusals)
+        self.refusal = RepeatedRefusal(ledger, costs, now, answer.at, answer.refusals)
 
     @property
     def has_events(self) -> bool:
         """Whether anything is held, refused attempts and bookings included."""
         return any(self.held)
 
-    def logs(self) -> dict[int, Log]:
+    def logs(self) -> dict[int, EventLog]:
         """The log of each unit, with all that was noted; `sum_up` after one was changed."""
         self.refusal = None
         if self.granted:
@@ -174,7 +174,7 @@ class Account:
             return self._settle()
         return self._logs
 
-    def _settle(self) -> dict[int, Log]:
+    def _settle(self) -> dict[int, EventLog]:
         """Put what is noted into the logs."""
         if self._logs is None:
             self._logs = _Logs(self._floor)
@@ -186,7 +186,7 @@ class Account:
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     log = self._logs[count.unit]
-                    log.extend(times, cost, self.keepings[count.unit])
+                    log.extend(times, cost, self.retentions[count.unit])
         self._runs = None
         self.run = []
         return self._logs

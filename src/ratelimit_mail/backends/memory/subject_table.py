@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from ratelimit_mail.backends.memory.subject_counts import Account
+from ratelimit_mail.backends.memory.subject_counts import SubjectCounts
 from ratelimit_mail.counting.charge import Ledger
 from ratelimit_mail.counting.event_log import LONG_AGO
-from ratelimit_mail.counting.window import Keeping
+from ratelimit_mail.counting.window import Retention
 
-__all__ = ["Shelf"]
+__all__ = ["SubjectTable"]
 
 STEPS: Final = 4
 """Idle subjects looked at for each one that is kept: more than one, or new ones would outrun it."""
 
 
-class Shelf:
+class SubjectTable:
     """The accounts of all ledgers of one name: a policy's, its tiers' and its later versions'."""
 
     __slots__ = (
@@ -30,17 +30,17 @@ class Shelf:
         "_turned_at",
         "due",
         "idle",
-        "keepings",
         "old",
+        "retentions",
         "served",
         "young",
     )
 
     def __init__(self, ledger: Ledger, now: int) -> None:
-        self.young: dict[str, Account] = {}
-        self.old: dict[str, Account] = {}
-        self.idle: dict[str, Account] = {}
-        self.keepings: dict[int, Keeping] = {}
+        self.young: dict[str, SubjectCounts] = {}
+        self.old: dict[str, SubjectCounts] = {}
+        self.idle: dict[str, SubjectCounts] = {}
+        self.retentions: dict[int, Retention] = {}
         """How the log of each unit is kept, to serve every ledger that was ever seen."""
         self.served: Ledger | None = None
         """The ledger that `serve` was last told of."""
@@ -56,20 +56,20 @@ class Shelf:
         """Keep from now on what `ledger` needs, beside what others need."""
         self.served = ledger
         for count in ledger.counts:
-            kept = self.keepings.setdefault(count.unit, count.keeping)
-            if kept is not count.keeping:
-                self.keepings[count.unit] = kept.together_with(count.keeping)
+            kept = self.retentions.setdefault(count.unit, count.retention)
+            if kept is not count.retention:
+                self.retentions[count.unit] = kept.together_with(count.retention)
         self._span = max(self._span, ledger.span)
 
-    def find(self, subject: str) -> Account:
+    def find(self, subject: str) -> SubjectCounts:
         """The account of `subject`; a new one, not kept yet, where there is none."""
         account = self.young.get(subject) or self.old.get(subject) or self.idle.get(subject)
         if account is not None:
             return account
         # What was forgotten is not counted again by a clock that goes back to it.
-        return Account(self._floor, self.keepings)
+        return SubjectCounts(self._floor, self.retentions)
 
-    def keep(self, subject: str, account: Account, now: int) -> None:
+    def keep(self, subject: str, account: SubjectCounts, now: int) -> None:
         """Hold on to an account that has just been charged."""
         if subject not in self.young:
             if self.old or self.idle:

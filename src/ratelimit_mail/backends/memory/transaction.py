@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
-from ratelimit_mail.backends.memory.subject_counts import Account
+from ratelimit_mail.backends.memory.subject_counts import SubjectCounts
 from ratelimit_mail.counting.charge import Costs, Count, Ledger
-from ratelimit_mail.counting.event_log import Log
-from ratelimit_mail.counting.window import Keeping
+from ratelimit_mail.counting.event_log import EventLog
+from ratelimit_mail.counting.window import Retention
 
-__all__ = ["Found", "Ruling", "take_out"]
+__all__ = ["SubjectCharge", "Transaction", "refund"]
 
-Found = tuple[Account, Ledger, Costs, int]
+SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 """The account of a charge's subject, the charge, and the moment at which it stands."""
 
 
-class Ruling:
+class Transaction:
     """One message's charges, and the logs that they would be put into."""
 
-    def __init__(self, charges: Sequence[Found], now: int) -> None:
+    def __init__(self, charges: Sequence[SubjectCharge], now: int) -> None:
         self._charges = charges
         self._now = now
-        entries: list[tuple[Log, Count, int, Keeping]] = []
+        entries: list[tuple[EventLog, Count, int, Retention]] = []
         self._entries = entries
         self._counts_denied = self._booked = False
         for account, ledger, costs, _ in charges:
@@ -30,7 +30,7 @@ class Ruling:
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     log = logs[count.unit]
-                    entries.append((log, count, cost, account.keepings[count.unit]))
+                    entries.append((log, count, cost, account.retentions[count.unit]))
                     if log.times and log.times[-1] > now:
                         self._booked = True
             if ledger.counts_denied:
@@ -43,24 +43,24 @@ class Ruling:
             return self._refuse(refusals, self._now, record=record)
         return verdict(self._now, self._now, self._charge(self._now) if record else None)
 
-    def book(self, line: Found, patience: int | None) -> Verdict:
-        """Charge the first moment with room, after all that is booked in `line`."""
+    def book(self, booking: SubjectCharge, max_delay: int | None) -> Verdict:
+        """Charge the first moment with room, after all that is booked in `booking`."""
         now = self._now
-        queue = Ruling([line], now)
-        start = queue._entries[0][0].last_booking(now) or now
+        queue_transaction = Transaction([booking], now)
+        start = queue_transaction._entries[0][0].last_booking(now) or now
         at = self._earliest(start)
-        if patience is not None and at - now > patience:
+        if max_delay is not None and at - now > max_delay:
             return self._refuse(self._refusals() or self._tightest(at), start, record=True)
         receipt = self._charge(at)
-        return verdict(now, at, receipt + queue._charge(at) if at > now else receipt)
+        return verdict(now, at, receipt + queue_transaction._charge(at) if at > now else receipt)
 
     def count_refused(self) -> bool:
         """Charge the counts that count refused attempts; whether there are any."""
         if not self._counts_denied:
             return False
-        for log, count, cost, keeping in self._entries:
+        for log, count, cost, retention in self._entries:
             if count.counts_denied:
-                log.refuse(self._now, cost, keeping)
+                log.refuse(self._now, cost, retention)
         self._sum_up()
         return True
 
@@ -113,14 +113,14 @@ class Ruling:
             if at == before:
                 return at
 
-    def _charge(self, at: int) -> list[Found]:
-        receipt: list[Found] = []
+    def _charge(self, at: int) -> list[SubjectCharge]:
+        receipt: list[SubjectCharge] = []
         entries = iter(self._entries)
         for account, ledger, costs, _ in self._charges:
             for count in ledger.counts:
                 if costs[count.unit]:
-                    log, _, cost, keeping = next(entries)
-                    moment = log.book(self._now, at, cost, keeping)
+                    log, _, cost, retention = next(entries)
+                    moment = log.book(self._now, at, cost, retention)
                     receipt.append((account, ledger, _only(count.unit, cost), moment))
         self._sum_up()
         return receipt
@@ -130,16 +130,16 @@ class Ruling:
             account.sum_up()
 
 
-def take_out(receipts: Iterable[Sequence[Found]]) -> None:
+def refund(receipts: Iterable[Sequence[SubjectCharge]]) -> None:
     """Take what was charged out of its logs again; many at once cost little more than one."""
-    events: dict[tuple[Account, int], list[tuple[int, int]]] = {}
+    events: dict[tuple[SubjectCounts, int], list[tuple[int, int]]] = {}
     for receipt in receipts:
         for account, ledger, costs, moment in receipt:
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     events.setdefault((account, count.unit), []).append((moment, cost))
     for (account, unit), taken in events.items():
-        account.logs()[unit].take_out(taken, account.keepings[unit])
+        account.logs()[unit].refund(taken, account.retentions[unit])
         account.sum_up()
 
 

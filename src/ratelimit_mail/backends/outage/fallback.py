@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from ratelimit_mail._util.logger import warn
-from ratelimit_mail._util.steps import Script, run, run_async
+from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.steps import Steps, run, run_async
 from ratelimit_mail.backends.base import (
     TAKE,
     AsyncBackend,
@@ -19,12 +19,12 @@ from ratelimit_mail.backends.base import (
     Reading,
     Verdict,
 )
-from ratelimit_mail.backends.outage.circuit_breaker import Outage
-from ratelimit_mail.backends.outage.fallback_share import Share
+from ratelimit_mail.backends.outage.circuit_breaker import CircuitBreaker
+from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendUnavailable
 
-__all__ = ["AsyncGuarded", "Guarded"]
+__all__ = ["AsyncFallbackBackend", "FallbackBackend"]
 
 _Error = BackendUnavailable | None
 
@@ -35,27 +35,30 @@ class _Local(NamedTuple):
     receipt: Any
 
 
-class _Guard:
+class _Fallback:
     """A backend, and what to do without it.
 
     instead: "raise", "allow", "deny", or the backend to ask meanwhile, for a share of each limit.
     """
 
-    def __init__(self, backend: Any, instead: Any, share: Share) -> None:
+    def __init__(self, backend: Any, instead: Any, share: FallbackShare) -> None:
         self._backend = backend
         self._instead = instead
         self._share = share
-        self._outages: dict[str, Outage] = {}
+        self._outages: dict[str, CircuitBreaker] = {}
 
-    def _outage(self, part: str) -> Outage:
+    def _outage(self, part: str) -> CircuitBreaker:
         outage = self._outages.get(part)
         if outage is None:
-            outage = self._outages.setdefault(part, Outage())
+            outage = self._outages.setdefault(part, CircuitBreaker())
         return outage
 
-    def _trying(
-        self, part: str, call: Callable[[], Any], without: Callable[[Outage, _Error], Script[Any]]
-    ) -> Script[Any]:
+    def _call_steps(
+        self,
+        part: str,
+        call: Callable[[], Any],
+        without: Callable[[CircuitBreaker, _Error], Steps[Any]],
+    ) -> Steps[Any]:
         """The result of `call`, where that is not known to be in vain."""
         outage = self._outage(part)
         tried = not outage.is_over
@@ -74,35 +77,35 @@ class _Guard:
             outage.worked()
         return result
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
-        """See `Backend.part_of`."""
-        found: str = self._backend.part_of(charges)
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.shard_of`."""
+        found: str = self._backend.shard_of(charges)
         return found
 
-    def present(self) -> int:
-        """See `Backend.present`."""
-        time: int = self._backend.present()
+    def now(self) -> int:
+        """See `Backend.now`."""
+        time: int = self._backend.now()
         return time
 
-    def _applying(self, charges: Sequence[Charge], intent: Intent) -> Script[Verdict]:
-        return self._trying(
-            self._backend.part_of(charges),
+    def _apply_steps(self, charges: Sequence[Charge], intent: Intent) -> Steps[Verdict]:
+        return self._call_steps(
+            self._backend.shard_of(charges),
             partial(self._backend.apply, charges, intent),
             partial(self._without, charges, intent),
         )
 
-    def _applying_many(self, messages: Sequence[Message]) -> Script[list[Verdict]]:
-        def without(outage: Outage, error: _Error) -> Script[list[Verdict]]:
+    def _apply_many_steps(self, messages: Sequence[Message]) -> Steps[list[Verdict]]:
+        def without(outage: CircuitBreaker, error: _Error) -> Steps[list[Verdict]]:
             verdicts = []
             for charges, intent in messages:
                 verdicts.append((yield from self._without(charges, intent, outage, error)))
             return verdicts
 
-        return self._trying("", partial(self._backend.apply_many, messages), without)
+        return self._call_steps("", partial(self._backend.apply_many, messages), without)
 
     def _without(
-        self, charges: Sequence[Charge], intent: Intent, outage: Outage, error: _Error
-    ) -> Script[Verdict]:
+        self, charges: Sequence[Charge], intent: Intent, outage: CircuitBreaker, error: _Error
+    ) -> Steps[Verdict]:
         """The verdict that is given while the backend is away."""
         if self._instead == "raise":
             raise error or outage.error()
@@ -119,88 +122,88 @@ class _Guard:
         # Later than now, and no limit that says so.
         return Verdict(now, now + math.ceil(outage.next_try_in() * 1000), degraded=True)
 
-    def _taking_out(self, receipt: Any) -> Script[None]:
-        def without(outage: Outage, error: _Error) -> Script[None]:
+    def _refund_steps(self, receipt: Any) -> Steps[None]:
+        def without(outage: CircuitBreaker, error: _Error) -> Steps[None]:
             if self._instead == "raise":
                 raise error or outage.error()
-            warn("a refund is lost, because the backend is away: its message stays counted")
+            log_warning("a refund is lost, because the backend is away: its message stays counted")
             yield from ()
 
         if isinstance(receipt, _Local):
-            yield partial(self._instead.take_out, receipt.receipt)
+            yield partial(self._instead.refund, receipt.receipt)
         else:
-            yield from self._trying("", partial(self._backend.take_out, receipt), without)
+            yield from self._call_steps("", partial(self._backend.refund, receipt), without)
 
-    def _asking(self, ledger: Ledger, subject: str, call: Callable[[], Any]) -> Script[Any]:
+    def _require_steps(self, ledger: Ledger, subject: str, call: Callable[[], Any]) -> Steps[Any]:
         """The result of `call`, which only the backend can give."""
 
-        def without(outage: Outage, error: _Error) -> Script[Any]:
+        def without(outage: CircuitBreaker, error: _Error) -> Steps[Any]:
             yield from ()
             raise error or outage.error()
 
-        return self._trying(self.part_of([(ledger, subject, (0, 0, 0, 0))]), call, without)
+        return self._call_steps(self.shard_of([(ledger, subject, (0, 0, 0, 0))]), call, without)
 
 
-class Guarded(_Guard):
+class FallbackBackend(_Fallback):
     """A Backend that answers also while the one in it is away."""
 
     _backend: Backend
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
-        outage = self._outage(self._backend.part_of(charges))
+        outage = self._outage(self._backend.shard_of(charges))
         if outage.is_over:  # the short way
             try:
                 return self._backend.apply(charges, intent)
             except BackendUnavailable as error:
                 outage.failed(error, tried=False)
                 return run(self._without(charges, intent, outage, error))
-        return run(self._applying(charges, intent))
+        return run(self._apply_steps(charges, intent))
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """See `Backend.apply_many`."""
-        return run(self._applying_many(messages))
+        return run(self._apply_many_steps(messages))
 
-    def take_out(self, receipt: Any) -> None:
-        """See `Backend.take_out`."""
-        run(self._taking_out(receipt))
+    def refund(self, receipt: Any) -> None:
+        """See `Backend.refund`."""
+        run(self._refund_steps(receipt))
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """See `Backend.read`."""
-        call = partial(self._backend.read, ledger, subject)
-        return run(self._asking(ledger, subject, call))
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.usage`."""
+        call = partial(self._backend.usage, ledger, subject)
+        return run(self._require_steps(ledger, subject, call))
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """See `Backend.forget`."""
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.reset`."""
         if ledgers:
-            call = partial(self._backend.forget, ledgers, subject)
-            run(self._asking(ledgers[0], subject, call))
+            call = partial(self._backend.reset, ledgers, subject)
+            run(self._require_steps(ledgers[0], subject, call))
 
 
-class AsyncGuarded(_Guard):
+class AsyncFallbackBackend(_Fallback):
     """The same, to be awaited."""
 
     _backend: AsyncBackend
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
-        return await run_async(self._applying(charges, intent))
+        return await run_async(self._apply_steps(charges, intent))
 
     async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """See `Backend.apply_many`."""
-        return await run_async(self._applying_many(messages))
+        return await run_async(self._apply_many_steps(messages))
 
-    async def take_out(self, receipt: Any) -> None:
-        """See `Backend.take_out`."""
-        await run_async(self._taking_out(receipt))
+    async def refund(self, receipt: Any) -> None:
+        """See `Backend.refund`."""
+        await run_async(self._refund_steps(receipt))
 
-    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """See `Backend.read`."""
-        call = partial(self._backend.read, ledger, subject)
-        return await run_async(self._asking(ledger, subject, call))
+    async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `Backend.usage`."""
+        call = partial(self._backend.usage, ledger, subject)
+        return await run_async(self._require_steps(ledger, subject, call))
 
-    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """See `Backend.forget`."""
+    async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `Backend.reset`."""
         if ledgers:
-            call = partial(self._backend.forget, ledgers, subject)
-            await run_async(self._asking(ledgers[0], subject, call))
+            call = partial(self._backend.reset, ledgers, subject)
+            await run_async(self._require_steps(ledgers[0], subject, call))

@@ -11,12 +11,12 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Refusal, counts_of
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
-__all__ = ["Share"]
+__all__ = ["FallbackShare"]
 
 MOST_KNOWN: Final = 4096
 
 
-class Share:
+class FallbackShare:
     """Charges under a share of their limits.
 
     share: above 0, at most 1. A limit of 30 and a share of 1/8 make a limit of 3.
@@ -65,7 +65,7 @@ class Share:
                 attrs.evolve(window, limit=int(window.limit * self._share))
                 for window in count.windows
             ]
-            counts.append(Count(count.unit, tuple(windows), count.keeping))
+            counts.append(Count(count.unit, tuple(windows), count.retention))
         part = Ledger(ledger.name, tuple(counts), ledger.span, ledger.tag_of)
         self._ledgers[ledger] = part
         return part

@@ -12,16 +12,16 @@ import redis.asyncio
 
 from ratelimit_mail._util.steps import run_async
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.core import PREFIX, Steps
+from ratelimit_mail.backends.redis.core import PREFIX, RedisCore
 from ratelimit_mail.backends.redis.scripts import APPLY
-from ratelimit_mail.backends.redis.transport import AsyncLink
+from ratelimit_mail.backends.redis.transport import AsyncTransport
 from ratelimit_mail.backends.redis.urls import client_from
 from ratelimit_mail.counting.charge import Charge, Ledger
 
 __all__ = ["AsyncRedisBackend"]
 
 
-class AsyncRedisBackend(Steps):
+class AsyncRedisBackend(RedisCore):
     """What `RedisBackend` is, for AsyncLimiter.
 
     client: a `redis.asyncio.Redis`, also a Sentinel's `master_for`, or a
@@ -37,9 +37,11 @@ class AsyncRedisBackend(Steps):
         prefix: str = PREFIX,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(AsyncLink(client), prefix, clock)
+        super().__init__(AsyncTransport(client), prefix, clock)
         self._make: Callable[[], Any] | None = None
-        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncLink] = WeakKeyDictionary()
+        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport] = (
+            WeakKeyDictionary()
+        )
 
     @classmethod
     def from_url(
@@ -58,20 +60,20 @@ class AsyncRedisBackend(Steps):
         return backend
 
     @property
-    def _link(self) -> AsyncLink:
+    def _link(self) -> AsyncTransport:
         if self._make is None:
-            only: AsyncLink = self._first_link
+            only: AsyncTransport = self._first_link
             return only
         loop = asyncio.get_running_loop()
         link = self._links.get(loop)
         if link is None:
-            link = self._links[loop] = AsyncLink(self._make())
+            link = self._links[loop] = AsyncTransport(self._make())
         return link
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `RedisBackend.apply`."""
-        if self._is_spread(charges, intent):
-            return await run_async(self._in_turn(charges, intent))
+        if self._is_multi_slot(charges, intent):
+            return await run_async(self._multi_slot_steps(charges, intent))
         return await self._ask(charges, intent)
 
     async def _ask(
@@ -82,25 +84,25 @@ class AsyncRedisBackend(Steps):
         start: int | None = None,
         flags: int = 0,
     ) -> Verdict:
-        packed = self._calls.pack(charges, intent, start=start, flags=flags)
+        packed = self._codec.pack(charges, intent, start=start, flags=flags)
         reply = await self._link.run(APPLY, packed.keys, (packed.message,))
-        return self._calls.verdict(packed, reply)
+        return self._codec.verdict(packed, reply)
 
     async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """See `RedisBackend.apply_many`."""
-        return await run_async(self._applying_many(messages))
+        return await run_async(self._apply_many_steps(messages))
 
-    async def take_out(self, receipt: Any) -> None:
-        """See `RedisBackend.take_out`."""
-        await run_async(self._taking_out(receipt))
+    async def refund(self, receipt: Any) -> None:
+        """See `RedisBackend.refund`."""
+        await run_async(self._refund_steps(receipt))
 
-    async def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """See `RedisBackend.read`."""
-        return await run_async(self._reading(ledger, subject))
+    async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """See `RedisBackend.usage`."""
+        return await run_async(self._usage_steps(ledger, subject))
 
-    async def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """See `RedisBackend.forget`."""
-        await run_async(self._forgetting(ledgers, subject))
+    async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        """See `RedisBackend.reset`."""
+        await run_async(self._reset_steps(ledgers, subject))
 
     async def aclose(self) -> None:
         """Close the connections of the client, those of the event loop that runs."""

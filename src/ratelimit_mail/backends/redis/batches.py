@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import attrs
 
-from ratelimit_mail._util.steps import Script
+from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import TAKE, Message, Verdict, verdict
-from ratelimit_mail.backends.redis.codec import QUIET, Calls, Share
+from ratelimit_mail.backends.redis.codec import QUIET, BatchShare, Codec
 from ratelimit_mail.backends.redis.scripts import APPLY
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.exceptions import BackendError
@@ -34,7 +34,7 @@ class Batches:
     link: the way to the server, of either colour.
     """
 
-    calls: Calls
+    calls: Codec
     link: Any
     messages: Sequence[Message]
     verdicts: dict[int, Verdict]
@@ -44,7 +44,7 @@ class Batches:
     def _times_of_all(self) -> list[int]:
         return self.calls.times(len(self.messages))
 
-    def decide(self, numbers: Sequence[int]) -> Script[None]:
+    def decide(self, numbers: Sequence[int]) -> Steps[None]:
         """Decide on the messages of these numbers, whose counts one script reaches."""
         for batch in self._parts(numbers):
             left = yield from self._together(batch)
@@ -62,7 +62,7 @@ class Batches:
             size += len(self.messages[number][0])
         yield batch
 
-    def _together(self, numbers: list[int]) -> Script[list[int]]:
+    def _together(self, numbers: list[int]) -> Steps[list[int]]:
         """Charge those that fit together; gives the numbers of the others."""
         if len({self._times[number] for number in numbers}) > 1:
             return numbers
@@ -85,16 +85,16 @@ class Batches:
 
     def _as_one(
         self, messages: Sequence[Message], charges: list[Charge], now: int
-    ) -> Script[list[Verdict] | set[Name]]:
+    ) -> Steps[list[Verdict] | set[Name]]:
         """The verdict on each where all fit together; else what has no room."""
         total = self.calls.pack(charges, TAKE, flags=QUIET, now=now)
         reply = yield partial(self.link.run, APPLY, total.keys, [total.message])
         at, _, whole, *_ = self.calls.verdict(total, reply)
         if whole is None:
             return full_of(charges, reply)
-        return [verdict(at, at, Share(each, whole)) for each, _ in messages]
+        return [verdict(at, at, BatchShare(each, whole)) for each, _ in messages]
 
-    def _in_order(self, numbers: Sequence[int]) -> Script[None]:
+    def _in_order(self, numbers: Sequence[int]) -> Steps[None]:
         packed = [
             self.calls.pack(*self.messages[number], now=self._times[number]) for number in numbers
         ]

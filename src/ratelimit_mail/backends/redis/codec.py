@@ -15,15 +15,15 @@ from ratelimit_mail.backends.base import (
     Intent,
     Reading,
     Verdict,
-    fitted,
+    refusals_from_numbers,
     verdict,
 )
 from ratelimit_mail.backends.redis.keys import Keys, foreign, middle_of, refund_key
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
-__all__ = ["EXACT", "QUIET", "ROOM", "Calls", "Packed", "Receipt", "Share"]
+__all__ = ["EXACT", "QUIET", "ROOM", "BatchShare", "Codec", "Packed", "Receipt"]
 
-RECORD, REFUSED, LINE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM, LATER = (1 << i for i in range(10))
+RECORD, REFUSED, QUEUE, BOOK, CLOCK, ONCE, QUIET, EXACT, ROOM, LATER = (1 << i for i in range(10))
 
 LONG_AGO: Final = -(1 << 54)
 """Before any moment, as `log.lua` has it."""
@@ -63,7 +63,7 @@ class Receipt(NamedTuple):
     generations: Sequence[int] = ()
 
 
-class Share(NamedTuple):
+class BatchShare(NamedTuple):
     """What one message was charged together with others: its keys are named when it is taken out.
 
     whole: the receipt of all of them, which has a key but once.
@@ -77,7 +77,7 @@ _Wire = list[tuple[int, str, bytes]]
 """A ledger, packed: for each count its unit, the middle of its key, what follows the cost."""
 
 
-class Calls(Keys):
+class Codec(Keys):
     """The names and the packing of one backend.
 
     prefix: what all its keys begin with.
@@ -108,7 +108,7 @@ class Calls(Keys):
         keys: list[bytes] = []
         costs: list[int] = []
         parts = [b""]
-        asked = charges if intent.line is None else [*charges, intent.line]
+        asked = charges if intent.queue is None else [*charges, intent.queue]
         for ledger, subject, costs_of in asked:
             wire = self._wires.get(ledger) or self._wire(ledger)
             begin, end = self.around(ledger, subject)
@@ -128,10 +128,10 @@ class Calls(Keys):
         if self._clock is not None:
             mode = RECORD | CLOCK
             time = (self._clock() if now is None else now).to_bytes(7, "little", signed=True)
-            return b"%b%b%b%b" % (_short(mode), count.to_bytes(4, "little"), time, _TAIL[7:])
+            return b"%b%b%b%b" % (_fast(mode), count.to_bytes(4, "little"), time, _TAIL[7:])
         header = self._headers.get(count)
         if header is None:
-            header = self._headers[count] = _short(RECORD) + count.to_bytes(4, "little") + _TAIL
+            header = self._headers[count] = _fast(RECORD) + count.to_bytes(4, "little") + _TAIL
         return header
 
     def _header(
@@ -144,14 +144,14 @@ class Calls(Keys):
         now: int | None,
     ) -> bytes:
         mode, time, lifetime, token = flags, 0, 0, 0
-        patience = -1 if intent.patience is None else intent.patience
+        max_delay = -1 if intent.max_delay is None else intent.max_delay
         count = len(keys)
         if intent.record:
             mode |= RECORD
         if intent.refused:
             mode |= REFUSED
-        if intent.line is not None:
-            mode |= LINE | (BOOK if intent.record else 0)
+        if intent.queue is not None:
+            mode |= QUEUE | (BOOK if intent.record else 0)
         if flags & EXACT:
             mode |= BOOK
         if start is not None:
@@ -159,22 +159,22 @@ class Calls(Keys):
         if self._clock is not None:
             mode |= CLOCK
             time = self._clock() if now is None else now
-        if intent.once is not None:
+        if intent.idempotency is not None:
             mode |= ONCE
-            lifetime, token = intent.once.lifetime, random.getrandbits(48) | 1
-            keys.append(self.id_key(charges, intent.once))
+            lifetime, token = intent.idempotency.lifetime, random.getrandbits(48) | 1
+            keys.append(self.id_key(charges, intent.idempotency))
         return (
-            _short(mode)
+            _fast(mode)
             + count.to_bytes(4, "little")
             + b"".join(
                 number.to_bytes(7, "little", signed=True)
-                for number in (time, patience, LONG_AGO if start is None else start)
+                for number in (time, max_delay, LONG_AGO if start is None else start)
             )
             + lifetime.to_bytes(6, "little")
             + token.to_bytes(6, "little")
         )
 
-    def present(self) -> int:
+    def now(self) -> int:
         """The time that the clock gives; where the server does, that of this host."""
         return time.time_ns() // 1_000_000 if self._clock is None else self._clock()
 
@@ -212,9 +212,9 @@ class Calls(Keys):
             receipt = Receipt(packed.keys, packed.costs, moments, token, generations)
             return verdict(now, max(now, at), receipt)
         told = (numbers[i : i + 3] for i in range(0, 4 * refused, 4))
-        return verdict(now, at, None, fitted(told, packed.charges))
+        return verdict(now, at, None, refusals_from_numbers(told, packed.charges))
 
-    def receipt_of(self, share: Share) -> Receipt:
+    def receipt_of(self, share: BatchShare) -> Receipt:
         """The receipt of a share alone."""
         charges, (keys, _, moments, token, generations) = share
         own = self.pack(charges, TAKE, now=0)
@@ -239,7 +239,7 @@ class Calls(Keys):
         # A booking that went at once stands in no queue, so the last cost may be left over.
         for at, cost, generation in zip(moments, receipt.costs, generations, strict=False):
             parts.append(at.to_bytes(7, "little", signed=True))
-            parts.append(cost.to_bytes(6, "little") + _short(generation))
+            parts.append(cost.to_bytes(6, "little") + _fast(generation))
         keys = receipt.keys[: len(moments)]
         if receipt.token:
             keys += [receipt.keys[-1], refund_key(receipt.keys[-1], receipt.token)]
@@ -252,7 +252,7 @@ class Calls(Keys):
         parts = [time.to_bytes(7, "little", signed=True), b"\0" if self._clock is None else b"\1"]
         for count in ledger.counts:
             keys.append(self.key_of(ledger, subject, count.unit))
-            parts += [_short(len(count.windows)), _windows(count)]
+            parts += [_fast(len(count.windows)), _windows(count)]
         return keys, b"".join(parts)
 
     def readings(self, ledger: Ledger, keys: Sequence[bytes], reply: Any) -> list[list[Reading]]:
@@ -268,14 +268,14 @@ class Calls(Keys):
 
 def _numbers(count: Count) -> bytes:
     """What follows the cost of a charge."""
-    keeping = count.keeping
+    retention = count.retention
     return (
         b"".join(
             number.to_bytes(6, "little")
-            for number in (count.smallest, keeping.span, keeping.slot, keeping.ceiling)
+            for number in (count.smallest, retention.span, retention.slot, retention.ceiling)
         )
         + bytes((count.counts_denied,))
-        + _short(len(count.windows))
+        + _fast(len(count.windows))
         + _windows(count)
     )
 
@@ -291,5 +291,5 @@ def _windows(count: Count) -> bytes:
     )
 
 
-def _short(number: int) -> bytes:
+def _fast(number: int) -> bytes:
     return number.to_bytes(2, "little")

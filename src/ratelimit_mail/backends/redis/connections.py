@@ -16,9 +16,9 @@ import redis
 from redis.exceptions import ResponseError
 from redis.sentinel import SentinelConnectionPool
 
-from ratelimit_mail.backends.redis.errors import AWAY, NotSent
+from ratelimit_mail.backends.redis.errors import UNREACHABLE, NotSent
 
-__all__ = ["LONGEST", "Kept", "Piped"]
+__all__ = ["LONGEST", "PipelinedConnections", "ReusedConnections"]
 
 LONGEST: Final = 0.005
 """For how many seconds; then the pool sees a connection again, which looks whether the server has
@@ -28,7 +28,7 @@ _KNOWN: Final = (redis.ConnectionPool, SentinelConnectionPool)
 """Pools that make nobody wait for a connection that another gives back."""
 
 
-class Kept:
+class ReusedConnections:
     """Calls by the connections of a pool, and those that are kept between them.
 
     Others may need connections of the pool too: at most half as many are kept as it may have.
@@ -37,7 +37,7 @@ class Kept:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         # Each with the time when the pool gave it; for all who call by the pool, as long as it is.
-        self._idle: list[tuple[Any, float]] = vars(pool).setdefault("_ratelimit_mail_kept", [])
+        self._idle: list[tuple[Any, float]] = vars(pool).setdefault("_ratelimit_mail_idle", [])
         may_keep = type(pool) in _KNOWN and pool.cache is None
         self._most = pool.max_connections // 2 if may_keep else 0
 
@@ -73,7 +73,7 @@ class Kept:
                     return connection, since
                 self._pool.release(connection)
             return self._pool.get_connection(), now
-        except AWAY as error:
+        except UNREACHABLE as error:
             raise NotSent(error) from error
 
     def give_back(self) -> None:
@@ -92,7 +92,7 @@ _Part = bytes | str | int
 _Call = tuple[Sequence[_Part], asyncio.Future[Any]]
 
 
-class Piped:
+class PipelinedConnections:
     """Calls of one event loop by the connections of a pool."""
 
     def __init__(self, pool: Any) -> None:
@@ -123,7 +123,7 @@ class Piped:
             try:
                 connection = await self._pool.get_connection()
             except Exception as error:
-                not_sent = NotSent(error) if isinstance(error, AWAY) else error
+                not_sent = NotSent(error) if isinstance(error, UNREACHABLE) else error
                 _fail(self._next(len(self._waiting)), not_sent)
                 return
             calls = self._next(MOST_TOGETHER)
@@ -134,7 +134,7 @@ class Piped:
                 await connection.disconnect(nowait=True)
                 broken = error if isinstance(error, Exception) else _closed()
                 _fail(calls, broken)
-                if isinstance(broken, AWAY):
+                if isinstance(broken, UNREACHABLE):
                     _fail(self._next(len(self._waiting)), NotSent(broken))
                 if broken is not error:
                     raise

@@ -6,23 +6,28 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from ratelimit_mail._util.steps import Script
+from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Intent, Message, Reading, Verdict
 from ratelimit_mail.backends.redis.batches import Batches
-from ratelimit_mail.backends.redis.codec import Calls, Receipt, Share
+from ratelimit_mail.backends.redis.codec import BatchShare, Codec, Receipt
 from ratelimit_mail.backends.redis.keys import foreign, refund_key
-from ratelimit_mail.backends.redis.multi_slot import InTurn, Spread, read_answer, write_answer
-from ratelimit_mail.backends.redis.scripts import FORGET, READ, REMEMBER, TAKE_OUT
+from ratelimit_mail.backends.redis.multi_slot import (
+    MultiSlotReceipt,
+    MultiSlotTransaction,
+    read_answer,
+    write_answer,
+)
+from ratelimit_mail.backends.redis.scripts import REFUND, MULTI_SLOT_IDEMPOTENCY, RESET, USAGE
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
-__all__ = ["PREFIX", "Steps"]
+__all__ = ["PREFIX", "RedisCore"]
 
 PREFIX: Final = "ratelimit-mail:"
 
 
-class Steps:
+class RedisCore:
     """A link and the packing for it."""
 
     def __init__(self, link: Any, prefix: str, clock: Callable[[], int] | None) -> None:
@@ -38,7 +43,7 @@ class Steps:
         self._first_link = link
         self._sharded: bool = link.sharded
         self._prefix = prefix
-        self._calls = Calls(prefix, clock, sharded=link.sharded)
+        self._codec = Codec(prefix, clock, sharded=link.sharded)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._first_link.where}, prefix {self._prefix!r}>"
@@ -49,45 +54,45 @@ class Steps:
         return self._first_link
 
     apply: Callable[..., Any]
-    take_out: Callable[..., Any]
+    refund: Callable[..., Any]
 
-    def part_of(self, charges: Sequence[Charge]) -> str:
+    def shard_of(self, charges: Sequence[Charge]) -> str:
         """The node of a cluster that counts them; of several the first."""
         return self._link.node(self._first_key(charges)) if self._sharded else ""
 
-    def present(self) -> int:
+    def now(self) -> int:
         """The time of the clock that was handed in, or of this host."""
-        return self._calls.present()
+        return self._codec.now()
 
     def _first_key(self, charges: Sequence[Charge]) -> bytes:
         """A key in the slot of the first charge, that of its log of the first unit."""
         ledger, subject, _ = charges[0]
-        return self._calls.key_of(ledger, subject, 0)
+        return self._codec.key_of(ledger, subject, 0)
 
-    def _is_spread(self, charges: Sequence[Charge], intent: Intent) -> bool:
+    def _is_multi_slot(self, charges: Sequence[Charge], intent: Intent) -> bool:
         """Whether no one script reaches all counts of a message."""
         if not self._sharded:
             return False
-        tag = self._calls.tag
+        tag = self._codec.tag
         tags = {tag(charge) for charge in charges}
-        if intent.line is not None:
-            tags.add(tag(intent.line))
+        if intent.queue is not None:
+            tags.add(tag(intent.queue))
         return len(tags) > 1
 
-    def _in_turn(self, charges: Sequence[Charge], intent: Intent) -> Script[Verdict]:
+    def _multi_slot_steps(self, charges: Sequence[Charge], intent: Intent) -> Steps[Verdict]:
         """The verdict on a message that no one script reaches; the same again for the same id."""
-        once = intent.once
-        turn = InTurn(charges, intent, self._calls.tag, self._ask, self._give_back)
-        if once is None:
+        idempotency = intent.idempotency
+        turn = MultiSlotTransaction(charges, intent, self._codec.tag, self._ask, self._give_back)
+        if idempotency is None:
             return (yield from turn.verdict())
-        key = self._calls.id_key(charges, once)
+        key = self._codec.id_key(charges, idempotency)
         log = self._first_key(charges)
-        clock = self._calls.time_of_clock()
+        clock = self._codec.time_of_clock()
         now, told = yield from self._remembering([key], [b"tell", clock])
         if told is None:
             verdict = yield from turn.verdict()
             token, text = write_answer(verdict, charges)
-            lifetime = once.lifetime
+            lifetime = idempotency.lifetime
             if verdict.refusals:
                 lifetime = max(1, min(lifetime, verdict.at - verdict.now))
             kept = [b"keep", clock, str(lifetime).encode(), token.encode(), text.encode()]
@@ -95,20 +100,22 @@ class Steps:
             if told is None:
                 if verdict.receipt is None:
                     return verdict
-                return verdict._replace(receipt=Spread(verdict.receipt.receipts, key, token, log))
+                return verdict._replace(
+                    receipt=MultiSlotReceipt(verdict.receipt.receipts, key, token, log)
+                )
             if verdict.receipt is not None:  # the same was asked elsewhere at the same time
-                yield partial(self.take_out, verdict.receipt)
+                yield partial(self.refund, verdict.receipt)
         return read_answer(told, now, key, log, charges)
 
-    def _remembering(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Script[Any]:
-        reply = yield partial(self._link.run, REMEMBER, keys, arguments)
+    def _remembering(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Steps[Any]:
+        reply = yield partial(self._link.run, MULTI_SLOT_IDEMPOTENCY, keys, arguments)
         if reply == -1:
             raise foreign(keys[0])
         return reply
 
     def _give_back(self, receipt: Receipt) -> Any:
         """Take out what one slot was charged, or what to await for that."""
-        return self.take_out(receipt)
+        return self.refund(receipt)
 
     def _ask(
         self,
@@ -121,14 +128,14 @@ class Steps:
         """The verdict of one slot, or what to await for it."""
         raise NotImplementedError
 
-    def _applying_many(self, messages: Sequence[Message]) -> Script[list[Verdict]]:
+    def _apply_many_steps(self, messages: Sequence[Message]) -> Steps[list[Verdict]]:
         verdicts: dict[int, Verdict] = {}
         try:
-            if self._sharded and any(self._is_spread(*message) for message in messages):
+            if self._sharded and any(self._is_multi_slot(*message) for message in messages):
                 for number, message in enumerate(messages):
                     verdicts[number] = yield partial(self.apply, *message)
             else:
-                batches = Batches(self._calls, self._link, messages, verdicts)
+                batches = Batches(self._codec, self._link, messages, verdicts)
                 for numbers in self._by_slot(messages):
                     yield from batches.decide(numbers)
         except BackendUnavailable:
@@ -136,7 +143,7 @@ class Steps:
         except BackendError:
             for verdict in verdicts.values():
                 if verdict.receipt is not None:
-                    yield partial(self.take_out, verdict.receipt)
+                    yield partial(self.refund, verdict.receipt)
             raise
         return [verdicts[number] for number in range(len(messages))]
 
@@ -150,37 +157,37 @@ class Steps:
             slots.setdefault(slot, []).append(number)
         return slots.values()
 
-    def _taking_out(self, receipt: Receipt | Share | Spread) -> Script[None]:
+    def _refund_steps(self, receipt: Receipt | BatchShare | MultiSlotReceipt) -> Steps[None]:
         try:
-            yield from self._taking_each_out(receipt)
+            yield from self._refund_each_steps(receipt)
         except BackendUnavailable as error:
             # What is taken out by its id is taken out once.
             if isinstance(receipt, Receipt) and receipt.token:
                 error.safe_to_repeat = True
             raise
 
-    def _taking_each_out(self, receipt: Receipt | Share | Spread) -> Script[None]:
-        if isinstance(receipt, Share):
-            receipt = self._calls.receipt_of(receipt)
-        if isinstance(receipt, Spread) and receipt.token:
-            arguments = [b"drop", self._calls.time_of_clock(), receipt.token.encode()]
+    def _refund_each_steps(self, receipt: Receipt | BatchShare | MultiSlotReceipt) -> Steps[None]:
+        if isinstance(receipt, BatchShare):
+            receipt = self._codec.receipt_of(receipt)
+        if isinstance(receipt, MultiSlotReceipt) and receipt.token:
+            arguments = [b"drop", self._codec.time_of_clock(), receipt.token.encode()]
             keys = [receipt.key, refund_key(receipt.key, receipt.token), receipt.log]
             if not (yield from self._remembering(keys, arguments)):
                 return  # somebody else who asked with the same id has taken it out
         for each in [receipt] if isinstance(receipt, Receipt) else receipt.receipts:
-            keys, argument = self._calls.pack_receipt(each)
-            reply = yield partial(self._link.run, TAKE_OUT, keys, [argument])
+            keys, argument = self._codec.pack_receipt(each)
+            reply = yield partial(self._link.run, REFUND, keys, [argument])
             if isinstance(reply, list):
                 raise foreign(keys[reply[1] - 1])
 
-    def _reading(self, ledger: Ledger, subject: str) -> Script[list[list[Reading]]]:
-        keys, argument = self._calls.pack_reading(ledger, subject)
-        reply = yield partial(self._link.run, READ, keys, [argument])
-        return self._calls.readings(ledger, keys, reply)
+    def _usage_steps(self, ledger: Ledger, subject: str) -> Steps[list[list[Reading]]]:
+        keys, argument = self._codec.pack_reading(ledger, subject)
+        reply = yield partial(self._link.run, USAGE, keys, [argument])
+        return self._codec.readings(ledger, keys, reply)
 
-    def _forgetting(self, ledgers: Sequence[Ledger], subject: str) -> Script[None]:
+    def _reset_steps(self, ledgers: Sequence[Ledger], subject: str) -> Steps[None]:
         for ledger in ledgers:
-            keys = self._calls.keys_of(ledger, subject)
-            wrong = yield partial(self._link.run, FORGET, keys, [])
+            keys = self._codec.keys_of(ledger, subject)
+            wrong = yield partial(self._link.run, RESET, keys, [])
             if wrong:
                 raise foreign(keys[wrong - 1])

@@ -8,12 +8,12 @@ from redis import exceptions
 
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
-__all__ = ["AWAY", "TROUBLES", "NotSent", "explained"]
+__all__ = ["CLIENT_ERRORS", "UNREACHABLE", "NotSent", "backend_error"]
 
-TROUBLES: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+CLIENT_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """What a client of redis-py raises when a command fails."""
 
-AWAY: Final = (
+UNREACHABLE: Final = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.SlotNotCoveredError,
@@ -62,10 +62,10 @@ class NotSent(exceptions.ConnectionError):
         self.error = error
 
 
-def explained(error: BaseException, where: str) -> BackendError:
+def backend_error(error: BaseException, where: str) -> BackendError:
     """The error to raise for `error` from the server that `where` tells."""
     if isinstance(error, NotSent):
-        found = explained(error.error, where)
+        found = backend_error(error.error, where)
         if isinstance(found, BackendUnavailable):
             found.safe_to_repeat = True
         return found

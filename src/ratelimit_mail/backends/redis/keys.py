@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ratelimit_mail.backends.base import Once
+from ratelimit_mail.backends.base import Idempotency
 from ratelimit_mail.counting.charge import UNITS, Charge, Ledger
 from ratelimit_mail.exceptions import BackendError
 
@@ -41,9 +41,9 @@ class Keys:
         """The keys of all that may be counted for a subject, in every unit."""
         return [self.key_of(ledger, subject, unit) for unit in range(len(UNITS))]
 
-    def id_key(self, charges: Sequence[Charge], once: Once) -> bytes:
+    def id_key(self, charges: Sequence[Charge], idempotency: Idempotency) -> bytes:
         """The key of an answer, in the slot of the first charge."""
-        return f"{self.tag(charges[0])}:once:{once.name}".encode()
+        return f"{self.tag(charges[0])}:once:{idempotency.name}".encode()
 
 
 def middle_of(ledger: Ledger, unit: int) -> str:

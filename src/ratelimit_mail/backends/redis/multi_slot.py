@@ -16,21 +16,21 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from ratelimit_mail._util.steps import Script
+from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import (
-    LOOK,
+    CHECK,
     REFUSE,
     Intent,
     Refusal,
     Verdict,
     counts_of,
-    fitted,
-    numbered,
+    refusal_numbers,
+    refusals_from_numbers,
 )
 from ratelimit_mail.backends.redis.codec import EXACT, QUIET, ROOM, Receipt
 from ratelimit_mail.counting.charge import Charge, Count
 
-__all__ = ["InTurn", "Spread", "read_answer", "write_answer"]
+__all__ = ["MultiSlotReceipt", "MultiSlotTransaction", "read_answer", "write_answer"]
 
 MOST_TRIES: Final = 20
 """How often others may come in between before a message is refused."""
@@ -44,22 +44,22 @@ class _Slot:
     """The charges of one slot, and the line where that stands there."""
 
     charges: Sequence[Charge]
-    line: Charge | None = None
+    queue: Charge | None = None
 
 
 def _slots(
-    charges: Sequence[Charge], line: Charge | None, tag: Callable[[Charge], str]
+    charges: Sequence[Charge], queue: Charge | None, tag: Callable[[Charge], str]
 ) -> list[_Slot]:
     by_tag: dict[str, list[Charge]] = {}
     for charge in charges:
         by_tag.setdefault(tag(charge), []).append(charge)
-    if line is None:
+    if queue is None:
         return [_Slot(found) for found in by_tag.values()]
-    with_line = by_tag.pop(tag(line), [])
-    return [*map(_Slot, by_tag.values()), _Slot(with_line, line)]
+    with_line = by_tag.pop(tag(queue), [])
+    return [*map(_Slot, by_tag.values()), _Slot(with_line, queue)]
 
 
-class InTurn:
+class MultiSlotTransaction:
     """One message on its way through its slots."""
 
     def __init__(
@@ -68,32 +68,32 @@ class InTurn:
         intent: Intent,
         tag: Callable[[Charge], str],
         ask: Ask,
-        take_out: Callable[[Receipt], Any],
+        refund: Callable[[Receipt], Any],
     ) -> None:
-        self._slots = _slots(charges, intent.line, tag)
+        self._slots = _slots(charges, intent.queue, tag)
         self._order: dict[Count, int] = {}
         for number, count in enumerate(counts_of(charges)):
             self._order.setdefault(count, number)
         self._intent = intent
         self._ask = ask
-        self._take_out = take_out
+        self._apply_refunds = refund
 
-    def verdict(self) -> Script[Verdict]:
+    def verdict(self) -> Steps[Verdict]:
         """Charge all, or none and say when they fit."""
         intent = self._intent
         if intent.refused:
             return Verdict((yield from self._count_refused()), 0)
         if not intent.record:
             return Verdict(*(yield from self._look()))
-        books = intent.line is not None
+        books = intent.queue is not None
         for _ in range(MOST_TRIES):
             now, at, _, refusals = yield from self._look()
-            too_late = intent.patience is not None and at - now > intent.patience
+            too_late = intent.max_delay is not None and at - now > intent.max_delay
             if too_late if books else refusals:
                 break
             receipts = yield from self._charge(at if books else None)
             if receipts is not None:
-                return Verdict(now, at, Spread(receipts))
+                return Verdict(now, at, MultiSlotReceipt(receipts))
         else:  # others have come in between each time; a moment later there may be room
             at, refusals = max(at, now + 1), refusals or (yield from self._tightest(now + 1))
         refusals = refusals or (yield from self._tightest(at))
@@ -104,13 +104,13 @@ class InTurn:
             refusals = [refusal for refusal in later if refusal[:2] in told] or refusals
         return Verdict(now, at, None, refusals)
 
-    def _charge(self, at: int | None) -> Script[list[Receipt] | None]:
+    def _charge(self, at: int | None) -> Steps[list[Receipt] | None]:
         """Charge each slot now, or for the moment `at`; None where that failed and nothing is."""
         receipts: list[Receipt] = []
         flags = QUIET if at is None else QUIET | EXACT
         try:
             for slot in self._slots:
-                verdict: Verdict = yield self._asking(slot, Intent(line=slot.line), at, flags)
+                verdict: Verdict = yield self._ask_slot(slot, Intent(queue=slot.queue), at, flags)
                 if verdict.receipt is None:
                     yield from self._give_back(receipts)
                     return None
@@ -122,16 +122,16 @@ class InTurn:
             raise
         return receipts
 
-    def _give_back(self, receipts: list[Receipt]) -> Script[None]:
+    def _give_back(self, receipts: list[Receipt]) -> Steps[None]:
         while receipts:
-            yield partial(self._take_out, receipts.pop())
+            yield partial(self._apply_refunds, receipts.pop())
 
-    def _look(self) -> Script[tuple[int, int, None, list[Refusal]]]:
+    def _look(self) -> Steps[tuple[int, int, None, list[Refusal]]]:
         """The time, the first moment at which all slots have room, and what has none now."""
         ready: list[int | None] = []  # None: at once
         refusals: list[Refusal] = []
         for slot in self._slots:
-            verdict: Verdict = yield self._asking(slot, Intent(record=False, line=slot.line))
+            verdict: Verdict = yield self._ask_slot(slot, Intent(record=False, queue=slot.queue))
             ready.append(verdict.at if verdict.at > verdict.now else None)
             refusals += verdict.refusals
             if len(ready) == 1:
@@ -141,13 +141,13 @@ class InTurn:
             at = yield from self._agreed(at, [moment == at for moment in ready])
         return now, at, None, sorted(refusals, key=self._place)
 
-    def _agreed(self, at: int, fits: list[bool]) -> Script[int]:
+    def _agreed(self, at: int, fits: list[bool]) -> Steps[int]:
         """The first moment from `at` on at which all slots have room; some are known to have."""
         while not all(fits):
             i = fits.index(False)
             slot = self._slots[i]
-            intent = Intent(record=False, line=slot.line)
-            verdict: Verdict = yield self._asking(slot, intent, at)
+            intent = Intent(record=False, queue=slot.queue)
+            verdict: Verdict = yield self._ask_slot(slot, intent, at)
             # Time passes from one slot to the next, and they tell it by clocks of their own.
             if verdict.at > max(at, verdict.now):
                 at = verdict.at
@@ -158,33 +158,33 @@ class InTurn:
     def _place(self, refusal: Refusal) -> tuple[int, int]:
         return self._order[refusal[0]], refusal[1]
 
-    def _tightest(self, at: int) -> Script[list[Refusal]]:
+    def _tightest(self, at: int) -> Steps[list[Refusal]]:
         """The window with the least room, where only others in the line are in the way."""
         least: tuple[int, tuple[int, int], Refusal] | None = None
         for slot in self._slots:
             if slot.charges:
-                verdict: Verdict = yield self._asking(slot, LOOK, None, ROOM)
+                verdict: Verdict = yield self._ask_slot(slot, CHECK, None, ROOM)
                 (refusal,) = verdict.refusals
                 found = (verdict.at, self._place(refusal), (*refusal[:2], at))
                 least = found if least is None or found[:2] < least[:2] else least
         return [] if least is None else [least[2]]
 
-    def _count_refused(self) -> Script[int]:
+    def _count_refused(self) -> Steps[int]:
         now = 0
         for slot in self._slots:
             counting = [charge for charge in slot.charges if charge[0].counts_denied]
             if counting:
-                verdict: Verdict = yield self._asking(_Slot(counting), REFUSE)
+                verdict: Verdict = yield self._ask_slot(_Slot(counting), REFUSE)
                 now = verdict.now
         return now
 
-    def _asking(
+    def _ask_slot(
         self, slot: _Slot, intent: Intent, start: int | None = None, flags: int = 0
     ) -> Callable[[], Any]:
         return lambda: self._ask(slot.charges, intent, start=start, flags=flags)
 
 
-class Spread(NamedTuple):
+class MultiSlotReceipt(NamedTuple):
     """The receipts of several slots.
 
     key, token: of the answer, where it is remembered. log: the key of a log beside it.
@@ -204,7 +204,7 @@ def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]
         "receipts": [
             [[key.decode() for key in receipt.keys], *receipt[1:]] for receipt in receipts
         ],
-        "refusals": numbered(verdict.refusals, charges),
+        "refusals": refusal_numbers(verdict.refusals, charges),
     }
     return str(random.getrandbits(48) | 1 if receipts else 0), json.dumps(told)
 
@@ -218,5 +218,7 @@ def read_answer(
     receipts = [
         Receipt([name.encode() for name in names], *others) for names, *others in told["receipts"]
     ]
-    receipt = Spread(receipts, key, token, log) if receipts else None
-    return Verdict(now, max(now, told["at"]), receipt, fitted(told["refusals"], charges))
+    receipt = MultiSlotReceipt(receipts, key, token, log) if receipts else None
+    return Verdict(
+        now, max(now, told["at"]), receipt, refusals_from_numbers(told["refusals"], charges)
+    )

@@ -8,11 +8,11 @@ from typing import Final
 
 import attrs
 
-__all__ = ["APPLY", "FORGET", "READ", "REMEMBER", "TAKE_OUT", "Program"]
+__all__ = ["APPLY", "REFUND", "MULTI_SLOT_IDEMPOTENCY", "RESET", "USAGE", "Script"]
 
 
 @attrs.frozen
-class Program:
+class Script:
     """A script: its text, and its SHA-1, by which a server that knows it is told to run it."""
 
     text: bytes = attrs.field(repr=False)
@@ -23,7 +23,7 @@ class Program:
         return hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     @classmethod
-    def of(cls, *names: str) -> Program:
+    def of(cls, *names: str) -> Script:
         """The program that the files of these names make in this order."""
         return cls(_text(*names))
 
@@ -39,16 +39,25 @@ def _function(name: str, returned: str, *files_of_it: str) -> bytes:
     return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, returned.encode())
 
 
-_LOGS: Final = ("server", "fetch", "state", "entry", "search", "log")
+_LOGS: Final = ("server", "fetch", "state", "entry", "search", "event_log")
 
 # The functions stand first, so that they take nothing from around them: what they took would be
 # paid for by each call.
-APPLY: Final = Program(
-    _function("the_careful_one", "careful", "message", *_LOGS, "room", "change", "answer", "ruling")
-    + _function("the_search", "add_full", "message", "state", "entry", "search", "full")
+APPLY: Final = Script(
+    _function(
+        "the_careful_one",
+        "careful",
+        "message",
+        *_LOGS,
+        "availability",
+        "mutations",
+        "idempotency",
+        "decide",
+    )
+    + _function("the_search", "add_full", "message", "state", "entry", "search", "full_windows")
     + _text("server", "message", "state", "entry", "apply")
 )
-FORGET: Final = Program.of(*_LOGS, "change", "forget")
-READ: Final = Program.of("message", *_LOGS, "room", "read")
-REMEMBER: Final = Program.of("server", "fetch", "remember")
-TAKE_OUT: Final = Program.of(*_LOGS, "change", "answer", "take_out")
+RESET: Final = Script.of(*_LOGS, "mutations", "reset")
+USAGE: Final = Script.of("message", *_LOGS, "availability", "usage")
+MULTI_SLOT_IDEMPOTENCY: Final = Script.of("server", "fetch", "multi_slot_idempotency")
+REFUND: Final = Script.of(*_LOGS, "mutations", "idempotency", "refund")

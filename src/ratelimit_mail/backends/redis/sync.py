@@ -10,16 +10,16 @@ import redis
 
 from ratelimit_mail._util.steps import run
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.core import PREFIX, Steps
+from ratelimit_mail.backends.redis.core import PREFIX, RedisCore
 from ratelimit_mail.backends.redis.scripts import APPLY
-from ratelimit_mail.backends.redis.transport import Link
+from ratelimit_mail.backends.redis.transport import Transport
 from ratelimit_mail.backends.redis.urls import client_from, is_cluster
 from ratelimit_mail.counting.charge import Charge, Ledger
 
 __all__ = ["RedisBackend"]
 
 
-class RedisBackend(Steps):
+class RedisBackend(RedisCore):
     """Counts in Redis or Valkey, shared by all processes and hosts that reach it.
 
     client: a `redis.Redis`, also a Sentinel's `master_for`, or a `redis.RedisCluster`.
@@ -37,7 +37,7 @@ class RedisBackend(Steps):
         prefix: str = PREFIX,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(Link.to(client), prefix, clock)
+        super().__init__(Transport.to(client), prefix, clock)
 
     @classmethod
     def from_url(
@@ -61,17 +61,17 @@ class RedisBackend(Steps):
         make = partial(client_from, url, timeout=timeout, is_async=False, options=options)
         if is_cluster(url):  # whose client connects when it is made
             client_from(url, timeout=timeout, is_async=True, options=options)  # says what is wrong
-            link = Link(make, sharded=True, where="the Redis Cluster")
+            link = Transport(make, sharded=True, where="the Redis Cluster")
         else:
-            link = Link.to(make())
+            link = Transport.to(make())
         backend = cls.__new__(cls)
-        Steps.__init__(backend, link, prefix, clock)
+        RedisCore.__init__(backend, link, prefix, clock)
         return backend
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
-        if self._is_spread(charges, intent):
-            return run(self._in_turn(charges, intent))
+        if self._is_multi_slot(charges, intent):
+            return run(self._multi_slot_steps(charges, intent))
         return self._ask(charges, intent)
 
     def _ask(
@@ -82,24 +82,24 @@ class RedisBackend(Steps):
         start: int | None = None,
         flags: int = 0,
     ) -> Verdict:
-        packed = self._calls.pack(charges, intent, start=start, flags=flags)
-        return self._calls.verdict(packed, self._link.run(APPLY, packed.keys, (packed.message,)))
+        packed = self._codec.pack(charges, intent, start=start, flags=flags)
+        return self._codec.verdict(packed, self._link.run(APPLY, packed.keys, (packed.message,)))
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """`apply` for each of several messages, in order, many with one script."""
-        return run(self._applying_many(messages))
+        return run(self._apply_many_steps(messages))
 
-    def take_out(self, receipt: Any) -> None:
+    def refund(self, receipt: Any) -> None:
         """Take the charges of a receipt out."""
-        run(self._taking_out(receipt))
+        run(self._refund_steps(receipt))
 
-    def read(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """The readings of each window of each of the ledger's counts, for one subject."""
-        return run(self._reading(ledger, subject))
+        return run(self._usage_steps(ledger, subject))
 
-    def forget(self, ledgers: Sequence[Ledger], subject: str) -> None:
+    def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget all that was counted for one subject, in every unit."""
-        run(self._forgetting(ledgers, subject))
+        run(self._reset_steps(ledgers, subject))
 
     def close(self) -> None:
         """Close the connections of the client."""

@@ -18,11 +18,11 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.backends.redis.connections import Kept, Piped
-from ratelimit_mail.backends.redis.errors import AWAY, TROUBLES, explained
-from ratelimit_mail.backends.redis.scripts import Program
+from ratelimit_mail.backends.redis.connections import PipelinedConnections, ReusedConnections
+from ratelimit_mail.backends.redis.errors import CLIENT_ERRORS, UNREACHABLE, backend_error
+from ratelimit_mail.backends.redis.scripts import Script
 
-__all__ = ["AsyncLink", "Link", "place_of"]
+__all__ = ["AsyncTransport", "Transport", "place_of"]
 
 _ELSEWHERE: Final = (exceptions.AskError, exceptions.TryAgainError)
 """Not decided here; MovedError is one of the first."""
@@ -53,11 +53,11 @@ def _sentinels_of(client: Any) -> Sequence[Any]:
 def _node_of(client: Any, key: bytes) -> str:
     try:
         return str(client.get_node_from_key(key).name)
-    except (*TROUBLES, AttributeError, LookupError):  # not connected yet, or in between
+    except (*CLIENT_ERRORS, AttributeError, LookupError):  # not connected yet, or in between
         return ""
 
 
-class Link:
+class Transport:
     """A client of redis-py, made when it is first needed."""
 
     def __init__(self, make: Callable[[], Any], *, sharded: bool, where: str) -> None:
@@ -69,7 +69,7 @@ class Link:
         self._send: Callable[..., Any] = self._first
 
     @classmethod
-    def to(cls, client: Any) -> Link:
+    def to(cls, client: Any) -> Transport:
         """The link by a client that is there. Raises TypeError for what is none."""
         if not isinstance(client, redis.Redis | redis.RedisCluster):
             raise TypeError(
@@ -89,7 +89,7 @@ class Link:
                 self._client = self._make()
         self._send = self._in_cluster
         if not self.sharded:
-            self._send = Kept(self._client.connection_pool).call
+            self._send = ReusedConnections(self._client.connection_pool).call
         return self._send(*command)
 
     def _in_cluster(self, *command: _Part) -> Any:
@@ -98,24 +98,24 @@ class Link:
         try:
             node = client.get_node_from_key(command[3])
             if node is not None and node.redis_connection is not None:
-                return Kept(node.redis_connection.connection_pool).call(*command)
+                return ReusedConnections(node.redis_connection.connection_pool).call(*command)
         except _ELSEWHERE:
             pass
-        except AWAY:
-            with contextlib.suppress(*TROUBLES):
+        except UNREACHABLE:
+            with contextlib.suppress(*CLIENT_ERRORS):
                 client.nodes_manager.initialize()  # somebody else may have taken over
             raise
         return client.execute_command(*command)
 
-    def run(self, program: Program, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+    def run(self, program: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """What a program replies."""
         try:
             try:
                 return self._send("EVALSHA", program.sha, len(keys), *keys, *arguments)
             except NoScriptError:  # a new server, a restart, a SCRIPT FLUSH
                 return self._send("EVAL", program.text, len(keys), *keys, *arguments)
-        except TROUBLES as error:
-            raise explained(error, self.where) from error
+        except CLIENT_ERRORS as error:
+            raise backend_error(error, self.where) from error
 
     def slot(self, key: bytes) -> int:
         """The slot of a key in a cluster."""
@@ -129,13 +129,13 @@ class Link:
         """Close the client's connections."""
         if self._client is not None:
             if not self.sharded:
-                Kept(self._client.connection_pool).give_back()
+                ReusedConnections(self._client.connection_pool).give_back()
             self._client.close()
             for sentinel in _sentinels_of(self._client):
                 sentinel.close()
 
 
-class AsyncLink:
+class AsyncTransport:
     """The same, for a client to be awaited."""
 
     client: Any
@@ -149,12 +149,12 @@ class AsyncLink:
         self.client = client
         self.sharded = isinstance(client, redis.asyncio.RedisCluster)
         self.where = place_of(client)
-        self._piped: Piped | None = None
+        self._piped: PipelinedConnections | None = None
         self._send: Callable[..., Any] = self._in_cluster
         if self.sharded:
             self._starting: asyncio.Lock | None = asyncio.Lock()
         else:
-            self._piped = Piped(self.client.connection_pool)
+            self._piped = PipelinedConnections(self.client.connection_pool)
             self._send = self._piped.call
 
     async def _in_cluster(self, *command: _Part) -> Any:
@@ -170,21 +170,21 @@ class AsyncLink:
                 return await node.execute_command(*command)
         except _ELSEWHERE:
             pass
-        except AWAY:
-            with contextlib.suppress(*TROUBLES):
+        except UNREACHABLE:
+            with contextlib.suppress(*CLIENT_ERRORS):
                 await client.nodes_manager.initialize()
             raise
         return await client.execute_command(*command)
 
-    async def run(self, program: Program, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+    async def run(self, program: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """See `Link.run`."""
         try:
             try:
                 return await self._send("EVALSHA", program.sha, len(keys), *keys, *arguments)
             except NoScriptError:
                 return await self._send("EVAL", program.text, len(keys), *keys, *arguments)
-        except TROUBLES as error:
-            raise explained(error, self.where) from error
+        except CLIENT_ERRORS as error:
+            raise backend_error(error, self.where) from error
 
     def slot(self, key: bytes) -> int:
         """See `Link.slot`."""

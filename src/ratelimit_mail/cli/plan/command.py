@@ -11,7 +11,7 @@ from typing import Final
 import click
 from rich.console import Console
 
-from ratelimit_mail.cli.errors import INTERRUPTED, Complaint
+from ratelimit_mail.cli.errors import INTERRUPTED, CommandError
 from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.plan.as_json import Outcome, as_json
@@ -112,14 +112,14 @@ def plan_command(
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     if all(isinstance(outcome, CannotFinish) for _, outcome in outcomes):
-        raise Complaint("none of these policies lets all messages go")
+        raise CommandError("none of these policies lets all messages go")
 
 
 def _policies(names: Sequence[str], *, wants_all: bool) -> list[Policy]:
     """Those that are named, in that order and each once, then the presets."""
     wanted = dict.fromkeys((*names, *(PRESETS if wants_all else ())))
     if not wanted:
-        raise Complaint("a policy is needed: --policy NAME, or --all for all presets")
+        raise CommandError("a policy is needed: --policy NAME, or --all for all presets")
     return [find_policy(name) for name in wanted]
 
 
@@ -130,7 +130,7 @@ def _granted(policy: Policy, sender: str) -> Policy:
     try:
         return policy.evolve(grants=[*policy.grants, Grant(senders=[sender])])
     except ValueError as error:
-        raise Complaint(safe(f"--sender: {error}")) from None
+        raise CommandError(safe(f"--sender: {error}")) from None
 
 
 def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> Outcome:
@@ -145,10 +145,10 @@ def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> 
         )
     except CannotFinish as error:
         if policies == 1:
-            raise Complaint(safe(f"under {policy.name}, {error}")) from None
+            raise CommandError(safe(f"under {policy.name}, {error}")) from None
         return policy.name, error
     except ValueError as error:  # a start in another age
-        raise Complaint(safe(str(error))) from None
+        raise CommandError(safe(str(error))) from None
     return policy.name, plan
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 from rich.console import Console
 
-from ratelimit_mail.cli.errors import Complaint, InputError
+from ratelimit_mail.cli.errors import CommandError, InputError
 from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.plan.csv_rows import read_mailing
 from ratelimit_mail.cli.progress import watched
@@ -46,14 +46,14 @@ def messages_of(
     client: Client,
     console: Console,
 ) -> Sequence[int | Envelope]:
-    """What is to be sent; raises Complaint unless exactly one way says it."""
+    """What is to be sent; raises CommandError unless exactly one way says it."""
     ways = {"--messages": messages, "--csv": file, "--recipients": recipients}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) != 1:
         those = f", not {' and '.join(given)} together" if given else ""
-        raise Complaint(f"exactly one of {', '.join(ways)} is needed{those}")
+        raise CommandError(f"exactly one of {', '.join(ways)} is needed{those}")
     if (recipients is None) != (per_message is None):
-        raise Complaint(
+        raise CommandError(
             "--recipients is how many in all, --per-message how many each message has:"
             " one needs the other"
         )
@@ -70,7 +70,7 @@ def _read(file: Path, sender: str, client: Client, console: Console) -> list[int
         if not messages:
             raise InputError("has no messages")
     except InputError as error:
-        raise Complaint(f"{safe(os.fspath(file))}: {safe(str(error))}") from None
+        raise CommandError(f"{safe(os.fspath(file))}: {safe(str(error))}") from None
     return messages
 
 
@@ -83,20 +83,20 @@ def _spread(recipients: int, per_message: int) -> list[int]:
 def submitter(
     sender: str, address: str | None, protocol: str | None, tags: Sequence[str]
 ) -> Client:
-    """Who submits; raises Complaint for what is no sender, no IP address or no word."""
+    """Who submits; raises CommandError for what is no sender, no IP address or no word."""
     try:
         Envelope(sender, [SENDER])  # whether the sender is an address
         return Client(address=address, protocol=protocol, tags=tags)
     except ValueError as error:
-        raise Complaint(safe(str(error))) from None
+        raise CommandError(safe(str(error))) from None
 
 
 def moment_of(text: str | None) -> datetime:
-    """The start of the mailing; raises Complaint for what is no time."""
+    """The start of the mailing; raises CommandError for what is no time."""
     if text is None:
         return datetime.now(UTC)
     try:
         milliseconds = parse_time(text.strip())
     except ValueError as error:
-        raise Complaint(f"--start: {safe(str(error).removeprefix('time: '))}") from None
+        raise CommandError(f"--start: {safe(str(error).removeprefix('time: '))}") from None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

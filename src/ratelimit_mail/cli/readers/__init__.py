@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from ratelimit_mail.cli.errors import Broken, InputError
+from ratelimit_mail.cli.errors import InputError, RejectedRow
 from ratelimit_mail.cli.readers.mail import read_maildir, read_mbox
 from ratelimit_mail.cli.readers.table import read_csv
 from ratelimit_mail.cli.replay.messages import Message
@@ -25,7 +25,7 @@ class Source:
     path: Path
     format: str
 
-    def __iter__(self) -> Iterator[Message | Broken]:
+    def __iter__(self) -> Iterator[Message | RejectedRow]:
         """Its messages as they stand; raises InputError where it cannot be read on."""
         try:
             yield from READERS[self.format](self.path)

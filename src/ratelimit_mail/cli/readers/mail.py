@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.cli.errors import Broken
+from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.times import parse_mail_time
 from ratelimit_mail.cli.replay.messages import Message
 from ratelimit_mail.envelope import Envelope
@@ -30,7 +30,7 @@ class _File(Protocol):
     def readline(self, size: int, /) -> bytes: ...
 
 
-def read_mbox(path: Path) -> Iterator[Message | Broken]:
+def read_mbox(path: Path) -> Iterator[Message | RejectedRow]:
     """The messages of an mbox file, as they stand."""
     with closing(mailbox.mbox(path, create=False)) as box:
         for number, key in enumerate(box.iterkeys(), 1):
@@ -38,7 +38,7 @@ def read_mbox(path: Path) -> Iterator[Message | Broken]:
                 yield _read(f"message {number}", file, file.readline(1000))
 
 
-def read_maildir(path: Path) -> Iterator[Message | Broken]:
+def read_maildir(path: Path) -> Iterator[Message | RejectedRow]:
     """The messages of a Maildir's cur and new, by the names of their files."""
     with closing(mailbox.Maildir(path, create=False)) as box:
         for key in sorted(box.iterkeys()):
@@ -46,17 +46,17 @@ def read_maildir(path: Path) -> Iterator[Message | Broken]:
                 with closing(box.get_file(key)) as file:
                     yield _read(f"message {show(key)}", file)
             except (OSError, KeyError) as error:  # it was moved away, or may not be read
-                yield Broken(f"message {show(key)}", f"cannot be read: {error}")
+                yield RejectedRow(f"message {show(key)}", f"cannot be read: {error}")
 
 
-def _read(where: str, file: _File, from_line: bytes = b"") -> Message | Broken:
+def _read(where: str, file: _File, from_line: bytes = b"") -> Message | RejectedRow:
     try:
         header = _parser.parsebytes(_header(file))
         return _message(header, from_line.decode("ascii", "replace"))
     except (ValueError, TypeError) as error:
-        return Broken(where, str(error))
+        return RejectedRow(where, str(error))
     except (IndexError, RecursionError):  # what the address parser of email.utils may raise
-        return Broken(where, "its sender or recipients cannot be parsed")
+        return RejectedRow(where, "its sender or recipients cannot be parsed")
 
 
 def _header(file: _File) -> bytes:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from ratelimit_mail.cli.errors import Broken, InputError
+from ratelimit_mail.cli.errors import InputError, RejectedRow
 from ratelimit_mail.cli.readers.columns import Columns
 from ratelimit_mail.cli.readers.lines import LONGEST_LINE, read_lines
 from ratelimit_mail.cli.replay.messages import Message
@@ -14,7 +14,7 @@ from ratelimit_mail.cli.replay.messages import Message
 __all__ = ["read_csv", "read_rows"]
 
 
-def read_csv(path: Path) -> Iterator[Message | Broken]:
+def read_csv(path: Path) -> Iterator[Message | RejectedRow]:
     """The messages of a CSV file whose first row names its columns; blank lines do not count."""
     columns = None
     for line, row in read_rows(path):
@@ -28,7 +28,7 @@ def read_csv(path: Path) -> Iterator[Message | Broken]:
                 raise row
             yield columns.message(row)
         except (ValueError, csv.Error) as error:
-            yield Broken(f"line {line}", _reason(row, error))
+            yield RejectedRow(f"line {line}", _reason(row, error))
     if columns is None:
         raise InputError("is empty")
 

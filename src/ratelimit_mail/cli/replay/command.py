@@ -11,7 +11,7 @@ import attrs
 import click
 from rich.console import Console
 
-from ratelimit_mail.cli.errors import INTERRUPTED, Complaint, InputError
+from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
 from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.replay.demand import Demand
@@ -80,7 +80,7 @@ def replay_command(
 
     FILE is a CSV file (.csv, .csv.gz), an mbox file or a Maildir directory. Messages
     that are out of order are sorted by time, and the output says how many there were.
-    Broken rows are told with their number and left out.
+    RejectedRow rows are told with their number and left out.
 
     \b
     Columns of a CSV file, by the names in its first row:
@@ -141,6 +141,6 @@ def replay_command(
         else:
             print_report(report, Console())
     except InputError as error:
-        raise Complaint(f"{safe(os.fspath(file))}: {safe(str(error))}") from None
+        raise CommandError(f"{safe(os.fspath(file))}: {safe(str(error))}") from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

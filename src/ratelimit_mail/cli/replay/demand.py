@@ -14,7 +14,7 @@ from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import Plan
-from ratelimit_mail.policy.directory_lookup import resolved
+from ratelimit_mail.policy.directory_lookup import resolve
 from ratelimit_mail.testing import ManualClock
 
 __all__ = ["Demand"]
@@ -61,7 +61,7 @@ class Demand:
     def _met(self, plan: Plan, envelope: Envelope) -> Iterator[tuple[int, int]]:
         """Each limit that counts this message, and what it then held."""
         for ledger, subject, costs in plan.charges:
-            readings = self._backend.read(ledger, subject)
+            readings = self._backend.usage(ledger, subject)
             for count, of_count in zip(ledger.counts, readings, strict=True):
                 if costs[count.unit]:
                     for window, reading in enumerate(of_count):
@@ -73,7 +73,7 @@ class Demand:
 
     def _recipients(self, limit: RecipientLimit, envelope: Envelope) -> int:
         if self._policy.directory is not None:
-            envelope = resolved(self._policy.directory, envelope).envelope
+            envelope = resolve(self._policy.directory, envelope).envelope
         if limit.count == "all":
             return len(envelope.recipients)
         return sum(1 for domain in envelope.domains if not self._internal[domain])

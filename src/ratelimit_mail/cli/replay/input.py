@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ratelimit_mail.cli.errors import Broken, Complaints, InputError
+from ratelimit_mail.cli.errors import InputError, RejectedRow, RejectedRows
 from ratelimit_mail.cli.progress import watched
 from ratelimit_mail.cli.readers import open_source
 from ratelimit_mail.cli.replay.messages import Messages
@@ -26,9 +26,9 @@ class Mail:
         source = open_source(file)
         self.format = source.format
         self.messages = Messages()
-        complaints = Complaints(self._console)
+        complaints = RejectedRows(self._console)
         for item in watched(source, "Reading", self._console):
-            if isinstance(item, Broken):
+            if isinstance(item, RejectedRow):
                 complaints.add(item)
             else:
                 self.messages.append(item)

@@ -29,7 +29,7 @@ from ratelimit_mail.testing.conformance.refusals import Refusals
 from ratelimit_mail.testing.conformance.subjects import Subjects
 from ratelimit_mail.testing.conformance.windows import Windows
 from ratelimit_mail.testing.generated_scripts import generated_script, play
-from ratelimit_mail.testing.sync_adapter import Waited
+from ratelimit_mail.testing.sync_adapter import SyncAdapter
 
 __all__ = ["AsyncBackendConformance", "BackendConformance"]
 
@@ -85,4 +85,4 @@ class AsyncBackendConformance(BackendConformance):
 
         made = self._wait(make())
         self._made.append(made)
-        return Waited(made, self._wait)
+        return SyncAdapter(made, self._wait)

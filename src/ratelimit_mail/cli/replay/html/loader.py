@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratelimit_mail.cli.errors import Complaint
+from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.replay.html.target import Target
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NEEDED = ("jinja2", "markupsafe", "matplotlib", "numpy")
 class Drawing:
     """A page to be written to `path`.
 
-    Raises Complaint before any work is done where its libraries are missing, or the file cannot
+    Raises CommandError before any work is done where its libraries are missing, or the file cannot
     be written.
     """
 
@@ -35,7 +35,7 @@ class Drawing:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in NEEDED:
                 raise
-            raise Complaint(
+            raise CommandError(
                 "--report needs jinja2 and matplotlib: pip install 'ratelimit-mail[report]'"
             ) from None
         self._render = render

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ratelimit_mail.cli.errors import Complaint
+from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.escaping import safe
 
 __all__ = ["Target"]
 
 
 class Target:
-    """A file to be written; raises Complaint where that cannot work.
+    """A file to be written; raises CommandError where that cannot work.
 
     source: the file that is read, which must not be overwritten.
     """
@@ -40,8 +40,8 @@ class Target:
         except OSError as error:
             raise self._complaint(error.strerror or str(error)) from None
 
-    def _complaint(self, why: str) -> Complaint:
-        return Complaint(f"--report {safe(os.fspath(self.path))}: {safe(why)}")
+    def _complaint(self, why: str) -> CommandError:
+        return CommandError(f"--report {safe(os.fspath(self.path))}: {safe(why)}")
 
 
 def _why_not(path: Path, source: Path) -> str | None:
