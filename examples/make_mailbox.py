@@ -1,12 +1,12 @@
-"""Write a sample mbox, made up from start to end, to try `ratelimit-mail replay` on.
+"""Write a made-up sample mbox, to try `ratelimit-mail replay` on.
 
     python examples/make_mailbox.py sample.mbox
     ratelimit-mail replay sample.mbox --policy leeds-office365
 
 No message in it was ever sent, and all addresses are in example.org, example.com and
-example.net, which nobody owns. It is the same at each run: four days of a dozen honest
-senders; a newsletter whose mail merge sends 40 messages a minute; one message to 120
-recipients at once; and a stolen account that mails 11,200 strangers in a night.
+example.net, which are reserved for examples. Every run writes the same mailbox: four days of mail
+from a dozen ordinary senders; a newsletter whose mail merge sends 40 messages a minute; one message
+to 120 recipients at once; and a stolen account that sends mail to 11,200 recipients in a night.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 
 Mail = tuple[datetime, str, list[str], str]
-"""When, from whom, to whom, and the subject."""
+"""Time, sender, recipients and subject of one message."""
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = 4
@@ -28,19 +28,19 @@ STAFF = [f"{name}@example.org" for name in NAMES.split()]
 SUBJECTS = ["Lunch on Thursday", "Minutes of the meeting", "Draft, second try", "Re: room booking"]
 
 
-def honest(rng: random.Random) -> Iterator[Mail]:
-    """A handful of messages a day from everybody, in office hours."""
-    others = [f"partner-{n}@example.com" for n in range(1, 31)]
+def ordinary_mail(rng: random.Random) -> Iterator[Mail]:
+    """Yield a few messages a day from each member of the staff, in office hours."""
+    partners = [f"partner-{n}@example.com" for n in range(1, 31)]
     for day in range(DAYS):
         for sender in STAFF:
-            known = [address for address in STAFF if address != sender] + others
+            contacts = [address for address in STAFF if address != sender] + partners
             for _ in range(rng.randint(2, 6)):
                 at = MONDAY + timedelta(days=day, seconds=rng.randrange(9 * 3600, 17 * 3600))
-                yield at, sender, rng.sample(known, rng.randint(1, 4)), rng.choice(SUBJECTS)
+                yield at, sender, rng.sample(contacts, rng.randint(1, 4)), rng.choice(SUBJECTS)
 
 
 def newsletter() -> Iterator[Mail]:
-    """A mail merge: 90 subscribers, a message each, 40 of them a minute."""
+    """Yield a mail merge: one message to each of 90 subscribers, 40 messages a minute."""
     start = MONDAY + timedelta(days=1, hours=10)
     for n in range(90):
         at = start + timedelta(seconds=1.5 * n)
@@ -48,7 +48,7 @@ def newsletter() -> Iterator[Mail]:
 
 
 def invitation() -> Iterator[Mail]:
-    """One message to 120 people, and the same again in two halves an hour later."""
+    """Yield one message to 120 people, and the same in two halves an hour later."""
     guests = [f"guest-{n}@example.net" for n in range(120)]
     at = MONDAY + timedelta(days=2, hours=11)
     later = at + timedelta(hours=1)
@@ -58,16 +58,16 @@ def invitation() -> Iterator[Mail]:
 
 
 def blast() -> Iterator[Mail]:
-    """A stolen account at three at night: 140 messages to 80 strangers each, 30 a minute."""
+    """Yield 140 messages from a stolen account, to 80 recipients each, 30 a minute from 3 a.m."""
     start = MONDAY + timedelta(days=3, hours=3)
     for n in range(140):
-        strangers = [f"stranger-{80 * n + i}@example.net" for i in range(80)]
+        victims = [f"victim-{80 * n + i}@example.net" for i in range(80)]
         at = start + timedelta(seconds=2 * n)
-        yield at, "kim@example.org", strangers, "Your mailbox is almost full"
+        yield at, "kim@example.org", victims, "Your mailbox is almost full"
 
 
 def as_mbox(mail: Mail) -> bytes:
-    """One message as it stands in an mbox file."""
+    """Return one message in mbox format."""
     at, sender, recipients, subject = mail
     message = EmailMessage()
     message["Date"] = format_datetime(at)
@@ -82,20 +82,20 @@ def main() -> None:
     """Write the mailbox to the file that the command line names."""
     if len(sys.argv) != 2:
         sys.exit("usage: python make_mailbox.py FILE")
-    mails = [*honest(random.Random(1)), *newsletter(), *invitation(), *blast()]
+    mails = [*ordinary_mail(random.Random(1)), *newsletter(), *invitation(), *blast()]
     mails.sort(key=lambda mail: mail[0])
     mailbox = b"".join(map(as_mbox, mails))
     try:
         with open(sys.argv[1], "a+b") as file:
             file.seek(0)
-            there = file.read()
-            if there and there != mailbox:  # never over a mailbox of somebody else's
+            content = file.read()
+            if content and content != mailbox:  # do not overwrite another mailbox
                 sys.exit(f"{sys.argv[1]}: holds something else; name another file")
-            if not there:
+            if not content:
                 file.write(mailbox)
     except OSError as error:
         sys.exit(f"{sys.argv[1]}: {error.strerror}")
-    print(f"{sys.argv[1]}: {len(mails)} messages, all made up, none of them ever sent")
+    print(f"{sys.argv[1]}: {len(mails)} messages, all made up and never sent")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""A stolen account mails strangers all day: what passes under `western-convergence`, who is told.
+"""Simulate a stolen account that sends mail all day under the preset `western-convergence`.
 
     python examples/theft.py          # 1,000,000 attempts in 24 hours; takes a minute or so
     python examples/theft.py 20000
 
-The thief tries once every 86.4 ms, one stranger a message, from off campus, which is tier 2. The
-clock is turned by hand, and nothing is sent. It is done twice: with refused attempts counted, as
-Western does it, and with them ignored.
+The thief tries to send a message every 86.4 ms, each to one external recipient, from off campus,
+which is tier 2. The simulation advances the clock itself and sends nothing. It runs twice: with
+refused attempts counted, as Western does, and with refused attempts ignored. It prints how many
+messages were accepted and which events were reported.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 MINUTE = 60 * 1000
 DAY = 24 * 60 * MINUTE
 OFF_CAMPUS = Client(address="203.0.113.7", user="kim", protocol="smtp")
-SPAM = Envelope("kim@uwo.ca", ["stranger@example.com"], OFF_CAMPUS)
+SPAM = Envelope("kim@uwo.ca", ["victim@example.com"], OFF_CAMPUS)
 
 
 class Theft(NamedTuple):
-    """What became of one theft.
+    """The result of one simulated theft.
 
-    passed: when a message passed, in milliseconds after the start. owner: the answer to the
-    account's owner, a day after the theft. events: what was told. seconds: how long the limiter
-    took for all of it.
+    passed: when messages were accepted, in milliseconds after the start. owner: the decision on a
+    message from the account's owner, a day after the theft. events: the events that were reported.
+    seconds: how long the limiter took for all attempts.
     """
 
     passed: list[int]
@@ -49,7 +50,7 @@ class Theft(NamedTuple):
 
 
 def policy_with(denied: Denied) -> Policy:
-    """The preset, with refused attempts counted or ignored by each of its limits."""
+    """Return the preset, with refused attempts counted or ignored by each of its limits."""
 
     def changed(limit: Limit) -> Limit:
         return attrs.evolve(limit, denied=denied) if isinstance(limit, RateLimit) else limit
@@ -62,12 +63,12 @@ def policy_with(denied: Denied) -> Policy:
 
 
 def theft(denied: Denied, attempts: int) -> Theft:
-    """`attempts` messages, evenly over 24 hours."""
+    """Try to send `attempts` messages, evenly spread over 24 hours."""
     start = int(START.timestamp() * 1000)
     clock = ManualClock(start)
     events: list[Event] = []
-    teller = Dispatcher(events.append)
-    limiter = Limiter(policy_with(denied), MemoryBackend(clock), on_event=teller)
+    dispatcher = Dispatcher(events.append)
+    limiter = Limiter(policy_with(denied), MemoryBackend(clock), on_event=dispatcher)
     passed = []
     began = time.perf_counter()
     for number in range(attempts):
@@ -78,37 +79,37 @@ def theft(denied: Denied, attempts: int) -> Theft:
     seconds = time.perf_counter() - began
     clock.set(start + 2 * DAY)
     owner = limiter.try_acquire(SPAM)
-    teller.flush()
+    dispatcher.flush()
     return Theft(passed, owner, events, seconds)
 
 
 def most(window: int, theft: Theft) -> str:
-    """The most that passed in any window of that length."""
-    found, held = 0, deque[int]()
+    """Return the most messages accepted in any window of that length, as text."""
+    highest, in_window = 0, deque[int]()
     for at in theft.passed:
-        held.append(at)
-        while held[0] <= at - window:
-            held.popleft()
-        found = max(found, len(held))
-    return f"{found:,}"
+        in_window.append(at)
+        while in_window[0] <= at - window:
+            in_window.popleft()
+        highest = max(highest, len(in_window))
+    return f"{highest:,}"
 
 
 def table(counted: Theft, ignored: Theft) -> list[str]:
-    """The two thefts side by side."""
+    """Return the lines of a table that compares the two thefts."""
     rows = [
         ("refused attempts", "counted", "ignored"),
         ("passed", *(f"{len(each.passed):,}" for each in (counted, ignored))),
         ("most in any 15 minutes", *(most(15 * MINUTE, each) for each in (counted, ignored))),
         ("most in any 24 hours", *(most(DAY, each) for each in (counted, ignored))),
         ("last one passed after", *(in_words(each.passed[-1]) for each in (counted, ignored))),
-        ("owner's letter a day later", *(each.owner.action.value for each in (counted, ignored))),
+        ("owner's mail a day later", *(each.owner.action.value for each in (counted, ignored))),
         ("real seconds", *(f"{each.seconds:.1f}" for each in (counted, ignored))),
     ]
-    return [f"{words:<26}  {one:>12}  {other:>12}" for words, one, other in rows]
+    return [f"{label:<26}  {first:>12}  {second:>12}" for label, first, second in rows]
 
 
-def told(events: list[Event]) -> list[str]:
-    """Each kind of event of each limit: how often, and when it came first."""
+def event_table(events: list[Event]) -> list[str]:
+    """Return the lines of a table: how often each limit reported each event, and when first."""
     first: dict[tuple[str, str], datetime] = {}
     times: dict[tuple[str, str], int] = {}
     for event in events:
@@ -123,24 +124,24 @@ def told(events: list[Event]) -> list[str]:
 
 
 def in_words(milliseconds: int) -> str:
-    """A length of time as hours, minutes and seconds."""
+    """Return a length of time as hours, minutes and seconds."""
     minutes, rest = divmod(milliseconds, MINUTE)
     return f"{minutes // 60:02}:{minutes % 60:02}:{rest / 1000:06.3f}"
 
 
 def main() -> None:
-    """Run both thefts with as many attempts as the command line says, and print what came."""
-    given = sys.argv[1:] or ["1000000"]
-    if len(given) != 1 or not re.fullmatch("[1-9][0-9]{0,8}", given[0]):
+    """Run both thefts with the number of attempts on the command line, and print the results."""
+    arguments = sys.argv[1:] or ["1000000"]
+    if len(arguments) != 1 or not re.fullmatch("[1-9][0-9]{0,8}", arguments[0]):
         sys.exit("usage: python theft.py [ATTEMPTS], from 1 to 999999999")
-    attempts = int(given[0])
+    attempts = int(arguments[0])
     counted, ignored = theft("count", attempts), theft("ignore", attempts)
     print(f"{attempts:,} attempts in 24 hours from one tier 2 client\n")
     print(*table(counted, ignored), sep="\n")
-    print("\ntold, with refused attempts counted")
-    print(*told(counted.events), sep="\n")
-    print("\ntold, with refused attempts ignored")
-    print(*told(ignored.events), sep="\n")
+    print("\nevents, with refused attempts counted")
+    print(*event_table(counted.events), sep="\n")
+    print("\nevents, with refused attempts ignored")
+    print(*event_table(ignored.events), sep="\n")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def test_it_prints_a_table_of_both() -> None:
         "most in any 15 minutes 50 50",
         "most in any 24 hours 50 500",
         "last one passed after 00:03:31.680 02:18:57.600",
-        "owner's letter a day later accept accept",
+        "owner's mail a day later accept accept",
     ]
     assert lines[8].startswith("real seconds ")
     assert f"FirstDenial 1 00:36:00.000 {DAILY}" in lines
