@@ -1,4 +1,4 @@
-"""The limits of real institutions, ready to use; each states its numbers, source and date."""
+"""Policies with the limits of real institutions; each states its numbers, source and date."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ PRESETS: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
         "yahoo": yahoo,
     }
 )
-"""Each preset by its policy's name, as the command line takes it."""
+"""The presets by the name of their policy, which is also their name on the command line."""
 
 SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
     {
@@ -82,4 +82,4 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
         "yahoo": named_by_western.WEBMAIL,
     }
 )
-"""Where the figures of each preset come from, by the same names."""
+"""The sources of each preset's figures, by the same names."""

@@ -20,8 +20,8 @@ SES: Final = Source(
     pages=("Service quotas in Amazon SES", "Managing your Amazon SES sending limits"),
     read=date(2026, 11, 22),
     unconfirmed=(
-        "SES lets short bursts go above the sending rate, and no page says how far: the preset"
-        " lets none."
+        "SES allows short bursts above the sending rate, and no page says how large they may be:"
+        " the preset allows none."
     ),
 )
 
@@ -32,19 +32,19 @@ def amazon_ses(
     sending_rate: str = "1/second",
     sending_quota: str | None = "200/day",
 ) -> Policy:
-    """Amazon SES: one account in one region. The defaults are those of the sandbox.
+    """Return the limits of one Amazon SES account in one region; the defaults are the sandbox's.
 
     - 50 recipients a message
     - a sending rate per second, and a sending quota in 24 hours, sliding; both count
       recipients, and all senders of the account together
-    - in the sandbox, 1 a second and 200 in 24 hours; outside, what the account was given
+    - in the sandbox, 1 a second and 200 in 24 hours; outside, the values of the account
 
     sending_rate: `MaxSendRate` of the account, such as `"14/second"`. A message to more
-        recipients than it says is rejected, for it never fits. SES lets short bursts go:
-        `"50/50 seconds"` is the sandbox's rate too, and lets a message to 50 go at once, but
-        also 50 messages to one each, which SES may refuse.
-    sending_quota: `Max24HourSend` of the account, such as `"50000/day"`; None where it is
-        -1, unlimited.
+        recipients than this never fits and is rejected. SES allows short bursts:
+        `"50/50 seconds"` is the same rate as the sandbox's and allows a message to 50
+        recipients at once, but also 50 messages to one each, which SES may refuse.
+    sending_quota: `Max24HourSend` of the account, such as `"50000/day"`; None if it is -1,
+        which means unlimited.
 
     Source: "Service quotas in Amazon SES", Amazon Web Services, read on 2026-11-22.
     """

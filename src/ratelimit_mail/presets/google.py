@@ -23,8 +23,8 @@ WORKSPACE: Final = Source(
     read=date(2026, 11, 22),
     unconfirmed="The 3,000 external recipients a day were seen in copies of the page.",
     left_out=(
-        "3,000 unique recipients a day, 2,000 of them external; trial accounts, which have less;"
-        " the SMTP relay service, which has limits of its own."
+        "The limit of 3,000 unique recipients a day, 2,000 of them external; trial accounts, which"
+        " have lower limits; the SMTP relay service, which has its own limits."
     ),
 )
 
@@ -33,8 +33,8 @@ GMAIL: Final = Source(
     pages=("Limits for sending & getting mail",),
     read=date(2026, 11, 22),
     unconfirmed=(
-        "Seen in a copy of 2024. The page counts e-mails, not recipients, and does not say that"
-        " its day slides."
+        "Seen in a copy from 2024. The page counts e-mails, not recipients, and does not say that"
+        " its day is a sliding window."
     ),
 )
 
@@ -49,12 +49,13 @@ def google_workspace(
     external_recipient_rate: str = "3000/day",
     internal_domains: Sequence[str] = (),
 ) -> Policy:
-    """Gmail in Google Workspace: what one user of a paid account may send.
+    """Return the limits of Gmail in Google Workspace, for one user of a paid account.
 
     - 2,000 recipients a message, of which 500 external; 100 through SMTP or the Gmail API,
-      which is a client whose `protocol` is `smtp` or `api`
+      for a client whose `protocol` is `smtp` or `api`
     - 2,000 messages in 24 hours, sliding
-    - 10,000 recipients in 24 hours, of which 3,000 external; who gets two messages is two
+    - 10,000 recipients in 24 hours, of which 3,000 external; a recipient of two messages
+      counts twice
 
     internal_domains: the primary domain; Google counts the account's other domains as
         external. Without it, all recipients are external.
@@ -86,13 +87,13 @@ def google_workspace(
 
 
 def gmail(*, recipient_limit: int = 500, message_rate: str = "500/day") -> Policy:
-    """Gmail for consumers.
+    """Return the limits of Gmail for consumers.
 
     - 500 recipients a message
     - 500 messages in 24 hours per sender
 
     Source: "Limits for sending & getting mail", Gmail Help, Google, as seen on 2026-11-22 in
-    a copy of 2024. It counts e-mails.
+    a copy from 2024. It counts e-mails.
     """
     return Policy(
         name="gmail",

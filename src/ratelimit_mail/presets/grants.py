@@ -1,4 +1,4 @@
-"""From plain addresses to the grants and exemptions that a policy takes."""
+"""Convert plain addresses to the grants and exemptions that a policy takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = TypeVar("Kind", bound=Concession)
 
 
 def conceded(kind: type[Kind], given: Iterable[Kind | str], reason: str) -> list[Kind]:
-    """What is `given`, its plain addresses and domains together as one `kind`, for `reason`."""
+    """Return the objects in `given`, and one `kind` for all its addresses, with `reason`."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         name = kind.__name__
         raise TypeError(

@@ -29,8 +29,8 @@ SMTP: Final = Source(
     pages=OFFICE365.pages,
     read=date(2026, 11, 22),
     unconfirmed=(
-        "The page says that the address is granted an increased limit, not how high it is; the"
-        " preset has none but the recipients of one message."
+        "The page says that the address is granted an increased limit, but not how high it is; the"
+        " preset only limits the recipients of one message."
     ),
 )
 
@@ -43,14 +43,15 @@ def leeds_office365(
     overrides: Iterable[Override] = (),
     directory: DirectoryLike | None = None,
 ) -> Policy:
-    """The University of Leeds's Office 365.
+    """Return the limits of the University of Leeds's Office 365.
 
-    - 100 recipients a message, or it is not sent; the IT Service Desk raises it to 500
+    - 100 recipients a message; a message with more is not sent; the IT Service Desk raises
+      the limit to 500 on request
     - 30 messages a minute per sender; more are queued and released gradually
-    - 10,000 recipients in 24 hours per sender; then one has to wait
+    - 10,000 recipients in 24 hours per sender; after that, the sender has to wait
 
-    overrides: whom the Service Desk gave other numbers, by the names `"recipients a message"`,
-        `"messages a minute"` and `"recipients a day"`.
+    overrides: different limits that the Service Desk gave some senders, by the names
+        `"recipients a message"`, `"messages a minute"` and `"recipients a day"`.
     directory: the mailing lists, each of which is one recipient.
 
     Source: "Mass or bulk emailing using Office 365", University of Leeds, read on
@@ -74,14 +75,14 @@ def leeds_smtp(
     grants: Iterable[Grant | str] = (),
     directory: DirectoryLike | None = None,
 ) -> Policy:
-    """The University of Leeds's own SMTP servers, free of the limits of Office 365.
+    """Return the limits of the University of Leeds's own SMTP servers, without Office 365's.
 
     - 400 recipients a message
     - no other limit
-    - a sender address must have been granted, once, by the IT Service Desk; mail from any
-      other is rejected, so without grants all of it is
+    - the IT Service Desk must have granted the sender address, once; mail from all other
+      senders is rejected, so without grants all mail is rejected
 
-    grants: the granted addresses, or `Grant` objects that say for what.
+    grants: the granted addresses, or `Grant` objects that state the purpose.
     directory: the mailing lists, each of which is one recipient.
 
     Source: "Mass or bulk emailing using Office 365", University of Leeds, read on

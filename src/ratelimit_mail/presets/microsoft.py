@@ -32,29 +32,29 @@ EXCHANGE_ONLINE: Final = Source(
     read=date(2026, 11, 22),
     unconfirmed=(
         "The first two pages were seen in copies, and the formula of the tenant's limit in"
-        " reports of the last. How it is rounded is not stated. Pages differ on the number of"
-        " proxy addresses, so the preset has none."
+        " reports about the last. How it is rounded is not stated. Pages differ on the number of"
+        " proxy addresses, so the preset does not limit it."
     ),
     left_out=(
-        "A sender of the same tenant may go above the share of one sender. The external members"
-        " of a group count for the tenant's limit; here a list is one recipient."
+        "A sender of the same tenant may exceed the share of one sender. The external members of"
+        " a group count towards the tenant's limit; here a list is one recipient."
     ),
 )
 
 MOST_RECIPIENTS: Final = 1_000
-"""How high an administrator can set the recipients of one message."""
+"""The highest limit on recipients of one message that an administrator can set."""
 
 MOST_LICENCES: Final = 1_000_000_000
-"""Above any tenant there is; beyond it, the formula would only lose digits."""
+"""More than any tenant has; above this, the formula would lose precision."""
 
 
 def tenant_external_recipients(licences: int) -> int:
-    """How many external recipients in 24 hours a tenant with `licences` may have.
+    """Return how many external recipients in 24 hours a tenant with `licences` may have.
 
-    500 x licences ^ 0.7 + 9,500, rounded to the nearest: 10,000 for one, 22,059 for a
-    hundred. Trial licences do not count; a trial tenant has 5,000.
+    500 x licences ^ 0.7 + 9,500, rounded to the nearest integer: 10,000 for one, 22,059 for
+    a hundred. Trial licences do not count; a trial tenant has 5,000.
 
-    Raises TypeError or ValueError for what is no number of licences.
+    Raises TypeError or ValueError if `licences` is not a number of licences.
 
     Source: "Introducing Exchange Online Tenant Outbound Email Limits", Microsoft, read on
     2026-11-22.
@@ -80,29 +80,29 @@ def exchange_online(
     directory: DirectoryLike | None = None,
     proxy_address_limit: int | None = None,
 ) -> Policy:
-    """Exchange Online.
+    """Return the limits of Exchange Online.
 
-    - 500 recipients a message; an administrator may set 1 to 1,000, for all or for one
+    - 500 recipients a message; an administrator may set 1 to 1,000, for all mailboxes or for one
     - 30 messages a minute per sender; more are carried over to the following minutes
     - 10,000 recipients in 24 hours, sliding, per sender
-    - 3,600 messages an hour into one mailbox, and 33 % of that, 1,188, from one sender; one
-      full mailbox defers that recipient alone
-    - all external recipients of a tenant together, in 24 hours, sliding: where `licences` or
-      `external_recipient_rate` is given
+    - 3,600 messages an hour into one mailbox, and 33 % of that, 1,188, from one sender;
+      when a mailbox has reached this, only that recipient is deferred
+    - all external recipients of a tenant together, in 24 hours, sliding: if `licences` or
+      `external_recipient_rate` is set
 
     licences: paid licences with a mailbox; see `tenant_external_recipients`.
-    external_recipient_rate: the tenant's limit itself, as the Exchange admin center shows it;
+    external_recipient_rate: the tenant's limit, as the Exchange admin center shows it;
         `"5000/day"` for a trial tenant.
     internal_domains: the accepted domains of the tenant. Without them, all recipients are
-        external, and every mailbox is one of the tenant's.
-    overrides: mailboxes with other numbers, by the names `"recipients a message"`,
+        external, and every mailbox belongs to the tenant.
+    overrides: mailboxes with different limits, by the names `"recipients a message"`,
         `"messages a minute"`, `"recipients a day"` and so on.
     directory: aliases, and distribution groups, each of which is one recipient here. Exchange
-        counts the external members of a group for the tenant's limit.
+        counts the external members of a group towards the tenant's limit.
     proxy_address_limit: the most aliases of one mailbox.
 
-    Raises ValueError for more than 1,000 recipients a message, and where both `licences` and
-    `external_recipient_rate` are given.
+    Raises ValueError for more than 1,000 recipients a message, and if both `licences` and
+    `external_recipient_rate` are set.
 
     Source: "Exchange Online limits" and three more pages, Microsoft, read on 2026-11-22; what
     could not be confirmed is in `presets.SOURCES["exchange-online"]`.

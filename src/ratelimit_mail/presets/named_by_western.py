@@ -1,8 +1,8 @@
-"""Other providers, as Western University's page once compared them: history, not today's limits.
+"""Other providers that Western University's page lists: historical limits, not current ones.
 
 Source: Western Technology Services, "Sending Rate Limits", section "Comparison to other ESPs",
-as read on 2026-11-22. The figures are that page's, which gives no date. For what Google asks
-today, see `presets.gmail`.
+as read on 2026-11-22. The figures are those of that page, which gives no date. For
+Google's current limits, see `presets.gmail`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ __all__ = [
     "yahoo",
 ]
 
-_HISTORY: Final = "History: the page names no date, and was not compared with the provider's own."
+_HISTORY: Final = (
+    "History: the page gives no date, and was not compared with the provider's own page."
+)
 
 ISP: Final = Source(
     institution="Western University",
@@ -43,40 +45,40 @@ WEBMAIL: Final = Source(
 
 
 def comcast(*, message_rate: str = "1000/day") -> Policy:
-    """Comcast as Western's page names it: 1,000 messages a day per sender. History."""
+    """Return Comcast's limit as listed by Western: 1,000 messages a day per sender. History."""
     return _isp("comcast", message_rate)
 
 
 def earthlink(*, message_rate: str = "1000/day") -> Policy:
-    """EarthLink as Western's page names it: 1,000 messages a day per sender. History."""
+    """Return EarthLink's limit as listed by Western: 1,000 messages a day per sender. History."""
     return _isp("earthlink", message_rate)
 
 
 def roadrunner(*, message_rate: str = "1000/day") -> Policy:
-    """Roadrunner as Western's page names it: 1,000 messages a day per sender. History."""
+    """Return Roadrunner's limit as listed by Western: 1,000 messages a day per sender. History."""
     return _isp("roadrunner", message_rate)
 
 
 def gmail_webmail(*, recipient_rate: str = "500/day") -> Policy:
-    """Gmail as Western's page names it: 100 to 500 recipients a day per sender. History.
+    """Return Gmail's limit as listed by Western: 100 to 500 recipients a day per sender. History.
 
-    recipient_rate: the upper end of the range; `"100/day"` is the lower.
+    recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
     return _webmail("gmail-webmail", recipient_rate)
 
 
 def hotmail(*, recipient_rate: str = "500/day") -> Policy:
-    """Hotmail as Western's page names it: 100 to 500 recipients a day per sender. History.
+    """Return Hotmail's limit as listed by Western: 100 to 500 recipients a day per sender. History.
 
-    recipient_rate: the upper end of the range; `"100/day"` is the lower.
+    recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
     return _webmail("hotmail", recipient_rate)
 
 
 def yahoo(*, recipient_rate: str = "500/day") -> Policy:
-    """Yahoo! as Western's page names it: 100 to 500 recipients a day per sender. History.
+    """Return Yahoo!'s limit as listed by Western: 100 to 500 recipients a day per sender. History.
 
-    recipient_rate: the upper end of the range; `"100/day"` is the lower.
+    recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
     return _webmail("yahoo", recipient_rate)
 

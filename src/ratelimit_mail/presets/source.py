@@ -1,4 +1,4 @@
-"""Source: where the figures of a preset come from, and how far they can be trusted."""
+"""Describe where the figures of a preset come from, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Source"]
 
 @attrs.frozen(kw_only=True)
 class Source:
-    """Where the figures of a preset come from.
+    """The origin of the figures of a preset.
 
-    institution: whose limits they are.
+    institution: the institution that has these limits.
     pages: the titles of the pages that state them.
-    read: when they were seen.
-    unconfirmed: what of the preset no page says, or could not be seen on the institution's own.
-    left_out: what the pages say that the preset does not do.
+    read: the date on which the pages were read.
+    unconfirmed: what no page states, or was not seen on the institution's own pages.
+    left_out: what the pages state but the preset does not implement.
     """
 
     institution: str

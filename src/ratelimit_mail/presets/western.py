@@ -23,7 +23,10 @@ OFFICE365: Final = Source(
     institution="Western University",
     pages=("Sending Rate Limits",),
     read=date(2026, 11, 22),
-    unconfirmed="The page as it is kept does not print its domains; they are the well-known ones.",
+    unconfirmed=(
+        "The saved copy of the page does not show its domains; the defaults are the well-known"
+        " ones."
+    ),
 )
 
 CONVERGENCE: Final = Source(
@@ -31,7 +34,7 @@ CONVERGENCE: Final = Source(
     pages=("Sending Rate Limits",),
     read=date(2026, 11, 22),
     unconfirmed=(
-        "The page as it is kept does not print its networks and domains; they are the"
+        "The saved copy of the page does not show its networks and domains; the defaults are the"
         " well-known ones. It says messages where it counts recipients."
     ),
 )
@@ -50,17 +53,18 @@ def western_office365(
     internal_domains: Sequence[str] = DOMAINS,
     directory: DirectoryLike | None = None,
 ) -> Policy:
-    """Western's Office 365.
+    """Return the limits of Western's Office 365.
 
     - 500 recipients a message
     - 10,000 recipients in 24 hours per sender
     - 30 messages a minute per sender, for SMTP client submission only: a client whose
       `protocol` is `smtp`
-    - 3,600 messages an hour into one mailbox; one full mailbox defers that recipient alone
-    - 200 proxy addresses (aliases) of one mailbox; all of them are one recipient
+    - 3,600 messages an hour into one mailbox; when a mailbox has reached
+      this, only that recipient is deferred
+    - 200 proxy addresses (aliases) of one mailbox; all of them count as one recipient
 
-    internal_domains: whose mailboxes the receiving limit is for.
-    directory: the aliases and mailing lists. One mailbox with more aliases than
+    internal_domains: the domains whose mailboxes have the receiving limit.
+    directory: the aliases and mailing lists. A mailbox with more aliases than
         `proxy_address_limit` is an error.
 
     Source: "Sending Rate Limits", Western University, section "Office 365", read on
@@ -99,30 +103,31 @@ def western_convergence(
     exemptions: Iterable[Exemption | str] = (),
     directory: DirectoryLike | None = None,
 ) -> Policy:
-    """Western's Convergence mail system: two tiers by where the client is.
+    """Return the limits of Western's Convergence mail system: two tiers, by client location.
 
     - tier 2, high risk: 50 in 15 minutes and 500 in 24 hours, for webmail (`protocol`
       `webmail`), the tags `wireless` and `reznet`, an address outside the campus
       networks, and a client without an address
     - tier 1, low risk: 500 in 24 hours, for any other client
-    - only external recipients count; internal ones are free
-    - above a limit all of a message is refused with `550 5.7.1 Recipient rate limit
+    - only external recipients count; internal recipients do not
+    - a message above a limit is refused for all recipients with `550 5.7.1 Recipient rate limit
       exceeded. Try again later.`, and refused attempts count too
 
-    campus_networks: what is on campus. internal_domains: what is not external.
-    unit: the source says "messages" but refuses, compares and advises by recipients, so
-        `"recipients"` is the default; `"messages"` takes it by the letter.
-    burst_rate, daily_rate: the limits themselves. In 15 minutes only tier 2 has one.
+    campus_networks: the networks on campus.
+    internal_domains: the domains that are not external.
+    unit: the source says "messages", but its refusal text, comparison and advice are about
+        recipients, so `"recipients"` is the default; `"messages"` takes the source literally.
+    burst_rate, daily_rate: the rates. Only tier 2 has the burst rate.
     scope: what the limits are counted per.
-    per_server: True lets each mail server count on its own, as Western's do; the better
-        choice, and the default, is that all count together.
-    exemptions: the senders of List Guardian lists and of official mass mailings, which the
-        limits leave alone: addresses, domains or `Exemption` objects.
-    directory: aliases and mailing lists. A list is one recipient; one outside is one
-        external address without it, too.
+    per_server: True makes each mail server count separately, as Western's do. By default
+        all servers count together, which is the better choice.
+    exemptions: the senders of List Guardian lists and of official mass mailings, to which
+        the limits do not apply: addresses, domains or `Exemption` objects.
+    directory: aliases and mailing lists. A list is one recipient; a list elsewhere is one
+        external address and does not need to be in the directory.
 
     Source: "Sending Rate Limits", Western University, read on 2026-11-22; it does not
-    print its networks and domains, so the defaults are the university's well-known ones.
+    show its networks and domains, so the defaults are the university's well-known ones.
     """
     if unit not in ("recipients", "messages"):
         raise ValueError(f"unit: {unit!r} is none of recipients, messages")
