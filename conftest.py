@@ -28,8 +28,8 @@ class Servers:
     def start(self, namespace: dict[str, Any]) -> None:
         """Start them; `server` and `wire` are for a document that shows what an outage does."""
         try:
-            from proxy import Proxy
-            from servers import Cluster, SentinelSet, Server, valkey
+            from rlm_testkit.proxy import Proxy
+            from rlm_testkit.servers import Cluster, SentinelSet, Server, valkey
 
             program = valkey()
         except ModuleNotFoundError as error:

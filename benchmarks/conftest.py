@@ -8,7 +8,7 @@ import pytest
 import surroundings
 from contenders import OURS
 from figures import Figures
-from servers import Server, redis_server, valkey
+from rlm_testkit.servers import Server, redis_server, valkey
 from side_by_side import InTurn, side_by_side
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis
 from contenders import Entry
 from redis_turns import BEGIN, ROOMY, in_server
-from servers import command
+from rlm_testkit.servers import command
 from turns import Turn
 from work import INTERNAL, letter, policy
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
-from servers import Cluster, SentinelSet, Server, redis_server, valkey
+from rlm_testkit.servers import Cluster, SentinelSet, Server, redis_server, valkey
 
 settings.register_profile("default", deadline=None)
 settings.register_profile(

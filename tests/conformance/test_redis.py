@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from servers import Server
+from rlm_testkit.servers import Server
 
 from ratelimit_mail.backends import AsyncBackend, AsyncRedisBackend, RedisBackend
 from ratelimit_mail.testing import AsyncBackendConformance, BackendConformance

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from servers import Cluster
+from rlm_testkit.servers import Cluster
 
 from ratelimit_mail.backends import AsyncBackend, AsyncRedisBackend, RedisBackend
 from ratelimit_mail.backends.redis.urls import client_from

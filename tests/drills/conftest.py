@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
-from load import Row
+from rlm_testkit.load import Row
 
 LINE: Final = "{:<42} {:>8} {:>8} {:>6} {:>6} {:>8} {:>8}"
 

@@ -7,8 +7,18 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from load import LETTER, SENDER, Row, at_most, held, in_processes, moment_of, most_in, own_prefix
-from servers import Server
+from rlm_testkit.load import (
+    LETTER,
+    SENDER,
+    Row,
+    at_most,
+    held,
+    in_processes,
+    moment_of,
+    most_in,
+    own_prefix,
+)
+from rlm_testkit.servers import Server
 
 from ratelimit_mail import AsyncLimiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncRedisBackend

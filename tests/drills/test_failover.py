@@ -12,9 +12,9 @@ from functools import partial
 from itertools import count
 
 import pytest
-from load import COLOURS, SENDER, Asked, Load, Row, at_most
 from redis.crc import key_slot
-from servers import Cluster, SentinelSet, wait_until
+from rlm_testkit.load import COLOURS, SENDER, Asked, Load, Row, at_most
+from rlm_testkit.servers import Cluster, SentinelSet, wait_until
 
 from ratelimit_mail import Envelope
 

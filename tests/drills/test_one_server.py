@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from load import COLOURS, Asked, Load, Row, at_most, held, own_prefix
-from proxy import Proxy
-from servers import Server, wait_until
+from rlm_testkit.load import COLOURS, Asked, Load, Row, at_most, held, own_prefix
+from rlm_testkit.proxy import Proxy
+from rlm_testkit.servers import Server, wait_until
 
 pytestmark = [pytest.mark.drill, pytest.mark.parametrize("colour", COLOURS)]
 

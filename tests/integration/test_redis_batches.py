@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from load import own_prefix
-from redis_kit import letter
-from servers import Server
+from rlm_testkit.load import own_prefix
+from rlm_testkit.redis_backends import letter
+from rlm_testkit.servers import Server
 
 from ratelimit_mail import Decision, Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import RedisBackend

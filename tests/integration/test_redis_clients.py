@@ -12,8 +12,8 @@ import redis
 import redis.asyncio
 import redis.asyncio.retry
 import redis.retry
-from proxy import Proxy
-from redis_kit import (
+from rlm_testkit.proxy import Proxy
+from rlm_testkit.redis_backends import (
     COLOURS,
     POLICY,
     Colour,
@@ -24,7 +24,7 @@ from redis_kit import (
     used,
     valkey_only,
 )
-from servers import Cluster, Server
+from rlm_testkit.servers import Cluster, Server
 
 from ratelimit_mail import (
     AsyncLimiter,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from servers import Cluster
+from rlm_testkit.servers import Cluster
 
 from ratelimit_mail import (
     AsyncLimiter,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import redis
-from redis_kit import new_prefix
-from servers import Cluster, command, free_port
+from rlm_testkit.redis_backends import new_prefix
+from rlm_testkit.servers import Cluster, command, free_port
 
 from ratelimit_mail import AsyncLimiter, Decision, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import redis
-from redis_kit import letter, limits_per, spare_server
-from servers import Server, command
+from rlm_testkit.redis_backends import letter, limits_per, spare_server
+from rlm_testkit.servers import Server, command
 
 from ratelimit_mail import (
     AsyncLimiter,

@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import pytest
 import redis
-from redis_kit import ANN, Colour, colour_at, letter, new_prefix
-from servers import Server, wait_until
+from rlm_testkit.redis_backends import ANN, Colour, colour_at, letter, new_prefix
+from rlm_testkit.servers import Server, wait_until
 
 from ratelimit_mail import (
     AsyncLimiter,

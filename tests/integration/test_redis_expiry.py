@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import redis
-from redis_kit import ANN, letter, limits_per, new_prefix, valkey_only
-from servers import Server, command, wait_until
+from rlm_testkit.redis_backends import ANN, letter, limits_per, new_prefix, valkey_only
+from rlm_testkit.servers import Server, command, wait_until
 
 from ratelimit_mail import (
     AsyncLimiter,

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import pytest
 import redis
-from load import COLOURS, LETTER, SENDER, Asked, Load, at_most, held, own_prefix
-from proxy import Proxy
 from redis.crc import key_slot
-from servers import Cluster, SentinelSet, Server, wait_until
+from rlm_testkit.load import COLOURS, LETTER, SENDER, Asked, Load, at_most, held, own_prefix
+from rlm_testkit.proxy import Proxy
+from rlm_testkit.servers import Cluster, SentinelSet, Server, wait_until
 
 from ratelimit_mail import (
     Action,

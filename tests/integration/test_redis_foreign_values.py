@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 import redis.asyncio.retry
 import redis.retry
-from redis_kit import (
+from rlm_testkit.redis_backends import (
     ALL,
     ANN,
     DOMAINS,
@@ -23,7 +23,7 @@ from redis_kit import (
     new_prefix,
     used,
 )
-from servers import Cluster, Server
+from rlm_testkit.servers import Cluster, Server
 
 from ratelimit_mail import (
     Limiter,

@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 import redis.asyncio.retry
 import redis.retry
-from redis_kit import (
+from rlm_testkit.redis_backends import (
     ANN,
     POLICY,
     Colour,
@@ -23,7 +23,7 @@ from redis_kit import (
     spare_server,
     used,
 )
-from servers import Server, command, wait_until
+from rlm_testkit.servers import Server, command, wait_until
 
 from ratelimit_mail import (
     Action,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import redis
-from load import LETTER, SENDER, at_most, own_prefix
 from redis.auth.token import SimpleToken
-from servers import Server, command, wait_until
+from rlm_testkit.load import LETTER, SENDER, at_most, own_prefix
+from rlm_testkit.servers import Server, command, wait_until
 
 from ratelimit_mail import Limiter
 from ratelimit_mail.backends import RedisBackend

@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from load import (
+from rlm_testkit.load import (
     COLOURS,
     LETTER,
     SENDER,
@@ -20,7 +20,7 @@ from load import (
     in_processes,
     own_prefix,
 )
-from servers import Server
+from rlm_testkit.servers import Server
 
 from ratelimit_mail import (
     AsyncLimiter,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from redis_kit import (
+from rlm_testkit.redis_backends import (
     ANN,
     POLICY,
     Colour,
@@ -20,7 +20,7 @@ from redis_kit import (
     text_of,
     used,
 )
-from servers import Server, command
+from rlm_testkit.servers import Server, command
 
 from ratelimit_mail import (
     Action,

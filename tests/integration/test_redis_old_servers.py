@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redis_kit import (
+from rlm_testkit.redis_backends import (
     COLOURS,
     POLICY,
     Colour,
@@ -20,7 +20,7 @@ from redis_kit import (
     new_prefix,
     valkey_only,
 )
-from servers import Server
+from rlm_testkit.servers import Server
 
 from ratelimit_mail import (
     Limiter,

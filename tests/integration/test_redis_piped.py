@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 import redis.asyncio
-from load import COLOURS, LETTER, SENDER, Asked, at_most, own_prefix
-from proxy import Proxy
-from servers import Server, valkey, wait_until
+from rlm_testkit.load import COLOURS, LETTER, SENDER, Asked, at_most, own_prefix
+from rlm_testkit.proxy import Proxy
+from rlm_testkit.servers import Server, valkey, wait_until
 
 from ratelimit_mail import AsyncLimiter, Envelope
 from ratelimit_mail.backends import AsyncRedisBackend

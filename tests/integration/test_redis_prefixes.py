@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis_kit import (
+from rlm_testkit.redis_backends import (
     ANN,
     POLICY,
     Colour,
@@ -14,7 +14,7 @@ from redis_kit import (
     new_prefix,
     used,
 )
-from servers import Server
+from rlm_testkit.servers import Server
 
 from ratelimit_mail import (
     Limiter,

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
-from redis_kit import new_prefix
-from servers import Server
+from rlm_testkit.redis_backends import new_prefix
+from rlm_testkit.servers import Server
 
 from ratelimit_mail import (
     Action,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import settings
 from hypothesis.stateful import invariant
-from machine import DAY, SECOND, Machine, MachineWithIds, MachineWithJumps
+from rlm_testkit.state_machine import DAY, SECOND, Machine, MachineWithIds, MachineWithJumps
 
 from ratelimit_mail.backends import Backend, MemoryBackend
 from ratelimit_mail.testing import BruteForceBackend, ManualClock

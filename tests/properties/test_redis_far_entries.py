@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from servers import Server
+from rlm_testkit.servers import Server
 
 from ratelimit_mail.backends import Backend, MemoryBackend, RedisBackend
 from ratelimit_mail.backends.base import CHECK, TAKE, Intent

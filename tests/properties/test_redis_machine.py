@@ -9,8 +9,8 @@ import pytest
 import redis
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from machine import Machine, MachineWithIds, MachineWithJumps
-from servers import Server
+from rlm_testkit.servers import Server
+from rlm_testkit.state_machine import Machine, MachineWithIds, MachineWithJumps
 
 from ratelimit_mail.backends import Backend, MemoryBackend, RedisBackend
 from ratelimit_mail.testing import ManualClock

@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import Server
+from rlm_testkit.servers import Server
 
 from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import (

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from servers import wait_until
+from rlm_testkit.servers import wait_until
 
 from ratelimit_mail import Client, MessageRateLimit
 from ratelimit_mail.events import Dispatcher, Event, NearLimit

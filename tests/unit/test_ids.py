@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Server, wait_until
+from rlm_testkit.servers import Server, wait_until
 
 from ratelimit_mail import (
     AsyncLimiter,

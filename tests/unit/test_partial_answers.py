@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from servers import free_port
+from rlm_testkit.servers import free_port
 
 from ratelimit_mail import (
     Action,

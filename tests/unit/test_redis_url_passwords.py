@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from servers import free_port
+from rlm_testkit.servers import free_port
 
 from ratelimit_mail import Envelope, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend

@@ -18,7 +18,7 @@ from ratelimit_mail.backends.redis.multi_slot import (
     read_answer,
     write_answer,
 )
-from ratelimit_mail.backends.redis.scripts import REFUND, MULTI_SLOT_IDEMPOTENCY, RESET, USAGE
+from ratelimit_mail.backends.redis.scripts import MULTI_SLOT_IDEMPOTENCY, REFUND, RESET, USAGE
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-__all__ = ["APPLY", "REFUND", "MULTI_SLOT_IDEMPOTENCY", "RESET", "USAGE", "Script"]
+__all__ = ["APPLY", "MULTI_SLOT_IDEMPOTENCY", "REFUND", "RESET", "USAGE", "Script"]
 
 
 @attrs.frozen

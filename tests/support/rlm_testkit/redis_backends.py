@@ -15,7 +15,6 @@ import redis.asyncio
 import redis.asyncio.retry
 import redis.retry
 from redis.backoff import NoBackoff
-from servers import Server
 
 from ratelimit_mail import (
     Envelope,
@@ -27,6 +26,7 @@ from ratelimit_mail import (
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.testing.sync_adapter import SyncAdapter
+from rlm_testkit.servers import Server
 
 COLOURS = ["blocking", "awaited"]
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from servers import wait_until
-
 from ratelimit_mail import AsyncLimiter, Decision, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.backends.base import TAKE, Intent, Verdict
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.testing import ManualClock
+from rlm_testkit.servers import wait_until
 
 SENDER: Final = "ann@uwo.ca"
 LETTER: Final = Envelope(SENDER, ["bob@example.com"])
