@@ -138,7 +138,7 @@ class House:
         else:
             self.awaited = Awaited(self.backend)
             self.limiter = AsyncLimiter(POLICY, self.awaited, sleep=self._sleep, **options)
-        self.limiter._backend._outages[""] = CircuitBreaker(lambda: self.seconds)
+        self.limiter._backend._steps._breakers[""] = CircuitBreaker(lambda: self.seconds)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -641,7 +641,7 @@ def test_a_try_that_nobody_awaits_any_more_lets_the_next_one_try() -> None:
 def test_what_is_nothing_to_do_instead_is_named(kind: Any, instead: Any) -> None:
     with pytest.raises(
         TypeError,
-        match=r"on_backend_error: .* is none of 'raise', 'allow' and 'deny', and no backend",
+        match=r"on_backend_error: .* is neither 'raise', 'allow' or 'deny', nor a backend",
     ):
         kind(POLICY, on_backend_error=instead)
 

@@ -56,7 +56,7 @@ def used(limiter: Limiter) -> int:
 
 def remembered(backend: MemoryBackend) -> int:
     """How many answers a backend holds."""
-    return len(backend._idempotency._idempotency)
+    return len(backend._idempotency._answers)
 
 
 # What an id is.
@@ -105,7 +105,7 @@ def test_a_message_has_the_id_that_the_program_gives_and_never_its_own() -> None
 @pytest.mark.parametrize("remember", [0, -1, math.nan, math.inf, -math.inf, 0.000_1, 367 * DAY])
 @pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
 def test_a_time_to_remember_that_is_none_is_named(kind: Any, remember: float) -> None:
-    with pytest.raises(ValueError, match=r"remember: .* is no number of seconds"):
+    with pytest.raises(ValueError, match=r"remember: .* is not a number of seconds"):
         kind(policy_of(), remember=remember)
 
 

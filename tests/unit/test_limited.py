@@ -264,9 +264,9 @@ def test_generators_are_refused_at_decoration(
     [
         ({"on_denied": "explode"}, ValueError, "on_denied"),
         ({"on_denied": "raise", "timeout": 5}, ValueError, "only on_denied='wait' waits"),
-        ({"envelope": "message"}, TypeError, "envelope: something to call is needed"),
-        ({"refund_on": "SMTPException"}, TypeError, "is no exception class"),
-        ({"refund_on": (OSError, 5)}, TypeError, "5 is no exception class"),
+        ({"envelope": "message"}, TypeError, "envelope: a callable is needed"),
+        ({"refund_on": "SMTPException"}, TypeError, "is not an exception class"),
+        ({"refund_on": (OSError, 5)}, TypeError, "5 is not an exception class"),
     ],
 )
 def test_options_that_make_no_sense_are_named(

@@ -98,7 +98,7 @@ def test_a_decision_names_the_tier() -> None:
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf])
 def test_a_wait_of_less_than_nothing_is_refused(timeout: float) -> None:
     limiter, _ = limiter_of(MessageRateLimit("1/day"))
-    with pytest.raises(ValueError, match=r"timeout: .* is no number of seconds"):
+    with pytest.raises(ValueError, match=r"timeout: .* is not a number of seconds"):
         limiter.acquire(LETTER, timeout=timeout)
     with pytest.raises(ValueError, match="max_delay"):
         limiter.reserve(LETTER, max_delay=timeout)
@@ -272,7 +272,7 @@ def test_a_backend_of_the_other_colour_is_refused() -> None:
 
 def test_what_is_no_backend_is_named() -> None:
     for kind in (Limiter, AsyncLimiter):
-        with pytest.raises(TypeError, match="backend: 5 is no backend such as"):
+        with pytest.raises(TypeError, match="backend: 5 is not a backend such as"):
             kind(policy(), 5)  # type: ignore[arg-type]
 
 
@@ -368,7 +368,7 @@ def test_a_sleep_of_the_other_colour_is_refused() -> None:
     with pytest.raises(TypeError, match=r"sleep: .* is async"):
         Limiter(policy(), sleep=asyncio.sleep)
     for sleep in (ManualClock().advance, print):
-        with pytest.raises(TypeError, match=r"sleep: .* is no async function"):
+        with pytest.raises(TypeError, match=r"sleep: .* is not an async function"):
             AsyncLimiter(policy(), sleep=sleep)  # type: ignore[arg-type]
 
 

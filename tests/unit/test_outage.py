@@ -42,8 +42,8 @@ def pauses_until(outage: CircuitBreaker, watch: Stopwatch, pauses: tuple[float, 
 
 
 def test_no_outage_is_over_before_it_began() -> None:
-    assert CircuitBreaker().is_over
-    assert not outage_of(Stopwatch()).is_over
+    assert CircuitBreaker().is_closed
+    assert not outage_of(Stopwatch()).is_closed
 
 
 def test_it_is_tried_again_at_growing_intervals() -> None:
@@ -67,8 +67,8 @@ def test_the_next_outage_begins_with_the_first_interval_again() -> None:
     pauses_until(outage, watch, (0.05, 0.1, 0.2))
     watch.seconds += 1
     assert outage.may_try()
-    outage.worked()
-    assert outage.is_over
+    outage.succeeded()
+    assert outage.is_closed
     outage.failed(UNREACHABLE, tried=False)
     pauses_until(outage, watch, (0.05, 0.1))
 
@@ -112,8 +112,8 @@ def test_a_try_that_is_broken_off_lets_the_next_one_try() -> None:
     outage = outage_of(watch)
     watch.seconds += 1
     assert outage.may_try()
-    outage.broken_off()
-    assert not outage.is_over
+    outage.cancelled()
+    assert not outage.is_closed
     assert outage.may_try()
     assert not outage.may_try()
 
@@ -145,8 +145,8 @@ def test_the_first_error_is_a_warning_and_the_return_is_told(
         assert begins.levelname == "WARNING"
         assert str(UNREACHABLE) in begins.getMessage()
         caplog.clear()
-        outage.worked()
-        outage.worked()
+        outage.succeeded()
+        outage.succeeded()
         (ends,) = caplog.records
         assert (ends.levelname, ends.getMessage()) == ("INFO", "the backend is back")
 

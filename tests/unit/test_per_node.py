@@ -81,7 +81,7 @@ def test_a_reset_and_a_refund_are_one_nodes_alone() -> None:
     second.reset(ANN)
     second.reset(scope="global")
     assert (used(first), used(second)) == ([3, 3], [0, 0])
-    with pytest.raises(ValueError, match="another limiter's"):
+    with pytest.raises(ValueError, match="is of another limiter"):
         second.refund(decision)
 
 

@@ -142,7 +142,7 @@ def test_one_who_cannot_be_woken_any_more_holds_up_nobody() -> None:
 
 def test_numbers_taken_before_the_booking_decide_among_equal_times() -> None:
     line = WaitQueue()
-    one, two = line.number(), line.number()
+    one, two = line.next_number(), line.next_number()
     second = line.join("ann", 10, two)
     first = line.join("ann", 10, one)
     assert (line.is_first(first), line.is_first(second)) == (True, False)

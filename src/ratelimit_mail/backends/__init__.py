@@ -13,8 +13,8 @@ __all__ = ["AsyncBackend", "AsyncRedisBackend", "Backend", "MemoryBackend", "Red
 
 def __getattr__(name: str) -> Any:
     if name in ("AsyncRedisBackend", "RedisBackend"):
-        # Here, because redis-py takes ten times as long to import as this package.
-        import ratelimit_mail.backends.redis as with_redis
+        # Imported here, because redis-py takes ten times as long to import as this package.
+        import ratelimit_mail.backends.redis as redis_backends
 
-        return getattr(with_redis, name)
+        return getattr(redis_backends, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A backend that never waits, as one that is awaited."""
+"""Adapters: a backend that does no I/O as an AsyncBackend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["InlineAdapter"]
 
 
 class InlineAdapter:
-    """`backend` for an AsyncLimiter, called in place: only for one that does no I/O."""
+    """An AsyncBackend that calls `backend` in place; only for a backend that does no I/O."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend

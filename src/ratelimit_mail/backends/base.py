@@ -1,4 +1,4 @@
-"""What a backend is: it applies the charges of one message, all or none, in one step."""
+"""The backend protocol: apply the charges of one message, all or none, in one step."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = [
 
 @attrs.frozen
 class Idempotency:
-    """That the same question must have the same answer, and no second charge.
+    """A request that may be repeated: the repetition gets the first answer and no second charge.
 
-    name: tells the question from any other: from one about other charges, too.
-    lifetime: how many milliseconds the answer is remembered; a refusal is for no longer than
+    name: identifies the request, its charges included.
+    lifetime: for how many milliseconds the answer is remembered; a refusal for no longer than
         until the charges may fit.
     """
 
@@ -42,14 +42,15 @@ class Idempotency:
 
 @attrs.frozen
 class Intent:
-    """What is to be done with charges beyond asking whether they fit.
+    """What to do with charges.
 
-    record: charge them if they fit; refused, charge the counts that count that.
-    refused: they are refused already; only charge the counts that count that.
-    line: book them for the first moment at which they fit, but not before the last
+    record: charge them if they fit; if they do not, charge the counts that count refused attempts.
+        False only checks whether they fit.
+    refused: the message is refused already; only charge the counts that count refused attempts.
+    queue: book the charges for the first moment at which they fit, but not before the last
         booking on this charge's subject, and charge that as well.
-    patience: the most milliseconds that a booking may lie ahead; None: any number.
-    once: where the answer must be remembered.
+    max_delay: the most milliseconds that a booking may be ahead; None for any number.
+    idempotency: makes the request repeatable; None if it is not.
     """
 
     record: bool = True
@@ -65,22 +66,21 @@ REFUSE: Final = Intent(refused=True)
 
 
 Message = tuple[Sequence[Charge], Intent]
-"""The charges of one message, and what is to be done with them."""
+"""The charges of one message, and what to do with them."""
 
 Refusal = tuple[Count, int, int]
-"""A count, the number of its window, and the first moment at which that one has room."""
+"""A count, the number of its window, and the first moment at which that window has room."""
 
 
 class Verdict(NamedTuple):
-    """How it went.
+    """What became of the charges of one message.
 
     now: the backend's time, in milliseconds since the epoch.
-    at: the first moment at which the charges fit, `now` when they do at once.
-    receipt: what takes the charges out again; None where nothing was charged.
-    refusals: which windows had no room at `now`, each as its count, its number there, and
-        the first moment at which it has room. Where only earlier bookings of the line were
-        in the way, the window with the least room.
-    degraded: it was made without the backend, which was away.
+    at: the first moment at which the charges fit; `now` if they fit at once.
+    receipt: what `refund` takes; None if nothing was charged.
+    refusals: the windows without room at `now`. If only earlier bookings of the queue were in the
+        way, the window with the least room.
+    degraded: whether the backend was away and had no part in it.
     """
 
     now: int
@@ -94,19 +94,19 @@ _new = tuple.__new__
 
 
 def verdict(now: int, at: int, receipt: Any, refusals: Sequence[Refusal] = ()) -> Verdict:
-    """`Verdict(...)`, in half the time."""
+    """Return `Verdict(now, at, receipt, refusals)`, in half the time."""
     return _new(Verdict, (now, at, receipt, refusals, False))
 
 
 def counts_of(charges: Sequence[Charge]) -> list[Count]:
-    """The counts that `charges` cost anything of, in order."""
+    """Return the counts that `charges` cost anything of, in order."""
     return [count for ledger, _, costs in charges for count in ledger.counts if costs[count.unit]]
 
 
 def refusal_numbers(
     refusals: Sequence[Refusal], charges: Sequence[Charge]
 ) -> list[tuple[int, int, int]]:
-    """Refusals with the numbers of their counts, as they are kept or sent."""
+    """Return refusals with the numbers of their counts, as they are stored or sent."""
     counts = counts_of(charges)
     return [(counts.index(count), window, at) for count, window, at in refusals]
 
@@ -114,9 +114,9 @@ def refusal_numbers(
 def refusals_from_numbers(
     numbers: Iterable[Sequence[int]], charges: Sequence[Charge]
 ) -> list[Refusal]:
-    """What `refusal_numbers` gave, as refusals of `charges`.
+    """Return the refusals of `charges` that `refusal_numbers` made numbers of.
 
-    It may be of a policy that had more windows: then the last one stands for it.
+    The numbers may be of a policy that had more windows: then the last window stands for them.
     """
     counts = counts_of(charges)
     return [
@@ -127,7 +127,10 @@ def refusals_from_numbers(
 
 
 class Reading(NamedTuple):
-    """One window of one subject: what it holds, what still fits, and when it is empty."""
+    """One window of one subject: what it holds, what still fits, and when it is empty.
+
+    used, remaining: in the count's unit. empty_in: milliseconds.
+    """
 
     used: int
     remaining: int
@@ -135,46 +138,46 @@ class Reading(NamedTuple):
 
 
 class Backend(Protocol):
-    """Where counts live; each method is one step that nobody sees the half of."""
+    """Where counts live; each method is one step, of which no caller sees a half."""
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says. No two are of the same subject.
 
-        Raises BackendError, BackendUnavailable where that is an outage: what was charged by
-        then is either all of it or nothing.
+        Raises BackendError, or BackendUnavailable during an outage; the message is then charged
+        as a whole or not at all.
         """
         ...
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
-        """`apply` for each of several messages, in order."""
+        """Call `apply` for each of several messages, in order."""
         ...
 
     def refund(self, receipt: Any) -> None:
-        """Take the charges of a receipt out; those that have left by themselves are ignored."""
+        """Take out the charges of a receipt; charges that have left every window are ignored."""
         ...
 
     def shard_of(self, charges: Sequence[Charge]) -> str:
-        """What of the backend `charges` need: one part may be away while others answer."""
+        """Return the shard that `charges` need: one may be away while others answer."""
         ...
 
     def now(self) -> int:
-        """The backend's time in milliseconds since the epoch, as far as it is known unasked.
+        """Return the backend's time in milliseconds since the epoch, as known without asking.
 
-        Overrides and their like begin and end by it; counts never depend on it.
+        Overrides, exemptions and grants begin and end by it; counts never depend on it.
         """
         ...
 
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """The readings of each window of each of the ledger's counts, for one subject."""
+        """Return the reading of each window of each of the ledger's counts, for one subject."""
         ...
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """Forget all that was counted for one subject, in every unit."""
+        """Forget everything that was counted for one subject, in every unit."""
         ...
 
 
 class AsyncBackend(Protocol):
-    """The same, for a backend that must be awaited."""
+    """What `Backend` is, for a backend that must be awaited."""
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""

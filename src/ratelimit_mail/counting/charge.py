@@ -1,4 +1,4 @@
-"""What one envelope adds to what is counted: all that a backend knows of a message."""
+"""Charges: what one envelope adds to counts. A backend knows nothing else of a message."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ratelimit_mail.counting.window import Retention, Window
 __all__ = ["UNITS", "Charge", "Costs", "Count", "Ledger", "retention_for"]
 
 UNITS = ("messages", "recipients", "external messages", "external recipients")
-"""What is counted; the number of a unit is its place here."""
+"""The units that are counted; the number of a unit is its index here."""
 
 Costs = tuple[int, int, int, int]
-"""What a message costs of each of `UNITS`; 0 is nothing to count."""
+"""What a message costs of each of `UNITS`; 0 means that nothing is counted."""
 
 
 @attrs.frozen(eq=False)
@@ -23,8 +23,8 @@ class Count:
     """One unit that is counted for each subject of a ledger.
 
     unit: its number in `UNITS`.
-    windows: those that it must stay within, for the message at hand.
-    keeping: what a log must remember, for these windows and for every other of the policy.
+    windows: the windows that apply to the message.
+    retention: what a log must remember, for these windows and every other of the policy.
     smallest: the smallest limit of the windows.
     counts_denied: whether a refused attempt is counted.
     """
@@ -48,12 +48,12 @@ class Count:
 class Ledger:
     """What is counted per one scope of a policy.
 
-    name: policy and scope. No limit, window or tier stands in it, so that history outlives
-        them, and no two ledgers share it. With a subject and a unit it names one count.
-    counts: the units that the message at hand is charged.
+    name: policy and scope; no limit, window or tier, so that history outlives them. No two
+        ledgers share it. With a subject and a unit it names one count.
+    counts: the units that a message is charged.
     span: how many milliseconds an event can matter to any count of the scope.
-    tag_of: gives a subject's tag; counts with the same tag stand together in a cluster.
-        None: the subject itself.
+    tag_of: returns the tag of a subject; a cluster keeps counts of one tag together. None if
+        the tag is the subject itself.
     """
 
     name: str
@@ -73,16 +73,16 @@ class Ledger:
         return any(count.counts_denied for count in self.counts)
 
     def charges(self, costs: Costs) -> bool:
-        """Whether a message of such costs is counted here at all."""
+        """Return whether a message of these costs is counted here at all."""
         return any(costs[count.unit] for count in self.counts)
 
 
 Charge = tuple[Ledger, str, Costs]
-"""A ledger, a subject, and what is added there: a plain tuple, for the sake of speed."""
+"""A ledger, a subject, and what is added there: a plain tuple, for speed."""
 
 
 def retention_for(windows: list[Window]) -> Retention:
-    """How a log is kept that serves each of `windows` exactly."""
+    """Return what a log must remember to serve each of `windows` exactly."""
     return Retention(
         span=max(window.length + window.resolution - 1 for window in windows),
         slot=gcd(*(window.resolution for window in windows)),

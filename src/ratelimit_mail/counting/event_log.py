@@ -1,8 +1,16 @@
-"""The log of one count: when there is room, by integers alone. No clock, no I/O.
+"""The event log of one count: exact sliding windows, and a time that never goes back.
 
-A log holds what was sent, what is booked for later, and what was refused. It answers any
-window of any length by one subtraction of running totals, and is the reference for every
-backend. Times are integer milliseconds.
+A log holds what was sent, what is booked for later, and what was refused, as moments with running
+totals. The rule: with a limit of N in a window of W, no half-open interval of length W ever holds
+more than N, and a message is turned away only if admitting it would break that.
+
+How it works. The total of any window is one subtraction of running totals, and its ends are found
+by bisection, so a log answers windows of any length, whatever the limit. Events that have left
+every window are trimmed at the head in amortised constant time. For each log time stands still
+while its clock is behind `newest`, the latest event that was recorded for its own present: a clock
+that goes back never frees room.
+
+Integers only: no clock, no I/O. Times are milliseconds. This is the reference for every backend.
 """
 
 from __future__ import annotations
@@ -24,32 +32,30 @@ FAR_AHEAD: Final = 1 << 62
 class EventLog:
     """Events in the order of their times.
 
-    Event `i` stands at `times[i]` and cost `sent[i + 1] - sent[i]`. `asked` is the same
-    with refused attempts added; it exists from the first of these on. What stands before
-    `head` has left every window.
-
-    `newest` is the latest event recorded for its own present: time never stands before
-    it, so a clock that goes back frees no room.
+    times, sent: event `i` stands at `times[i]` and costs `sent[i + 1] - sent[i]`.
+    attempts: as `sent`, with refused attempts added; exists from the first of these on.
+    head: events before it have left every window.
+    held: everything that is held, refused attempts included: no window can hold more.
+    newest: the latest event that was recorded for its own present; time is never before it.
     """
 
-    __slots__ = ("asked", "compact_at", "head", "held", "newest", "sent", "times")
+    __slots__ = ("attempts", "compact_at", "head", "held", "newest", "sent", "times")
 
     def __init__(self, newest: int = LONG_AGO) -> None:
         self.times = array("q")
         self.sent = array("q", (0,))
-        self.asked: array[int] | None = None
+        self.attempts: array[int] | None = None
         self.head = 0
         self.held = 0
-        """All that is held, refused attempts too: no window can hold more."""
         self.newest = newest
         self.compact_at = 64
 
     def fits(self, now: int, cost: int, window: Window) -> bool:
-        """Whether `cost` more at `now` keep every window at or below its limit."""
+        """Return whether `cost` more at `now` keeps every window at or below its limit."""
         return self.earliest(now, cost, window) == now
 
     def earliest(self, now: int, cost: int, window: Window) -> int:
-        """The first moment, `now` or later, at which `cost` more fit; `cost` at most the limit."""
+        """Return the first moment from `now` on at which `cost` more fits; at most the limit."""
         room = window.limit - cost
         if self.held <= room:  # whatever its times
             return now
@@ -57,7 +63,7 @@ class EventLog:
         at = now if now > self.newest else self.newest  # noqa: FURB136 - quicker
         if times[-1] > at:
             return self._earliest_among_bookings(now, at, room, window)
-        column = self.asked if window.denied and self.asked is not None else self.sent
+        column = self.attempts if window.denied and self.attempts is not None else self.sent
         # So many of the oldest must have left; often it is the very first.
         target = column[-1] - room
         gone = head + 1
@@ -69,7 +75,7 @@ class EventLog:
         return left_at if left_at > at else now
 
     def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
-        """The same where events stand in the future: windows that end at these count too."""
+        """Return the same if events are booked ahead: windows that end at these count too."""
         times, head = self.times, self.head
         column = self._column(window)
         at = present
@@ -88,7 +94,7 @@ class EventLog:
     def _last_overfull(
         self, at: int, end: int, first: int, room: int, window: Window, column: array[int]
     ) -> int | None:
-        """The last booking after `at` whose window holds `at` and would have no room."""
+        """Return the last booking after `at` whose window holds `at` and would have no room."""
         times = self.times
         if end == len(times):
             return None
@@ -102,14 +108,14 @@ class EventLog:
         return None
 
     def used(self, now: int, window: Window) -> int:
-        """How much the window that ends at `now` holds."""
+        """Return how much the window that ends at `now` holds."""
         at = max(now, self.newest)
         column = self._column(window)
         end = bisect_right(self.times, at, self.head)
         return column[end] - column[bisect_right(self.times, window.cutoff(at), self.head, end)]
 
     def remaining(self, now: int, window: Window) -> int:
-        """The most that would fit at `now`, bookings respected."""
+        """Return the most that would fit at `now`, bookings respected."""
         low, high = 0, window.limit
         while low < high:
             middle = (low + high + 1) // 2
@@ -117,25 +123,25 @@ class EventLog:
         return low
 
     def empty_at(self, now: int, window: Window) -> int:
-        """The first moment from which nothing recorded counts any more."""
+        """Return the first moment from which nothing recorded counts any more."""
         column = self._column(window)
         last = bisect_left(column, column[-1], self.head) - 1
         return now if last < self.head else max(now, window.expiry(self.times[last]))
 
     def idle_from(self, span: int) -> int:
-        """The first moment from which nothing here can matter to a window of `span`."""
+        """Return the first moment from which nothing here can matter to a window of `span`."""
         return max(self.newest, self.times[-1] if self.times else self.newest) + span
 
     def last_booking(self, now: int) -> int | None:
-        """The time of the last event after `now`."""
+        """Return the time of the last event after `now`, or None."""
         return self.times[-1] if self.times and self.times[-1] > now else None
 
     def _column(self, window: Window) -> array[int]:
-        """The running totals that `window` reads."""
-        return self.asked if window.denied and self.asked is not None else self.sent
+        """Return the running totals that `window` reads."""
+        return self.attempts if window.denied and self.attempts is not None else self.sent
 
     def add(self, now: int, cost: int, retention: Retention) -> int:
-        """Record what is sent now; returns the moment at which it stands."""
+        """Record what is sent now; return the moment at which it stands."""
         self.newest = at = max(now, self.newest)
         self.held += cost
         self._enter(at, cost, cost)
@@ -143,12 +149,12 @@ class EventLog:
         return at
 
     def extend(self, sent: Mapping[int, int], cost: int, retention: Retention) -> None:
-        """Record how many of one cost were sent at some moments, none of them before `newest`."""
+        """Record how many events of one cost were sent at which moments, none before `newest`."""
         times = list(sent)
         costs = [number * cost for number in sent.values()]
         self.held += sum(costs)
         self.newest = times[-1]
-        if self.asked is None and (not self.times or self.times[-1] < times[0]):
+        if self.attempts is None and (not self.times or self.times[-1] < times[0]):
             # What `_enter` does, for the usual case at a tenth of the price.
             self.times.fromlist(times)
             self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
@@ -163,16 +169,16 @@ class EventLog:
             self._forget(now, retention)
 
     def refuse(self, now: int, cost: int, retention: Retention) -> None:
-        """Record what was asked for and refused now."""
-        if self.asked is None:
-            self.asked = self.sent[:]
+        """Record a refused attempt."""
+        if self.attempts is None:
+            self.attempts = self.sent[:]
         self.newest = at = max(now, self.newest)
         self.held += cost
         self._enter(at, 0, cost)
         self._forget(at, retention)
 
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
-        """Record what will be sent at `at`; returns the moment at which it stands."""
+        """Record what will be sent at `at`; return the moment at which it stands."""
         present = max(now, self.newest)
         if at <= present:
             return self.add(now, cost, retention)
@@ -182,9 +188,9 @@ class EventLog:
         return at
 
     def refund(self, events: Iterable[tuple[int, int]], retention: Retention) -> None:
-        """Take out events, each a moment and a cost; those that have left count nowhere."""
+        """Take out events, each a moment and a cost; events that have left are ignored."""
         times, slot = self.times, retention.slot
-        taken: dict[int, int] = {}
+        cost_at: dict[int, int] = {}
         for at, cost in events:
             i = bisect_left(times, at, self.head)
             if (
@@ -192,62 +198,64 @@ class EventLog:
                 and i < len(times)
                 and times[i] // slot == at // slot
             ):
-                taken[i] = taken.get(i, 0) + cost
-        if not taken:
+                cost_at[i] = cost_at.get(i, 0) + cost
+        if not cost_at:
             return
-        self.held -= sum(taken.values())
+        self.held -= sum(cost_at.values())
         lowered = 0
-        ends = [*sorted(taken), len(times)]
+        ends = [*sorted(cost_at), len(times)]
         for i, end in pairwise(ends):
-            lowered += taken[i]
+            lowered += cost_at[i]
             self._shift(i + 1, end + 1, -lowered, -lowered)
         self._drop_empty(ends[0])
 
-    def _enter(self, at: int, sent: int, asked: int) -> None:
-        """Put an event into its place in time, before whatever is booked after it."""
+    def _enter(self, at: int, sent: int, attempts: int) -> None:
+        """Insert an event at its time, before whatever is booked after it."""
         times = self.times
         i = len(times)
         if times and times[-1] > at:
             i = bisect_right(times, at, self.head)
         if i > self.head and times[i - 1] == at:
-            self._shift(i, len(self.sent), sent, asked)
+            self._shift(i, len(self.sent), sent, attempts)
             return
         times.insert(i, at)
         self.sent.insert(i, self.sent[i])
-        if self.asked is not None:
-            self.asked.insert(i, self.asked[i])
-        self._shift(i + 1, len(self.sent), sent, asked)
+        if self.attempts is not None:
+            self.attempts.insert(i, self.attempts[i])
+        self._shift(i + 1, len(self.sent), sent, attempts)
 
-    def _shift(self, start: int, end: int, sent: int, asked: int) -> None:
+    def _shift(self, start: int, end: int, sent: int, attempts: int) -> None:
         """Raise the running totals from `start` up to `end`."""
         self.sent[start:end] = array("q", [total + sent for total in self.sent[start:end]])
-        if self.asked is not None:
-            self.asked[start:end] = array("q", [total + asked for total in self.asked[start:end]])
+        if self.attempts is not None:
+            self.attempts[start:end] = array(
+                "q", [total + attempts for total in self.attempts[start:end]]
+            )
 
     def _drop_empty(self, start: int) -> None:
-        """Drop the entries from `start` on that cost nothing any more."""
+        """Drop the events from `start` on that cost nothing any more."""
         columns = self._columns()
-        kept = [
+        used = [
             i
             for i in range(start, len(self.times))
             if any(column[i] != column[i + 1] for column in columns)
         ]
-        if len(kept) < len(self.times) - start:
+        if len(used) < len(self.times) - start:
             for column in columns:
-                column[start:-1] = array("q", [column[i] for i in kept])
-            self.times[start:] = array("q", [self.times[i] for i in kept])
+                column[start:-1] = array("q", [column[i] for i in used])
+            self.times[start:] = array("q", [self.times[i] for i in used])
 
     def _columns(self) -> list[array[int]]:
-        return [self.sent] if self.asked is None else [self.sent, self.asked]
+        return [self.sent] if self.attempts is None else [self.sent, self.attempts]
 
     def _forget(self, present: int, retention: Retention) -> None:
-        """Forget what has left every window by `present`, and let time not fall back to it."""
+        """Forget what has left every window by `present`; time never goes back to it."""
         times, head = self.times, self.head
         gone = bisect_right(times, present - retention.span, head)
         if gone > head:
             self.head = gone
             self.newest = max(self.newest, times[gone - 1] + retention.span)
-            column = self.sent if self.asked is None else self.asked
+            column = self.sent if self.attempts is None else self.attempts
             self.held = column[-1] - column[gone]
             if gone > 16 and gone * 4 > len(times):
                 self._cut()
@@ -261,24 +269,24 @@ class EventLog:
         head, self.head = self.head, 0
         del self.times[:head]
         del self.sent[:head]
-        if self.asked is not None:
-            del self.asked[:head]
+        if self.attempts is not None:
+            del self.attempts[:head]
 
     def _compact(self, present: int, retention: Retention) -> None:
-        """Keep as one what no window can tell apart, so that memory stays bounded.
+        """Merge events that no window can tell apart, so that memory stays bounded.
 
-        That is what stands in one slot, and refused attempts so old that those after
-        them fill the largest limit by themselves.
+        These are the events of one slot, and refused attempts so old that later ones fill the
+        largest limit by themselves.
         """
-        times, sent, asked, slot = self.times, self.sent, self.asked, retention.slot
+        times, sent, attempts, slot = self.times, self.sent, self.attempts, retention.slot
         past = bisect_right(times, present)
-        refused = [] if asked is None else [a - s for a, s in zip(asked, sent, strict=True)]
-        kept = array("q")
+        refused = [] if attempts is None else [a - s for a, s in zip(attempts, sent, strict=True)]
+        merged = array("q")
         starts: list[int] = []
         for i, time in enumerate(times):
             if i < past:
-                if kept and kept[-1] // slot == time // slot:
-                    kept[-1] = time
+                if merged and merged[-1] // slot == time // slot:
+                    merged[-1] = time
                     continue
                 if (
                     refused
@@ -286,13 +294,13 @@ class EventLog:
                     and refused[past] - refused[i + 1] >= retention.ceiling
                 ):
                     continue
-            kept.append(time)
+            merged.append(time)
             starts.append(i)
         if past:
             self.newest = max(self.newest, times[past - 1])
-        self.times = kept
+        self.times = merged
         self.sent = array("q", [sent[i] for i in starts] + [sent[-1]])
-        if asked is not None:
-            self.asked = array("q", [asked[i] for i in starts] + [asked[-1]])
-        column = self.sent if self.asked is None else self.asked
+        if attempts is not None:
+            self.attempts = array("q", [attempts[i] for i in starts] + [attempts[-1]])
+        column = self.sent if self.attempts is None else self.attempts
         self.held = column[-1] - column[0]

@@ -1,6 +1,6 @@
 """The sliding window in numbers: what a limit is, and how long an event matters to it.
 
-Pure integers, as all that decides on counts: no clock, no I/O. Times are milliseconds.
+Pure integers, as everything that decides on counts: no clock, no I/O. Times are milliseconds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ __all__ = ["Retention", "Window"]
 class Window:
     """At most `limit` in any half-open interval of `length`.
 
-    Events within one slot of `resolution` leave together, at the end of the slot's time.
-    `denied`: refused attempts count too.
+    limit: in the unit of the count. length: milliseconds.
+    resolution: milliseconds; events within one slot of it leave together, at the slot's end.
+    denied: whether refused attempts count too.
     """
 
     limit: int
@@ -26,21 +27,22 @@ class Window:
     denied: bool = False
 
     def cutoff(self, moment: int) -> int:
-        """The latest event that no longer counts at `moment`."""
+        """Return the latest event that no longer counts at `moment`."""
         slot = self.resolution
         return (moment - self.length + 1) // slot * slot - 1
 
     def expiry(self, event: int) -> int:
-        """The first moment at which `event` no longer counts."""
+        """Return the first moment at which `event` no longer counts."""
         slot = self.resolution
         return event // slot * slot + slot - 1 + self.length
 
 
 @attrs.frozen
 class Retention:
-    """What a log must remember for all who read it.
+    """What a log must remember for every window that reads it.
 
-    span: how long an event can matter. slot: events this close are kept as one.
+    span: for how many milliseconds an event can matter.
+    slot: milliseconds; events within one slot may be merged.
     ceiling: the largest limit that counts refused attempts; 0 for none.
     """
 
@@ -49,7 +51,7 @@ class Retention:
     ceiling: int = 0
 
     def together_with(self, other: Retention) -> Retention:
-        """What serves those whom either serves."""
+        """Return what serves the windows of both."""
         return Retention(
             max(self.span, other.span), gcd(self.slot, other.slot), max(self.ceiling, other.ceiling)
         )

@@ -1,4 +1,4 @@
-"""Limiter and AsyncLimiter: a policy and a backend, and what one asks of them."""
+"""Limiter and AsyncLimiter: decide by a policy and count in a backend."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ __all__ = ["AsyncLimiter", "AsyncReservation", "Limiter", "Reservation"]
 
 def __getattr__(name: str) -> Any:
     if name in ("AsyncLimiter", "AsyncReservation"):
-        # Here, because most programs have one colour.
+        # Imported here, because most programs use one of the two.
         from ratelimit_mail.limiter import aio
 
         return getattr(aio, name)

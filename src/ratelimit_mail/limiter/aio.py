@@ -20,9 +20,10 @@ from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.decorator import Errors, LimitedCall, OnDenied, is_async
+from ratelimit_mail.limiter.fast_path import fast_path
 from ratelimit_mail.limiter.operations import Operations, milliseconds
-from ratelimit_mail.limiter.verdicts import decide
-from ratelimit_mail.limiter.wait_queue import Waiter
+from ratelimit_mail.limiter.sync import check_policy
+from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
@@ -44,33 +45,34 @@ class AsyncReservation:
     _limiter: AsyncLimiter = attrs.field(repr=False, eq=False)
 
     async def cancel(self) -> None:
-        """Give the place back. Raises ValueError the second time."""
+        """Give the place back. Raises ValueError if it was given back before."""
         await self._limiter.refund(self.decision)
 
 
-def _awaited(name: str, backend: Any) -> AsyncBackend:
-    """`backend` as one to await."""
+def _async_backend(name: str, backend: Any) -> AsyncBackend:
+    """Return `backend` as an async one. Raises TypeError if it would block the event loop."""
     if isinstance(backend, MemoryBackend):
         return InlineAdapter(backend)
     apply = getattr(backend, "apply", None)
     if isinstance(backend, type) or not callable(apply):
-        words = "" if name == "backend" else "none of 'raise', 'allow' and 'deny', and "
-        raise TypeError(f"{name}: {show(backend)} is {words}no backend such as MemoryBackend()")
+        words = "" if name == "backend" else "'raise', 'allow' or 'deny', nor "
+        negation = "not" if name == "backend" else "neither"
+        raise TypeError(
+            f"{name}: {show(backend)} is {negation} {words}a backend such as MemoryBackend()"
+        )
     if not inspect.iscoroutinefunction(apply):
         raise TypeError(f"{name}: {show(backend)} would block the event loop: use Limiter with it")
-    found: AsyncBackend = backend
-    return found
+    async_backend: AsyncBackend = backend
+    return async_backend
 
 
-class AsyncLimiter(Operations):
+class AsyncLimiter:
     """What `Limiter` is, for asyncio; safe to use from several event loops.
 
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
     on_backend_error, fallback_share, remember, node, on_event: as in `Limiter`.
     sleep: how `acquire` waits for a number of seconds; for tests.
     """
-
-    _backend: AsyncBackend
 
     def __init__(
         self,
@@ -88,59 +90,80 @@ class AsyncLimiter(Operations):
     ) -> None:
         import asyncio  # takes a third of this package's time to import, and not all need it
 
-        super().__init__(policy, remember, node, on_event)
+        check_policy(policy)
         share = FallbackShare(fallback_share)
         if backend is None:
             backend = MemoryBackend()
-        instead: Any = on_backend_error
-        if instead not in ("raise", "allow", "deny"):
-            instead = _awaited("on_backend_error", instead)
+        fallback: Any = on_backend_error
+        if fallback not in ("raise", "allow", "deny"):
+            fallback = _async_backend("on_backend_error", fallback)
         if sleep is not None and not is_async(sleep):
-            raise TypeError(f"sleep: {show(sleep)} is no async function, so it cannot be awaited")
-        self._backend = _awaited("backend", backend)
-        if not isinstance(self._backend, InlineAdapter):  # which is never away
-            self._backend = AsyncFallbackBackend(self._backend, instead, share)
-        self._fast = self._fast_path(backend)
-        self._plan = self.policy.planner(self._backend.now)
-        self._sleep = sleep or asyncio.sleep
+            raise TypeError(f"sleep: {show(sleep)} is not an async function")
+        self._backend = _async_backend("backend", backend)
+        apply_booking: Callable[[Sequence[Charge], Intent], Awaitable[Verdict]]
+        if isinstance(self._backend, InlineAdapter):  # is never away, and never waits
+            apply_booking = self._backend.apply
+        else:
+            self._backend = AsyncFallbackBackend(self._backend, fallback, share)
+            apply_booking = partial(_apply_booking, self._backend)
+        self._operations = Operations(
+            policy,
+            self._backend,
+            sleep=sleep or asyncio.sleep,
+            wait_until_first=_wait_until_first,
+            apply_booking=apply_booking,
+            remember=remember,
+            node=node,
+            on_event=on_event,
+        )
+        self._fast_path = fast_path(self._operations, backend)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
 
+    @property
+    def policy(self) -> Policy:
+        """The policy that decides."""
+        return self._operations.policy
+
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
-        return await run_async(self._check_steps(envelope))
+        return await run_async(self._operations.check_steps(envelope))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""
-        if self._fast is not None and (decision := self._fast(envelope)) is not None:
+        # The same three stages as there.
+        if self._fast_path is not None and (decision := self._fast_path(envelope)) is not None:
             return decision
-        if not self._is_plain:
-            return await run_async(self._try_acquire_steps(envelope))
-        plan = self._plan(envelope)
+        operations = self._operations
+        if not operations.is_plain:
+            return await run_async(operations.try_acquire_steps(envelope))
+        plan = operations.plan(envelope)
         if not plan.charges:
-            return decide(plan, None, self)
-        intent = self._intents.intent(plan, envelope)
-        return decide(plan, await self._backend.apply(plan.charges, intent), self)
+            return operations.decide(plan, None)
+        verdict = await self._backend.apply(plan.charges, operations.intent(plan, envelope))
+        return operations.decide(plan, verdict)
 
     async def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
         """See `Limiter.try_acquire_many`."""
-        return await run_async(self._try_acquire_many_steps(envelopes))
+        return await run_async(self._operations.try_acquire_many_steps(envelopes))
 
     async def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
-        """See `Limiter.acquire`; a cancelled wait gives its place back."""
-        return await run_async(self._acquire_steps(envelope, milliseconds("timeout", timeout)))
+        """See `Limiter.acquire`; a cancelled wait gives its booking back."""
+        return await run_async(
+            self._operations.acquire_steps(envelope, milliseconds("timeout", timeout))
+        )
 
     async def reserve(self, envelope: Envelope, max_delay: float | None = None) -> AsyncReservation:
         """See `Limiter.reserve`."""
-        booked = await run_async(
-            self._reserve_steps(envelope, milliseconds("max_delay", max_delay))
+        booking = await run_async(
+            self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
         )
-        return AsyncReservation(booked.at, booked.delay, booked.decision, self)
+        return AsyncReservation(booking.at, booking.delay, booking.decision, self)
 
     async def refund(self, decision: Decision) -> None:
         """See `Limiter.refund`."""
-        await run_async(self._refund_steps(decision))
+        await run_async(self._operations.refund_steps(decision))
 
     async def usage(
         self,
@@ -150,7 +173,7 @@ class AsyncLimiter(Operations):
         client: Client | None = None,
     ) -> tuple[Usage, ...]:
         """See `Limiter.usage`."""
-        return await run_async(self._usage_steps(subject, scope, client))
+        return await run_async(self._operations.usage_steps(subject, scope, client))
 
     async def reset(
         self,
@@ -159,7 +182,7 @@ class AsyncLimiter(Operations):
         scope: str | Sequence[str] = "sender",
     ) -> None:
         """See `Limiter.reset`."""
-        await run_async(self._reset_steps(subject, scope))
+        await run_async(self._operations.reset_steps(subject, scope))
 
     @overload
     def limited(
@@ -189,7 +212,7 @@ class AsyncLimiter(Operations):
         refund_on: Errors = (),
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, Any]]]:
         """See `Limiter.limited`; decorates an `async def`, and raises TypeError for any other."""
-        guard = LimitedCall(on_denied, timeout, envelope, refund_on)
+        limited_call = LimitedCall(on_denied, timeout, envelope, refund_on)
         milliseconds("timeout", timeout)
 
         def decorate(
@@ -202,34 +225,37 @@ class AsyncLimiter(Operations):
 
             @wraps(function)
             async def send(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await run_async(guard.sending(self, function, args, kwargs))
+                return await run_async(limited_call.call_steps(self, function, args, kwargs))
 
             return send
 
         return decorate
 
-    async def _book(self, charges: Sequence[Charge], intent: Intent) -> Verdict:
-        if isinstance(self._backend, InlineAdapter):
-            return await self._backend.apply(charges, intent)
-        import asyncio
 
-        booking = asyncio.ensure_future(self._backend.apply(charges, intent))
-        try:
-            return await asyncio.shield(booking)
-        except asyncio.CancelledError:  # while the answer is on its way
-            verdict = await booking
-            if verdict.receipt is not None:
-                await self._backend.refund(verdict.receipt)
-            raise
+async def _apply_booking(
+    backend: AsyncBackend, charges: Sequence[Charge], intent: Intent
+) -> Verdict:
+    """Apply a booking; if its task is cancelled while the answer is on its way, refund it."""
+    import asyncio
 
-    async def _turn(self, place: Waiter, longest: float) -> None:
-        import asyncio
+    booking = asyncio.ensure_future(backend.apply(charges, intent))
+    try:
+        return await asyncio.shield(booking)
+    except asyncio.CancelledError:
+        verdict = await booking
+        if verdict.receipt is not None:
+            await backend.refund(verdict.receipt)
+        raise
 
-        first = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        # Who leaves the line may do so in another thread, with an event loop of its own.
-        self._wait_queue.when_first(place, partial(loop.call_soon_threadsafe, first.set))
-        try:
-            await asyncio.wait_for(first.wait(), longest)
-        except TimeoutError:
-            self._wait_queue.overtake(place)
+
+async def _wait_until_first(queue: WaitQueue, waiter: Waiter, longest: float) -> None:
+    import asyncio
+
+    first = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # A waiter may leave in another thread, with an event loop of its own.
+    queue.when_first(waiter, partial(loop.call_soon_threadsafe, first.set))
+    try:
+        await asyncio.wait_for(first.wait(), longest)
+    except TimeoutError:
+        queue.overtake(waiter)

@@ -1,4 +1,4 @@
-"""What `limited` makes of a send function: one that first asks its limiter."""
+"""The decorator `limited`: a send function that asks its limiter before it sends."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
 def _exceptions(value: object) -> tuple[type[BaseException], ...]:
-    found = value if isinstance(value, tuple) else (value,)
-    for each in found:
+    classes = value if isinstance(value, tuple) else (value,)
+    for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"refund_on: {show(each)} is no exception class")
-    return found
+            raise TypeError(f"refund_on: {show(each)} is not an exception class")
+    return classes
 
 
 @attrs.frozen
 class LimitedCall:
-    """How a send function is guarded: the arguments of `limited`."""
+    """How a decorated function is called: the arguments of `Limiter.limited`."""
 
     on_denied: OnDenied = attrs.field(validator=one_of("wait", "raise", "skip"))
     timeout: float | None
@@ -42,21 +42,21 @@ class LimitedCall:
         if self.timeout is not None and self.on_denied != "wait":
             raise ValueError(f"timeout: only on_denied='wait' waits, not {self.on_denied!r}")
         if self.envelope is not None and not callable(self.envelope):
-            raise TypeError(f"envelope: something to call is needed, not {show(self.envelope)}")
+            raise TypeError(f"envelope: a callable is needed, not {show(self.envelope)}")
 
-    def sending(
+    def call_steps(
         self, limiter: Any, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
     ) -> Steps[Any]:
-        """Ask `limiter`, then call `function`; what it raises of `refund_on` is taken back."""
+        """Ask `limiter`, then call `function`; refund the message if it raises of `refund_on`."""
         envelope = self._envelope_of(function, args, kwargs)
         if self.on_denied == "wait":
-            decision = yield lambda: limiter.acquire(envelope, self.timeout)
+            decision = yield partial(limiter.acquire, envelope, self.timeout)
         else:
-            decision = yield lambda: limiter.try_acquire(envelope)
+            decision = yield partial(limiter.try_acquire, envelope)
         if decision.recipients is not None and not all(decision.recipients.values()):
-            # One call sends to all of them, so it is for all or for none.
+            # One call sends to all recipients, so it is for all or for none.
             if decision:
-                yield lambda: limiter.refund(decision)
+                yield partial(limiter.refund, decision)
             refused = next(each for each in decision.recipients.values() if not each)
             decision = attrs.evolve(refused, recipients=decision.recipients)
         if not decision:
@@ -66,7 +66,7 @@ class LimitedCall:
         try:
             return (yield partial(function, *args, **kwargs))
         except self.refund_on:
-            yield lambda: limiter.refund(decision)
+            yield partial(limiter.refund, decision)
             raise
 
     def _envelope_of(
@@ -75,22 +75,23 @@ class LimitedCall:
         from email.message import Message
 
         if self.envelope is not None:
-            found = [self.envelope(*args, **kwargs)]
+            candidates = [self.envelope(*args, **kwargs)]
         else:
-            found = [*args, *kwargs.values()]
-        mail = [each for each in found if isinstance(each, Envelope | Message)]
-        if len(mail) != 1:
-            whose = "what envelope= gave" if self.envelope else "the arguments"
+            candidates = [*args, *kwargs.values()]
+        messages = [each for each in candidates if isinstance(each, Envelope | Message)]
+        if len(messages) != 1:
+            where = "the result of envelope=" if self.envelope else "the arguments"
             raise TypeError(
                 f"{getattr(function, '__qualname__', function)}: one EmailMessage or Envelope is"
-                f" needed among {whose}, but {len(mail)} are there; limited(envelope=...) takes"
-                " a callable that makes it of the arguments"
+                f" needed among {where}, but there are {len(messages)}; limited(envelope=...)"
+                " takes a callable that makes one from the arguments"
             )
-        return mail[0] if isinstance(mail[0], Envelope) else Envelope.from_message(mail[0])
+        message = messages[0]
+        return message if isinstance(message, Envelope) else Envelope.from_message(message)
 
 
 def is_async(function: Callable[..., object]) -> bool:
-    """Whether a call of `function` is to be awaited. Raises TypeError for generators."""
+    """Return whether a call of `function` is to be awaited. Raises TypeError for generators."""
     call = getattr(function, "__call__", function)  # noqa: B004 - a callable object's method
     for each in (function, call):
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):

@@ -1,6 +1,8 @@
-"""The short way of most messages: in memory, for a subject that surely has room or surely none.
+"""The fast path: decide on most messages in memory without a plan or a general verdict.
 
-It takes 0.4 of the time of the long way, and leaves to that whatever is out of the ordinary.
+It takes over cases 1 and 2 of `MemoryBackend.apply`, for a message that charges one subject: the
+charge was granted beforehand, or the same charge was refused and nothing has changed since. It
+needs 0.4 of the time of the general path, and returns None for every other message.
 """
 
 from __future__ import annotations
@@ -11,48 +13,55 @@ from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.limiter.operations import Operations
 from ratelimit_mail.limiter.verdicts import refused
 from ratelimit_mail.policy.charges import EffectiveLimits
-from ratelimit_mail.policy.selection import LimitSelector
 
 __all__ = ["FastPath", "fast_path"]
 
 FastPath = Callable[[Envelope], Decision | None]
-"""Gives the decision on a message; None where the long way must be gone."""
+"""Returns the decision on a message, or None if the message needs the general path."""
 
 
-def fast_path(selector: LimitSelector, backend: MemoryBackend, limiter: object) -> FastPath:
-    """The short way of `limiter`, where the client's tier says what a message meets."""
+def fast_path(operations: Operations, backend: object) -> FastPath | None:
+    """Return the fast path of a limiter.
+
+    None if it counts elsewhere than in memory, if a message needs more than a decision, or if its
+    limits depend on more than the client's tier.
+    """
+    selector = operations.policy.selector_by_tier
+    if not operations.is_plain or selector is None or type(backend) is not MemoryBackend:
+        return None
     if not selector.of_tiers:
-        return _by_sheet(selector.common, backend, limiter)
-    sheets = [selector.common, *(sheet for _, sheet in selector.of_tiers)]
-    ways = {sheet: _by_sheet(sheet, backend, limiter) for sheet in sheets}
+        return _for_limits(selector.common, backend, operations)
+    tiers = [selector.common, *(limits for _, limits in selector.of_tiers)]
+    paths = {limits: _for_limits(limits, backend, operations) for limits in tiers}
 
     def decide(envelope: Envelope) -> Decision | None:
         if not isinstance(envelope, Envelope):
             return None
-        return ways[selector.by_tier(envelope.client)[1]](envelope)
+        return paths[selector.by_tier(envelope.client)[1]](envelope)
 
     return decide
 
 
-def _by_sheet(sheet: EffectiveLimits, backend: MemoryBackend, limiter: object) -> FastPath:
+def _for_limits(limits: EffectiveLimits, backend: MemoryBackend, owner: Operations) -> FastPath:
     # Names of a closure are quicker than attributes.
-    known, take, tier = sheet.known, backend.take, sheet.tier
+    charges_by_domains, take, tier = limits.known, backend.take, limits.tier
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
-            charged = known[envelope.domains]
+            charges = charges_by_domains[envelope.domains]
         except AttributeError:
             return None
-        if charged is None or len(charged) != 1:
+        if charges is None or len(charges) != 1:
             return None
         if envelope.id is not None or envelope.direction == "inbound":
             return None
-        ledger, subject, costs = charged[0]
+        ledger, subject, costs = charges[0]
         answer = take(ledger, subject(envelope), costs)
         if type(answer) is list:
-            return accepted(tier, [limiter, answer])
-        return refused(sheet, answer) if isinstance(answer, Verdict) else None
+            return accepted(tier, [owner, answer])
+        return refused(limits, answer) if isinstance(answer, Verdict) else None
 
     return decide

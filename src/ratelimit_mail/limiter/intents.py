@@ -1,4 +1,4 @@
-"""What is asked of a backend beside the charges, and how the same question is known again."""
+"""What a limiter asks of a backend beside the charges, and how a repeated request is recognised."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ __all__ = ["Intents"]
 class Intents:
     """The intents of one limiter.
 
-    name: what its counts are kept under. remembered: how many milliseconds an answer is.
+    name: what its counts are kept under. lifetime: for how many milliseconds the answer to an
+    envelope with an id is remembered.
     """
 
-    def __init__(self, name: str, remembered: int) -> None:
+    def __init__(self, name: str, lifetime: int) -> None:
         self._name = name
-        self._remembered = remembered
+        self._lifetime = lifetime
 
-    def intent(self, plan: Plan, envelope: Envelope, verb: str = "take") -> Intent:
-        """What `try_acquire` asks of a backend."""
+    def intent(self, plan: Plan, envelope: Envelope, operation: str = "take") -> Intent:
+        """Return what `try_acquire` asks of the backend."""
         if envelope.id is None:
             return TAKE if plan.never is None else REFUSE
         return Intent(
-            refused=plan.never is not None, idempotency=self.idempotency(plan, envelope, verb)
+            refused=plan.never is not None, idempotency=self.idempotency(plan, envelope, operation)
         )
 
-    def idempotency(self, plan: Plan, envelope: Envelope, verb: str) -> Idempotency | None:
-        """How the backend knows the same question again, whatever the strangers in it wrote."""
+    def idempotency(self, plan: Plan, envelope: Envelope, operation: str) -> Idempotency | None:
+        """Return how the backend recognises the same request, or None without an id.
+
+        The key is a hash of everything that makes the request, because senders choose what is
+        in an envelope.
+        """
         if envelope.id is None:
             return None
-        import hashlib  # slow to import, and not all have ids
+        import hashlib  # slow to import, and few programs use ids
 
-        asked = [self._name, plan.sheet.tier or "", verb, envelope.id, envelope.sender]
-        asked += envelope.recipients
+        request = [self._name, plan.sheet.tier or "", operation, envelope.id, envelope.sender]
+        request += envelope.recipients
         for ledger, subject, costs in plan.charges:
-            asked += ledger.name, subject, str([costs[count.unit] for count in ledger.counts])
-        # No part holds a line break.
-        name = hashlib.blake2b("\n".join(asked).encode(), digest_size=16).hexdigest()
-        return Idempotency(name, self._remembered)
+            request += ledger.name, subject, str([costs[count.unit] for count in ledger.counts])
+        # No item holds a line break.
+        name = hashlib.blake2b("\n".join(request).encode(), digest_size=16).hexdigest()
+        return Idempotency(name, self._lifetime)

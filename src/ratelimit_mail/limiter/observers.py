@@ -1,4 +1,4 @@
-"""What is done about a decision once it is made: limits that only report, and whom to tell."""
+"""What follows a decision without changing it: shadow limits and events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["DecidedMessage", "Observers"]
 
 
 class DecidedMessage(NamedTuple):
-    """A message, how it was decided on, and in whose line it was booked, if it was."""
+    """A message and the decision on it; if it was booked, the sender in whose queue it stands."""
 
     envelope: Envelope
     plan: Plan
@@ -34,9 +34,9 @@ class DecidedMessage(NamedTuple):
 
 
 class Observers:
-    """What one limiter does about its decisions; it never changes what they say.
+    """The observers of one limiter's decisions.
 
-    is_idle: whether that is nothing.
+    is_idle: whether there are none.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Observers:
         self._watch = None if on_event is None else _watch(policy, on_event)
         self.is_idle = self._watch is None and not policy.has_shadows
 
-    def script(self, backend: Any, seen: DecidedMessage) -> Steps[Decision]:
-        """The decision, with what limits that only report say, and told to those who listen."""
-        envelope, plan, decision, verdict, queue_subject = seen
+    def observe_steps(self, backend: Any, decided: DecidedMessage) -> Steps[Decision]:
+        """Return the decision with the answer of the shadow limits, and emit its events."""
+        envelope, plan, decision, verdict, queue_subject = decided
         if plan.shadow is not None:
             queue, max_delay = None, 0
             if queue_subject is not None and verdict is not None:
@@ -73,7 +73,7 @@ class Observers:
 
 
 def _watch(policy: Policy, on_event: Listener | Sequence[Listener] | Dispatcher) -> Watch:
-    # Here, because most limiters have nobody to tell.
+    # Imported here, because most limiters have no listener.
     from ratelimit_mail.events import Dispatcher
     from ratelimit_mail.events.watch import Watch
 

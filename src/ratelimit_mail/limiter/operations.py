@@ -1,4 +1,11 @@
-"""What the verbs of a limiter do, once for both colours; those of several steps as scripts."""
+"""The operations of a limiter, once for Limiter and AsyncLimiter.
+
+How one message goes: `policy.plan` turns the envelope into charges (pure, no counts); the backend
+applies all charges or none in one step and returns a verdict; `verdicts.decide` turns the verdict
+into a decision. Whatever takes several calls is written as a generator of steps, which `Limiter`
+runs and `AsyncLimiter` awaits (`_util/steps.py`). Everything that both limiters do is in this
+class; they differ only in how they call the backend and how they wait.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +22,17 @@ from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Intent, Verdict
-from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
-from ratelimit_mail.limiter.fast_path import FastPath, fast_path
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.observers import DecidedMessage, Observers
 from ratelimit_mail.limiter.partial import MessageDecisions
 from ratelimit_mail.limiter.refunds import refund_steps, take_receipts
 from ratelimit_mail.limiter.shadow import BOOKING, check_shadow_steps, check_steps
 from ratelimit_mail.limiter.verdicts import decide
-from ratelimit_mail.limiter.wait_queue import LONGEST_TURN, Waiter, WaitQueue
+from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import Plan
 from ratelimit_mail.scopes import normal_scope
@@ -37,16 +42,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Booking", "Operations", "milliseconds"]
 
-
 LONGEST_WAIT: Final = 10**12
+"""Seconds; a longer timeout is no timeout."""
 
 LONGEST_MEMORY: Final = 366 * 24 * 3600 * 1000
 
 
 class Booking(NamedTuple):
-    """A booking: its decision, its time in milliseconds, and how many seconds ahead that is.
+    """A booked message: its decision, its time in milliseconds, and the seconds until then.
 
-    line_of: in whose line it stands; None where nothing is counted.
+    queue_subject: the sender in whose queue it stands; None if nothing was charged.
     """
 
     decision: Decision
@@ -56,7 +61,10 @@ class Booking(NamedTuple):
 
 
 def milliseconds(name: str, seconds: float | None) -> int | None:
-    """A length of time that a caller gives; None, infinity and ages are any length."""
+    """Return a length of time in milliseconds; None for no bound, infinity included.
+
+    Raises TypeError or ValueError that names the argument `name`.
+    """
     if seconds is None:
         return None
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
@@ -64,112 +72,119 @@ def milliseconds(name: str, seconds: float | None) -> int | None:
     if seconds > LONGEST_WAIT:
         return None
     if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"{name}: {seconds} is no number of seconds; 0 or more are needed")
+        raise ValueError(
+            f"{name}: {show(seconds)} is not a number of seconds; 0 or more are needed"
+        )
     # Rounded first: 1.001 * 1000 is a little less than 1001.
     return int(round(seconds * 1000, 6))
 
 
 class Operations:
-    """The way from an envelope to charges, and from a verdict on them to a decision."""
+    """The operations of one limiter, sync or async.
 
-    _backend: Any
-    """Its methods give their results, or what to await for them; so does what follows."""
-    _plan: Callable[[Envelope], Plan]
-    _sleep: Callable[[float], Any]
-    _turn: Callable[[Waiter, float], Any]
-    """Waits until nobody is before a place, or so many seconds."""
-    _book: Callable[[Sequence[Charge], Intent], Verdict | Any]
-    """What the backend's `apply` does; a booking that nobody waits for any more is taken back."""
+    backend: its methods return results; those of an AsyncLimiter's return awaitables of them.
+    sleep: waits for a number of seconds.
+    wait_until_first: waits until a waiter is first in its queue, at most so many seconds.
+    apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
+    remember, node, on_event: as `Limiter` documents them.
+    """
 
     def __init__(
         self,
         policy: Policy,
+        backend: Any,
+        *,
+        sleep: Callable[[float], Any],
+        wait_until_first: Callable[[WaitQueue, Waiter, float], Any],
+        apply_booking: Callable[[Sequence[Charge], Intent], Any],
         remember: float,
         node: str | None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
     ) -> None:
-        if not isinstance(policy, Policy):
-            raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
-        self._policy = policy.at_node(node)
-        self._queue = self._policy.queue()
-        remembered = milliseconds("remember", remember) or 0
-        if not 0 < remembered <= LONGEST_MEMORY:
+        self.policy = policy.at_node(node)
+        self.plan: Callable[[Envelope], Plan] = self.policy.planner(backend.now)
+        self._backend = backend
+        self._sleep = sleep
+        self._wait_until_first = wait_until_first
+        self._apply_booking = apply_booking
+        self._queue = self.policy.queue()
+        lifetime = milliseconds("remember", remember) or 0
+        if not 0 < lifetime <= LONGEST_MEMORY:
             raise ValueError(
-                f"remember: {show(remember)} is no number of seconds from 0.001 to a year"
+                f"remember: {show(remember)} is not a number of seconds from 0.001 to a year"
             )
-        self._intents = Intents(self._policy.counted_as, remembered)
+        self._intents = Intents(self.policy.counted_as, lifetime)
+        self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
-        self._observers = Observers(self._policy, self._intents, on_event)
-        self._is_plain = self._observers.is_idle and not self._policy.partial
-        """Whether a decision is all there is to it."""
+        self._observers = Observers(self.policy, self._intents, on_event)
+        self.is_plain = self._observers.is_idle and not self.policy.partial
+        """Whether a message needs nothing but a decision: no shadow limits, events or parts."""
 
-    def _fast_path(self, backend: object) -> FastPath | None:
-        """The short way, where messages are counted in memory and nothing else is to be done."""
-        selector = self._policy.selector_by_tier
-        if not self._is_plain or selector is None or type(backend) is not MemoryBackend:
-            return None
-        return fast_path(selector, backend, self)
+    def decide(self, plan: Plan, verdict: Verdict | None) -> Decision:
+        """Return the decision on a plan; `verdict` is None if nothing was charged."""
+        return decide(plan, verdict, self)
 
-    @property
-    def policy(self) -> Policy:
-        """The policy that decides."""
-        return self._policy
-
-    def _check_steps(self, envelope: Envelope) -> Steps[Decision]:
+    def check_steps(self, envelope: Envelope) -> Steps[Decision]:
+        """See `Limiter.check`."""
         decisions = []
-        whole = MessageDecisions(self._policy, envelope)
-        for part in whole.envelopes:
-            plan = self._plan(part)
+        message = MessageDecisions(self.policy, envelope)
+        for part in message.envelopes:
+            plan = self.plan(part)
             decision = yield from check_steps(self._backend, plan)
             if plan.shadow is not None:
                 shadow = yield from check_shadow_steps(self._backend, plan.shadow)
                 decision = attrs.evolve(decision, shadow=shadow)
             decisions.append(decision)
-        return whole.together(decisions, None)
+        return message.combine(decisions, None)
 
-    def _try_acquire_steps(self, envelope: Envelope) -> Steps[Decision]:
-        [decision] = yield from self._try_acquire_many_steps([envelope])
+    def try_acquire_steps(self, envelope: Envelope) -> Steps[Decision]:
+        """See `Limiter.try_acquire`."""
+        [decision] = yield from self.try_acquire_many_steps([envelope])
         return decision
 
-    def _try_acquire_many_steps(self, envelopes: Iterable[Envelope]) -> Steps[list[Decision]]:
-        wholes = [MessageDecisions(self._policy, envelope) for envelope in envelopes]
-        plans = [(self._plan(part), part) for whole in wholes for part in whole.envelopes]
-        messages = [
-            (plan.charges, self._intents.intent(plan, part)) for plan, part in plans if plan.charges
-        ]
+    def try_acquire_many_steps(self, envelopes: Iterable[Envelope]) -> Steps[list[Decision]]:
+        """See `Limiter.try_acquire_many`."""
+        messages = [MessageDecisions(self.policy, envelope) for envelope in envelopes]
+        plans = [(self.plan(part), part) for message in messages for part in message.envelopes]
+        requests = [(plan.charges, self.intent(plan, part)) for plan, part in plans if plan.charges]
         verdicts: Iterator[Verdict] = iter(())
-        if len(messages) == 1:  # one part of a cluster may be away while others answer
-            verdicts = iter([(yield partial(self._backend.apply, *messages[0]))])
-        elif messages:
-            verdicts = iter((yield partial(self._backend.apply_many, messages)))
+        if len(requests) == 1:  # one shard of a cluster may be away while others answer
+            verdicts = iter([(yield partial(self._backend.apply, *requests[0]))])
+        elif requests:
+            verdicts = iter((yield partial(self._backend.apply_many, requests)))
         decisions = []
         for plan, part in plans:
             verdict = next(verdicts) if plan.charges else None
-            decision = decide(plan, verdict, self)
-            if not self._is_plain:
-                seen = DecidedMessage(part, plan, decision, verdict)
-                decision = yield from self._observers.script(self._backend, seen)
+            decision = self.decide(plan, verdict)
+            if not self.is_plain:
+                decided = DecidedMessage(part, plan, decision, verdict)
+                decision = yield from self._observers.observe_steps(self._backend, decided)
             decisions.append(decision)
-        answered = iter(decisions)
-        return [whole.together(list(islice(answered, len(whole))), self) for whole in wholes]
+        remaining = iter(decisions)
+        return [
+            message.combine(list(islice(remaining, len(message))), self) for message in messages
+        ]
 
-    def _reserve_steps(self, envelope: Envelope, max_delay: int | None) -> Steps[Booking]:
-        plan = self._plan(envelope)
+    def reserve_steps(self, envelope: Envelope, max_delay: int | None) -> Steps[Booking]:
+        """See `Limiter.reserve`; `max_delay` is in milliseconds."""
+        plan = self.plan(envelope)
         verdict: Verdict | None = None
         queue_subject: str | None = None
         if plan.charges and plan.never is not None:
-            yield partial(self._backend.apply, plan.charges, self._intents.intent(plan, envelope))
+            yield partial(self._backend.apply, plan.charges, self.intent(plan, envelope))
         elif plan.charges:
-            idempotency = self._intents.idempotency(plan, envelope, "book")
-            queue_subject = self._policy.owner(envelope.sender)
-            queue = (self._queue, queue_subject, BOOKING)
-            intent = Intent(queue=queue, max_delay=max_delay, idempotency=idempotency)
-            verdict = yield partial(self._book, plan.charges, intent)
-        decision = decide(plan, verdict, self)
-        if not self._is_plain:
-            seen = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
+            queue_subject = self.policy.owner(envelope.sender)
+            intent = Intent(
+                queue=(self._queue, queue_subject, BOOKING),
+                max_delay=max_delay,
+                idempotency=self._intents.idempotency(plan, envelope, "book"),
+            )
+            verdict = yield partial(self._apply_booking, plan.charges, intent)
+        decision = self.decide(plan, verdict)
+        if not self.is_plain:
+            decided = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
             try:
-                decision = yield from self._observers.script(self._backend, seen)
+                decision = yield from self._observers.observe_steps(self._backend, decided)
             except BaseException:
                 yield from self._give_back_steps(decision)
                 raise
@@ -179,70 +194,76 @@ class Operations:
             return Booking(decision, time.time_ns() // 1_000_000, 0.0)
         return Booking(decision, verdict.at, (verdict.at - verdict.now) / 1000, queue_subject)
 
-    def _acquire_steps(self, envelope: Envelope, max_delay: int | None) -> Steps[Decision]:
-        """A reservation, and a sleep until its time; a wait that is cut short is taken back."""
-        number = self._wait_queue.number()
-        decision, at, delay, queue_subject = yield from self._reserve_steps(envelope, max_delay)
-        if queue_subject is None or not _is_counted(decision):
+    def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
+        """See `Limiter.acquire`: a booking and one sleep until its time.
+
+        timeout: in milliseconds. A wait that is cut short gives its booking back.
+        """
+        number = self._wait_queue.next_number()
+        decision, at, delay, queue_subject = yield from self.reserve_steps(envelope, timeout)
+        if queue_subject is None or not _is_refundable(decision):
             return decision
-        place: Waiter | None = None
+        waiter: Waiter | None = None
         try:
-            place = self._wait_queue.join(queue_subject, at, number)
+            waiter = self._wait_queue.join(queue_subject, at, number)
             if delay > 0:
-                yield lambda: self._sleep(delay)
-            if not self._wait_queue.is_first(place):
-                spare = math.inf if max_delay is None else max_delay / 1000 - delay
-                yield lambda: self._turn(place, min(spare, LONGEST_TURN))
+                yield partial(self._sleep, delay)
+            if not self._wait_queue.is_first(waiter):
+                spare = math.inf if timeout is None else timeout / 1000 - delay
+                longest = min(spare, LONGEST_WAIT_FOR_FIRST)
+                yield partial(self._wait_until_first, self._wait_queue, waiter, longest)
         except BaseException:
             yield from self._give_back_steps(decision)
             raise
         finally:
-            if place is not None:
-                self._wait_queue.leave(place)
+            if waiter is not None:
+                self._wait_queue.leave(waiter)
         return decision
 
     def _give_back_steps(self, decision: Decision) -> Steps[None]:
-        """Take out what a wait was charged that is broken off."""
-        if _is_counted(decision):
+        """Refund a booking whose wait was broken off."""
+        if _is_refundable(decision):
             try:
-                yield from self._refund_steps(decision)
-            except BackendError as error:  # which must not hide why the wait was broken off
+                yield from self.refund_steps(decision)
+            except BackendError as error:  # must not hide why the wait was broken off
                 log_warning("a wait that was broken off stays counted: %s", error)
 
-    def _refund_steps(self, decision: Decision) -> Steps[None]:
+    def refund_steps(self, decision: Decision) -> Steps[None]:
+        """See `Limiter.refund`."""
         return refund_steps(self._backend, take_receipts(decision, self))
 
-    def _usage_steps(
+    def usage_steps(
         self,
         subject: str | Sequence[str] | None,
         scope: str | Sequence[str],
         client: Client | None,
     ) -> Steps[tuple[Usage, ...]]:
+        """See `Limiter.usage`."""
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
-        named, sender = self._policy.subject(scope, subject)
-        ordered = normal_scope(scope)
-        sheet = self._policy.sheet(client or NOBODY, sender, self._backend.now())
+        key, sender = self.policy.subject(scope, subject)
+        limits = self.policy.sheet(client or NOBODY, sender, self._backend.now())
         usages: list[Usage] = []
-        for ledger in sheet.ledgers_of(ordered):
-            readings = yield partial(self._backend.usage, ledger, named)
+        for ledger in limits.ledgers_of(normal_scope(scope)):
+            readings = yield partial(self._backend.usage, ledger, key)
             usages += (
-                Usage(sheet.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
+                Usage(limits.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
                 for count, of_count in zip(ledger.counts, readings, strict=True)
                 for i, each in enumerate(of_count)
             )
         return tuple(usages)
 
-    def _reset_steps(
+    def reset_steps(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
     ) -> Steps[None]:
-        named, _ = self._policy.subject(scope, subject)
-        ledgers = self._policy.ledgers_of(normal_scope(scope))
+        """See `Limiter.reset`."""
+        key, _ = self.policy.subject(scope, subject)
+        ledgers = self.policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
-            ledgers += self._queue, self._policy.queue(shadow=True)
-        yield lambda: self._backend.reset(ledgers, named)
+            ledgers += self._queue, self.policy.queue(shadow=True)
+        yield partial(self._backend.reset, ledgers, key)
 
 
-def _is_counted(decision: Decision) -> bool:
-    """Whether there is anything that a refund would take out."""
+def _is_refundable(decision: Decision) -> bool:
+    """Return whether a refund of `decision` would take anything out."""
     return decision.refund_token is not None and decision.refund_token[1] is not None

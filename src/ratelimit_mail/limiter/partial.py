@@ -1,4 +1,4 @@
-"""What of a message is decided on by itself: all of it, or each of its recipients."""
+"""Partial answers: decide on arriving mail recipient by recipient, and combine the decisions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ratelimit_mail.policy import Policy
 
 __all__ = ["MessageDecisions"]
 
-KINDEST: Final = (Action.DEFER, Action.HOLD, Action.REJECT)
+BEST_FIRST: Final = (Action.DEFER, Action.HOLD, Action.REJECT)
 
 
 class MessageDecisions:
-    """The parts of one message under one policy.
+    """The envelopes that get a decision of their own for one message, and how they combine.
 
-    envelopes: a part each. Where the policy asks for partial answers, mail that arrives has one
-        for each owner of a mailbox, however many of his addresses it names.
+    envelopes: one, the message itself; for arriving mail under a policy with partial answers one
+        for each owner of a mailbox, however many of the owner's addresses the message names.
     """
 
     def __init__(self, policy: Policy, envelope: Envelope) -> None:
@@ -38,30 +38,30 @@ class MessageDecisions:
     def __len__(self) -> int:
         return len(self.envelopes)
 
-    def together(self, decisions: Sequence[Decision], limiter: object) -> Decision:
-        """One decision of those on each part.
+    def combine(self, decisions: Sequence[Decision], owner: object) -> Decision:
+        """Return one decision for the message from those on each of its envelopes.
 
-        A message is accepted if any recipient is; else it fares as the one that fares best. What
-        limits that only report say of it is put together in the same way.
+        The message is accepted if any recipient is; otherwise it gets the mildest decision. What
+        shadow limits say is combined in the same way.
 
-        limiter: who may refund it; None for what was only looked at.
+        owner: whoever may refund the decision; None for a check.
         """
         if not self._owners:
             return decisions[0]
-        whole = self._together(decisions)
+        whole = self._combine(decisions)
         shadows = [each.shadow for each in decisions if each.shadow is not None]
-        shadow = self._together(shadows) if len(shadows) == len(decisions) else None
-        refund_token = [limiter] if whole and limiter is not None else None
-        return attrs.evolve(whole, refund_token=refund_token, shadow=shadow)
+        shadow = self._combine(shadows) if len(shadows) == len(decisions) else None
+        token = [owner] if whole and owner is not None else None
+        return attrs.evolve(whole, refund_token=token, shadow=shadow)
 
-    def _together(self, decisions: Sequence[Decision]) -> Decision:
+    def _combine(self, decisions: Sequence[Decision]) -> Decision:
         by_owner = dict(zip(self._owners, decisions, strict=True))
         recipients = {each: by_owner[owner] for each, owner in self._owner_of.items()}
         degraded = any(each.degraded for each in decisions)
         if any(decisions):
             tier = decisions[0].tier
             return Decision(ACCEPT, 0.0, None, tier, degraded=degraded, recipients=recipients)
-        best = min(decisions, key=lambda each: (KINDEST.index(each.action), _wait(each)))
+        best = min(decisions, key=lambda each: (BEST_FIRST.index(each.action), _wait(each)))
         return attrs.evolve(best, degraded=degraded, recipients=recipients)
 
 
@@ -70,7 +70,7 @@ def _wait(decision: Decision) -> float:
 
 
 def _for_one(envelope: Envelope, recipient: str) -> Envelope:
-    """`envelope` with but one recipient."""
+    """Return `envelope` with one recipient."""
     return Envelope(
         envelope.sender,
         (recipient,),

@@ -1,12 +1,13 @@
-"""Limits that only report: what they would have answered, and counts of their own for it.
+"""Shadow limits (`enforce=False`): what they would have answered, and the counts they keep.
 
-They answer as a limiter of their own does that is asked about what the enforced limits accept:
-what they would have turned away does not count for them. Nothing that happens here changes a
-decision.
+They answer as a limiter of their own that sees the messages which the enforced limits accept; a
+message that a shadow limit would have turned away does not count for the shadow limits. Nothing
+here changes a decision.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -29,7 +30,7 @@ BOOKING: Final[Costs] = (1, 0, 0, 0)
 """What one booking adds to a sender's queue."""
 
 Shadow = tuple[Decision, Any]
-"""What would have been answered, and the receipt of what was charged for it."""
+"""What shadow limits would have answered, and the receipt of what they were charged."""
 
 
 def shadow_steps(
@@ -41,59 +42,61 @@ def shadow_steps(
     queue: Charge | None = None,
     max_delay: int = 0,
 ) -> Steps[Shadow | None]:
-    """What the limits of `plan` would have answered to a message that met `decision`.
+    """Return what the shadow limits of `plan` would have answered; None if that is not known.
 
-    line: of a message that was booked, the line that it is booked in here as well.
-    patience: in how many milliseconds it goes. One that these limits would hold for longer is not
-        booked: else a loop under limits stricter than the enforced ones would book years ahead.
+    decision: what the enforced limits answered.
+    queue: for a booked message, the queue that it is booked in here as well.
+    max_delay: in how many milliseconds the message goes. One that shadow limits would hold for
+        longer is not booked: a loop under shadow limits stricter than the enforced ones would
+        otherwise book years ahead.
     """
     if not plan.charges:
         return _answer(plan, None), None
     try:
         if not decision or plan.never is not None:
-            return (yield from _turned_away(backend, plan, decision))
+            return (yield from _turned_away_steps(backend, plan, decision))
         intent = intents.intent(plan, envelope)
         if queue is not None:
             idempotency = intents.idempotency(plan, envelope, "book")
             intent = Intent(queue=queue, max_delay=max_delay, idempotency=idempotency)
-        verdict: Verdict = yield lambda: backend.apply(plan.charges, intent)
+        verdict: Verdict = yield partial(backend.apply, plan.charges, intent)
         return _answer(plan, verdict), verdict.receipt
     except BackendError as error:
-        _unknown(error)
+        _log_unknown(error)
         return None
 
 
 def check_steps(backend: Any, plan: Plan) -> Steps[Decision]:
-    """What the limits of `plan` would answer now; nothing is charged."""
+    """Return what the limits of `plan` would answer now; nothing is charged."""
     verdict = None
     if plan.charges and plan.never is None:
-        verdict = yield lambda: backend.apply(plan.charges, CHECK)
+        verdict = yield partial(backend.apply, plan.charges, CHECK)
     return _answer(plan, verdict)
 
 
 def check_shadow_steps(backend: Any, plan: Plan) -> Steps[Decision | None]:
-    """The same for limits that only report: None where it is not known."""
+    """Return what the shadow limits of `plan` would answer now; None if that is not known."""
     try:
         return (yield from check_steps(backend, plan))
     except BackendError as error:
-        _unknown(error)
+        _log_unknown(error)
         return None
 
 
-def _unknown(error: BackendError) -> None:
-    log_warning("what limits that only report would have answered is not known: %s", error)
+def _log_unknown(error: BackendError) -> None:
+    log_warning("the answer of shadow limits is not known: %s", error)
 
 
 def _answer(plan: Plan, verdict: Verdict | None) -> Decision:
-    """A decision of which nothing can be refunded by itself."""
+    """Return a decision that cannot be refunded by itself."""
     return attrs.evolve(decide(plan, verdict, None), refund_token=None)
 
 
-def _turned_away(backend: Any, plan: Plan, decision: Decision) -> Steps[Shadow]:
-    """The answer to a message that does not go; its attempt is counted where such are."""
+def _turned_away_steps(backend: Any, plan: Plan, decision: Decision) -> Steps[Shadow]:
+    """Return the answer to a message that does not go, and count its attempt where limits do."""
     answer = yield from check_steps(backend, plan)
-    # What a recipient limit refuses counts nowhere.
-    counts = any(ledger.counts_denied for ledger, _, _ in plan.charges)
-    if counts and not isinstance(decision.limit, RecipientLimit):
-        yield lambda: backend.apply(plan.charges, REFUSE)
+    # A recipient limit's refusal counts nowhere.
+    counts_denied = any(ledger.counts_denied for ledger, _, _ in plan.charges)
+    if counts_denied and not isinstance(decision.limit, RecipientLimit):
+        yield partial(backend.apply, plan.charges, REFUSE)
     return answer, None

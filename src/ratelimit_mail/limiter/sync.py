@@ -1,4 +1,4 @@
-"""Limiter: a policy and a backend, and what one asks of them."""
+"""Limiter: decides whether messages may go, and counts them; safe for threads."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.decorator import Errors, LimitedCall, OnDenied, is_async
+from ratelimit_mail.limiter.fast_path import fast_path
 from ratelimit_mail.limiter.operations import Operations, milliseconds
-from ratelimit_mail.limiter.verdicts import decide
-from ratelimit_mail.limiter.wait_queue import Waiter
+from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener
 
-__all__ = ["Limiter", "Reservation"]
+__all__ = ["Limiter", "Reservation", "check_policy"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,8 +38,9 @@ R = TypeVar("R")
 class Reservation:
     """A booked place in the future: the message may go at its time, and is counted there.
 
-    at: the backend's time, in milliseconds since the epoch. delay: seconds until then,
-    counted from the booking; 0.0 for at once. decision: what a refund takes.
+    at: the backend's time, in milliseconds since the epoch.
+    delay: seconds until then, counted from the booking; 0.0 if it may go at once.
+    decision: what `Limiter.refund` takes.
     """
 
     at: int
@@ -48,40 +49,48 @@ class Reservation:
     _limiter: Limiter = attrs.field(repr=False, eq=False)
 
     def cancel(self) -> None:
-        """Give the place back. Raises ValueError the second time."""
+        """Give the place back. Raises ValueError if it was given back before."""
         self._limiter.refund(self.decision)
+
+
+def check_policy(policy: object) -> None:
+    """Raise TypeError if `policy` is not a Policy."""
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy: a Policy is needed, not {show(policy)}")
 
 
 def _check_backend(name: str, backend: object) -> None:
     apply = getattr(backend, "apply", None)
     if isinstance(backend, type) or not callable(apply):
-        words = "" if name == "backend" else "none of 'raise', 'allow' and 'deny', and "
-        raise TypeError(f"{name}: {show(backend)} is {words}no backend such as MemoryBackend()")
+        words = "" if name == "backend" else "'raise', 'allow' or 'deny', nor "
+        negation = "not" if name == "backend" else "neither"
+        raise TypeError(
+            f"{name}: {show(backend)} is {negation} {words}a backend such as MemoryBackend()"
+        )
     if inspect.iscoroutinefunction(apply):
         raise TypeError(f"{name}: {show(backend)} must be awaited: use AsyncLimiter with it")
 
 
-class Limiter(Operations):
+class Limiter:
     """Decides by `policy` whether a message may go, and counts it in `backend`.
 
-    backend: where counts live; left out: in memory, for this limiter alone.
-    on_backend_error: what becomes of a message while the backend is away: `"raise"`
-        BackendUnavailable, `"allow"` it, `"deny"` it for now, or the backend to count in meanwhile,
+    policy: the limits.
+    backend: where counts live; by default in memory, for this limiter alone.
+    on_backend_error: what happens to a message while the backend is away: `"raise"`
+        BackendUnavailable, `"allow"` it, `"deny"` it for now, or a backend to count in meanwhile,
         such as `MemoryBackend()`. A decision made so is `degraded`.
-    fallback_share: how much of each limit such a backend may give away: 1/8 where eight processes
+    fallback_share: the share of each limit that such a backend may admit: 1/8 if eight processes
         share the limits, so that all of them together stay within.
     remember: for how many seconds the answer to an envelope with an `id` is remembered.
-    node: the server that counts, for a policy by which each does on its own; left out: the
-        host's name.
-    on_event: whom to tell of a first denial, of a limit nearly reached and the like: a callable,
-        several, or an `events.Dispatcher` of them. It is called on a thread of its own; what it
-        raises is logged.
+    node: the name of this mail server, for a policy by which each counts on its own; by default
+        the host's name.
+    on_event: a callable, several, or an `events.Dispatcher` of them: called on a thread of its own
+        with each event, such as a first denial or a limit nearly used up. What it raises is logged.
     sleep: how `acquire` waits for a number of seconds; for tests.
 
-    Safe for threads.
+    Most callers decorate their send function with `limited`, or call `acquire` to wait and
+    `try_acquire` not to wait. Safe for threads.
     """
-
-    _backend: Backend
 
     def __init__(
         self,
@@ -95,7 +104,7 @@ class Limiter(Operations):
         on_event: Listener | Sequence[Listener] | Dispatcher | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        super().__init__(policy, remember, node, on_event)
+        check_policy(policy)
         if backend is None:
             backend = MemoryBackend()
         share = FallbackShare(fallback_share)
@@ -107,61 +116,84 @@ class Limiter(Operations):
         self._backend = backend
         if not isinstance(backend, MemoryBackend):  # which is never away
             self._backend = FallbackBackend(backend, on_backend_error, share)
-        self._plan = self.policy.planner(backend.now)
-        self._sleep = sleep
-        self._fast = self._fast_path(backend)
-        self._book = self._backend.apply
+        self._operations = Operations(
+            policy,
+            self._backend,
+            sleep=sleep,
+            wait_until_first=_wait_until_first,
+            apply_booking=self._backend.apply,
+            remember=remember,
+            node=node,
+            on_event=on_event,
+        )
+        self._fast_path = fast_path(self._operations, backend)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
 
+    @property
+    def policy(self) -> Policy:
+        """The policy that decides."""
+        return self._operations.policy
+
     def check(self, envelope: Envelope) -> Decision:
-        """Whether `envelope` could go now; charges nothing, not even a refused attempt."""
-        return run(self._check_steps(envelope))
+        """Return whether `envelope` could go now; charge nothing, not even a refused attempt."""
+        return run(self._operations.check_steps(envelope))
 
     def try_acquire(self, envelope: Envelope) -> Decision:
-        """Charge `envelope` if it may go now; never waits."""
-        if self._fast is not None and (decision := self._fast(envelope)) is not None:
+        """Charge `envelope` if it may go now; never wait."""
+        # 1. In memory, most messages are decided on by the fast path.
+        if self._fast_path is not None and (decision := self._fast_path(envelope)) is not None:
             return decision
-        if not self._is_plain:
-            return run(self._try_acquire_steps(envelope))
-        plan = self._plan(envelope)
+        operations = self._operations
+        # 2. Shadow limits, events and partial answers need more than one call of the backend.
+        if not operations.is_plain:
+            return run(operations.try_acquire_steps(envelope))
+        # 3. Otherwise: charges, the backend's verdict on them in one step, the decision.
+        plan = operations.plan(envelope)
         if not plan.charges:
-            return decide(plan, None, self)
-        intent = self._intents.intent(plan, envelope)
-        return decide(plan, self._backend.apply(plan.charges, intent), self)
+            return operations.decide(plan, None)
+        verdict = self._backend.apply(plan.charges, operations.intent(plan, envelope))
+        return operations.decide(plan, verdict)
 
     def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
-        """`try_acquire` for each of several messages, in order; each has its own decision.
+        """Call `try_acquire` for each of several messages, in order, and return the decisions.
 
-        Many at once are quicker than one by one where the backend is a server.
+        One call for many messages is quicker than one by one if the backend is a server.
         """
-        return run(self._try_acquire_many_steps(envelopes))
+        return run(self._operations.try_acquire_many_steps(envelopes))
 
     def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
-        """Charge `envelope` and wait until it may go, in turn with its sender's others.
+        """Charge `envelope` and wait until it may go, after its sender's earlier bookings.
 
-        Raises RateLimitExceeded at once where that would take more than `timeout` seconds,
-        or for ever; what is charged then is a refused attempt, where those count. A wait
-        that is broken off gives its place back.
+        timeout: the most seconds to wait; None for any time.
+
+        Raises RateLimitExceeded at once if the wait would be longer, or if the message can never
+        go; then only a refused attempt is charged, where limits count those. A wait that is broken
+        off gives its booking back.
         """
-        return run(self._acquire_steps(envelope, milliseconds("timeout", timeout)))
+        return run(self._operations.acquire_steps(envelope, milliseconds("timeout", timeout)))
 
     def reserve(self, envelope: Envelope, max_delay: float | None = None) -> Reservation:
         """Book the first moment at which `envelope` fits, after its sender's other bookings.
 
-        Raises RateLimitExceeded where that is more than `max_delay` seconds ahead, or never.
+        max_delay: the most seconds that this moment may be ahead; None for any time.
+
+        Raises RateLimitExceeded if it is further ahead, or if the message can never go. Most
+        callers want `acquire`, which also waits.
         """
-        booked = run(self._reserve_steps(envelope, milliseconds("max_delay", max_delay)))
-        return Reservation(booked.at, booked.delay, booked.decision, self)
+        booking = run(
+            self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
+        )
+        return Reservation(booking.at, booking.delay, booking.decision, self)
 
     def refund(self, decision: Decision) -> None:
         """Take out what an accepted message was charged: it was not sent after all.
 
-        Raises ValueError for a decision that did not accept, that has been refunded, or
-        that another limiter made.
+        Raises ValueError for a decision that did not accept, that has been refunded, or that is
+        of another limiter.
         """
-        run(self._refund_steps(decision))
+        run(self._operations.refund_steps(decision))
 
     def usage(
         self,
@@ -170,13 +202,13 @@ class Limiter(Operations):
         scope: str | Sequence[str] = "sender",
         client: Client | None = None,
     ) -> tuple[Usage, ...]:
-        """How much of each limit counted per `scope` a subject has used.
+        """Return how much of each limit counted per `scope` a subject has used.
 
-        subject: a sender's address, or what else `scope` counts per: a value for each part
-            of it; nothing for `"global"`.
+        subject: a sender's address, or what else `scope` counts per: a value for each of its
+            words; None for `"global"`.
         client: who submits; it chooses the tier, and so the limits.
         """
-        return run(self._usage_steps(subject, scope, client))
+        return run(self._operations.usage_steps(subject, scope, client))
 
     def reset(
         self,
@@ -184,8 +216,8 @@ class Limiter(Operations):
         *,
         scope: str | Sequence[str] = "sender",
     ) -> None:
-        """Forget all that was counted for a subject of `scope`, bookings included."""
-        run(self._reset_steps(subject, scope))
+        """Forget everything that was counted for a subject of `scope`, bookings included."""
+        run(self._operations.reset_steps(subject, scope))
 
     @overload
     def limited(
@@ -216,17 +248,17 @@ class Limiter(Operations):
     ) -> Callable[[Callable[P, R]], Callable[P, Any]]:
         """Decorate a function that sends one message, so that it keeps to the policy.
 
-        on_denied: a message that may not go now is sent when it may (`"wait"`, at most
-            `timeout` seconds, as `acquire` does), raises RateLimitExceeded (`"raise"`), or
-            is not sent, and the call returns the Decision (`"skip"`).
-        envelope: called with the function's arguments, gives the Envelope or EmailMessage;
-            left out: the one that is among the arguments.
+        on_denied: a message that may not go now is sent when it may (`"wait"`, at most `timeout`
+            seconds, as `acquire` does), raises RateLimitExceeded (`"raise"`), or is not sent, and
+            the call returns the Decision (`"skip"`).
+        envelope: called with the function's arguments, returns the Envelope or EmailMessage; by
+            default the one among the arguments.
         refund_on: exceptions of the function that prove that nothing was sent.
 
         Works on functions, methods, class and static methods and callable objects. Raises
         TypeError for an `async def`, which an AsyncLimiter decorates.
         """
-        guard = LimitedCall(on_denied, timeout, envelope, refund_on)
+        limited_call = LimitedCall(on_denied, timeout, envelope, refund_on)
         milliseconds("timeout", timeout)
 
         def decorate(function: Callable[P, R]) -> Callable[P, Any]:
@@ -237,14 +269,15 @@ class Limiter(Operations):
 
             @wraps(function)
             def send(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return run(guard.sending(self, function, args, kwargs))
+                return run(limited_call.call_steps(self, function, args, kwargs))
 
             return send
 
         return decorate
 
-    def _turn(self, place: Waiter, longest: float) -> None:
-        first = threading.Event()
-        self._wait_queue.when_first(place, first.set)
-        if not first.wait(longest):
-            self._wait_queue.overtake(place)
+
+def _wait_until_first(queue: WaitQueue, waiter: Waiter, longest: float) -> None:
+    first = threading.Event()
+    queue.when_first(waiter, first.set)
+    if not first.wait(longest):
+        queue.overtake(waiter)

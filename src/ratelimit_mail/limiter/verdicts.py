@@ -1,4 +1,4 @@
-"""From a plan and the backend's verdict on it to a decision."""
+"""Turn a backend's verdict into a Decision: the action, the limit it names and `retry_after`."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ from ratelimit_mail.policy.charges import EffectiveLimits, Plan
 __all__ = ["decide", "refused"]
 
 
-def decide(plan: Plan, verdict: Verdict | None, limiter: object) -> Decision:
-    """The decision of `limiter` on a plan; without a verdict, on one that needs no backend."""
+def decide(plan: Plan, verdict: Verdict | None, owner: object) -> Decision:
+    """Return the decision on a plan.
+
+    verdict: None if the plan needs no backend. owner: whoever may refund the decision.
+    """
     if plan.never is not None:
         if isinstance(plan.never, Rule):
             action = Action.HOLD if plan.never.action == "hold" else Action.REJECT
             return Decision(action, None, None, plan.sheet.tier, rule=plan.never)
         return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
     if verdict is None:
-        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [limiter, None])
+        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [owner, None])
     if verdict.refusals:
         return refused(plan.sheet, verdict)
     if verdict.degraded:
-        return _degraded(plan, verdict, limiter)
-    return accepted(plan.sheet.tier, [limiter, verdict.receipt])
+        return _degraded(plan, verdict, owner)
+    return accepted(plan.sheet.tier, [owner, verdict.receipt])
 
 
-def _degraded(plan: Plan, verdict: Verdict, limiter: object) -> Decision:
-    """The decision that no limit had a part in, because the backend is away."""
-    refund_token = [limiter, verdict.receipt]
+def _degraded(plan: Plan, verdict: Verdict, owner: object) -> Decision:
+    """Return the decision of `on_backend_error`, in which no limit had a part."""
+    token = [owner, verdict.receipt]
     if verdict.receipt is None and verdict.at > verdict.now:
         action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
         return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
-    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, refund_token, degraded=True)
+    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, token, degraded=True)
 
 
-def refused(sheet: EffectiveLimits, verdict: Verdict) -> Decision:
-    """The decision on charges that do not fit, and the limit that speaks.
+def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
+    """Return the decision on charges that do not fit.
 
-    That is one that rejects before one that defers, then the one that holds longest.
+    It names a limit that rejects before one that defers, and of several the one with the longest
+    wait. `retry_after` is exact: the first moment at which all charges fit, less the present.
     """
     now, at, _, refusals, is_degraded = verdict
     count, window, room_at = refusals[0]
-    limit = sheet.limit_of(count, window)
+    limit = limits.limit_of(count, window)
     for count, window, later in refusals[1:]:
-        other = sheet.limit_of(count, window)
+        other = limits.limit_of(count, window)
         if (other.on_excess == "reject", later) > (limit.on_excess == "reject", room_at):
             limit, room_at = other, later
     action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
-    return turned_away(action, (at - now) / 1000, limit, sheet.tier, degraded=is_degraded)
+    return turned_away(action, (at - now) / 1000, limit, limits.tier, degraded=is_degraded)

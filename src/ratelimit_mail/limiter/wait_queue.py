@@ -1,7 +1,7 @@
-"""The order of those who wait: one sender's messages leave as they were booked.
+"""The order of waiters: one sender's messages leave in the order in which they were booked.
 
-Booking times say when, but two sleeps that end together may end in either order, so each
-who waits also waits, for a moment at most, until nobody is before it.
+A booking says when a message may go, but two sleeps that end together may end in either order. So
+each waiter also waits, for a moment at most, until it is the first in its sender's queue.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Final
 
 import attrs
 
-__all__ = ["LONGEST_TURN", "WaitQueue", "Waiter"]
+__all__ = ["LONGEST_WAIT_FOR_FIRST", "WaitQueue", "Waiter"]
 
-LONGEST_TURN: Final = 1.0
-"""Seconds that one waits for those before it, whose time has come too: they may be stuck."""
+LONGEST_WAIT_FOR_FIRST: Final = 1.0
+"""Seconds to wait for waiters ahead whose time has come too: they may be stuck."""
 
 
 @attrs.define(eq=False)
 class Waiter:
-    """One waiter's place in a sender's line."""
+    """One waiter's place in a sender's queue."""
 
     sender: str
     rank: tuple[int, int]
-    """Its time, and its number among those of the same time."""
+    """Its booked time, and its number among the waiters of the same time."""
     wake: Callable[[], object] | None = None
 
 
-def _rank(place: Waiter) -> tuple[int, int]:
-    return place.rank
+def _rank(waiter: Waiter) -> tuple[int, int]:
+    return waiter.rank
 
 
 class WaitQueue:
-    """A line for each sender, in the order of their times; safe for threads.
+    """A queue of waiters for each sender, ordered by booked time; safe for threads.
 
-    Nobody waits for the lock to leave: the garbage collector may finish a waiting
-    coroutine, which leaves, while this very thread holds it.
+    Leaving never waits for the lock: the garbage collector may close a waiting coroutine, which
+    then leaves, while this very thread holds the lock.
     """
 
     def __init__(self) -> None:
@@ -48,54 +48,54 @@ class WaitQueue:
         self._waiters: dict[str, list[Waiter]] = {}
         self._leaving: deque[Waiter] = deque()
 
-    def number(self) -> int:
-        """The next number for those who come."""
+    def next_number(self) -> int:
+        """Return the next number in the order of arrival."""
         return next(self._numbers)
 
     def join(self, sender: str, at: int, number: int | None = None) -> Waiter:
-        """Take the place of a message that was booked for the moment `at`.
+        """Add a waiter for a message that was booked for the moment `at`.
 
-        number: what `number` gave before it was booked; left out: the next one.
+        number: what `next_number` returned before the booking; the next one by default.
         """
-        place = Waiter(sender, (at, self.number() if number is None else number))
+        waiter = Waiter(sender, (at, self.next_number() if number is None else number))
         with self._lock:
-            insort(self._waiters.setdefault(sender, []), place, key=_rank)
-        self._let_leave()
-        return place
+            insort(self._waiters.setdefault(sender, []), waiter, key=_rank)
+        self._remove_leaving()
+        return waiter
 
-    def is_first(self, place: Waiter) -> bool:
-        """Whether nobody is before `place`, or it has been overtaken."""
+    def is_first(self, waiter: Waiter) -> bool:
+        """Return whether no waiter is ahead of `waiter`, or it has been overtaken."""
         with self._lock:
-            first = self._is_first(place)
-        self._let_leave()
+            first = self._is_first(waiter)
+        self._remove_leaving()
         return first
 
-    def when_first(self, place: Waiter, wake: Callable[[], object]) -> None:
-        """Call `wake` as soon as nobody is before `place`."""
+    def when_first(self, waiter: Waiter, wake: Callable[[], object]) -> None:
+        """Call `wake` as soon as no waiter is ahead of `waiter`."""
         with self._lock:
-            place.wake = wake
-            if self._is_first(place):
+            waiter.wake = wake
+            if self._is_first(waiter):
                 wake()
-        self._let_leave()
+        self._remove_leaving()
 
-    def overtake(self, place: Waiter) -> None:
-        """Stand no longer behind those before `place`: they are stuck."""
+    def overtake(self, waiter: Waiter) -> None:
+        """Drop the waiters ahead of `waiter`: they are stuck."""
         with self._lock:
-            waiters = self._waiters.get(place.sender, [])
-            del waiters[: bisect_left(waiters, place.rank, key=_rank)]
-        self._let_leave()
+            waiters = self._waiters.get(waiter.sender, [])
+            del waiters[: bisect_left(waiters, waiter.rank, key=_rank)]
+        self._remove_leaving()
 
-    def _is_first(self, place: Waiter) -> bool:
-        waiters = self._waiters.get(place.sender, [])
-        i = bisect_left(waiters, place.rank, key=_rank)
-        return i in (0, len(waiters)) or waiters[i] is not place
+    def leave(self, waiter: Waiter) -> None:
+        """Remove `waiter` from wherever it is in its queue, and wake the new first one."""
+        self._leaving.append(waiter)
+        self._remove_leaving()
 
-    def leave(self, place: Waiter) -> None:
-        """Leave the line, from wherever in it, and wake who is first now."""
-        self._leaving.append(place)
-        self._let_leave()
+    def _is_first(self, waiter: Waiter) -> bool:
+        waiters = self._waiters.get(waiter.sender, [])
+        i = bisect_left(waiters, waiter.rank, key=_rank)
+        return i in (0, len(waiters)) or waiters[i] is not waiter
 
-    def _let_leave(self) -> None:
+    def _remove_leaving(self) -> None:
         while self._leaving and self._lock.acquire(blocking=False):
             try:
                 while self._leaving:
@@ -103,19 +103,19 @@ class WaitQueue:
             finally:
                 self._lock.release()
 
-    def _remove(self, place: Waiter) -> None:
-        waiters = self._waiters.get(place.sender, [])
-        i = bisect_left(waiters, place.rank, key=_rank)
-        if i == len(waiters) or waiters[i] is not place:
+    def _remove(self, waiter: Waiter) -> None:
+        waiters = self._waiters.get(waiter.sender, [])
+        i = bisect_left(waiters, waiter.rank, key=_rank)
+        if i == len(waiters) or waiters[i] is not waiter:
             return  # it was overtaken
         del waiters[i]
         if waiters:
-            self._wake_first(place.sender)
+            self._wake_first(waiter.sender)
         else:
-            del self._waiters[place.sender]
+            del self._waiters[waiter.sender]
 
     def _wake_first(self, sender: str) -> None:
-        """Wake who is first, and drop those who cannot be woken any more."""
+        """Wake the first waiter; drop waiters that cannot be woken any more."""
         waiters = self._waiters[sender]
         while waiters and waiters[0].wake is not None:
             try:

@@ -1,4 +1,4 @@
-"""Counts in the memory of one process."""
+"""MemoryBackend: counts in the memory of one process."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ratelimit_mail.backends.base import (
-    TAKE,
-    Idempotency,
-    Intent,
-    Message,
-    Reading,
-    Verdict,
-    verdict,
-)
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict, verdict
 from ratelimit_mail.backends.memory.clock import steady_clock, whole_clock
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
 from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal
@@ -29,10 +21,10 @@ __all__ = ["MemoryBackend"]
 class MemoryBackend:
     """Counts in memory, for one process and any number of threads and event loops.
 
-    clock: gives integer milliseconds since the epoch; left out: the wall clock at the
-        start plus the monotonic clock.
+    clock: returns integer milliseconds since the epoch; by default the wall clock at the start
+        plus the monotonic clock.
 
-    Subjects that have been idle for one to two windows are forgotten by the calls of others.
+    Subjects that have been idle for one to two windows are evicted by the calls for other subjects.
     """
 
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
@@ -40,7 +32,7 @@ class MemoryBackend:
         self._clock()
         self._lock = threading.Lock()
         self._tables: dict[str, SubjectTable] = {}
-        self._tidy_at = FAR_AHEAD
+        self._evict_at = FAR_AHEAD
         self._refunds: deque[Sequence[SubjectCharge]] = deque()
         self._idempotency = IdempotencyCache()
 
@@ -48,51 +40,61 @@ class MemoryBackend:
         """Charge all of `charges` or none, as `intent` says."""
         with self._lock:
             now = self._clock()
-            if now >= self._tidy_at:
-                self._tidy(now)
+            if now >= self._evict_at:
+                self._evict(now)
             if self._refunds:
                 self._apply_refunds()
-            found: list[SubjectCharge] = []
-            plenty = intent is TAKE
+            subject_charges: list[SubjectCharge] = []
+            surely_fits = intent is TAKE
             all_young = True
             for ledger, subject, costs in charges:
                 table = self._tables.get(ledger.name)
                 if table is None:
                     table = self._new_table(ledger, now)
-                if ledger is not table.served:
-                    table.serve(ledger)
-                account = table.young.get(subject)
-                if account is None:
-                    account = table.find(subject)
+                if ledger is not table.ledger:
+                    table.use(ledger)
+                counts = table.young.get(subject)
+                if counts is None:
+                    counts = table.get(subject)
                     all_young = False
-                if account.granted:
-                    account.revoke()
-                found.append((account, ledger, costs, now))
-                if now < account.newest or not account.has_room(ledger, costs):
-                    plenty = False
-            if plenty or (intent is TAKE and self._has_plenty(found, now)):
-                for account, ledger, costs, _ in found:
-                    account.note(now, ledger, costs)
-                if len(found) == 1:
-                    found[0][0].grant(ledger)
-                answer = verdict(now, now, found)
+                if counts.allowance:
+                    counts.withdraw_allowance()
+                subject_charges.append((counts, ledger, costs, now))
+                if now < counts.newest or not counts.has_room(ledger, costs):
+                    surely_fits = False
+            # 1. Everything held leaves room, whatever its times; perhaps once what has left every
+            #    window is forgotten. The charges are only made pending.
+            if surely_fits or (
+                intent is TAKE and self._fits_after_forgetting(subject_charges, now)
+            ):
+                for counts, ledger, costs, _ in subject_charges:
+                    counts.add_pending(now, ledger, costs)
+                if len(subject_charges) == 1:
+                    subject_charges[0][0].make_allowance(ledger)
+                answer = verdict(now, now, subject_charges)
+            # 2. The logs decide. A refusal is remembered: the same request is refused again until
+            #    something changes.
             elif intent.idempotency is None:
-                answer = self._rule(found, intent, now)
-                if intent is TAKE and len(found) == 1 and answer.refusals:
-                    found[0][0].remember_refusal(now, ledger, costs, answer)
+                answer = self._decide(subject_charges, intent, now)
+                if intent is TAKE and len(subject_charges) == 1 and answer.refusals:
+                    subject_charges[0][0].remember_refusal(now, ledger, costs, answer)
+            # 3. A request with an id was answered before, or is decided by the logs now.
             else:
-                answer = self._rule_once(intent.idempotency, charges, found, intent, now)
+                previous = self._idempotency.get(intent.idempotency, charges, now)
+                answer = previous or self._idempotency.put(
+                    intent.idempotency, charges, self._decide(subject_charges, intent, now)
+                )
             if not all_young and (answer.receipt is not None or intent.record):
-                self._keep(charges, found, now)
+                self._put(charges, subject_charges, now)
             return answer
 
     def take(
         self, ledger: Ledger, subject: str, costs: Costs
     ) -> list[SubjectCharge] | Verdict | None:
-        """Charge one subject what was granted to it, or refuse it as it was refused before.
+        """Decide on one charge without `apply`, in a third of the time.
 
-        The receipt, the refusal, or None where `apply` must be asked. That is what most messages
-        are decided by, in a third of the time.
+        Returns the receipt of a charge that the allowance of case 1 covers, the verdict of a
+        refusal that case 2 remembers, or None if `apply` must decide.
         """
         lock = self._lock
         lock.acquire()
@@ -100,108 +102,98 @@ class MemoryBackend:
             table = self._tables.get(ledger.name)
             if table is None or self._refunds:
                 return None
-            account = table.young.get(subject)
-            if account is None:
+            counts = table.young.get(subject)
+            if counts is None:
                 return None
-            if not account.granted:
-                return self._refused_again(account.refusal, ledger, costs)
-            if account.costs is not costs or account.ledger is not ledger:
+            if not counts.allowance:
+                return self._refuse_again(counts.refusal, ledger, costs)
+            if counts.costs is not costs or counts.ledger is not ledger:
                 return None
             now = self._clock()
-            if now < account.newest or now >= self._tidy_at:
+            if now < counts.newest or now >= self._evict_at:
                 return None
-            account.granted -= 1
-            account.run.append(now)
-            account.newest = now
+            counts.allowance -= 1
+            counts.pending.append(now)
+            counts.newest = now
         finally:
             lock.release()
-        return [(account, ledger, costs, now)]
+        return [(counts, ledger, costs, now)]
 
-    def _refused_again(
+    def _refuse_again(
         self, refusal: RepeatedRefusal | None, ledger: Ledger, costs: Costs
     ) -> Verdict | None:
-        """The verdict on what was refused before, while that still holds."""
+        """Return the verdict on a request that was refused before, while that still holds."""
         if refusal is None or refusal.ledger is not ledger or refusal.costs is not costs:
             return None
         now = self._clock()
-        if not refusal.since <= now < refusal.at or now >= self._tidy_at:
+        if not refusal.since <= now < refusal.at or now >= self._evict_at:
             return None
-        return verdict(now, refusal.at, None, [each for each in refusal.windows if each[2] > now])
+        return verdict(now, refusal.at, None, [each for each in refusal.refusals if each[2] > now])
 
     @staticmethod
-    def _has_plenty(found: Sequence[SubjectCharge], now: int) -> bool:
-        """Whether all surely fit once it is forgotten what no longer counts."""
-        for account, ledger, costs, _ in found:
-            if not account.run:  # nothing new since it was last looked at
+    def _fits_after_forgetting(subject_charges: Sequence[SubjectCharge], now: int) -> bool:
+        """Return whether all surely fit once what no longer counts is forgotten."""
+        for counts, ledger, costs, _ in subject_charges:
+            if not counts.pending:  # nothing new since the logs were last looked at
                 return False
-            account.refresh(now, ledger)
-            if now < account.newest or not account.has_room(ledger, costs):
+            counts.forget(now, ledger)
+            if now < counts.newest or not counts.has_room(ledger, costs):
                 return False
         return True
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
-        """`apply` for each of several messages, in order."""
+        """Call `apply` for each of several messages, in order."""
         return [self.apply(charges, intent) for charges, intent in messages]
 
-    def _rule_once(
-        self,
-        idempotency: Idempotency,
-        charges: Sequence[Charge],
-        found: Sequence[SubjectCharge],
-        intent: Intent,
-        now: int,
+    def _decide(
+        self, subject_charges: Sequence[SubjectCharge], intent: Intent, now: int
     ) -> Verdict:
-        """The verdict that was given when the same was asked before, or a new one."""
-        told = self._idempotency.told(idempotency, charges, now)
-        if told is not None:
-            return told
-        return self._idempotency.keep(idempotency, charges, self._rule(found, intent, now))
-
-    def _rule(self, found: Sequence[SubjectCharge], intent: Intent, now: int) -> Verdict:
-        """The verdict where what is held does not tell, or more than taking is asked for."""
-        ruling = Transaction(found, now)
+        """Return the verdict by the logs."""
+        transaction = Transaction(subject_charges, now)
         if intent.refused:
-            ruling.count_refused()
+            transaction.count_refused()
             return Verdict(now, now)
         if intent.queue is None:
-            return ruling.take(record=intent.record)
+            return transaction.take(record=intent.record)
         ledger, subject, costs = intent.queue
         table = self._tables.get(ledger.name)
         if table is None:
             table = self._new_table(ledger, now)
-        queue = (table.find(subject), ledger, costs, now)
-        answer = ruling.book(queue, intent.max_delay)
+        queue = (table.get(subject), ledger, costs, now)
+        answer = transaction.book(queue, intent.max_delay)
         if answer.at > now and answer.receipt is not None:
-            self._keep([intent.queue], [queue], now)
+            self._put([intent.queue], [queue], now)
         return answer
 
-    def _keep(self, charges: Sequence[Charge], found: Sequence[SubjectCharge], now: int) -> None:
-        """Hold on to the accounts in which anything was recorded."""
+    def _put(
+        self, charges: Sequence[Charge], subject_charges: Sequence[SubjectCharge], now: int
+    ) -> None:
+        """Put the subjects for which anything was recorded into their tables."""
         for i, (ledger, subject, _) in enumerate(charges):
-            account = found[i][0]
-            if account.run or account.has_events:
+            counts = subject_charges[i][0]
+            if counts.pending or counts.has_events:
                 table = self._tables[ledger.name]
-                table.keep(subject, account, now)
-                if table.due < self._tidy_at:
-                    self._tidy_at = table.due
+                table.put(subject, counts, now)
+                if table.due < self._evict_at:
+                    self._evict_at = table.due
 
     def _new_table(self, ledger: Ledger, now: int) -> SubjectTable:
         table = self._tables[ledger.name] = SubjectTable(ledger, now)
-        self._tidy_at = min(self._tidy_at, table.due)
+        self._evict_at = min(self._evict_at, table.due)
         return table
 
-    def _tidy(self, now: int) -> None:
-        """Let every ledger look through a few of its idle subjects."""
+    def _evict(self, now: int) -> None:
+        """Let every table look through a few of its idle subjects."""
         for table in self._tables.values():
             if now >= table.due:
-                table.tidy(now)
-        self._tidy_at = min((table.due for table in self._tables.values()), default=FAR_AHEAD)
+                table.evict(now)
+        self._evict_at = min((table.due for table in self._tables.values()), default=FAR_AHEAD)
 
     def refund(self, receipt: Sequence[SubjectCharge]) -> None:
-        """Take the charges of a receipt out, before anything else is asked.
+        """Take the charges of a receipt out, before the next request is decided.
 
-        Never waits for the lock: the garbage collector may call this, by way of a coroutine
-        that it finishes, while this very thread holds it.
+        Never waits for the lock: the garbage collector may call this, by way of a coroutine that
+        it closes, while this very thread holds it.
         """
         self._refunds.append(receipt)
 
@@ -213,23 +205,23 @@ class MemoryBackend:
             if not isinstance(receipt, SharedReceipt) or self._idempotency.take_refund(receipt)
         )
 
-    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
-        """Nothing: it is one whole."""
+    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - there is one
+        """Return the name of the only shard."""
         return ""
 
     def now(self) -> int:
-        """The time that the clock gives."""
+        """Return the clock's time."""
         return self._clock()
 
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """The readings of each window of each of the ledger's counts, for one subject."""
+        """Return the reading of each window of each of the ledger's counts, for one subject."""
         with self._lock:
             now = self._clock()
             if self._refunds:
                 self._apply_refunds()
             table = self._tables.get(ledger.name) or SubjectTable(ledger, now)
-            table.serve(ledger)
-            logs = table.find(subject).logs()
+            table.use(ledger)
+            logs = table.get(subject).logs()
             return [
                 [
                     Reading(
@@ -244,15 +236,15 @@ class MemoryBackend:
             ]
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """Forget all that was counted for one subject, in every unit."""
+        """Forget everything that was counted for one subject, in every unit."""
         with self._lock:
             if self._refunds:
                 self._apply_refunds()
             for ledger in ledgers:
                 if ledger.name in self._tables:
-                    self._tables[ledger.name].forget(subject)
+                    self._tables[ledger.name].remove(subject)
 
     def size(self) -> int:
-        """How many subjects are held, in all ledgers together."""
+        """Return how many subjects are held, in all ledgers together."""
         with self._lock:
             return sum(table.size() for table in self._tables.values())

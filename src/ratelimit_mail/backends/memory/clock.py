@@ -1,4 +1,8 @@
-"""Clocks of a backend in memory: integer milliseconds since the epoch."""
+"""Clocks for counts in memory: integer milliseconds since the epoch.
+
+What a count does when its clock goes back is decided in `counting/event_log.py`: its time stands
+still until the clock has caught up.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ __all__ = ["steady_clock", "whole_clock"]
 
 
 def steady_clock() -> Callable[[], int]:
-    """The wall clock's start plus the monotonic clock: no step of the wall clock shows."""
+    """Return the wall clock at the start plus the monotonic clock: its steps do nothing."""
     start = time.time_ns() - time.monotonic_ns()
     monotonic = time.monotonic_ns
     return lambda: (start + monotonic()) // 1_000_000
 
 
 def whole_clock(clock: Callable[[], int]) -> Callable[[], int]:
-    """`clock`, held to its word that it gives whole milliseconds."""
+    """Return `clock` with a check: a result that is not an int raises TypeError."""
 
     def checked() -> int:
         now = clock()

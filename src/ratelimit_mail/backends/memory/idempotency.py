@@ -1,4 +1,4 @@
-"""The answers to messages with an id, remembered for a while in memory."""
+"""The same id asked twice, in memory: the first answer is remembered and given again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["IdempotencyCache", "SharedReceipt"]
 
 
 class SharedReceipt(list[Any]):
-    """A receipt that several may hold; who comes first takes its charges out."""
+    """A receipt that several callers may hold; the first refund takes its charges out."""
 
-    __slots__ = ("name", "taken")
+    __slots__ = ("name", "refunded")
 
     def __init__(self, receipt: Sequence[Any], name: str) -> None:
         super().__init__(receipt)
         self.name = name
-        self.taken = False
+        self.refunded = False
 
 
 class _Answer(NamedTuple):
@@ -37,46 +37,43 @@ class _Answer(NamedTuple):
 
 
 class IdempotencyCache:
-    """IdempotencyCache by the name of their question."""
+    """Answers by the name of their request."""
 
     def __init__(self) -> None:
-        self._idempotency: dict[str, _Answer] = {}
-        self._ends: list[tuple[int, str]] = []
-        """A heap of the moments from which answers hold no more."""
+        self._answers: dict[str, _Answer] = {}
+        self._expirations: list[tuple[int, str]] = []
+        """A heap of the moments at which answers expire."""
 
-    def told(self, idempotency: Idempotency, charges: Sequence[Charge], now: int) -> Verdict | None:
-        """What was answered before, told from now."""
-        answer = self._idempotency.get(idempotency.name)
+    def get(self, idempotency: Idempotency, charges: Sequence[Charge], now: int) -> Verdict | None:
+        """Return the answer to an earlier request, seen from `now`; None if there is none."""
+        answer = self._answers.get(idempotency.name)
         if answer is None or now >= answer.until:
             return None
         refusals = refusals_from_numbers(answer.refusals, charges)
         return Verdict(now, max(now, answer.at), answer.receipt, refusals)
 
-    def keep(
-        self, idempotency: Idempotency, charges: Sequence[Charge], verdict: Verdict
-    ) -> Verdict:
+    def put(self, idempotency: Idempotency, charges: Sequence[Charge], verdict: Verdict) -> Verdict:
         """Remember an answer, a refusal for no longer than until it is worth asking again."""
         now, at, receipt, refusals, _ = verdict
-        while self._ends and self._ends[0][0] <= now:
-            end, name = heappop(self._ends)
-            if name in self._idempotency and self._idempotency[name].until == end:
-                del self._idempotency[name]
+        while self._expirations and self._expirations[0][0] <= now:
+            end, name = heappop(self._expirations)
+            if name in self._answers and self._answers[name].until == end:
+                del self._answers[name]
         until = now + idempotency.lifetime
         if refusals:
             until = min(until, at)
-        kept = None if receipt is None else SharedReceipt(receipt, idempotency.name)
-        self._idempotency[idempotency.name] = _Answer(
-            until, at, kept, refusal_numbers(refusals, charges)
-        )
-        heappush(self._ends, (until, idempotency.name))
-        return verdict._replace(receipt=kept)
+        shared = None if receipt is None else SharedReceipt(receipt, idempotency.name)
+        numbers = refusal_numbers(refusals, charges)
+        self._answers[idempotency.name] = _Answer(until, at, shared, numbers)
+        heappush(self._expirations, (until, idempotency.name))
+        return verdict._replace(receipt=shared)
 
     def take_refund(self, receipt: SharedReceipt) -> bool:
-        """Whether the receipt's charges are still to be taken out; who asks again is charged."""
-        if receipt.taken:
+        """Return whether this is the receipt's first refund; the next request is charged anew."""
+        if receipt.refunded:
             return False
-        receipt.taken = True
-        answer = self._idempotency.get(receipt.name)
+        receipt.refunded = True
+        answer = self._answers.get(receipt.name)
         if answer is not None and answer.receipt is receipt:
-            del self._idempotency[receipt.name]
+            del self._answers[receipt.name]
         return True

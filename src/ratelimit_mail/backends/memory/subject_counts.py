@@ -1,9 +1,9 @@
-"""All that is kept of one subject: a log for each unit, and the latest charges noted only.
+"""The counts of one subject: an event log for each unit, and charges that are still pending.
 
-Most charges are accepted without a look at any log, because all that is held together is below
-the limit. So a charge is only noted at first, and put into the logs when somebody asks, or when
-enough have come together. What is noted stands in runs of the same costs, and several more of the
-same may be granted beforehand: for them nothing need be asked at all.
+Most charges are accepted without a look at any log, because everything held is together below the
+smallest limit. Such a charge is only made pending: it is put into the logs when they are needed,
+or when enough charges have come together. Pending charges stand in runs of the same costs, and an
+allowance says how many more of the latest costs surely fit: those need no check at all.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.counting.charge import Costs, Count, Ledger
+from ratelimit_mail.backends.base import Refusal, Verdict
+from ratelimit_mail.counting.charge import Costs, Ledger
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Retention
 
 __all__ = ["RepeatedRefusal", "SubjectCounts"]
 
-MOST_NOTED: Final = 64
-"""How many charges are noted before they are put into the logs."""
+MOST_PENDING: Final = 64
+"""How many charges are pending before they are put into the logs."""
 
 
 class RepeatedRefusal(NamedTuple):
-    """How costs of a ledger were refused at the moment `since`, where no booking was in the way."""
+    """How costs of a ledger were refused at the moment `since`; no booking was in the way."""
 
     ledger: Ledger
     costs: Costs
     since: int
     at: int
-    windows: Sequence[tuple[Count, int, int]]
+    refusals: Sequence[Refusal]
 
 
-FREE: Final[Costs] = (0, 0, 0, 0)
+NO_COSTS: Final[Costs] = (0, 0, 0, 0)
 
 
 class _Logs(dict[int, EventLog]):
-    """The logs of one subject by unit; one that is asked for is there."""
+    """The logs of one subject by unit; a missing one is made when it is looked up."""
 
     __slots__ = ("_floor",)
 
@@ -51,30 +51,30 @@ class _Logs(dict[int, EventLog]):
 
 
 class SubjectCounts:
-    """The logs of one subject.
+    """The counts of one subject of a ledger.
 
-    held: for each unit all that is held, noted or logged, what was granted included: no window
-        can hold more.
-    newest: the latest event in any log; nothing is noted for an earlier moment.
-    keepings: how the log of each unit is kept.
-    ledger, costs, run: of the latest charges noted, what each cost, and when they were.
-    refusal: how the same was refused last, while nothing has changed since.
-    granted: how many more of these costs surely fit; whoever takes one puts its moment into
-        `run`, and into `newest`.
+    held: for each unit everything that is held, pending or logged, the allowance included: no
+        window can hold more.
+    newest: the latest event in any log; nothing is made pending for an earlier moment.
+    retentions: how long the log of each unit must remember.
+    ledger, costs, pending: the latest run of pending charges: what each cost, and their moments.
+    allowance: how many more of these costs surely fit. Whoever uses one up appends its moment to
+        `pending` and sets `newest`.
+    refusal: how the latest request was refused, as long as nothing has changed since.
     """
 
     __slots__ = (
         "_floor",
         "_logs",
         "_runs",
+        "allowance",
         "costs",
-        "granted",
         "held",
         "ledger",
         "newest",
+        "pending",
         "refusal",
         "retentions",
-        "run",
     )
 
     def __init__(self, floor: int, retentions: Mapping[int, Retention]) -> None:
@@ -83,82 +83,79 @@ class SubjectCounts:
         self.newest = self._floor = floor
         self._logs: _Logs | None = None
         self._runs: list[tuple[Ledger, Costs, list[int]]] | None = None
-        """What was noted before `run`."""
+        """The runs of pending charges before the latest."""
         self.ledger: Ledger | None = None
-        self.costs = FREE
-        self.run: list[int] = []
-        self.granted = 0
+        self.costs = NO_COSTS
+        self.pending: list[int] = []
+        self.allowance = 0
         self.refusal: RepeatedRefusal | None = None
 
-    def note(self, now: int, ledger: Ledger, costs: Costs) -> None:
-        """Record what is sent at `now`, which is not before `newest`; nothing is granted yet."""
-        self.newest = now
-        self.refusal = None
-        if self.costs is not costs or self.ledger is not ledger:
-            self._start_run(ledger, costs)
-        self.run.append(now)
-        held = self.held
-        for unit, _ in ledger.bounds:
-            held[unit] += costs[unit]
-        if len(self.run) >= MOST_NOTED:
-            self.sum_up()
-
-    def grant(self, ledger: Ledger) -> None:
-        """Let a few more of what was noted last be noted without a look at the limits."""
-        more = MOST_NOTED - len(self.run) - 1
-        held, costs = self.held, self.costs
-        for unit, smallest in ledger.bounds:
-            if (cost := costs[unit]) and held[unit] + more * cost > smallest:
-                more = (smallest - held[unit]) // cost
-        self.granted = more
-        for unit, _ in ledger.bounds:
-            held[unit] += more * costs[unit]
-
-    def revoke(self) -> None:
-        """Take back what was granted and not taken."""
-        unused, self.granted = self.granted, 0
-        self._hold(-unused)
-
-    def refresh(self, now: int, ledger: Ledger) -> None:
-        """Put all into the logs, and forget what has left every window by `now`."""
-        logs = self.logs()
-        for count in ledger.counts:
-            if count.unit in logs:
-                logs[count.unit].forget(now, self.retentions[count.unit])
-        self.sum_up()
-
     def has_room(self, ledger: Ledger, costs: Costs) -> bool:
-        """Whether a charge fits whatever the times of what is held."""
+        """Return whether a charge fits whatever the times of what is held."""
         held = self.held
         for unit, smallest in ledger.bounds:  # noqa: SIM110 - in half the time
             if held[unit] + costs[unit] > smallest:
                 return False
         return True
 
-    def _hold(self, number: int) -> None:
+    def add_pending(self, now: int, ledger: Ledger, costs: Costs) -> None:
+        """Record a charge at `now`, which is not before `newest`; there is no allowance."""
+        self.newest = now
+        self.refusal = None
+        if self.costs is not costs or self.ledger is not ledger:
+            self._start_run(ledger, costs)
+        self.pending.append(now)
+        held = self.held
+        for unit, _ in ledger.bounds:
+            held[unit] += costs[unit]
+        if len(self.pending) >= MOST_PENDING:
+            self.recount()
+
+    def make_allowance(self, ledger: Ledger) -> None:
+        """Allow as many more of the latest pending costs as surely fit."""
+        more = MOST_PENDING - len(self.pending) - 1
+        held, costs = self.held, self.costs
+        for unit, smallest in ledger.bounds:
+            if (cost := costs[unit]) and held[unit] + more * cost > smallest:
+                more = (smallest - held[unit]) // cost
+        self.allowance = more
+        for unit, _ in ledger.bounds:
+            held[unit] += more * costs[unit]
+
+    def withdraw_allowance(self) -> None:
+        """Take back what is left of the allowance."""
+        unused, self.allowance = self.allowance, 0
         if self.ledger is not None:
             for unit, _ in self.ledger.bounds:
-                self.held[unit] += number * self.costs[unit]
+                self.held[unit] -= unused * self.costs[unit]
+
+    def forget(self, now: int, ledger: Ledger) -> None:
+        """Put pending charges into the logs, and forget what has left every window by `now`."""
+        logs = self.logs()
+        for count in ledger.counts:
+            if count.unit in logs:
+                logs[count.unit].forget(now, self.retentions[count.unit])
+        self.recount()
 
     def _start_run(self, ledger: Ledger, costs: Costs) -> None:
-        if self.run and self.ledger is not None:
+        if self.pending and self.ledger is not None:
             if self._runs is None:
                 self._runs = []
-            self._runs.append((self.ledger, self.costs, self.run))
-            self.run = []
-            if len(self._runs) >= MOST_NOTED // 2:
-                self.sum_up()
+            self._runs.append((self.ledger, self.costs, self.pending))
+            self.pending = []
+            if len(self._runs) >= MOST_PENDING // 2:
+                self.recount()
         self.ledger, self.costs = ledger, costs
 
-    def remember_refusal(self, now: int, ledger: Ledger, costs: Costs, answer: Verdict) -> None:
+    def remember_refusal(self, now: int, ledger: Ledger, costs: Costs, verdict: Verdict) -> None:
         """Remember how these costs are refused, until something changes or they fit.
 
-        Not where refused attempts count, because each changes something, nor among bookings,
-        where room may come and go.
+        Not if refused attempts count, because each changes something, nor among bookings, where
+        room may come and go.
         """
         if ledger.counts_denied or any(log.last_booking(now) for log in self.logs().values()):
             return
-        self.refusal = RepeatedRefusal(ledger, costs, now, answer.at, answer.refusals)
+        self.refusal = RepeatedRefusal(ledger, costs, now, verdict.at, verdict.refusals)
 
     @property
     def has_events(self) -> bool:
@@ -166,21 +163,21 @@ class SubjectCounts:
         return any(self.held)
 
     def logs(self) -> dict[int, EventLog]:
-        """The log of each unit, with all that was noted; `sum_up` after one was changed."""
+        """Return the log of each unit with all charges; call `recount` after a change."""
         self.refusal = None
-        if self.granted:
-            self.revoke()
-        if self.run or self._runs or self._logs is None:
-            return self._settle()
+        if self.allowance:
+            self.withdraw_allowance()
+        if self.pending or self._runs or self._logs is None:
+            return self._flush()
         return self._logs
 
-    def _settle(self) -> dict[int, EventLog]:
-        """Put what is noted into the logs."""
+    def _flush(self) -> dict[int, EventLog]:
+        """Put pending charges into the logs."""
         if self._logs is None:
             self._logs = _Logs(self._floor)
         runs = self._runs or []
-        if self.run and self.ledger is not None:
-            runs.append((self.ledger, self.costs, self.run))
+        if self.pending and self.ledger is not None:
+            runs.append((self.ledger, self.costs, self.pending))
         for ledger, costs, moments in runs:
             times = Counter(moments)
             for count in ledger.counts:
@@ -188,17 +185,17 @@ class SubjectCounts:
                     log = self._logs[count.unit]
                     log.extend(times, cost, self.retentions[count.unit])
         self._runs = None
-        self.run = []
+        self.pending = []
         return self._logs
 
-    def sum_up(self) -> None:
-        """Take from the logs what is held, and the latest event."""
+    def recount(self) -> None:
+        """Take `held` and `newest` from the logs."""
         for unit, log in self.logs().items():
             self.held[unit] = log.held
             self.newest = max(self.newest, log.newest)
 
     def idle_from(self, span: int) -> int:
-        """The first moment from which nothing here can matter to a window of `span`."""
-        # What is noted only stands no later than `newest`.
+        """Return the first moment from which nothing here can matter to a window of `span`."""
+        # Pending charges stand no later than `newest`.
         logs = (self._logs or {}).values()
         return max([self.newest + span, *(log.idle_from(span) for log in logs)])

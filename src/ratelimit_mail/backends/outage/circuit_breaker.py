@@ -1,4 +1,4 @@
-"""An outage of a backend: noticed once, tried again at growing intervals, by one call at a time."""
+"""A circuit breaker: an outage is noticed once, and retried at growing intervals by one call."""
 
 from __future__ import annotations
 
@@ -18,63 +18,64 @@ LONGEST_PAUSE: Final = 0.5
 
 
 class CircuitBreaker:
-    """Whether a backend is away, and who may try it. Safe for threads and event loops."""
+    """Whether a backend is away, and which call may try it; safe for threads and event loops."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.is_over = True
+        self.is_closed = True
+        """Whether calls go through: the backend is not known to be away."""
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._pause = FIRST_PAUSE
         self._next_try = 0.0
-        self._try_acquire_steps = False
-        self._why = ""
+        self._trying = False
+        self._reason = ""
 
     def may_try(self) -> bool:
-        """Whether this call may try the backend; it then says how that `worked` or `failed`."""
+        """Return whether this call may try the backend; it must then report how that went."""
         with self._lock:
-            if self._try_acquire_steps or self._monotonic() < self._next_try:
+            if self._trying or self._monotonic() < self._next_try:
                 return False
-            self._try_acquire_steps = True
+            self._trying = True
             return True
 
-    def worked(self) -> None:
-        """The backend has answered."""
+    def succeeded(self) -> None:
+        """Record that the backend has answered."""
         with self._lock:
-            was_away, self.is_over = not self.is_over, True
-            self._try_acquire_steps = False
+            was_away, self.is_closed = not self.is_closed, True
+            self._trying = False
         if was_away:
             log_info("the backend is back")
 
     def failed(self, error: BackendUnavailable, *, tried: bool) -> None:
-        """The backend has not answered.
+        """Record that the backend has not answered.
 
-        tried: by a call that `may_try` let through, not by one that came before the outage.
+        tried: by a call that `may_try` let through, not by one that began before the outage.
         """
         with self._lock:
-            begins, self.is_over = self.is_over, False
+            begins, self.is_closed = self.is_closed, False
             if begins:
                 self._pause = FIRST_PAUSE
             elif tried:
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
             if begins or tried:
                 self._next_try = self._monotonic() + self._pause
-            self._try_acquire_steps = self._try_acquire_steps and not tried
-            self._why = str(error)
+            self._trying = self._trying and not tried
+            self._reason = str(error)
         if begins:
             log_warning("the backend is away: %s", error)
 
-    def broken_off(self) -> None:
-        """The call that tried was cancelled: the next may try."""
+    def cancelled(self) -> None:
+        """Record that the call that tried was cancelled: the next call may try."""
         with self._lock:
-            self._try_acquire_steps = False
+            self._trying = False
 
     def error(self) -> BackendUnavailable:
-        """What to raise for a call that was not even tried."""
-        error = BackendUnavailable(f"{self._why} (not tried again for this call)")
+        """Return the error for a call that was not even tried."""
+        error = BackendUnavailable(f"{self._reason} (not tried again for this call)")
         error.safe_to_repeat = True
         return error
 
     def next_try_in(self) -> float:
-        """Seconds until the backend is tried again."""
+        """Return the seconds until the backend is tried again."""
         with self._lock:
             return max(FIRST_PAUSE, self._next_try - self._monotonic())

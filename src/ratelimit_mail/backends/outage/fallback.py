@@ -1,4 +1,4 @@
-"""A backend that may be away, and what is answered meanwhile, in both colours."""
+"""What happens while the backend (Redis, say) is down: raise, allow, deny, or count elsewhere."""
 
 from __future__ import annotations
 
@@ -26,184 +26,213 @@ from ratelimit_mail.exceptions import BackendUnavailable
 
 __all__ = ["AsyncFallbackBackend", "FallbackBackend"]
 
-_Error = BackendUnavailable | None
+NO_COSTS = (0, 0, 0, 0)
 
 
-class _Local(NamedTuple):
-    """A receipt of the fallback."""
+class _FallbackReceipt(NamedTuple):
+    """A receipt of the fallback backend."""
 
     receipt: Any
 
 
-class _Fallback:
-    """A backend, and what to do without it.
+class _OutageSteps:
+    """The calls of a backend that may be away, and what is done instead.
 
-    instead: "raise", "allow", "deny", or the backend to ask meanwhile, for a share of each limit.
+    backend, fallback: their methods return results, or awaitables of them.
+    fallback: "raise", "allow", "deny", or the backend to call meanwhile for a share of each limit.
     """
 
-    def __init__(self, backend: Any, instead: Any, share: FallbackShare) -> None:
+    def __init__(self, backend: Any, fallback: Any, share: FallbackShare) -> None:
         self._backend = backend
-        self._instead = instead
+        self._fallback = fallback
         self._share = share
-        self._outages: dict[str, CircuitBreaker] = {}
+        self._breakers: dict[str, CircuitBreaker] = {}
 
-    def _outage(self, part: str) -> CircuitBreaker:
-        outage = self._outages.get(part)
-        if outage is None:
-            outage = self._outages.setdefault(part, CircuitBreaker())
-        return outage
+    def breaker(self, shard: str) -> CircuitBreaker:
+        """Return the circuit breaker of one shard of the backend."""
+        breaker = self._breakers.get(shard)
+        if breaker is None:
+            breaker = self._breakers.setdefault(shard, CircuitBreaker())
+        return breaker
 
-    def _call_steps(
-        self,
-        part: str,
-        call: Callable[[], Any],
-        without: Callable[[CircuitBreaker, _Error], Steps[Any]],
-    ) -> Steps[Any]:
-        """The result of `call`, where that is not known to be in vain."""
-        outage = self._outage(part)
-        tried = not outage.is_over
-        if tried and not outage.may_try():
-            return (yield from without(outage, None))
-        try:
-            result = yield call
-        except BackendUnavailable as error:
-            outage.failed(error, tried=tried)
-            return (yield from without(outage, error))
-        except BaseException:
-            if tried:
-                outage.broken_off()
-            raise
-        if tried:
-            outage.worked()
-        return result
-
-    def shard_of(self, charges: Sequence[Charge]) -> str:
-        """See `Backend.shard_of`."""
-        found: str = self._backend.shard_of(charges)
-        return found
-
-    def now(self) -> int:
-        """See `Backend.now`."""
-        time: int = self._backend.now()
-        return time
-
-    def _apply_steps(self, charges: Sequence[Charge], intent: Intent) -> Steps[Verdict]:
+    def apply_steps(self, charges: Sequence[Charge], intent: Intent) -> Steps[Verdict]:
+        """See `Backend.apply`."""
         return self._call_steps(
             self._backend.shard_of(charges),
             partial(self._backend.apply, charges, intent),
-            partial(self._without, charges, intent),
+            partial(self.apply_instead_steps, charges, intent),
         )
 
-    def _apply_many_steps(self, messages: Sequence[Message]) -> Steps[list[Verdict]]:
-        def without(outage: CircuitBreaker, error: _Error) -> Steps[list[Verdict]]:
+    def apply_many_steps(self, messages: Sequence[Message]) -> Steps[list[Verdict]]:
+        """See `Backend.apply_many`."""
+
+        def instead(
+            breaker: CircuitBreaker, error: BackendUnavailable | None
+        ) -> Steps[list[Verdict]]:
             verdicts = []
             for charges, intent in messages:
-                verdicts.append((yield from self._without(charges, intent, outage, error)))
+                verdict = yield from self.apply_instead_steps(charges, intent, breaker, error)
+                verdicts.append(verdict)
             return verdicts
 
-        return self._call_steps("", partial(self._backend.apply_many, messages), without)
+        return self._call_steps("", partial(self._backend.apply_many, messages), instead)
 
-    def _without(
-        self, charges: Sequence[Charge], intent: Intent, outage: CircuitBreaker, error: _Error
+    def apply_instead_steps(
+        self,
+        charges: Sequence[Charge],
+        intent: Intent,
+        breaker: CircuitBreaker,
+        error: BackendUnavailable | None,
     ) -> Steps[Verdict]:
-        """The verdict that is given while the backend is away."""
-        if self._instead == "raise":
-            raise error or outage.error()
+        """Return the verdict while the backend is away; `error` is None if it was not tried."""
+        if self._fallback == "raise":
+            raise error or breaker.error()
         now = time.time_ns() // 1_000_000
-        if self._instead == "allow":
+        if self._fallback == "allow":
             return Verdict(now, now, degraded=True)
-        if self._instead != "deny":
+        if self._fallback != "deny":
             shared = self._share.of(charges)
             if intent.refused or self._share.fits(shared):
-                verdict: Verdict = yield partial(self._instead.apply, shared, intent)
-                receipt = None if verdict.receipt is None else _Local(verdict.receipt)
+                verdict: Verdict = yield partial(self._fallback.apply, shared, intent)
+                receipt = None if verdict.receipt is None else _FallbackReceipt(verdict.receipt)
                 refusals = self._share.whole(verdict.refusals, shared, charges)
                 return Verdict(verdict.now, verdict.at, receipt, refusals, degraded=True)
-        # Later than now, and no limit that says so.
-        return Verdict(now, now + math.ceil(outage.next_try_in() * 1000), degraded=True)
+        # Later than now, and no limit is the reason.
+        return Verdict(now, now + math.ceil(breaker.next_try_in() * 1000), degraded=True)
 
-    def _refund_steps(self, receipt: Any) -> Steps[None]:
-        def without(outage: CircuitBreaker, error: _Error) -> Steps[None]:
-            if self._instead == "raise":
-                raise error or outage.error()
+    def refund_steps(self, receipt: Any) -> Steps[None]:
+        """See `Backend.refund`."""
+
+        def instead(breaker: CircuitBreaker, error: BackendUnavailable | None) -> Steps[None]:
+            if self._fallback == "raise":
+                raise error or breaker.error()
             log_warning("a refund is lost, because the backend is away: its message stays counted")
             yield from ()
 
-        if isinstance(receipt, _Local):
-            yield partial(self._instead.refund, receipt.receipt)
+        if isinstance(receipt, _FallbackReceipt):
+            yield partial(self._fallback.refund, receipt.receipt)
         else:
-            yield from self._call_steps("", partial(self._backend.refund, receipt), without)
+            yield from self._call_steps("", partial(self._backend.refund, receipt), instead)
+
+    def usage_steps(self, ledger: Ledger, subject: str) -> Steps[list[list[Reading]]]:
+        """See `Backend.usage`."""
+        return self._require_steps(ledger, subject, partial(self._backend.usage, ledger, subject))
+
+    def reset_steps(self, ledgers: Sequence[Ledger], subject: str) -> Steps[None]:
+        """See `Backend.reset`."""
+        if ledgers:
+            call = partial(self._backend.reset, ledgers, subject)
+            yield from self._require_steps(ledgers[0], subject, call)
 
     def _require_steps(self, ledger: Ledger, subject: str, call: Callable[[], Any]) -> Steps[Any]:
-        """The result of `call`, which only the backend can give."""
+        """Return the result of `call`, which only the backend itself can give."""
 
-        def without(outage: CircuitBreaker, error: _Error) -> Steps[Any]:
+        def instead(breaker: CircuitBreaker, error: BackendUnavailable | None) -> Steps[Any]:
             yield from ()
-            raise error or outage.error()
+            raise error or breaker.error()
 
-        return self._call_steps(self.shard_of([(ledger, subject, (0, 0, 0, 0))]), call, without)
+        shard = self._backend.shard_of([(ledger, subject, NO_COSTS)])
+        return self._call_steps(shard, call, instead)
+
+    def _call_steps(
+        self,
+        shard: str,
+        call: Callable[[], Any],
+        instead: Callable[[CircuitBreaker, BackendUnavailable | None], Steps[Any]],
+    ) -> Steps[Any]:
+        """Return the result of `call`; during an outage that of `instead`, mostly untried."""
+        breaker = self.breaker(shard)
+        tried = not breaker.is_closed
+        if tried and not breaker.may_try():
+            return (yield from instead(breaker, None))
+        try:
+            result = yield call
+        except BackendUnavailable as error:
+            breaker.failed(error, tried=tried)
+            return (yield from instead(breaker, error))
+        except BaseException:
+            if tried:
+                breaker.cancelled()
+            raise
+        if tried:
+            breaker.succeeded()
+        return result
 
 
-class FallbackBackend(_Fallback):
-    """A Backend that answers also while the one in it is away."""
+class FallbackBackend:
+    """A Backend that answers also while the one it wraps is away."""
 
-    _backend: Backend
+    def __init__(self, backend: Backend, fallback: Any, share: FallbackShare) -> None:
+        self._backend = backend
+        self._steps = _OutageSteps(backend, fallback, share)
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
-        outage = self._outage(self._backend.shard_of(charges))
-        if outage.is_over:  # the short way
+        breaker = self._steps.breaker(self._backend.shard_of(charges))
+        if breaker.is_closed:  # nearly always: without the detour by steps
             try:
                 return self._backend.apply(charges, intent)
             except BackendUnavailable as error:
-                outage.failed(error, tried=False)
-                return run(self._without(charges, intent, outage, error))
-        return run(self._apply_steps(charges, intent))
+                breaker.failed(error, tried=False)
+                return run(self._steps.apply_instead_steps(charges, intent, breaker, error))
+        return run(self._steps.apply_steps(charges, intent))
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """See `Backend.apply_many`."""
-        return run(self._apply_many_steps(messages))
+        return run(self._steps.apply_many_steps(messages))
 
     def refund(self, receipt: Any) -> None:
         """See `Backend.refund`."""
-        run(self._refund_steps(receipt))
+        run(self._steps.refund_steps(receipt))
+
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.shard_of`."""
+        return self._backend.shard_of(charges)
+
+    def now(self) -> int:
+        """See `Backend.now`."""
+        return self._backend.now()
 
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.usage`."""
-        call = partial(self._backend.usage, ledger, subject)
-        return run(self._require_steps(ledger, subject, call))
+        return run(self._steps.usage_steps(ledger, subject))
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
-        if ledgers:
-            call = partial(self._backend.reset, ledgers, subject)
-            run(self._require_steps(ledgers[0], subject, call))
+        run(self._steps.reset_steps(ledgers, subject))
 
 
-class AsyncFallbackBackend(_Fallback):
-    """The same, to be awaited."""
+class AsyncFallbackBackend:
+    """What `FallbackBackend` is, for a backend that must be awaited."""
 
-    _backend: AsyncBackend
+    def __init__(self, backend: AsyncBackend, fallback: Any, share: FallbackShare) -> None:
+        self._backend = backend
+        self._steps = _OutageSteps(backend, fallback, share)
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
-        return await run_async(self._apply_steps(charges, intent))
+        return await run_async(self._steps.apply_steps(charges, intent))
 
     async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """See `Backend.apply_many`."""
-        return await run_async(self._apply_many_steps(messages))
+        return await run_async(self._steps.apply_many_steps(messages))
 
     async def refund(self, receipt: Any) -> None:
         """See `Backend.refund`."""
-        await run_async(self._refund_steps(receipt))
+        await run_async(self._steps.refund_steps(receipt))
+
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        """See `Backend.shard_of`."""
+        return self._backend.shard_of(charges)
+
+    def now(self) -> int:
+        """See `Backend.now`."""
+        return self._backend.now()
 
     async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.usage`."""
-        call = partial(self._backend.usage, ledger, subject)
-        return await run_async(self._require_steps(ledger, subject, call))
+        return await run_async(self._steps.usage_steps(ledger, subject))
 
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
-        if ledgers:
-            call = partial(self._backend.reset, ledgers, subject)
-            await run_async(self._require_steps(ledgers[0], subject, call))
+        await run_async(self._steps.reset_steps(ledgers, subject))

@@ -1,4 +1,4 @@
-"""A share of each limit, for one of several processes that count on their own for a while."""
+"""A share of each limit, for one of several processes that count on their own in an outage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
 __all__ = ["FallbackShare"]
 
-MOST_KNOWN: Final = 4096
+MOST_LEDGERS: Final = 4096
 
 
 class FallbackShare:
@@ -32,15 +32,15 @@ class FallbackShare:
         self._ledgers: dict[Ledger, Ledger] = {}
 
     def of(self, charges: Sequence[Charge]) -> list[Charge]:
-        """The same charges, under the share of their limits."""
+        """Return the same charges under the share of their limits."""
         return [
-            (self._ledgers.get(ledger) or self._part(ledger), subject, costs)
+            (self._ledgers.get(ledger) or self._shared(ledger), subject, costs)
             for ledger, subject, costs in charges
         ]
 
     @staticmethod
     def fits(charges: Sequence[Charge]) -> bool:
-        """Whether charges that `of` gave could fit at all."""
+        """Return whether charges from `of` could fit into empty counts."""
         return all(
             costs[count.unit] <= count.smallest
             for ledger, _, costs in charges
@@ -52,12 +52,12 @@ class FallbackShare:
     def whole(
         refusals: Sequence[Refusal], shared: Sequence[Charge], charges: Sequence[Charge]
     ) -> list[Refusal]:
-        """Refusals of `shared`, with the counts of `charges` that they are a share of."""
+        """Return refusals of `shared` with the counts of `charges`, which they are a share of."""
         whole = dict(zip(counts_of(shared), counts_of(charges), strict=True))
         return [(whole[count], window, at) for count, window, at in refusals]
 
-    def _part(self, ledger: Ledger) -> Ledger:
-        if len(self._ledgers) >= MOST_KNOWN:
+    def _shared(self, ledger: Ledger) -> Ledger:
+        if len(self._ledgers) >= MOST_LEDGERS:
             self._ledgers.clear()
         counts = []
         for count in ledger.counts:
@@ -66,6 +66,6 @@ class FallbackShare:
                 for window in count.windows
             ]
             counts.append(Count(count.unit, tuple(windows), count.retention))
-        part = Ledger(ledger.name, tuple(counts), ledger.span, ledger.tag_of)
-        self._ledgers[ledger] = part
-        return part
+        shared = Ledger(ledger.name, tuple(counts), ledger.span, ledger.tag_of)
+        self._ledgers[ledger] = shared
+        return shared
