@@ -103,6 +103,8 @@ class Decision:
         where a rule spoke.
     degraded: whether it was made while the backend was away; then `limit` is None also where the
         message was deferred for that reason.
+    repeated: whether the same envelope, by its `id`, was decided on before: this is the decision
+        of then, and nothing was charged again.
     """
 
     action: Action
@@ -110,6 +112,7 @@ class Decision:
     limit: Limit | None = None
     tier: str | None = None
     degraded: bool = attrs.field(default=False, kw_only=True)
+    repeated: bool = attrs.field(default=False, kw_only=True)
     rule: Rule | None = attrs.field(default=None, kw_only=True)
     recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True, hash=False)
     shadow: Decision | None = attrs.field(default=None, kw_only=True)
@@ -161,7 +164,13 @@ def accepted(tier: str | None, refund_token: list[Any]) -> Decision:
 
 
 def turned_away(
-    action: Action, retry_after: float, limit: Limit, tier: str | None, *, degraded: bool
+    action: Action,
+    retry_after: float,
+    limit: Limit,
+    tier: str | None,
+    *,
+    degraded: bool,
+    repeated: bool,
 ) -> Decision:
     """`Decision(action, retry_after, limit, tier)`, in half the time."""
     decision = _new(Decision)
@@ -173,6 +182,8 @@ def turned_away(
         held["tier"] = tier
     if degraded:
         held["degraded"] = True
+    if repeated:
+        held["repeated"] = True
     return decision
 
 

@@ -5,11 +5,11 @@ A script is a generator that yields calls and receives their results, or their e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Steps", "run", "run_async"]
+__all__ = ["Steps", "run", "run_async", "shielded"]
 
 T = TypeVar("T")
 Steps = Generator[Callable[[], Any], Any, T]
@@ -51,3 +51,24 @@ async def run_async(script: Steps[T]) -> T:
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+async def shielded(call: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `call`, which goes on to its end however often this task is cancelled.
+
+    A cancellation is raised when the call has ended.
+    """
+    import asyncio
+
+    task = asyncio.ensure_future(call)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # or asyncio complains that nobody has looked at it
+        raise cancelled
+    return task.result()

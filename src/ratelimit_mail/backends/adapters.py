@@ -29,6 +29,14 @@ class InlineAdapter:
         """See `Backend.refund`."""
         self._backend.refund(receipt)
 
+    async def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        return self._backend.settle(receipt, charges)
+
+    async def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        return self._backend.redeem(receipt, charges)
+
     def shard_of(self, charges: Sequence[Charge]) -> str:
         """See `Backend.shard_of`."""
         return self._backend.shard_of(charges)

@@ -32,8 +32,8 @@ class Idempotency:
     """A request that may be repeated: the repetition gets the first answer and no second charge.
 
     name: identifies the request, its charges included.
-    lifetime: for how many milliseconds the answer is remembered; a refusal for no longer than
-        until the charges may fit.
+    lifetime: for how many milliseconds the answer is remembered; a booking for so many after its
+        time, a refusal for no longer than until the charges may fit.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Intent:
         booking on this charge's subject, and charge that as well.
     max_delay: the most milliseconds that a booking may be ahead; None for any number.
     idempotency: makes the request repeatable; None if it is not.
+    recall: only return the remembered answer to the request; without one, charge nothing.
     """
 
     record: bool = True
@@ -58,6 +59,7 @@ class Intent:
     queue: Charge | None = None
     max_delay: int | None = None
     idempotency: Idempotency | None = None
+    recall: bool = False
 
 
 TAKE: Final = Intent()
@@ -81,6 +83,7 @@ class Verdict(NamedTuple):
     refusals: the windows without room at `now`. If only earlier bookings of the queue were in the
         way, the window with the least room.
     degraded: whether the backend was away and had no part in it.
+    repeated: whether the request was answered before and this is the answer of then.
     """
 
     now: int
@@ -88,6 +91,7 @@ class Verdict(NamedTuple):
     receipt: Any = None
     refusals: Sequence[Refusal] = ()
     degraded: bool = False
+    repeated: bool = False
 
 
 _new = tuple.__new__
@@ -95,7 +99,7 @@ _new = tuple.__new__
 
 def verdict(now: int, at: int, receipt: Any, refusals: Sequence[Refusal] = ()) -> Verdict:
     """Return `Verdict(now, at, receipt, refusals)`, in half the time."""
-    return _new(Verdict, (now, at, receipt, refusals, False))
+    return _new(Verdict, (now, at, receipt, refusals, False, False))
 
 
 def counts_of(charges: Sequence[Charge]) -> list[Count]:
@@ -156,6 +160,28 @@ class Backend(Protocol):
         """Take out the charges of a receipt; charges that have left every window are ignored."""
         ...
 
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """Move the charges of a receipt to the present, in one step; return the new receipt.
+
+        charges: what is charged instead; by default what the receipt was charged.
+
+        Never refuses: the message has been sent. A booking may be left without room by it, which
+        `redeem` finds out.
+        """
+        ...
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """Use a booking now if it fits now, or book it anew; it keeps its place in its queue.
+
+        receipt: of the booking, or of the last time that it was redeemed.
+        charges: what was booked.
+
+        Bookings behind it in the queue do not count in this check. The verdict's `at` is `now`
+        if the message may go; otherwise the time of the new booking, not before the bookings
+        ahead in the queue. Before the booked time nothing changes.
+        """
+        ...
+
     def shard_of(self, charges: Sequence[Charge]) -> str:
         """Return the shard that `charges` need: one may be away while others answer."""
         ...
@@ -189,6 +215,14 @@ class AsyncBackend(Protocol):
 
     async def refund(self, receipt: Any) -> None:
         """See `Backend.refund`."""
+        ...
+
+    async def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        ...
+
+    async def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
         ...
 
     def shard_of(self, charges: Sequence[Charge]) -> str:

@@ -187,6 +187,15 @@ class EventLog:
         self._forget(present, retention)
         return at
 
+    def without(self, events: Iterable[tuple[int, int]], retention: Retention) -> EventLog:
+        """Return a copy of the log from which events are taken out."""
+        copy = EventLog(self.newest)
+        copy.times, copy.sent = self.times[:], self.sent[:]
+        copy.attempts = None if self.attempts is None else self.attempts[:]
+        copy.head, copy.held, copy.compact_at = self.head, self.held, self.compact_at
+        copy.refund(events, retention)
+        return copy
+
     def refund(self, events: Iterable[tuple[int, int]], retention: Retention) -> None:
         """Take out events, each a moment and a cost; events that have left are ignored."""
         times, slot = self.times, retention.slot

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail._util.steps import run_async
+from ratelimit_mail._util.steps import run_async, shielded
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
@@ -19,14 +19,23 @@ from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limiter.decorator import Errors, LimitedCall, OnDenied, is_async
+from ratelimit_mail.limiter.decorator import (
+    Errors,
+    LimitedCall,
+    OnDenied,
+    exception_classes,
+    is_async,
+)
 from ratelimit_mail.limiter.fast_path import fast_path
-from ratelimit_mail.limiter.operations import Operations, milliseconds
+from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
+from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
 from ratelimit_mail.limiter.sync import check_policy
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ratelimit_mail.events import Dispatcher, Listener
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
@@ -37,16 +46,21 @@ R = TypeVar("R")
 
 @attrs.frozen
 class AsyncReservation:
-    """What `Reservation` is, with a `cancel` to await."""
+    """What `Reservation` is, with a `cancel` and a `redeem` to await."""
 
     at: int
     delay: float
     decision: Decision
-    _limiter: AsyncLimiter = attrs.field(repr=False, eq=False)
+    _operations: Operations = attrs.field(repr=False, eq=False)
+    _booking: Booking = attrs.field(repr=False, eq=False)
 
     async def cancel(self) -> None:
         """Give the place back. Raises ValueError if it was given back before."""
-        await self._limiter.refund(self.decision)
+        await run_async(self._operations.refund_steps(self.decision))
+
+    async def redeem(self) -> Decision:
+        """See `Reservation.redeem`."""
+        return await run_async(self._operations.redeem_steps(self._booking))
 
 
 def _async_backend(name: str, backend: Any) -> AsyncBackend:
@@ -140,9 +154,9 @@ class AsyncLimiter:
             return await run_async(operations.try_acquire_steps(envelope))
         plan = operations.plan(envelope)
         if not plan.charges:
-            return operations.decide(plan, None)
+            return operations.decide(plan, None, envelope)
         verdict = await self._backend.apply(plan.charges, operations.intent(plan, envelope))
-        return operations.decide(plan, verdict)
+        return operations.decide(plan, verdict, envelope)
 
     async def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
         """See `Limiter.try_acquire_many`."""
@@ -159,11 +173,36 @@ class AsyncLimiter:
         booking = await run_async(
             self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
         )
-        return AsyncReservation(booking.at, booking.delay, booking.decision, self)
+        return AsyncReservation(
+            booking.at, booking.delay, booking.decision, self._operations, booking
+        )
 
-    async def refund(self, decision: Decision) -> None:
+    async def refund(self, decision: Decision | Envelope) -> None:
         """See `Limiter.refund`."""
-        await run_async(self._operations.refund_steps(decision))
+        if isinstance(decision, Envelope):
+            await run_async(self._operations.refund_envelope_steps(decision))
+        else:
+            await run_async(self._operations.refund_steps(decision))
+
+    def sending(
+        self,
+        envelope: Envelope,
+        timeout: float | None = None,
+        *,
+        refund_on: Errors | None = None,
+    ) -> AsyncSending:
+        """See `Limiter.sending`; an async context manager.
+
+        async with limiter.sending(envelope, timeout=60):
+            await smtp.send_message(message)
+        """
+        milliseconds_to_wait = milliseconds("timeout", timeout)
+        proofs = exception_classes(refund_on)
+        return AsyncSending(self._operations, envelope, milliseconds_to_wait, proofs)
+
+    async def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:
+        """See `Limiter.settle`."""
+        await run_async(self._operations.settle_steps(decision, recipient_set(refused)))
 
     async def usage(
         self,
@@ -191,7 +230,8 @@ class AsyncLimiter:
         on_denied: Literal["wait", "raise"] = "wait",
         timeout: float | None = None,
         envelope: Callable[..., object] | None = None,
-        refund_on: Errors = (),
+        refund_on: Errors | None = None,
+        settle: bool = True,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 
     @overload
@@ -200,7 +240,8 @@ class AsyncLimiter:
         *,
         on_denied: Literal["skip"],
         envelope: Callable[..., object] | None = None,
-        refund_on: Errors = (),
+        refund_on: Errors | None = None,
+        settle: bool = True,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R | Decision]]]: ...
 
     def limited(
@@ -209,10 +250,11 @@ class AsyncLimiter:
         on_denied: OnDenied = "wait",
         timeout: float | None = None,
         envelope: Callable[..., object] | None = None,
-        refund_on: Errors = (),
+        refund_on: Errors | None = None,
+        settle: bool = True,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, Any]]]:
         """See `Limiter.limited`; decorates an `async def`, and raises TypeError for any other."""
-        limited_call = LimitedCall(on_denied, timeout, envelope, refund_on)
+        limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 
         def decorate(
@@ -225,7 +267,9 @@ class AsyncLimiter:
 
             @wraps(function)
             async def send(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await run_async(limited_call.call_steps(self, function, args, kwargs))
+                return await run_async(
+                    limited_call.call_steps(self, self._operations, function, args, kwargs)
+                )
 
             return send
 
@@ -242,10 +286,14 @@ async def _apply_booking(
     try:
         return await asyncio.shield(booking)
     except asyncio.CancelledError:
-        verdict = await booking
-        if verdict.receipt is not None:
-            await backend.refund(verdict.receipt)
+        await shielded(_refund_when_booked(booking, backend))
         raise
+
+
+async def _refund_when_booked(booking: asyncio.Future[Verdict], backend: AsyncBackend) -> None:
+    verdict = await booking
+    if verdict.receipt is not None:
+        await backend.refund(verdict.receipt)
 
 
 async def _wait_until_first(queue: WaitQueue, waiter: Waiter, longest: float) -> None:

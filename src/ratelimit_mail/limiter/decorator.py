@@ -11,17 +11,23 @@ import attrs
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.validators import one_of
+from ratelimit_mail._util.validators import flag, one_of
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import RateLimitExceeded
+from ratelimit_mail.limiter.operations import Operations
+from ratelimit_mail.limiter.sending import finish_steps
+from ratelimit_mail.smtp_errors import proves_not_sent
 
-__all__ = ["Errors", "LimitedCall", "OnDenied", "is_async"]
+__all__ = ["Errors", "LimitedCall", "OnDenied", "exception_classes", "is_async"]
 
 OnDenied = Literal["wait", "raise", "skip"]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
-def _exceptions(value: object) -> tuple[type[BaseException], ...]:
+def exception_classes(value: object) -> tuple[type[BaseException], ...] | None:
+    """Return `refund_on=` as a tuple; None stays None. Raises TypeError for anything else."""
+    if value is None:
+        return None
     classes = value if isinstance(value, tuple) else (value,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
@@ -36,7 +42,8 @@ class LimitedCall:
     on_denied: OnDenied = attrs.field(validator=one_of("wait", "raise", "skip"))
     timeout: float | None
     envelope: Callable[..., object] | None
-    refund_on: tuple[type[BaseException], ...] = attrs.field(converter=_exceptions)
+    refund_on: tuple[type[BaseException], ...] | None = attrs.field(converter=exception_classes)
+    settle: bool = attrs.field(validator=flag)
 
     def __attrs_post_init__(self) -> None:
         if self.timeout is not None and self.on_denied != "wait":
@@ -45,9 +52,14 @@ class LimitedCall:
             raise TypeError(f"envelope: a callable is needed, not {show(self.envelope)}")
 
     def call_steps(
-        self, limiter: Any, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+        self,
+        limiter: Any,
+        operations: Operations,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Mapping[str, Any],
     ) -> Steps[Any]:
-        """Ask `limiter`, then call `function`; refund the message if it raises of `refund_on`."""
+        """Ask `limiter`, call `function`, then settle the message or refund it."""
         envelope = self._envelope_of(function, args, kwargs)
         if self.on_denied == "wait":
             decision = yield partial(limiter.acquire, envelope, self.timeout)
@@ -64,10 +76,20 @@ class LimitedCall:
                 raise RateLimitExceeded(decision)
             return decision
         try:
-            return (yield partial(function, *args, **kwargs))
-        except self.refund_on:
-            yield partial(limiter.refund, decision)
+            result = yield partial(function, *args, **kwargs)
+        except BaseException as error:
+            if self.settle or self._is_proof(error):
+                yield from finish_steps(operations, envelope, decision, error, self.refund_on)
             raise
+        if self.settle:
+            yield from finish_steps(operations, envelope, decision, result, self.refund_on)
+        return result
+
+    def _is_proof(self, error: BaseException) -> bool:
+        """Return whether `error` proves that nothing was sent."""
+        if self.refund_on is None:
+            return proves_not_sent(error)
+        return isinstance(error, self.refund_on)
 
     def _envelope_of(
         self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]

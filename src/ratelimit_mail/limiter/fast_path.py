@@ -61,7 +61,7 @@ def _for_limits(limits: EffectiveLimits, backend: MemoryBackend, owner: Operatio
         ledger, subject, costs = charges[0]
         answer = take(ledger, subject(envelope), costs)
         if type(answer) is list:
-            return accepted(tier, [owner, answer])
+            return accepted(tier, [owner, envelope, answer])
         return refused(limits, answer) if isinstance(answer, Verdict) else None
 
     return decide

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,18 +24,25 @@ from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Decision, Usage
+from ratelimit_mail.decision import Action, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.observers import DecidedMessage, Observers
 from ratelimit_mail.limiter.partial import MessageDecisions
-from ratelimit_mail.limiter.refunds import refund_steps, take_receipts
+from ratelimit_mail.limiter.refunds import (
+    RECEIPTS,
+    Receipts,
+    receipts_of,
+    refund_steps,
+    take_receipts,
+    tokens_of,
+)
 from ratelimit_mail.limiter.shadow import BOOKING, check_shadow_steps, check_steps
-from ratelimit_mail.limiter.verdicts import decide
+from ratelimit_mail.limiter.verdicts import decide, refused
 from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import EffectiveLimits, Plan
 from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
@@ -51,12 +59,15 @@ LONGEST_MEMORY: Final = 366 * 24 * 3600 * 1000
 class Booking(NamedTuple):
     """A booked message: its decision, its time in milliseconds, and the seconds until then.
 
+    limits, charges: the limits that apply to it, and what it was charged.
     queue_subject: the sender in whose queue it stands; None if nothing was charged.
     """
 
     decision: Decision
     at: int
     delay: float
+    limits: EffectiveLimits
+    charges: Sequence[Charge] = ()
     queue_subject: str | None = None
 
 
@@ -120,9 +131,9 @@ class Operations:
         self.is_plain = self._observers.is_idle and not self.policy.partial
         """Whether a message needs nothing but a decision: no shadow limits, events or parts."""
 
-    def decide(self, plan: Plan, verdict: Verdict | None) -> Decision:
+    def decide(self, plan: Plan, verdict: Verdict | None, envelope: Envelope) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""
-        return decide(plan, verdict, self)
+        return decide(plan, verdict, self, envelope)
 
     def check_steps(self, envelope: Envelope) -> Steps[Decision]:
         """See `Limiter.check`."""
@@ -155,7 +166,7 @@ class Operations:
         decisions = []
         for plan, part in plans:
             verdict = next(verdicts) if plan.charges else None
-            decision = self.decide(plan, verdict)
+            decision = self.decide(plan, verdict, part)
             if not self.is_plain:
                 decided = DecidedMessage(part, plan, decision, verdict)
                 decision = yield from self._observers.observe_steps(self._backend, decided)
@@ -180,7 +191,7 @@ class Operations:
                 idempotency=self._intents.idempotency(plan, envelope, "book"),
             )
             verdict = yield partial(self._apply_booking, plan.charges, intent)
-        decision = self.decide(plan, verdict)
+        decision = self.decide(plan, verdict, envelope)
         if not self.is_plain:
             decided = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
             try:
@@ -191,34 +202,115 @@ class Operations:
         if not decision:
             raise RateLimitExceeded(decision)
         if verdict is None:
-            return Booking(decision, time.time_ns() // 1_000_000, 0.0)
-        return Booking(decision, verdict.at, (verdict.at - verdict.now) / 1000, queue_subject)
+            return Booking(decision, time.time_ns() // 1_000_000, 0.0, plan.sheet)
+        delay = (verdict.at - verdict.now) / 1000
+        return Booking(decision, verdict.at, delay, plan.sheet, plan.charges, queue_subject)
 
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
-        """See `Limiter.acquire`: a booking and one sleep until its time.
+        """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
 
         timeout: in milliseconds. A wait that is cut short gives its booking back.
         """
         number = self._wait_queue.next_number()
-        decision, at, delay, queue_subject = yield from self.reserve_steps(envelope, timeout)
+        booking = yield from self.reserve_steps(envelope, timeout)
+        decision, at, delay, _, _, queue_subject = booking
         if queue_subject is None or not _is_refundable(decision):
             return decision
-        waiter: Waiter | None = None
+        spare = math.inf if timeout is None else timeout / 1000
         try:
-            waiter = self._wait_queue.join(queue_subject, at, number)
-            if delay > 0:
-                yield partial(self._sleep, delay)
-            if not self._wait_queue.is_first(waiter):
-                spare = math.inf if timeout is None else timeout / 1000 - delay
-                longest = min(spare, LONGEST_WAIT_FOR_FIRST)
-                yield partial(self._wait_until_first, self._wait_queue, waiter, longest)
+            while True:
+                spare -= delay
+                waiter = self._wait_queue.join(queue_subject, at, number)
+                try:
+                    if delay > 0:
+                        yield partial(self._sleep, delay)
+                    if not self._wait_queue.is_first(waiter):
+                        longest = min(spare, LONGEST_WAIT_FOR_FIRST)
+                        yield partial(self._wait_until_first, self._wait_queue, waiter, longest)
+                    if delay <= 0:  # it could go at once, and has not waited
+                        return decision
+                    redeemed = yield from self.redeem_steps(booking)
+                finally:
+                    self._wait_queue.leave(waiter)
+                if redeemed:
+                    return decision
+                # Messages settled meanwhile took its room: it has been booked anew.
+                delay = redeemed.retry_after or 0.0
+                at += math.ceil(delay * 1000)
+                if delay > spare:
+                    raise RateLimitExceeded(redeemed)
         except BaseException:
             yield from self._give_back_steps(decision)
             raise
-        finally:
-            if waiter is not None:
-                self._wait_queue.leave(waiter)
+
+    def redeem_steps(self, booking: Booking) -> Steps[Decision]:
+        """See `Reservation.redeem`."""
+        decision = booking.decision
+        token = decision.refund_token
+        if token is None or len(token) <= RECEIPTS:
+            raise ValueError("the reservation was cancelled or refunded, so it cannot be used")
+        if token[RECEIPTS] is None:  # nothing is counted
+            return decision
+        verdict: Verdict = yield partial(self._backend.redeem, token[RECEIPTS], booking.charges)
+        if verdict.receipt is not None:
+            token[RECEIPTS] = verdict.receipt
+        if verdict.refusals:
+            return refused(booking.limits, verdict)
+        if verdict.at > verdict.now:  # the backend is away
+            return Decision(
+                Action.DEFER, (verdict.at - verdict.now) / 1000, None, decision.tier, degraded=True
+            )
+        for number in range(RECEIPTS + 1, len(token)):
+            with suppress(BackendError):  # shadow limits never change a decision
+                token[number] = yield partial(self._backend.settle, token[number])
         return decision
+
+    def settle_steps(self, decision: Decision, not_reached: Collection[str]) -> Steps[None]:
+        """See `Limiter.settle`; `not_reached` are the recipients that were refused."""
+        for token in tokens_of(decision, self):
+            envelope: Envelope | None = token[1]
+            plan: Plan | None = None
+            if not_reached and envelope is not None:
+                reached = [each for each in envelope.recipients if each not in not_reached]
+                if not reached:
+                    yield from refund_steps(self._backend, receipts_of([token]))
+                    continue
+                plan = self.plan(_addressed_to(envelope, reached))
+            token[1] = None
+            for number, receipt in enumerate(token[RECEIPTS:], RECEIPTS):
+                if receipt is None:
+                    continue
+                charges = None if plan is None else plan.charges
+                if plan is not None and number > RECEIPTS and plan.shadow is not None:
+                    charges = plan.shadow.charges
+                token[number] = yield partial(self._backend.settle, receipt, charges)
+
+    def is_settled(self, decision: Decision) -> bool:
+        """Return whether a decision was settled or refunded by hand."""
+        return all(
+            token[1] is None or len(token) <= RECEIPTS for token in tokens_of(decision, self)
+        )
+
+    def refund_envelope_steps(self, envelope: Envelope) -> Steps[None]:
+        """See `Limiter.refund`: take out what an envelope with an id was charged."""
+        if envelope.id is None:
+            raise ValueError("an Envelope without an id cannot be refunded: refund its Decision")
+        receipts: Receipts = []
+        for part in MessageDecisions(self.policy, envelope).envelopes:
+            plan = self.plan(part)
+            for operation in ("take", "book") if plan.charges else ():
+                intent = Intent(
+                    recall=True, idempotency=self._intents.idempotency(plan, part, operation)
+                )
+                verdict: Verdict = yield partial(self._backend.apply, plan.charges, intent)
+                if verdict.receipt is not None:
+                    receipts.append(([], verdict.receipt))
+        if not receipts:
+            raise ValueError(
+                f"nothing to refund: no accepted message with the id {show(envelope.id)} and these"
+                " addresses is remembered"
+            )
+        yield from refund_steps(self._backend, receipts)
 
     def _give_back_steps(self, decision: Decision) -> Steps[None]:
         """Refund a booking whose wait was broken off."""
@@ -266,4 +358,16 @@ class Operations:
 
 def _is_refundable(decision: Decision) -> bool:
     """Return whether a refund of `decision` would take anything out."""
-    return decision.refund_token is not None and decision.refund_token[1] is not None
+    token = decision.refund_token
+    return token is not None and len(token) > RECEIPTS and token[RECEIPTS] is not None
+
+
+def _addressed_to(envelope: Envelope, recipients: Sequence[str]) -> Envelope:
+    """Return `envelope` with fewer recipients."""
+    return Envelope(
+        envelope.sender,
+        recipients,
+        envelope.client,
+        id=envelope.id,
+        direction=envelope.direction,
+    )

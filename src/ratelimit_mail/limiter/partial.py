@@ -51,7 +51,7 @@ class MessageDecisions:
         whole = self._combine(decisions)
         shadows = [each.shadow for each in decisions if each.shadow is not None]
         shadow = self._combine(shadows) if len(shadows) == len(decisions) else None
-        token = [owner] if whole and owner is not None else None
+        token = [owner, None] if whole and owner is not None else None
         return attrs.evolve(whole, refund_token=token, shadow=shadow)
 
     def _combine(self, decisions: Sequence[Decision]) -> Decision:

@@ -1,24 +1,61 @@
 """Refunds: take out what accepted messages were charged, each charge once.
 
-A decision carries a refund token, a list of its owner and the receipts of its charges. A refund
-pops the receipts, so that of two that race only one finds them.
+A decision carries a refund token: a list of its owner, its envelope (None once it was settled) and
+the receipts of its charges. A refund pops the receipts, so that of two that race only one finds
+them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
-__all__ = ["Receipts", "refund_steps", "take_receipts"]
+__all__ = [
+    "RECEIPTS",
+    "Receipts",
+    "receipts_of",
+    "refund_steps",
+    "take_receipts",
+    "tokens_of",
+]
+
+RECEIPTS: Final = 2
+"""The index of the first receipt in a refund token; one of shadow limits may follow it."""
 
 Receipts = list[tuple[list[Any], Any]]
 """Refund tokens, and the receipts that were taken from them."""
+
+
+def tokens_of(decision: Decision, owner: object) -> list[list[Any]]:
+    """Return the refund tokens of an accepted decision: one, or one for each accepted recipient.
+
+    Raises TypeError or ValueError if it was not accepted, or if `owner` did not decide.
+    """
+    if not isinstance(decision, Decision):
+        raise TypeError(f"a Decision is needed, not {show(decision)}")
+    if decision.refund_token is None:
+        raise ValueError(f"nothing to refund: {decision} was not accepted, or only checked")
+    if decision.refund_token[0] is not owner:
+        raise ValueError(f"{decision} is of another limiter; refund or settle it there")
+    decisions = [decision] if decision.recipients is None else decision.recipients.values()
+    return [each.refund_token for each in decisions if each.refund_token is not None]
+
+
+def receipts_of(tokens: Iterable[list[Any]]) -> Receipts:
+    """Take the receipts out of refund tokens; whoever comes second finds none."""
+    receipts = []
+    for token in tokens:
+        with suppress(IndexError):
+            while True:
+                receipts.append((token, token.pop(RECEIPTS)))
+    return receipts
 
 
 def take_receipts(decision: Decision, owner: object) -> Receipts:
@@ -26,18 +63,7 @@ def take_receipts(decision: Decision, owner: object) -> Receipts:
 
     Raises TypeError or ValueError if there is nothing to refund, or if `owner` did not decide.
     """
-    if not isinstance(decision, Decision):
-        raise TypeError(f"a Decision is needed, not {show(decision)}")
-    if decision.refund_token is None:
-        raise ValueError(f"nothing to refund: {decision} was not accepted, or only checked")
-    if decision.refund_token[0] is not owner:
-        raise ValueError(f"{decision} is of another limiter; refund it there")
-    decisions = [decision] if decision.recipients is None else decision.recipients.values()
-    receipts = []
-    for token in (each.refund_token for each in decisions if each.refund_token is not None):
-        with suppress(IndexError):
-            while True:
-                receipts.append((token, token.pop(1)))
+    receipts = receipts_of(tokens_of(decision, owner))
     if not receipts:
         raise ValueError(f"{decision} has been refunded or cancelled already")
     return receipts

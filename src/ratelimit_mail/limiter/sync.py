@@ -19,9 +19,16 @@ from ratelimit_mail.backends.outage.fallback import FallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.decision import Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limiter.decorator import Errors, LimitedCall, OnDenied, is_async
+from ratelimit_mail.limiter.decorator import (
+    Errors,
+    LimitedCall,
+    OnDenied,
+    exception_classes,
+    is_async,
+)
 from ratelimit_mail.limiter.fast_path import fast_path
-from ratelimit_mail.limiter.operations import Operations, milliseconds
+from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
+from ratelimit_mail.limiter.sending import Sending, recipient_set
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
@@ -38,6 +45,8 @@ R = TypeVar("R")
 class Reservation:
     """A booked place in the future: the message may go at its time, and is counted there.
 
+    Call `redeem` when its time has come, before the message is sent.
+
     at: the backend's time, in milliseconds since the epoch.
     delay: seconds until then, counted from the booking; 0.0 if it may go at once.
     decision: what `Limiter.refund` takes.
@@ -46,11 +55,24 @@ class Reservation:
     at: int
     delay: float
     decision: Decision
-    _limiter: Limiter = attrs.field(repr=False, eq=False)
+    _operations: Operations = attrs.field(repr=False, eq=False)
+    _booking: Booking = attrs.field(repr=False, eq=False)
 
     def cancel(self) -> None:
         """Give the place back. Raises ValueError if it was given back before."""
-        self._limiter.refund(self.decision)
+        run(self._operations.refund_steps(self.decision))
+
+    def redeem(self) -> Decision:
+        """Use the place now: check again that the message fits, and count it now.
+
+        Returns a decision that accepts, or one that defers: other messages were settled in the
+        meantime, or it is too early. Then the message has been booked anew, first in its sender's
+        queue, and may go in `retry_after` seconds; redeem it again then. Later bookings of the
+        same sender are not counted in this check.
+
+        Raises ValueError if the reservation was cancelled or refunded.
+        """
+        return run(self._operations.redeem_steps(self._booking))
 
 
 def check_policy(policy: object) -> None:
@@ -152,9 +174,9 @@ class Limiter:
         # 3. Otherwise: charges, the backend's verdict on them in one step, the decision.
         plan = operations.plan(envelope)
         if not plan.charges:
-            return operations.decide(plan, None)
+            return operations.decide(plan, None, envelope)
         verdict = self._backend.apply(plan.charges, operations.intent(plan, envelope))
-        return operations.decide(plan, verdict)
+        return operations.decide(plan, verdict, envelope)
 
     def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
         """Call `try_acquire` for each of several messages, in order, and return the decisions.
@@ -185,15 +207,60 @@ class Limiter:
         booking = run(
             self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
         )
-        return Reservation(booking.at, booking.delay, booking.decision, self)
+        return Reservation(booking.at, booking.delay, booking.decision, self._operations, booking)
 
-    def refund(self, decision: Decision) -> None:
+    def refund(self, decision: Decision | Envelope) -> None:
         """Take out what an accepted message was charged: it was not sent after all.
 
+        decision: the decision that accepted it, or the Envelope, if it has an `id`: from any
+            process that shares the backend.
+
         Raises ValueError for a decision that did not accept, that has been refunded, or that is
-        of another limiter.
+        of another limiter, and for an envelope whose id is not remembered.
         """
-        run(self._operations.refund_steps(decision))
+        if isinstance(decision, Envelope):
+            run(self._operations.refund_envelope_steps(decision))
+        else:
+            run(self._operations.refund_steps(decision))
+
+    def sending(
+        self,
+        envelope: Envelope,
+        timeout: float | None = None,
+        *,
+        refund_on: Errors | None = None,
+    ) -> Sending:
+        """Return a context manager: wait until `envelope` may go, then settle it at the end.
+
+            with limiter.sending(envelope, timeout=60):
+                smtp.send_message(message)
+
+        A message counts at its admission while it is being sent, and at the end of its sending
+        afterwards, so that the provider never sees more than the limit, however long connecting
+        and sending take. An exception that proves that nothing was sent refunds it instead; of
+        an SMTPRecipientsRefused with some of the recipients, the others stay counted.
+
+        timeout: the most seconds to wait; None for any time.
+        refund_on: exceptions that prove that nothing was sent; by default those of smtplib and
+            aiosmtplib (`ratelimit_mail.smtp_errors.NOT_SENT`).
+
+        Raises RateLimitExceeded as `acquire` does.
+        """
+        milliseconds_to_wait = milliseconds("timeout", timeout)
+        proofs = exception_classes(refund_on)
+        return Sending(self._operations, envelope, milliseconds_to_wait, proofs)
+
+    def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:
+        """Count an accepted message at the present: its sending has just ended.
+
+        For programs that cannot use `sending`. It never fails for a limit: the message is gone.
+
+        refused: the recipients that the server refused, such as the dict that
+            `smtplib.SMTP.sendmail` returns: they are not charged.
+
+        Raises ValueError for a decision that did not accept or is of another limiter.
+        """
+        run(self._operations.settle_steps(decision, recipient_set(refused)))
 
     def usage(
         self,
@@ -226,7 +293,8 @@ class Limiter:
         on_denied: Literal["wait", "raise"] = "wait",
         timeout: float | None = None,
         envelope: Callable[..., object] | None = None,
-        refund_on: Errors = (),
+        refund_on: Errors | None = None,
+        settle: bool = True,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     @overload
@@ -235,7 +303,8 @@ class Limiter:
         *,
         on_denied: Literal["skip"],
         envelope: Callable[..., object] | None = None,
-        refund_on: Errors = (),
+        refund_on: Errors | None = None,
+        settle: bool = True,
     ) -> Callable[[Callable[P, R]], Callable[P, R | Decision]]: ...
 
     def limited(
@@ -244,7 +313,8 @@ class Limiter:
         on_denied: OnDenied = "wait",
         timeout: float | None = None,
         envelope: Callable[..., object] | None = None,
-        refund_on: Errors = (),
+        refund_on: Errors | None = None,
+        settle: bool = True,
     ) -> Callable[[Callable[P, R]], Callable[P, Any]]:
         """Decorate a function that sends one message, so that it keeps to the policy.
 
@@ -253,12 +323,16 @@ class Limiter:
             the call returns the Decision (`"skip"`).
         envelope: called with the function's arguments, returns the Envelope or EmailMessage; by
             default the one among the arguments.
-        refund_on: exceptions of the function that prove that nothing was sent.
+        refund_on: exceptions of the function that prove that nothing was sent; by default those of
+            smtplib and aiosmtplib.
+        settle: whether the message counts at the end of the call, as with `sending`; False leaves
+            it at its admission. A dict of refused recipients that the function returns, as
+            `smtplib.SMTP.sendmail` does, is respected.
 
         Works on functions, methods, class and static methods and callable objects. Raises
         TypeError for an `async def`, which an AsyncLimiter decorates.
         """
-        limited_call = LimitedCall(on_denied, timeout, envelope, refund_on)
+        limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 
         def decorate(function: Callable[P, R]) -> Callable[P, Any]:
@@ -269,7 +343,7 @@ class Limiter:
 
             @wraps(function)
             def send(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return run(limited_call.call_steps(self, function, args, kwargs))
+                return run(limited_call.call_steps(self, self._operations, function, args, kwargs))
 
             return send
 

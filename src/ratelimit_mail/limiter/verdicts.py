@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
+
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, turned_away
+from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.policy.charges import EffectiveLimits, Plan
 
 __all__ = ["decide", "refused"]
 
 
-def decide(plan: Plan, verdict: Verdict | None, owner: object) -> Decision:
+def decide(
+    plan: Plan, verdict: Verdict | None, owner: object, envelope: Envelope | None = None
+) -> Decision:
     """Return the decision on a plan.
 
-    verdict: None if the plan needs no backend. owner: whoever may refund the decision.
+    verdict: None if the plan needs no backend. owner, envelope: for the refund token.
     """
     if plan.never is not None:
         if isinstance(plan.never, Rule):
@@ -20,17 +27,18 @@ def decide(plan: Plan, verdict: Verdict | None, owner: object) -> Decision:
             return Decision(action, None, None, plan.sheet.tier, rule=plan.never)
         return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
     if verdict is None:
-        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [owner, None])
+        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [owner, envelope, None])
     if verdict.refusals:
         return refused(plan.sheet, verdict)
+    token = [owner, envelope, verdict.receipt]
     if verdict.degraded:
-        return _degraded(plan, verdict, owner)
-    return accepted(plan.sheet.tier, [owner, verdict.receipt])
+        return _degraded(plan, verdict, token)
+    decision = accepted(plan.sheet.tier, token)
+    return attrs.evolve(decision, repeated=True) if verdict.repeated else decision
 
 
-def _degraded(plan: Plan, verdict: Verdict, owner: object) -> Decision:
+def _degraded(plan: Plan, verdict: Verdict, token: list[Any]) -> Decision:
     """Return the decision of `on_backend_error`, in which no limit had a part."""
-    token = [owner, verdict.receipt]
     if verdict.receipt is None and verdict.at > verdict.now:
         action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
         return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
@@ -43,7 +51,7 @@ def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
     It names a limit that rejects before one that defers, and of several the one with the longest
     wait. `retry_after` is exact: the first moment at which all charges fit, less the present.
     """
-    now, at, _, refusals, is_degraded = verdict
+    now, at, _, refusals, is_degraded, is_repeated = verdict
     count, window, room_at = refusals[0]
     limit = limits.limit_of(count, window)
     for count, window, later in refusals[1:]:
@@ -51,4 +59,11 @@ def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
         if (other.on_excess == "reject", later) > (limit.on_excess == "reject", room_at):
             limit, room_at = other, later
     action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
-    return turned_away(action, (at - now) / 1000, limit, limits.tier, degraded=is_degraded)
+    return turned_away(
+        action,
+        (at - now) / 1000,
+        limit,
+        limits.tier,
+        degraded=is_degraded,
+        repeated=is_repeated,
+    )

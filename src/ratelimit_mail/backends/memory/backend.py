@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict, verdict
 from ratelimit_mail.backends.memory.clock import steady_clock, whole_clock
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
-from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal
+from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
-from ratelimit_mail.backends.memory.transaction import SubjectCharge, Transaction, refund
+from ratelimit_mail.backends.memory.transaction import (
+    BookingReceipt,
+    SubjectCharge,
+    Transaction,
+    refund,
+)
 from ratelimit_mail.counting.charge import Charge, Costs, Ledger
 from ratelimit_mail.counting.event_log import FAR_AHEAD
 
@@ -33,7 +39,7 @@ class MemoryBackend:
         self._lock = threading.Lock()
         self._tables: dict[str, SubjectTable] = {}
         self._evict_at = FAR_AHEAD
-        self._refunds: deque[Sequence[SubjectCharge]] = deque()
+        self._refunds: deque[Sequence[SubjectCharge] | SharedReceipt] = deque()
         self._idempotency = IdempotencyCache()
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
@@ -81,9 +87,13 @@ class MemoryBackend:
             # 3. A request with an id was answered before, or is decided by the logs now.
             else:
                 previous = self._idempotency.get(intent.idempotency, charges, now)
-                answer = previous or self._idempotency.put(
-                    intent.idempotency, charges, self._decide(subject_charges, intent, now)
-                )
+                if previous is not None:
+                    answer = previous
+                elif intent.recall:
+                    answer = verdict(now, now, None)
+                else:
+                    decided = self._decide(subject_charges, intent, now)
+                    answer = self._idempotency.put(intent.idempotency, charges, decided)
             if not all_young and (answer.receipt is not None or intent.record):
                 self._put(charges, subject_charges, now)
             return answer
@@ -189,7 +199,7 @@ class MemoryBackend:
                 table.evict(now)
         self._evict_at = min((table.due for table in self._tables.values()), default=FAR_AHEAD)
 
-    def refund(self, receipt: Sequence[SubjectCharge]) -> None:
+    def refund(self, receipt: Sequence[SubjectCharge] | SharedReceipt) -> None:
         """Take the charges of a receipt out, before the next request is decided.
 
         Never waits for the lock: the garbage collector may call this, by way of a coroutine that
@@ -198,12 +208,72 @@ class MemoryBackend:
         self._refunds.append(receipt)
 
     def _apply_refunds(self) -> None:
-        receipts = [self._refunds.popleft() for _ in range(len(self._refunds))]
-        refund(
-            receipt
-            for receipt in receipts
-            if not isinstance(receipt, SharedReceipt) or self._idempotency.take_refund(receipt)
-        )
+        receipts: list[Sequence[SubjectCharge]] = []
+        for _ in range(len(self._refunds)):
+            receipt = self._refunds.popleft()
+            if not isinstance(receipt, SharedReceipt):
+                receipts.append(receipt)
+            elif self._idempotency.take_refund(receipt):
+                receipts.append(receipt.receipt)
+        refund(receipts)
+
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """Move the charges of a receipt to the present; return the receipt, which is changed."""
+        with self._lock:
+            now = self._clock()
+            if self._refunds:
+                self._apply_refunds()
+            previous: list[SubjectCharge] = receipt
+            if isinstance(receipt, SharedReceipt):
+                previous = receipt.receipt
+            if charges is None:
+                # Nearly always the one charge is still pending, and moves without a look at logs.
+                if len(previous) == 1:
+                    counts, ledger, costs, moment = previous[0]
+                    table = self._tables.get(ledger.name)
+                    if (
+                        table is not None
+                        and table.young.get(counts.subject) is counts
+                        and counts.move_pending(moment, now, ledger, costs)
+                    ):
+                        previous[0] = (counts, ledger, costs, now)
+                        return receipt
+                charges = [(ledger, counts.subject, costs) for counts, ledger, costs, _ in previous]
+            if not (isinstance(receipt, SharedReceipt) and receipt.refunded):
+                refund([previous])
+            subject_charges = self._subject_charges(charges, now)
+            previous[:] = Transaction(subject_charges, now).charge(now)
+            self._put(charges, subject_charges, now)
+            return receipt
+
+    def redeem(self, receipt: BookingReceipt | SharedReceipt, charges: Sequence[Charge]) -> Verdict:
+        """Use a booking now if it fits now, or book it anew; see `Backend.redeem`."""
+        with self._lock:
+            now = self._clock()
+            if self._refunds:
+                self._apply_refunds()
+            booking = receipt.receipt if isinstance(receipt, SharedReceipt) else receipt
+            queue, queue_ledger, costs, at = booking.queue
+            subject_charges = self._subject_charges(charges, now)
+            if booking.number is None:  # perhaps the queue was evicted since
+                [(queue, *_)] = self._subject_charges([(queue_ledger, queue.subject, costs)], now)
+                booking.queue = (queue, queue_ledger, costs, at)
+            answer = Transaction(subject_charges, now).redeem(booking)
+            self._put(charges, subject_charges, now)
+            if booking.number is not None:
+                self._put([(queue_ledger, queue.subject, costs)], [booking.queue], now)
+            return answer._replace(receipt=receipt)
+
+    def _subject_charges(self, charges: Sequence[Charge], now: int) -> list[SubjectCharge]:
+        """Return charges with the counts of their subjects."""
+        subject_charges: list[SubjectCharge] = []
+        counts_of: dict[tuple[str, str], SubjectCounts] = {}
+        for ledger, subject, costs in charges:
+            table = self._tables.get(ledger.name) or self._new_table(ledger, now)
+            table.use(ledger)
+            counts = counts_of.setdefault((ledger.name, subject), table.get(subject))
+            subject_charges.append((counts, ledger, costs, now))
+        return subject_charges
 
     def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - there is one
         """Return the name of the only shard."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
+import attrs
+
 from ratelimit_mail.backends.base import (
     Idempotency,
     Verdict,
@@ -17,15 +19,13 @@ from ratelimit_mail.counting.charge import Charge
 __all__ = ["IdempotencyCache", "SharedReceipt"]
 
 
-class SharedReceipt(list[Any]):
+@attrs.define(eq=False)
+class SharedReceipt:
     """A receipt that several callers may hold; the first refund takes its charges out."""
 
-    __slots__ = ("name", "refunded")
-
-    def __init__(self, receipt: Sequence[Any], name: str) -> None:
-        super().__init__(receipt)
-        self.name = name
-        self.refunded = False
+    receipt: Any
+    name: str
+    refunded: bool = False
 
 
 class _Answer(NamedTuple):
@@ -50,11 +50,11 @@ class IdempotencyCache:
         if answer is None or now >= answer.until:
             return None
         refusals = refusals_from_numbers(answer.refusals, charges)
-        return Verdict(now, max(now, answer.at), answer.receipt, refusals)
+        return Verdict(now, max(now, answer.at), answer.receipt, refusals, repeated=True)
 
     def put(self, idempotency: Idempotency, charges: Sequence[Charge], verdict: Verdict) -> Verdict:
         """Remember an answer, a refusal for no longer than until it is worth asking again."""
-        now, at, receipt, refusals, _ = verdict
+        now, at, receipt, refusals, *_ = verdict
         while self._expirations and self._expirations[0][0] <= now:
             end, name = heappop(self._expirations)
             if name in self._answers and self._answers[name].until == end:
@@ -62,6 +62,8 @@ class IdempotencyCache:
         until = now + idempotency.lifetime
         if refusals:
             until = min(until, at)
+        elif at > now:  # a booking
+            until = at + idempotency.lifetime
         shared = None if receipt is None else SharedReceipt(receipt, idempotency.name)
         numbers = refusal_numbers(refusals, charges)
         self._answers[idempotency.name] = _Answer(until, at, shared, numbers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ratelimit_mail.backends.base import Refusal, Verdict
 from ratelimit_mail.counting.charge import Costs, Ledger
@@ -56,11 +56,13 @@ class SubjectCounts:
     held: for each unit everything that is held, pending or logged, the allowance included: no
         window can hold more.
     newest: the latest event in any log; nothing is made pending for an earlier moment.
+    subject: its name in the ledger.
     retentions: how long the log of each unit must remember.
     ledger, costs, pending: the latest run of pending charges: what each cost, and their moments.
     allowance: how many more of these costs surely fit. Whoever uses one up appends its moment to
         `pending` and sets `newest`.
     refusal: how the latest request was refused, as long as nothing has changed since.
+    bookings: of a queue, its bookings that were not used yet, by number and in their order.
     """
 
     __slots__ = (
@@ -68,6 +70,7 @@ class SubjectCounts:
         "_logs",
         "_runs",
         "allowance",
+        "bookings",
         "costs",
         "held",
         "ledger",
@@ -75,9 +78,11 @@ class SubjectCounts:
         "pending",
         "refusal",
         "retentions",
+        "subject",
     )
 
-    def __init__(self, floor: int, retentions: Mapping[int, Retention]) -> None:
+    def __init__(self, subject: str, floor: int, retentions: Mapping[int, Retention]) -> None:
+        self.subject = subject
         self.retentions = retentions
         self.held = [0, 0, 0, 0]
         self.newest = self._floor = floor
@@ -89,6 +94,7 @@ class SubjectCounts:
         self.pending: list[int] = []
         self.allowance = 0
         self.refusal: RepeatedRefusal | None = None
+        self.bookings: dict[int, Any] | None = None
 
     def has_room(self, ledger: Ledger, costs: Costs) -> bool:
         """Return whether a charge fits whatever the times of what is held."""
@@ -110,6 +116,19 @@ class SubjectCounts:
             held[unit] += costs[unit]
         if len(self.pending) >= MOST_PENDING:
             self.recount()
+
+    def move_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
+        """Move a charge of the latest pending run to `now`; return False if it is not there."""
+        if self.costs is not costs or self.ledger is not ledger or now < self.newest:
+            return False
+        try:
+            self.pending.remove(moment)
+        except ValueError:
+            return False
+        self.pending.append(now)
+        self.newest = now
+        self.refusal = None
+        return True
 
     def make_allowance(self, ledger: Ledger) -> None:
         """Allow as many more of the latest pending costs as surely fit."""
@@ -193,6 +212,30 @@ class SubjectCounts:
         for unit, log in self.logs().items():
             self.held[unit] = log.held
             self.newest = max(self.newest, log.newest)
+
+    def add_booking(self, booking: Any, number: int | None, *, oldest: int) -> int:
+        """Add a booking to this queue, by default at its end, and return its number.
+
+        oldest: bookings for this moment or an earlier one that were never used are dropped.
+        """
+        if self.bookings is None:
+            self.bookings = {}
+        bookings = self.bookings
+        while bookings and (first := bookings[next(iter(bookings))]).at <= oldest:
+            del bookings[first.number]
+        if number is None:
+            number = max(bookings) + 1 if bookings else 0
+        bookings[number] = booking
+        return number
+
+    def first_number(self) -> int:
+        """Return the number of a booking that stands ahead of all others in this queue."""
+        return min(self.bookings) - 1 if self.bookings else 0
+
+    def remove_booking(self, number: int) -> None:
+        """Remove a booking from this queue, if it is still there."""
+        if self.bookings is not None:
+            self.bookings.pop(number, None)
 
     def idle_from(self, span: int) -> int:
         """Return the first moment from which nothing here can matter to a window of `span`."""

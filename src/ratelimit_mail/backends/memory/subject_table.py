@@ -67,7 +67,7 @@ class SubjectTable:
         if counts is not None:
             return counts
         # What was forgotten is not counted again by a clock that goes back to it.
-        return SubjectCounts(self._floor, self.retentions)
+        return SubjectCounts(subject, self._floor, self.retentions)
 
     def put(self, subject: str, counts: SubjectCounts, now: int) -> None:
         """Put the counts of a subject that has just been charged among the young ones."""

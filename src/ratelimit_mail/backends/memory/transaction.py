@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
 from ratelimit_mail.backends.memory.subject_counts import SubjectCounts
@@ -10,10 +10,56 @@ from ratelimit_mail.counting.charge import Costs, Count, Ledger
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Retention
 
-__all__ = ["SubjectCharge", "Transaction", "refund"]
+__all__ = ["BookingReceipt", "SubjectCharge", "Transaction", "refund"]
 
 SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
+
+
+class BookingReceipt(list[SubjectCharge]):
+    """What one booking was charged, and its place in its sender's queue.
+
+    queue: the counts of the queue, what they are charged, and the booked time.
+    number: the booking's number in the queue; None while it does not stand there: it could go at
+        once, has been redeemed or was refunded.
+    """
+
+    __slots__ = ("number", "queue")
+
+    def __init__(self, charges: Iterable[SubjectCharge], queue: SubjectCharge) -> None:
+        super().__init__(charges)
+        self.queue = queue
+        self.number: int | None = None
+
+    @property
+    def at(self) -> int:
+        """The booked time."""
+        return self.queue[3]
+
+    def enqueue(self, number: int | None, now: int) -> None:
+        """Put the booking into its queue, at the end or where it stood before."""
+        counts, ledger, costs, at = self.queue
+        [(*_, moment)] = Transaction([(counts, ledger, costs, now)], now).charge(at)
+        self.queue = (counts, ledger, costs, moment)
+        self.number = counts.add_booking(self, number, oldest=now - ledger.span)
+
+    def dequeue(self) -> SubjectCharge | None:
+        """Remove the booking from its queue; return what the queue was charged for it."""
+        if self.number is None:
+            return None
+        self.queue[0].remove_booking(self.number)
+        self.number = None
+        return self.queue
+
+    def neighbours(self) -> tuple[list[BookingReceipt], list[BookingReceipt]]:
+        """Return the bookings ahead of this one in its queue, and those behind it."""
+        ahead: list[BookingReceipt] = []
+        behind: list[BookingReceipt] = []
+        for number, other in (self.queue[0].bookings or {}).items():
+            if number != self.number:
+                is_ahead = other.at <= self.at if self.number is None else number < self.number
+                (ahead if is_ahead else behind).append(other)
+        return ahead, behind
 
 
 class Transaction:
@@ -41,18 +87,64 @@ class Transaction:
         refusals = self._refusals()
         if refusals:
             return self._refuse(refusals, self._now, record=record)
-        return verdict(self._now, self._now, self._charge(self._now) if record else None)
+        return verdict(self._now, self._now, self.charge(self._now) if record else None)
 
     def book(self, queue: SubjectCharge, max_delay: int | None) -> Verdict:
         """Charge everything at the first moment with room after the last booking of `queue`."""
         now = self._now
-        in_queue = Transaction([queue], now)
-        start = in_queue._entries[0][0].last_booking(now) or now
+        counts, ledger, costs, _ = queue
+        start = Transaction([queue], now)._entries[0][0].last_booking(now) or now
         at = self._earliest(start)
         if max_delay is not None and at - now > max_delay:
             return self._refuse(self._refusals() or self._tightest(at), start, record=True)
-        receipt = self._charge(at)
-        return verdict(now, at, receipt + in_queue._charge(at) if at > now else receipt)
+        booking = BookingReceipt(self.charge(at), (counts, ledger, costs, at))
+        if at > now:
+            booking.enqueue(None, now)
+        return verdict(now, at, booking)
+
+    def redeem(self, booking: BookingReceipt) -> Verdict:
+        """Let a booking stand now if it fits now, or book it anew at the first moment with room.
+
+        The check leaves out the bookings behind it in its queue. The new time is not before the
+        bookings ahead of it, and it keeps its place among them. Before its time nothing changes.
+        """
+        now, number = self._now, booking.number
+        ahead, behind = booking.neighbours()
+        probe = self._without([booking, *behind])
+        is_early = number is not None and booking.at > now
+        start = max([now, *(other.at for other in ahead)])
+        at = booking.at if is_early else probe._earliest(start)
+        refusals: list[Refusal] = []
+        if at > now:
+            windows = probe._refusals() or probe._tightest(at)
+            refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
+        if is_early:
+            return Verdict(now, at, booking, refusals)
+        refund([booking])
+        booking[:] = self.charge(at)
+        counts, ledger, costs, _ = booking.queue
+        booking.queue = (counts, ledger, costs, at)
+        if at > now:
+            booking.enqueue(counts.first_number() if number is None else number, now)
+        return verdict(now, at, booking, refusals)
+
+    def _without(self, bookings: Iterable[BookingReceipt]) -> Transaction:
+        """Return the same charges on copies of the logs without the given bookings."""
+        events: dict[tuple[SubjectCounts, int], list[tuple[int, int]]] = {}
+        for counts, unit, moment, cost in _events_of(bookings):
+            events.setdefault((counts, unit), []).append((moment, cost))
+        probe = Transaction(self._charges, self._now)
+        keys = [
+            (counts, count.unit)
+            for counts, ledger, costs, _ in self._charges
+            for count in ledger.counts
+            if costs[count.unit]
+        ]
+        probe._entries = [
+            (log.without(events.get(key, ()), retention), count, cost, retention)
+            for key, (log, count, cost, retention) in zip(keys, self._entries, strict=True)
+        ]
+        return probe
 
     def count_refused(self) -> bool:
         """Charge the counts that count refused attempts; return whether there are any."""
@@ -113,7 +205,8 @@ class Transaction:
             if at == before:
                 return at
 
-    def _charge(self, at: int) -> list[SubjectCharge]:
+    def charge(self, at: int) -> list[SubjectCharge]:
+        """Charge everything at the moment `at`, whether it fits or not."""
         receipt: list[SubjectCharge] = []
         entries = iter(self._entries)
         for counts, ledger, costs, _ in self._charges:
@@ -134,13 +227,25 @@ def refund(receipts: Iterable[Sequence[SubjectCharge]]) -> None:
     """Take charges out of their logs; many at once cost little more than one."""
     events: dict[tuple[SubjectCounts, int], list[tuple[int, int]]] = {}
     for receipt in receipts:
-        for counts, ledger, costs, moment in receipt:
-            for count in ledger.counts:
-                if cost := costs[count.unit]:
-                    events.setdefault((counts, count.unit), []).append((moment, cost))
+        charges = [*receipt]
+        if isinstance(receipt, BookingReceipt) and (queue := receipt.dequeue()) is not None:
+            charges.append(queue)
+        for counts, unit, moment, cost in _events_of([charges]):
+            events.setdefault((counts, unit), []).append((moment, cost))
     for (counts, unit), refunded in events.items():
         counts.logs()[unit].refund(refunded, counts.retentions[unit])
         counts.recount()
+
+
+def _events_of(
+    receipts: Iterable[Sequence[SubjectCharge]],
+) -> Iterator[tuple[SubjectCounts, int, int, int]]:
+    """Yield the counts, unit, moment and cost of each event that was charged."""
+    for receipt in receipts:
+        for counts, ledger, costs, moment in receipt:
+            for count in ledger.counts:
+                if cost := costs[count.unit]:
+                    yield counts, count.unit, moment, cost
 
 
 def _costs_of(unit: int, cost: int) -> Costs:

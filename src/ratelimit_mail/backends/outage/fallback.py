@@ -114,6 +114,39 @@ class _OutageSteps:
         else:
             yield from self._call_steps("", partial(self._backend.refund, receipt), instead)
 
+    def settle_steps(self, receipt: Any, charges: Sequence[Charge] | None) -> Steps[Any]:
+        """See `Backend.settle`."""
+
+        def instead(breaker: CircuitBreaker, error: BackendUnavailable | None) -> Steps[Any]:
+            if self._fallback == "raise":
+                raise error or breaker.error()
+            log_warning("a message that was sent stays counted at its admission: %s", error or "")
+            yield from ()
+            return receipt
+
+        if not isinstance(receipt, _FallbackReceipt):
+            call = partial(self._backend.settle, receipt, charges)
+            return (yield from self._call_steps("", call, instead))
+        shared = None if charges is None else self._share.of(charges)
+        settled = yield partial(self._fallback.settle, receipt.receipt, shared)
+        return _FallbackReceipt(settled)
+
+    def redeem_steps(self, receipt: Any, charges: Sequence[Charge]) -> Steps[Verdict]:
+        """See `Backend.redeem`; what was booked elsewhere is charged to the fallback now."""
+        if not isinstance(receipt, _FallbackReceipt):
+            verdict: Verdict = yield from self._call_steps(
+                self._backend.shard_of(charges),
+                partial(self._backend.redeem, receipt, charges),
+                partial(self.apply_instead_steps, charges, TAKE),
+            )
+            return verdict
+        shared = self._share.of(charges)
+        verdict = yield partial(self._fallback.redeem, receipt.receipt, shared)
+        refusals = self._share.whole(verdict.refusals, shared, charges)
+        return verdict._replace(
+            receipt=_FallbackReceipt(verdict.receipt), refusals=refusals, degraded=True
+        )
+
     def usage_steps(self, ledger: Ledger, subject: str) -> Steps[list[list[Reading]]]:
         """See `Backend.usage`."""
         return self._require_steps(ledger, subject, partial(self._backend.usage, ledger, subject))
@@ -185,6 +218,14 @@ class FallbackBackend:
         """See `Backend.refund`."""
         run(self._steps.refund_steps(receipt))
 
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        return run(self._steps.settle_steps(receipt, charges))
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        return run(self._steps.redeem_steps(receipt, charges))
+
     def shard_of(self, charges: Sequence[Charge]) -> str:
         """See `Backend.shard_of`."""
         return self._backend.shard_of(charges)
@@ -220,6 +261,14 @@ class AsyncFallbackBackend:
     async def refund(self, receipt: Any) -> None:
         """See `Backend.refund`."""
         await run_async(self._steps.refund_steps(receipt))
+
+    async def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        return await run_async(self._steps.settle_steps(receipt, charges))
+
+    async def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        return await run_async(self._steps.redeem_steps(receipt, charges))
 
     def shard_of(self, charges: Sequence[Charge]) -> str:
         """See `Backend.shard_of`."""

@@ -1,0 +1,134 @@
+"""The context managers of `sending`: admit a message, let the caller send it, then settle it.
+
+A provider counts a message when it gets it, which is some time between its admission and the end of
+its sending. So the message counts at its admission while it is being sent, and is moved to the end
+of the sending afterwards. Where each sending takes less than a window, no window of the provider
+then holds more than the limit, wherever it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.steps import Steps, run, run_async, shielded
+from ratelimit_mail._util.text import show
+from ratelimit_mail.decision import Decision
+from ratelimit_mail.exceptions import BackendError
+from ratelimit_mail.smtp_errors import proves_not_sent, refused_recipients
+
+if TYPE_CHECKING:
+    from ratelimit_mail.envelope import Envelope
+    from ratelimit_mail.limiter.operations import Operations
+
+__all__ = ["AsyncSending", "Sending", "finish_steps", "recipient_set"]
+
+
+def recipient_set(refused: Iterable[str]) -> frozenset[str]:
+    """Return the recipients that a caller says were refused. Raises TypeError for other values."""
+    if isinstance(refused, str | bytes) or not isinstance(refused, Iterable):
+        raise TypeError(f"refused: a list or dict of addresses is needed, not {show(refused)}")
+    return frozenset(refused)
+
+
+def finish_steps(
+    operations: Operations,
+    envelope: Envelope,
+    decision: Decision,
+    outcome: object,
+    refund_on: tuple[type[BaseException], ...] | None,
+) -> Steps[None]:
+    """Settle or refund a message whose sending has ended.
+
+    outcome: the exception that ended it, or what the sending function returned.
+    refund_on: exceptions that prove that nothing was sent; None for those of smtplib and
+        aiosmtplib.
+
+    An outage of the backend is logged, not raised: the message has been sent, and it stays
+    counted at its admission.
+    """
+    try:
+        if operations.is_settled(decision):
+            return
+        not_reached = refused_recipients(outcome, envelope.recipients)
+        if len(not_reached) == len(envelope.recipients):
+            yield from operations.refund_steps(decision)
+        elif not_reached:
+            yield from operations.settle_steps(decision, not_reached)
+        elif isinstance(outcome, BaseException) and (
+            proves_not_sent(outcome) if refund_on is None else isinstance(outcome, refund_on)
+        ):
+            yield from operations.refund_steps(decision)
+        else:
+            yield from operations.settle_steps(decision, ())
+    except BackendError as error:
+        log_warning("a message that was sent stays counted at its admission: %s", error)
+
+
+class _Sending:
+    """One message on its way, as both context managers hold it."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        envelope: Envelope,
+        timeout: int | None,
+        refund_on: tuple[type[BaseException], ...] | None,
+    ) -> None:
+        self._operations = operations
+        self._envelope = envelope
+        self._timeout = timeout
+        self._refund_on = refund_on
+        self._decision: Decision | None = None
+
+    def enter_steps(self) -> Steps[Decision]:
+        """Wait until the message may go."""
+        self._decision = yield from self._operations.acquire_steps(self._envelope, self._timeout)
+        return self._decision
+
+    def exit_steps(self, error: BaseException | None) -> Steps[None]:
+        """Settle or refund the message."""
+        decision, self._decision = self._decision, None
+        if decision is not None:
+            yield from finish_steps(
+                self._operations, self._envelope, decision, error, self._refund_on
+            )
+
+
+class Sending:
+    """What `Limiter.sending` returns: a context manager for the sending of one message."""
+
+    def __init__(self, *args: Any) -> None:
+        self._sending = _Sending(*args)
+
+    def __enter__(self) -> Decision:
+        return run(self._sending.enter_steps())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        run(self._sending.exit_steps(error))
+
+
+class AsyncSending:
+    """What `AsyncLimiter.sending` returns: an async context manager for one message."""
+
+    def __init__(self, *args: Any) -> None:
+        self._sending = _Sending(*args)
+
+    async def __aenter__(self) -> Decision:
+        return await run_async(self._sending.enter_steps())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # A cancelled task has sent, or proved that it has not, all the same.
+        await shielded(run_async(self._sending.exit_steps(error)))
