@@ -112,7 +112,7 @@ class Decision:
     limit: Limit | None = None
     tier: str | None = None
     degraded: bool = attrs.field(default=False, kw_only=True)
-    repeated: bool = attrs.field(default=False, kw_only=True)
+    repeated: bool = attrs.field(default=False, kw_only=True, eq=False)
     rule: Rule | None = attrs.field(default=None, kw_only=True)
     recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True, hash=False)
     shadow: Decision | None = attrs.field(default=None, kw_only=True)
