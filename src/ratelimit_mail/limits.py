@@ -92,6 +92,10 @@ class RateLimit:
     denied: `"ignore"` refused attempts, or `"count"` them too, so that one who keeps
         trying stays blocked.
     on_excess: what a message above it meets: `"defer"` (try later) or `"reject"`.
+    on_oversize: what a message meets that costs more than the limit: it is refused for ever
+        (`"reject"`), or it goes when nothing is counted, and then holds the limit for as many
+        windows as its cost takes (`"spread"`): at one a second, a message to five goes and holds
+        the next five seconds.
     resolution: a length of time such as `"1 second"`, at most the window's. What was sent
         within one such slot leaves together at the slot's end: memory is then bounded by about
         twice window / resolution.
@@ -120,6 +124,9 @@ class RateLimit:
     )
     on_excess: Literal["defer", "reject"] = attrs.field(
         default="defer", kw_only=True, validator=one_of("defer", "reject")
+    )
+    on_oversize: Literal["reject", "spread"] = attrs.field(
+        default="reject", kw_only=True, validator=one_of("reject", "spread")
     )
     resolution: str | None = attrs.field(default=None, kw_only=True)
     reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)

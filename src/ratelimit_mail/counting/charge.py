@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import gcd
+from typing import Final
 
 import attrs
 
@@ -13,6 +14,9 @@ __all__ = ["UNITS", "Charge", "Costs", "Count", "Ledger", "retention_for"]
 
 UNITS = ("messages", "recipients", "external messages", "external recipients")
 """The units that are counted; the number of a unit is its index here."""
+
+NO_LIMIT: Final = (1 << 48) - 1
+"""The smallest limit of a count without windows: more than can ever be counted."""
 
 Costs = tuple[int, int, int, int]
 """What a message costs of each of `UNITS`; 0 means that nothing is counted."""
@@ -26,6 +30,7 @@ class Count:
     windows: the windows that apply to the message.
     retention: what a log must remember, for these windows and every other of the policy.
     smallest: the smallest limit of the windows.
+    most: the largest cost that could ever fit; windows that spread admit any.
     counts_denied: whether a refused attempt is counted.
     """
 
@@ -33,11 +38,17 @@ class Count:
     windows: tuple[Window, ...]
     retention: Retention
     smallest: int = attrs.field(init=False)
+    most: int = attrs.field(init=False)
     counts_denied: bool = attrs.field(init=False)
 
     @smallest.default
     def _smallest(self) -> int:
-        return min((window.limit for window in self.windows), default=0)
+        return min((window.limit for window in self.windows), default=NO_LIMIT)
+
+    @most.default
+    def _most(self) -> int:
+        limits = (window.limit for window in self.windows if not window.spread)
+        return min(limits, default=NO_LIMIT)
 
     @counts_denied.default
     def _counts_denied(self) -> bool:

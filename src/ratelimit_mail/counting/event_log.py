@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -27,6 +27,9 @@ __all__ = ["FAR_AHEAD", "LONG_AGO", "EventLog"]
 
 LONG_AGO: Final = -(1 << 62)
 FAR_AHEAD: Final = 1 << 62
+
+
+_NOTHING: Final = Retention(0)
 
 
 class EventLog:
@@ -73,6 +76,28 @@ class EventLog:
             return now
         left_at = window.expiry(times[gone - 1])
         return left_at if left_at > at else now
+
+    def earliest_spread(
+        self, now: int, schedule: Sequence[tuple[int, int]], windows: Iterable[Window]
+    ) -> int:
+        """Return the first moment from `now` on at which every part of a spread cost fits.
+
+        schedule: from `spread_schedule`: offsets from that moment, each with its part.
+        """
+        at = now
+        while True:
+            probe = self.without((), _NOTHING)
+            for offset, part in schedule:
+                moment = fits_at = at + offset
+                for window in windows:
+                    fits_at = probe.earliest(fits_at, part, window)
+                if fits_at > moment:
+                    at = fits_at - offset
+                    break
+                probe.held += part
+                probe._enter(moment, part, part)
+            else:
+                return at
 
     def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
         """Return the same if events are booked ahead: windows that end at these count too."""

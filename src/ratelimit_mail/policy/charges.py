@@ -129,8 +129,14 @@ class EffectiveLimits:
                 limit.limit
                 for limit in self.limits
                 if limit.count == counted
-                and not (isinstance(limit, RateLimit) and _needs_a_close_look(limit))
-                and not (isinstance(limit, RateLimit) and limit.unit == "messages")
+                and not (
+                    isinstance(limit, RateLimit)
+                    and (
+                        limit.unit == "messages"
+                        or limit.on_oversize == "spread"
+                        or _needs_a_close_look(limit)
+                    )
+                )
             ),
             default=NO_BOUND,
         )
@@ -230,9 +236,14 @@ class EffectiveLimits:
         """The charges, or those of a refused attempt and the limit that refuses for ever."""
         for ledger, _, costs in charges:
             for count in ledger.counts:
-                if costs[count.unit] > count.smallest:
+                if costs[count.unit] > count.most:
                     limits = self._limits_of[count]
-                    never = next(limit for limit in limits if limit.limit == count.smallest)
+                    never = next(
+                        limit
+                        for limit in limits
+                        if limit.limit == count.most
+                        and not (isinstance(limit, RateLimit) and limit.on_oversize == "spread")
+                    )
                     return [charge for charge in charges if charge[0].counts_denied], never
         return charges, None
 

@@ -62,4 +62,10 @@ def by_ledger_key(limits: Iterable[Limit]) -> dict[LedgerKey, dict[int, list[Rat
 
 def window_of(limit: RateLimit) -> Window:
     """The window that a backend keeps `limit` by."""
-    return Window(limit.limit, limit.window, limit.slot, limit.denied == "count")
+    return Window(
+        limit.limit,
+        limit.window,
+        limit.slot,
+        limit.denied == "count",
+        limit.on_oversize == "spread",
+    )

@@ -238,7 +238,7 @@ class MemoryBackend:
                     ):
                         previous[0] = (counts, ledger, costs, now)
                         return receipt
-                charges = [(ledger, counts.subject, costs) for counts, ledger, costs, _ in previous]
+                charges = _whole_charges(previous)
             if not (isinstance(receipt, SharedReceipt) and receipt.refunded):
                 refund([previous])
             subject_charges = self._subject_charges(charges, now)
@@ -318,3 +318,16 @@ class MemoryBackend:
         """Return how many subjects are held, in all ledgers together."""
         with self._lock:
             return sum(table.size() for table in self._tables.values())
+
+
+def _whole_charges(receipt: Sequence[SubjectCharge]) -> list[Charge]:
+    """Return what a receipt was charged: each ledger and subject once, with all of its costs."""
+    charges: dict[tuple[str, str], Charge] = {}
+    for counts, ledger, costs, _ in receipt:
+        key = (ledger.name, counts.subject)
+        if key in charges:
+            _, _, (a, b, c, d) = charges[key]
+            w, x, y, z = costs
+            costs = (a + w, b + x, c + y, d + z)
+        charges[key] = (ledger, counts.subject, costs)
+    return list(charges.values())

@@ -8,7 +8,7 @@ from ratelimit_mail.backends.base import Refusal, Verdict, verdict
 from ratelimit_mail.backends.memory.subject_counts import SubjectCounts
 from ratelimit_mail.counting.charge import Costs, Count, Ledger
 from ratelimit_mail.counting.event_log import EventLog
-from ratelimit_mail.counting.window import Retention
+from ratelimit_mail.counting.window import Retention, Window, spread_schedule
 
 __all__ = ["BookingReceipt", "SubjectCharge", "Transaction", "refund"]
 
@@ -71,11 +71,15 @@ class Transaction:
         entries: list[tuple[EventLog, Count, int, Retention]] = []
         self._entries = entries
         self._counts_denied = self._has_bookings = False
+        self._schedules: dict[int, list[tuple[int, int]]] = {}
+        """By entry, the parts of a cost above a limit that spreads it."""
         for counts, ledger, costs, _ in charges:
             logs = counts.logs()
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     log = logs[count.unit]
+                    if cost > count.smallest:
+                        self._schedules[len(entries)] = spread_schedule(cost, count.windows)
                     entries.append((log, count, cost, counts.retentions[count.unit]))
                     if log.times and log.times[-1] > now:
                         self._has_bookings = True
@@ -133,7 +137,7 @@ class Transaction:
         events: dict[tuple[SubjectCounts, int], list[tuple[int, int]]] = {}
         for counts, unit, moment, cost in _events_of(bookings):
             events.setdefault((counts, unit), []).append((moment, cost))
-        probe = Transaction(self._charges, self._now)
+        probe = Transaction(self._charges, self._now)  # also with the same schedules
         keys = [
             (counts, count.unit)
             for counts, ledger, costs, _ in self._charges
@@ -163,9 +167,20 @@ class Transaction:
         for number, (log, count, cost, _) in enumerate(self._entries):
             if log.held + cost > count.smallest:
                 for i, window in enumerate(count.windows):
-                    if (at := log.earliest(now, cost, window)) > now:
+                    if (at := self._earliest_in(number, now, [window])) > now:
                         refusals.append((number, i, at))
         return refusals
+
+    def _earliest_in(self, number: int, start: int, windows: Sequence[Window]) -> int:
+        """Return the first moment from `start` on at which an entry fits into each of `windows`."""
+        log, _, cost, _ = self._entries[number]
+        schedule = self._schedules.get(number)
+        if schedule is not None:
+            return log.earliest_spread(start, schedule, windows)
+        at = start
+        for window in windows:
+            at = log.earliest(at, cost, window)
+        return at
 
     def _tightest(self, at: int) -> list[tuple[int, int, int]]:
         """Return the window with the least room, if only earlier bookings are in the way."""
@@ -182,9 +197,9 @@ class Transaction:
         of_counts: list[Refusal] = []
         at = start
         for number, i, room_at in refusals:
-            log, count, cost, _ = self._entries[number]
+            count = self._entries[number][1]
             if counted:
-                room_at = log.earliest(self._now, cost, count.windows[i])
+                room_at = self._earliest_in(number, self._now, [count.windows[i]])
             of_counts.append((count, i, room_at))
             if room_at > at:
                 at = room_at
@@ -198,23 +213,23 @@ class Transaction:
         at = start
         while True:
             before = at
-            for log, count, cost, _ in self._entries:
+            for number, (log, count, cost, _) in enumerate(self._entries):
                 if log.held + cost > count.smallest:
-                    for window in count.windows:
-                        at = log.earliest(at, cost, window)
+                    at = self._earliest_in(number, at, count.windows)
             if at == before:
                 return at
 
     def charge(self, at: int) -> list[SubjectCharge]:
         """Charge everything at the moment `at`, whether it fits or not."""
         receipt: list[SubjectCharge] = []
-        entries = iter(self._entries)
+        entries = enumerate(self._entries)
         for counts, ledger, costs, _ in self._charges:
             for count in ledger.counts:
                 if costs[count.unit]:
-                    log, _, cost, retention = next(entries)
-                    moment = log.book(self._now, at, cost, retention)
-                    receipt.append((counts, ledger, _costs_of(count.unit, cost), moment))
+                    number, (log, _, cost, retention) = next(entries)
+                    for offset, part in self._schedules.get(number) or [(0, cost)]:
+                        moment = log.book(self._now, at + offset, part, retention)
+                        receipt.append((counts, ledger, _costs_of(count.unit, part), moment))
         self._recount()
         return receipt
 

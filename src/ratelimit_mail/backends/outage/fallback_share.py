@@ -42,7 +42,7 @@ class FallbackShare:
     def fits(charges: Sequence[Charge]) -> bool:
         """Return whether charges from `of` could fit into empty counts."""
         return all(
-            costs[count.unit] <= count.smallest
+            costs[count.unit] <= count.most
             for ledger, _, costs in charges
             for count in ledger.counts
             if costs[count.unit]
