@@ -136,7 +136,7 @@ def test_a_loop_that_was_closed_while_somebody_waited_holds_up_nobody() -> None:
 async def test_a_timeout_is_kept_behind_somebody_who_is_stuck(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ratelimit_mail.limiter.operations.LONGEST_TURN", 30)
+    monkeypatch.setattr("ratelimit_mail.limiter.operations.LONGEST_WAIT_FOR_FIRST", 30)
     limiter = AsyncLimiter(Policy(name="test", limits=[MessageRateLimit("2/second")]))
     asleep = threading.Event()
 
