@@ -1,4 +1,4 @@
-"""Several messages at once, on a limiter: what is asked of a backend, and what is refused."""
+"""`try_acquire_many`: one call of the backend, the same decisions as one message at a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rlm_testkit.builders import campus_policy, envelope_to
 
 from ratelimit_mail import (
     AsyncLimiter,
@@ -28,24 +29,20 @@ from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.testing import ManualClock, generated_script
 
-LETTER = Envelope("ann@uwo.ca", ["b@x.org"])
-INSIDE = Envelope("ann@uwo.ca", ["b@uwo.ca"])
-TOO_LARGE = Envelope("ann@uwo.ca", [f"r{i}@x.org" for i in range(6)])
+EXTERNAL = envelope_to(["b@x.org"])
+INTERNAL = envelope_to(["b@uwo.ca"])
+TOO_LARGE = envelope_to(6)
 
 
-def policy_of(*limits: Any) -> Policy:
-    return Policy(name="test", limits=limits, internal_domains=["uwo.ca"])
-
-
-class Counting:
-    """A backend in memory that counts what it is asked."""
+class BatchRecorder:
+    """A backend in memory that records the size of each batch, and takes nothing but batches."""
 
     def __init__(self) -> None:
         self._memory = MemoryBackend(ManualClock())
         self.batches: list[int] = []
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        raise AssertionError("asked one by one")
+        raise AssertionError("a message was applied on its own")
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         self.batches.append(len(messages))
@@ -68,103 +65,111 @@ class Counting:
 
 
 @given(st.integers(0, 1 << 32), st.data())
-def test_a_batch_has_the_same_answers_as_one_by_one(seed: int, data: st.DataObject) -> None:
+def test_a_batch_gets_the_same_decisions_as_one_message_at_a_time(
+    seed: int, data: st.DataObject
+) -> None:
     script = generated_script(random.Random(seed))
     clock = ManualClock()
-    together, apart, awaited = (MemoryBackend(clock) for _ in range(3))
-    many, one = (Limiter(script.policy, each, remember=5) for each in (together, apart))
-    other = AsyncLimiter(script.policy, awaited, remember=5)
+    batched, single = (Limiter(script.policy, MemoryBackend(clock), remember=5) for _ in range(2))
+    async_batched = AsyncLimiter(script.policy, MemoryBackend(clock), remember=5)
     envelopes = [step[1][0] for step in script.steps if isinstance(step[1][0], Envelope)]
     while envelopes:
         size = data.draw(st.integers(1, 6))
         batch, envelopes = envelopes[:size], envelopes[size:]
-        one_by_one = [one.try_acquire(envelope) for envelope in batch]
-        assert many.try_acquire_many(batch) == one_by_one
-        assert asyncio.run(other.try_acquire_many(batch)) == one_by_one
+        expected = [single.try_acquire(envelope) for envelope in batch]
+        assert batched.try_acquire_many(batch) == expected
+        assert asyncio.run(async_batched.try_acquire_many(batch)) == expected
         clock.advance(data.draw(st.sampled_from([0, 0.001, 0.5, 1, 4])))
     for sender in ("ann@uwo.ca", "bob@uwo.ca"):
-        assert many.usage(sender) == one.usage(sender)
+        assert batched.usage(sender) == single.usage(sender)
 
 
-def test_a_batch_is_one_call() -> None:
-    backend = Counting()
-    limiter = Limiter(policy_of(MessageRateLimit("3/day")), backend)
-    assert [bool(each) for each in limiter.try_acquire_many([LETTER] * 5)] == [1, 1, 1, 0, 0]
+def test_a_batch_is_one_call_of_the_backend() -> None:
+    backend = BatchRecorder()
+    limiter = Limiter(campus_policy(MessageRateLimit("3/day")), backend)
+    assert [bool(each) for each in limiter.try_acquire_many([EXTERNAL] * 5)] == [1, 1, 1, 0, 0]
     assert backend.batches == [5]
 
 
-@pytest.mark.parametrize("batch", [[], [INSIDE], [TOO_LARGE], [INSIDE, TOO_LARGE, INSIDE]], ids=len)
-def test_a_batch_that_needs_no_backend_asks_none(batch: list[Envelope]) -> None:
-    backend = Counting()
+@pytest.mark.parametrize(
+    "batch", [[], [INTERNAL], [TOO_LARGE], [INTERNAL, TOO_LARGE, INTERNAL]], ids=len
+)
+def test_a_batch_with_nothing_to_count_does_not_call_the_backend(batch: list[Envelope]) -> None:
+    backend = BatchRecorder()
     limiter = Limiter(
-        policy_of(RecipientLimit(5), MessageRateLimit("9/day", count="external")), backend
+        campus_policy(RecipientLimit(5), MessageRateLimit("9/day", count="external")), backend
     )
     decisions = limiter.try_acquire_many(batch)
-    assert [each.allowed for each in decisions] == [each is INSIDE for each in batch]
+    assert [each.allowed for each in decisions] == [each is INTERNAL for each in batch]
     assert backend.batches == []
 
 
-def test_only_those_that_need_the_backend_are_asked_about() -> None:
-    backend = Counting()
+def test_only_messages_with_something_to_count_are_sent_to_the_backend() -> None:
+    backend = BatchRecorder()
     limiter = Limiter(
-        policy_of(RecipientLimit(5), MessageRateLimit("2/day", count="external")), backend
+        campus_policy(RecipientLimit(5), MessageRateLimit("2/day", count="external")), backend
     )
-    batch = [INSIDE, LETTER, TOO_LARGE, LETTER, INSIDE, LETTER]
+    batch = [INTERNAL, EXTERNAL, TOO_LARGE, EXTERNAL, INTERNAL, EXTERNAL]
     assert [bool(each) for each in limiter.try_acquire_many(batch)] == [1, 1, 0, 1, 1, 0]
     assert backend.batches == [3]
 
 
-def test_an_attempt_that_can_never_fit_is_asked_about_where_it_counts() -> None:
-    backend = Counting()
-    limiter = Limiter(policy_of(RecipientRateLimit("5/day", denied="count")), backend)
-    never, after = limiter.try_acquire_many([TOO_LARGE, LETTER])
+def test_a_message_that_never_fits_is_sent_to_the_backend_if_refused_attempts_count() -> None:
+    backend = BatchRecorder()
+    limiter = Limiter(campus_policy(RecipientRateLimit("5/day", denied="count")), backend)
+    never, after = limiter.try_acquire_many([TOO_LARGE, EXTERNAL])
     assert (never.retry_after, after.retry_after) == (None, 86_400)
     assert backend.batches == [2]
 
 
-def test_each_decision_can_be_refunded_and_once() -> None:
-    limiter = Limiter(policy_of(MessageRateLimit("3/day")))
-    decisions = limiter.try_acquire_many([LETTER] * 4)
-    for left, decision in zip((2, 1, 0), decisions, strict=False):
+def test_each_decision_of_a_batch_can_be_refunded_once() -> None:
+    limiter = Limiter(campus_policy(MessageRateLimit("3/day")))
+    decisions = limiter.try_acquire_many([EXTERNAL] * 4)
+    for still_used, decision in zip((2, 1, 0), decisions, strict=False):
         limiter.refund(decision)
-        assert limiter.usage("ann@uwo.ca")[0].used == left
+        assert limiter.usage("ann@uwo.ca")[0].used == still_used
         with pytest.raises(ValueError, match="already"):
             limiter.refund(decision)
     with pytest.raises(ValueError, match="nothing to refund"):
         limiter.refund(decisions[3])
 
 
-def test_a_batch_is_anything_that_gives_envelopes() -> None:
-    limiter = Limiter(policy_of(MessageRateLimit("9/day", scope="global")))
-    for batch in ((LETTER, LETTER), iter([LETTER]), {LETTER: 1}, (LETTER for _ in range(3))):
+def test_any_iterable_of_envelopes_is_a_batch() -> None:
+    limiter = Limiter(campus_policy(MessageRateLimit("9/day", scope="global")))
+    for batch in (
+        (EXTERNAL, EXTERNAL),
+        iter([EXTERNAL]),
+        {EXTERNAL: 1},
+        (EXTERNAL for _ in range(3)),
+    ):
         assert all(limiter.try_acquire_many(batch))
     assert limiter.usage(scope="global")[0].used == 7
 
 
 @pytest.mark.parametrize(
-    "batch", [[LETTER, None], [LETTER, "ann@uwo.ca"], "ann@uwo.ca", [[LETTER]]]
+    "batch", [[EXTERNAL, None], [EXTERNAL, "ann@uwo.ca"], "ann@uwo.ca", [[EXTERNAL]]]
 )
-def test_what_is_no_envelope_is_named_and_nothing_is_charged(batch: Any) -> None:
-    backend = Counting()
-    limiter = Limiter(policy_of(MessageRateLimit("9/day")), backend)
+def test_a_batch_with_something_else_than_envelopes_raises_and_charges_nothing(batch: Any) -> None:
+    backend = BatchRecorder()
+    limiter = Limiter(campus_policy(MessageRateLimit("9/day")), backend)
     with pytest.raises(TypeError, match="an Envelope is needed, not"):
         limiter.try_acquire_many(batch)
     assert backend.batches == []
 
 
-@pytest.mark.parametrize("batch", [None, 5, LETTER])
-def test_what_is_no_batch_is_refused(batch: Any) -> None:
-    limiter = Limiter(policy_of(MessageRateLimit("9/day")))
+@pytest.mark.parametrize("batch", [None, 5, EXTERNAL])
+def test_a_batch_that_is_not_iterable_raises(batch: Any) -> None:
+    limiter = Limiter(campus_policy(MessageRateLimit("9/day")))
     with pytest.raises(TypeError, match="not iterable"):
         limiter.try_acquire_many(batch)
     with pytest.raises(TypeError, match="not iterable"):
-        asyncio.run(AsyncLimiter(policy_of()).try_acquire_many(batch))
+        asyncio.run(AsyncLimiter(campus_policy()).try_acquire_many(batch))
 
 
-def test_each_of_a_batch_meets_the_limits_of_its_own_tier() -> None:
+def test_each_message_of_a_batch_is_subject_to_the_limits_of_its_own_tier() -> None:
     tier = Tier("wireless", when=has_tag("wireless"), limits=[MessageRateLimit("1/hour")])
     limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("3/hour")], tiers=[tier]))
-    wireless = Envelope("ann@uwo.ca", ["b@x.org"], Client(tags={"wireless"}))
-    decisions = limiter.try_acquire_many([wireless, wireless, LETTER, LETTER, LETTER])
+    wireless = envelope_to(["b@x.org"], client=Client(tags={"wireless"}))
+    decisions = limiter.try_acquire_many([wireless, wireless, EXTERNAL, EXTERNAL, EXTERNAL])
     assert [bool(each) for each in decisions] == [1, 0, 1, 1, 0]
     assert [each.tier for each in decisions] == ["wireless", "wireless", None, None, None]
