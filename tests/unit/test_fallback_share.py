@@ -1,4 +1,4 @@
-"""Share: a part of each limit, for one of several that count on their own for a while."""
+"""FallbackShare: charges under a share of each limit, for one of several processes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,27 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rlm_testkit.builders import campus_policy, envelope_to
 
-from ratelimit_mail import (
-    AsyncLimiter,
-    Envelope,
-    Limiter,
-    MessageRateLimit,
-    Policy,
-    RecipientRateLimit,
-)
-from ratelimit_mail.backends.outage.fallback_share import FallbackShare
+from ratelimit_mail import AsyncLimiter, Limiter, MessageRateLimit, Policy, RecipientRateLimit
+from ratelimit_mail.backends.outage.fallback_share import MOST_LEDGERS, FallbackShare
 from ratelimit_mail.counting.charge import Charge, Count, Ledger, retention_for
 from ratelimit_mail.counting.window import Window
 
-LETTER = Envelope("ann@uwo.ca", ["b@x.org", "c@y.org"])
+ONE_OF_EACH_UNIT = (1, 1, 0, 0)
 
 
-def charges_of(*limits: Any) -> list[Charge]:
-    return Policy(name="test", limits=limits).plan(LETTER).charges
+def charges_under(*limits: Any) -> list[Charge]:
+    """Return what a message to two recipients is charged under `limits`."""
+    return Policy(name="test", limits=limits).plan(envelope_to(["b@x.org", "c@y.org"])).charges
 
 
-def ledger_of(number: int, limit: int = 8) -> Ledger:
+def ledger(number: int, limit: int = 8) -> Ledger:
     windows = (Window(limit, 1000),)
     return Ledger(f"p:{number}", (Count(0, windows, retention_for([*windows])),), 1000)
 
 
-def limits_of(charges: list[Charge]) -> list[int]:
+def window_limits(charges: list[Charge]) -> list[int]:
     return [
         window.limit
         for ledger, _, _ in charges
@@ -43,7 +38,7 @@ def limits_of(charges: list[Charge]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("share", "limit", "part"),
+    ("share", "limit", "shared_limit"),
     [
         (1, 30, 30),
         (1.0, 30, 30),
@@ -56,56 +51,60 @@ def limits_of(charges: list[Charge]) -> list[int]:
         (1e-9, 30, 0),
     ],
 )
-def test_a_share_of_a_limit_is_rounded_down(share: float, limit: int, part: int) -> None:
-    shared = FallbackShare(share).of(charges_of(MessageRateLimit(f"{limit}/day")))
-    assert limits_of(shared) == [part]
+def test_a_share_of_a_limit_is_rounded_down(share: float, limit: int, shared_limit: int) -> None:
+    shared = FallbackShare(share).of(charges_under(MessageRateLimit(f"{limit}/day")))
+    assert window_limits(shared) == [shared_limit]
 
 
 @given(st.integers(1, 1000), st.integers(1, 10**9))
-def test_what_all_may_give_away_together_stays_within_the_limit(many: int, limit: int) -> None:
-    (part,) = limits_of(FallbackShare(1 / many).of([(ledger_of(1, limit), "", (1, 1, 0, 0))]))
-    assert part * many <= limit
-    # And no more is lost than cannot be told apart.
-    assert part >= limit // many
+def test_equal_shares_together_stay_within_the_limit(processes: int, limit: int) -> None:
+    charges = [(ledger(1, limit), "", ONE_OF_EACH_UNIT)]
+    (shared_limit,) = window_limits(FallbackShare(1 / processes).of(charges))
+    assert shared_limit * processes <= limit
+    # Rounding down loses less than one message for each process.
+    assert shared_limit >= limit // processes
 
 
-def test_a_share_of_one_is_the_largest_limit_and_not_one_more() -> None:
-    assert limits_of(FallbackShare(1.0).of([(ledger_of(1, 10**12), "", (1, 1, 0, 0))])) == [10**12]
+def test_a_share_of_one_is_the_whole_limit_also_for_the_largest_limit() -> None:
+    charges = [(ledger(1, 10**12), "", ONE_OF_EACH_UNIT)]
+    assert window_limits(FallbackShare(1.0).of(charges)) == [10**12]
 
 
-def test_every_window_of_every_count_is_shared_and_nothing_else_is_changed() -> None:
-    charges = charges_of(
+def test_each_window_of_each_count_is_shared_and_nothing_else_changes() -> None:
+    charges = charges_under(
         MessageRateLimit("30/minute", denied="count"),
         RecipientRateLimit("10000/day", resolution="1 minute"),
         MessageRateLimit("80/hour", scope="sender_domain"),
     )
     shared = FallbackShare(0.1).of(charges)
-    assert limits_of(shared) == [3, 1000, 8]
-    for (part, *rest), (whole, *others) in zip(shared, charges, strict=True):
-        assert rest == others
-        assert (part.name, part.span) == (whole.name, whole.span)
-        for one, other in zip(part.counts, whole.counts, strict=True):
-            assert (one.unit, one.retention) == (other.unit, other.retention)
-            assert one.counts_denied == other.counts_denied
-            for window, full in zip(one.windows, other.windows, strict=True):
-                assert window == Window(window.limit, full.length, full.resolution, full.denied)
+    assert window_limits(shared) == [3, 1000, 8]
+    for (shared_ledger, *shared_rest), (whole_ledger, *whole_rest) in zip(
+        shared, charges, strict=True
+    ):
+        assert shared_rest == whole_rest
+        assert (shared_ledger.name, shared_ledger.span) == (whole_ledger.name, whole_ledger.span)
+        for count, whole_count in zip(shared_ledger.counts, whole_ledger.counts, strict=True):
+            assert (count.unit, count.retention) == (whole_count.unit, whole_count.retention)
+            assert count.counts_denied == whole_count.counts_denied
+            for window, whole in zip(count.windows, whole_count.windows, strict=True):
+                assert window == Window(window.limit, whole.length, whole.resolution, whole.denied)
 
 
-def test_a_ledger_has_one_share() -> None:
+def test_a_ledger_is_shared_once_and_reused() -> None:
     share = FallbackShare(0.5)
-    charges = charges_of(MessageRateLimit("30/minute"))
+    charges = charges_under(MessageRateLimit("30/minute"))
     assert share.of(charges)[0][0] is share.of(charges)[0][0]
 
 
-def test_what_is_refused_by_a_share_is_refused_by_its_whole() -> None:
+def test_refusals_of_shared_counts_are_translated_to_the_whole_counts() -> None:
     share = FallbackShare(0.5)
-    charges = charges_of(MessageRateLimit("4/minute"), RecipientRateLimit("9/minute"))
-    ((ledger, _, _),) = shared = share.of(charges)
-    refusals = [(count, 0, 1234) for count in ledger.counts]
+    charges = charges_under(MessageRateLimit("4/minute"), RecipientRateLimit("9/minute"))
+    ((shared_ledger, _, _),) = shared = share.of(charges)
+    refusals = [(count, 0, 1234) for count in shared_ledger.counts]
     whole = share.whole(refusals, shared, charges)
     assert [count for count, _, _ in whole] == [*charges[0][0].counts]
     assert [rest for _, *rest in whole] == [[0, 1234]] * 2
-    assert limits_of(shared) == [2, 4]
+    assert window_limits(shared) == [2, 4]
 
 
 @pytest.mark.parametrize(
@@ -116,39 +115,37 @@ def test_what_is_refused_by_a_share_is_refused_by_its_whole() -> None:
         (("4/minute", "3/minute"), False),
     ],
 )
-def test_what_has_less_room_than_a_message_needs_does_not_fit(
+def test_a_message_fits_if_its_cost_is_within_every_shared_limit(
     rates: tuple[str, str], fits: bool
 ) -> None:
     messages, recipients = rates
-    charges = charges_of(MessageRateLimit(messages), RecipientRateLimit(recipients))
+    charges = charges_under(MessageRateLimit(messages), RecipientRateLimit(recipients))
     assert FallbackShare.fits(FallbackShare(0.5).of(charges)) is fits
 
 
 def test_a_count_that_the_message_costs_nothing_of_fits_whatever_its_share() -> None:
-    inside = Envelope("ann@uwo.ca", ["b@uwo.ca"])
-    limits = [MessageRateLimit("4/day"), MessageRateLimit("1/day", count="external")]
-    policy = Policy(name="test", limits=limits, internal_domains=["uwo.ca"])
-    assert FallbackShare.fits(FallbackShare(0.5).of(policy.plan(inside).charges))
+    policy = campus_policy(MessageRateLimit("4/day"), MessageRateLimit("1/day", count="external"))
+    charges = policy.plan(envelope_to(["b@uwo.ca"])).charges
+    assert FallbackShare.fits(FallbackShare(0.5).of(charges))
 
 
-def test_more_ledgers_than_are_kept_have_their_wholes() -> None:
+def test_refusals_are_translated_also_when_the_cache_of_ledgers_is_full() -> None:
     share = FallbackShare(0.5)
-    costs = (1, 1, 0, 0)
-    share.of([(ledger_of(number), "", costs) for number in range(4095)])
-    charges = [(ledger_of(number), "", costs) for number in range(3)]
+    share.of([(ledger(number), "", ONE_OF_EACH_UNIT) for number in range(MOST_LEDGERS - 1)])
+    charges = [(ledger(number), "", ONE_OF_EACH_UNIT) for number in range(3)]
     shared = share.of(charges)
-    assert share.whole([(ledger.counts[0], 0, 5) for ledger, _, _ in shared], shared, charges)
+    assert share.whole([(each.counts[0], 0, 5) for each, _, _ in shared], shared, charges)
 
 
 @pytest.mark.parametrize("share", [0, 0.0, -1, -0.1, 2, 1.000_001, math.nan, math.inf])
-@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
-def test_a_share_that_is_no_part_is_named(kind: Any, share: float) -> None:
+@pytest.mark.parametrize("limiter_class", [Limiter, AsyncLimiter])
+def test_a_fallback_share_out_of_range_raises(limiter_class: Any, share: float) -> None:
     with pytest.raises(ValueError, match=r"fallback_share: .* is not above 0 and at most 1"):
-        kind(Policy(name="test"), fallback_share=share)
+        limiter_class(Policy(name="test"), fallback_share=share)
 
 
 @pytest.mark.parametrize("share", ["x", "0.5", True, None, [0.5]])
-@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
-def test_a_share_that_is_no_number_is_named(kind: Any, share: Any) -> None:
+@pytest.mark.parametrize("limiter_class", [Limiter, AsyncLimiter])
+def test_a_fallback_share_that_is_not_a_number_raises(limiter_class: Any, share: Any) -> None:
     with pytest.raises(TypeError, match=r"fallback_share: a number such as 1/8 is needed, not"):
-        kind(Policy(name="test"), fallback_share=share)
+        limiter_class(Policy(name="test"), fallback_share=share)

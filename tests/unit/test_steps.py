@@ -1,4 +1,4 @@
-"""Scripts: one set of steps that one colour runs and the other awaits."""
+"""Steps: a generator of calls that `run` makes and `run_async` awaits."""
 
 from __future__ import annotations
 
@@ -10,58 +10,61 @@ import pytest
 
 from ratelimit_mail._util.steps import Steps, run, run_async
 
-Play = Callable[[Callable[[Any], Steps[Any]], list[Any]], Any]
+StepsFunction = Callable[[Any], Steps[Any]]
+Runner = Callable[[StepsFunction, list[Any]], Any]
 
 
-def play_blocking(script: Callable[[Any], Steps[Any]], outcomes: list[Any]) -> Any:
-    """Run `script` with a call that returns, or raises, one outcome after the other."""
-    left = iter(outcomes)
+def run_sync_steps(steps_of: StepsFunction, outcomes: list[Any]) -> Any:
+    """Run steps whose calls return, or raise, one outcome after the other."""
+    remaining = iter(outcomes)
 
     def call() -> Any:
-        outcome = next(left)
+        outcome = next(remaining)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    return run(script(call))
+    return run(steps_of(call))
 
 
-def play_awaited(script: Callable[[Any], Steps[Any]], outcomes: list[Any]) -> Any:
-    """The same, where the call must be awaited."""
-    left = iter(outcomes)
+def run_async_steps(steps_of: StepsFunction, outcomes: list[Any]) -> Any:
+    """Do what `run_sync_steps` does, with calls that must be awaited."""
+    remaining = iter(outcomes)
 
     async def call() -> Any:
         await asyncio.sleep(0)
-        outcome = next(left)
+        outcome = next(remaining)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    return asyncio.run(run_async(script(call)))
+    return asyncio.run(run_async(steps_of(call)))
 
 
-both = pytest.mark.parametrize("play", [play_blocking, play_awaited])
+sync_and_async = pytest.mark.parametrize(
+    "run_steps", [run_sync_steps, run_async_steps], ids=["sync", "async"]
+)
 
 
-def silent(call: Any) -> Steps[str]:
+def without_calls(call: Any) -> Steps[str]:
     return "done"
     yield call
 
 
-def adding(call: Any) -> Steps[int]:
+def sum_of_two_calls(call: Any) -> Steps[int]:
     first: int = yield call
     second: int = yield call
     return first + second
 
 
-def forgiving(call: Any) -> Steps[Any]:
+def with_a_second_try(call: Any) -> Steps[Any]:
     try:
         return (yield call)
     except LookupError:
         return ("instead", (yield call))
 
 
-def tidying(call: Any) -> Steps[Any]:
+def with_a_cleanup(call: Any) -> Steps[Any]:
     try:
         return (yield call)
     except BaseException:
@@ -69,72 +72,74 @@ def tidying(call: Any) -> Steps[Any]:
         raise
 
 
-@both
-def test_a_script_without_a_call_returns(play: Play) -> None:
-    assert play(silent, []) == "done"
+@sync_and_async
+def test_steps_without_a_call_return_their_value(run_steps: Runner) -> None:
+    assert run_steps(without_calls, []) == "done"
 
 
-@both
-def test_a_script_receives_what_its_calls_return(play: Play) -> None:
-    assert play(adding, [2, 40]) == 42
+@sync_and_async
+def test_steps_receive_what_their_calls_return(run_steps: Runner) -> None:
+    assert run_steps(sum_of_two_calls, [2, 40]) == 42
 
 
-@both
-def test_a_script_may_catch_what_a_call_raises(play: Play) -> None:
-    assert play(forgiving, [KeyError("gone"), 7]) == ("instead", 7)
+@sync_and_async
+def test_steps_may_catch_what_a_call_raises(run_steps: Runner) -> None:
+    assert run_steps(with_a_second_try, [KeyError("gone"), 7]) == ("instead", 7)
 
 
-@both
+@sync_and_async
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
-def test_what_a_script_does_not_catch_reaches_the_caller(play: Play, error: BaseException) -> None:
+def test_an_error_that_steps_do_not_catch_reaches_the_caller(
+    run_steps: Runner, error: BaseException
+) -> None:
     with pytest.raises(type(error)) as caught:
-        play(forgiving, [error])
+        run_steps(with_a_second_try, [error])
     assert caught.value is error
 
 
-@both
+@sync_and_async
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-def test_a_script_may_make_calls_while_it_tidies_up(play: Play, error: BaseException) -> None:
-    outcomes = [error, "tidied"]
+def test_steps_may_make_calls_while_they_clean_up(run_steps: Runner, error: BaseException) -> None:
+    outcomes = [error, "cleaned up"]
     with pytest.raises(type(error)) as caught:
-        play(tidying, outcomes)
+        run_steps(with_a_cleanup, outcomes)
     assert caught.value is error
 
 
-@both
-def test_an_error_while_tidying_up_replaces_the_first(play: Play) -> None:
+@sync_and_async
+def test_an_error_while_cleaning_up_replaces_the_first(run_steps: Runner) -> None:
     with pytest.raises(OSError, match="second") as caught:
-        play(tidying, [ValueError("first"), OSError("second")])
+        run_steps(with_a_cleanup, [ValueError("first"), OSError("second")])
     assert isinstance(caught.value.__context__, ValueError)
 
 
-async def test_a_cancelled_script_tidies_up_and_stays_cancelled() -> None:
-    steps: list[str] = []
+async def test_cancelled_steps_clean_up_and_stay_cancelled() -> None:
+    events: list[str] = []
     started = asyncio.Event()
 
     async def forever() -> None:
         started.set()
         await asyncio.Event().wait()
 
-    async def tidy() -> None:
+    async def clean_up() -> None:
         await asyncio.sleep(0)
-        steps.append("tidied")
+        events.append("cleaned up")
 
     def waiting() -> Steps[None]:
         try:
             yield forever
         finally:
-            yield tidy
+            yield clean_up
 
     task = asyncio.ensure_future(run_async(waiting()))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert steps == ["tidied"]
+    assert events == ["cleaned up"]
     assert task.cancelled()
 
 
-def test_a_stop_iteration_of_a_call_reaches_the_caller_as_it_is() -> None:
+def test_a_stop_iteration_of_a_call_reaches_the_caller_unchanged() -> None:
     with pytest.raises(StopIteration, match="over"):
-        play_blocking(forgiving, [StopIteration("over")])
+        run_sync_steps(with_a_second_try, [StopIteration("over")])
