@@ -1,4 +1,4 @@
-"""The short way of most messages answers as the brute force does, whatever happens between."""
+"""The fast path of `try_acquire` answers as the brute force does, whatever else is called."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
+from rlm_testkit.builders import campus_policy
 
 from ratelimit_mail import (
     Client,
@@ -26,29 +27,27 @@ from ratelimit_mail.testing import BruteForceBackend, ManualClock
 RECIPIENTS = (["a@example.com"], ["a@example.com", "b@example.com", "c@uwo.ca"], ["d@uwo.ca"])
 
 
-def letter(sender: str, kind: int) -> Envelope:
-    """A message of one of three kinds; the second comes by a wireless client."""
+def envelope_of_kind(sender: str, kind: int) -> Envelope:
+    """Return a message of one of three kinds; the second is submitted by a wireless client."""
     return Envelope(sender, RECIPIENTS[kind], Client(tags=["wireless"] if kind == 1 else []))
 
 
-def policy(messages: int, recipients: int, denied: Any, of_tier: int = 0) -> Policy:
-    limits = [MessageRateLimit(f"{of_tier}/minute")] if of_tier else []
-    return Policy(
-        name="short",
-        internal_domains=["uwo.ca"],
-        tiers=[Tier("wireless", when=has_tag("wireless"), limits=limits)] if limits else [],
-        limits=[
-            MessageRateLimit(f"{messages}/10 seconds", denied=denied),
-            RecipientRateLimit(f"{recipients}/minute", count="external"),
-        ],
+def policy_with(messages: int, recipients: int, denied: Any, tier_messages: int = 0) -> Policy:
+    """Return a policy of two limits, and a tier with a third unless `tier_messages` is 0."""
+    tier_limits = [MessageRateLimit(f"{tier_messages}/minute")] if tier_messages else []
+    tiers = [Tier("wireless", when=has_tag("wireless"), limits=tier_limits)] if tier_limits else []
+    return campus_policy(
+        MessageRateLimit(f"{messages}/10 seconds", denied=denied),
+        RecipientRateLimit(f"{recipients}/minute", count="external"),
+        tiers=tiers,
     )
 
 
-steps = st.lists(
+operations = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(0, 1), st.integers(0, 2), st.integers(1, 70)),
-        st.tuples(st.just("other"), st.integers(0, 1), st.integers(0, 2), st.integers(1, 9)),
-        st.tuples(st.just("turn"), st.integers(-2_000, 12_000)),
+        st.tuples(st.just("send_other"), st.integers(0, 1), st.integers(0, 2), st.integers(1, 9)),
+        st.tuples(st.just("move_clock"), st.integers(-2_000, 12_000)),
         st.tuples(st.just("refund"), st.integers(0, 40)),
         st.tuples(st.just("reserve"), st.integers(0, 1), st.integers(0, 2)),
         st.tuples(st.just("reset"), st.integers(0, 1)),
@@ -58,8 +57,8 @@ steps = st.lists(
 )
 
 
-class World:
-    """Two policies of one name on one backend, and what they have answered."""
+class LimiterPair:
+    """Limiters of two policies of one name on one backend, and what they have accepted."""
 
     def __init__(self, backend: Any, policies: list[Policy]) -> None:
         self.limiter, self.other = (Limiter(each, backend) for each in policies)
@@ -78,11 +77,11 @@ class World:
 
     def reserve(self, envelope: Envelope) -> object:
         try:
-            booked = self.limiter.reserve(envelope, max_delay=30)
+            reservation = self.limiter.reserve(envelope, max_delay=30)
         except RateLimitExceeded as error:
             return error.decision
-        self.accepted.append((self.limiter, booked.decision))
-        return booked.at, booked.delay
+        self.accepted.append((self.limiter, reservation.decision))
+        return reservation.at, reservation.delay
 
 
 @given(
@@ -91,50 +90,59 @@ class World:
     st.integers(1, 90),
     st.sampled_from(["ignore", "count"]),
     st.sampled_from([0, 20]),
-    steps,
+    operations,
 )
-def test_the_short_way_answers_as_the_brute_force(
-    messages: int, recipients: int, others: int, denied: Any, of_tier: int, script: list[Any]
+def test_the_fast_path_answers_as_the_brute_force(
+    messages: int,
+    recipients: int,
+    other_messages: int,
+    denied: Any,
+    tier_messages: int,
+    script: list[Any],
 ) -> None:
     clock = ManualClock()
-    policies = [policy(each, recipients, denied, of_tier) for each in (messages, others)]
-    worlds = [
-        World(backend, policies) for backend in (MemoryBackend(clock), BruteForceBackend(clock))
+    policies = [
+        policy_with(each, recipients, denied, tier_messages) for each in (messages, other_messages)
     ]
-    for verb, *how in script:
-        if verb == "turn":
-            clock.advance(how[0] / 1000)
+    pairs = [
+        LimiterPair(backend, policies)
+        for backend in (MemoryBackend(clock), BruteForceBackend(clock))
+    ]
+    for operation, *arguments in script:
+        if operation == "move_clock":
+            clock.advance(arguments[0] / 1000)
             continue
-        sender = f"s{how[0]}@uwo.ca"
-        if verb in ("send", "other"):
-            for _ in range(how[2]):
-                answers = [
-                    world.send(
-                        world.limiter if verb == "send" else world.other,
-                        letter(sender, how[1]),
+        sender = f"s{arguments[0]}@uwo.ca"
+        if operation in ("send", "send_other"):
+            for _ in range(arguments[2]):
+                decisions = [
+                    pair.send(
+                        pair.limiter if operation == "send" else pair.other,
+                        envelope_of_kind(sender, arguments[1]),
                     )
-                    for world in worlds
+                    for pair in pairs
                 ]
-                assert answers[0] == answers[1]
-        elif verb == "reserve":
-            booked = [world.reserve(letter(sender, how[1])) for world in worlds]
-            assert booked[0] == booked[1]
-        elif verb == "refund":
-            for world in worlds:
-                world.refund(how[0])
-        elif verb == "reset":
-            for world in worlds:
-                world.limiter.reset(sender)
-        elif verb == "usage":
-            read = [world.limiter.usage(sender) for world in worlds]
-            assert read[0] == read[1]
+                assert decisions[0] == decisions[1]
+        elif operation == "reserve":
+            bookings = [pair.reserve(envelope_of_kind(sender, arguments[1])) for pair in pairs]
+            assert bookings[0] == bookings[1]
+        elif operation == "refund":
+            for pair in pairs:
+                pair.refund(arguments[0])
+        elif operation == "reset":
+            for pair in pairs:
+                pair.limiter.reset(sender)
+        elif operation == "usage":
+            usages = [pair.limiter.usage(sender) for pair in pairs]
+            assert usages[0] == usages[1]
 
 
-def test_an_accepted_decision_is_as_one_that_is_built() -> None:
-    limiter = Limiter(policy(9, 9, "ignore"))
+def test_a_decision_of_the_fast_path_equals_one_that_is_constructed() -> None:
+    limiter = Limiter(policy_with(9, 9, "ignore"))
     first, second = (limiter.try_acquire(Envelope("a@uwo.ca", RECIPIENTS[0])) for _ in range(2))
-    built = Decision(first.action)
-    assert first == second == built
-    assert repr(second) == repr(built)
-    assert attrs.asdict(second, recurse=False) | {"refund_token": None} == attrs.asdict(built)
-    assert hash(second) == hash(built)
+    constructed = Decision(first.action)
+    assert first == second == constructed
+    assert repr(second) == repr(constructed)
+    as_dict = attrs.asdict(second, recurse=False)
+    assert as_dict | {"refund_token": None} == attrs.asdict(constructed)
+    assert hash(second) == hash(constructed)

@@ -1,4 +1,4 @@
-"""Limits that only report change nothing, and answer as a limiter of their own does."""
+"""Shadow limits change no decision, and answer as a limiter of their own would."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
+from rlm_testkit.builders import campus_policy
 
 from ratelimit_mail import (
     Decision,
     Envelope,
     Limiter,
     MessageRateLimit,
-    Policy,
     RateLimitExceeded,
     RecipientLimit,
     RecipientRateLimit,
@@ -28,7 +28,9 @@ ADDRESSES = ["ann@uwo.ca", "bob@uwo.ca", "eve@x.org", "fay@y.org"]
 
 def rate_limits(*denied: str) -> st.SearchStrategy[Limit]:
     return st.builds(
-        lambda kind, amount, seconds, others: kind(f"{amount}/{seconds} seconds", **others),
+        lambda limit_class, amount, seconds, options: limit_class(
+            f"{amount}/{seconds} seconds", **options
+        ),
         st.sampled_from([MessageRateLimit, RecipientRateLimit]),
         st.integers(1, 5),
         st.integers(1, 4),
@@ -47,25 +49,28 @@ any_limits = st.lists(
     rate_limits("ignore", "count") | st.builds(RecipientLimit, st.integers(1, 3)), max_size=3
 )
 envelopes = st.builds(
-    lambda sender, recipients, known_by, direction: Envelope(
-        sender, recipients, id=known_by, direction=direction
+    lambda sender, recipients, envelope_id, direction: Envelope(
+        sender, recipients, id=envelope_id, direction=direction
     ),
     st.sampled_from(ADDRESSES),
     st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=4, unique=True),
     st.none() | st.sampled_from(["1", "2"]),
     st.sampled_from(["outbound", "outbound", "inbound"]),
 )
-plain_envelopes = envelopes.map(lambda e: Envelope(e.sender, e.recipients, direction=e.direction))
+envelopes_without_id = envelopes.map(
+    lambda e: Envelope(e.sender, e.recipients, direction=e.direction)
+)
 
 
-def scripts(letters: st.SearchStrategy[Envelope]) -> st.SearchStrategy[list[tuple[str, Any]]]:
+def scripts(envelopes: st.SearchStrategy[Envelope]) -> st.SearchStrategy[list[tuple[str, Any]]]:
+    """Generate calls of a limiter, each an operation with its argument, and pauses."""
     return st.lists(
         st.one_of(
-            st.tuples(st.just("try_acquire"), letters),
-            st.tuples(st.just("try_acquire"), letters),
-            st.tuples(st.just("reserve"), letters),
-            st.tuples(st.just("check"), letters),
-            st.tuples(st.just("many"), st.lists(letters, max_size=3)),
+            st.tuples(st.just("try_acquire"), envelopes),
+            st.tuples(st.just("try_acquire"), envelopes),
+            st.tuples(st.just("reserve"), envelopes),
+            st.tuples(st.just("check"), envelopes),
+            st.tuples(st.just("try_acquire_many"), st.lists(envelopes, max_size=3)),
             st.tuples(st.just("refund"), st.integers(0, 9)),
             st.tuples(st.just("reset"), st.sampled_from(ADDRESSES)),
             st.tuples(st.just("wait"), st.sampled_from([0.001, 0.4, 0.999, 1, 2.5])),
@@ -74,36 +79,37 @@ def scripts(letters: st.SearchStrategy[Envelope]) -> st.SearchStrategy[list[tupl
     )
 
 
-def limiter_of(limits: list[Limit], clock: ManualClock, *, partial: bool = False) -> Limiter:
-    policy = Policy(name="test", limits=limits, internal_domains=["uwo.ca"], partial=partial)
+def limiter_under(limits: list[Limit], clock: ManualClock, *, partial: bool = False) -> Limiter:
+    policy = campus_policy(*limits, partial=partial)
     return Limiter(policy, MemoryBackend(clock), sleep=clock.advance)
 
 
-def only_reported(limits: list[Limit]) -> list[Limit]:
+def as_shadow_limits(limits: list[Limit]) -> list[Limit]:
     return [attrs.evolve(limit, enforce=False) for limit in limits]
 
 
-def do(limiter: Limiter, verb: str, asked: Any) -> list[Decision]:
-    """The decisions that a verb gives; that of a booking is its own or the error's."""
-    if verb == "many":
-        return limiter.try_acquire_many(asked)
-    if verb == "reserve":
-        return [book(limiter, asked)[0]]
-    decision: Decision = getattr(limiter, verb)(asked)
+def decide(limiter: Limiter, operation: str, argument: Any) -> list[Decision]:
+    """Return the decisions of an operation; that of a booking is its own or the error's."""
+    if operation == "try_acquire_many":
+        return limiter.try_acquire_many(argument)
+    if operation == "reserve":
+        return [book(limiter, argument)[0]]
+    decision: Decision = getattr(limiter, operation)(argument)
     return [decision]
 
 
-def book(limiter: Limiter, envelope: Envelope, most: float | None = None) -> tuple[Decision, float]:
-    """The decision of a booking, or of the error, and in how many seconds the message goes."""
+def book(
+    limiter: Limiter, envelope: Envelope, max_delay: float | None = None
+) -> tuple[Decision, float]:
+    """Return the decision of a booking, or of the error, and its delay in seconds."""
     try:
-        reservation = limiter.reserve(envelope, max_delay=most)
+        reservation = limiter.reserve(envelope, max_delay=max_delay)
     except RateLimitExceeded as error:
         return error.decision, 0.0
     return reservation.decision, reservation.delay
 
 
-def bare(decision: Decision) -> Decision:
-    """`decision` without what limits that only report say."""
+def without_shadow(decision: Decision) -> Decision:
     recipients = decision.recipients and {
         address: attrs.evolve(each, shadow=None) for address, each in decision.recipients.items()
     }
@@ -111,53 +117,54 @@ def bare(decision: Decision) -> Decision:
 
 
 @given(any_limits, any_limits, scripts(envelopes), st.booleans())
-def test_limits_that_only_report_change_nothing(
-    enforced: list[Limit], reported: list[Limit], script: list[tuple[str, Any]], partial: bool
+def test_shadow_limits_change_no_decision(
+    enforced: list[Limit], shadow: list[Limit], script: list[tuple[str, Any]], partial: bool
 ) -> None:
     clock = ManualClock(0)
-    without = limiter_of(enforced, clock, partial=partial)
-    beside = limiter_of(enforced + only_reported(reported), clock, partial=partial)
-    held: list[tuple[Decision, Decision]] = []
-    for verb, asked in script:
-        if verb == "wait":
-            clock.advance(asked)
-        elif verb == "reset":
-            for limiter in (without, beside):
-                limiter.reset(asked)
-        elif verb == "refund":
-            if held:
-                pair = held.pop(asked % len(held))
-                without.refund(pair[0])
-                beside.refund(pair[1])
+    plain = limiter_under(enforced, clock, partial=partial)
+    shadowed = limiter_under(enforced + as_shadow_limits(shadow), clock, partial=partial)
+    accepted: list[tuple[Decision, Decision]] = []
+    for operation, argument in script:
+        if operation == "wait":
+            clock.advance(argument)
+        elif operation == "reset":
+            for limiter in (plain, shadowed):
+                limiter.reset(argument)
+        elif operation == "refund":
+            if accepted:
+                pair = accepted.pop(argument % len(accepted))
+                plain.refund(pair[0])
+                shadowed.refund(pair[1])
         else:
-            expected, given = do(without, verb, asked), do(beside, verb, asked)
-            assert [bare(decision) for decision in given] == expected
-            if verb != "check":
-                held += [pair for pair in zip(expected, given, strict=True) if pair[0]]
+            expected = decide(plain, operation, argument)
+            decisions = decide(shadowed, operation, argument)
+            assert [without_shadow(decision) for decision in decisions] == expected
+            if operation != "check":
+                accepted += [pair for pair in zip(expected, decisions, strict=True) if pair[0]]
         for address in ADDRESSES:
             for scope in ("sender", "recipient"):
                 subject = (address,)
-                assert beside.usage(subject, scope=scope) == without.usage(subject, scope=scope)
+                assert shadowed.usage(subject, scope=scope) == plain.usage(subject, scope=scope)
 
 
-class OnlyReported:
-    """The limits that only report, enforced by a limiter of their own."""
+class SeparateLimiter:
+    """A limiter that enforces the shadow limits of another one."""
 
     def __init__(self, limits: list[Limit], clock: ManualClock) -> None:
         self._backend = MemoryBackend(clock)
-        self._policy = Policy(name="test", limits=limits, internal_domains=["uwo.ca"])
+        self._policy = campus_policy(*limits)
         self.limiter = Limiter(self._policy, self._backend)
 
-    def accepted(self, envelope: Envelope) -> Decision:
-        """The answer to a message that goes now."""
+    def decide_accepted(self, envelope: Envelope) -> Decision:
+        """Return the answer to a message that the enforced limits accepted."""
         return self.limiter.try_acquire(envelope)
 
-    def booked(self, envelope: Envelope, delay: float) -> Decision:
-        """The answer to a message that goes in so many seconds."""
+    def decide_booked(self, envelope: Envelope, delay: float) -> Decision:
+        """Return the answer to a message that was booked for so many seconds ahead."""
         return book(self.limiter, envelope, delay)[0]
 
-    def turned_away(self, envelope: Envelope, limit: Limit | None) -> Decision:
-        """The answer to a message that an enforced limit turned away."""
+    def decide_turned_away(self, envelope: Envelope, limit: Limit | None) -> Decision:
+        """Return the answer to a message that the enforced `limit` turned away."""
         answer = self.limiter.check(envelope)
         if not isinstance(limit, RecipientLimit):
             self._backend.apply(self._policy.plan(envelope).charges, REFUSE)
@@ -165,49 +172,49 @@ class OnlyReported:
 
 
 @given(any_limits, st.lists(rate_limits("ignore", "count"), min_size=1, max_size=3), st.data())
-def test_they_answer_as_a_limiter_of_their_own_that_is_asked_about_what_is_accepted(
-    enforced: list[Limit], reported: list[Limit], data: st.DataObject
+def test_shadow_limits_answer_as_a_limiter_that_sees_only_accepted_messages(
+    enforced: list[Limit], shadow: list[Limit], data: st.DataObject
 ) -> None:
     clock = ManualClock(0)
-    beside = limiter_of(enforced + only_reported(reported), clock)
-    alone = OnlyReported(reported, clock)
-    held: list[tuple[Decision, Decision]] = []
-    for verb, asked in data.draw(scripts(plain_envelopes)):
-        if verb == "wait":
-            clock.advance(asked)
-        elif verb == "reset":
-            beside.reset(asked)
-            alone.limiter.reset(asked)
-        elif verb == "refund":
-            if held:
-                decision, answer = held.pop(asked % len(held))
-                beside.refund(decision)
+    shadowed = limiter_under(enforced + as_shadow_limits(shadow), clock)
+    separate = SeparateLimiter(shadow, clock)
+    accepted: list[tuple[Decision, Decision]] = []
+    for operation, argument in data.draw(scripts(envelopes_without_id)):
+        if operation == "wait":
+            clock.advance(argument)
+        elif operation == "reset":
+            shadowed.reset(argument)
+            separate.limiter.reset(argument)
+        elif operation == "refund":
+            if accepted:
+                decision, answer = accepted.pop(argument % len(accepted))
+                shadowed.refund(decision)
                 if answer:
-                    alone.limiter.refund(answer)
+                    separate.limiter.refund(answer)
         else:
-            letters = asked if verb == "many" else [asked]
+            batch = argument if operation == "try_acquire_many" else [argument]
             delay = 0.0
-            if verb == "reserve":
-                booked, delay = book(beside, asked)
+            if operation == "reserve":
+                booked, delay = book(shadowed, argument)
                 decisions = [booked]
             else:
-                decisions = do(beside, verb, asked)
-            for letter, decision in zip(letters, decisions, strict=True):
-                if verb == "check":
-                    answer = alone.limiter.check(letter)
+                decisions = decide(shadowed, operation, argument)
+            for envelope, decision in zip(batch, decisions, strict=True):
+                if operation == "check":
+                    answer = separate.limiter.check(envelope)
                 elif not decision:
-                    answer = alone.turned_away(letter, decision.limit)
-                elif verb == "reserve" and beside.policy.plan(letter).charges:
-                    answer = alone.booked(letter, delay)
+                    answer = separate.decide_turned_away(envelope, decision.limit)
+                elif operation == "reserve" and shadowed.policy.plan(envelope).charges:
+                    answer = separate.decide_booked(envelope, delay)
                 else:
-                    answer = alone.accepted(letter)
-                assert decision.shadow == shadow_of(answer)
-                if decision and verb != "check":
-                    held.append((decision, answer))
+                    answer = separate.decide_accepted(envelope)
+                assert decision.shadow == as_shadow(answer)
+                if decision and operation != "check":
+                    accepted.append((decision, answer))
 
 
-def shadow_of(decision: Decision) -> Decision:
-    """`decision` as limits that only report give it."""
+def as_shadow(decision: Decision) -> Decision:
+    """Return `decision` as shadow limits report it."""
     limit = decision.limit and attrs.evolve(decision.limit, enforce=False)
     return attrs.evolve(decision, limit=limit)
 
@@ -215,35 +222,38 @@ def shadow_of(decision: Decision) -> Decision:
 @given(
     any_limits,
     any_limits.filter(bool),
-    st.lists(st.tuples(st.sampled_from([0, 0.001, 0.4, 1, 2.5]), plain_envelopes), max_size=20),
+    st.lists(
+        st.tuples(st.sampled_from([0, 0.001, 0.4, 1, 2.5]), envelopes_without_id), max_size=20
+    ),
 )
-def test_until_the_first_that_they_would_turn_away_alone_they_tell_what_enforcing_them_does(
-    enforced: list[Limit], reported: list[Limit], script: list[tuple[float, Envelope]]
+def test_until_shadow_limits_alone_turn_a_message_away_they_report_what_enforcing_them_does(
+    enforced: list[Limit], shadow: list[Limit], script: list[tuple[float, Envelope]]
 ) -> None:
     clock = ManualClock(0)
-    beside = limiter_of(enforced + only_reported(reported), clock)
-    together = limiter_of(enforced + reported, clock)
-    for pause, letter in script:
+    shadowed = limiter_under(enforced + as_shadow_limits(shadow), clock)
+    all_enforced = limiter_under(enforced + shadow, clock)
+    for pause, envelope in script:
         clock.advance(pause)
-        decision, expected = beside.try_acquire(letter), together.try_acquire(letter)
+        decision, expected = shadowed.try_acquire(envelope), all_enforced.try_acquire(envelope)
         assert decision.shadow is not None
         assert expected.allowed is (decision.allowed and decision.shadow.allowed)
-        # From here on it counts where they only report, and not where they are enforced: also a
-        # refused attempt, as what a recipient limit refuses counts nowhere.
+        # From here on the counts differ: this message counts for the enforced limits of `shadowed`
+        # and not for those of `all_enforced`. So does a refused attempt, because an attempt that a
+        # recipient limit refuses counts nowhere.
         if not decision.shadow and (decision or isinstance(decision.shadow.limit, RecipientLimit)):
             break
 
 
 @given(st.lists(rate_limits("ignore", "count"), min_size=1, max_size=3), scripts(envelopes))
-def test_the_same_limits_beside_themselves_would_turn_away_the_same(
+def test_shadow_limits_equal_to_the_enforced_ones_report_the_same_actions(
     limits: list[Limit], script: list[tuple[str, Any]]
 ) -> None:
     clock = ManualClock(0)
-    beside = limiter_of(limits + only_reported(limits), clock)
-    for verb, asked in script:
-        if verb == "wait":
-            clock.advance(asked)
-        elif verb in ("try_acquire", "many", "check"):
-            for decision in do(beside, verb, asked):
+    limiter = limiter_under(limits + as_shadow_limits(limits), clock)
+    for operation, argument in script:
+        if operation == "wait":
+            clock.advance(argument)
+        elif operation in ("try_acquire", "try_acquire_many", "check"):
+            for decision in decide(limiter, operation, argument):
                 assert decision.shadow is not None
                 assert decision.shadow.action is decision.action
