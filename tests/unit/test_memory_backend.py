@@ -124,9 +124,9 @@ def test_a_million_refused_attempts_take_bounded_memory() -> None:
     for _ in range(20_000):
         clock.advance(0.086)
         limiter.try_acquire(envelope_to())
-    grown, _ = tracemalloc.get_traced_memory()
+    allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert grown < 20_000
+    assert allocated < 20_000
     assert limiter.check(envelope_to()).retry_after == pytest.approx(900, abs=5)
 
 
@@ -140,9 +140,9 @@ def test_a_recorded_message_takes_at_most_40_bytes() -> None:
         clock.advance(0.05)
         for i in range(senders):
             limiter.try_acquire(from_user(i))
-    held, _ = tracemalloc.get_traced_memory()
+    allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held / (senders * messages) <= 40
+    assert allocated / (senders * messages) <= 40
 
 
 def test_eight_threads_admit_exactly_the_limit_on_the_real_clock() -> None:

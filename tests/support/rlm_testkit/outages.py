@@ -198,7 +198,7 @@ class LimiterInOutage:
         self.backend.error = None
 
     def count_calls(self) -> int:
-        """Return how often the backend was called since this was last asked."""
+        """Return how often the backend was called since this was last called."""
         calls = len(self.backend.calls)
         self.backend.calls.clear()
         return calls
