@@ -59,7 +59,9 @@ def test_importing_the_package_does_not_import_slow_modules(module: str) -> None
         "import sys; before = set(sys.modules); import ratelimit_mail;"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     imported = result.stdout.split()
     assert "ratelimit_mail" in imported
     assert module not in imported
