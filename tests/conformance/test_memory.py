@@ -1,4 +1,4 @@
-"""The memory backend, and the brute force itself, pass the conformance suite."""
+"""MemoryBackend, sync and async, and BruteForceBackend pass the conformance suite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TestMemory(BackendConformance):
         return MemoryBackend(clock)
 
 
-class TestMemoryAwaited(AsyncBackendConformance):
+class TestAsyncMemory(AsyncBackendConformance):
     scripts = 20
 
     def async_backend(self, clock: Callable[[], int]) -> InlineAdapter:
@@ -30,7 +30,7 @@ class TestMemoryAwaited(AsyncBackendConformance):
 class TestBruteForce(BackendConformance):
     scripts = 0  # it would be compared with itself
 
-    @pytest.mark.skip(reason="it is not made for threads")
+    @pytest.mark.skip(reason="BruteForceBackend is not safe for threads")
     def test_threads_on_one_sender_admit_exactly_the_limit(self) -> None: ...
 
     def backend(self, clock: Callable[[], int]) -> BruteForceBackend:

@@ -1,4 +1,4 @@
-"""The memory backend: its clock, what it forgets, and how much it holds."""
+"""MemoryBackend: its clock, which subjects it evicts, how much memory it takes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 import threading
 import time
 import tracemalloc
+from typing import Any
 
 import pytest
+from rlm_testkit.builders import envelope_to
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import MemoryBackend
@@ -16,131 +18,131 @@ from ratelimit_mail.testing import ManualClock
 DAY = 86_400
 
 
-def letter(sender: int | str, recipients: int = 1) -> Envelope:
-    return Envelope(f"{sender}@uwo.ca", [f"r{i}@example.com" for i in range(recipients)])
+def from_user(user: int | str, recipients: int = 1) -> Envelope:
+    return envelope_to(recipients, f"{user}@uwo.ca")
 
 
-def limiter_of(*rates: str, **options: object) -> tuple[Limiter, MemoryBackend, ManualClock]:
+def recipient_limiter(rate: str, **options: Any) -> tuple[Limiter, MemoryBackend, ManualClock]:
+    """Return a limiter with one limit on recipients, its backend and its clock."""
     clock = ManualClock()
     backend = MemoryBackend(clock)
-    limits = [RecipientRateLimit(rate, **options) for rate in rates]  # type: ignore[arg-type]
-    return Limiter(Policy(name="test", limits=limits), backend), backend, clock
+    policy = Policy(name="test", limits=[RecipientRateLimit(rate, **options)])
+    return Limiter(policy, backend), backend, clock
 
 
-def test_the_default_clock_is_not_moved_by_a_step_of_the_wall_clock(
+def test_the_default_clock_does_not_follow_a_step_of_the_wall_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("1/day")]))
-    assert limiter.try_acquire(letter("ann"))
+    assert limiter.try_acquire(envelope_to())
     real = time.time_ns
     for step in (DAY, -DAY):
         monkeypatch.setattr(time, "time", lambda step=step: real() / 1e9 + step)
         monkeypatch.setattr(time, "time_ns", lambda step=step: real() + step * 10**9)
-        refused = limiter.try_acquire(letter("ann"))
+        refused = limiter.try_acquire(envelope_to())
         assert refused.retry_after == pytest.approx(DAY, abs=60)
 
 
 def test_the_default_clock_starts_at_the_wall_clock() -> None:
     limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("1/second")]))
-    assert limiter.reserve(letter("ann")).at == pytest.approx(time.time() * 1000, abs=5000)
+    assert limiter.reserve(envelope_to()).at == pytest.approx(time.time() * 1000, abs=5000)
 
 
-def test_idle_senders_are_forgotten_by_the_calls_of_others() -> None:
-    limiter, backend, clock = limiter_of("9/minute")
+def test_idle_senders_are_evicted_during_calls_for_other_senders() -> None:
+    limiter, backend, clock = recipient_limiter("9/minute")
     for i in range(1000):
-        assert limiter.try_acquire(letter(i))
+        assert limiter.try_acquire(from_user(i))
     assert backend.size() == 1000
     for _ in range(3):
         clock.advance(61)
         for _ in range(300):
-            limiter.try_acquire(letter("ann"))
+            limiter.try_acquire(envelope_to())
     assert backend.size() == 1
 
 
-def test_a_sender_who_keeps_sending_is_not_forgotten() -> None:
-    limiter, _, clock = limiter_of("3/minute")
+def test_a_sender_that_keeps_sending_is_not_evicted() -> None:
+    limiter, _, clock = recipient_limiter("3/minute")
     for i in range(200):
-        limiter.try_acquire(letter(i))
+        limiter.try_acquire(from_user(i))
         clock.advance(1)
-        limiter.try_acquire(letter("ann"))
-        held = limiter.usage("ann@uwo.ca")[0].used
-        assert held == min(3, i + 1)
+        limiter.try_acquire(envelope_to())
+        assert limiter.usage("ann@uwo.ca")[0].used == min(3, i + 1)
 
 
-def test_a_booking_far_ahead_is_not_forgotten() -> None:
-    limiter, _, clock = limiter_of("1/minute")
-    delays = [limiter.reserve(letter("ann")).delay for _ in range(10)]
+def test_a_booking_far_ahead_is_not_evicted() -> None:
+    limiter, _, clock = recipient_limiter("1/minute")
+    delays = [limiter.reserve(envelope_to()).delay for _ in range(10)]
     assert delays[-1] == 540
     for i in range(500):
         clock.advance(1)
-        limiter.try_acquire(letter(i))
-    assert limiter.check(letter("ann")).retry_after == 100
-    assert limiter.reserve(letter("ann")).delay == 100
+        limiter.try_acquire(from_user(i))
+    assert limiter.check(envelope_to()).retry_after == 100
+    assert limiter.reserve(envelope_to()).delay == 100
 
 
-def test_forgetting_goes_on_after_the_clock_was_a_year_ahead() -> None:
-    limiter, backend, clock = limiter_of("9/minute")
+def test_eviction_goes_on_after_the_clock_was_a_year_ahead() -> None:
+    limiter, backend, clock = recipient_limiter("9/minute")
     start = clock()
     clock.set(start + 365 * DAY * 1000)
-    limiter.try_acquire(letter("ann"))
+    limiter.try_acquire(envelope_to())
     clock.set(start)
     for i in range(3000):
         clock.advance(1)
-        limiter.try_acquire(letter(i))
+        limiter.try_acquire(from_user(i))
     assert backend.size() < 500
 
 
-def test_a_flood_of_new_senders_holds_only_those_of_the_last_windows() -> None:
-    limiter, backend, clock = limiter_of("9/minute")
+def test_of_a_flood_of_new_senders_only_those_of_the_last_windows_are_held() -> None:
+    limiter, backend, clock = recipient_limiter("9/minute")
     for i in range(20_000):
         clock.advance(0.1)
-        assert limiter.try_acquire(letter(i))
+        assert limiter.try_acquire(from_user(i))
     assert backend.size() <= 3 * 600 + 10
 
 
-def test_a_check_and_a_refusal_leave_nothing_behind() -> None:
-    limiter, backend, _ = limiter_of("2/minute")
+def test_a_check_and_a_refusal_leave_no_subject_behind() -> None:
+    limiter, backend, _ = recipient_limiter("2/minute")
     for i in range(100):
-        assert limiter.check(letter(i))
-        assert not limiter.try_acquire(letter(i, recipients=3))
+        assert limiter.check(from_user(i))
+        assert not limiter.try_acquire(from_user(i, recipients=3))
     assert backend.size() == 0
 
 
-def test_a_reset_leaves_nothing_behind() -> None:
-    limiter, backend, _ = limiter_of("2/minute")
-    limiter.reserve(letter("ann", 2))
-    limiter.reserve(letter("ann", 2))
+def test_a_reset_leaves_no_subject_behind() -> None:
+    limiter, backend, _ = recipient_limiter("2/minute")
+    limiter.reserve(from_user("ann", 2))
+    limiter.reserve(from_user("ann", 2))
     limiter.reset("ann@uwo.ca")
     assert backend.size() == 0
 
 
 def test_a_million_refused_attempts_take_bounded_memory() -> None:
-    limiter, _, clock = limiter_of("50/15 minutes", denied="count")
+    limiter, _, clock = recipient_limiter("50/15 minutes", denied="count")
     for _ in range(5000):
-        limiter.try_acquire(letter("ann"))
+        limiter.try_acquire(envelope_to())
     tracemalloc.start()
     for _ in range(20_000):
         clock.advance(0.086)
-        limiter.try_acquire(letter("ann"))
-    grown, _ = tracemalloc.get_traced_memory()
+        limiter.try_acquire(envelope_to())
+    allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert grown < 20_000
-    assert limiter.check(letter("ann")).retry_after == pytest.approx(900, abs=5)
+    assert allocated < 20_000
+    assert limiter.check(envelope_to()).retry_after == pytest.approx(900, abs=5)
 
 
 def test_a_recorded_message_takes_at_most_40_bytes() -> None:
-    limiter, _, clock = limiter_of("100000/day")
+    limiter, _, clock = recipient_limiter("100000/day")
     senders, messages = 20, 1000
     for i in range(senders):
-        limiter.try_acquire(letter(i))
+        limiter.try_acquire(from_user(i))
     tracemalloc.start()
     for _ in range(messages):
         clock.advance(0.05)
         for i in range(senders):
-            limiter.try_acquire(letter(i))
-    held, _ = tracemalloc.get_traced_memory()
+            limiter.try_acquire(from_user(i))
+    allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held / (senders * messages) <= 40
+    assert allocated / (senders * messages) <= 40
 
 
 def test_eight_threads_admit_exactly_the_limit_on_the_real_clock() -> None:
@@ -152,7 +154,7 @@ def test_eight_threads_admit_exactly_the_limit_on_the_real_clock() -> None:
         threads = [
             threading.Thread(
                 target=lambda: admitted.extend(
-                    limiter.try_acquire(letter("ann")).allowed for _ in range(250)
+                    limiter.try_acquire(envelope_to()).allowed for _ in range(250)
                 )
             )
             for _ in range(8)
@@ -166,45 +168,45 @@ def test_eight_threads_admit_exactly_the_limit_on_the_real_clock() -> None:
     assert (len(admitted), sum(admitted)) == (2000, 1000)
 
 
-def test_a_hundred_thousand_recipients_are_answered() -> None:
-    limiter, _, _ = limiter_of("150000/day")
-    many = letter("ann", 100_000)
+def test_a_message_to_a_hundred_thousand_recipients_gets_a_decision() -> None:
+    limiter, _, _ = recipient_limiter("150000/day")
+    many = from_user("ann", 100_000)
     assert limiter.try_acquire(many)
     assert limiter.try_acquire(many).retry_after == DAY
 
 
 def test_a_hundred_thousand_subjects_of_one_message_are_charged_together() -> None:
-    limiter, backend, _ = limiter_of("1/day", scope="recipient")
-    assert limiter.try_acquire(letter("ann", 100_000))
+    limiter, backend, _ = recipient_limiter("1/day", scope="recipient")
+    assert limiter.try_acquire(from_user("ann", 100_000))
     assert backend.size() == 100_000
-    assert not limiter.try_acquire(letter("bob", 100_000))
+    assert not limiter.try_acquire(from_user("bob", 100_000))
 
 
-def test_recipients_that_are_subjects_are_forgotten_as_fast_as_they_come() -> None:
-    limiter, backend, clock = limiter_of("3600/hour", scope="recipient")
+def test_recipients_that_are_subjects_are_evicted_as_fast_as_they_are_added() -> None:
+    limiter, backend, clock = recipient_limiter("3600/hour", scope="recipient")
     for k in range(360):
         clock.advance(60)
         limiter.try_acquire(Envelope("ann@uwo.ca", [f"r{k}.{i}@y.org" for i in range(50)]))
     assert backend.size() <= 3 * 60 * 50
 
 
-def test_policies_of_one_name_keep_what_either_needs() -> None:
+def test_policies_with_the_same_name_retain_what_either_needs() -> None:
     clock = ManualClock()
     backend = MemoryBackend(clock)
     hourly, daily = (
         Limiter(Policy(name="test", limits=[MessageRateLimit(rate)]), backend)
         for rate in ("1000/hour", "5/day")
     )
-    assert [daily.try_acquire(letter("ann")).allowed for _ in range(6)] == [True] * 5 + [False]
+    assert [daily.try_acquire(envelope_to()).allowed for _ in range(6)] == [True] * 5 + [False]
     for i in range(200):
         clock.advance(100)
-        assert hourly.try_acquire(letter("ann"))
-        assert hourly.try_acquire(letter(i))
-    assert not daily.check(letter("ann"))
+        assert hourly.try_acquire(envelope_to())
+        assert hourly.try_acquire(from_user(i))
+    assert not daily.check(envelope_to())
     assert daily.usage("ann@uwo.ca")[0].used == 205
 
 
-def test_policies_of_one_name_with_and_without_a_resolution_refund_alike() -> None:
+def test_policies_with_the_same_name_with_and_without_a_resolution_refund_alike() -> None:
     clock = ManualClock()
     backend = MemoryBackend(clock)
     coarse, fine = (
@@ -217,53 +219,53 @@ def test_policies_of_one_name_with_and_without_a_resolution_refund_alike() -> No
     decisions = []
     for i in range(280):
         clock.advance(1)
-        decisions.append((coarse, fine)[i % 2].try_acquire(letter("ann")))
+        decisions.append((coarse, fine)[i % 2].try_acquire(envelope_to()))
     for i, decision in enumerate(decisions[:180]):
         (coarse, fine)[i % 2].refund(decision)
     assert fine.usage("ann@uwo.ca")[0].used == 100
 
 
-def test_a_refund_brings_back_what_refused_attempts_it_hid() -> None:
-    limiter, _, clock = limiter_of("1000/day", denied="count")
+def test_after_a_refund_the_refused_attempts_behind_it_still_count() -> None:
+    limiter, _, clock = recipient_limiter("1000/day", denied="count")
     for _ in range(400):
         clock.advance(0.01)
-        limiter.try_acquire(letter("ann", 1001))
+        limiter.try_acquire(from_user("ann", 1001))
     limiter.reset("ann@uwo.ca")
-    sent = limiter.try_acquire(letter("ann", 500))
+    sent = limiter.try_acquire(from_user("ann", 500))
     for _ in range(1020):
         clock.advance(0.01)
-        limiter.try_acquire(letter("ann", 1001))
+        limiter.try_acquire(from_user("ann", 1001))
     limiter.refund(sent)
-    assert not limiter.check(letter("ann"))
+    assert not limiter.check(envelope_to())
 
 
-def test_many_are_taken_back_in_little_more_time_than_one() -> None:
-    limiter, _, _ = limiter_of("1/minute")
-    reservations = [limiter.reserve(letter("ann")) for _ in range(20_000)]
+def test_cancelling_twenty_thousand_bookings_is_quick() -> None:
+    limiter, _, _ = recipient_limiter("1/minute")
+    reservations = [limiter.reserve(envelope_to()) for _ in range(20_000)]
     for reservation in reservations[1::2]:
         reservation.cancel()
-    assert limiter.check(letter("ann")).retry_after == 60
+    assert limiter.check(envelope_to()).retry_after == 60
     for reservation in reservations[::2]:
         reservation.cancel()
-    assert limiter.check(letter("ann"))
+    assert limiter.check(envelope_to())
     assert limiter.usage("ann@uwo.ca")[0].used == 0
 
 
-def test_taking_back_never_waits_for_the_lock() -> None:
-    limiter, backend, _ = limiter_of("1/minute")
-    decision = limiter.try_acquire(letter("ann"))
-    with backend._lock:  # as the garbage collector may find it
+def test_a_refund_never_waits_for_the_lock() -> None:
+    limiter, backend, _ = recipient_limiter("1/minute")
+    decision = limiter.try_acquire(envelope_to())
+    with backend._lock:  # the garbage collector may refund while it is held
         limiter.refund(decision)
-    assert limiter.try_acquire(letter("ann"))
+    assert limiter.try_acquire(envelope_to())
 
 
-def test_a_clock_that_stops_giving_integers_is_named_and_changes_nothing() -> None:
+def test_a_clock_that_stops_returning_integers_raises_and_changes_nothing() -> None:
     times = iter([1, 2, 3.5, 4])
     limiter = Limiter(
         Policy(name="test", limits=[MessageRateLimit("1/minute")]),
         MemoryBackend(lambda: next(times)),  # type: ignore[arg-type,return-value]
     )
-    assert limiter.check(letter("ann"))
+    assert limiter.check(envelope_to())
     with pytest.raises(TypeError, match="integer milliseconds since the epoch"):
-        limiter.try_acquire(letter("ann"))
-    assert limiter.try_acquire(letter("ann"))
+        limiter.try_acquire(envelope_to())
+    assert limiter.try_acquire(envelope_to())

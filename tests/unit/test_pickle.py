@@ -1,4 +1,4 @@
-"""Values survive a pickle, and a policy still plans after one."""
+"""Pickled and copied values are equal, and a pickled policy plans the same charges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy.charges import Plan
 from ratelimit_mail.scopes import SCOPES
 
-MAIL = Envelope(
+ENVELOPE = Envelope(
     "ann@uwo.ca",
     ["bob@uwo.ca", "bob@Bücher.de", "eve@x.org"],
     Client(address="10.0.0.1", user="ann", protocol="smtp", tags=frozenset({"wireless"})),
@@ -37,7 +37,7 @@ PER_DAY = RecipientRateLimit("5/day", count="external", resolution="1 second", d
 protocols = pytest.mark.parametrize("version", range(2, pickle.HIGHEST_PROTOCOL + 1))
 
 
-def again(value: Any, version: int = pickle.HIGHEST_PROTOCOL) -> Any:
+def pickled_copy(value: Any, version: int = pickle.HIGHEST_PROTOCOL) -> Any:
     return pickle.loads(pickle.dumps(value, version))
 
 
@@ -45,8 +45,8 @@ def again(value: Any, version: int = pickle.HIGHEST_PROTOCOL) -> Any:
 @pytest.mark.parametrize(
     "value",
     [
-        MAIL,
-        MAIL.client,
+        ENVELOPE,
+        ENVELOPE.client,
         Envelope("", ["b@x.org"]),
         Envelope("ann@uwo.ca", ["b@x.org"], id="job-1"),
         RecipientLimit(5, count="external", reply="No."),
@@ -60,21 +60,21 @@ def again(value: Any, version: int = pickle.HIGHEST_PROTOCOL) -> Any:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_value_is_the_same_after_a_pickle(value: Any, version: int) -> None:
-    back = again(value, version)
-    assert back == value
-    assert hash(back) == hash(value)
-    assert repr(back) == repr(value)
+def test_a_pickled_value_is_equal(value: Any, version: int) -> None:
+    copied = pickled_copy(value, version)
+    assert copied == value
+    assert hash(copied) == hash(value)
+    assert repr(copied) == repr(value)
 
 
-def test_what_a_value_works_out_beforehand_survives() -> None:
-    assert again(MAIL).domains == MAIL.domains
-    assert again(MAIL).sender_domain == MAIL.sender_domain
-    assert again(MAIL.client).ip == MAIL.client.ip
-    assert again(PER_DAY).slot == 1_000
+def test_precomputed_attributes_survive_a_pickle() -> None:
+    assert pickled_copy(ENVELOPE).domains == ENVELOPE.domains
+    assert pickled_copy(ENVELOPE).sender_domain == ENVELOPE.sender_domain
+    assert pickled_copy(ENVELOPE.client).ip == ENVELOPE.client.ip
+    assert pickled_copy(PER_DAY).slot == 1_000
 
 
-def charges(plan: Plan) -> list[tuple[Any, ...]]:
+def charge_values(plan: Plan) -> list[tuple[Any, ...]]:
     return [
         (ledger.name, ledger.span, count.unit, count.windows, count.retention, subject, costs)
         for ledger, subject, costs in plan.charges
@@ -87,36 +87,36 @@ def first_limits(plan: Plan) -> list[RateLimit]:
     return [plan.sheet.limit_of(count, 0) for count in counts]
 
 
-def per(scope: Any) -> Policy:
+def policy_per(scope: Any) -> Policy:
     return Policy(name="p", limits=[MessageRateLimit("5/day", scope=scope)])
 
 
-SCATTERED = [
+LIMITS_OF_SEVERAL_SCOPES = [
     MessageRateLimit("5/day", scope=scope)
     for scope in ("sender", "recipient", "sender_domain", ("sender", "client"), "global")
 ]
 
 POLICIES = [
     Policy(name="empty"),
-    *(Policy(name="p", limits=SCATTERED, shard_by=shard) for shard in SCOPES),
+    *(Policy(name="p", limits=LIMITS_OF_SEVERAL_SCOPES, shard_by=shard) for shard in SCOPES),
     presets.leeds_office365(),
     presets.western_office365(),
     presets.western_convergence(),
-    *map(per, [*SCOPES, ("sender", "recipient"), ("sender", "client"), ("client", "user")]),
+    *map(policy_per, [*SCOPES, ("sender", "recipient"), ("sender", "client"), ("client", "user")]),
 ]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_policy_plans_the_same_after_a_pickle(policy: Policy) -> None:
-    back = again(policy)
-    assert back == policy
-    plan, replan = policy.plan(MAIL), back.plan(MAIL)
-    assert charges(replan) == charges(plan)
-    assert replan.sheet.tier == plan.sheet.tier
-    assert first_limits(replan) == first_limits(plan)
+def test_a_pickled_policy_plans_the_same_charges(policy: Policy) -> None:
+    copied = pickled_copy(policy)
+    assert copied == policy
+    plan, plan_of_copy = policy.plan(ENVELOPE), copied.plan(ENVELOPE)
+    assert charge_values(plan_of_copy) == charge_values(plan)
+    assert plan_of_copy.sheet.tier == plan.sheet.tier
+    assert first_limits(plan_of_copy) == first_limits(plan)
 
 
-def tags(plan: Plan) -> list[str]:
+def shard_tags(plan: Plan) -> list[str]:
     return [
         subject if ledger.tag_of is None else ledger.tag_of(subject)
         for ledger, subject, _ in plan.charges
@@ -124,62 +124,69 @@ def tags(plan: Plan) -> list[str]:
 
 
 @pytest.mark.parametrize("shard", [None, *SCOPES])
-@pytest.mark.parametrize("copied", [again, copy.copy, copy.deepcopy])
-def test_a_policy_is_spread_the_same_after_a_copy(shard: str | None, copied: Any) -> None:
-    policy = Policy(name="p", limits=SCATTERED, shard_by=shard)
-    back = copied(policy)
-    assert (back.shard_by, back.shard) == (policy.shard_by, policy.shard)
-    assert tags(back.plan(MAIL)) == tags(policy.plan(MAIL))
+@pytest.mark.parametrize("make_copy", [pickled_copy, copy.copy, copy.deepcopy])
+def test_a_copied_policy_shards_the_same(shard: str | None, make_copy: Any) -> None:
+    policy = Policy(name="p", limits=LIMITS_OF_SEVERAL_SCOPES, shard_by=shard)
+    copied = make_copy(policy)
+    assert (copied.shard_by, copied.shard) == (policy.shard_by, policy.shard)
+    assert shard_tags(copied.plan(ENVELOPE)) == shard_tags(policy.plan(ENVELOPE))
 
 
-def test_an_envelope_is_known_by_its_id_after_a_copy() -> None:
+def test_a_copied_envelope_is_recognised_by_its_id() -> None:
     limiter = Limiter(presets.leeds_office365())
     envelope = Envelope("ann@uwo.ca", ["b@x.org"], id="job-1")
-    for copied in (again, copy.copy, copy.deepcopy, again):
-        assert copied(envelope).id == "job-1"
-        assert limiter.try_acquire(copied(envelope))
+    for make_copy in (pickled_copy, copy.copy, copy.deepcopy, pickled_copy):
+        assert make_copy(envelope).id == "job-1"
+        assert limiter.try_acquire(make_copy(envelope))
     assert limiter.usage("ann@uwo.ca")[0].used == 1
 
 
 @pytest.mark.parametrize("scope", ["sender", "client", "recipient", ("sender", "client")])
-def test_a_policy_plans_the_same_after_a_deep_copy(scope: Any) -> None:
-    assert charges(copy.deepcopy(per(scope)).plan(MAIL)) == charges(per(scope).plan(MAIL))
+def test_a_deep_copied_policy_plans_the_same_charges(scope: Any) -> None:
+    policy = policy_per(scope)
+    assert charge_values(copy.deepcopy(policy).plan(ENVELOPE)) == charge_values(
+        policy.plan(ENVELOPE)
+    )
 
 
-def test_a_plan_that_never_fits_is_the_same_after_a_pickle() -> None:
+def test_a_pickled_policy_finds_that_a_message_never_fits() -> None:
     policy = Policy(name="p", limits=[RecipientLimit(1)])
-    assert again(policy).plan(MAIL).never == policy.plan(MAIL).never == RecipientLimit(1)
+    assert (
+        pickled_copy(policy).plan(ENVELOPE).never
+        == policy.plan(ENVELOPE).never
+        == RecipientLimit(1)
+    )
 
 
-def test_an_unpickled_policy_decides() -> None:
-    limiter = Limiter(again(Policy(name="p", limits=[MessageRateLimit("1/day")])))
-    assert limiter.try_acquire(MAIL)
-    refused = limiter.try_acquire(MAIL)
+def test_a_limiter_may_use_a_pickled_policy() -> None:
+    limiter = Limiter(pickled_copy(Policy(name="p", limits=[MessageRateLimit("1/day")])))
+    assert limiter.try_acquire(ENVELOPE)
+    refused = limiter.try_acquire(ENVELOPE)
     assert refused.action is Action.DEFER
-    assert again(refused) == refused
+    assert pickled_copy(refused) == refused
 
 
 @protocols
 def test_an_error_is_pickled_with_its_decision(version: int) -> None:
     error = RateLimitExceeded(Decision(Action.REJECT, None, RecipientLimit(1), "t"))
-    back = again(error, version)
-    assert type(back) is RateLimitExceeded
-    assert back.decision == error.decision
-    assert str(back) == str(error)
+    copied = pickled_copy(error, version)
+    assert type(copied) is RateLimitExceeded
+    assert copied.decision == error.decision
+    assert str(copied) == str(error)
 
 
-def test_a_looked_up_decision_is_pickled() -> None:
-    decision = Limiter(presets.leeds_office365()).check(MAIL)
-    assert again(decision) == decision
+def test_a_pickled_decision_of_check_is_equal() -> None:
+    decision = Limiter(presets.leeds_office365()).check(ENVELOPE)
+    assert pickled_copy(decision) == decision
 
 
-@pytest.mark.parametrize("copied", [again, copy.copy, copy.deepcopy])
-def test_a_copy_of_an_accepted_decision_has_nothing_to_refund(copied: Any) -> None:
+@pytest.mark.parametrize("make_copy", [pickled_copy, copy.copy, copy.deepcopy])
+def test_a_copy_of_an_accepted_decision_has_nothing_to_refund(make_copy: Any) -> None:
     limiter = Limiter(presets.leeds_office365())
-    decision = limiter.try_acquire(MAIL)
-    back = copied(decision)
-    assert back == decision
-    assert back.allowed
+    decision = limiter.try_acquire(ENVELOPE)
+    copied = make_copy(decision)
+    assert copied == decision
+    assert copied.allowed
     with pytest.raises(ValueError, match="nothing to refund"):
-        limiter.refund(back)
+        limiter.refund(copied)
     limiter.refund(decision)

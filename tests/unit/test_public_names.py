@@ -40,26 +40,28 @@ def test_each_public_name_is_importable_and_listed(module: str, name: str) -> No
     assert name in imported.__all__
 
 
-def test_the_package_exports_the_public_names_and_no_others() -> None:
+def test_the_package_exports_exactly_the_public_names() -> None:
     assert sorted(ratelimit_mail.__all__) == sorted(NAMES["ratelimit_mail"].split())
 
 
-VERBS = "check try_acquire try_acquire_many acquire refund reserve usage reset limited policy"
+METHODS = "check try_acquire try_acquire_many acquire refund reserve usage reset limited policy"
 
 
-@pytest.mark.parametrize("verb", VERBS.split())
-def test_both_limiters_have_the_same_verbs(verb: str) -> None:
-    assert hasattr(ratelimit_mail.Limiter, verb)
-    assert hasattr(ratelimit_mail.AsyncLimiter, verb)
+@pytest.mark.parametrize("name", METHODS.split())
+def test_both_limiters_have_the_same_methods(name: str) -> None:
+    assert hasattr(ratelimit_mail.Limiter, name)
+    assert hasattr(ratelimit_mail.AsyncLimiter, name)
 
 
 @pytest.mark.parametrize("module", ["redis", "click", "rich", "limits", "asyncio"])
-def test_importing_the_package_imports_no_heavy_module(module: str) -> None:
+def test_importing_the_package_does_not_import_slow_modules(module: str) -> None:
     code = (
         "import sys; before = set(sys.modules); import ratelimit_mail;"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = done.stdout.split()
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    imported = result.stdout.split()
     assert "ratelimit_mail" in imported
     assert module not in imported

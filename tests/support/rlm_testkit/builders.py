@@ -7,15 +7,22 @@ from typing import Any
 
 from ratelimit_mail import Client, Decision, Envelope, Limiter, Policy
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.limits import Limit
 from ratelimit_mail.testing import ManualClock
 
 __all__ = [
     "accepted_in_a_row",
+    "campus_policy",
     "envelope_to",
     "inbound_envelope",
     "limit_name",
     "limiter_with_clock",
 ]
+
+
+def campus_policy(*limits: Limit, **options: Any) -> Policy:
+    """Return a policy whose one internal domain is uwo.ca."""
+    return Policy(**{"name": "test", "internal_domains": ["uwo.ca"], "limits": limits} | options)
 
 
 def envelope_to(

@@ -1,4 +1,4 @@
-"""The decorator: what it finds, when it sends, and what it takes back."""
+"""The decorator `limited`: which argument is the message, when it sends, what it refunds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from smtplib import SMTPRecipientsRefused, SMTPServerDisconnected
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import envelope_to
 
 from ratelimit_mail import (
     AsyncLimiter,
@@ -23,7 +24,8 @@ from ratelimit_mail import (
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.testing import ManualClock
 
-LETTER = Envelope("ann@uwo.ca", ["bob@example.com"])
+ENVELOPE = envelope_to(["bob@example.com"])
+POLICY = Policy(name="test", limits=[MessageRateLimit("2/minute")])
 
 
 @pytest.fixture
@@ -33,17 +35,15 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def limiter(clock: ManualClock) -> Limiter:
-    policy = Policy(name="test", limits=[MessageRateLimit("2/minute")])
-    return Limiter(policy, MemoryBackend(clock), sleep=clock.advance)
+    return Limiter(POLICY, MemoryBackend(clock), sleep=clock.advance)
 
 
 @pytest.fixture
 def async_limiter(clock: ManualClock) -> AsyncLimiter:
-    policy = Policy(name="test", limits=[MessageRateLimit("2/minute")])
-    return AsyncLimiter(policy, MemoryBackend(clock), sleep=clock.sleep)
+    return AsyncLimiter(POLICY, MemoryBackend(clock), sleep=clock.sleep)
 
 
-def mail() -> EmailMessage:
+def new_message() -> EmailMessage:
     message = EmailMessage()
     message["From"] = "Ann <ann@uwo.ca>"
     message["To"] = "Bob <bob@example.com>"
@@ -54,13 +54,13 @@ def used(limiter: Limiter) -> int:
     return limiter.usage("ann@uwo.ca")[0].used
 
 
-def test_waits_until_a_message_may_go(limiter: Limiter, clock: ManualClock) -> None:
+def test_by_default_it_waits_until_the_message_may_go(limiter: Limiter, clock: ManualClock) -> None:
     @limiter.limited()
     def send(message: EmailMessage) -> int:
         return clock()
 
     start = clock()
-    assert [send(mail()) - start for _ in range(3)] == [0, 0, 60_000]
+    assert [send(new_message()) - start for _ in range(3)] == [0, 0, 60_000]
 
 
 def test_a_wait_longer_than_the_timeout_raises_and_does_not_send(limiter: Limiter) -> None:
@@ -70,49 +70,49 @@ def test_a_wait_longer_than_the_timeout_raises_and_does_not_send(limiter: Limite
     def send(message: EmailMessage) -> None:
         sent.append(message)
 
-    send(mail())
-    send(mail())
+    send(new_message())
+    send(new_message())
     with pytest.raises(RateLimitExceeded) as caught:
-        send(mail())
+        send(new_message())
     assert caught.value.decision.retry_after == 60
     assert len(sent) == 2
 
 
-def test_raises_instead_of_sending(limiter: Limiter) -> None:
+def test_raise_raises_instead_of_sending(limiter: Limiter) -> None:
     sent = []
 
     @limiter.limited(on_denied="raise")
     def send(envelope: Envelope) -> None:
         sent.append(envelope)
 
-    send(LETTER)
-    send(LETTER)
+    send(ENVELOPE)
+    send(ENVELOPE)
     with pytest.raises(RateLimitExceeded, match=r"450 4\.7\.1"):
-        send(LETTER)
+        send(ENVELOPE)
     assert len(sent) == 2
 
 
-def test_skips_and_returns_the_decision(limiter: Limiter) -> None:
+def test_skip_returns_the_decision_instead_of_sending(limiter: Limiter) -> None:
     @limiter.limited(on_denied="skip")
     def send(envelope: Envelope) -> str:
         return "sent"
 
-    answers = [send(LETTER) for _ in range(3)]
-    assert answers[:2] == ["sent", "sent"]
-    assert isinstance(answers[2], Decision)
-    assert answers[2].retry_after == 60
+    results = [send(ENVELOPE) for _ in range(3)]
+    assert results[:2] == ["sent", "sent"]
+    assert isinstance(results[2], Decision)
+    assert results[2].retry_after == 60
 
 
-def test_finds_the_message_among_positional_and_named_arguments(limiter: Limiter) -> None:
+def test_the_message_is_found_among_positional_and_keyword_arguments(limiter: Limiter) -> None:
     @limiter.limited(on_denied="raise")
     def send(host: str, *, message: EmailMessage, port: int = 25) -> tuple[str, int]:
         return host, port
 
-    assert send("relay", message=mail(), port=587) == ("relay", 587)
+    assert send("relay", message=new_message(), port=587) == ("relay", 587)
     assert used(limiter) == 1
 
 
-def test_any_other_signature_says_how_to_make_the_envelope(limiter: Limiter) -> None:
+def test_envelope_makes_the_envelope_from_any_other_arguments(limiter: Limiter) -> None:
     @limiter.limited(on_denied="raise", envelope=lambda to, subject: Envelope("ann@uwo.ca", [to]))
     def notify(to: str, subject: str) -> str:
         return f"{to}: {subject}"
@@ -121,16 +121,16 @@ def test_any_other_signature_says_how_to_make_the_envelope(limiter: Limiter) -> 
     assert used(limiter) == 1
 
 
-def test_envelope_may_give_a_message(limiter: Limiter) -> None:
+def test_envelope_may_return_a_message(limiter: Limiter) -> None:
     @limiter.limited(envelope=lambda job: job["message"])
     def send(job: dict[str, EmailMessage]) -> None: ...
 
-    send({"message": mail()})
+    send({"message": new_message()})
     assert used(limiter) == 1
 
 
-@pytest.mark.parametrize("arguments", [(), ("bob@example.com",), (LETTER, LETTER)])
-def test_without_exactly_one_message_nothing_is_charged_or_sent(
+@pytest.mark.parametrize("arguments", [(), ("bob@example.com",), (ENVELOPE, ENVELOPE)])
+def test_arguments_without_exactly_one_message_raise_and_nothing_is_charged_or_sent(
     limiter: Limiter, arguments: tuple[Any, ...]
 ) -> None:
     sent = []
@@ -151,7 +151,7 @@ def test_an_exception_that_proves_nothing_was_sent_is_refunded(limiter: Limiter)
 
     for _ in range(5):
         with pytest.raises(SMTPRecipientsRefused):
-            send(LETTER)
+            send(ENVELOPE)
     assert used(limiter) == 0
 
 
@@ -161,32 +161,32 @@ def test_any_other_exception_leaves_the_message_charged(limiter: Limiter) -> Non
         raise SMTPServerDisconnected
 
     with pytest.raises(SMTPServerDisconnected):
-        send(LETTER)
+        send(ENVELOPE)
     assert used(limiter) == 1
 
 
-def test_a_refused_message_is_not_refunded(limiter: Limiter) -> None:
+def test_a_denied_message_is_not_refunded(limiter: Limiter) -> None:
     @limiter.limited(on_denied="raise", refund_on=Exception)
     def send(envelope: Envelope) -> None: ...
 
-    send(LETTER)
-    send(LETTER)
+    send(ENVELOPE)
+    send(ENVELOPE)
     with pytest.raises(RateLimitExceeded):
-        send(LETTER)
+        send(ENVELOPE)
     assert used(limiter) == 2
 
 
-def test_keeps_name_signature_and_docstring(limiter: Limiter) -> None:
+def test_the_name_signature_and_docstring_are_preserved(limiter: Limiter) -> None:
     @limiter.limited()
     def send(message: EmailMessage, host: str = "relay") -> int:
-        """Sends."""
+        """Send one message."""
         return 1
 
-    assert (send.__name__, send.__doc__) == ("send", "Sends.")
+    assert (send.__name__, send.__doc__) == ("send", "Send one message.")
     assert list(inspect.signature(send).parameters) == ["message", "host"]
 
 
-def test_methods_class_methods_and_static_methods_work(limiter: Limiter) -> None:
+def test_methods_class_methods_and_static_methods_can_be_decorated(limiter: Limiter) -> None:
     class Mailer:
         host = "relay"
 
@@ -201,7 +201,7 @@ def test_methods_class_methods_and_static_methods_work(limiter: Limiter) -> None
 
         @limiter.limited(on_denied="skip")
         @classmethod
-        def other_way_round(cls, message: EmailMessage) -> str:
+        def decorated_class_method(cls, message: EmailMessage) -> str:
             return cls.host
 
         @limiter.limited(on_denied="skip")
@@ -209,25 +209,25 @@ def test_methods_class_methods_and_static_methods_work(limiter: Limiter) -> None
         def static_method(message: EmailMessage) -> str:
             return "relay"
 
-    assert Mailer().method(mail()) == "relay"
-    assert Mailer.class_method(mail()) == "relay"
+    assert Mailer().method(new_message()) == "relay"
+    assert Mailer.class_method(new_message()) == "relay"
     limiter.reset("ann@uwo.ca")
-    assert Mailer.other_way_round(mail()) == "relay"
-    assert Mailer.static_method(mail()) == "relay"
-    assert isinstance(Mailer().method(mail()), Decision)
+    assert Mailer.decorated_class_method(new_message()) == "relay"
+    assert Mailer.static_method(new_message()) == "relay"
+    assert isinstance(Mailer().method(new_message()), Decision)
 
 
-def test_callable_objects_and_partials_work(limiter: Limiter) -> None:
+def test_callable_objects_and_partials_can_be_decorated(limiter: Limiter) -> None:
     class Send:
         def __call__(self, host: str, message: EmailMessage) -> str:
             return host
 
-    assert limiter.limited()(Send())("relay", mail()) == "relay"
-    assert limiter.limited()(functools.partial(Send(), "other"))(mail()) == "other"
+    assert limiter.limited()(Send())("relay", new_message()) == "relay"
+    assert limiter.limited()(functools.partial(Send(), "other"))(new_message()) == "other"
     assert used(limiter) == 2
 
 
-def test_the_wrong_colour_is_refused_at_decoration(
+def test_decorating_an_async_function_with_a_sync_limiter_or_the_reverse_raises(
     limiter: Limiter, async_limiter: AsyncLimiter
 ) -> None:
     async def coroutine(message: EmailMessage) -> None: ...
@@ -244,9 +244,7 @@ def test_the_wrong_colour_is_refused_at_decoration(
         async_limiter.limited()(plain)  # type: ignore[arg-type]
 
 
-def test_generators_are_refused_at_decoration(
-    limiter: Limiter, async_limiter: AsyncLimiter
-) -> None:
+def test_decorating_a_generator_raises(limiter: Limiter, async_limiter: AsyncLimiter) -> None:
     def generator(message: EmailMessage) -> Iterator[None]:
         yield
 
@@ -269,7 +267,7 @@ def test_generators_are_refused_at_decoration(
         ({"refund_on": (OSError, 5)}, TypeError, "5 is not an exception class"),
     ],
 )
-def test_options_that_make_no_sense_are_named(
+def test_invalid_options_raise_an_error_that_names_them(
     limiter: Limiter, options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -297,16 +295,18 @@ async def test_async_functions_wait_raise_skip_and_refund(
     start = clock()
     for _ in range(5):
         with pytest.raises(SMTPRecipientsRefused):
-            await fails(mail())
-    assert [await waits(mail()) - start for _ in range(3)] == [0, 0, 60_000]
-    assert await skips(mail()) == 1
-    assert isinstance(await skips(mail()), Decision)
+            await fails(new_message())
+    assert [await waits(new_message()) - start for _ in range(3)] == [0, 0, 60_000]
+    assert await skips(new_message()) == 1
+    assert isinstance(await skips(new_message()), Decision)
     with pytest.raises(RateLimitExceeded):
-        await raises(mail())
+        await raises(new_message())
     assert inspect.iscoroutinefunction(waits)
 
 
-async def test_async_methods_and_class_methods_work(async_limiter: AsyncLimiter) -> None:
+async def test_async_methods_and_class_methods_can_be_decorated(
+    async_limiter: AsyncLimiter,
+) -> None:
     class Mailer:
         @async_limiter.limited()
         async def method(self, message: EmailMessage) -> str:
@@ -317,5 +317,5 @@ async def test_async_methods_and_class_methods_work(async_limiter: AsyncLimiter)
         async def class_method(cls, message: EmailMessage) -> str:
             return cls.__name__
 
-    assert await Mailer().method(mail()) == "Mailer"
-    assert await Mailer.class_method(mail()) == "Mailer"
+    assert await Mailer().method(new_message()) == "Mailer"
+    assert await Mailer.class_method(new_message()) == "Mailer"
