@@ -70,11 +70,5 @@ def _wait(decision: Decision) -> float:
 
 
 def _for_one(envelope: Envelope, recipient: str) -> Envelope:
-    """`envelope` with but one recipient."""
-    return Envelope(
-        envelope.sender,
-        (recipient,),
-        envelope.client,
-        id=envelope.id,
-        direction=envelope.direction,
-    )
+    """Return `envelope` with one recipient only."""
+    return attrs.evolve(envelope, recipients=(recipient,))
