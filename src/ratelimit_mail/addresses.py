@@ -276,7 +276,7 @@ def smtp_addresses(values: Iterable[object]) -> dict[str, str]:
 
 def smtp_sender(value: object) -> tuple[str, str]:
     """Return the same as `smtp_address`; `<>` and the empty string are the null sender."""
-    if value in ("", NULL_SENDER):
+    if isinstance(value, str) and value.strip(_BLANKS) in ("", NULL_SENDER):
         return NULL_SENDER, NULL_SENDER
     return smtp_address(value)
 
@@ -339,8 +339,24 @@ def _smtp_domain(domain: str) -> str:
             return normal_domain(domain)
         except ValueError:
             pass
-    domain = domain.lower()
+    domain = _encoded(domain).lower()
     return f"[_{domain}]" if _READABLE.fullmatch(domain) else _digest_name(domain)
+
+
+def _encoded(domain: str) -> str:
+    """Return a domain that IDNA does not allow in ASCII if that is possible: emoji are in use."""
+    if domain.isascii() or len(domain) > LONGEST_DOMAIN:
+        return domain
+    try:
+        labels = _mapped(domain).split(".")
+        if max(map(len, labels)) > LONGEST_U_LABEL:
+            return domain
+        return ".".join(
+            label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+            for label in labels
+        )
+    except ValueError:
+        return domain
 
 
 def _digest_name(text: str) -> str:

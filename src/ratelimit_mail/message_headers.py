@@ -267,8 +267,7 @@ def _addr_spec(tokens: list[Token]) -> str | None:
 
 def _dotted(tokens: list[Token], kinds: tuple[str, ...]) -> str | None:
     """Return words with dots between them as one text, or None if the tokens are not that."""
-    after_word = has_word = False
-    has_quotes = False
+    after_word = has_quotes = False
     words = []
     for kind, word in tokens:
         if kind == ".":
@@ -276,11 +275,11 @@ def _dotted(tokens: list[Token], kinds: tuple[str, ...]) -> str | None:
         elif after_word or kind not in kinds:
             return None
         else:
-            after_word = has_word = True
+            after_word = True
             if kind == "quoted":
                 has_quotes = True
                 word = _QUOTED_PAIR.sub(r"\1", _LINE_BREAKS.sub("", word))
         words.append(word)
-    if not has_word:
+    if not words:
         return None
     return written_local_part("".join(words)) if has_quotes else "".join(words)

@@ -73,9 +73,7 @@ def test_an_id_is_any_printable_text(known_by: str) -> None:
 
 @pytest.mark.parametrize("known_by", ["", "a\nb", "\x00", "\u2028", "\ud800", "x" * 513])
 def test_what_is_no_printable_text_is_named(known_by: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"id: .* is not 1 to 512 printable characters"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"id: .* is not 1 to 512 printable characters") as caught:
         Envelope("ann@uwo.ca", ["b@x.org"], id=known_by)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 200
