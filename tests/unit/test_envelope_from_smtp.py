@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -24,6 +26,8 @@ from ratelimit_mail import (
 from ratelimit_mail.addresses import LONGEST_ADDRESS, normal_address, smtp_address
 from ratelimit_mail.directory import Directory
 from ratelimit_mail.overrides import Override
+
+DIGEST = re.compile(r"\[_[^\[\]]*~[0-9a-f]{32}\]")
 
 
 def recipient(address: str) -> str:
@@ -53,7 +57,7 @@ def recipient(address: str) -> str:
         ('bob"home@x.org', '"bob\\"home"@x.org'),
         ("bob\\home@x.org", '"bob\\\\home"@x.org'),
         ("bob(home)@x.org", '"bob(home)"@x.org'),
-        ("Bob <b@x.org>", '"Bob <b"@[_x.org>]'.replace("[_x.org>]", "{digest}")),
+        ("Bob <b@x.org>", '"Bob <b"@{digest}'),
         (" bob@x.org", '" bob"@x.org'),
         (".bob..@x.org", ".bob..@x.org"),
         ("@x.org", '""@x.org'),
@@ -95,7 +99,6 @@ def recipient(address: str) -> str:
         ("bob\u2028@x.org", "{digest}@x.org"),
         ("bob\r\nRCPT TO:<eve@y.org>", None),
         ("b\udcf6b@x.org", "{digest}@x.org"),
-        ("b\ud800b@x.org", "{digest}@x.org"),
         ("j\udcc3\udcb6rg@x.org", "jörg@x.org"),
         ("jörg@b\udcc3\udcbccher.de", "jörg@xn--bcher-kva.de"),
         ("b" * 400 + "@x.org", "{digest}@x.org"),
@@ -106,13 +109,9 @@ def recipient(address: str) -> str:
 def test_an_address_that_a_server_lets_pass_has_one_spelling(
     address: str, normal: str | None
 ) -> None:
-    found = recipient(address)
+    spelling = recipient(address)
     if normal is not None:
-        local, _, domain = found.rpartition("@")
-        for part in (local, domain):
-            if part.startswith("[_") and "~" in part:
-                found = found.replace(part, "{digest}")
-        assert found == normal
+        assert DIGEST.sub("{digest}", spelling) == normal
     envelope = Envelope.from_smtp("<>", [address])
     assert envelope.domains == (envelope.recipients[0].rpartition("@")[2],)
 
@@ -214,10 +213,8 @@ def test_any_text_is_a_short_printable_subject_and_stays_the_same(text: str) -> 
     normal.encode()
     assert normal.rpartition("@")[2] == domain
     assert smtp_address(normal) == (normal, domain)
-    try:
+    with suppress(ValueError):
         assert normal_address(text) == (normal, domain)
-    except ValueError:
-        pass
 
 
 LOCAL = st.text('abAB @,:<>[]"\\.~_\n\xff', max_size=6)
@@ -261,8 +258,6 @@ SPELLINGS: list[Callable[[str, str], str]] = [
 def test_all_spellings_of_a_mailbox_are_one_subject(
     local: str, domain: str, spelling: Callable[[str, str], str]
 ) -> None:
-    if domain.startswith("["):
-        assume("." not in spelling("", "")[-3:])
     assert smtp_address(spelling(local, domain)) == smtp_address(f"{quoted(local)}@{domain}")
 
 
@@ -414,10 +409,13 @@ def test_an_override_may_name_an_odd_sender() -> None:
 def test_partial_answers_and_aliases_take_odd_addresses() -> None:
     directory = Directory.from_dict({"ann@uwo.ca": ["alias@uwo.ca"]})
     policy = policy_with(
-        RecipientRateLimit("3/day", scope="recipient"), partial=True, directory=directory
+        RecipientRateLimit("3/day", scope="recipient", direction="inbound"),
+        partial=True,
+        directory=directory,
     )
     limiter, _ = limiter_with_clock(policy)
-    envelope = attrs.evolve(ODD, recipients=[*ODD.recipients, "alias@uwo.ca"])
+    recipients = ["postmaster", "a\nb@uwo.ca", "c d@uwo.ca", "b" * 400, "alias@uwo.ca"]
+    envelope = attrs.evolve(ODD, recipients=recipients, direction="inbound")
     decision = limiter.try_acquire(envelope)
     assert decision
     assert len(decision.recipients or ()) == 5
