@@ -9,7 +9,6 @@ such as `postmaster@[_local]`, which `normal_address` refuses and no regular add
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -361,6 +360,9 @@ def _encoded(domain: str) -> str:
 
 def _digest_name(text: str) -> str:
     """Return a short printable name of `text`, different for every text."""
+    # Imported here, because few programs need it.
+    import hashlib
+
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return f"[_{_NOT_IN_DIGEST_NAME.sub('_', text[:24])}~{digest}]"
 
