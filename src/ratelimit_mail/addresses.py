@@ -1,62 +1,109 @@
-"""E-mail addresses and domains: what is one, and when two are the same."""
+"""Addresses and domains: read and normalise them, and say which are the same mailbox.
+
+Every address becomes one string, the one that counts use. Two spellings of one mailbox give the
+same string, and two mailboxes never do. `normal_address` takes what RFC 5321 allows and raises
+`ValueError` for anything else. `smtp_address` takes everything that a mail server may let pass.
+What is not a regular address or domain stands in square brackets that begin with an underscore,
+such as `postmaster@[_local]`, which `normal_address` refuses and no regular address can equal.
+"""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
 
 __all__ = [
+    "LOCAL_DOMAIN",
     "NULL_SENDER",
     "DomainSet",
     "normal_address",
+    "normal_addresses",
     "normal_domain",
     "normal_pattern",
     "normal_sender",
+    "smtp_address",
+    "smtp_addresses",
+    "smtp_sender",
+    "subject_address",
+    "subject_domain",
+    "subject_sender",
+    "written_local_part",
 ]
 
-NULL_SENDER = "<>"
+NULL_SENDER: Final = "<>"
 """The sender of bounces (RFC 5321, 4.5.5): a subject of its own."""
 
-LONGEST_ADDRESS = 320
-LONGEST_DOMAIN = 255
-LONGEST_LABEL = 63
+LOCAL_DOMAIN: Final = "[_local]"
+"""The domain of an address without one, such as `postmaster`: the mail server's own."""
 
-# No two parts of these can match the same character, so neither can be made slow.
+LONGEST_ADDRESS: Final = 320
+LONGEST_DOMAIN: Final = 255
+LONGEST_LABEL: Final = 63
+LONGEST_U_LABEL: Final = LONGEST_LABEL - len("xn--")
+"""In characters: each costs at least one character of the A-label."""
+
+# Every pattern runs in linear time: repetitions are possessive, or no two adjacent ones match the
+# same character.
 _plain = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)").fullmatch
 _domains_of_plain_lines = re.compile(
     r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
 ).findall
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_WORDS = re.compile(
+    r"""(?:[^\s,;:<>()\[\]@"\\.]++|"(?:[^"\\]|\\.)*+")
+        (?:\.(?:[^\s,;:<>()\[\]@"\\.]++|"(?:[^"\\]|\\.)*+"))*+""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A local part of which some words are quoted: `"ann"` or `"ann".smith`."""
+_DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*+")
 _LABEL = re.compile(r"[a-z0-9_-]+")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")
 _MISPLACED = re.compile(r'[\s,;:<>()\[\]@"\\]')
-_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DOTS: Final = ".\u3002\uff0e\uff61"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# What `smtp_address` reads, and how it writes what is not a regular address or domain.
+_BLANKS: Final = " \t\r\n"
+_SOURCE_ROUTE = re.compile(
+    r"@(?:[^\s,:@\[\]<>]++|\[[^\s@\[\]]*+\])(?:,@(?:[^\s,:@\[\]<>]++|\[[^\s@\[\]]*+\]))*+:(?=.)",
+    re.DOTALL,
+)
+_READABLE = re.compile(r"[a-z0-9._:!#$%&'*+/=?^{|}-]{1,200}")
+_NOT_IN_DIGEST_NAME = re.compile(r"[^A-Za-z0-9.+-]")
+_DIGEST_NAME = re.compile(r"\[_[A-Za-z0-9._+-]{0,24}~[0-9a-f]{32}\]")
+_ODD_DOMAIN = re.compile(rf"\[_{_READABLE.pattern}\]|{_DIGEST_NAME.pattern}")
 
 
 def normal_address(value: object) -> tuple[str, str]:
-    """`value` as the address that stands for all its spellings, and its domain.
+    """Return the one spelling of an address, and its domain.
 
-    Domains compare without case and as IDNA, local parts as written.
+    Domains compare without case and as IDNA. Local parts compare as written, without the quotes
+    that they do not need.
     """
     if not isinstance(value, str):
         raise TypeError(f"an address is a string such as 'bob@example.com', not {show(value)}")
     if len(value) > LONGEST_ADDRESS:
         raise ValueError(f"the address {show(value)} is longer than {LONGEST_ADDRESS} characters")
     plain = _plain(value)
-    written = plain[1] if plain else _domain_of(value)
+    if plain:
+        written = plain[1]
+        local = value[: -len(written) - 1]
+    else:
+        local, written = _split(value)
     try:
         domain = normal_domain(written)
     except ValueError as error:
         raise ValueError(f"the address {show(value)}: {error}") from None
-    if domain == written:
+    if plain and domain == written:
         return value, domain
-    normal = value[: -len(written)] + domain
+    normal = f"{local}@{domain}"
     if len(normal) > LONGEST_ADDRESS:
         raise ValueError(
             f"the address {show(value)} is longer than {LONGEST_ADDRESS} characters"
@@ -65,82 +112,44 @@ def normal_address(value: object) -> tuple[str, str]:
     return normal, domain
 
 
-def _is_its_own_spelling(domain: str) -> bool:
+def _is_normal_domain(domain: str) -> bool:
     try:
         return normal_domain(domain) == domain
     except ValueError:
         return False
 
 
-_is_normal = BoundedCache(_is_its_own_spelling).__getitem__
+_is_normal = BoundedCache(_is_normal_domain).__getitem__
 
 
 def normal_addresses(values: Iterable[object]) -> dict[str, str]:
-    """Addresses as `normal_address` has them, each once, and the domain of each."""
-    given: list[Any] = list(values)
+    """Return the domain of each address, by the address as `normal_address` writes it."""
+    addresses: list[Any] = list(values)
     try:
-        # Most are plain and normal: looked at together, in half the time, as lines of one text.
-        text = "\n".join(given)
+        # Most addresses are plain and normal. Matching them as lines of one text takes half the
+        # time of matching each.
+        text = "\n".join(addresses)
     except TypeError:
-        return dict(map(normal_address, given))
+        return dict(map(normal_address, addresses))
     domains = _domains_of_plain_lines(text)
-    if len(domains) == len(given) == text.count("\n") + 1 and all(map(_is_normal, domains)):
-        return dict(zip(given, domains, strict=True))
-    return dict(map(normal_address, given))
+    if len(domains) == len(addresses) == text.count("\n") + 1 and all(map(_is_normal, domains)):
+        return dict(zip(addresses, domains, strict=True))
+    return dict(map(normal_address, addresses))
 
 
 def normal_sender(value: object) -> tuple[str, str]:
-    """Like `normal_address`, where `<>` and the empty string are the null sender."""
+    """Return the same as `normal_address`; `<>` and the empty string are the null sender."""
     if value in ("", NULL_SENDER):
         return NULL_SENDER, NULL_SENDER
     return normal_address(value)
 
 
-@lru_cache(maxsize=4096)
-def normal_domain(domain: str) -> str:
-    """`domain` in lower case and, where it is not ASCII, as its A-labels."""
-    if len(domain) > LONGEST_DOMAIN:
-        raise ValueError(f"the domain {show(domain)} is longer than {LONGEST_DOMAIN} characters")
-    if _LITERAL.fullmatch(domain):
-        return domain.lower()
-    normal = ".".join(_normal_label(label, domain) for label in _DOTS.split(domain))
-    if len(normal) > LONGEST_DOMAIN:
-        raise ValueError(
-            f"the domain {show(domain)} is longer than {LONGEST_DOMAIN} characters in ASCII"
-        )
-    return normal
-
-
-def _normal_label(label: str, domain: str) -> str:
-    # One by one, because `lower` writes a sigma otherwise at the end of a word.
-    label = "".join(map(str.lower, label))
-    if not label.isascii():
-        # As UTS 46 maps for IDNA 2008, so that straße.de and strasse.de stay two.
-        label = "".join(map(str.lower, unicodedata.normalize("NFKC", label)))
-        if not all(ch == "-" or ch.isalnum() or _is_mark(ch) for ch in label):
-            raise ValueError(f"the domain {show(domain)} has a character that no domain has")
-        if not label.isascii():
-            label = "xn--" + label.encode("punycode").decode("ascii")
-    if len(label) > LONGEST_LABEL:
-        raise ValueError(
-            f"the domain {show(domain)} has a part longer than {LONGEST_LABEL} characters"
-        )
-    if not _LABEL.fullmatch(label):
-        raise ValueError(f"{show(domain)} is no domain; one such as 'example.com' is needed")
-    return label
-
-
-def _is_mark(character: str) -> bool:
-    # Vowel signs and the two joiners, which some scripts cannot do without.
-    return unicodedata.category(character) in ("Mn", "Mc") or character in "\u200c\u200d"
-
-
-def _domain_of(address: str) -> str:
-    """The domain of an address out of the ordinary, or a word on why it is none."""
+def _split(address: str) -> tuple[str, str]:
+    """Return the local part of a strict address in its one spelling, and the domain as written."""
     local, at, domain = address.rpartition("@")
     if not address:
         raise ValueError("an address is empty; one such as 'bob@example.com' is needed")
-    if any(unicodedata.category(ch) in ("Cc", "Cs", "Zl", "Zp") for ch in address):
+    if _CONTROL.search(address):
         raise ValueError(
             f"the address {show(address)} has a line break or another control character"
         )
@@ -148,16 +157,87 @@ def _domain_of(address: str) -> str:
         raise ValueError(f"the address {show(address)} has no '@' and so no domain")
     if not local:
         raise ValueError(f"the address {show(address)} has nothing before its '@'")
-    if not _QUOTED.fullmatch(local) and _MISPLACED.search(local):
+    if _QUOTED.fullmatch(local):
+        return written_local_part(_unquoted(local)), domain
+    if _MISPLACED.search(local):
         raise ValueError(
             f"{show(address)} is not one bare address such as 'bob@example.com',"
             " without a name or brackets"
         )
-    return domain
+    return local, domain
+
+
+def written_local_part(local: str) -> str:
+    """Return a local part as it is written before the `@`: in quotes where it needs them."""
+    if local and not _MISPLACED.search(local):
+        return local
+    escaped = local.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _unquoted(words: str) -> str:
+    return _QUOTED.sub(lambda word: _QUOTED_PAIR.sub(r"\1", word[1]), words)
+
+
+# Domains
+
+
+@lru_cache(maxsize=4096)
+def normal_domain(domain: str) -> str:
+    """Return `domain` in lower case, with each label that is not ASCII as its A-label."""
+    if len(domain) > LONGEST_DOMAIN:
+        raise ValueError(f"the domain {show(domain)} is longer than {LONGEST_DOMAIN} characters")
+    if domain.isascii():
+        normal = domain.lower()
+        if _LITERAL.fullmatch(normal) or (_DOMAIN.fullmatch(normal) and "xn--" not in normal):
+            return normal
+    else:
+        normal = _mapped(domain)
+    normal = ".".join([_normal_label(label, domain) for label in normal.split(".")])
+    if len(normal) > LONGEST_DOMAIN:
+        raise ValueError(
+            f"the domain {show(domain)} is longer than {LONGEST_DOMAIN} characters in ASCII"
+        )
+    return normal
+
+
+def _mapped(domain: str) -> str:
+    """Return `domain` with its characters mapped as UTS 46 says, case included."""
+    # `idna` is imported where it is needed, because most programs never need it.
+    import idna
+
+    try:
+        # Without the STD3 rules, so that an underscore may stand beside a label in Unicode.
+        # `_normal_label` refuses the other characters.
+        return idna.uts46_remap(domain, std3_rules=False)
+    except idna.IDNAError:
+        raise ValueError(
+            f"the domain {show(domain)} has a character that a domain cannot have"
+        ) from None
+
+
+def _normal_label(label: str, domain: str) -> str:
+    # Before the label is encoded, because encoding is slow for long labels.
+    if len(label) > (LONGEST_LABEL if label.isascii() else LONGEST_U_LABEL):
+        raise ValueError(
+            f"the domain {show(domain)} has a label longer than {LONGEST_LABEL} characters"
+        )
+    if label.isascii() and not _LABEL.fullmatch(label):
+        raise ValueError(f"{show(domain)} is not a domain; one such as 'example.com' is needed")
+    if label.isascii() and not label.startswith("xn--"):
+        return label
+    import idna
+
+    try:
+        return idna.alabel(label).decode("ascii")
+    except (idna.IDNAError, UnicodeError):
+        raise ValueError(
+            f"the domain {show(domain)} has the label {show(label)}, which IDNA does not allow"
+        ) from None
 
 
 def normal_pattern(value: object) -> str:
-    """A domain, or with a leading dot all its subdomains, in its one spelling."""
+    """Return the one spelling of a domain, or of all its subdomains with a leading dot."""
     if not isinstance(value, str):
         raise TypeError(f"a domain is a string such as 'uwo.ca' or '.uwo.ca', not {show(value)}")
     if not value.startswith("."):
@@ -168,20 +248,167 @@ def normal_pattern(value: object) -> str:
         raise ValueError(f"{show(value)}: {error}") from None
 
 
-class DomainSet(BoundedCache[str, bool]):
-    """The domains that some patterns name: `"uwo.ca"` itself, `".uwo.ca"` what is below it.
+# Whatever a mail server lets pass
 
-    Asked for a domain by `[]`, it says whether it has it.
+
+def smtp_address(value: object) -> tuple[str, str]:
+    """Return the one spelling of any address that a mail server let pass, and its domain.
+
+    Never raises ValueError. Takes the address quoted or unquoted, in angle brackets or not. Drops a
+    source route and one dot at the end of the domain. The result has no control characters and at
+    most 320 characters, and `smtp_address` returns it unchanged.
+    """
+    try:
+        return normal_address(value)
+    except ValueError:
+        return _odd_address(str(value))
+
+
+def smtp_addresses(values: Iterable[object]) -> dict[str, str]:
+    """Return the domain of each address, by the address as `smtp_address` writes it."""
+    addresses = list(values)
+    try:
+        return normal_addresses(addresses)
+    except ValueError:
+        return dict(map(smtp_address, addresses))
+
+
+def smtp_sender(value: object) -> tuple[str, str]:
+    """Return the same as `smtp_address`; `<>` and the empty string are the null sender."""
+    if isinstance(value, str) and value.strip(_BLANKS) in ("", NULL_SENDER):
+        return NULL_SENDER, NULL_SENDER
+    return smtp_address(value)
+
+
+def _odd_address(value: str) -> tuple[str, str]:
+    value = _without_route(_without_brackets(_decoded(value)))
+    if _QUOTED.fullmatch(value):
+        local, domain = value, ""
+    elif "@" in value:
+        local, _, domain = value.rpartition("@")
+    else:
+        local, domain = value, ""
+    domain = _smtp_domain(domain)
+    if _DIGEST_NAME.fullmatch(local):
+        return f"{local}@{domain}", domain
+    if '"' in local and _WORDS.fullmatch(local):
+        local = _unquoted(local)
+    address = f"{written_local_part(local)}@{domain}"
+    if len(address) > LONGEST_ADDRESS or _CONTROL.search(address):
+        address = f"{_digest_name(local)}@{domain}"
+    return address, domain
+
+
+def _decoded(value: str) -> str:
+    """Return text whose UTF-8 bytes were read with `surrogateescape` as the characters they are."""
+    if not _SURROGATE.search(value):
+        return value
+    try:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return value
+
+
+def _without_brackets(value: str) -> str:
+    stripped = value.strip(_BLANKS)
+    if len(stripped) >= 2 and stripped[0] == "<" and stripped[-1] == ">":
+        return stripped[1:-1]
+    return value
+
+
+def _without_route(value: str) -> str:
+    """Return `value` without the source route that RFC 5321 (appendix C) says to ignore."""
+    start = 0
+    while route := _SOURCE_ROUTE.match(value, start):
+        start = route.end()
+    return value[start:]
+
+
+def _smtp_domain(domain: str) -> str:
+    """Return the one spelling of any domain; what is not a regular domain stands in `[_...]`."""
+    domain = domain.strip(_BLANKS)
+    if not domain:
+        return LOCAL_DOMAIN
+    if _ODD_DOMAIN.fullmatch(domain):
+        return domain
+    if len(domain) > 1 and domain[-1] in _DOTS and domain[-2] not in _DOTS:
+        domain = domain[:-1]
+    if len(domain) <= LONGEST_DOMAIN:
+        try:
+            return normal_domain(domain)
+        except ValueError:
+            pass
+    domain = _encoded(domain).lower()
+    return f"[_{domain}]" if _READABLE.fullmatch(domain) else _digest_name(domain)
+
+
+def _encoded(domain: str) -> str:
+    """Return a domain that IDNA does not allow in ASCII if that is possible: emoji are in use."""
+    if domain.isascii() or len(domain) > LONGEST_DOMAIN:
+        return domain
+    try:
+        labels = _mapped(domain).split(".")
+        if max(map(len, labels)) > LONGEST_U_LABEL:
+            return domain
+        return ".".join(
+            label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+            for label in labels
+        )
+    except ValueError:
+        return domain
+
+
+def _digest_name(text: str) -> str:
+    """Return a short printable name of `text`, different for every text."""
+    # Imported here, because few programs need it.
+    import hashlib
+
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"[_{_NOT_IN_DIGEST_NAME.sub('_', text[:24])}~{digest}]"
+
+
+# Names of subjects, as a caller writes them: an address that is shown can be passed back.
+
+
+def subject_address(value: object) -> str:
+    """Return the address that a caller names, which may be one that `smtp_address` wrote."""
+    try:
+        return normal_address(value)[0]
+    except ValueError:
+        if smtp_address(value)[0] == value:
+            return str(value)
+        raise
+
+
+def subject_sender(value: object) -> str:
+    """Return the same as `subject_address`; `<>` and the empty string are the null sender."""
+    return NULL_SENDER if value in ("", NULL_SENDER) else subject_address(value)
+
+
+def subject_domain(value: str) -> str:
+    """Return the domain that a caller names, which may be one that `smtp_address` wrote."""
+    return value if _ODD_DOMAIN.fullmatch(value) else normal_domain(value)
+
+
+class DomainSet(BoundedCache[str, bool]):
+    """A set of domains: `"uwo.ca"` is that domain, `".uwo.ca"` all its subdomains.
+
+    `domains[domain]` is True if the set has the domain.
+
+    with_local: True adds the domain of addresses without one.
     """
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self, patterns: Iterable[str], *, with_local: bool = False) -> None:
         super().__init__(self._has)
         self.patterns = tuple(patterns)
-        self._exact = frozenset(p for p in self.patterns if not p.startswith("."))
+        self.with_local = with_local
+        self._exact = {p for p in self.patterns if not p.startswith(".")}
+        if with_local:
+            self._exact.add(LOCAL_DOMAIN)
         self._above = frozenset(p[1:] for p in self.patterns if p.startswith("."))
 
-    def __reduce__(self) -> tuple[type[DomainSet], tuple[tuple[str, ...]]]:
-        return DomainSet, (self.patterns,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _domain_set, (self.patterns, self.with_local)
 
     def _has(self, domain: str) -> bool:
         if domain in self._exact:
@@ -193,3 +420,7 @@ class DomainSet(BoundedCache[str, bool]):
             if not dot:
                 break
         return False
+
+
+def _domain_set(patterns: tuple[str, ...], with_local: bool) -> DomainSet:
+    return DomainSet(patterns, with_local=with_local)

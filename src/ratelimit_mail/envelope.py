@@ -1,4 +1,4 @@
-"""Envelope and Client: who sends one message to whom, and who submits it."""
+"""Envelope and Client: the sender and recipients of one message, and who submits it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.addresses import normal_addresses, normal_sender
+from ratelimit_mail.addresses import (
+    normal_addresses,
+    normal_sender,
+    smtp_addresses,
+    smtp_sender,
+)
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -33,12 +38,13 @@ def _ip(value: object) -> str | None:
         ip = ipaddress.ip_address(str(value))
     except ValueError:
         raise ValueError(
-            f"client address: {show(value)} is no IP address such as '10.1.2.3' or '2001:db8::1'"
+            f"client address: {show(value)} is not an IP address"
+            " such as '10.1.2.3' or '2001:db8::1'"
         ) from None
     if isinstance(ip, ipaddress.IPv6Address):
-        # The zone is a name of the host's own; ipaddress takes anything for one.
+        # A zone is the name of a network interface; `ipaddress` takes any text.
         if ip.scope_id is not None and not _ZONE.fullmatch(ip.scope_id):
-            raise ValueError(f"client address: {show(value)} has a zone that is no name")
+            raise ValueError(f"client address: {show(value)} has a zone that is not a name")
         ip = ip.ipv4_mapped or ip
     return str(ip)
 
@@ -49,7 +55,9 @@ def _login(value: object) -> str | None:
     if not isinstance(value, str):
         raise TypeError(f"client user: a login is a string, not {show(value)}")
     if not 0 < len(value) <= 320 or not value.isprintable():
-        raise ValueError(f"client user: {show(value)} is no login of 1 to 320 printable characters")
+        raise ValueError(
+            f"client user: {show(value)} is not a login of 1 to 320 printable characters"
+        )
     return value
 
 
@@ -57,7 +65,7 @@ def _check_id(value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"id: a string is needed, not {show(value)}")
     if not 0 < len(value) <= LONGEST_ID or not value.isprintable():
-        raise ValueError(f"id: {show(value)} is none of 1 to {LONGEST_ID} printable characters")
+        raise ValueError(f"id: {show(value)} is not 1 to {LONGEST_ID} printable characters")
 
 
 def _protocol(value: object) -> str | None:
@@ -66,8 +74,8 @@ def _protocol(value: object) -> str | None:
     if isinstance(value, str) and value.lower() in PROTOCOLS:
         return value.lower()
     raise ValueError(
-        f"client protocol: {show(value)} is none of {', '.join(PROTOCOLS)};"
-        " say anything else with tags="
+        f"client protocol: {show(value)} is not one of {', '.join(PROTOCOLS)};"
+        " use tags= for anything else"
     )
 
 
@@ -77,18 +85,18 @@ def _tags(value: object) -> frozenset[str]:
     tags = list(value)
     for tag in tags:
         if not isinstance(tag, str) or not tag:
-            raise ValueError(f"client tags: {show(tag)} is no word such as 'wireless'")
+            raise ValueError(f"client tags: {show(tag)} is not a word such as 'wireless'")
     return frozenset(tags)
 
 
 @attrs.frozen(kw_only=True)
 class Client:
-    """Who submits a message; each part may be unknown.
+    """The client that submits a message; each field may be unknown.
 
-    address: the IP address it comes from, IPv4-mapped IPv6 read as IPv4.
-    user: the login it is submitted under.
+    address: its IP address; an IPv4-mapped IPv6 address is read as IPv4.
+    user: its login.
     protocol: `smtp`, `webmail` or `api`.
-    tags: words of the site's own, such as `wireless`.
+    tags: words that the site defines, such as `wireless`.
     """
 
     address: str | None = attrs.field(default=None, converter=_ip)
@@ -103,25 +111,29 @@ class Client:
 
 
 NOBODY: Final = Client()
-"""The client of whom nothing is known."""
+"""The client of which nothing is known."""
 
 
 @attrs.frozen(init=False)
 class Envelope:
-    """The SMTP sender and recipients of one message, and who submits it.
+    """The SMTP sender and recipients of one message, and the client that submits it.
 
     sender: an address; `<>` or the empty string is the null sender of bounces.
-    recipients: addresses; the same one twice is one recipient.
-    client: who submits, a `Client`; left out: nothing is known.
-    id: what the program knows this message by, such as the number of a job. Asked again with the
-        same id, sender, recipients and client, a limiter gives its first answer and charges nothing
-        more: `try_acquire` its own, and `acquire` and `reserve` theirs.
-        Never take it from the message itself: who sends all mail with one Message-ID
+    recipients: addresses; the same address twice is one recipient.
+    client: the `Client` that submits the message; by default nothing is known of it.
+    id: the name that the program has for this message, such as the number of a job. If a message
+        comes again with the same id, sender, recipients and client, a limiter returns its first
+        answer and charges nothing more: `try_acquire` the answer of `try_acquire`, `acquire` and
+        `reserve` theirs.
+        Never take the id from the message itself: a sender who gives all messages one Message-ID
         would be charged once.
-    direction: `"outbound"`: submitted by one's own people; `"inbound"`: mail that arrives for
-        one's own mailboxes, which inbound limits alone count.
+    direction: `"outbound"`: mail that your own users submit; `"inbound"`: mail that arrives for
+        your own mailboxes, which only inbound limits count.
 
-    Raises TypeError or ValueError that names the address which is none.
+    Addresses must be as RFC 5321 allows; `Envelope.from_smtp` takes what a mail server let pass.
+    `attrs.evolve` returns a copy with some of these fields changed.
+
+    Raises TypeError or ValueError that names the value that is not an address.
     """
 
     sender: str
@@ -129,8 +141,9 @@ class Envelope:
     client: Client
     id: str | None
     direction: Literal["outbound", "inbound"]
-    sender_domain: str = attrs.field(repr=False, eq=False)
-    domains: tuple[str, ...] = attrs.field(repr=False, eq=False)
+    _lenient: bool = attrs.field(repr=False, eq=False, alias="_lenient")
+    sender_domain: str = attrs.field(init=False, repr=False, eq=False)
+    domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
     """The domain of each recipient, in the order of `recipients`."""
 
     def __init__(
@@ -139,8 +152,9 @@ class Envelope:
         recipients: Iterable[str],
         client: Client | None = None,
         *,
-        id: str | None = None,  # noqa: A002 - what everybody calls it
+        id: str | None = None,  # noqa: A002 - the name that users expect
         direction: Literal["outbound", "inbound"] = "outbound",
+        _lenient: bool = False,
     ) -> None:
         if type(recipients) is not list and (
             isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable)
@@ -151,11 +165,11 @@ class Envelope:
         elif not isinstance(client, Client):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         try:
-            address, domain = normal_sender(sender)
+            address, domain = smtp_sender(sender) if _lenient else normal_sender(sender)
         except (TypeError, ValueError) as error:
             raise type(error)(f"sender: {error}") from None
         try:
-            domain_of = normal_addresses(recipients)
+            domain_of = smtp_addresses(recipients) if _lenient else normal_addresses(recipients)
         except (TypeError, ValueError) as error:
             raise type(error)(f"recipients: {error}") from None
         if not domain_of:
@@ -163,13 +177,47 @@ class Envelope:
         if id is not None:
             _check_id(id)
         if direction != "outbound" and direction != "inbound":
-            raise ValueError(f"direction: {show(direction)} is none of outbound, inbound")
-        self.__attrs_init__(
-            address, tuple(domain_of), client, id, direction, domain, tuple(domain_of.values())
-        )
+            raise ValueError(f"direction: {show(direction)} is not one of outbound, inbound")
+        # The setters of the slots, because they are faster than `__setattr__`.
+        _set_sender(self, address)
+        _set_recipients(self, tuple(domain_of))
+        _set_client(self, client)
+        _set_id(self, id)
+        _set_direction(self, direction)
+        _set_lenient(self, _lenient)
+        _set_sender_domain(self, domain)
+        _set_domains(self, tuple(domain_of.values()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _copy, (self.sender, self.recipients, self.client, self.id, self.direction)
+        values = (self.sender, self.recipients, self.client, self.id, self.direction)
+        return _copy, (*values, True) if self._lenient else values
+
+    @classmethod
+    def from_smtp(
+        cls,
+        sender: str,
+        recipients: Iterable[str],
+        *,
+        client: Client | None = None,
+        id: str | None = None,  # noqa: A002 - the name that users expect
+        direction: Literal["outbound", "inbound"] = "outbound",
+    ) -> Envelope:
+        """Return the envelope of a message that a mail server let pass.
+
+        Takes every address that a server takes: `postmaster` without a domain, a local part with
+        spaces or commas and no quotes, a source route, a dot at the end of the domain, control
+        characters, bytes that are not UTF-8 (read with `surrogateescape`), any length. Each
+        mailbox is one subject and has one spelling here: `ann@uwo.ca` for `<"ann"@UWO.CA.>` and
+        `@relay.example:ann@uwo.ca`.
+
+        What RFC 5321 does not allow stands in square brackets that begin with an underscore, so
+        that it never equals a regular address: `postmaster@[_local]`, which is internal for every
+        policy. `usage`, `reset` and overrides take addresses so.
+
+        Raises TypeError if an address is not a string, and ValueError if there are no recipients
+        (no server takes a message without one) or the id or the direction is wrong.
+        """
+        return cls(sender, recipients, client, id=id, direction=direction, _lenient=True)
 
     @classmethod
     def from_message(
@@ -177,24 +225,36 @@ class Envelope:
         message: Message[Any, Any],
         *,
         client: Client | None = None,
-        id: str | None = None,  # noqa: A002
+        id: str | None = None,  # noqa: A002 - the name that users expect
         direction: Literal["outbound", "inbound"] = "outbound",
     ) -> Envelope:
-        """The envelope that `smtplib.SMTP.send_message` would use for `message`.
+        """Return the envelope that `smtplib.SMTP.send_message` uses for `message`.
 
-        The sender is Sender, else From; the recipients are To, Bcc and Cc; where the
-        message has a Resent-Date, each is read from its Resent- twin instead. `<>` alone
-        is the null sender; an empty group of recipients is nobody.
+        The sender is the address in Sender, or the first one in From. The recipients are those in
+        To, Bcc and Cc. If the message has a Resent-Date, all of them come from the Resent- headers
+        instead. Of a header that is there twice, the first counts. `<>` alone is the null sender;
+        an empty group of recipients adds nobody. The result is the same for every class of message
+        and every version of Python.
 
-        Raises TypeError for what is no message, and ValueError that names the header where
-        one cannot be read or has a recipient that is no address, where there are several
-        Resent- blocks, or nobody to send to.
+        Raises TypeError if `message` is not a message. Raises ValueError that names the header if
+        one cannot be read or has a recipient that is not an address, if there are several Resent-
+        blocks, or if there are no recipients.
         """
-        # Here, because `email` is slow to import, and only messages need it.
+        # Imported here, because `email` is slow to import, and only messages need it.
         from ratelimit_mail.message_headers import sender_and_recipients
 
         sender, recipients = sender_and_recipients(message)
         return cls(sender, recipients, client, id=id, direction=direction)
+
+
+_set_sender = Envelope.__dict__["sender"].__set__
+_set_recipients = Envelope.__dict__["recipients"].__set__
+_set_client = Envelope.__dict__["client"].__set__
+_set_id = Envelope.__dict__["id"].__set__
+_set_direction = Envelope.__dict__["direction"].__set__
+_set_lenient = Envelope.__dict__["_lenient"].__set__
+_set_sender_domain = Envelope.__dict__["sender_domain"].__set__
+_set_domains = Envelope.__dict__["domains"].__set__
 
 
 def _copy(
@@ -203,5 +263,6 @@ def _copy(
     client: Client,
     id: str | None,  # noqa: A002
     direction: Literal["outbound", "inbound"],
+    lenient: bool = False,
 ) -> Envelope:
-    return Envelope(sender, recipients, client, id=id, direction=direction)
+    return Envelope(sender, recipients, client, id=id, direction=direction, _lenient=lenient)

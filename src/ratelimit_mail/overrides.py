@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 
 from ratelimit_mail._util.text import short_repr, show
-from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, normal_sender
+from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, subject_sender
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
@@ -44,7 +44,7 @@ def _sender(value: object) -> str:
     # The empty string is no null sender here: an empty field of a table must not name one.
     if isinstance(value, str) and "@" not in value and value != NULL_SENDER:
         return normal_pattern(value)
-    return normal_sender(value)[0]
+    return subject_sender(value)
 
 
 def _names_of(sender: str) -> list[str]:

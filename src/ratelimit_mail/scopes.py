@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Final
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.addresses import NULL_SENDER, normal_address, normal_domain, normal_sender
+from ratelimit_mail.addresses import NULL_SENDER, subject_address, subject_domain, subject_sender
 from ratelimit_mail.envelope import Client, Envelope
 
 __all__ = [
@@ -64,14 +64,14 @@ _TOLD: Final[Mapping[str, Callable[[Envelope], str]]] = {
 }
 
 _NORMAL: Final[Mapping[str, Callable[[str], str]]] = {
-    "sender": lambda value: normal_sender(value)[0],
+    "sender": subject_sender,
     "sender_domain": lambda value: (
-        NULL_SENDER if value in ("", NULL_SENDER) else normal_domain(value)
+        NULL_SENDER if value in ("", NULL_SENDER) else subject_domain(value)
     ),
     "client": lambda value: Client(address=value or None).address or "",
     "user": lambda value: Client(user=value or None).user or "",
-    "recipient": lambda value: normal_address(value)[0],
-    "recipient_domain": normal_domain,
+    "recipient": subject_address,
+    "recipient_domain": subject_domain,
 }
 
 

@@ -300,8 +300,8 @@ def test_the_start_has_a_zone_or_is_utc_or_unix_seconds(text: str) -> None:
         (("--messages", "1", "--start", "soon"), "--start: 'soon' is neither Unix seconds nor"),
         (("--messages", "1", "--start", "9999-06-01"), "start: 9999-06-01 00:00:00+00:00 is not"),
         (("--messages", "1", "--sender", "ann"), "sender: the address 'ann' has no '@'"),
-        (("--messages", "1", "--client", "here"), "client address: 'here' is no IP address"),
-        (("--messages", "1", "--tag", ""), "client tags: '' is no word"),
+        (("--messages", "1", "--client", "here"), "client address: 'here' is not an IP address"),
+        (("--messages", "1", "--tag", ""), "client tags: '' is not a word"),
         (("--csv", "missing.csv"), "missing.csv: No such file or directory"),
     ],
 )

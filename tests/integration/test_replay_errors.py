@@ -96,9 +96,12 @@ def test_a_file_of_broken_rows_only_is_no_success(tmp_path: Path) -> None:
     [
         ("To: bob@x.org\nDate: Tue, 14 Nov 2023 22:13:20 +0000", "neither Sender nor From"),
         ("From: ann@x.org\nDate: Tue, 14 Nov 2023 22:13:20 +0000", "at least one"),
-        ("From: ann\nTo: bob@x.org\nDate: Tue, 14 Nov 2023 22:13:20 +0000", "has no '@'"),
+        (
+            "From: ann\nTo: bob@x.org\nDate: Tue, 14 Nov 2023 22:13:20 +0000",
+            "From: 'ann' is not an address",
+        ),
         ("From: ann@x.org\nTo: bob@x.org\nDate: soon", "no usable date"),
-        (f"From: ann@x.org\nTo: {'(' * 50_000}", ""),  # the reason differs by interpreter
+        (f"From: ann@x.org\nTo: {'(' * 50_000}", "has an unterminated comment"),
         ("From: ann@x.org\n" + "X: " + "y" * 1_100_000, "header is longer than 1,048,576 bytes"),
     ],
     ids=["no sender", "no recipient", "no domain", "no date", "nested", "endless"],

@@ -1,9 +1,8 @@
-"""Addresses and domains: what is one, when two are the same, which are a policy's own."""
+"""Addresses as RFC 5321 allows them: the one spelling of each, and what is not an address."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -13,10 +12,7 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import (
     LONGEST_ADDRESS,
     NULL_SENDER,
-    DomainSet,
     normal_address,
-    normal_domain,
-    normal_pattern,
     normal_sender,
 )
 
@@ -48,6 +44,11 @@ ADDRESS = st.builds("{}@{}{}{}".format, WORD, WORD, st.sampled_from(".\u3002\uff
         ('"bob smith"@Example.com', '"bob smith"@example.com'),
         ('"bob@home"@example.com', '"bob@home"@example.com'),
         ('"a\\"b"@example.com', '"a\\"b"@example.com'),
+        ('"bob"@example.com', "bob@example.com"),
+        ('"b.o..b"@Example.com', "b.o..b@example.com"),
+        ('"b\\ob"@example.com', "bob@example.com"),
+        ('"b\\ob smith"@example.com', '"bob smith"@example.com'),
+        ('""@example.com', '""@example.com'),
         ("bob@localhost", "bob@localhost"),
         ("bob@under_score.example.com", "bob@under_score.example.com"),
         (f"bob@{'x' * 63}.org", f"bob@{'x' * 63}.org"),
@@ -55,10 +56,6 @@ ADDRESS = st.builds("{}@{}{}{}".format, WORD, WORD, st.sampled_from(".\u3002\uff
 )
 def test_an_address_has_one_spelling(written: str, normal: str) -> None:
     assert normal_address(written) == (normal, normal.rpartition("@")[2])
-
-
-def test_sharp_s_is_not_double_s() -> None:
-    assert normal_domain("straße.de") != normal_domain("strasse.de")
 
 
 @pytest.mark.parametrize(
@@ -96,16 +93,16 @@ def test_sharp_s_is_not_double_s() -> None:
         ("bob@.", "'.'", "'example.com'"),
         ("bob@[]", "'[]'", "'example.com'"),
         ("bob@[192.0.2.1", "'[192.0.2.1'", "'example.com'"),
-        (f"bob@{'x' * 64}.org", "xxx.org'", "part longer than 63"),
-        (f"bob@{'ü' * 60}.org", "üüü.org'", "part longer than 63"),
+        (f"bob@{'x' * 64}.org", "xxx.org'", "label longer than 63"),
+        (f"bob@{'ü' * 60}.org", "üüü.org'", "label longer than 63"),
         (f"bob@{'.'.join(['x' * 60] * 5)}", "(306 characters)", "longer than 255"),
-        ("bob@x\u200b.org", r"'x\u200b.org'", "a character that no domain has"),
-        ("bob@x\u00ad.org", r"'x\xad.org'", "a character that no domain has"),
-        ("bob@x\uff0fy.org", "'x／y.org'", "a character that no domain has"),
-        ("bob@\u2488com", "'⒈com'", "a character that no domain has"),
+        ("bob@x\ufffd.org", "'x\ufffd.org'", "a character that a domain cannot have"),
+        ("bob@x\u3000y.org", r"'x\u3000y.org'", "'example.com'"),
+        ("bob@x\uff0fy.org", "'x／y.org'", "'example.com'"),
+        ("bob@xn--.org", "'xn--'", "IDNA does not allow"),
     ],
 )
-def test_no_address_is_named_with_what_is_wrong(value: str, named: str, wanted: str) -> None:
+def test_the_error_names_the_address_and_what_is_wrong(value: str, named: str, wanted: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is checked below
         normal_address(value)
     text = str(caught.value)
@@ -146,12 +143,7 @@ def test_normalising_twice_changes_nothing_more(address: str) -> None:
     assert domain.isascii()
 
 
-def test_a_domain_whose_normal_form_is_too_long_is_none() -> None:
-    with pytest.raises(ValueError, match="longer than 255"):
-        normal_domain(".".join(["ü" * 40] * 6))
-
-
-def test_an_address_whose_normal_form_is_too_long_is_none() -> None:
+def test_an_address_that_is_too_long_in_ascii_is_an_error() -> None:
     written = "x" * 120 + "@" + ".".join(["漢字語ü" * 10] * 4)
     assert len(written) < LONGEST_ADDRESS
     with pytest.raises(ValueError, match="longer than 320 characters once its domain is ASCII"):
@@ -159,7 +151,7 @@ def test_an_address_whose_normal_form_is_too_long_is_none() -> None:
 
 
 def test_an_error_on_a_domain_names_the_address_too() -> None:
-    with pytest.raises(ValueError, match=r"the address 'bob@x org': 'x org' is no domain"):
+    with pytest.raises(ValueError, match=r"the address 'bob@x org': 'x org' is not a domain"):
         normal_address("bob@x org")
 
 
@@ -175,24 +167,15 @@ def test_two_addresses_are_one_iff_local_parts_and_caseless_domains_are(
     assert (normal_address("@".join(one)) == normal_address("@".join(other))) == same
 
 
-@given(st.lists(st.sampled_from(["bücher", "例え", "пример", "a-b", "x1"]), min_size=1, max_size=4))
-@settings(deadline=None)
-def test_a_domain_equals_its_own_a_labels(labels: list[str]) -> None:
-    a_labels = ".".join(
-        label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in labels
-    )
-    assert normal_domain(".".join(labels)) == a_labels == normal_domain(a_labels.upper())
-
-
 @given(ANYTHING | ADDRESSLIKE)
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_an_address_or_a_short_printable_error(text: str) -> None:
     try:
         normal, domain = normal_address(text)
     except ValueError as error:
-        said = str(error)
-        assert said.isprintable()
-        assert 0 < len(said) < 300
+        shown = str(error)
+        assert shown.isprintable()
+        assert 0 < len(shown) < 300
     else:
         assert len(normal) <= LONGEST_ADDRESS
         assert not set(normal) & set("\r\n\0")
@@ -229,65 +212,3 @@ class Repr:
 )
 def test_a_value_is_shown_in_one_line_whatever_its_repr(value: object, shown: str) -> None:
     assert show(value) == shown
-
-
-# Domains of a policy
-
-
-@pytest.mark.parametrize(
-    ("pattern", "normal"),
-    [
-        ("uwo.ca", "uwo.ca"),
-        ("UWO.ca", "uwo.ca"),
-        (".UWO.ca", ".uwo.ca"),
-        (".bücher.de", ".xn--bcher-kva.de"),
-        ("[192.0.2.1]", "[192.0.2.1]"),
-    ],
-)
-def test_a_pattern_has_one_spelling(pattern: str, normal: str) -> None:
-    assert normal_pattern(pattern) == normal
-
-
-@pytest.mark.parametrize("value", ["", ".", "..ca", "*.uwo.ca", "bob@uwo.ca", "uwo ca", "uwo.ca\n"])
-def test_no_domain_is_named_with_an_example(value: str) -> None:
-    with pytest.raises(ValueError, match=r"is no domain; one such as 'example\.com'") as caught:
-        normal_pattern(value)
-    assert repr(value.removeprefix(".")) in str(caught.value)
-
-
-@pytest.mark.parametrize("value", [None, 5, b"uwo.ca"])
-def test_a_domain_is_a_string(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"such as 'uwo\.ca' or '\.uwo\.ca'") as caught:
-        normal_pattern(value)
-    assert repr(value) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("domain", "held"),
-    [
-        ("uwo.ca", True),
-        ("mail.uwo.ca", False),
-        ("leeds.ac.uk", False),
-        ("cs.leeds.ac.uk", True),
-        ("a.b.leeds.ac.uk", True),
-        ("notleeds.ac.uk", False),
-        ("ca", False),
-        ("", False),
-        (NULL_SENDER, False),
-    ],
-)
-def test_a_leading_dot_means_all_subdomains_and_only_these(domain: str, held: bool) -> None:
-    assert DomainSet(["uwo.ca", ".leeds.ac.uk"])[domain] is held
-
-
-DOMAINS = st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=4).map(".".join)
-PATTERNS = st.builds(str.__add__, st.sampled_from(["", "."]), DOMAINS)
-
-
-@given(st.lists(PATTERNS, max_size=4), st.lists(DOMAINS, min_size=1, max_size=5))
-@settings(max_examples=200, deadline=None)
-def test_a_domain_set_agrees_with_a_naive_search(patterns: list[str], domains: list[str]) -> None:
-    held = DomainSet(patterns)
-    for domain in domains:
-        naive = any(domain == p or (p[0] == "." and domain.endswith(p)) for p in patterns)
-        assert held[domain] is naive

@@ -51,7 +51,7 @@ def test_a_client_address_has_one_spelling(written: Any, normal: str) -> None:
     ],
 )
 def test_no_ip_address_is_named_with_an_example(address: Any) -> None:
-    with pytest.raises(ValueError, match=r"client address: .* is no IP address") as caught:
+    with pytest.raises(ValueError, match=r"client address: .* is not an IP address") as caught:
         Client(address=address)
     text = str(caught.value)
     assert repr(address)[:40] in text
@@ -78,7 +78,7 @@ def test_a_protocol_has_one_spelling(written: str) -> None:
 
 @pytest.mark.parametrize("protocol", ["", "imap", "smtp ", 5, [], b"smtp", True])
 def test_an_unknown_protocol_is_named_with_the_known_ones(protocol: Any) -> None:
-    with pytest.raises(ValueError, match="is none of smtp, webmail, api") as caught:
+    with pytest.raises(ValueError, match="is not one of smtp, webmail, api") as caught:
         Client(protocol=protocol)
     assert repr(protocol) in str(caught.value)
 
@@ -92,7 +92,7 @@ def test_tags_are_a_set_of_words_and_no_bare_word(tags: Any) -> None:
 
 @pytest.mark.parametrize("tag", ["", 5, None, b"wireless"])
 def test_a_tag_is_a_word(tag: Any) -> None:
-    with pytest.raises(ValueError, match="no word such as 'wireless'") as caught:
+    with pytest.raises(ValueError, match="not a word such as 'wireless'") as caught:
         Client(tags={tag})
     assert f"client tags: {tag!r}" in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_a_login_is_kept_as_written(user: str) -> None:
 
 @pytest.mark.parametrize("user", ["", "a\nb", "a\x00", "x" * 321])
 def test_no_login_is_named_with_what_one_is(user: str) -> None:
-    with pytest.raises(ValueError, match="no login of 1 to 320 printable") as caught:
+    with pytest.raises(ValueError, match="not a login of 1 to 320 printable") as caught:
         Client(user=user)
     assert repr(user)[:40] in str(caught.value)
 

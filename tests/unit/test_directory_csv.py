@@ -171,7 +171,7 @@ HEADER = "list,members,posting,subscription,exempt,posters,moderators\n"
         (HEADER + "a@x.org,,public\n", r"line 2: posting: 'public' is none of open, moderated"),
         (HEADER + "a@x.org,,,maybe\n", r"line 2: subscription: 'maybe' is none of closed, open"),
         (HEADER + "a@x.org,,,,perhaps\n", r"line 2: exempt: 'perhaps' is neither yes nor no"),
-        (HEADER + "a@x.org,,,,,x org.\n", r"line 2: posters: 'org.' is no domain"),
+        (HEADER + "a@x.org,,,,,x org.\n", r"line 2: posters: 'org.' is not a domain"),
         (HEADER + "a@x.org,,,,,,x.org\n", r"line 2: moderators: the address 'x.org' has no '@'"),
         (HEADER + "a@x.org,,open\nb@x.org\nA@x.org\na@X.org,,open\n",
          r"line 5: the list 'a@x.org' is in line 2 already; a row that adds to it leaves"),

@@ -392,7 +392,7 @@ def test_the_empty_string_names_those_who_do_not_tell(scope: Any, value: Any) ->
 
 @pytest.mark.parametrize("scope", ["recipient", "recipient_domain"])
 def test_the_empty_string_names_nobody_where_each_message_tells(scope: str) -> None:
-    with pytest.raises(ValueError, match=r"empty|'' is no domain"):
+    with pytest.raises(ValueError, match=r"empty|'' is not a domain"):
         named_subject(scope, "")
 
 

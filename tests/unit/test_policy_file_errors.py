@@ -143,7 +143,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (
             '[[exemptions]]\nsenders = ["ann@"]',
-            "exemptions[0].senders: the address 'ann@': '' is no domain",
+            "exemptions[0].senders: the address 'ann@': '' is not a domain",
         ),
         ("directory = 5", "directory: a table is needed, not 5"),
         (

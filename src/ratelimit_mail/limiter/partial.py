@@ -71,10 +71,4 @@ def _wait(decision: Decision) -> float:
 
 def _for_one(envelope: Envelope, recipient: str) -> Envelope:
     """Return `envelope` with one recipient."""
-    return Envelope(
-        envelope.sender,
-        (recipient,),
-        envelope.client,
-        id=envelope.id,
-        direction=envelope.direction,
-    )
+    return attrs.evolve(envelope, recipients=(recipient,))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final, NamedTuple
 
+import attrs
+
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER, normal_address
 from ratelimit_mail.decision import Rule, held_by, refused_by
@@ -72,7 +74,5 @@ def resolve(directory: DirectoryLike, envelope: Envelope) -> ResolvedEnvelope:
         elif posting == "held" and rule is None and APPROVED not in envelope.client.tags:
             rule = held_by(recipient)
     if sender != envelope.sender or tuple(recipients) != envelope.recipients:
-        envelope = Envelope(
-            sender, recipients, envelope.client, id=envelope.id, direction=envelope.direction
-        )
+        envelope = attrs.evolve(envelope, sender=sender, recipients=recipients)
     return ResolvedEnvelope(envelope, frozenset(free), rule)

@@ -87,7 +87,7 @@ class Policy:
             TargetIndex(self.overrides),
             TargetIndex(self.exemptions),
             None if self.grants is None else TargetIndex(self.grants),
-            DomainSet(self.internal_domains),
+            DomainSet(self.internal_domains, with_local=True),
             retentions_of(self.all_limits),
             self.shard,
         )

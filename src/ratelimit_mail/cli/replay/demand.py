@@ -37,7 +37,7 @@ class Demand:
         self.by_sender: list[dict[str, int]] = [{} for _ in range(count)]
         opened_, self._place = opened(policy)
         self._policy = opened_.at_node("replay") if policy.per_node else opened_
-        self._internal = DomainSet(policy.internal_domains)
+        self._internal = DomainSet(policy.internal_domains, with_local=True)
         self._clock = ManualClock(0)
         self._backend = MemoryBackend(self._clock)
         for time, envelope in tries:
