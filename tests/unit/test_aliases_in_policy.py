@@ -264,7 +264,7 @@ def test_any_object_with_the_two_methods_is_a_directory() -> None:
 def test_what_has_no_such_methods_is_no_directory(wrong: Any) -> None:
     if wrong is Live:
         wrong = type("Half", (), {"owner": lambda self, address: address})()
-    with pytest.raises(TypeError, match=r"directory: .* is no directory: it has no method"):
+    with pytest.raises(TypeError, match=r"directory: .* is not a directory: it has no method"):
         Policy(name="test", directory=wrong)
 
 

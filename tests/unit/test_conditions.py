@@ -104,7 +104,7 @@ def test_equal_conditions_are_equal_values() -> None:
     ],
 )
 def test_no_network_is_named_with_what_is_wrong(network: str, wanted: str) -> None:
-    with pytest.raises(ValueError, match=r"in_network: .* is no network") as caught:
+    with pytest.raises(ValueError, match=r"in_network: .* is not a network") as caught:
         in_network("10.0.0.0/8", network)
     assert repr(network) in str(caught.value)
     assert wanted in str(caught.value)
@@ -119,21 +119,21 @@ def test_a_network_is_a_string(network: Any) -> None:
 
 @pytest.mark.parametrize("network", ["1" * 10_000, "10.0.0.0/" + "1" * 10_000, "1:" * 10_000])
 def test_a_long_network_makes_a_short_error(network: str) -> None:
-    with pytest.raises(ValueError, match="no network") as caught:
+    with pytest.raises(ValueError, match="not a network") as caught:
         in_network(network)
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("tag", ["", None, 5, b"wireless"])
 def test_no_tag_is_named_with_an_example(tag: Any) -> None:
-    with pytest.raises(ValueError, match=r"has_tag: .* is no word such as 'wireless'") as caught:
+    with pytest.raises(ValueError, match=r"has_tag: .* is not a word such as 'wireless'") as caught:
         has_tag(tag)
     assert repr(tag) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["imap", "", None, 5, []])
 def test_no_protocol_is_named_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(ValueError, match="is none of smtp, webmail, api") as caught:
+    with pytest.raises(ValueError, match="is not one of smtp, webmail, api") as caught:
         protocol(name)
     assert repr(name) in str(caught.value)
 

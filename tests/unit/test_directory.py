@@ -90,7 +90,7 @@ def test_members_are_people_however_deep_and_under_whatever_alias() -> None:
 
 @pytest.mark.parametrize("address", [ANN, "a.smith@uwo.ca", "nobody@uwo.ca"])
 def test_only_a_list_has_members(address: str) -> None:
-    with pytest.raises(ValueError, match=rf"'{address}' is no mailing list"):
+    with pytest.raises(ValueError, match=rf"'{address}' is not a mailing list"):
         Directory(ALIASES).members_of(address)
 
 
@@ -213,9 +213,9 @@ def test_a_dict_of_owners_that_cannot_be_is_named(
     ("lists", "error", "match"),
     [
         ([listing("a@x.org"), listing("a@X.org")], ValueError, "two of the address 'a@x.org'"),
-        ([listing("a@x.org"), "b@x.org"], TypeError, "'b@x.org' is no MailingList"),
-        (listing("a@x.org"), TypeError, "lists: some of MailingList are needed, not MailingList"),
-        ("a@x.org", TypeError, "lists: some of MailingList are needed, not 'a@x.org'"),
+        ([listing("a@x.org"), "b@x.org"], TypeError, "'b@x.org' is not a MailingList"),
+        (listing("a@x.org"), TypeError, "lists: a list of MailingList objects is needed, not MailingList"),
+        ("a@x.org", TypeError, "lists: a list of MailingList objects is needed, not 'a@x.org'"),
     ],
 )
 def test_lists_that_cannot_be_are_named(lists: Any, error: type[Exception], match: str) -> None:

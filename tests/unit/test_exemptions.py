@@ -248,7 +248,7 @@ def test_nonsense_is_named(limits: Any, error: type[Exception], words: str) -> N
 
 @pytest.mark.parametrize("given", [Exemption(senders=[LIST]), LIST, None, [LIST], [{}]])
 def test_a_policy_takes_a_list_of_exemptions(given: Any) -> None:
-    with pytest.raises(TypeError, match=r"exemptions: .*(a list is needed|is no Exemption)"):
+    with pytest.raises(TypeError, match=r"exemptions: .*(a list is needed|is not an Exemption)"):
         Policy(name="p", limits=LIMITS, exemptions=given)
 
 

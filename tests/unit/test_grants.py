@@ -235,7 +235,7 @@ def test_a_grant_begins_and_ends_to_the_millisecond() -> None:
     "given", [Grant(senders=[ANN]), ANN, [ANN], 5, False, [None], [Exemption(senders=[ANN])]]
 )
 def test_a_policy_takes_a_list_of_grants_or_none_at_all(given: Any) -> None:
-    with pytest.raises(TypeError, match=r"grants: .*(a list is needed|is no Grant)"):
+    with pytest.raises(TypeError, match=r"grants: .*(a list is needed|is not a Grant)"):
         policy_of(given)
 
 

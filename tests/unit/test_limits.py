@@ -190,7 +190,7 @@ def test_an_unknown_word_is_an_error_of_one_readable_line(name: str, value: Any)
     with pytest.raises(ValueError, match=name) as caught:
         MessageRateLimit("5/day", **{name: value})
     assert str(caught.value).startswith(f"{name}: ")
-    assert str(caught.value).endswith(f" is none of {', '.join(WORDS[name])}")
+    assert str(caught.value).endswith(f" is not one of {', '.join(WORDS[name])}")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
@@ -214,12 +214,12 @@ def test_a_resolution_is_a_length_of_time_up_to_the_window(
 @pytest.mark.parametrize(
     ("resolution", "error", "wanted"),
     [
-        ("nonsense", ValueError, "no length of time such as '1 second'"),
-        ("", ValueError, "no length of time such as '1 second'"),
-        ("-1 second", ValueError, "no length of time such as '1 second'"),
-        ("1/second", ValueError, "no length of time such as '1 second'"),
-        ("second; 5/day", ValueError, "no length of time such as '1 second'"),
-        ("x" * 10_000, ValueError, "no length of time such as '1 second'"),
+        ("nonsense", ValueError, "not a length of time such as '1 second'"),
+        ("", ValueError, "not a length of time such as '1 second'"),
+        ("-1 second", ValueError, "not a length of time such as '1 second'"),
+        ("1/second", ValueError, "not a length of time such as '1 second'"),
+        ("second; 5/day", ValueError, "not a length of time such as '1 second'"),
+        ("x" * 10_000, ValueError, "not a length of time such as '1 second'"),
         (5, TypeError, "a string such as '1 second'"),
         (1.5, TypeError, "a string such as '1 second'"),
         (b"1 second", TypeError, "a string such as '1 second'"),
@@ -238,7 +238,7 @@ def test_no_resolution_is_named_with_what_is_one(
 
 @pytest.mark.parametrize("resolution", ["0 seconds", "0second", "00 minutes"])
 def test_a_resolution_of_no_length_is_an_error(resolution: str) -> None:
-    with pytest.raises(ValueError, match="no length of time"):
+    with pytest.raises(ValueError, match="not a length of time"):
         RecipientRateLimit("5/day", resolution=resolution)
 
 

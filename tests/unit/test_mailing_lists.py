@@ -91,7 +91,7 @@ def test_people_subscribe_themselves_to_an_open_list() -> None:
 
 def test_people_subscribe_nobody_else_to_an_open_list() -> None:
     staff = MailingList(STAFF, subscription="open", members=[ANN])
-    with pytest.raises(ValueError, match=rf"'{ANN}' is no moderator.*only itself, not '{BOB}'"):
+    with pytest.raises(ValueError, match=rf"'{ANN}' is not a moderator.*only itself, not '{BOB}'"):
         staff.subscribed(BOB, by=ANN)
 
 
@@ -125,13 +125,13 @@ def test_one_may_always_leave(subscription: Any, by: str | None) -> None:
 
 def test_nobody_unsubscribes_another() -> None:
     staff = MailingList(STAFF, members=[ANN, BOB], subscription="open")
-    with pytest.raises(ValueError, match=rf"'{ANN}' is no moderator.*only itself, not '{BOB}'"):
+    with pytest.raises(ValueError, match=rf"'{ANN}' is not a moderator.*only itself, not '{BOB}'"):
         staff.unsubscribed(BOB, by=ANN)
 
 
 @pytest.mark.parametrize("by", [None, EVE])
 def test_who_is_no_member_cannot_be_unsubscribed(by: str | None) -> None:
-    with pytest.raises(ValueError, match=rf"'{EVE}' is no member of '{STAFF}'"):
+    with pytest.raises(ValueError, match=rf"'{EVE}' is not a member of '{STAFF}'"):
         MailingList(STAFF, members=[ANN]).unsubscribed(EVE, by=by)
 
 
@@ -167,8 +167,8 @@ def test_lists_that_differ_in_their_local_part_alone_are_two() -> None:
         (STAFF, {"posters": [""]}, ValueError, "posters: '' is no domain"),
         (STAFF, {"posters": [7]}, TypeError, "posters: a domain is a string .* not 7"),
         (STAFF, {"moderators": ["leeds.ac.uk"]}, ValueError, "moderators: .* has no '@'"),
-        (STAFF, {"subscription": "public"}, ValueError, "'public' is none of closed, open"),
-        (STAFF, {"posting": "held"}, ValueError, "'held' is none of open, moderated, named"),
+        (STAFF, {"subscription": "public"}, ValueError, "'public' is not one of closed, open"),
+        (STAFF, {"posting": "held"}, ValueError, "'held' is not one of open, moderated, named"),
         (STAFF, {"exempt": "yes"}, TypeError, "exempt: True or False is needed, not 'yes'"),
     ],
 )

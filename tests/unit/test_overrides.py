@@ -543,8 +543,8 @@ def test_one_number_must_fit_every_limit_of_the_name() -> None:
         (Override({"messages a minute": 5}, senders=[ANN]), "a list is needed, not Override"),
         ("ann@leeds.ac.uk", "a list is needed, not 'ann@leeds.ac.uk'"),
         (None, "a list is needed, not None"),
-        ([{"messages a minute": 5}], "{'messages a minute': 5} is no Override"),
-        ([Exemption(senders=[ANN])], "is no Override"),
+        ([{"messages a minute": 5}], "{'messages a minute': 5} is not an Override"),
+        ([Exemption(senders=[ANN])], "is not an Override"),
     ],
 )
 def test_a_policy_takes_a_list_of_overrides(given: Any, words: str) -> None:
@@ -623,7 +623,7 @@ def test_a_policy_that_has_been_asked_survives_a_pickle() -> None:
     assert twin == policy
     plan = twin.plan(letter(recipients=500))
     assert [ledger.name for ledger, _, _ in plan.charges] == ["leeds:sender"]
-    assert plan.sheet.limits == asked.sheet.limits
+    assert plan.effective_limits.limits == asked.effective_limits.limits
 
 
 def test_without_overrides_a_policy_keeps_the_names_of_its_counts() -> None:
@@ -640,29 +640,31 @@ def test_without_overrides_a_policy_keeps_the_names_of_its_counts() -> None:
 def test_sheets_for_many_overrides_are_made_once_and_kept_within_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(selection, "MOST_SHEETS", 8)
-    monkeypatch.setattr(selection, "MOST_CHOSEN", 20)
+    monkeypatch.setattr(selection, "MOST_BUILT", 8)
+    monkeypatch.setattr(selection, "MOST_SELECTED", 20)
     senders = [f"user{i}@leeds.ac.uk" for i in range(50)]
     policy = policy_of(
         *(Override({"messages a minute": i + 4}, senders=[each]) for i, each in enumerate(senders))
     )
     for _ in range(2):
         for i, sender in enumerate(senders):
-            sheet = policy.plan(letter(sender)).sheet
-            assert [limit.limit for limit in sheet.limits] == [10, i + 4, 20]
-            assert policy.plan(letter(sender)).sheet is sheet
-            assert len(policy._selector._made) <= 8
-            assert len(policy._selector._chosen) <= 20
+            effective = policy.plan(letter(sender)).effective_limits
+            assert [limit.limit for limit in effective.limits] == [10, i + 4, 20]
+            assert policy.plan(letter(sender)).effective_limits is effective
+            assert len(policy._selector._built) <= 8
+            assert len(policy._selector._selected) <= 20
 
 
-def test_those_with_the_same_numbers_share_a_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "MOST_CHOSEN", 20)
+def test_those_with_the_same_numbers_share_their_effective_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selection, "MOST_SELECTED", 20)
     senders = [f"user{i}@leeds.ac.uk" for i in range(50)]
     policy = policy_of(
         *(Override({"recipients a message": 500}, senders=[each]) for each in senders)
     )
-    assert len({policy.plan(letter(sender)).sheet for sender in senders}) == 1
-    assert len(policy._selector._chosen) <= 20
+    assert len({policy.plan(letter(sender)).effective_limits for sender in senders}) == 1
+    assert len(policy._selector._selected) <= 20
 
 
 def test_ten_thousand_overrides_are_not_looked_at_for_one_message(
@@ -680,8 +682,8 @@ def test_ten_thousand_overrides_are_not_looked_at_for_one_message(
         return holds(self, *args)
 
     monkeypatch.setattr(Override, "holds", counting)
-    assert [limit.limit for limit in policy.plan(letter("user9999@leeds.ac.uk")).sheet.limits] == [
-        5
-    ]
-    assert [limit.limit for limit in policy.plan(letter(ANN)).sheet.limits] == [3]
+    assert [
+        limit.limit for limit in policy.plan(letter("user9999@leeds.ac.uk")).effective_limits.limits
+    ] == [5]
+    assert [limit.limit for limit in policy.plan(letter(ANN)).effective_limits.limits] == [3]
     assert asked == [overrides[9999]]

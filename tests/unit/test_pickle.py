@@ -24,7 +24,7 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import SCOPES
 
 MAIL = Envelope(
@@ -74,7 +74,7 @@ def test_what_a_value_works_out_beforehand_survives() -> None:
     assert again(PER_DAY).slot == 1_000
 
 
-def charges(plan: Plan) -> list[tuple[Any, ...]]:
+def charges(plan: ChargePlan) -> list[tuple[Any, ...]]:
     return [
         (ledger.name, ledger.span, count.unit, count.windows, count.retention, subject, costs)
         for ledger, subject, costs in plan.charges
@@ -82,9 +82,9 @@ def charges(plan: Plan) -> list[tuple[Any, ...]]:
     ]
 
 
-def first_limits(plan: Plan) -> list[RateLimit]:
+def first_limits(plan: ChargePlan) -> list[RateLimit]:
     counts = [count for ledger, _, _ in plan.charges for count in ledger.counts]
-    return [plan.sheet.limit_of(count, 0) for count in counts]
+    return [plan.effective_limits.limit_of(count, 0) for count in counts]
 
 
 def per(scope: Any) -> Policy:
@@ -112,11 +112,11 @@ def test_a_policy_plans_the_same_after_a_pickle(policy: Policy) -> None:
     assert back == policy
     plan, replan = policy.plan(MAIL), back.plan(MAIL)
     assert charges(replan) == charges(plan)
-    assert replan.sheet.tier == plan.sheet.tier
+    assert replan.effective_limits.tier == plan.effective_limits.tier
     assert first_limits(replan) == first_limits(plan)
 
 
-def tags(plan: Plan) -> list[str]:
+def tags(plan: ChargePlan) -> list[str]:
     return [
         subject if ledger.tag_of is None else ledger.tag_of(subject)
         for ledger, subject, _ in plan.charges

@@ -25,7 +25,7 @@ from ratelimit_mail.conditions import all_of, any_of, has_tag, not_, protocol
 from ratelimit_mail.counting.charge import UNITS
 from ratelimit_mail.counting.window import Retention
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import (
     SCOPES,
     named_subject,
@@ -60,7 +60,7 @@ def costs(policy: Policy, envelope: Envelope) -> dict[tuple[str, str], int]:
     return {(name, subject): cost for name, subject, cost in found}
 
 
-def charged(plan: Plan) -> list[tuple[str, str, int]]:
+def charged(plan: ChargePlan) -> list[tuple[str, str, int]]:
     """Each count that `plan` charges, its subject, and what is added there."""
     return [
         (f"{ledger.name}:{UNITS[count.unit]}", subject, costs[count.unit])
@@ -148,8 +148,8 @@ def test_limits_of_one_scope_and_unit_are_windows_of_one_count() -> None:
         (30, MINUTE, False),
         (500, DAY, True),
     ]
-    sheet = policy.plan(envelope("a@x.org")).sheet
-    assert [sheet.limit_of(messages, i) for i in (0, 1)] == [minute, day]
+    effective = policy.plan(envelope("a@x.org")).effective_limits
+    assert [effective.limit_of(messages, i) for i in (0, 1)] == [minute, day]
     assert (messages.smallest, messages.counts_denied) == (30, True)
 
 
@@ -497,7 +497,7 @@ def test_the_first_tier_whose_condition_holds_is_the_one(
     client: dict[str, Any], tier: str | None, names: list[str]
 ) -> None:
     plan = tiered().plan(envelope("b@x.org", **client))
-    assert plan.sheet.tier == tier
+    assert plan.effective_limits.tier == tier
     assert [name for name, _, _ in charged(plan)] == names
 
 
@@ -508,7 +508,7 @@ def test_everybody_meets_the_common_limits(client: dict[str, Any]) -> None:
 
 def test_a_tier_without_a_condition_takes_the_rest() -> None:
     policy = Policy(name="p", tiers=[Tier("web", when=protocol("webmail")), Tier("rest")])
-    assert policy.plan(envelope("b@x.org")).sheet.tier == "rest"
+    assert policy.plan(envelope("b@x.org")).effective_limits.tier == "rest"
 
 
 A, B, C = has_tag("a"), has_tag("b"), has_tag("c")

@@ -60,7 +60,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (LIMIT + '"a b\\u001b" = 1', None),
         (LIMIT + "limit = 3", "limits[0].limit: there is no such key;"),
-        (LIMIT + 'count = "extern"', "limits[0].count: 'extern' is none of all, external"),
+        (LIMIT + 'count = "extern"', "limits[0].count: 'extern' is not one of all, external"),
         (LIMIT + "share = 2", "limits[0].share: 2 is not above 0 and at most 1"),
         (LIMIT + 'enforce = "no"', "limits[0].enforce: True or False is needed, not 'no'"),
         (
@@ -68,8 +68,8 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
             "limits[0].resolution: '1 hour' is longer than the window of 30 per 1 minute",
         ),
         ("[[limits]]\nlimit = 5", f"limits[0].kind: this key is needed; one of {KINDS}"),
-        ('[[limits]]\nkind = "limit"', f"limits[0].kind: 'limit' is none of {KINDS}"),
-        ("[[limits]]\nkind = []", f"limits[0].kind: [] is none of {KINDS}"),
+        ('[[limits]]\nkind = "limit"', f"limits[0].kind: 'limit' is not one of {KINDS}"),
+        ("[[limits]]\nkind = []", f"limits[0].kind: [] is not one of {KINDS}"),
         ('[[limits]]\nkind = "recipient limit"', "limits[0].limit: this key is needed"),
         (
             '[[limits]]\nkind = "recipient limit"\nlimit = 0',
@@ -80,7 +80,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         (TIER + "limits = [3]", "tiers[0].limits[0]: a table is needed, not 3"),
         (
             TIER + 'when = { tagg = "a" }',
-            f"tiers[0].when: 'tagg' is none of {WORDS}",
+            f"tiers[0].when: 'tagg' is not one of {WORDS}",
         ),
         (
             TIER + "when = {}",
@@ -88,11 +88,11 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (
             TIER + 'when = { not = { any_of = [{ tag = "a" }, { protocol = "ftp" }] } }',
-            "tiers[0].when.not.any_of[1].protocol: 'ftp' is none of smtp, webmail, api",
+            "tiers[0].when.not.any_of[1].protocol: 'ftp' is not one of smtp, webmail, api",
         ),
         (
             TIER + 'when = { network = ["10.0.0.0/8", "10.0.0.1/8"] }',
-            "tiers[0].when.network: '10.0.0.1/8' is no network such as '129.100.0.0/16'"
+            "tiers[0].when.network: '10.0.0.1/8' is not a network such as '129.100.0.0/16'"
             " (has host bits set)",
         ),
         (
@@ -160,7 +160,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (
             '[[directory.lists]]\naddress = "all@uwo.ca"\nposting = "closed"',
-            "directory.lists[0].posting: 'closed' is none of open, moderated, named",
+            "directory.lists[0].posting: 'closed' is not one of open, moderated, named",
         ),
         (
             '[[directory.lists]]\naddress = "a@uwo.ca"\nmembers = ["b@uwo.ca"]\n'
@@ -183,10 +183,10 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ("per_node = 1", "per_node: True or False is needed, not 1"),
         ("partiall = true", "partiall: there is no such key; did you mean 'partial'?"),
         ("qwertz = true", "qwertz: there is no such key; there are name, limits, tiers,"),
-        ("x = [", "no TOML: "),
-        ("name = 'b'", "no TOML: Cannot overwrite a value (at line 2, column 11)"),
+        ("x = [", "not TOML: "),
+        ("name = 'b'", "not TOML: Cannot overwrite a value (at line 2, column 11)"),
         ("when = " + "[" * 5000, "nested too deep to be read"),
-        ("node = " + "9" * 5000, "no TOML: "),
+        ("node = " + "9" * 5000, "not TOML: "),
     ],
 )
 def test_an_error_names_table_and_key(rest: str, problem: str | None) -> None:
@@ -214,7 +214,7 @@ def test_all_that_is_wrong_is_told_at_once_a_line_each() -> None:
         "name: this key is needed",
         "limits[0].rate: '30/minut' is not one rate such as '30/minute' or '50 per 15 minutes'",
         "limits[1].replay: there is no such key; did you mean 'reply'?",
-        "tiers[0].when.tag: 5 is no word such as 'wireless'",
+        "tiers[0].when.tag: 5 is not a word such as 'wireless'",
         "tiers[0].limits[0].kind: this key is needed; one of " + KINDS,
         "nam: there is no such key; did you mean 'name'?",
     )
@@ -362,7 +362,7 @@ NAMED = RecipientLimit(5, name="recipients a message")
         ),
         (
             Policy(name="a", tiers=[Tier("x", when=not_(HasTag("")))]),
-            "tiers[0].when.not.tag: '' is no word",
+            "tiers[0].when.not.tag: '' is not a word",
         ),
         (
             Policy(name="a", tiers=[Tier("x", when=Protocol("SMTP"))]),

@@ -23,26 +23,26 @@ FastPath = Callable[[Envelope], Decision | None]
 
 def fast_path(selector: LimitSelector, backend: MemoryBackend, limiter: object) -> FastPath:
     """The short way of `limiter`, where the client's tier says what a message meets."""
-    if not selector.of_tiers:
-        return _by_sheet(selector.common, backend, limiter)
-    sheets = [selector.common, *(sheet for _, sheet in selector.of_tiers)]
-    ways = {sheet: _by_sheet(sheet, backend, limiter) for sheet in sheets}
+    by_tier = selector.by_tier.map(lambda effective: _by_limits(effective, backend, limiter))
+    if not by_tier.rows:
+        return by_tier.default
+    choose = by_tier.choose
 
     def decide(envelope: Envelope) -> Decision | None:
         if not isinstance(envelope, Envelope):
             return None
-        return ways[selector.by_tier(envelope.client)[1]](envelope)
+        return choose(envelope.client)(envelope)
 
     return decide
 
 
-def _by_sheet(sheet: EffectiveLimits, backend: MemoryBackend, limiter: object) -> FastPath:
+def _by_limits(effective: EffectiveLimits, backend: MemoryBackend, limiter: object) -> FastPath:
     # Names of a closure are quicker than attributes.
-    known, take, tier = sheet.known, backend.take, sheet.tier
+    charges_by_domains, take, tier = effective.charges_by_domains, backend.take, effective.tier
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
-            charged = known[envelope.domains]
+            charged = charges_by_domains[envelope.domains]
         except AttributeError:
             return None
         if charged is None or len(charged) != 1:
@@ -53,6 +53,6 @@ def _by_sheet(sheet: EffectiveLimits, backend: MemoryBackend, limiter: object) -
         answer = take(ledger, subject(envelope), costs)
         if type(answer) is list:
             return accepted(tier, [limiter, answer])
-        return refused(sheet, answer) if isinstance(answer, Verdict) else None
+        return refused(effective, answer) if isinstance(answer, Verdict) else None
 
     return decide

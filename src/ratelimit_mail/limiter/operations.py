@@ -29,7 +29,7 @@ from ratelimit_mail.limiter.shadow import BOOKING, check_shadow_steps, check_ste
 from ratelimit_mail.limiter.verdicts import decide
 from ratelimit_mail.limiter.wait_queue import LONGEST_TURN, Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Operations:
 
     _backend: Any
     """Its methods give their results, or what to await for them; so does what follows."""
-    _plan: Callable[[Envelope], Plan]
+    _plan: Callable[[Envelope], ChargePlan]
     _sleep: Callable[[float], Any]
     _turn: Callable[[Waiter, float], Any]
     """Waits until nobody is before a place, or so many seconds."""
@@ -222,12 +222,12 @@ class Operations:
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         named, sender = self._policy.subject(scope, subject)
         ordered = normal_scope(scope)
-        sheet = self._policy.sheet(client or NOBODY, sender, self._backend.now())
+        effective = self._policy.effective_limits(client or NOBODY, sender, self._backend.now())
         usages: list[Usage] = []
-        for ledger in sheet.ledgers_of(ordered):
+        for ledger in effective.ledgers_of(ordered):
             readings = yield partial(self._backend.usage, ledger, named)
             usages += (
-                Usage(sheet.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
+                Usage(effective.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
                 for count, of_count in zip(ledger.counts, readings, strict=True)
                 for i, each in enumerate(of_count)
             )

@@ -21,7 +21,7 @@ from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.verdicts import decide
 from ratelimit_mail.limits import RecipientLimit
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 
 __all__ = ["BOOKING", "Shadow", "check_shadow_steps", "check_steps", "shadow_steps"]
 
@@ -36,7 +36,7 @@ def shadow_steps(
     backend: Any,
     intents: Intents,
     envelope: Envelope,
-    plan: Plan,
+    plan: ChargePlan,
     decision: Decision,
     queue: Charge | None = None,
     max_delay: int = 0,
@@ -63,7 +63,7 @@ def shadow_steps(
         return None
 
 
-def check_steps(backend: Any, plan: Plan) -> Steps[Decision]:
+def check_steps(backend: Any, plan: ChargePlan) -> Steps[Decision]:
     """What the limits of `plan` would answer now; nothing is charged."""
     verdict = None
     if plan.charges and plan.never is None:
@@ -71,7 +71,7 @@ def check_steps(backend: Any, plan: Plan) -> Steps[Decision]:
     return _answer(plan, verdict)
 
 
-def check_shadow_steps(backend: Any, plan: Plan) -> Steps[Decision | None]:
+def check_shadow_steps(backend: Any, plan: ChargePlan) -> Steps[Decision | None]:
     """The same for limits that only report: None where it is not known."""
     try:
         return (yield from check_steps(backend, plan))
@@ -84,12 +84,12 @@ def _unknown(error: BackendError) -> None:
     log_warning("what limits that only report would have answered is not known: %s", error)
 
 
-def _answer(plan: Plan, verdict: Verdict | None) -> Decision:
+def _answer(plan: ChargePlan, verdict: Verdict | None) -> Decision:
     """A decision of which nothing can be refunded by itself."""
     return attrs.evolve(decide(plan, verdict, None), refund_token=None)
 
 
-def _turned_away(backend: Any, plan: Plan, decision: Decision) -> Steps[Shadow]:
+def _turned_away(backend: Any, plan: ChargePlan, decision: Decision) -> Steps[Shadow]:
     """The answer to a message that does not go; its attempt is counted where such are."""
     answer = yield from check_steps(backend, plan)
     # What a recipient limit refuses counts nowhere.
