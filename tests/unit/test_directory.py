@@ -214,7 +214,11 @@ def test_a_dict_of_owners_that_cannot_be_is_named(
     [
         ([listing("a@x.org"), listing("a@X.org")], ValueError, "two of the address 'a@x.org'"),
         ([listing("a@x.org"), "b@x.org"], TypeError, "'b@x.org' is not a MailingList"),
-        (listing("a@x.org"), TypeError, "lists: a list of MailingList objects is needed, not MailingList"),
+        (
+            listing("a@x.org"),
+            TypeError,
+            "lists: a list of MailingList objects is needed, not MailingList",
+        ),
         ("a@x.org", TypeError, "lists: a list of MailingList objects is needed, not 'a@x.org'"),
     ],
 )

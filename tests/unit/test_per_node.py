@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import accepted_in_a_row
 
 from ratelimit_mail import (
     AsyncLimiter,
@@ -40,44 +41,36 @@ def nodes(policy: Policy, *names: str | None) -> list[Limiter]:
     return [Limiter(policy, backend, node=name) for name in names]
 
 
-def passing(limiter: Limiter, envelope: Envelope = LETTER) -> int:
-    """How many go before one is turned away."""
-    sent = 0
-    while sent < 50 and limiter.try_acquire(envelope):
-        sent += 1
-    return sent
-
-
 def used(limiter: Limiter) -> list[int]:
     return [usage.used for usage in (*limiter.usage(ANN), *limiter.usage(scope="global"))]
 
 
 def test_each_node_counts_on_its_own() -> None:
     first, second = nodes(policy_of(), "mail1", "mail2")
-    assert passing(first) == 3
-    assert passing(second) == 3
+    assert accepted_in_a_row(first, LETTER) == 3
+    assert accepted_in_a_row(second, LETTER) == 3
     assert used(first) == used(second) == [3, 3]
 
 
 def test_limiters_of_one_node_count_together() -> None:
     first, second = nodes(policy_of(), "mail1", "mail1")
-    assert passing(first) == 3
-    assert passing(second) == 0
+    assert accepted_in_a_row(first, LETTER) == 3
+    assert accepted_in_a_row(second, LETTER) == 0
 
 
 def test_without_per_node_all_count_together() -> None:
     first, second = nodes(policy_of(per_node=False), None, None)
-    assert passing(first) == 3
-    assert passing(second) == 0
+    assert accepted_in_a_row(first, LETTER) == 3
+    assert accepted_in_a_row(second, LETTER) == 0
 
 
 def test_a_reset_and_a_refund_are_one_nodes_alone() -> None:
     first, second = nodes(policy_of(), "mail1", "mail2")
     decision = first.try_acquire(LETTER)
-    passing(second)
+    accepted_in_a_row(second, LETTER)
     first.refund(decision)
     assert (used(first), used(second)) == ([0, 0], [3, 3])
-    passing(first)
+    accepted_in_a_row(first, LETTER)
     second.reset(ANN)
     second.reset(scope="global")
     assert (used(first), used(second)) == ([3, 3], [0, 0])
@@ -119,11 +112,13 @@ def test_tiers_overrides_exemptions_and_grants_hold_on_each_node() -> None:
         grants=[Grant(senders=["uwo.ca"])],
     )
     for limiter in nodes(policy, "mail1", "mail2"):
-        assert passing(limiter, Envelope(ANN, ["b@x.org"], Client(tags={"wireless"}))) == 1
-        assert passing(limiter) == 4
-        assert passing(limiter, Envelope("news@uwo.ca", ["b@x.org"])) == 50
-        assert passing(limiter, Envelope("bob@uwo.ca", ["b@x.org"])) == 3
-        assert passing(limiter, Envelope("eve@example.com", ["b@x.org"])) == 0
+        assert (
+            accepted_in_a_row(limiter, Envelope(ANN, ["b@x.org"], Client(tags={"wireless"}))) == 1
+        )
+        assert accepted_in_a_row(limiter, LETTER) == 4
+        assert accepted_in_a_row(limiter, Envelope("news@uwo.ca", ["b@x.org"]), most=50) == 50
+        assert accepted_in_a_row(limiter, Envelope("bob@uwo.ca", ["b@x.org"])) == 3
+        assert accepted_in_a_row(limiter, Envelope("eve@example.com", ["b@x.org"])) == 0
 
 
 async def test_an_async_limiter_counts_per_node_too() -> None:
@@ -141,9 +136,9 @@ def test_a_node_is_called_by_the_name_of_its_host(monkeypatch: pytest.MonkeyPatc
     unnamed, named, other = nodes(policy_of(), None, "mail1.uwo.ca", "mail1")
     assert unnamed.policy.node == "mail1.uwo.ca"
     assert unnamed.policy.counted_as == "uwo/mail1.uwo.ca"
-    assert passing(unnamed) == 3
-    assert passing(named) == 0
-    assert passing(other) == 3
+    assert accepted_in_a_row(unnamed, LETTER) == 3
+    assert accepted_in_a_row(named, LETTER) == 0
+    assert accepted_in_a_row(other, LETTER) == 3
 
 
 def test_a_long_host_name_is_cut_to_the_length_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +170,9 @@ def test_a_policy_can_name_the_node_and_a_limiter_another() -> None:
     policy = policy_of(node="mail1")
     first, again, other = nodes(policy, None, "mail1", "mail2")
     assert [each.policy.node for each in (first, again, other)] == ["mail1", "mail1", "mail2"]
-    assert passing(first) == 3
-    assert passing(again) == 0
-    assert passing(other) == 3
+    assert accepted_in_a_row(first, LETTER) == 3
+    assert accepted_in_a_row(again, LETTER) == 0
+    assert accepted_in_a_row(other, LETTER) == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import envelope_to, used_counts
 
 from ratelimit_mail import (
     Action,
@@ -53,14 +54,6 @@ def limiter_of(*limits: Any, directory: Any = DIRECTORY, **others: Any) -> Limit
     return Limiter(policy, MemoryBackend(clock), sleep=clock.advance)
 
 
-def to(*recipients: str, sender: str = BOB, client: Client | None = None) -> Envelope:
-    return Envelope(sender, recipients, client)
-
-
-def used(limiter: Limiter, sender: str = BOB) -> list[int]:
-    return [usage.used for usage in limiter.usage(sender)]
-
-
 def both(limiter: Limiter, envelope: Envelope) -> Decision:
     """What `check` and `try_acquire` answer alike."""
     looked = limiter.check(envelope)
@@ -74,23 +67,23 @@ def both(limiter: Limiter, envelope: Envelope) -> Decision:
 
 def test_a_list_is_one_recipient_whatever_its_membership() -> None:
     limiter = limiter_of(RecipientLimit(2), RecipientRateLimit("3/day"), MessageRateLimit("9/day"))
-    assert both(limiter, to(OPEN, ANN))
-    assert used(limiter) == [2, 1]
-    assert not both(limiter, to(OPEN, ANN, OUT))
+    assert both(limiter, envelope_to([OPEN, ANN], BOB))
+    assert used_counts(limiter, BOB) == [2, 1]
+    assert not both(limiter, envelope_to([OPEN, ANN, OUT], BOB))
 
 
 def test_a_list_is_one_subject_of_a_limit_per_recipient() -> None:
     limiter = limiter_of(MessageRateLimit("1/hour", scope="recipient"))
-    assert limiter.try_acquire(to(OPEN))
-    assert not limiter.try_acquire(to(OPEN, sender=ANN))
-    assert limiter.try_acquire(to(ANN))
+    assert limiter.try_acquire(envelope_to([OPEN], BOB))
+    assert not limiter.try_acquire(envelope_to([OPEN], ANN))
+    assert limiter.try_acquire(envelope_to([ANN], BOB))
 
 
 def test_an_outside_list_is_one_external_recipient() -> None:
     outside = Directory(lists=[MailingList("dev@lists.example.org", members=[ANN, BOB])])
     limiter = limiter_of(RecipientRateLimit("1/day", count="external"), directory=outside)
-    assert limiter.try_acquire(to("dev@lists.example.org"))
-    assert used(limiter) == [1]
+    assert limiter.try_acquire(envelope_to(["dev@lists.example.org"], BOB))
+    assert used_counts(limiter, BOB) == [1]
 
 
 # Posting.
@@ -99,13 +92,13 @@ def test_an_outside_list_is_one_external_recipient() -> None:
 def test_anybody_may_post_to_an_open_list() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"))
     for sender in (BOB, OUT, "<>", OPEN):
-        assert both(limiter, to(OPEN, sender=sender))
+        assert both(limiter, envelope_to([OPEN], sender))
 
 
 def test_what_is_held_waits_for_a_moderator_and_charges_nothing() -> None:
     limiter = limiter_of(MessageRateLimit("1/day", denied="count"))
     for _ in range(3):
-        decision = both(limiter, to(HELD))
+        decision = both(limiter, envelope_to([HELD], BOB))
         assert decision.action is Action.HOLD
         assert not decision
         assert not decision.allowed
@@ -114,51 +107,51 @@ def test_what_is_held_waits_for_a_moderator_and_charges_nothing() -> None:
         assert str(decision.rule) == "posting to 'h@lists.leeds.ac.uk' is moderated"
         assert str(decision.reply) == "250 2.0.0 Held for the moderator of the mailing list."
         assert decision.refund_token is None
-    assert used(limiter) == [0]
+    assert used_counts(limiter, BOB) == [0]
 
 
 def test_what_is_refused_never_goes_and_charges_nothing() -> None:
     limiter = limiter_of(MessageRateLimit("1/day", denied="count"))
-    decision = both(limiter, to(NAMED))
+    decision = both(limiter, envelope_to([NAMED], BOB))
     assert decision.action is Action.REJECT
     assert decision.retry_after is None
     assert decision.limit is None
     assert str(decision.rule) == "posting to 'n@lists.leeds.ac.uk' is for named senders"
     assert str(decision.reply) == "550 5.7.2 Only named senders may post to this mailing list."
-    assert used(limiter) == [0]
+    assert used_counts(limiter, BOB) == [0]
 
 
 def test_moderators_and_named_posters_post_as_to_an_open_list() -> None:
     limiter = limiter_of(MessageRateLimit("1/day"))
-    assert both(limiter, to(HELD, sender=MOD))
-    assert not both(limiter, to(HELD, sender=MOD)).rule
-    assert both(limiter, to(NAMED, sender="x@it.leeds.ac.uk"))
+    assert both(limiter, envelope_to([HELD], MOD))
+    assert not both(limiter, envelope_to([HELD], MOD)).rule
+    assert both(limiter, envelope_to([NAMED], "x@it.leeds.ac.uk"))
 
 
 @pytest.mark.parametrize("sender", [ANN, SMITH])
 def test_who_may_post_under_an_alias_may_under_the_owners_address_too(sender: str) -> None:
     limiter = limiter_of()
-    assert both(limiter, to(NAMED, sender=sender))
+    assert both(limiter, envelope_to([NAMED], sender))
 
 
 def test_what_a_moderator_approved_is_not_held() -> None:
     limiter = limiter_of(MessageRateLimit("1/day"))
     assert APPROVED == "approved"
-    assert both(limiter, to(HELD, client=BY_MODERATOR))
-    decision = both(limiter, to(HELD, client=BY_MODERATOR))
+    assert both(limiter, envelope_to([HELD], BOB, BY_MODERATOR))
+    decision = both(limiter, envelope_to([HELD], BOB, BY_MODERATOR))
     assert decision.action is Action.DEFER
-    assert used(limiter) == [1]
+    assert used_counts(limiter, BOB) == [1]
 
 
 def test_a_moderators_word_opens_no_list_for_named_senders() -> None:
     limiter = limiter_of()
-    assert both(limiter, to(NAMED, client=BY_MODERATOR)).action is Action.REJECT
+    assert both(limiter, envelope_to([NAMED], BOB, BY_MODERATOR)).action is Action.REJECT
 
 
 @pytest.mark.parametrize("recipients", [[HELD, NAMED], [NAMED, HELD], [OUT, HELD, NAMED, OPEN]])
 def test_a_list_that_refuses_speaks_before_one_that_holds(recipients: list[str]) -> None:
     limiter = limiter_of()
-    decision = both(limiter, to(*recipients))
+    decision = both(limiter, envelope_to([*recipients], BOB))
     assert decision.action is Action.REJECT
     assert NAMED in str(decision.rule)
 
@@ -166,17 +159,17 @@ def test_a_list_that_refuses_speaks_before_one_that_holds(recipients: list[str])
 def test_of_several_that_hold_the_first_speaks() -> None:
     second = MailingList("h2@lists.leeds.ac.uk", posting="moderated")
     limiter = limiter_of(directory=DIRECTORY.with_list(second))
-    assert "'h2@" in str(both(limiter, to(second.address, HELD)).rule)
-    assert "'h@" in str(both(limiter, to(HELD, second.address)).rule)
+    assert "'h2@" in str(both(limiter, envelope_to([second.address, HELD], BOB)).rule)
+    assert "'h@" in str(both(limiter, envelope_to([HELD, second.address], BOB)).rule)
 
 
 def test_a_message_to_a_held_list_and_outsiders_is_held_as_a_whole() -> None:
     limiter = limiter_of(RecipientRateLimit("9/day"), MessageRateLimit("9/day", scope="recipient"))
-    assert both(limiter, to(OUT, HELD, ANN)).action is Action.HOLD
-    assert used(limiter) == [0]
+    assert both(limiter, envelope_to([OUT, HELD, ANN], BOB)).action is Action.HOLD
+    assert used_counts(limiter, BOB) == [0]
     assert limiter.usage(OUT, scope="recipient")[0].used == 0
-    assert both(limiter, to(OUT, HELD, ANN, client=BY_MODERATOR))
-    assert used(limiter) == [3]
+    assert both(limiter, envelope_to([OUT, HELD, ANN], BOB, BY_MODERATOR))
+    assert used_counts(limiter, BOB) == [3]
 
 
 def test_nothing_is_kept_of_what_a_list_turned_away() -> None:
@@ -193,13 +186,13 @@ def test_a_held_message_that_comes_back_approved_is_another_question() -> None:
     assert not limiter.try_acquire(Envelope(BOB, [HELD], id="job-1"))
     assert limiter.try_acquire(Envelope(BOB, [HELD], BY_MODERATOR, id="job-1"))
     assert limiter.try_acquire(Envelope(BOB, [HELD], BY_MODERATOR, id="job-1"))
-    assert used(limiter) == [1]
+    assert used_counts(limiter, BOB) == [1]
 
 
 def test_who_has_no_grant_is_refused_and_not_held() -> None:
     limiter = limiter_of(grants=[Grant(senders=[ANN])])
-    assert both(limiter, to(HELD, sender=ANN)).action is Action.HOLD
-    assert both(limiter, to(HELD)).action is Action.REJECT
+    assert both(limiter, envelope_to([HELD], ANN)).action is Action.HOLD
+    assert both(limiter, envelope_to([HELD], BOB)).action is Action.REJECT
 
 
 # The verbs that wait or send.
@@ -210,16 +203,16 @@ def test_nobody_waits_for_what_a_list_turns_away(recipient: str, action: Action)
     limiter = limiter_of(MessageRateLimit("9/day", denied="count"))
     for verb in (limiter.acquire, limiter.reserve):
         with pytest.raises(RateLimitExceeded) as caught:
-            verb(to(recipient))
+            verb(envelope_to([recipient], BOB))
         assert caught.value.decision.action is action
-        assert caught.value.decision == limiter.check(to(recipient))
-    assert used(limiter) == [0]
+        assert caught.value.decision == limiter.check(envelope_to([recipient], BOB))
+    assert used_counts(limiter, BOB) == [0]
 
 
 @pytest.mark.parametrize(("recipient", "why"), [(HELD, "moderated"), (NAMED, "named senders")])
 def test_the_error_says_which_list_it_was(recipient: str, why: str) -> None:
     with pytest.raises(RateLimitExceeded) as caught:
-        limiter_of().acquire(to(recipient))
+        limiter_of().acquire(envelope_to([recipient], BOB))
     assert why in str(caught.value)
     assert "backend" not in str(caught.value)
 
@@ -240,23 +233,29 @@ def test_a_decorated_function_does_not_send_what_is_held() -> None:
     def waits(envelope: Envelope) -> None:
         sent.append(envelope)
 
-    decision = skips(to(HELD))
+    decision = skips(envelope_to([HELD], BOB))
     assert isinstance(decision, Decision)
     assert decision.action is Action.HOLD
     for function in (raises, waits):
         with pytest.raises(RateLimitExceeded) as caught:
-            function(to(HELD))
+            function(envelope_to([HELD], BOB))
         assert caught.value.decision.action is Action.HOLD
     assert sent == []
     for send in (skips, raises, waits):
-        send(to(HELD, client=BY_MODERATOR))
+        send(envelope_to([HELD], BOB, BY_MODERATOR))
     assert len(sent) == 3
-    assert used(limiter) == [3]
+    assert used_counts(limiter, BOB) == [3]
 
 
 def test_in_a_batch_only_what_a_list_takes_is_charged() -> None:
     limiter = limiter_of(MessageRateLimit("2/day"))
-    batch = [to(OPEN), to(HELD), to(NAMED), to(HELD, client=BY_MODERATOR), to(OPEN)]
+    batch = [
+        envelope_to([OPEN], BOB),
+        envelope_to([HELD], BOB),
+        envelope_to([NAMED], BOB),
+        envelope_to([HELD], BOB, BY_MODERATOR),
+        envelope_to([OPEN], BOB),
+    ]
     assert [decision.action for decision in limiter.try_acquire_many(batch)] == [
         Action.ACCEPT,
         Action.HOLD,
@@ -264,26 +263,26 @@ def test_in_a_batch_only_what_a_list_takes_is_charged() -> None:
         Action.ACCEPT,
         Action.DEFER,
     ]
-    assert used(limiter) == [2]
+    assert used_counts(limiter, BOB) == [2]
 
 
 def test_what_is_held_cannot_be_refunded() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"))
     with pytest.raises(ValueError, match="nothing to refund"):
-        limiter.refund(limiter.try_acquire(to(HELD)))
+        limiter.refund(limiter.try_acquire(envelope_to([HELD], BOB)))
 
 
 async def test_an_async_limiter_holds_and_refuses_alike() -> None:
     policy = Policy(name="test", limits=[MessageRateLimit("9/day")], directory=DIRECTORY)
     limiter = AsyncLimiter(policy, MemoryBackend(ManualClock()))
-    assert (await limiter.check(to(HELD))).action is Action.HOLD
-    assert (await limiter.try_acquire(to(HELD))).action is Action.HOLD
-    assert (await limiter.try_acquire(to(NAMED))).action is Action.REJECT
+    assert (await limiter.check(envelope_to([HELD], BOB))).action is Action.HOLD
+    assert (await limiter.try_acquire(envelope_to([HELD], BOB))).action is Action.HOLD
+    assert (await limiter.try_acquire(envelope_to([NAMED], BOB))).action is Action.REJECT
     with pytest.raises(RateLimitExceeded):
-        await limiter.acquire(to(HELD))
+        await limiter.acquire(envelope_to([HELD], BOB))
     with pytest.raises(RateLimitExceeded):
-        await limiter.reserve(to(HELD))
-    assert await limiter.acquire(to(HELD, client=BY_MODERATOR))
+        await limiter.reserve(envelope_to([HELD], BOB))
+    assert await limiter.acquire(envelope_to([HELD], BOB, BY_MODERATOR))
     assert (await limiter.usage(BOB))[0].used == 1
 
 
@@ -299,15 +298,15 @@ def test_an_exempt_list_costs_nothing_of_rate_limits() -> None:
         MessageRateLimit("1/day", direction="inbound"),
     )
     for _ in range(3):
-        assert both(limiter, to(FREE))
-    assert used(limiter) == [0]
+        assert both(limiter, envelope_to([FREE], BOB))
+    assert used_counts(limiter, BOB) == [0]
     assert limiter.usage(FREE, scope="recipient")[0].used == 0
 
 
 def test_an_exempt_list_is_a_recipient_for_the_recipient_limit() -> None:
     limiter = limiter_of(RecipientLimit(2))
-    assert both(limiter, to(FREE, OUT))
-    assert both(limiter, to(FREE, OUT, ANN)).limit == RecipientLimit(2)
+    assert both(limiter, envelope_to([FREE, OUT], BOB))
+    assert both(limiter, envelope_to([FREE, OUT, ANN], BOB)).limit == RecipientLimit(2)
 
 
 def test_the_others_of_a_message_to_an_exempt_list_count() -> None:
@@ -316,16 +315,16 @@ def test_the_others_of_a_message_to_an_exempt_list_count() -> None:
         MessageRateLimit("9/day"),
         RecipientRateLimit("3/day", count="external"),
     )
-    assert both(limiter, to(FREE, OUT, ANN, OPEN))
-    assert used(limiter) == [3, 1, 1]
-    assert both(limiter, to(FREE, OUT)).action is Action.DEFER
-    assert both(limiter, to(FREE))
+    assert both(limiter, envelope_to([FREE, OUT, ANN, OPEN], BOB))
+    assert used_counts(limiter, BOB) == [3, 1, 1]
+    assert both(limiter, envelope_to([FREE, OUT], BOB)).action is Action.DEFER
+    assert both(limiter, envelope_to([FREE], BOB))
 
 
 def test_exempt_traffic_is_not_refused_for_its_size() -> None:
     limiter = limiter_of(RecipientRateLimit("1/day"))
-    assert both(limiter, to(FREE, OUT))
-    assert both(limiter, to(OPEN, ANN)).retry_after is None
+    assert both(limiter, envelope_to([FREE, OUT], BOB))
+    assert both(limiter, envelope_to([OPEN, ANN], BOB)).retry_after is None
 
 
 def test_a_message_that_was_planned_before_its_list_was_exempt_is_planned_again() -> None:
@@ -339,7 +338,7 @@ def test_a_message_that_was_planned_before_its_list_was_exempt_is_planned_again(
             return lists.get(address)
 
     limiter = limiter_of(MessageRateLimit("1/day"), directory=Live())
-    letter = to(OPEN)
+    letter = envelope_to([OPEN], BOB)
     assert limiter.try_acquire(letter)
     assert not limiter.try_acquire(letter)
     lists[OPEN] = MailingList(OPEN, exempt=True)
@@ -351,17 +350,17 @@ def test_a_message_that_was_planned_before_its_list_was_exempt_is_planned_again(
 def test_an_exempt_list_may_be_moderated_too() -> None:
     both_ways = MailingList("x@lists.leeds.ac.uk", posting="moderated", exempt=True)
     limiter = limiter_of(MessageRateLimit("1/day"), directory=Directory(lists=[both_ways]))
-    assert both(limiter, to(both_ways.address)).action is Action.HOLD
+    assert both(limiter, envelope_to([both_ways.address], BOB)).action is Action.HOLD
     for _ in range(2):
-        assert both(limiter, to(both_ways.address, client=BY_MODERATOR))
+        assert both(limiter, envelope_to([both_ways.address], BOB, BY_MODERATOR))
 
 
 @pytest.mark.parametrize("listed", [OPEN, FREE])
 def test_a_list_as_sender_is_exempt_from_nothing_by_itself(listed: str) -> None:
     limiter = limiter_of(MessageRateLimit("1/day"))
-    assert both(limiter, to(OUT, sender=listed))
-    assert both(limiter, to(OUT, sender=listed)).action is Action.DEFER
-    assert used(limiter, listed) == [1]
+    assert both(limiter, envelope_to([OUT], listed))
+    assert both(limiter, envelope_to([OUT], listed)).action is Action.DEFER
+    assert used_counts(limiter, listed) == [1]
 
 
 def test_an_exemption_frees_what_a_list_sends_on() -> None:
@@ -369,7 +368,7 @@ def test_an_exemption_frees_what_a_list_sends_on() -> None:
         MessageRateLimit("1/day"),
         exemptions=[Exemption(senders=[OPEN], reason="list traffic", granted_by="postmaster")],
     )
-    assert all(both(limiter, to(OUT, sender=OPEN)) for _ in range(3))
+    assert all(both(limiter, envelope_to([OUT], OPEN)) for _ in range(3))
 
 
 # Mail that arrives.

@@ -6,21 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import limiter_with_clock
 
 from ratelimit_mail import Action, Client, Decision, Envelope, Limiter, Policy, presets
-from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.overrides import Override
-from ratelimit_mail.testing import ManualClock
 
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-
-
-def limiter_of(policy: Policy) -> tuple[Limiter, ManualClock]:
-    clock = ManualClock()
-    return Limiter(policy, MemoryBackend(clock), sleep=clock.advance), clock
 
 
 def letter(
@@ -40,7 +34,7 @@ def refused_by(decision: Decision) -> tuple[str | None, Action, float | None]:
 
 @pytest.mark.parametrize("preset", [presets.comcast, presets.earthlink, presets.roadrunner])
 def test_western_names_1000_messages_a_day_of_isps(preset: Callable[[], Policy]) -> None:
-    limiter, _ = limiter_of(preset())
+    limiter, _ = limiter_with_clock(preset())
     assert all(limiter.try_acquire(letter(3)) for _ in range(1_000))
     assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
 
@@ -49,10 +43,10 @@ def test_western_names_1000_messages_a_day_of_isps(preset: Callable[[], Policy])
 def test_western_names_100_to_500_recipients_a_day_of_webmail(
     preset: Callable[..., Policy],
 ) -> None:
-    limiter, _ = limiter_of(preset())
+    limiter, _ = limiter_with_clock(preset())
     assert limiter.try_acquire(letter(500))
     assert refused_by(limiter.try_acquire(letter())) == ("recipients a day", Action.DEFER, DAY)
-    lower, _ = limiter_of(preset(recipient_rate="100/day"))
+    lower, _ = limiter_with_clock(preset(recipient_rate="100/day"))
     assert lower.try_acquire(letter(100))
     assert not lower.try_acquire(letter())
 
@@ -61,7 +55,7 @@ def test_western_names_100_to_500_recipients_a_day_of_webmail(
 
 
 def test_exchange_online_500_recipients_a_message_and_10000_in_24_hours() -> None:
-    limiter, clock = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    limiter, clock = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
     assert refused_by(limiter.try_acquire(letter(501)))[::2] == ("recipients a message", None)
     assert all(limiter.try_acquire(letter(500)) for _ in range(20))
     clock.advance(HOUR)
@@ -70,7 +64,7 @@ def test_exchange_online_500_recipients_a_message_and_10000_in_24_hours() -> Non
 
 
 def test_exchange_online_30_messages_a_minute() -> None:
-    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    limiter, _ = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
     assert all(limiter.try_acquire(letter()) for _ in range(30))
     assert refused_by(limiter.try_acquire(letter())) == ("messages a minute", Action.DEFER, MINUTE)
 
@@ -81,7 +75,7 @@ def test_exchange_online_recipients_a_message_can_be_set_from_1_to_1000() -> Non
         presets.exchange_online(recipient_limit=1_000),
         presets.exchange_online(overrides=[raised]),
     ):
-        limiter, _ = limiter_of(policy)
+        limiter, _ = limiter_with_clock(policy)
         assert limiter.try_acquire(letter(1_000))
     assert presets.exchange_online(recipient_limit=1).limits[0].limit == 1
     more = Override({"recipients a message": 1_001}, senders=["ann@example.edu"])
@@ -92,7 +86,7 @@ def test_exchange_online_recipients_a_message_can_be_set_from_1_to_1000() -> Non
 
 
 def test_exchange_online_1188_messages_an_hour_into_one_mailbox_from_one_sender() -> None:
-    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    limiter, _ = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
     arriving = Envelope("eve@example.com", ["ann@example.edu"], direction="inbound")
     assert all(limiter.try_acquire(arriving) for _ in range(1_188))
     decision = limiter.try_acquire(arriving)
@@ -107,7 +101,7 @@ def test_exchange_online_1188_messages_an_hour_into_one_mailbox_from_one_sender(
 
 
 def test_exchange_online_3600_messages_an_hour_into_one_mailbox() -> None:
-    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    limiter, _ = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
     for i in range(3_600):
         sender = f"user{i % 4}@example.com"
         assert limiter.try_acquire(Envelope(sender, ["ann@example.edu"], direction="inbound"))
@@ -147,7 +141,7 @@ def test_exchange_online_external_recipients_grow_with_the_licences(
 
 def test_exchange_online_counts_the_external_recipients_of_all_senders_together() -> None:
     policy = presets.exchange_online(licences=1, internal_domains=["example.edu"])
-    limiter, _ = limiter_of(policy)
+    limiter, _ = limiter_with_clock(policy)
     for i in range(20):
         assert limiter.try_acquire(letter(500, sender=f"user{i % 2}@example.edu"))
     late = letter(sender="bob@example.edu")
@@ -177,7 +171,7 @@ def test_exchange_online_refuses_two_limits_for_one_tenant() -> None:
 
 
 def workspace() -> Limiter:
-    return limiter_of(presets.google_workspace(internal_domains=["example.edu"]))[0]
+    return limiter_with_clock(presets.google_workspace(internal_domains=["example.edu"]))[0]
 
 
 def test_google_workspace_2000_recipients_a_message_of_which_500_external() -> None:
@@ -219,7 +213,7 @@ def test_google_workspace_10000_recipients_a_day_of_which_3000_external() -> Non
 
 
 def test_gmail_500_messages_a_day_and_500_recipients_a_message() -> None:
-    limiter, _ = limiter_of(presets.gmail())
+    limiter, _ = limiter_with_clock(presets.gmail())
     assert not limiter.try_acquire(letter(501))
     assert all(limiter.try_acquire(letter(500)) for _ in range(500))
     assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
@@ -229,7 +223,7 @@ def test_gmail_500_messages_a_day_and_500_recipients_a_message() -> None:
 
 
 def test_amazon_ses_sandbox_1_recipient_a_second_and_200_a_day_for_all_senders_together() -> None:
-    limiter, clock = limiter_of(presets.amazon_ses())
+    limiter, clock = limiter_with_clock(presets.amazon_ses())
     for i in range(200):
         assert limiter.try_acquire(letter(sender=f"user{i}@example.edu"))
         decision = limiter.check(letter())
@@ -242,7 +236,7 @@ def test_amazon_ses_sandbox_1_recipient_a_second_and_200_a_day_for_all_senders_t
 
 def test_amazon_ses_50_recipients_a_message() -> None:
     policy = presets.amazon_ses(sending_rate="100/second", sending_quota="50000/day")
-    limiter, _ = limiter_of(policy)
+    limiter, _ = limiter_with_clock(policy)
     assert refused_by(limiter.check(letter(51)))[::2] == ("recipients a message", None)
     assert limiter.try_acquire(letter(50))
     assert limiter.try_acquire(letter(50))
@@ -250,10 +244,10 @@ def test_amazon_ses_50_recipients_a_message() -> None:
 
 
 def test_amazon_ses_refuses_a_message_that_is_above_the_sending_rate_by_itself() -> None:
-    limiter, _ = limiter_of(presets.amazon_ses())
+    limiter, _ = limiter_with_clock(presets.amazon_ses())
     decision = limiter.check(letter(2))
     assert (decision.action, decision.retry_after) == (Action.REJECT, None)
-    bursts, _ = limiter_of(presets.amazon_ses(sending_rate="50/50 seconds"))
+    bursts, _ = limiter_with_clock(presets.amazon_ses(sending_rate="50/50 seconds"))
     assert bursts.try_acquire(letter(50))
     assert refused_by(bursts.check(letter())) == ("recipients a second", Action.DEFER, 50)
 

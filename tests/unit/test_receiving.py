@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import inbound_envelope, used_counts
 
 from ratelimit_mail import (
     Action,
@@ -36,14 +37,6 @@ def limiter_of(*limits: Any, domains: Any = INSIDE, clock: ManualClock | None = 
     return Limiter(policy, MemoryBackend(clock), sleep=clock.advance)
 
 
-def arriving(*recipients: str, sender: str = EVE) -> Envelope:
-    return Envelope(sender, recipients, direction="inbound")
-
-
-def used(limiter: Limiter, subject: Any, scope: Any = "recipient") -> list[int]:
-    return [usage.used for usage in limiter.usage(subject, scope=scope)]
-
-
 # What a receiving limit is.
 
 
@@ -60,13 +53,13 @@ def test_the_33_percent_of_one_sender_are_1188_of_3600() -> None:
     assert pair.limit == 1188
     limiter = limiter_of(received("3600/hour"), pair)
     for _ in range(1188):
-        assert limiter.try_acquire(arriving(ANN))
-    decision = limiter.try_acquire(arriving(ANN))
+        assert limiter.try_acquire(inbound_envelope(ANN))
+    decision = limiter.try_acquire(inbound_envelope(ANN))
     assert decision.limit == pair
-    assert limiter.try_acquire(arriving(BOB))
-    assert limiter.try_acquire(arriving(ANN, sender=FAY))
-    assert used(limiter, ANN) == [1189]
-    assert used(limiter, [EVE, ANN], ("sender", "recipient")) == [1188]
+    assert limiter.try_acquire(inbound_envelope(BOB))
+    assert limiter.try_acquire(inbound_envelope(ANN, sender=FAY))
+    assert used_counts(limiter, ANN, scope="recipient") == [1189]
+    assert used_counts(limiter, [EVE, ANN], ("sender", "recipient")) == [1188]
     assert limiter.usage([EVE, ANN], scope=("sender", "recipient"))[0].remaining == 0
 
 
@@ -110,31 +103,31 @@ def test_3600_messages_an_hour_go_into_one_mailbox() -> None:
     clock = ManualClock()
     limiter = limiter_of(received("3600/hour"), clock=clock)
     for number in range(3600):
-        assert limiter.try_acquire(arriving(ANN, sender=f"s{number}@example.com"))
-    decision = limiter.try_acquire(arriving(ANN))
+        assert limiter.try_acquire(inbound_envelope(ANN, sender=f"s{number}@example.com"))
+    decision = limiter.try_acquire(inbound_envelope(ANN))
     assert decision.action is Action.DEFER
     assert decision.retry_after == 3600
     assert str(decision.reply) == "450 4.7.1 Message rate limit exceeded. Try again later."
-    assert limiter.try_acquire(arriving(BOB))
+    assert limiter.try_acquire(inbound_envelope(BOB))
     clock.advance(3600)
-    assert limiter.try_acquire(arriving(ANN))
+    assert limiter.try_acquire(inbound_envelope(ANN))
 
 
 def test_only_mailboxes_of_the_internal_domains_count() -> None:
     limiter = limiter_of(received("1/hour"), received("9/hour", scope="global"))
     for _ in range(3):
-        assert limiter.try_acquire(arriving(FAY))
-    assert used(limiter, FAY) == [0]
-    assert used(limiter, None, "global") == [0]
-    assert limiter.try_acquire(arriving(FAY, SUB))
-    assert used(limiter, SUB) == [1]
-    assert not limiter.try_acquire(arriving(SUB))
+        assert limiter.try_acquire(inbound_envelope(FAY))
+    assert used_counts(limiter, FAY, scope="recipient") == [0]
+    assert used_counts(limiter, None, "global") == [0]
+    assert limiter.try_acquire(inbound_envelope(FAY, SUB))
+    assert used_counts(limiter, SUB, scope="recipient") == [1]
+    assert not limiter.try_acquire(inbound_envelope(SUB))
 
 
 def test_every_mailbox_counts_where_a_policy_names_no_domains() -> None:
     limiter = limiter_of(received("1/hour"), domains=())
-    assert limiter.try_acquire(arriving(FAY))
-    assert not limiter.try_acquire(arriving(FAY))
+    assert limiter.try_acquire(inbound_envelope(FAY))
+    assert not limiter.try_acquire(inbound_envelope(FAY))
 
 
 def test_limits_on_what_is_sent_never_touch_mail_that_arrives() -> None:
@@ -147,63 +140,63 @@ def test_limits_on_what_is_sent_never_touch_mail_that_arrives() -> None:
         MessageRateLimit("1/day", count="external"),
     )
     for _ in range(3):
-        assert limiter.try_acquire(arriving(ANN, BOB, FAY))
-    assert used(limiter, EVE, "sender") == [0, 0]
-    assert used(limiter, ANN) == [0]
+        assert limiter.try_acquire(inbound_envelope(ANN, BOB, FAY))
+    assert used_counts(limiter, EVE, "sender") == [0, 0]
+    assert used_counts(limiter, ANN, scope="recipient") == [0]
 
 
 def test_what_is_sent_to_an_internal_mailbox_arrives_there_too() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"), received("2/hour"))
     assert limiter.try_acquire(Envelope(ANN, [BOB, EVE]))
-    assert limiter.try_acquire(arriving(BOB))
-    assert used(limiter, ANN, "sender") == [1]
-    assert used(limiter, BOB) == [2]
-    assert used(limiter, EVE) == [0]
-    assert not limiter.try_acquire(arriving(BOB))
+    assert limiter.try_acquire(inbound_envelope(BOB))
+    assert used_counts(limiter, ANN, "sender") == [1]
+    assert used_counts(limiter, BOB, scope="recipient") == [2]
+    assert used_counts(limiter, EVE, scope="recipient") == [0]
+    assert not limiter.try_acquire(inbound_envelope(BOB))
 
 
 def test_a_full_mailbox_stops_all_of_a_message_that_is_sent() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"), received("1/hour"))
-    assert limiter.try_acquire(arriving(BOB))
+    assert limiter.try_acquire(inbound_envelope(BOB))
     decision = limiter.try_acquire(Envelope(ANN, [BOB, SUB, EVE]))
     assert decision.limit == received("1/hour")
     assert decision.recipients is None
-    assert used(limiter, ANN, "sender") == [0]
-    assert used(limiter, SUB) == [0]
+    assert used_counts(limiter, ANN, "sender") == [0]
+    assert used_counts(limiter, SUB, scope="recipient") == [0]
 
 
 def test_a_sender_above_a_limit_fills_no_mailbox() -> None:
     limiter = limiter_of(MessageRateLimit("1/day"), received("9/hour"))
     assert limiter.try_acquire(Envelope(ANN, [EVE]))
     assert not limiter.try_acquire(Envelope(ANN, [BOB]))
-    assert used(limiter, BOB) == [0]
+    assert used_counts(limiter, BOB, scope="recipient") == [0]
 
 
 def test_limits_of_either_direction_per_recipient_have_counts_of_their_own() -> None:
     limiter = limiter_of(MessageRateLimit("2/hour", scope="recipient"), received("3/hour"))
     assert limiter.try_acquire(Envelope(ANN, [BOB]))
-    assert limiter.try_acquire(arriving(BOB))
+    assert limiter.try_acquire(inbound_envelope(BOB))
     sent, came = limiter.usage(BOB, scope="recipient")
     assert (sent.limit, sent.used) == (MessageRateLimit("2/hour", scope="recipient"), 1)
     assert (came.limit, came.used) == (received("3/hour"), 2)
     limiter.reset(BOB, scope="recipient")
-    assert used(limiter, BOB) == [0, 0]
+    assert used_counts(limiter, BOB, scope="recipient") == [0, 0]
 
 
 def test_without_partial_answers_one_full_mailbox_stops_all_that_arrives() -> None:
     limiter = limiter_of(received("1/hour"))
-    assert limiter.try_acquire(arriving(ANN))
-    decision = limiter.try_acquire(arriving(ANN, BOB))
+    assert limiter.try_acquire(inbound_envelope(ANN))
+    decision = limiter.try_acquire(inbound_envelope(ANN, BOB))
     assert decision.action is Action.DEFER
     assert decision.recipients is None
-    assert used(limiter, BOB) == [0]
+    assert used_counts(limiter, BOB, scope="recipient") == [0]
 
 
 def test_the_null_sender_is_a_sender_like_any_other() -> None:
     limiter = limiter_of(received("1/hour", scope=("sender", "recipient")))
-    assert limiter.try_acquire(arriving(ANN, sender="<>"))
-    assert not limiter.try_acquire(arriving(ANN, sender=""))
-    assert limiter.try_acquire(arriving(ANN))
+    assert limiter.try_acquire(inbound_envelope(ANN, sender="<>"))
+    assert not limiter.try_acquire(inbound_envelope(ANN, sender=""))
+    assert limiter.try_acquire(inbound_envelope(ANN))
 
 
 @pytest.mark.parametrize(
@@ -227,13 +220,13 @@ def test_what_a_message_to_three_mailboxes_and_an_outsider_costs(
         received("9/hour", scope=scope),
         RecipientRateLimit("9/hour", scope=scope, direction="inbound"),
     )
-    assert limiter.try_acquire(arriving(ANN, BOB, SUB, FAY))
-    assert used(limiter, subject, scope) == [messages, recipients]
+    assert limiter.try_acquire(inbound_envelope(ANN, BOB, SUB, FAY))
+    assert used_counts(limiter, subject, scope) == [messages, recipients]
 
 
 def test_a_message_that_never_fits_is_rejected_for_ever() -> None:
     limiter = limiter_of(RecipientRateLimit("1/hour", scope="global", direction="inbound"))
-    decision = limiter.try_acquire(arriving(ANN, BOB))
+    decision = limiter.try_acquire(inbound_envelope(ANN, BOB))
     assert decision.action is Action.REJECT
     assert decision.retry_after is None
 
@@ -242,11 +235,11 @@ def test_refused_attempts_keep_a_mailbox_closed_where_they_count() -> None:
     clock = ManualClock()
     limiter = limiter_of(received("2/minute", denied="count"), clock=clock)
     for _ in range(12):
-        decision = limiter.try_acquire(arriving(ANN))
+        decision = limiter.try_acquire(inbound_envelope(ANN))
         clock.advance(20)
     assert not decision
     clock.advance(60)
-    assert limiter.try_acquire(arriving(ANN))
+    assert limiter.try_acquire(inbound_envelope(ANN))
 
 
 def test_acquire_and_reserve_wait_for_a_mailbox() -> None:
@@ -254,27 +247,32 @@ def test_acquire_and_reserve_wait_for_a_mailbox() -> None:
     limiter = limiter_of(received("1/minute"), clock=clock)
     start = clock()
     for number in range(3):
-        assert limiter.acquire(arriving(ANN, sender=f"s{number}@example.com"))
+        assert limiter.acquire(inbound_envelope(ANN, sender=f"s{number}@example.com"))
     assert clock() - start == 120_000
-    assert limiter.reserve(arriving(ANN, BOB)).delay == 60
+    assert limiter.reserve(inbound_envelope(ANN, BOB)).delay == 60
     with pytest.raises(RateLimitExceeded):
-        limiter.acquire(arriving(ANN), timeout=59)
+        limiter.acquire(inbound_envelope(ANN), timeout=59)
 
 
 def test_a_check_charges_nothing() -> None:
     limiter = limiter_of(received("1/hour", denied="count"))
-    assert limiter.check(arriving(ANN))
-    assert limiter.try_acquire(arriving(ANN))
+    assert limiter.check(inbound_envelope(ANN))
+    assert limiter.try_acquire(inbound_envelope(ANN))
     for _ in range(9):
-        assert limiter.check(arriving(ANN)).retry_after == 3600
-    assert used(limiter, ANN) == [1]
+        assert limiter.check(inbound_envelope(ANN)).retry_after == 3600
+    assert used_counts(limiter, ANN, scope="recipient") == [1]
 
 
 def test_a_refund_empties_each_mailbox_again() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"), received("1/hour"))
     decision = limiter.try_acquire(Envelope(ANN, [BOB, SUB]))
     limiter.refund(decision)
-    assert used(limiter, BOB) == used(limiter, SUB) == used(limiter, ANN, "sender") == [0]
+    assert (
+        used_counts(limiter, BOB, scope="recipient")
+        == used_counts(limiter, SUB, scope="recipient")
+        == used_counts(limiter, ANN, "sender")
+        == [0]
+    )
 
 
 def test_a_sender_may_be_exempt_from_what_a_mailbox_receives() -> None:
@@ -288,16 +286,16 @@ def test_a_sender_may_be_exempt_from_what_a_mailbox_receives() -> None:
     )
     limiter = Limiter(policy, MemoryBackend(ManualClock()))
     for _ in range(3):
-        assert limiter.try_acquire(arriving(ANN, sender=FAY))
-    assert limiter.try_acquire(arriving(ANN))
-    assert not limiter.try_acquire(arriving(ANN))
+        assert limiter.try_acquire(inbound_envelope(ANN, sender=FAY))
+    assert limiter.try_acquire(inbound_envelope(ANN))
+    assert not limiter.try_acquire(inbound_envelope(ANN))
 
 
 async def test_an_async_limiter_counts_mailboxes_too() -> None:
     policy = Policy(name="test", limits=[received("1/hour")], internal_domains=INSIDE)
     limiter = AsyncLimiter(policy, MemoryBackend(ManualClock()))
-    assert await limiter.try_acquire(arriving(ANN, BOB))
-    assert not await limiter.try_acquire(arriving(BOB))
+    assert await limiter.try_acquire(inbound_envelope(ANN, BOB))
+    assert not await limiter.try_acquire(inbound_envelope(BOB))
     assert (await limiter.usage(BOB, scope="recipient"))[0].used == 1
     await limiter.reset(BOB, scope="recipient")
-    assert await limiter.try_acquire(arriving(BOB))
+    assert await limiter.try_acquire(inbound_envelope(BOB))
