@@ -216,7 +216,7 @@ def answer(limiter: Limiter, verb: str, envelope: Envelope) -> Any:
 
 
 @given(st.randoms(use_true_random=False))
-def test_what_is_conceded_is_what_a_plain_policy_with_the_numbers_of_the_moment_would_do(
+def test_concessions_decide_as_a_plain_policy_with_the_current_numbers(
     random: Random,
 ) -> None:
     policy = a_policy(random)
@@ -251,7 +251,7 @@ def test_what_is_conceded_is_what_a_plain_policy_with_the_numbers_of_the_moment_
 
 
 @given(st.randoms(use_true_random=False))
-def test_limiters_of_one_name_with_other_numbers_share_what_was_sent(random: Random) -> None:
+def test_limiters_of_one_policy_name_with_different_numbers_share_counts(random: Random) -> None:
     clock = ManualClock()
     backends = MemoryBackend(clock), BruteForceBackend(clock)
     limits = [limit for limit in some_limits(random) if isinstance(limit, RateLimit)]

@@ -185,7 +185,7 @@ def _each(
 
 
 @given(policies())
-def test_a_policy_that_is_dumped_and_loaded_is_the_same(policy: Policy) -> None:
+def test_a_dumped_policy_is_equal_when_loaded(policy: Policy) -> None:
     text = policy.dump()
     again = Policy.loads(text)
     assert again == policy
@@ -200,7 +200,7 @@ junk = st.recursive(
 
 
 @given(st.data())
-def test_junk_anywhere_in_a_file_is_read_or_told_a_line_each(data: st.DataObject) -> None:
+def test_random_changes_to_a_file_are_read_or_reported_line_by_line(data: st.DataObject) -> None:
     table = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
     place: Any = table
     while True:
@@ -214,7 +214,7 @@ def test_junk_anywhere_in_a_file_is_read_or_told_a_line_each(data: st.DataObject
 
 
 @given(st.text(max_size=30))
-def test_text_that_is_no_toml_is_told_in_one_line(text: str) -> None:
+def test_text_that_is_not_toml_is_reported_in_one_line(text: str) -> None:
     assert in_a_line_each(problems_of(f'name = "a"\n{text}'))
 
 

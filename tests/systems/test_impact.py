@@ -86,7 +86,7 @@ def test_less_than_0_2_percent_of_tier_1_clients_are_affected(tmp_path: Path) ->
     assert report["senders"]["share"] == pytest.approx(touched / seen)
 
 
-def test_those_affected_run_software_that_sends_mass_mailings_to_outsiders(
+def test_the_affected_clients_run_software_that_sends_mass_mailings_to_outsiders(
     tmp_path: Path,
 ) -> None:
     report = report_of(tmp_path)
@@ -94,7 +94,7 @@ def test_those_affected_run_software_that_sends_mass_mailings_to_outsiders(
     assert report["messages"]["rejected"]["messages"] == 100 + 400 + 700
 
 
-def test_the_lowest_number_that_affects_so_few_is_suggested(tmp_path: Path) -> None:
+def test_the_lowest_limit_that_affects_so_few_clients_is_suggested(tmp_path: Path) -> None:
     by_peak = sorted(peaks().values(), reverse=True)
     quota = int(len(by_peak) * FEW)
     suggested = report_of(tmp_path, "--suggest")["suggested"]["limits"]

@@ -23,7 +23,7 @@ def leeds(*lists: MailingList) -> Limiter:
     return Limiter(policy, MemoryBackend(ManualClock()))
 
 
-def test_a_list_is_one_recipient_however_many_are_on_it() -> None:
+def test_a_list_is_one_recipient_with_any_number_of_members() -> None:
     limiter = leeds(MailingList(STUDENTS, members=THOUSANDS))
     assert limiter.try_acquire(envelope_to([STUDENTS], ANN))
     used = {usage.limit.name: usage.used for usage in limiter.usage(ANN)}
@@ -69,7 +69,7 @@ def test_a_list_may_allow_self_subscription() -> None:
     assert walks.unsubscribed(BOB, by=BOB).members == ()
 
 
-def test_a_list_without_self_subscription_is_filled_by_who_runs_it() -> None:
+def test_a_list_without_self_subscription_is_filled_by_its_administrator() -> None:
     exams = MailingList("exams@lists.leeds.ac.uk", moderators=[ED])
     with pytest.raises(ValueError, match="closed"):
         exams.subscribed(BOB, by=BOB)
@@ -81,7 +81,7 @@ def test_a_list_may_allow_anyone_to_post() -> None:
     assert limiter.try_acquire(envelope_to([STUDENTS], "stranger@example.com"))
 
 
-def test_a_list_may_require_moderation_and_the_moderator_lets_it_go() -> None:
+def test_a_list_may_require_moderation_and_the_moderator_approves() -> None:
     limiter = leeds(MailingList(STUDENTS, posting="moderated", moderators=[ED]))
     held = limiter.try_acquire(envelope_to([STUDENTS], ANN))
     assert held.action is Action.HOLD

@@ -69,7 +69,7 @@ def test_30_emails_can_be_sent_every_minute_and_more_are_queued_and_gradually_re
     assert delays == [0.0] * 30 + [60.0] * 30 + [120.0] * 30 + [180.0] * 10
 
 
-def test_what_was_sent_bit_by_bit_is_released_bit_by_bit() -> None:
+def test_emails_sent_one_by_one_are_released_one_by_one() -> None:
     limiter, clock = leeds()
     for _ in range(30):
         assert limiter.try_acquire(envelope_to(sender=ANN))
@@ -83,7 +83,7 @@ def test_what_was_sent_bit_by_bit_is_released_bit_by_bit() -> None:
     ]
 
 
-def test_no_minute_has_more_than_30_wherever_it_begins() -> None:
+def test_no_minute_has_more_than_30_from_any_start() -> None:
     limiter, clock = leeds()
     sent: list[int] = []
     for _ in range(10 * MINUTE):
@@ -107,7 +107,7 @@ def test_10000_recipients_in_24_hours_and_then_you_have_to_wait() -> None:
     assert limiter.try_acquire(envelope_to(100, ANN))
 
 
-def test_what_one_account_has_sent_does_not_hold_up_another() -> None:
+def test_emails_of_one_account_do_not_delay_another() -> None:
     limiter, _ = leeds()
     assert all(limiter.try_acquire(envelope_to(sender=ANN)) for _ in range(30))
     assert not limiter.try_acquire(envelope_to(sender=ANN))
@@ -117,7 +117,7 @@ def test_what_one_account_has_sent_does_not_hold_up_another() -> None:
 # S2: delay
 
 
-def test_who_exceeds_the_rate_gets_a_message_that_it_is_delayed_and_for_how_long() -> None:
+def test_a_sender_over_the_rate_is_told_that_the_email_is_delayed_and_for_how_long() -> None:
     limiter, clock = leeds()
     assert all(limiter.try_acquire(envelope_to(sender=ANN)) for _ in range(30))
     clock.advance(20)
@@ -167,7 +167,7 @@ def test_a_small_email_does_not_overtake_the_large_one_that_waits_before_it() ->
     assert limiter.reserve(envelope_to(sender=ANN)).delay == DAY
 
 
-def test_nobody_needs_to_resend_what_a_decorated_function_sends() -> None:
+def test_emails_of_a_decorated_function_need_not_be_resent() -> None:
     limiter, clock = leeds()
     start, sent = clock(), list[tuple[str, float]]()
 
@@ -184,21 +184,21 @@ def test_nobody_needs_to_resend_what_a_decorated_function_sends() -> None:
 # S3: a higher limit
 
 
-def test_the_limit_of_one_email_is_raised_to_500_for_who_asked_with_a_reason() -> None:
+def test_the_limit_of_one_email_is_raised_to_500_on_request_with_a_reason() -> None:
     limiter, _ = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
     assert limiter.try_acquire(envelope_to(500, ANN))
     assert limit_name(limiter.try_acquire(envelope_to(501, ANN))) == "recipients a message"
     assert limit_name(limiter.try_acquire(envelope_to(101, BOB))) == "recipients a message"
 
 
-def test_the_request_keeps_its_reason_and_how_many_recipients_are_expected() -> None:
+def test_the_override_records_the_reason_and_the_expected_recipients() -> None:
     [raised] = presets.leeds_office365(overrides=[OPEN_DAY]).overrides
     assert raised.reason == "Open day invitations"
     assert raised.granted_by == "IT Service Desk"
     assert raised.expected_recipients == 350
 
 
-def test_the_other_limits_are_not_changed_by_it() -> None:
+def test_the_raised_limit_does_not_change_the_other_limits() -> None:
     limiter, clock = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
     for _ in range(20):
         assert limiter.try_acquire(envelope_to(500, ANN))
@@ -218,7 +218,7 @@ def test_when_the_raised_limit_ends_it_is_100_again() -> None:
     assert limiter.try_acquire(envelope_to(100, ANN))
 
 
-def test_what_was_sent_under_the_raised_limit_still_counts_after_its_end() -> None:
+def test_emails_under_the_raised_limit_still_count_after_its_end() -> None:
     limiter, clock = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
     midnight = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp() * 1000)
     clock.set(midnight - HOUR * 1000)

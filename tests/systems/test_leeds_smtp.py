@@ -36,7 +36,9 @@ def test_one_email_to_more_than_400_goes_by_the_mailing_list_service() -> None:
     assert limiter.try_acquire(Envelope(NEWS, ["alumni@lists.leeds.ac.uk"]))
 
 
-def test_more_than_10000_personalised_emails_go_that_office_365_would_hold_for_a_day() -> None:
+def test_more_than_10000_personalised_emails_are_sent_that_office_365_would_delay_for_a_day() -> (
+    None
+):
     office, clock = limiter_with_clock(presets.leeds_office365(message_rate="20000/minute"))
     assert all(office.try_acquire(envelope_to(sender=NEWS)) for _ in range(10_000))
     assert office.try_acquire(envelope_to(sender=NEWS)).retry_after == DAY
@@ -45,7 +47,7 @@ def test_more_than_10000_personalised_emails_go_that_office_365_would_hold_for_a
     assert all(servers.try_acquire(envelope_to(sender=NEWS)) for _ in range(12_000))
 
 
-def test_30_emails_a_minute_is_no_limit_of_these_servers() -> None:
+def test_30_emails_a_minute_is_not_a_limit_of_these_servers() -> None:
     limiter, _ = limiter_with_clock(presets.leeds_smtp(grants=[ALUMNI]))
     assert [limiter.reserve(envelope_to(400, NEWS)).delay for _ in range(100)] == [0.0] * 100
 
@@ -75,7 +77,7 @@ def test_the_request_needs_to_be_made_only_once() -> None:
         clock.advance(91 * DAY)
 
 
-def test_the_address_one_sends_from_must_be_the_one_that_was_granted() -> None:
+def test_the_sender_address_must_be_the_granted_one() -> None:
     limiter, _ = limiter_with_clock(presets.leeds_smtp(grants=[NEWS]))
     assert limiter.try_acquire(envelope_to(sender=NEWS))
     assert not limiter.try_acquire(envelope_to(sender=ANN))  # the same person's own address

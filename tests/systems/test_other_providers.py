@@ -16,7 +16,7 @@ WEBMAILS = [presets.gmail_webmail, presets.hotmail, presets.yahoo]
 
 
 @pytest.mark.parametrize("provider", ISPS)
-def test_comcast_earthlink_and_roadrunner_let_1000_messages_a_day_go(
+def test_comcast_earthlink_and_roadrunner_accept_1000_messages_a_day(
     provider: Callable[[], Policy],
 ) -> None:
     limiter, clock = limiter_with_clock(provider())
@@ -29,7 +29,7 @@ def test_comcast_earthlink_and_roadrunner_let_1000_messages_a_day_go(
 
 @pytest.mark.parametrize("provider", WEBMAILS)
 @pytest.mark.parametrize("most", [100, 500])
-def test_gmail_hotmail_and_yahoo_let_100_to_500_recipients_a_day_go(
+def test_gmail_hotmail_and_yahoo_accept_100_to_500_recipients_a_day(
     provider: Callable[..., Policy], most: int
 ) -> None:
     limiter, clock = limiter_with_clock(provider(recipient_rate=f"{most}/day"))
@@ -41,7 +41,7 @@ def test_gmail_hotmail_and_yahoo_let_100_to_500_recipients_a_day_go(
 
 
 @pytest.mark.parametrize("provider", WEBMAILS)
-def test_the_webmail_presets_take_the_upper_end_where_nothing_is_said(
+def test_the_webmail_presets_have_the_upper_end_by_default(
     provider: Callable[[], Policy],
 ) -> None:
     assert str(provider().limits[0]) == "500 recipients per day per sender"

@@ -40,7 +40,7 @@ def test_each_of_the_16_systems_has_a_row_in_order() -> None:
     assert [row[0] for row in ROWS] == [f"S{number}" for number in range(1, 17)]
 
 
-def test_each_row_says_what_the_source_says_how_it_is_done_and_what_shows_it() -> None:
+def test_each_row_has_source_solution_and_tests() -> None:
     for _, source, done, shown in ROWS:
         assert len(source) > 20
         assert re.search(r"\]\(\w[\w-]*\.md", done)

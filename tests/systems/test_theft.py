@@ -80,7 +80,7 @@ def western(*, ignoring: bool = False) -> Policy:
 # The volume
 
 
-def test_the_first_50_of_a_blast_pass_and_then_none_while_it_goes_on() -> None:
+def test_the_first_50_messages_of_a_blast_pass_and_then_none() -> None:
     scene = Scene(western())
     assert scene.blast(10_000, DAY) == [10_000 * i for i in range(50)]
 
@@ -107,7 +107,7 @@ def test_limits_on_recipients_hold_spam_that_is_sent_to_many_recipients_at_once(
     assert most(MINUTE, passed) == 30
 
 
-def test_other_accounts_go_on_sending() -> None:
+def test_other_accounts_can_still_send() -> None:
     scene = Scene(western())
     scene.blast(1_000, HOUR)
     assert scene.limiter.try_acquire(Envelope("ann@uwo.ca", ["bob@example.com"], STOLEN))
@@ -116,7 +116,7 @@ def test_other_accounts_go_on_sending() -> None:
 # Somebody is told
 
 
-def test_somebody_is_told_which_account_it_is_and_where_the_spam_comes_from() -> None:
+def test_an_alert_names_the_account_and_the_client() -> None:
     scene = Scene(western())
     scene.blast(1_000, 51_000)
     scene.teller.flush()
@@ -128,7 +128,7 @@ def test_somebody_is_told_which_account_it_is_and_where_the_spam_comes_from() ->
     )
 
 
-def test_it_is_told_before_the_limit_is_reached_when_it_is_and_that_it_goes_on() -> None:
+def test_alerts_come_before_the_limit_at_the_limit_and_while_attempts_continue() -> None:
     scene = Scene(western())
     scene.blast(1_000, 5 * MINUTE)
     burst, daily = "recipients in 15 minutes", "recipients a day"
@@ -150,7 +150,7 @@ def test_it_is_told_before_the_limit_is_reached_when_it_is_and_that_it_goes_on()
     ]
 
 
-def test_who_is_told_is_not_flooded() -> None:
+def test_alerts_do_not_flood_the_administrator() -> None:
     scene = Scene(western())
     attempts = len(range(0, 2 * HOUR, 500))
     scene.blast(500, 2 * HOUR)
@@ -162,7 +162,7 @@ def test_who_is_told_is_not_flooded() -> None:
         assert times <= windows[limit]
 
 
-def test_the_log_tells_it_with_the_address_or_without(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_address_or_a_pseudonym(caplog: pytest.LogCaptureFixture) -> None:
     for key in (None, b"sixteen secret bytes"):
         teller = Dispatcher(log_events(key=key))
         limiter = Limiter(western(), MemoryBackend(ManualClock()), on_event=teller)
@@ -175,7 +175,7 @@ def test_the_log_tells_it_with_the_address_or_without(caplog: pytest.LogCaptureF
         caplog.clear()
 
 
-def test_when_the_blast_is_over_the_owner_may_send_again_and_that_is_told() -> None:
+def test_after_the_blast_the_owner_may_send_again_and_an_alert_says_so() -> None:
     scene = Scene(western())
     scene.blast(10_000, DAY)
     scene.clock.set(2 * DAY)
@@ -187,7 +187,7 @@ def test_when_the_blast_is_over_the_owner_may_send_again_and_that_is_told() -> N
     assert (last.sender, last.limit.name) == ("kim@uwo.ca", "recipients a day")
 
 
-def test_once_the_password_is_changed_the_help_desk_frees_the_account() -> None:
+def test_after_a_password_change_the_help_desk_resets_the_account() -> None:
     scene = Scene(western())
     scene.blast(1_000, HOUR)
     assert not scene.limiter.check(SPAM)
@@ -195,7 +195,7 @@ def test_once_the_password_is_changed_the_help_desk_frees_the_account() -> None:
     assert scene.limiter.try_acquire(SPAM)
 
 
-def test_nobody_is_told_that_all_is_well_while_the_blast_goes_on() -> None:
+def test_no_alert_of_recovery_comes_during_the_blast() -> None:
     scene = Scene(western())
     passed = scene.blast(1_000, HOUR)
     assert passed[-1] == 49_000

@@ -94,15 +94,13 @@ def test_the_limit_of_tier_2_is_much_lower_because_its_clients_are_higher_risk()
     assert in_15_minutes == {OFF_CAMPUS: 50, WIRED: 500}
 
 
-def test_by_the_letter_of_the_table_messages_are_counted() -> None:
+def test_the_limits_can_count_messages_as_the_table_says() -> None:
     limiter, _ = western(unit="messages")
     assert all(limiter.try_acquire(letter(60, OFF_CAMPUS)) for _ in range(50))
     assert not limiter.try_acquire(letter(1, OFF_CAMPUS))
 
 
-def test_an_infected_host_is_stopped_whatever_senders_it_makes_up_where_clients_are_counted() -> (
-    None
-):
+def test_an_infected_host_is_stopped_under_any_sender_if_clients_are_counted() -> None:
     limiter, _ = western(scope="client")
     infected = Client(address="129.100.8.9", tags=["wireless"])
     passed = [
@@ -143,7 +141,7 @@ def test_each_server_counts_on_its_own_so_splitting_exceeds_the_limit() -> None:
     assert not any(server.check(letter()) for server in servers)
 
 
-def test_all_servers_count_together_so_splitting_gains_nothing() -> None:
+def test_all_servers_count_together_so_splitting_does_not_help() -> None:
     backend = MemoryBackend(ManualClock())
     servers = [Limiter(presets.western_convergence(), backend) for _ in range(3)]
     passed = [bool(servers[i % 3].try_acquire(letter())) for i in range(1_500)]
@@ -153,7 +151,7 @@ def test_all_servers_count_together_so_splitting_gains_nothing() -> None:
 # S12: refusal
 
 
-def test_who_hits_the_limit_receives_this_message() -> None:
+def test_a_sender_over_the_limit_receives_this_message() -> None:
     limiter, _ = western()
     assert limiter.try_acquire(letter(500))
     decision = limiter.try_acquire(letter())
@@ -161,7 +159,7 @@ def test_who_hits_the_limit_receives_this_message() -> None:
     assert str(decision.reply) == REFUSAL
 
 
-def test_a_message_to_three_outsiders_at_499_of_500_leaves_all_three_unserved() -> None:
+def test_a_message_to_three_outsiders_at_499_of_500_reaches_none_of_them() -> None:
     limiter, _ = western()
     assert limiter.try_acquire(letter(499))
     assert limiter.check(letter(1))  # there is room for one of them
@@ -193,7 +191,7 @@ def test_a_sender_who_keeps_trying_all_night_is_still_blocked_in_the_morning() -
     assert str(limiter.try_acquire(letter(3)).reply) == REFUSAL
 
 
-def test_a_sender_who_stops_is_free_when_the_window_has_passed() -> None:
+def test_a_sender_who_stops_can_send_after_the_window() -> None:
     limiter, clock = western()
     assert limiter.try_acquire(letter(499))
     clock.advance(14 * HOUR)
@@ -219,7 +217,7 @@ def test_trying_again_pushes_the_client_further_over_the_limit() -> None:
     assert waits == sorted(waits)
 
 
-def test_who_stops_in_the_morning_is_free_when_he_was_told_and_no_sooner() -> None:
+def test_a_sender_who_stops_in_the_morning_can_send_exactly_after_retry_after() -> None:
     limiter, clock = western()
     keep_trying(limiter, clock)
     last = limiter.try_acquire(letter(3))
@@ -256,7 +254,7 @@ def test_a_list_guardian_list_is_unaffected_by_rate_limits() -> None:
     assert not limiter.try_acquire(forged)
 
 
-def test_staff_write_to_a_list_guardian_list_as_often_as_they_like() -> None:
+def test_staff_may_write_to_a_list_guardian_list_without_limit() -> None:
     news = MailingList("news@lists.uwo.ca", members=letter(5_000).recipients, exempt=True)
     limiter, _ = western(directory=Directory(lists=[news]))
     post = Envelope(ANN, ["news@lists.uwo.ca"], OFF_CAMPUS)

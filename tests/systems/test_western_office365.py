@@ -87,7 +87,7 @@ def test_all_the_proxy_addresses_of_one_mailbox_are_one_recipient() -> None:
     assert [usage.used for usage in limiter.usage(BOB)] == [1]
 
 
-def test_who_sends_from_a_proxy_address_is_counted_as_its_owner() -> None:
+def test_a_message_from_a_proxy_address_is_counted_for_its_owner() -> None:
     limiter, _ = western(directory=DIRECTORY)
     people = letter(500).recipients
     for sender in ALIASES[:20]:
@@ -123,7 +123,7 @@ def test_the_3601st_is_deferred_for_that_recipient_alone() -> None:
     assert decision.recipients[ANN].retry_after == HOUR
 
 
-def test_a_mailbox_that_is_full_of_arrivals_may_still_send() -> None:
+def test_a_mailbox_at_its_receiving_limit_may_still_send() -> None:
     limiter, _ = western()
     fill(limiter)
     assert limiter.try_acquire(letter(500))
@@ -139,7 +139,7 @@ def test_mail_to_a_proxy_address_arrives_in_its_owners_mailbox() -> None:
     }
 
 
-def test_mail_from_inside_arrives_as_well() -> None:
+def test_internal_mail_is_received_too() -> None:
     limiter, _ = western(receiving_rate="2/hour")
     assert limiter.try_acquire(Envelope(BOB, [ANN]))
     assert limiter.try_acquire(inbound_envelope(ANN))

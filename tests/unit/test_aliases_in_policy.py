@@ -49,7 +49,7 @@ def test_aliases_of_one_owner_are_one_recipient() -> None:
     assert not limiter.check(Envelope(OUT, [SMITH, BOBBY, "c@uwo.ca"]))
 
 
-def test_who_sends_under_an_alias_is_counted_as_its_owner() -> None:
+def test_a_message_sent_under_an_alias_is_counted_for_its_owner() -> None:
     limiter = limiter_of(MessageRateLimit("3/day"))
     for sender in (ANN, SMITH, STUDIO):
         assert limiter.try_acquire(Envelope(sender, [OUT]))
@@ -58,7 +58,7 @@ def test_who_sends_under_an_alias_is_counted_as_its_owner() -> None:
     assert limiter.try_acquire(Envelope(BOBBY, [OUT]))
 
 
-def test_the_sender_is_the_owner_in_several_scopes_together() -> None:
+def test_the_owner_is_the_sender_in_a_scope_of_several_words() -> None:
     limiter = limiter_of(MessageRateLimit("1/day", scope=("sender", "recipient")))
     assert limiter.try_acquire(Envelope(SMITH, [BOBBY]))
     assert not limiter.try_acquire(Envelope(STUDIO, [BOB]))
@@ -67,7 +67,7 @@ def test_the_sender_is_the_owner_in_several_scopes_together() -> None:
     assert used_counts(limiter, [BOBBY, STUDIO], ("recipient", "sender")) == [1]
 
 
-def test_the_domain_that_counts_is_the_owners() -> None:
+def test_the_domain_of_the_owner_is_counted() -> None:
     limiter = limiter_of(
         MessageRateLimit("9/day", scope="sender_domain"),
         MessageRateLimit("9/day", scope="recipient_domain"),
@@ -79,7 +79,7 @@ def test_the_domain_that_counts_is_the_owners() -> None:
     assert used_counts(limiter, "uwo.ca", "recipient_domain") == [2]
 
 
-def test_whether_an_alias_is_external_is_said_by_its_owner() -> None:
+def test_an_alias_is_external_if_its_owner_is() -> None:
     directory = Directory.from_dict({ANN: [STUDIO], OUT: ["guest@uwo.ca"]})
     limiter = limiter_of(RecipientRateLimit("9/day", count="external"), directory=directory)
     assert limiter.try_acquire(Envelope(BOB, [STUDIO]))
@@ -88,7 +88,7 @@ def test_whether_an_alias_is_external_is_said_by_its_owner() -> None:
     assert used_counts(limiter, BOB) == [1]
 
 
-def test_aliases_share_what_their_owner_receives() -> None:
+def test_aliases_share_the_receiving_limit_of_their_owner() -> None:
     limiter = limiter_of(MessageRateLimit("3/hour", direction="inbound"))
     for recipients in ([SMITH], [STUDIO, ANN], [ANN]):
         assert limiter.try_acquire(Envelope(OUT, recipients, direction="inbound"))
@@ -96,7 +96,7 @@ def test_aliases_share_what_their_owner_receives() -> None:
     assert used_counts(limiter, STUDIO, "recipient") == [3]
 
 
-def test_the_null_sender_is_nobodys_alias() -> None:
+def test_the_null_sender_is_not_looked_up_in_the_directory() -> None:
     class Asked:
         def owner(self, address: str) -> str:
             assert address != "<>"
@@ -113,7 +113,7 @@ def test_the_null_sender_is_nobodys_alias() -> None:
     assert limiter.try_acquire(Envelope("<>", [BOB]))
 
 
-def test_usage_and_reset_of_an_alias_are_its_owners() -> None:
+def test_usage_and_reset_of_an_alias_apply_to_its_owner() -> None:
     limiter = limiter_of(
         MessageRateLimit("1/day"),
         MessageRateLimit("1/day", direction="inbound"),
@@ -126,7 +126,7 @@ def test_usage_and_reset_of_an_alias_are_its_owners() -> None:
     assert limiter.try_acquire(Envelope(SMITH, [BOBBY]))
 
 
-def test_bookings_under_all_aliases_stand_in_one_line() -> None:
+def test_bookings_under_all_aliases_of_an_owner_are_in_one_queue() -> None:
     limiter = limiter_of(RecipientRateLimit("10/minute"))
     six, eight = ([f"r{i}@example.com" for i in range(number)] for number in (6, 8))
     assert limiter.reserve(Envelope(ANN, six)).delay == 0
@@ -151,7 +151,7 @@ async def test_an_async_limiter_counts_an_alias_as_its_owner() -> None:
 
 
 @pytest.mark.parametrize("named", [ANN, SMITH, "uwo.ca", "studio.example"])
-def test_an_override_for_the_alias_or_the_owner_holds_for_the_alias(named: str) -> None:
+def test_an_override_of_an_alias_or_of_its_owner_holds_for_the_alias(named: str) -> None:
     limiter = limiter_of(
         RecipientLimit(1, name="recipients a message"),
         overrides=[Override({"recipients a message": 2}, senders=[named])],
@@ -162,7 +162,7 @@ def test_an_override_for_the_alias_or_the_owner_holds_for_the_alias(named: str) 
 
 
 @pytest.mark.parametrize("named", [ANN, SMITH])
-def test_an_exemption_or_grant_for_the_alias_or_the_owner_holds_for_the_alias(named: str) -> None:
+def test_an_exemption_or_grant_of_an_alias_or_of_its_owner_holds_for_the_alias(named: str) -> None:
     exempt = limiter_of(
         MessageRateLimit("1/day"), exemptions=[Exemption(senders=[named], reason="a test")]
     )
@@ -172,7 +172,7 @@ def test_an_exemption_or_grant_for_the_alias_or_the_owner_holds_for_the_alias(na
     assert not granted.try_acquire(Envelope(BOBBY, [OUT]))
 
 
-def test_what_is_conceded_to_one_alias_does_not_hold_for_another() -> None:
+def test_a_concession_to_one_alias_does_not_hold_for_another() -> None:
     limiter = limiter_of(
         MessageRateLimit("1/day"), exemptions=[Exemption(senders=[SMITH], reason="a test")]
     )
@@ -181,7 +181,7 @@ def test_what_is_conceded_to_one_alias_does_not_hold_for_another() -> None:
     assert limiter.try_acquire(Envelope(SMITH, [OUT]))
 
 
-def test_usage_of_an_alias_has_the_numbers_that_its_mail_meets() -> None:
+def test_usage_of_an_alias_shows_the_limits_that_apply_to_its_messages() -> None:
     daily = MessageRateLimit("1/day", name="messages a day")
     limiter = limiter_of(
         daily,
@@ -197,7 +197,7 @@ def test_usage_of_an_alias_has_the_numbers_that_its_mail_meets() -> None:
 # The proxy address limit.
 
 
-def test_more_aliases_than_the_proxy_address_limit_are_named_when_the_policy_is_built() -> None:
+def test_a_policy_with_more_aliases_than_the_proxy_address_limit_is_an_error() -> None:
     with pytest.raises(
         ValueError,
         match=r"directory: 'ann@uwo.ca' has 2 aliases; the proxy address limit of 'test' is 1",
@@ -206,21 +206,21 @@ def test_more_aliases_than_the_proxy_address_limit_are_named_when_the_policy_is_
     assert limiter_of(proxy_address_limit=2)
 
 
-def test_200_proxy_addresses_are_as_many_as_western_lets_one_object_have() -> None:
+def test_western_allows_200_proxy_addresses_per_owner() -> None:
     aliases = [f"alias{number}@uwo.ca" for number in range(201)]
     assert limiter_of(directory=Directory.from_dict({ANN: aliases[:200]}), proxy_address_limit=200)
     with pytest.raises(ValueError, match="has 201 aliases"):
         limiter_of(directory=Directory.from_dict({ANN: aliases}), proxy_address_limit=200)
 
 
-def test_a_policy_that_gets_another_directory_is_checked_again() -> None:
+def test_a_policy_evolved_with_another_directory_is_checked_again() -> None:
     policy = Policy(name="test", directory=DIRECTORY, proxy_address_limit=2)
     with pytest.raises(ValueError, match="has 3 aliases"):
         policy.evolve(directory=Directory.from_dict({ANN: [SMITH, STUDIO, "third@uwo.ca"]}))
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "200", True])
-def test_a_proxy_address_limit_that_is_none_is_named(wrong: Any) -> None:
+def test_an_invalid_proxy_address_limit_is_an_error(wrong: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="proxy_address_limit: "):
         Policy(name="test", proxy_address_limit=wrong)
 
@@ -258,7 +258,7 @@ def test_any_object_with_the_two_methods_is_a_directory() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{}, "ldap://", object(), Live])
-def test_what_has_no_such_methods_is_no_directory(wrong: Any) -> None:
+def test_an_object_without_the_two_methods_is_not_a_directory(wrong: Any) -> None:
     if wrong is Live:
         wrong = type("Half", (), {"owner": lambda self, address: address})()
     with pytest.raises(TypeError, match=r"directory: .* is not a directory: it has no method"):
@@ -288,7 +288,9 @@ def test_an_owner_in_another_spelling_is_the_same_owner() -> None:
     ],
 )
 @pytest.mark.parametrize("as_sender", [True, False])
-def test_an_owner_that_is_no_address_is_named(nonsense: Any, kind: Any, as_sender: bool) -> None:
+def test_an_owner_that_is_not_an_address_is_an_error(
+    nonsense: Any, kind: Any, as_sender: bool
+) -> None:
     limiter = limiter_of(MessageRateLimit("1/day"), directory=Live({SMITH: nonsense}))
     envelope = Envelope(SMITH, [OUT]) if as_sender else Envelope(OUT, [SMITH])
     for verb in (limiter.check, limiter.try_acquire, limiter.acquire, limiter.reserve):
@@ -300,7 +302,7 @@ def test_an_owner_that_is_no_address_is_named(nonsense: Any, kind: Any, as_sende
 
 
 @pytest.mark.parametrize("nonsense", [True, "staff@uwo.ca", {}, MailingList])
-def test_a_list_that_is_none_is_named(nonsense: Any) -> None:
+def test_a_directory_that_returns_an_invalid_list_is_an_error(nonsense: Any) -> None:
     limiter = limiter_of(directory=Live({}, {"staff@uwo.ca": nonsense}))
     with pytest.raises(TypeError, match=r"directory: for 'staff@uwo.ca' a MailingList or None"):
         limiter.try_acquire(Envelope(ANN, ["staff@uwo.ca"]))
@@ -325,7 +327,7 @@ def test_a_directory_that_fails_charges_nothing_and_says_so(
     assert used_counts(limiter, ANN) == [0]
 
 
-def test_a_directory_that_fails_for_one_of_a_batch_charges_none_of_it() -> None:
+def test_a_directory_that_fails_for_one_message_of_a_batch_charges_none() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"), directory=Live({OUT: AWAY}))
     with pytest.raises(ConnectionError, match="no LDAP"):
         limiter.try_acquire_many([Envelope(ANN, [BOB]), Envelope(ANN, [OUT])])
@@ -347,7 +349,7 @@ class Flaky(Live):
 
 
 @pytest.mark.parametrize("answers", range(6))
-def test_a_directory_that_fails_in_the_midst_of_a_wait_leaves_nothing_charged(
+def test_a_directory_that_fails_during_a_wait_leaves_nothing_charged(
     answers: int,
 ) -> None:
     flaky = Flaky(answers)
@@ -361,7 +363,7 @@ def test_a_directory_that_fails_in_the_midst_of_a_wait_leaves_nothing_charged(
     assert used_counts(limiter, ANN) == charged
 
 
-def test_a_directory_that_fails_after_its_first_answers_harms_no_shadow() -> None:
+def test_a_directory_that_fails_later_does_not_affect_the_shadow_decision() -> None:
     flaky = Flaky(2)
     limiter = limiter_of(
         MessageRateLimit("9/day"), MessageRateLimit("9/day", enforce=False), directory=flaky
@@ -379,7 +381,7 @@ class Filled(dict[str, str]):
         return None
 
 
-def test_a_directory_that_is_empty_at_first_is_asked_all_the_same() -> None:
+def test_a_directory_that_is_empty_at_first_is_still_looked_up() -> None:
     directory = Filled()
     limiter = limiter_of(MessageRateLimit("1/day"), directory=directory)
     directory[SMITH] = ANN
@@ -387,7 +389,7 @@ def test_a_directory_that_is_empty_at_first_is_asked_all_the_same() -> None:
     assert not limiter.try_acquire(Envelope(ANN, [OUT]))
 
 
-def test_a_live_directory_that_changes_is_asked_each_time() -> None:
+def test_a_live_directory_is_looked_up_for_each_message() -> None:
     owners: dict[str, str] = {}
     limiter = limiter_of(MessageRateLimit("1/day"), directory=Live(owners))
     letter = Envelope(SMITH, [OUT])
@@ -397,7 +399,7 @@ def test_a_live_directory_that_changes_is_asked_each_time() -> None:
     assert not limiter.try_acquire(Envelope(ANN, [OUT]))
 
 
-def test_an_alias_of_a_list_of_a_live_directory_is_that_list() -> None:
+def test_an_alias_of_a_list_in_a_live_directory_is_that_list() -> None:
     staff = MailingList("staff@uwo.ca", posting="named", posters=[BOB])
     limiter = limiter_of(
         RecipientRateLimit("9/day"),
@@ -408,7 +410,7 @@ def test_an_alias_of_a_list_of_a_live_directory_is_that_list() -> None:
     assert used_counts(limiter, BOB) == [1]
 
 
-def test_the_decision_of_a_wait_that_is_too_long_is_the_owners() -> None:
+def test_the_decision_after_a_timeout_names_the_owners_limit() -> None:
     limiter = limiter_of(MessageRateLimit("1/minute"))
     assert limiter.try_acquire(Envelope(ANN, [OUT]))
     with pytest.raises(RateLimitExceeded) as caught:

@@ -52,7 +52,7 @@ def used(limiter: Limiter, sender: str) -> list[int]:
 # Of all limits
 
 
-def test_the_exempt_meet_no_limit_and_count_nowhere() -> None:
+def test_exempt_senders_are_not_limited_and_not_counted() -> None:
     clock = ManualClock(NOON_MS)
     backend = MemoryBackend(clock)
     limiter = Limiter(policy_of(Exemption(senders=[LIST])), backend)
@@ -66,7 +66,7 @@ def test_the_exempt_meet_no_limit_and_count_nowhere() -> None:
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 3
 
 
-def test_the_exempt_never_wait_and_have_nothing_to_give_back() -> None:
+def test_exempt_senders_never_wait_and_a_refund_changes_nothing() -> None:
     limiter, clock = limiter_with_clock(policy_of(Exemption(senders=[LIST])), NOON_MS)
     for _ in range(50):
         assert limiter.acquire(envelope_to(500, LIST), timeout=0)
@@ -76,7 +76,7 @@ def test_the_exempt_never_wait_and_have_nothing_to_give_back() -> None:
     assert used(limiter, ANN) == [0, 0, 0]
 
 
-def test_the_limits_of_a_tier_are_limits_too() -> None:
+def test_exemptions_apply_to_the_limits_of_tiers() -> None:
     policy = Policy(
         name="uwo",
         tiers=[Tier("all", limits=[MessageRateLimit("1/day", denied="count")])],
@@ -88,7 +88,7 @@ def test_the_limits_of_a_tier_are_limits_too() -> None:
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 1
 
 
-def test_what_only_reports_leaves_the_exempt_alone_as_well() -> None:
+def test_exemptions_apply_to_limits_that_only_report() -> None:
     limit = MessageRateLimit("1/day", name="new", enforce=False)
     limiter, _ = limiter_with_clock(policy_of(Exemption(senders=[LIST]), limits=[limit]))
     assert [limiter.try_acquire(envelope_to(sender=ANN)).shadow for _ in range(2)][
@@ -99,7 +99,7 @@ def test_what_only_reports_leaves_the_exempt_alone_as_well() -> None:
         assert shadow is None or shadow.allowed
 
 
-def test_receiving_limits_do_not_count_what_the_exempt_send() -> None:
+def test_receiving_limits_do_not_count_mail_of_exempt_senders() -> None:
     limit = MessageRateLimit("2/hour", name="received", direction="inbound")
     limiter, _ = limiter_with_clock(policy_of(Exemption(senders=[LIST]), limits=[limit]))
     assert accepted_in_a_row(limiter, Envelope(LIST, [ANN], direction="inbound"), most=50) == 50
@@ -110,7 +110,7 @@ def test_receiving_limits_do_not_count_what_the_exempt_send() -> None:
 # Of named limits
 
 
-def test_who_is_exempt_from_one_limit_still_meets_the_others() -> None:
+def test_a_sender_exempt_from_one_limit_is_subject_to_the_others() -> None:
     exemption = Exemption(["recipients a message", "messages a minute"], senders=[LIST])
     limiter, _ = limiter_with_clock(policy_of(exemption))
     assert limiter.try_acquire(envelope_to(15, LIST))
@@ -121,7 +121,7 @@ def test_who_is_exempt_from_one_limit_still_meets_the_others() -> None:
     assert used(limiter, LIST) == [20, 6]
 
 
-def test_what_a_limit_did_not_count_is_not_there_when_the_exemption_ends() -> None:
+def test_messages_during_an_exemption_do_not_count_after_its_end() -> None:
     exemption = Exemption(["messages a minute"], senders=[LIST], ends=NOON)
     limiter, clock = limiter_with_clock(policy_of(exemption), NOON_MS - 1)
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 20
@@ -129,7 +129,7 @@ def test_what_a_limit_did_not_count_is_not_there_when_the_exemption_ends() -> No
     assert used(limiter, LIST) == [0, 20, 20]
 
 
-def test_two_limits_of_one_count_share_what_one_of_them_is_exempt_from() -> None:
+def test_a_count_includes_a_message_if_one_of_its_limits_applies() -> None:
     # The count is kept for the hour, whether or not the minute holds.
     limits = [MessageRateLimit("3/minute", name="burst"), MessageRateLimit("9/hour", name="hour")]
     exemption = Exemption(["burst"], senders=[LIST], ends=NOON)
@@ -150,7 +150,7 @@ def test_exemptions_add_up() -> None:
     assert not limiter.check(envelope_to(11, LIST))
 
 
-def test_a_limit_without_a_name_falls_only_with_all_of_them() -> None:
+def test_a_limit_without_a_name_is_lifted_only_by_a_full_exemption() -> None:
     limits = [MessageRateLimit("1/day"), MessageRateLimit("5/day", name="named")]
     limiter, _ = limiter_with_clock(policy_of(Exemption(["named"], senders=[LIST]), limits=limits))
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 1
@@ -158,7 +158,7 @@ def test_a_limit_without_a_name_falls_only_with_all_of_them() -> None:
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST), most=50) == 50
 
 
-def test_an_exemption_goes_before_an_override() -> None:
+def test_an_exemption_takes_precedence_over_an_override() -> None:
     policy = policy_of(
         Exemption(["messages a minute"], senders=[LIST], ends=NOON),
         overrides=[Override({"messages a minute": 5, "recipients a message": 30}, senders=[LIST])],
@@ -170,7 +170,7 @@ def test_an_exemption_goes_before_an_override() -> None:
     assert [usage.limit.limit for usage in limiter.usage(LIST)] == [5, 20]
 
 
-def test_an_exemption_is_no_grant() -> None:
+def test_an_exemption_is_not_a_grant() -> None:
     policy = policy_of(Exemption(senders=[LIST]), grants=[Grant(senders=[ANN])])
     limiter, _ = limiter_with_clock(policy)
     assert limiter.check(envelope_to(sender=LIST)).action is Action.REJECT
@@ -179,7 +179,7 @@ def test_an_exemption_is_no_grant() -> None:
 # For whom, and when
 
 
-def test_a_condition_guards_an_address_that_anybody_could_write() -> None:
+def test_a_condition_on_the_client_protects_an_address_that_can_be_forged() -> None:
     exemption = Exemption(senders=[LIST], when=in_network("129.100.0.0/16"))
     limiter, _ = limiter_with_clock(policy_of(exemption))
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST, client=SERVER), most=50) == 50
@@ -189,7 +189,7 @@ def test_a_condition_guards_an_address_that_anybody_could_write() -> None:
     assert not limiter.check(envelope_to(500, LIST, None))
 
 
-def test_a_client_can_be_exempt_whatever_it_sends_under() -> None:
+def test_a_client_can_be_exempt_under_any_sender() -> None:
     limiter, _ = limiter_with_clock(policy_of(Exemption(when=has_tag("list-server"))))
     server = Client(tags={"list-server"})
     for sender in (LIST, ANN, "<>"):
@@ -198,7 +198,7 @@ def test_a_client_can_be_exempt_whatever_it_sends_under() -> None:
     assert limiter.usage(ANN, client=server) == ()
 
 
-def test_it_begins_and_ends_by_itself() -> None:
+def test_an_exemption_starts_and_ends_at_its_dates() -> None:
     exemption = Exemption(senders=[LIST], starts=NOON, ends=date(2026, 3, 1))
     limiter, clock = limiter_with_clock(policy_of(exemption), NOON_MS - 1)
     envelope = envelope_to(500, LIST)
@@ -227,13 +227,13 @@ def test_it_begins_and_ends_by_itself() -> None:
         ({"messages a minute": 5}, TypeError, "not {'messages a minute': 5}"),
     ],
 )
-def test_nonsense_is_named(limits: Any, error: type[Exception], words: str) -> None:
+def test_invalid_values_are_errors(limits: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=f"limits: .*{words}"):
         Exemption(limits, senders=[LIST])
 
 
 @pytest.mark.parametrize("given", [Exemption(senders=[LIST]), LIST, None, [LIST], [{}]])
-def test_a_policy_takes_a_list_of_exemptions(given: Any) -> None:
+def test_a_policy_accepts_only_a_list_of_exemptions(given: Any) -> None:
     with pytest.raises(TypeError, match=r"exemptions: .*(a list is needed|is not an Exemption)"):
         Policy(name="p", limits=LIMITS, exemptions=given)
 

@@ -59,13 +59,13 @@ def is_refused(decision: Decision) -> bool:
 # Who needs one
 
 
-def test_without_grants_nobody_needs_one() -> None:
+def test_a_policy_without_grants_lets_all_senders_send() -> None:
     limiter, _ = limiter_with_clock(policy_of(None))
     assert limiter.try_acquire(envelope_to(sender=BOB))
     assert limiter.check(envelope_to(sender="<>"))
 
 
-def test_an_empty_list_of_grants_lets_nobody_send() -> None:
+def test_a_policy_with_an_empty_list_of_grants_lets_no_sender_send() -> None:
     limiter, _ = limiter_with_clock(policy_of([]))
     for sender in (ANN, BOB, "<>"):
         assert is_refused(limiter.check(envelope_to(sender=sender)))
@@ -84,7 +84,7 @@ def test_an_empty_list_of_grants_lets_nobody_send() -> None:
         ("<>", {"granted"}, True),
     ],
 )
-def test_only_the_granted_send(sender: str, tags: Any, granted: bool) -> None:
+def test_only_granted_senders_may_send(sender: str, tags: Any, granted: bool) -> None:
     grants = [
         Grant(senders=[ANN, ".leeds.ac.uk"], reason="Mass mailing", expected_recipients=40_000),
         Grant(when=has_tag("granted")),
@@ -102,12 +102,12 @@ def test_bounces_need_a_grant_of_the_null_sender() -> None:
     assert is_refused(limiter.check(envelope_to(sender=ANN)))
 
 
-def test_mail_that_arrives_needs_no_grant() -> None:
+def test_inbound_mail_does_not_need_a_grant() -> None:
     limiter, _ = limiter_with_clock(policy_of([]))
     assert limiter.try_acquire(Envelope("eve@example.com", [ANN], direction="inbound"))
 
 
-def test_a_grant_to_the_owner_is_one_to_the_aliases_and_one_to_an_alias_is_its_own() -> None:
+def test_a_grant_to_an_owner_includes_its_aliases_and_a_grant_to_an_alias_is_its_alone() -> None:
     directory = Directory(aliases={"dean@leeds.ac.uk": ANN, "head@leeds.ac.uk": ANN})
     limiter, _ = limiter_with_clock(policy_of([Grant(senders=[ANN])], directory=directory))
     assert limiter.check(envelope_to(sender="dean@leeds.ac.uk"))
@@ -119,7 +119,7 @@ def test_a_grant_to_the_owner_is_one_to_the_aliases_and_one_to_an_alias_is_its_o
     assert is_refused(limiter.check(envelope_to(sender=ANN)))
 
 
-def test_the_granted_meet_the_limits() -> None:
+def test_granted_senders_are_subject_to_the_limits() -> None:
     limiter, _ = limiter_with_clock(policy_of([Grant(senders=[ANN])]))
     assert [bool(limiter.try_acquire(envelope_to(sender=ANN))) for _ in range(4)] == [True] * 3 + [
         False
@@ -130,7 +130,7 @@ def test_the_granted_meet_the_limits() -> None:
     )
 
 
-def test_the_grant_speaks_before_any_limit() -> None:
+def test_the_decision_names_a_missing_grant_before_any_limit() -> None:
     limiter, _ = limiter_with_clock(policy_of([]))
     assert is_refused(limiter.check(envelope_to(11, BOB)))
 
@@ -138,7 +138,7 @@ def test_the_grant_speaks_before_any_limit() -> None:
 # What a refusal does
 
 
-def test_a_refused_sender_is_charged_nothing_even_where_refused_attempts_count() -> None:
+def test_a_sender_without_a_grant_is_not_charged_even_if_refused_attempts_count() -> None:
     clock = ManualClock(NOON_MS)
     backend = MemoryBackend(clock)
     limiter = Limiter(policy_of([]), backend)
@@ -152,7 +152,7 @@ def test_a_refused_sender_is_charged_nothing_even_where_refused_attempts_count()
 
 
 @pytest.mark.parametrize("length", [None, 0, 3600])
-def test_waiting_is_refused_at_once(length: float | None) -> None:
+def test_acquire_without_a_grant_is_refused_at_once(length: float | None) -> None:
     limiter, clock = limiter_with_clock(policy_of([]), NOON_MS)
     for verb in (limiter.acquire, limiter.reserve):
         with pytest.raises(RateLimitExceeded) as caught:
@@ -161,7 +161,7 @@ def test_waiting_is_refused_at_once(length: float | None) -> None:
     assert clock() == NOON_MS
 
 
-async def test_an_async_limiter_refuses_at_once_as_well() -> None:
+async def test_an_async_limiter_refuses_at_once_too() -> None:
     clock = ManualClock(NOON_MS)
     limiter = AsyncLimiter(policy_of([]), MemoryBackend(clock), sleep=clock.sleep)
     assert is_refused(await limiter.check(envelope_to(sender=BOB)))
@@ -173,7 +173,7 @@ async def test_an_async_limiter_refuses_at_once_as_well() -> None:
     assert clock() == NOON_MS
 
 
-def test_a_refusal_by_id_is_not_remembered_beyond_the_grant() -> None:
+def test_a_refusal_is_not_remembered_under_its_id_after_the_grant() -> None:
     policy = policy_of([Grant(senders=[ANN], starts=NOON)])
     limiter, clock = limiter_with_clock(policy, NOON_MS - 1)
     assert is_refused(limiter.try_acquire(envelope_to(sender=ANN, id="job-1")))
@@ -181,7 +181,7 @@ def test_a_refusal_by_id_is_not_remembered_beyond_the_grant() -> None:
     assert limiter.try_acquire(envelope_to(sender=ANN, id="job-1"))
 
 
-def test_among_many_only_those_without_a_grant_are_refused() -> None:
+def test_in_a_batch_only_messages_without_a_grant_are_refused() -> None:
     limiter, _ = limiter_with_clock(policy_of([Grant(senders=[ANN])]))
     decisions = limiter.try_acquire_many(
         [
@@ -213,7 +213,7 @@ def test_a_decorated_function_is_skipped_or_raises() -> None:
     assert called == []
 
 
-def test_there_is_nothing_to_refund() -> None:
+def test_a_refusal_has_nothing_to_refund() -> None:
     limiter, _ = limiter_with_clock(policy_of([]))
     with pytest.raises(ValueError, match="nothing to refund"):
         limiter.refund(limiter.try_acquire(envelope_to(sender=BOB)))
@@ -241,7 +241,7 @@ def test_a_grant_begins_and_ends_to_the_millisecond() -> None:
 @pytest.mark.parametrize(
     "given", [Grant(senders=[ANN]), ANN, [ANN], 5, False, [None], [Exemption(senders=[ANN])]]
 )
-def test_a_policy_takes_a_list_of_grants_or_none_at_all(given: Any) -> None:
+def test_a_policy_accepts_only_a_list_of_grants_or_none(given: Any) -> None:
     with pytest.raises(TypeError, match=r"grants: .*(a list is needed|is not a Grant)"):
         policy_of(given)
 

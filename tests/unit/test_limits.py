@@ -66,7 +66,7 @@ class Moment(RateLimitItemPerMinute):
         (Moment(5), 5, 1),
     ],
 )
-def test_a_rate_is_how_many_in_how_long(
+def test_a_rate_is_an_amount_and_a_window(
     kind: RateKind, rate: str | RateLimitItem, limit: int, window: int
 ) -> None:
     made = kind(rate)
@@ -106,7 +106,7 @@ def test_a_rate_is_how_many_in_how_long(
         (Blink(5), ValueError, "5 per 1 minute", "shorter than a millisecond"),
     ],
 )
-def test_no_rate_is_named_with_what_is_wrong(
+def test_an_invalid_rate_is_an_error(
     kind: RateKind, rate: Any, error: type[Exception], named: str, wanted: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -126,7 +126,9 @@ def test_a_window_of_no_length_is_an_error(rate: str) -> None:
 
 @kinds
 @pytest.mark.parametrize("words", [*permutations(["sender", "client", "recipient_domain"])])
-def test_several_scopes_are_one_in_any_order(kind: RateKind, words: tuple[str, ...]) -> None:
+def test_a_scope_of_several_words_is_the_same_in_any_order(
+    kind: RateKind, words: tuple[str, ...]
+) -> None:
     limit = kind("5/day", scope=words)
     assert limit.scope == ("sender", "client", "recipient_domain")
     assert limit == kind("5/day", scope=list(words))
@@ -134,7 +136,7 @@ def test_several_scopes_are_one_in_any_order(kind: RateKind, words: tuple[str, .
 
 
 @pytest.mark.parametrize("word", SCOPES)
-def test_each_scope_stands_alone(word: str) -> None:
+def test_each_word_is_a_scope_by_itself(word: str) -> None:
     assert MessageRateLimit("5/day", scope=word).scope == (word,)
     assert MessageRateLimit("5/day", scope=[word]).scope == (word,)
 
@@ -157,7 +159,7 @@ def test_each_scope_stands_alone(word: str) -> None:
         (5, TypeError, "5", "sender, client"),
     ],
 )
-def test_no_scope_is_named_with_what_is_one(
+def test_an_invalid_scope_is_an_error(
     scope: Any, error: type[Exception], named: str, wanted: str
 ) -> None:
     with pytest.raises(error, match=r"^scope: ") as caught:
@@ -176,7 +178,7 @@ NONSENSE: list[Any] = ["nonsense", "", None, 5, True, [], "x" * 10_000]
 
 @pytest.mark.parametrize("name", [*WORDS])
 @pytest.mark.parametrize("value", NONSENSE)
-def test_an_unknown_word_is_an_error_with_the_known_ones(name: str, value: Any) -> None:
+def test_an_unknown_word_is_an_error_that_lists_the_known_ones(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name) as caught:
         MessageRateLimit("5/day", **{name: value})
     assert repr(value)[:40] in str(caught.value)
@@ -205,9 +207,7 @@ def test_an_unknown_word_is_an_error_of_one_readable_line(name: str, value: Any)
         ("day", DAY),
     ],
 )
-def test_a_resolution_is_a_length_of_time_up_to_the_window(
-    resolution: str | None, slot: int
-) -> None:
+def test_a_resolution_may_be_as_long_as_the_window(resolution: str | None, slot: int) -> None:
     assert RecipientRateLimit("5/day", resolution=resolution).slot == slot
 
 
@@ -227,7 +227,7 @@ def test_a_resolution_is_a_length_of_time_up_to_the_window(
         ("25 hours", ValueError, "longer than the window"),
     ],
 )
-def test_no_resolution_is_named_with_what_is_one(
+def test_an_invalid_resolution_is_an_error(
     resolution: Any, error: type[Exception], wanted: str
 ) -> None:
     with pytest.raises(error, match=wanted) as caught:
@@ -243,7 +243,7 @@ def test_a_resolution_of_no_length_is_an_error(resolution: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 100, 10**12])
-def test_a_recipient_limit_is_a_whole_number_above_zero(limit: int) -> None:
+def test_a_recipient_limit_may_be_any_whole_number_above_zero(limit: int) -> None:
     assert RecipientLimit(limit).limit == limit
 
 
@@ -260,7 +260,7 @@ def test_a_recipient_limit_is_a_whole_number_above_zero(limit: int) -> None:
         (None, TypeError, "whole number"),
     ],
 )
-def test_no_recipient_limit_is_named_with_what_is_one(
+def test_an_invalid_recipient_limit_is_an_error(
     limit: Any, error: type[Exception], wanted: str
 ) -> None:
     with pytest.raises(error, match=wanted) as caught:
@@ -270,7 +270,7 @@ def test_no_recipient_limit_is_named_with_what_is_one(
 
 
 @pytest.mark.parametrize("count", ["internal", "", None])
-def test_a_recipient_limit_counts_all_or_external_ones(count: Any) -> None:
+def test_a_recipient_limit_counts_all_or_external_recipients(count: Any) -> None:
     with pytest.raises(ValueError, match="external") as caught:
         RecipientLimit(5, count=count)
     assert repr(count) in str(caught.value)
@@ -285,7 +285,7 @@ MAKERS = [
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("reply", [None, "x", "Slow down, please.", "x" * 400])
-def test_a_reply_is_kept_as_written(make: Any, reply: str | None) -> None:
+def test_a_reply_is_not_changed(make: Any, reply: str | None) -> None:
     assert make(reply).reply == reply
 
 
@@ -303,7 +303,7 @@ def test_a_reply_is_kept_as_written(make: Any, reply: str | None) -> None:
         (b"x", TypeError, "a line of text"),
     ],
 )
-def test_no_reply_is_named_with_what_is_one(
+def test_an_invalid_reply_is_an_error(
     make: Any, reply: Any, error: type[Exception], wanted: str
 ) -> None:
     with pytest.raises(error, match=wanted) as caught:
@@ -337,11 +337,11 @@ def test_no_reply_is_named_with_what_is_one(
         ),
     ],
 )
-def test_a_limit_says_itself_in_words(limit: object, text: str) -> None:
+def test_str_describes_a_limit_in_words(limit: object, text: str) -> None:
     assert str(limit) == text
 
 
-def test_equal_limits_are_those_that_mean_the_same() -> None:
+def test_limits_with_the_same_meaning_are_equal() -> None:
     assert MessageRateLimit("60/minute") == MessageRateLimit("60 per 60 seconds")
     assert hash(MessageRateLimit("60/minute")) == hash(MessageRateLimit("60 per 60 seconds"))
     assert MessageRateLimit("60/minute") != MessageRateLimit("61/minute")
@@ -353,7 +353,7 @@ def test_equal_limits_are_those_that_mean_the_same() -> None:
 
 
 @pytest.mark.parametrize("limit", [RecipientLimit(5), MessageRateLimit("5/day")])
-def test_a_limit_cannot_be_changed(limit: Any) -> None:
+def test_a_limit_is_frozen(limit: Any) -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         limit.count = "external"
     assert limit.count == "all"

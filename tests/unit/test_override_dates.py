@@ -31,7 +31,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp()) * 1000
 
 
-def test_what_was_sent_before_a_raise_still_counts_and_after_its_end_too() -> None:
+def test_messages_from_before_and_under_an_override_still_count() -> None:
     override = Override(
         {"recipients a day": 50},
         senders=[ANN],
@@ -60,7 +60,7 @@ def test_what_was_sent_before_a_raise_still_counts_and_after_its_end_too() -> No
     assert limiter.try_acquire(envelope_to(10, ANN))
 
 
-def test_history_is_kept_as_long_as_the_window_of_an_override_to_come() -> None:
+def test_history_is_retained_for_the_window_of_a_future_override() -> None:
     override = Override({"messages a minute": "3/hour"}, senders=[ANN], starts=NOON)
     limiter, clock = limiter_with_overrides(override, now=NOON_MS - 1800 * 1000)
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 3
@@ -72,7 +72,7 @@ def test_history_is_kept_as_long_as_the_window_of_an_override_to_come() -> None:
     assert not limiter.check(envelope_to(sender=ANN))
 
 
-def test_it_begins_and_ends_to_the_millisecond_by_the_clock_of_the_backend() -> None:
+def test_an_override_starts_and_ends_to_the_millisecond_by_the_backends_clock() -> None:
     starts, ends = NOON.replace(microsecond=5000), NOON.replace(microsecond=9000)
     override = Override({"recipients a message": 15}, senders=[ANN], starts=starts, ends=ends)
     limiter, clock = limiter_with_overrides(override, now=NOON_MS)
@@ -84,7 +84,7 @@ def test_it_begins_and_ends_to_the_millisecond_by_the_clock_of_the_backend() -> 
     assert allowed == [*[False] * 5, *[True] * 4, *[False] * 3]
 
 
-def test_a_date_as_its_end_includes_that_day_in_utc() -> None:
+def test_an_end_date_includes_that_day_in_utc() -> None:
     override = Override({"recipients a message": 15}, senders=[ANN], ends=date(2026, 3, 1))
     limiter, clock = limiter_with_overrides(override, now=NOON_MS)
     clock.advance(12 * 3600 - 0.001)
@@ -93,7 +93,7 @@ def test_a_date_as_its_end_includes_that_day_in_utc() -> None:
     assert not limiter.check(envelope_to(15, ANN))
 
 
-def test_a_clock_that_goes_back_brings_an_ended_override_back() -> None:
+def test_an_ended_override_applies_again_if_the_clock_goes_back() -> None:
     override = Override({"messages a minute": 9}, senders=[ANN], ends=NOON)
     limiter, clock = limiter_with_overrides(override, now=NOON_MS)
     assert limit_numbers(limiter, ANN) == [3, 20]
@@ -101,7 +101,7 @@ def test_a_clock_that_goes_back_brings_an_ended_override_back() -> None:
     assert limit_numbers(limiter, ANN) == [9, 20]
 
 
-def test_every_verb_asks_by_the_time_at_hand() -> None:
+def test_every_method_uses_the_current_time() -> None:
     override = Override({"recipients a message": 15}, senders=[ANN], ends=NOON)
     limiter, clock = limiter_with_overrides(override, now=NOON_MS - 1)
     envelope = envelope_to(15, ANN)
@@ -127,7 +127,7 @@ def test_every_verb_asks_by_the_time_at_hand() -> None:
             verb(envelope)
 
 
-async def test_an_async_limiter_asks_by_the_time_at_hand_too() -> None:
+async def test_an_async_limiter_uses_the_current_time_too() -> None:
     clock = ManualClock(NOON_MS - 1)
     override = Override({"recipients a message": 15}, senders=[ANN], ends=NOON)
     limiter = AsyncLimiter(policy_with_overrides(override), MemoryBackend(clock), sleep=clock.sleep)
@@ -138,7 +138,7 @@ async def test_an_async_limiter_asks_by_the_time_at_hand_too() -> None:
     assert [usage.used for usage in await limiter.usage(ANN)] == [1, 15]
 
 
-def test_a_message_booked_under_an_override_keeps_its_place_when_that_ends() -> None:
+def test_a_booking_under_an_override_stays_when_the_override_ends() -> None:
     override = Override({"messages a minute": 1}, senders=[ANN], ends=NOON.replace(minute=1))
     limiter, clock = limiter_with_overrides(override, now=NOON_MS)
     booked = [limiter.reserve(envelope_to(sender=ANN)).at - NOON_MS for _ in range(3)]
@@ -147,7 +147,7 @@ def test_a_message_booked_under_an_override_keeps_its_place_when_that_ends() -> 
     assert limiter.reserve(envelope_to(sender=ANN)).at - NOON_MS == 120_000
 
 
-def test_usage_shows_the_limits_that_hold_now_for_that_sender_and_client() -> None:
+def test_usage_shows_the_limits_of_that_sender_and_client_now() -> None:
     override = Override(
         {"messages a minute": "7/hour"}, senders=[ANN], when=has_tag("wireless"), ends=NOON
     )
@@ -167,7 +167,7 @@ def test_usage_shows_the_limits_that_hold_now_for_that_sender_and_client() -> No
     assert (minute.limit.limit, minute.used, minute.remaining) == (3, 1, 2)
 
 
-def test_usage_of_what_tells_no_sender_shows_what_is_conceded_to_clients_alone() -> None:
+def test_usage_of_a_scope_without_sender_shows_only_overrides_by_client() -> None:
     limit = MessageRateLimit("3/day", name="all", scope="global")
     overrides = [
         Override({"all": 5}, senders=[ANN]),
@@ -180,7 +180,7 @@ def test_usage_of_what_tells_no_sender_shows_what_is_conceded_to_clients_alone()
     assert usage.limit.limit == 4
 
 
-def test_a_reset_forgets_what_was_sent_under_an_override() -> None:
+def test_a_reset_removes_messages_sent_under_an_override() -> None:
     limiter, _ = limiter_with_overrides(Override({"messages a minute": "9/hour"}, senders=[ANN]))
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 9
     limiter.reset(ANN)

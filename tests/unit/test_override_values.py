@@ -52,7 +52,7 @@ NOON_MS = int(NOON.timestamp()) * 1000
         ({"x" * 999: None}, TypeError, ["1001 characters", "None"]),
     ],
 )
-def test_nonsense_is_named(limits: Any, error: type[Exception], words: list[str]) -> None:
+def test_invalid_numbers_are_errors(limits: Any, error: type[Exception], words: list[str]) -> None:
     with pytest.raises(error) as caught:
         Override(limits, senders=[ANN])
     assert [word for word in words if word not in str(caught.value)] == []
@@ -80,7 +80,7 @@ def test_nonsense_is_named(limits: Any, error: type[Exception], words: list[str]
         ("shared", 3, ["share", "0.33", "nothing"]),
     ],
 )
-def test_a_number_that_does_not_fit_its_limit_is_an_error_of_the_policy(
+def test_a_number_that_does_not_suit_its_limit_is_an_error_of_the_policy(
     name: str, number: int | str, words: list[str]
 ) -> None:
     override = Override({name: number}, senders=[ANN])
@@ -96,7 +96,7 @@ def test_a_number_that_does_not_fit_its_limit_is_an_error_of_the_policy(
         Policy(name="p", tiers=[Tier("t", limits=limits)], overrides=[override])
 
 
-def test_one_number_must_fit_every_limit_of_the_name() -> None:
+def test_a_number_must_suit_every_limit_of_the_name() -> None:
     limits = [RecipientLimit(10, name="both"), MessageRateLimit("3/minute", name="both")]
     assert policy_with_overrides(Override({"both": 5}, senders=[ANN]), limits=limits)
     with pytest.raises(ValueError, match="a number is needed, not '5/day'"):
@@ -113,7 +113,7 @@ def test_one_number_must_fit_every_limit_of_the_name() -> None:
         ([Exemption(senders=[ANN])], "is not an Override"),
     ],
 )
-def test_a_policy_takes_a_list_of_overrides(given: Any, words: str) -> None:
+def test_a_policy_accepts_only_a_list_of_overrides(given: Any, words: str) -> None:
     with pytest.raises(TypeError, match=f"overrides: .*{words}"):
         Policy(name="p", limits=NAMED_LIMITS, overrides=given)
 
@@ -130,7 +130,7 @@ ALL: dict[str, Any] = {
 }
 
 
-def test_numbers_count_for_equality_and_need_no_order() -> None:
+def test_overrides_are_equal_if_their_numbers_are_in_any_order() -> None:
     turned = dict(reversed(ALL["limits"].items()))
     assert Override(**ALL) == Override(**{**ALL, "limits": turned})
     assert hash(Override(**ALL)) == hash(Override(**{**ALL, "limits": turned}))
@@ -148,7 +148,7 @@ def test_a_copy_is_the_same_value(copied: Callable[[Any], Any]) -> None:
     assert twin.expected_recipients == 350
 
 
-def test_its_numbers_cannot_be_changed_from_outside() -> None:
+def test_its_numbers_cannot_be_changed() -> None:
     given: dict[str, int | str] = {"messages a minute": 5}
     override = Override(given, senders=[ANN])
     given["messages a minute"] = 900
@@ -157,13 +157,13 @@ def test_its_numbers_cannot_be_changed_from_outside() -> None:
         override.limits["messages a minute"] = 900  # type: ignore[index]
 
 
-def test_a_repr_leaves_out_what_was_left_out() -> None:
+def test_a_repr_leaves_out_default_values() -> None:
     words = repr(Override({"messages a minute": 5}, senders=[ANN]))
     assert words.startswith("Override(senders=('ann@leeds.ac.uk',), limits=")
     assert "None" not in words
 
 
-def test_a_repr_shows_its_numbers_as_they_were_given() -> None:
+def test_a_repr_shows_its_numbers_as_written() -> None:
     assert repr(Override({"messages a minute": 5}, senders=[ANN])) == (
         "Override(senders=('ann@leeds.ac.uk',), limits={'messages a minute': 5})"
     )
@@ -183,7 +183,7 @@ def test_a_policy_with_overrides_is_a_value() -> None:
     assert not limiter.check(envelope_to(11, ANN))
 
 
-def test_a_policy_that_has_been_asked_survives_a_pickle() -> None:
+def test_a_policy_can_be_pickled_after_it_was_used() -> None:
     policy = policy_with_overrides(Override(**ALL))
     asked = policy.plan(envelope_to(500, ANN))
     twin = pickle.loads(pickle.dumps(policy))
@@ -193,7 +193,7 @@ def test_a_policy_that_has_been_asked_survives_a_pickle() -> None:
     assert plan.effective_limits.limits == asked.effective_limits.limits
 
 
-def test_without_overrides_a_policy_keeps_the_names_of_its_counts() -> None:
+def test_overrides_do_not_change_the_names_of_the_counts() -> None:
     plain, raised = policy_with_overrides(), policy_with_overrides(Override(**ALL))
     names = [
         [ledger.name for ledger, _, _ in each.plan(envelope_to(sender=ANN)).charges]

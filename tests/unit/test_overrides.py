@@ -43,7 +43,7 @@ NOON_MS = int(NOON.timestamp()) * 1000
 # Different numbers
 
 
-def test_a_sender_has_other_numbers_and_nobody_else_has() -> None:
+def test_an_override_applies_to_its_sender_and_not_to_other_senders() -> None:
     limiter, _ = limiter_with_overrides(Override({"messages a minute": 7}, senders=[ANN]))
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 7
     assert accepted_in_a_row(limiter, envelope_to(sender=BOB)) == 3
@@ -56,7 +56,7 @@ def test_a_recipient_limit_can_be_raised_for_one_sender() -> None:
     assert limiter.try_acquire(envelope_to(15, BOB)).action is Action.REJECT
 
 
-def test_what_never_fits_is_told_by_the_numbers_of_the_override() -> None:
+def test_a_message_never_fits_by_the_numbers_of_the_override() -> None:
     limiter, _ = limiter_with_overrides(
         Override({"recipients a message": 15}, senders=[ANN]),
         Override({"recipients a day": 5}, senders=[BOB]),
@@ -74,7 +74,7 @@ def test_what_never_fits_is_told_by_the_numbers_of_the_override() -> None:
     assert caught.value.decision.limit == RecipientLimit(15, name="recipients a message")
 
 
-def test_a_number_can_be_lower_too() -> None:
+def test_an_override_can_lower_a_limit() -> None:
     limiter, _ = limiter_with_overrides(Override({"messages a minute": 1}, senders=[ANN]))
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 1
 
@@ -93,7 +93,7 @@ def test_a_number_keeps_the_window_and_a_rate_replaces_it() -> None:
     assert accepted_in_a_row(limiter, envelope_to(sender=BOB)) == 5
 
 
-def test_all_else_of_the_limit_stays_as_it_was() -> None:
+def test_an_override_changes_nothing_else_in_the_limit() -> None:
     limit = MessageRateLimit(
         "10 per 15 minutes",
         name="all",
@@ -116,7 +116,7 @@ def test_all_else_of_the_limit_stays_as_it_was() -> None:
     assert decision.reply.text == "Slow down."
 
 
-def test_the_share_of_a_limit_is_taken_of_the_other_number() -> None:
+def test_the_share_of_a_limit_is_taken_of_the_overriding_number() -> None:
     limit = MessageRateLimit("100/hour", name="one sender", share=0.33)
     override = Override({"one sender": 200}, senders=[ANN])
     limiter, _ = limiter_with_overrides(override, limits=[limit])
@@ -124,7 +124,7 @@ def test_the_share_of_a_limit_is_taken_of_the_other_number() -> None:
     assert accepted_in_a_row(limiter, envelope_to(sender=BOB)) == 33
 
 
-def test_several_limits_of_one_name_have_the_other_number_together() -> None:
+def test_an_override_applies_to_all_limits_of_one_name() -> None:
     limits = [
         MessageRateLimit("2/minute", name="small"),
         MessageRateLimit("3/minute", name="small", scope="global"),
@@ -134,7 +134,7 @@ def test_several_limits_of_one_name_have_the_other_number_together() -> None:
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 4
 
 
-def test_a_count_that_all_share_stays_one_whatever_number_each_has() -> None:
+def test_a_shared_count_stays_one_count_under_different_numbers() -> None:
     limit = MessageRateLimit("3/day", name="all", scope="global")
     limiter, _ = limiter_with_overrides(Override({"all": 5}, senders=[ANN]), limits=[limit])
     assert accepted_in_a_row(limiter, envelope_to(sender=BOB)) == 3
@@ -168,7 +168,7 @@ def test_limits_of_tiers_can_be_overridden() -> None:
     assert limiter.check(envelope_to(sender=ANN)).tier == "low"
 
 
-def test_refused_attempts_count_under_an_override_as_well() -> None:
+def test_refused_attempts_count_under_an_override_too() -> None:
     limit = MessageRateLimit("2/minute", name="strict", denied="count")
     override = Override({"strict": 4}, senders=[ANN], ends=NOON.replace(second=50))
     limiter, clock = limiter_with_overrides(override, limits=[limit], now=NOON_MS)
@@ -180,7 +180,7 @@ def test_refused_attempts_count_under_an_override_as_well() -> None:
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 2
 
 
-def test_an_inbound_limit_can_be_overridden_by_who_sends() -> None:
+def test_an_inbound_limit_can_be_overridden_for_a_sender() -> None:
     policy = Policy(
         name="in",
         limits=[MessageRateLimit("2/hour", name="received", direction="inbound")],
@@ -198,7 +198,7 @@ def test_an_inbound_limit_can_be_overridden_by_who_sends() -> None:
 # The first override that holds
 
 
-def test_the_first_override_that_holds_is_the_one_for_each_limit() -> None:
+def test_the_first_override_that_holds_applies_to_each_limit() -> None:
     limiter, _ = limiter_with_overrides(
         Override({"messages a minute": 5}, senders=[ANN], when=has_tag("wireless")),
         Override({"messages a minute": 6, "recipients a message": 20}, senders=[ANN]),
@@ -215,7 +215,7 @@ def test_the_first_override_that_holds_is_the_one_for_each_limit() -> None:
     assert not limiter.check(envelope_to(11, BOB))
 
 
-def test_an_ended_override_gives_way_to_the_next() -> None:
+def test_after_the_end_of_an_override_the_next_one_applies() -> None:
     limiter, clock = limiter_with_overrides(
         Override({"messages a minute": 5}, senders=[ANN], ends=NOON.replace(minute=10)),
         Override({"messages a minute": 4}, senders=[ANN]),
@@ -226,7 +226,7 @@ def test_an_ended_override_gives_way_to_the_next() -> None:
     assert limit_numbers(limiter, ANN) == [4, 20]
 
 
-def test_sender_and_client_must_both_fit_where_both_are_given() -> None:
+def test_senders_and_condition_must_both_hold() -> None:
     override = Override({"messages a minute": 5}, senders=[ANN], when=has_tag("wireless"))
     limiter, _ = limiter_with_overrides(override)
     assert limit_numbers(limiter, ANN, WIRELESS) == [5, 20]
@@ -240,7 +240,7 @@ def test_sender_and_client_must_both_fit_where_both_are_given() -> None:
 ALIASES = Directory(aliases={"dean@leeds.ac.uk": ANN, "head@leeds.ac.uk": ANN})
 
 
-def test_an_override_of_the_owner_holds_for_the_aliases_and_one_of_an_alias_for_it_alone() -> None:
+def test_an_override_of_an_owner_includes_its_aliases_and_one_of_an_alias_is_its_alone() -> None:
     whole = Override({"messages a minute": 5}, senders=[ANN])
     limiter, _ = limiter_with_overrides(whole, directory=ALIASES)
     assert accepted_in_a_row(limiter, envelope_to(sender="dean@leeds.ac.uk")) == 5
@@ -263,7 +263,7 @@ def test_usage_of_an_alias_shows_the_override_of_the_alias() -> None:
     ("scope", "subject"),
     [(("sender", "client"), (ANN, "10.0.0.1")), (("client", "sender"), ("10.0.0.1", ANN))],
 )
-def test_usage_of_a_sender_and_more_shows_the_override_of_the_sender(
+def test_usage_of_a_scope_with_the_sender_shows_the_override_of_the_sender(
     scope: tuple[str, ...], subject: tuple[str, ...]
 ) -> None:
     limit = MessageRateLimit("2/day", name="m", scope=scope)
@@ -274,7 +274,7 @@ def test_usage_of_a_sender_and_more_shows_the_override_of_the_sender(
 # Many overrides
 
 
-def test_sheets_for_many_overrides_are_made_once_and_kept_within_bounds(
+def test_effective_limits_are_built_once_and_their_number_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(selection, "MOST_BUILT", 8)
@@ -292,7 +292,7 @@ def test_sheets_for_many_overrides_are_made_once_and_kept_within_bounds(
             assert len(policy._selector._selected) <= 20
 
 
-def test_those_with_the_same_numbers_share_their_effective_limits(
+def test_senders_with_the_same_numbers_share_their_effective_limits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(selection, "MOST_SELECTED", 20)
@@ -306,7 +306,7 @@ def test_those_with_the_same_numbers_share_their_effective_limits(
     assert len(policy._selector._selected) <= 20
 
 
-def test_ten_thousand_overrides_are_not_looked_at_for_one_message(
+def test_only_the_senders_own_of_ten_thousand_overrides_is_evaluated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     overrides = [

@@ -58,13 +58,13 @@ def test_limiters_of_one_node_count_together() -> None:
     assert accepted_in_a_row(second, LETTER) == 0
 
 
-def test_without_per_node_all_count_together() -> None:
+def test_without_per_node_all_nodes_count_together() -> None:
     first, second = nodes(policy_of(per_node=False), None, None)
     assert accepted_in_a_row(first, LETTER) == 3
     assert accepted_in_a_row(second, LETTER) == 0
 
 
-def test_a_reset_and_a_refund_are_one_nodes_alone() -> None:
+def test_a_reset_or_refund_affects_one_node_only() -> None:
     first, second = nodes(policy_of(), "mail1", "mail2")
     decision = first.try_acquire(LETTER)
     accepted_in_a_row(second, LETTER)
@@ -78,7 +78,7 @@ def test_a_reset_and_a_refund_are_one_nodes_alone() -> None:
         second.refund(decision)
 
 
-def test_each_node_has_its_own_line_of_bookings() -> None:
+def test_each_node_has_its_own_queue_of_bookings() -> None:
     first, second = nodes(policy_of(1), "mail1", "mail2")
     assert [first.reserve(LETTER).delay for _ in range(3)] == [0, 86_400, 2 * 86_400]
     assert second.reserve(LETTER).delay == 0
@@ -95,7 +95,7 @@ def test_each_node_remembers_its_own_answers_to_an_id() -> None:
     assert used(first) == used(second) == used(third) == [1, 1]
 
 
-def test_what_only_reports_counts_per_node_as_well() -> None:
+def test_limits_that_only_report_count_per_node_too() -> None:
     policy = Policy(
         name="uwo", per_node=True, limits=[MessageRateLimit("1/day", name="new", enforce=False)]
     )
@@ -131,7 +131,7 @@ async def test_an_async_limiter_counts_per_node_too() -> None:
 # The name of a node
 
 
-def test_a_node_is_called_by_the_name_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_has_the_name_of_its_host_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "mail1.uwo.ca")
     unnamed, named, other = nodes(policy_of(), None, "mail1.uwo.ca", "mail1")
     assert unnamed.policy.node == "mail1.uwo.ca"
@@ -141,23 +141,21 @@ def test_a_node_is_called_by_the_name_of_its_host(monkeypatch: pytest.MonkeyPatc
     assert accepted_in_a_row(other, LETTER) == 3
 
 
-def test_a_long_host_name_is_cut_to_the_length_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_host_name_is_cut_to_64_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "m" * 200)
     [limiter] = nodes(policy_of(), None)
     assert limiter.policy.node == "m" * 64
 
 
 @pytest.mark.parametrize("name", ["m\u00e4il", "a/b", "a:b"])
-def test_a_host_name_that_is_no_name_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_invalid_host_name_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     with pytest.raises(ValueError, match="node: ") as caught:
         nodes(policy_of(), None)
     assert repr(name) in str(caught.value)
 
 
-def test_the_host_is_not_asked_where_it_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_name_is_read_only_if_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[None] = []
     monkeypatch.setattr(socket, "gethostname", lambda: asked.append(None))
     nodes(policy_of(per_node=False), None)
@@ -166,7 +164,7 @@ def test_the_host_is_not_asked_where_it_does_not_matter(monkeypatch: pytest.Monk
     assert asked == []
 
 
-def test_a_policy_can_name_the_node_and_a_limiter_another() -> None:
+def test_a_limiter_can_replace_the_node_of_the_policy() -> None:
     policy = policy_of(node="mail1")
     first, again, other = nodes(policy, None, "mail1", "mail2")
     assert [each.policy.node for each in (first, again, other)] == ["mail1", "mail1", "mail2"]
@@ -188,7 +186,7 @@ def test_a_policy_can_name_the_node_and_a_limiter_another() -> None:
         (b"mail1", TypeError),
     ],
 )
-def test_a_node_has_a_name(node: Any, error: type[Exception]) -> None:
+def test_an_invalid_node_name_is_an_error(node: Any, error: type[Exception]) -> None:
     for make in (lambda: Limiter(policy_of(), node=node), lambda: policy_of(node=node)):
         with pytest.raises(error, match="node: "):
             make()
@@ -208,18 +206,18 @@ def test_an_empty_host_name_does_not_make_all_nodes_count_together(
 
 
 @pytest.mark.parametrize("name", ["uwo/mail1", "uwo/", "/"])
-def test_no_policy_has_a_name_that_a_node_could_make(name: str) -> None:
+def test_no_policy_name_equals_the_counting_name_of_a_node(name: str) -> None:
     with pytest.raises(ValueError, match="name: "):
         Policy(name=name)
 
 
-def test_a_node_for_a_policy_that_counts_all_together_is_an_error() -> None:
+def test_a_node_without_per_node_is_an_error() -> None:
     for make in (Limiter, AsyncLimiter):
         with pytest.raises(ValueError, match=r"node: 'mail1': .* 'uwo' .* per_node=True"):
             make(policy_of(per_node=False), node="mail1")
 
 
-def test_a_policy_that_counts_all_together_names_no_node() -> None:
+def test_a_policy_without_per_node_cannot_have_a_node() -> None:
     with pytest.raises(ValueError, match=r"node: 'mail1'.*per_node"):
         policy_of(per_node=False, node="mail1")
 

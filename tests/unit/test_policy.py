@@ -28,7 +28,7 @@ TIERS = [
 
 @pytest.mark.parametrize("make", [lambda name: Policy(name=name), Tier])
 @pytest.mark.parametrize("name", ["a", "western-office365", "Tier 2", "a.b_c", "x" * 64])
-def test_a_name_is_kept_as_written(make: Any, name: str) -> None:
+def test_a_name_is_not_changed(make: Any, name: str) -> None:
     assert make(name).name == name
 
 
@@ -48,7 +48,7 @@ def test_a_name_is_kept_as_written(make: Any, name: str) -> None:
         (b"a", TypeError, "a name is a string"),
     ],
 )
-def test_no_name_is_named_with_what_one_is(
+def test_an_invalid_name_is_an_error(
     make: Any, name: Any, error: type[Exception], wanted: str
 ) -> None:
     with pytest.raises(error, match=wanted) as caught:
@@ -71,21 +71,21 @@ def test_no_name_is_named_with_what_one_is(
         ([RateLimit("5/day")], "RateLimit(rate=5 per 1 day"),
     ],
 )
-def test_limits_that_are_none_are_named(make: Any, limits: Any, named: str) -> None:
+def test_invalid_limits_are_errors(make: Any, limits: Any, named: str) -> None:
     with pytest.raises(TypeError, match=r"^limits: ") as caught:
         make(name="p", limits=limits)
     assert named in str(caught.value)
 
 
 @pytest.mark.parametrize("when", [5, "wireless", Client()])
-def test_a_condition_that_is_none_is_named(when: Any) -> None:
+def test_an_invalid_condition_is_an_error(when: Any) -> None:
     with pytest.raises(TypeError, match=r"tier 't': when: .* such as has_tag") as caught:
         Tier("t", when=when)
     assert repr(when)[:40] in str(caught.value)
 
 
 @pytest.mark.parametrize("tiers", [5, None, ["rest"], Tier("t"), [Tier]])
-def test_tiers_that_are_none_are_an_error(tiers: Any) -> None:
+def test_invalid_tiers_are_errors(tiers: Any) -> None:
     with pytest.raises(TypeError, match=r"^tiers: "):
         Policy(name="p", tiers=tiers)
 
@@ -104,7 +104,7 @@ def test_tiers_that_are_none_are_an_error(tiers: Any) -> None:
         (["x" * 300], ValueError, "(302 characters)"),
     ],
 )
-def test_internal_domains_that_are_none_are_named(
+def test_invalid_internal_domains_are_errors(
     domains: Any, error: type[Exception], named: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -112,7 +112,7 @@ def test_internal_domains_that_are_none_are_named(
     assert named in str(caught.value)
 
 
-def test_an_internal_domain_that_is_none_is_told_where_it_stands() -> None:
+def test_an_error_names_the_field_and_the_invalid_domain() -> None:
     with pytest.raises(ValueError, match=r"internal_domains: 'no domain'"):
         Policy(name="p", internal_domains=["no domain"])
     with pytest.raises(ValueError, match=r"internal_domains: '\.no domain': 'no domain' is no"):
@@ -122,7 +122,7 @@ def test_an_internal_domain_that_is_none_is_told_where_it_stands() -> None:
 
 
 @pytest.mark.parametrize("mail", [None, "a@x.org", {}, Client()])
-def test_what_is_no_envelope_is_refused_and_charges_nothing(mail: Any) -> None:
+def test_an_object_that_is_not_an_envelope_is_an_error_and_charges_nothing(mail: Any) -> None:
     policy = Policy(name="p", limits=[MessageRateLimit("5/day")])
     limiter = Limiter(policy)
     with pytest.raises(TypeError, match="an Envelope is needed"):

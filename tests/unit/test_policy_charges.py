@@ -35,7 +35,7 @@ def campus_policy(*limits: Limit) -> Policy:
 # Costs
 
 
-def test_a_message_costs_one_of_messages_and_its_recipients_of_recipients() -> None:
+def test_a_message_costs_one_message_and_each_of_its_recipients() -> None:
     policy = campus_policy(MessageRateLimit("30/minute"), RecipientRateLimit("500/day"))
     assert costs_of(policy, envelope_to(["a@x.org", "b@x.org", "a@X.ORG"])) == {
         ("p:sender:messages", "ann@uwo.ca"): 1,
@@ -54,7 +54,7 @@ def test_a_message_costs_one_of_messages_and_its_recipients_of_recipients() -> N
         (["b@UWO.ca", "c@deep.mail.uwo.ca"], 0, 0),
     ],
 )
-def test_only_external_recipients_count_where_a_limit_says_so(
+def test_a_limit_on_external_recipients_does_not_count_internal_ones(
     recipients: list[str], messages: int, cost: int
 ) -> None:
     policy = campus_policy(
@@ -68,7 +68,7 @@ def test_only_external_recipients_count_where_a_limit_says_so(
     assert costs_of(policy, envelope_to(recipients)) == {k: n for k, n in expected.items() if n}
 
 
-def test_internal_recipients_count_where_a_limit_counts_all() -> None:
+def test_a_limit_on_all_recipients_counts_internal_ones() -> None:
     policy = campus_policy(
         RecipientRateLimit("500/day"), RecipientRateLimit("50/day", count="external")
     )
@@ -78,12 +78,12 @@ def test_internal_recipients_count_where_a_limit_counts_all() -> None:
     }
 
 
-def test_without_internal_domains_everybody_is_external() -> None:
+def test_without_internal_domains_all_recipients_are_external() -> None:
     policy = Policy(name="p", limits=[RecipientRateLimit("5/day", count="external")])
     assert list(costs_of(policy, envelope_to(["a@uwo.ca", "b@x.org"])).values()) == [2]
 
 
-def test_a_domain_literal_is_internal_where_it_is_named() -> None:
+def test_a_domain_literal_can_be_an_internal_domain() -> None:
     limit = RecipientRateLimit("5/day", count="external")
     policy = Policy(name="p", limits=[limit], internal_domains=["[192.0.2.1]"])
     assert list(costs_of(policy, envelope_to(["a@[192.0.2.1]", "a@[192.0.2.2]"])).values()) == [1]
@@ -93,7 +93,7 @@ def test_a_policy_without_limits_charges_nothing() -> None:
     assert costs_of(Policy(name="p"), envelope_to(users_at("x.org", 1000))) == {}
 
 
-def test_planning_is_pure() -> None:
+def test_the_same_envelope_has_the_same_plan() -> None:
     policy, mail = (
         campus_policy(RecipientRateLimit("5/day", scope="recipient")),
         envelope_to(users_at("x.org", 3)),
@@ -118,7 +118,7 @@ def test_limits_of_one_scope_and_unit_are_windows_of_one_count() -> None:
     assert (messages.smallest, messages.counts_denied) == (30, True)
 
 
-def test_a_counts_name_tells_neither_limit_nor_window_nor_tier() -> None:
+def test_the_name_of_a_count_has_neither_limit_nor_window_nor_tier() -> None:
     strict = Tier("strict", when=has_tag("x"), limits=[MessageRateLimit("1/second")])
     lax = Tier("lax", limits=[MessageRateLimit("9/day", denied="count", resolution="1 second")])
     policy = Policy(name="p", tiers=[strict, lax])
@@ -132,7 +132,7 @@ def test_a_counts_name_tells_neither_limit_nor_window_nor_tier() -> None:
     assert names == {"p:sender:messages"}
 
 
-def test_a_log_is_kept_as_long_as_the_longest_window_of_any_tier() -> None:
+def test_a_log_is_retained_for_the_longest_window_of_any_tier() -> None:
     policy = Policy(
         name="p",
         tiers=[
@@ -183,7 +183,7 @@ def test_no_two_ledgers_share_a_name() -> None:
         assert sorted(count.unit for count in ledger.counts) == [*range(len(UNITS))]
 
 
-def test_ledgers_of_a_scope_are_those_of_every_tier_once() -> None:
+def test_ledgers_of_a_scope_include_those_of_every_tier_once() -> None:
     policy = Policy(
         name="p",
         limits=[MessageRateLimit("5/day")],
@@ -234,7 +234,7 @@ THREE, FOUR = users_at("x.org", 3), users_at("x.org", 4)
         (MessageRateLimit("1/day"), users_at("x.org", 9), []),
     ],
 )
-def test_what_could_not_go_even_with_empty_counts_never_fits(
+def test_a_message_that_exceeds_an_empty_count_never_fits(
     limit: Limit, fits: list[str], never: list[str]
 ) -> None:
     policy = campus_policy(limit)
@@ -243,13 +243,13 @@ def test_what_could_not_go_even_with_empty_counts_never_fits(
         assert policy.plan(envelope_to(never)).never == limit
 
 
-def test_the_smallest_limit_that_is_exceeded_speaks() -> None:
+def test_the_smallest_exceeded_limit_is_named() -> None:
     large, small = RecipientRateLimit("9/day"), RecipientRateLimit("3/minute")
     assert campus_policy(large, small).plan(envelope_to(users_at("x.org", 10))).never == small
     assert campus_policy(large, small).plan(envelope_to(FOUR)).never == small
 
 
-def test_a_message_that_never_fits_is_charged_where_refused_attempts_count() -> None:
+def test_a_message_that_never_fits_is_charged_if_refused_attempts_count() -> None:
     policy = campus_policy(
         MessageRateLimit("9/day", denied="count"),
         RecipientRateLimit("3/day", denied="ignore"),
@@ -262,7 +262,7 @@ def test_a_message_that_never_fits_is_charged_where_refused_attempts_count() -> 
     ]
 
 
-def test_a_recipient_limits_refusal_counts_nowhere() -> None:
+def test_a_message_refused_by_a_recipient_limit_is_not_counted() -> None:
     policy = campus_policy(RecipientLimit(3), RecipientRateLimit("2/day", denied="count"))
     plan = policy.plan(envelope_to(FOUR))
     assert (plan.never, plan.charges) == (RecipientLimit(3), [])

@@ -197,12 +197,12 @@ def test_an_error_names_table_and_key(rest: str, problem: str | None) -> None:
     assert found.isprintable()
 
 
-def test_a_condition_within_too_many_others_is_told_and_not_a_crash() -> None:
+def test_a_condition_nested_too_deep_is_an_error_and_not_a_crash() -> None:
     deep = "{ not = " * 33 + '{ tag = "a" }' + " }" * 33
     assert "more than 32 conditions within each other" in problem_with(f"{TIER}when = {deep}")
 
 
-def test_all_that_is_wrong_is_told_at_once_a_line_each() -> None:
+def test_all_errors_are_listed_at_once_in_one_line_each() -> None:
     assert problems_of(
         'nam = "campus"\n'
         + LIMIT.replace("minute", "minut")
@@ -220,7 +220,7 @@ def test_all_that_is_wrong_is_told_at_once_a_line_each() -> None:
     )
 
 
-def test_of_very_many_errors_the_rest_is_counted() -> None:
+def test_after_twenty_errors_the_rest_is_counted() -> None:
     problems = problems_of('name = "a"\n' + "[[limits]]\n" * 1_025)
     assert len(problems) == 21
     assert problems[-1] == "and 1,005 more"
@@ -241,7 +241,7 @@ def test_an_error_names_the_file(tmp_path: Path) -> None:
     assert [line.startswith(f"{named}: ") for line in lines] == [True] * 3
 
 
-def test_a_file_that_is_not_there_or_no_file_is_told(tmp_path: Path) -> None:
+def test_a_path_without_a_file_is_an_error(tmp_path: Path) -> None:
     missing = tmp_path / "campus.toml"
     assert loading(missing) == f"{missing}: cannot be read: No such file or directory"
     assert loading(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
@@ -249,26 +249,26 @@ def test_a_file_that_is_not_there_or_no_file_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "campus.toml"
     file.write_text('name = "a"')
     file.chmod(0)
     assert "Permission denied" in loading(file)
 
 
-def test_a_file_that_is_not_utf_8_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     file = tmp_path / "campus.toml"
     file.write_bytes(b'name = "a"\n# caf\xe9\n')
     assert loading(file) == f"{file}: line 2: not UTF-8"
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "campus.toml"
     file.write_bytes(b'\xef\xbb\xbfname = "a"\r\n')
     assert Policy.load(file) == Policy(name="a")
 
 
-def test_a_file_or_a_dump_that_is_too_large_is_told(
+def test_a_file_or_dump_that_is_too_large_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = Policy(name="a", directory=Directory({"b@uwo.ca": "a@uwo.ca"}))
@@ -293,7 +293,7 @@ def test_a_policy_file_error_is_a_value_error_of_this_library() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, b"name = 'a'", 5])
-def test_text_of_another_type_is_told(wrong: Any) -> None:
+def test_a_text_that_is_not_a_string_is_an_error(wrong: Any) -> None:
     with pytest.raises(PolicyFileError, match="the text of a policy file is needed"):
         Policy.loads(wrong)
 
@@ -390,7 +390,7 @@ NAMED = RecipientLimit(5, name="recipients a message")
         ),
     ],
 )
-def test_what_no_file_can_hold_is_named(policy: Policy, problem: str) -> None:
+def test_a_policy_that_a_file_cannot_hold_is_an_error(policy: Policy, problem: str) -> None:
     with pytest.raises(PolicyFileError) as caught:
         policy.dump()
     assert problem in str(caught.value)
@@ -400,7 +400,7 @@ def test_what_no_file_can_hold_is_named(policy: Policy, problem: str) -> None:
     ("rate", "written"),
     [(PerFortnight(5, 2), "5/2419200 seconds"), (PerShortDay(5), "5/82800 seconds")],
 )
-def test_a_unit_of_ones_own_is_written_in_seconds(rate: RateLimitItem, written: str) -> None:
+def test_a_custom_unit_of_time_is_written_in_seconds(rate: RateLimitItem, written: str) -> None:
     policy = Policy(name="a", limits=[MessageRateLimit(rate)])
     assert f'rate = "{written}"' in policy.dump()
     assert Policy.loads(policy.dump()) == policy

@@ -89,13 +89,13 @@ def test_an_outside_list_is_one_external_recipient() -> None:
 # Posting.
 
 
-def test_anybody_may_post_to_an_open_list() -> None:
+def test_any_sender_may_post_to_an_open_list() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"))
     for sender in (BOB, OUT, "<>", OPEN):
         assert both(limiter, envelope_to([OPEN], sender))
 
 
-def test_what_is_held_waits_for_a_moderator_and_charges_nothing() -> None:
+def test_a_held_message_is_not_charged() -> None:
     limiter = limiter_of(MessageRateLimit("1/day", denied="count"))
     for _ in range(3):
         decision = both(limiter, envelope_to([HELD], BOB))
@@ -110,7 +110,7 @@ def test_what_is_held_waits_for_a_moderator_and_charges_nothing() -> None:
     assert used_counts(limiter, BOB) == [0]
 
 
-def test_what_is_refused_never_goes_and_charges_nothing() -> None:
+def test_a_refused_message_is_not_charged() -> None:
     limiter = limiter_of(MessageRateLimit("1/day", denied="count"))
     decision = both(limiter, envelope_to([NAMED], BOB))
     assert decision.action is Action.REJECT
@@ -129,12 +129,14 @@ def test_moderators_and_named_posters_post_as_to_an_open_list() -> None:
 
 
 @pytest.mark.parametrize("sender", [ANN, SMITH])
-def test_who_may_post_under_an_alias_may_under_the_owners_address_too(sender: str) -> None:
+def test_a_sender_who_may_post_under_an_alias_may_post_under_the_owners_address(
+    sender: str,
+) -> None:
     limiter = limiter_of()
     assert both(limiter, envelope_to([NAMED], sender))
 
 
-def test_what_a_moderator_approved_is_not_held() -> None:
+def test_an_approved_message_is_not_held() -> None:
     limiter = limiter_of(MessageRateLimit("1/day"))
     assert APPROVED == "approved"
     assert both(limiter, envelope_to([HELD], BOB, BY_MODERATOR))
@@ -143,20 +145,22 @@ def test_what_a_moderator_approved_is_not_held() -> None:
     assert used_counts(limiter, BOB) == [1]
 
 
-def test_a_moderators_word_opens_no_list_for_named_senders() -> None:
+def test_approval_does_not_open_a_list_for_named_senders() -> None:
     limiter = limiter_of()
     assert both(limiter, envelope_to([NAMED], BOB, BY_MODERATOR)).action is Action.REJECT
 
 
 @pytest.mark.parametrize("recipients", [[HELD, NAMED], [NAMED, HELD], [OUT, HELD, NAMED, OPEN]])
-def test_a_list_that_refuses_speaks_before_one_that_holds(recipients: list[str]) -> None:
+def test_the_decision_names_a_list_that_refuses_before_one_that_holds(
+    recipients: list[str],
+) -> None:
     limiter = limiter_of()
     decision = both(limiter, envelope_to([*recipients], BOB))
     assert decision.action is Action.REJECT
     assert NAMED in str(decision.rule)
 
 
-def test_of_several_that_hold_the_first_speaks() -> None:
+def test_the_decision_names_the_first_list_that_holds() -> None:
     second = MailingList("h2@lists.leeds.ac.uk", posting="moderated")
     limiter = limiter_of(directory=DIRECTORY.with_list(second))
     assert "'h2@" in str(both(limiter, envelope_to([second.address, HELD], BOB)).rule)
@@ -172,7 +176,7 @@ def test_a_message_to_a_held_list_and_outsiders_is_held_as_a_whole() -> None:
     assert used_counts(limiter, BOB) == [3]
 
 
-def test_nothing_is_kept_of_what_a_list_turned_away() -> None:
+def test_a_message_refused_by_a_list_uses_no_memory() -> None:
     backend = MemoryBackend(ManualClock())
     policy = Policy(name="test", limits=[MessageRateLimit("1/day")], directory=DIRECTORY)
     limiter = Limiter(policy, backend)
@@ -181,7 +185,7 @@ def test_nothing_is_kept_of_what_a_list_turned_away() -> None:
     assert backend.size() == 0
 
 
-def test_a_held_message_that_comes_back_approved_is_another_question() -> None:
+def test_an_approved_message_with_the_same_id_is_decided_anew() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"))
     assert not limiter.try_acquire(Envelope(BOB, [HELD], id="job-1"))
     assert limiter.try_acquire(Envelope(BOB, [HELD], BY_MODERATOR, id="job-1"))
@@ -189,7 +193,7 @@ def test_a_held_message_that_comes_back_approved_is_another_question() -> None:
     assert used_counts(limiter, BOB) == [1]
 
 
-def test_who_has_no_grant_is_refused_and_not_held() -> None:
+def test_a_sender_without_a_grant_is_refused_and_not_held() -> None:
     limiter = limiter_of(grants=[Grant(senders=[ANN])])
     assert both(limiter, envelope_to([HELD], ANN)).action is Action.HOLD
     assert both(limiter, envelope_to([HELD], BOB)).action is Action.REJECT
@@ -199,7 +203,9 @@ def test_who_has_no_grant_is_refused_and_not_held() -> None:
 
 
 @pytest.mark.parametrize(("recipient", "action"), [(HELD, Action.HOLD), (NAMED, Action.REJECT)])
-def test_nobody_waits_for_what_a_list_turns_away(recipient: str, action: Action) -> None:
+def test_acquire_does_not_wait_for_a_message_that_a_list_refuses(
+    recipient: str, action: Action
+) -> None:
     limiter = limiter_of(MessageRateLimit("9/day", denied="count"))
     for verb in (limiter.acquire, limiter.reserve):
         with pytest.raises(RateLimitExceeded) as caught:
@@ -210,14 +216,14 @@ def test_nobody_waits_for_what_a_list_turns_away(recipient: str, action: Action)
 
 
 @pytest.mark.parametrize(("recipient", "why"), [(HELD, "moderated"), (NAMED, "named senders")])
-def test_the_error_says_which_list_it_was(recipient: str, why: str) -> None:
+def test_the_exception_names_the_list(recipient: str, why: str) -> None:
     with pytest.raises(RateLimitExceeded) as caught:
         limiter_of().acquire(envelope_to([recipient], BOB))
     assert why in str(caught.value)
     assert "backend" not in str(caught.value)
 
 
-def test_a_decorated_function_does_not_send_what_is_held() -> None:
+def test_a_decorated_function_does_not_send_a_held_message() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"))
     sent: list[Envelope] = []
 
@@ -247,7 +253,7 @@ def test_a_decorated_function_does_not_send_what_is_held() -> None:
     assert used_counts(limiter, BOB) == [3]
 
 
-def test_in_a_batch_only_what_a_list_takes_is_charged() -> None:
+def test_in_a_batch_only_messages_that_lists_accept_are_charged() -> None:
     limiter = limiter_of(MessageRateLimit("2/day"))
     batch = [
         envelope_to([OPEN], BOB),
@@ -266,7 +272,7 @@ def test_in_a_batch_only_what_a_list_takes_is_charged() -> None:
     assert used_counts(limiter, BOB) == [2]
 
 
-def test_what_is_held_cannot_be_refunded() -> None:
+def test_a_held_message_has_nothing_to_refund() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"))
     with pytest.raises(ValueError, match="nothing to refund"):
         limiter.refund(limiter.try_acquire(envelope_to([HELD], BOB)))
@@ -289,7 +295,7 @@ async def test_an_async_limiter_holds_and_refuses_alike() -> None:
 # Traffic that no rate limit counts.
 
 
-def test_an_exempt_list_costs_nothing_of_rate_limits() -> None:
+def test_an_exempt_list_costs_rate_limits_nothing() -> None:
     limiter = limiter_of(
         MessageRateLimit("1/day"),
         RecipientRateLimit("1/day", scope="global"),
@@ -309,7 +315,7 @@ def test_an_exempt_list_is_a_recipient_for_the_recipient_limit() -> None:
     assert both(limiter, envelope_to([FREE, OUT, ANN], BOB)).limit == RecipientLimit(2)
 
 
-def test_the_others_of_a_message_to_an_exempt_list_count() -> None:
+def test_the_other_recipients_of_a_message_to_an_exempt_list_count() -> None:
     limiter = limiter_of(
         RecipientRateLimit("3/day"),
         MessageRateLimit("9/day"),
@@ -321,13 +327,13 @@ def test_the_others_of_a_message_to_an_exempt_list_count() -> None:
     assert both(limiter, envelope_to([FREE], BOB))
 
 
-def test_exempt_traffic_is_not_refused_for_its_size() -> None:
+def test_exempt_recipients_do_not_count_towards_what_never_fits() -> None:
     limiter = limiter_of(RecipientRateLimit("1/day"))
     assert both(limiter, envelope_to([FREE, OUT], BOB))
     assert both(limiter, envelope_to([OPEN, ANN], BOB)).retry_after is None
 
 
-def test_a_message_that_was_planned_before_its_list_was_exempt_is_planned_again() -> None:
+def test_a_message_is_planned_again_after_its_list_becomes_exempt() -> None:
     lists = {OPEN: MailingList(OPEN)}
 
     class Live:
@@ -356,14 +362,14 @@ def test_an_exempt_list_may_be_moderated_too() -> None:
 
 
 @pytest.mark.parametrize("listed", [OPEN, FREE])
-def test_a_list_as_sender_is_exempt_from_nothing_by_itself(listed: str) -> None:
+def test_an_exempt_list_is_not_exempt_as_a_sender(listed: str) -> None:
     limiter = limiter_of(MessageRateLimit("1/day"))
     assert both(limiter, envelope_to([OUT], listed))
     assert both(limiter, envelope_to([OUT], listed)).action is Action.DEFER
     assert used_counts(limiter, listed) == [1]
 
 
-def test_an_exemption_frees_what_a_list_sends_on() -> None:
+def test_an_exemption_applies_to_a_list_as_sender() -> None:
     limiter = limiter_of(
         MessageRateLimit("1/day"),
         exemptions=[Exemption(senders=[OPEN], reason="list traffic", granted_by="postmaster")],
@@ -375,7 +381,7 @@ def test_an_exemption_frees_what_a_list_sends_on() -> None:
 
 
 @pytest.mark.parametrize("partial", [True, False])
-def test_a_list_takes_or_holds_mail_that_arrives_as_any_other(partial: bool) -> None:
+def test_a_list_accepts_or_holds_inbound_mail_too(partial: bool) -> None:
     limiter = limiter_of(MessageRateLimit("1/hour", direction="inbound"), partial=partial)
     arriving = Envelope(OUT, [HELD], direction="inbound")
     assert both(limiter, arriving).action is Action.HOLD

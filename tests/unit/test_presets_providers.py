@@ -33,14 +33,14 @@ def refused_by(decision: Decision) -> tuple[str | None, Action, float | None]:
 
 
 @pytest.mark.parametrize("preset", [presets.comcast, presets.earthlink, presets.roadrunner])
-def test_western_names_1000_messages_a_day_of_isps(preset: Callable[[], Policy]) -> None:
+def test_western_lists_1000_messages_a_day_for_isps(preset: Callable[[], Policy]) -> None:
     limiter, _ = limiter_with_clock(preset())
     assert all(limiter.try_acquire(letter(3)) for _ in range(1_000))
     assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
 
 
 @pytest.mark.parametrize("preset", [presets.gmail_webmail, presets.hotmail, presets.yahoo])
-def test_western_names_100_to_500_recipients_a_day_of_webmail(
+def test_western_lists_100_to_500_recipients_a_day_for_webmail(
     preset: Callable[..., Policy],
 ) -> None:
     limiter, _ = limiter_with_clock(preset())
@@ -150,14 +150,14 @@ def test_exchange_online_counts_the_external_recipients_of_all_senders_together(
     assert limiter.try_acquire(letter(sender="bob@example.edu", domain="example.edu"))
 
 
-def test_exchange_online_leaves_the_tenants_limit_out_or_takes_it_as_it_is() -> None:
+def test_exchange_online_has_no_tenant_limit_or_the_one_that_is_passed() -> None:
     assert all(limit.count == "all" for limit in presets.exchange_online().limits)
     trial = presets.exchange_online(external_recipient_rate="5000/day")
     assert trial.limits[-1].limit == 5_000
 
 
 @pytest.mark.parametrize("licences", [0, -1, 10**400, 2.5, "100", True])
-def test_exchange_online_refuses_what_is_no_number_of_licences(licences: Any) -> None:
+def test_exchange_online_refuses_an_invalid_number_of_licences(licences: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="licences"):
         presets.exchange_online(licences=licences)
 
@@ -243,7 +243,7 @@ def test_amazon_ses_50_recipients_a_message() -> None:
     assert refused_by(limiter.check(letter())) == ("recipients a second", Action.DEFER, 1)
 
 
-def test_amazon_ses_refuses_a_message_that_is_above_the_sending_rate_by_itself() -> None:
+def test_amazon_ses_rejects_a_message_that_alone_exceeds_the_sending_rate() -> None:
     limiter, _ = limiter_with_clock(presets.amazon_ses())
     decision = limiter.check(letter(2))
     assert (decision.action, decision.retry_after) == (Action.REJECT, None)
@@ -252,6 +252,6 @@ def test_amazon_ses_refuses_a_message_that_is_above_the_sending_rate_by_itself()
     assert refused_by(bursts.check(letter())) == ("recipients a second", Action.DEFER, 50)
 
 
-def test_amazon_ses_has_no_quota_where_the_account_has_none() -> None:
+def test_amazon_ses_has_no_quota_if_the_account_has_none() -> None:
     names = [limit.name for limit in presets.amazon_ses(sending_quota=None).limits]
     assert names == ["recipients a message", "recipients a second"]

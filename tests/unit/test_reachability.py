@@ -69,7 +69,7 @@ class Unhashable:
         ([any_of(*MANY), any_of(*MANY)], (1, [0])),
     ],
 )
-def test_the_first_that_nobody_is_left_for_is_found(
+def test_the_first_unreachable_condition_is_found(
     conditions: list[Condition | None], found: tuple[int, list[int]] | None
 ) -> None:
     assert first_unreachable(conditions) == found
@@ -99,7 +99,7 @@ def is_reached(conditions: Sequence[Condition]) -> bool:
 
 @given(st.lists(CONDITIONS, max_size=5))
 @settings(max_examples=300, deadline=None)
-def test_what_is_found_is_what_trying_every_client_finds(conditions: list[Condition]) -> None:
+def test_the_result_agrees_with_trying_every_client(conditions: list[Condition]) -> None:
     reached = [is_reached(conditions[: i + 1]) for i in range(len(conditions))]
     found = first_unreachable(conditions)
     assert (found is None) == all(reached)
@@ -109,7 +109,7 @@ def test_what_is_found_is_what_trying_every_client_finds(conditions: list[Condit
         assert not is_reached([*(conditions[i] for i in takers), conditions[first]])
 
 
-def test_very_many_atoms_are_no_trouble() -> None:
+def test_very_many_atoms_are_handled_quickly() -> None:
     assert first_unreachable([any_of(*(has_tag(str(i)) for i in range(20_000))), A]) is None
 
 
@@ -124,7 +124,7 @@ def test_very_many_atoms_are_no_trouble() -> None:
         ([all_of(A, not_(A))], "'0' can never be reached, because no client meets its condition"),
     ],
 )
-def test_a_policy_says_which_tiers_take_the_clients(conditions: list[Any], wanted: str) -> None:
+def test_a_policy_names_the_tiers_that_match_first(conditions: list[Any], wanted: str) -> None:
     tiers = [Tier(str(i), when=when) for i, when in enumerate(conditions)]
     with pytest.raises(ValueError, match=f"^tiers: {wanted}"):
         Policy(name="p", tiers=tiers)
@@ -137,7 +137,7 @@ def test_a_network_within_an_earlier_one_is_never_reached() -> None:
     assert first_unreachable([narrow, all_of(wide, narrow)]) == (1, [0])
 
 
-def test_no_client_is_in_two_networks_apart() -> None:
+def test_disjoint_networks_have_no_common_client() -> None:
     one, other = in_network("10.1.0.0/16"), in_network("10.2.0.0/16", "2001:db8::/32")
     assert first_unreachable([all_of(one, other)]) == (0, [])
     assert first_unreachable([one, other, not_(any_of(one, other))]) is None

@@ -40,7 +40,7 @@ def limiter_of(*limits: Any, domains: Any = INSIDE, clock: ManualClock | None = 
 # What a receiving limit is.
 
 
-def test_it_is_counted_per_recipient_unless_it_says_otherwise() -> None:
+def test_an_inbound_limit_is_counted_per_recipient_by_default() -> None:
     assert received("9/hour").scope == ("recipient",)
     assert MessageRateLimit("9/hour").scope == ("sender",)
     assert RecipientRateLimit("9/hour", direction="inbound").scope == ("recipient",)
@@ -67,29 +67,29 @@ def test_the_33_percent_of_one_sender_are_1188_of_3600() -> None:
     ("amount", "share", "limit"),
     [(3600, 0.33, 1188), (100, 0.29, 29), (10, 0.1, 1), (3, 1, 3), (3, 1.0, 3), (10, 0.19, 1)],
 )
-def test_a_share_is_rounded_down_as_it_is_written(amount: int, share: float, limit: int) -> None:
+def test_a_share_is_rounded_down_exactly(amount: int, share: float, limit: int) -> None:
     assert received(f"{amount}/hour", share=share).limit == limit
 
 
 @pytest.mark.parametrize("wrong", [0, -0.1, 1.01, 0.0001, float("nan"), float("inf")])
-def test_a_share_that_is_none_is_named(wrong: float) -> None:
+def test_a_share_outside_0_to_1_is_an_error(wrong: float) -> None:
     with pytest.raises(ValueError, match="share: "):
         received("3600/hour", share=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["0.33", True, [0.33]])
-def test_a_share_that_is_no_number_is_named(wrong: Any) -> None:
+def test_a_share_that_is_not_a_number_is_an_error(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"share: a number such as 0\.33 is needed"):
         received("3600/hour", share=wrong)
 
 
-def test_it_cannot_count_external_recipients() -> None:
+def test_an_inbound_limit_cannot_count_external_recipients() -> None:
     with pytest.raises(ValueError, match="count: 'external' is for outbound limits"):
         received("9/hour", count="external")
 
 
 @pytest.mark.parametrize("wrong", ["in", "Inbound", None, 1])
-def test_a_direction_that_is_none_is_named(wrong: Any) -> None:
+def test_an_invalid_direction_is_an_error(wrong: Any) -> None:
     with pytest.raises(ValueError, match="direction: "):
         MessageRateLimit("9/hour", direction=wrong)
     with pytest.raises(ValueError, match="direction: "):
@@ -99,7 +99,7 @@ def test_a_direction_that_is_none_is_named(wrong: Any) -> None:
 # What counts.
 
 
-def test_3600_messages_an_hour_go_into_one_mailbox() -> None:
+def test_a_mailbox_receives_3600_messages_an_hour() -> None:
     clock = ManualClock()
     limiter = limiter_of(received("3600/hour"), clock=clock)
     for number in range(3600):
@@ -124,13 +124,13 @@ def test_only_mailboxes_of_the_internal_domains_count() -> None:
     assert not limiter.try_acquire(inbound_envelope(SUB))
 
 
-def test_every_mailbox_counts_where_a_policy_names_no_domains() -> None:
+def test_every_recipient_is_a_mailbox_without_internal_domains() -> None:
     limiter = limiter_of(received("1/hour"), domains=())
     assert limiter.try_acquire(inbound_envelope(FAY))
     assert not limiter.try_acquire(inbound_envelope(FAY))
 
 
-def test_limits_on_what_is_sent_never_touch_mail_that_arrives() -> None:
+def test_outbound_limits_do_not_apply_to_inbound_mail() -> None:
     limiter = limiter_of(
         RecipientLimit(1),
         RecipientLimit(1, count="external"),
@@ -145,7 +145,7 @@ def test_limits_on_what_is_sent_never_touch_mail_that_arrives() -> None:
     assert used_counts(limiter, ANN, scope="recipient") == [0]
 
 
-def test_what_is_sent_to_an_internal_mailbox_arrives_there_too() -> None:
+def test_outbound_mail_to_an_internal_mailbox_is_received_there() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"), received("2/hour"))
     assert limiter.try_acquire(Envelope(ANN, [BOB, EVE]))
     assert limiter.try_acquire(inbound_envelope(BOB))
@@ -155,7 +155,7 @@ def test_what_is_sent_to_an_internal_mailbox_arrives_there_too() -> None:
     assert not limiter.try_acquire(inbound_envelope(BOB))
 
 
-def test_a_full_mailbox_stops_all_of_a_message_that_is_sent() -> None:
+def test_a_full_mailbox_defers_an_outbound_message_as_a_whole() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"), received("1/hour"))
     assert limiter.try_acquire(inbound_envelope(BOB))
     decision = limiter.try_acquire(Envelope(ANN, [BOB, SUB, EVE]))
@@ -165,14 +165,14 @@ def test_a_full_mailbox_stops_all_of_a_message_that_is_sent() -> None:
     assert used_counts(limiter, SUB, scope="recipient") == [0]
 
 
-def test_a_sender_above_a_limit_fills_no_mailbox() -> None:
+def test_a_refused_outbound_message_is_not_received() -> None:
     limiter = limiter_of(MessageRateLimit("1/day"), received("9/hour"))
     assert limiter.try_acquire(Envelope(ANN, [EVE]))
     assert not limiter.try_acquire(Envelope(ANN, [BOB]))
     assert used_counts(limiter, BOB, scope="recipient") == [0]
 
 
-def test_limits_of_either_direction_per_recipient_have_counts_of_their_own() -> None:
+def test_inbound_and_outbound_limits_per_recipient_count_separately() -> None:
     limiter = limiter_of(MessageRateLimit("2/hour", scope="recipient"), received("3/hour"))
     assert limiter.try_acquire(Envelope(ANN, [BOB]))
     assert limiter.try_acquire(inbound_envelope(BOB))
@@ -183,7 +183,7 @@ def test_limits_of_either_direction_per_recipient_have_counts_of_their_own() -> 
     assert used_counts(limiter, BOB, scope="recipient") == [0, 0]
 
 
-def test_without_partial_answers_one_full_mailbox_stops_all_that_arrives() -> None:
+def test_without_partial_answers_one_full_mailbox_defers_an_inbound_message() -> None:
     limiter = limiter_of(received("1/hour"))
     assert limiter.try_acquire(inbound_envelope(ANN))
     decision = limiter.try_acquire(inbound_envelope(ANN, BOB))
@@ -213,7 +213,7 @@ def test_the_null_sender_is_a_sender_like_any_other() -> None:
         (("sender_domain", "recipient_domain"), ("example.com", "uwo.ca"), 1, 2),
     ],
 )
-def test_what_a_message_to_three_mailboxes_and_an_outsider_costs(
+def test_a_message_to_three_mailboxes_is_charged_to_each(
     scope: Any, subject: Any, messages: int, recipients: int
 ) -> None:
     limiter = limiter_of(
@@ -231,7 +231,7 @@ def test_a_message_that_never_fits_is_rejected_for_ever() -> None:
     assert decision.retry_after is None
 
 
-def test_refused_attempts_keep_a_mailbox_closed_where_they_count() -> None:
+def test_counted_refused_attempts_keep_a_mailbox_closed() -> None:
     clock = ManualClock()
     limiter = limiter_of(received("2/minute", denied="count"), clock=clock)
     for _ in range(12):
@@ -263,7 +263,7 @@ def test_a_check_charges_nothing() -> None:
     assert used_counts(limiter, ANN, scope="recipient") == [1]
 
 
-def test_a_refund_empties_each_mailbox_again() -> None:
+def test_a_refund_removes_the_message_from_each_mailbox() -> None:
     limiter = limiter_of(MessageRateLimit("9/day"), received("1/hour"))
     decision = limiter.try_acquire(Envelope(ANN, [BOB, SUB]))
     limiter.refund(decision)
@@ -275,7 +275,7 @@ def test_a_refund_empties_each_mailbox_again() -> None:
     )
 
 
-def test_a_sender_may_be_exempt_from_what_a_mailbox_receives() -> None:
+def test_a_sender_may_be_exempt_from_a_receiving_limit() -> None:
     policy = Policy(
         name="test",
         limits=[received("1/hour", name="messages received an hour")],

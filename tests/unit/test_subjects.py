@@ -66,7 +66,7 @@ def test_a_message_is_one_message_for_each_subject_of_a_scope(
 
 
 @pytest.mark.parametrize("kind", [MessageRateLimit, RecipientRateLimit])
-def test_internal_recipients_are_no_subjects_of_an_external_limit(kind: Any) -> None:
+def test_internal_recipients_are_not_subjects_of_an_external_limit(kind: Any) -> None:
     policy = policy_with_limit(kind("5/day", scope="recipient", count="external"))
     found = costs_of(policy, envelope_to(["b@uwo.ca", "b@x.org", "c@mail.uwo.ca"]))
     assert [subject for _, subject in found] == ["b@x.org"]
@@ -93,7 +93,7 @@ def test_the_null_sender_is_a_subject_of_its_own() -> None:
 TRIPLE = ("sender", "client", "recipient")
 
 
-def test_no_two_combined_subjects_are_one_string() -> None:
+def test_different_combined_subjects_are_different_strings() -> None:
     tricky = ["".join(text) for size in range(3) for text in product(":1a", repeat=size)]
     subjects = {
         subject_of(TRIPLE, dict(zip(TRIPLE, parts, strict=True)))
@@ -104,7 +104,9 @@ def test_no_two_combined_subjects_are_one_string() -> None:
 
 @given(st.text(st.sampled_from(":+0123é\n"), max_size=12), st.data())
 @settings(deadline=None)
-def test_however_a_string_is_split_its_parts_are_told_apart(text: str, data: st.DataObject) -> None:
+def test_different_splits_of_one_string_are_different_subjects(
+    text: str, data: st.DataObject
+) -> None:
     cut = st.integers(0, len(text))
 
     def split() -> tuple[str, str]:
@@ -120,7 +122,7 @@ def test_however_a_string_is_split_its_parts_are_told_apart(text: str, data: st.
 
 @given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
 @settings(deadline=None)
-def test_combined_subjects_are_equal_iff_their_parts_are(
+def test_combined_subjects_are_equal_iff_their_values_are(
     one: tuple[str, str], other: tuple[str, str]
 ) -> None:
     first, second = (
@@ -143,7 +145,7 @@ def test_combined_subjects_are_equal_iff_their_parts_are(
         (("recipient_domain", "user"), ("y.ORG", "ann")),
     ],
 )
-def test_a_subject_that_is_named_is_the_one_that_is_charged(scope: Any, value: Any) -> None:
+def test_a_named_subject_is_the_one_that_is_charged(scope: Any, value: Any) -> None:
     found = costs_of(
         policy_with_limit(RecipientRateLimit("5/day", scope=normal_scope(scope))), FULL
     )
@@ -165,7 +167,7 @@ def test_a_subject_that_is_named_is_the_one_that_is_charged(scope: Any, value: A
         ("planet", "a@x.org", "'planet'"),
     ],
 )
-def test_no_subject_is_named_with_what_is_wrong(scope: Any, value: Any, named: str) -> None:
+def test_an_invalid_subject_is_an_error(scope: Any, value: Any, named: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is checked below
         named_subject(scope, value)
     assert named in str(caught.value)
@@ -182,7 +184,9 @@ def test_the_domain_of_the_null_sender_can_be_named() -> None:
     ("scope", "value"),
     [("client", ""), ("user", ""), (["sender", "client"], ["ann@uwo.ca", ""])],
 )
-def test_the_empty_string_names_those_who_do_not_tell(scope: Any, value: Any) -> None:
+def test_the_empty_string_names_the_subject_of_messages_without_a_value(
+    scope: Any, value: Any
+) -> None:
     policy = policy_with_limit(MessageRateLimit("5/day", scope=scope))
     ((_, subject),) = costs_of(policy, envelope_to(["b@x.org"]))
     assert named_subject(scope, value) == subject
@@ -192,12 +196,12 @@ def test_the_empty_string_names_those_who_do_not_tell(scope: Any, value: Any) ->
 
 
 @pytest.mark.parametrize("scope", ["recipient", "recipient_domain"])
-def test_the_empty_string_names_nobody_where_each_message_tells(scope: str) -> None:
+def test_the_empty_string_is_not_a_subject_of_recipients(scope: str) -> None:
     with pytest.raises(ValueError, match=r"empty|'' is no domain"):
         named_subject(scope, "")
 
 
-def test_a_subject_of_one_part_is_read_without_a_function_of_ours() -> None:
+def test_a_subject_of_one_word_is_read_by_attrgetter() -> None:
     assert isinstance(subject_getter(("sender",)), attrgetter)
     assert isinstance(subject_getter(("sender_domain",)), attrgetter)
 
@@ -211,6 +215,6 @@ def test_a_subject_of_one_part_is_read_without_a_function_of_ours() -> None:
         (["sender", "user"], ["a@x.org", 5]),
     ],
 )
-def test_a_subject_that_is_no_string_is_named(scope: Any, value: Any) -> None:
+def test_a_subject_that_is_not_a_string_is_an_error(scope: Any, value: Any) -> None:
     with pytest.raises(TypeError, match=r"not 5|5 does not"):
         named_subject(scope, value)

@@ -38,7 +38,7 @@ def tiered() -> Policy:
         ({}, None, []),
     ],
 )
-def test_the_first_tier_whose_condition_holds_is_the_one(
+def test_a_client_is_in_the_first_tier_whose_condition_holds(
     client: dict[str, Any], tier: str | None, names: list[str]
 ) -> None:
     plan = tiered().plan(envelope_to(["b@x.org"], client=Client(**client)))
@@ -47,13 +47,13 @@ def test_the_first_tier_whose_condition_holds_is_the_one(
 
 
 @pytest.mark.parametrize("client", [{"protocol": "webmail"}, {"tags": {"wireless"}}, {}])
-def test_everybody_meets_the_common_limits(client: dict[str, Any]) -> None:
+def test_the_common_limits_apply_in_every_tier(client: dict[str, Any]) -> None:
     assert tiered().plan(
         envelope_to(users_at("x.org", 6), client=Client(**client))
     ).never == RecipientLimit(5)
 
 
-def test_a_tier_without_a_condition_takes_the_rest() -> None:
+def test_a_tier_without_a_condition_has_all_remaining_clients() -> None:
     policy = Policy(name="p", tiers=[Tier("web", when=protocol("webmail")), Tier("rest")])
     assert policy.plan(envelope_to(["b@x.org"])).effective_limits.tier == "rest"
 
@@ -89,7 +89,7 @@ def test_a_tier_that_can_never_be_reached_is_an_error(tiers: list[Tier], wanted:
         [all_of(A, not_(A))],
     ],
 )
-def test_a_tier_that_earlier_ones_leave_nobody_is_an_error(conditions: list[Any]) -> None:
+def test_a_tier_whose_clients_are_all_in_earlier_tiers_is_an_error(conditions: list[Any]) -> None:
     tiers = [Tier(f"tier {i}", when=when) for i, when in enumerate(conditions)]
     with pytest.raises(ValueError, match="can never be reached"):
         Policy(name="p", tiers=tiers)
