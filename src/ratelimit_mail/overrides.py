@@ -130,7 +130,7 @@ class Concession:
     def __attrs_post_init__(self) -> None:
         kind = type(self).__name__.lower()
         if not self.senders and self.when is None:
-            raise ValueError(f"{kind}: say for whom: senders=[...], when=..., or both")
+            raise ValueError(f"{kind}: senders=[...], when=... or both are needed")
         if self._from is not None and self._until is not None and self._until <= self._from:
             raise ValueError(f"{kind}: it ends ({self.ends}) before it starts ({self.starts})")
 
@@ -247,7 +247,7 @@ def _rate(limit: RateLimit, number: int | str) -> object:
 
 @attrs.frozen
 class Exemption(Concession):
-    """Senders or clients to whom a policy's limits do not apply.
+    """Senders or clients that are free from a policy's limits.
 
     limits: the names of the limits that do not apply; left out: all limits.
     """

@@ -1,4 +1,4 @@
-"""S5, Leeds's mailing lists: one recipient each, who may join, who may post, and no rate limit."""
+"""S5, Leeds's mailing lists: one recipient each, subscription, posting, and no rate limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S1 to S3, Leeds's Office 365: what the page says of its limits, of delay, and of a higher one."""
+"""S1 to S3, Leeds's Office 365: the page's limits, the delay, and a raised limit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def leeds(policy: Policy | None = None) -> tuple[Limiter, ManualClock]:
 
 
 def merged(number: int) -> EmailMessage:
-    """One letter of a mail merge."""
+    """Return one message of a mail merge."""
     message = EmailMessage()
     message["From"], message["To"] = ANN, f"user{number}@example.com"
     return message
@@ -136,7 +136,7 @@ def test_emails_wait_in_a_queue_that_is_retried_periodically_until_all_have_been
             if limiter.try_acquire(envelope_to(sender=ANN)):
                 queue.remove(number)
                 sent[number] = (clock() - start) / 1000
-        clock.advance(5 * MINUTE)  # how often a mail server goes through its queue
+        clock.advance(5 * MINUTE)  # how often a mail server retries its queue
     assert list(sent) == list(range(100))  # in order, each once
     assert [list(sent.values()).count(at * 5 * MINUTE) for at in range(4)] == [30, 30, 30, 10]
 
@@ -211,7 +211,7 @@ def test_the_raised_limit_does_not_change_the_other_limits() -> None:
 def test_when_the_raised_limit_ends_it_is_100_again() -> None:
     limiter, clock = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
     midnight = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp() * 1000)
-    clock.set(midnight - 1)  # the end is a date, and that day is in it
+    clock.set(midnight - 1)  # an end date includes that day
     assert limiter.try_acquire(envelope_to(500, ANN))
     clock.set(midnight)
     assert limit_name(limiter.try_acquire(envelope_to(101, ANN))) == "recipients a message"

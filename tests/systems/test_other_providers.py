@@ -1,4 +1,4 @@
-"""S14, the providers that Western compared itself with: what each lets a sender send in a day."""
+"""S14, the providers that Western compared itself with, and their limits a day."""
 
 from __future__ import annotations
 

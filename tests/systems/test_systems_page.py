@@ -1,4 +1,4 @@
-"""The page of the systems: a row for each, and tests that exist, every one of them named."""
+"""The page of the systems: it has a row for each system, and names each test of the systems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = re.findall(r"`(test_\w+)`", PAGE)
 
 
 def names_here() -> list[str]:
-    """The tests of the systems; those of this file are about the page."""
+    """Return the names of the tests of the systems; this file is about the page."""
     return [
         node.name
         for file in HERE.glob("test_*.py")
@@ -30,7 +30,7 @@ def names_here() -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link may name after `#`: the headings, as mkdocs writes them."""
+    """Return the anchors of a page: its headings, as mkdocs writes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     words = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
     return {re.sub(r"[-\s]+", "-", each) for each in words}
@@ -63,8 +63,8 @@ def test_each_file_of_tests_is_named_and_exists() -> None:
 
 
 def test_each_link_leads_to_a_page_and_to_a_heading_of_it() -> None:
-    links = re.findall(r"\]\(([\w-]+\.md)(?:#([\w-]+))?\)", PAGE)
-    assert len(links) == PAGE.count("](") > 20
-    for page, anchor in links:
+    targets = re.findall(r"\]\(([\w-]+\.md)(?:#([\w-]+))?\)", PAGE)
+    assert len(targets) == PAGE.count("](") > 20
+    for page, anchor in targets:
         assert (DOCS / page).is_file(), page
         assert not anchor or anchor in anchors(DOCS / page), f"{page}#{anchor}"

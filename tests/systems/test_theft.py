@@ -1,6 +1,6 @@
-"""S16, compromised accounts: a blast of millions is cut to the limit, and somebody is told.
+"""S16, compromised accounts: a blast of millions is cut to the limit, and an alert is raised.
 
-The blasts here are evenly spread and smaller; `examples/theft.py` does one of a million.
+The blasts here are smaller, at an even rate; `examples/theft.py` does one of a million.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ MINUTE = 60 * 1000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 STOLEN = Client(address="203.0.113.7", user="kim", protocol="webmail")
-SPAM = Envelope("kim@uwo.ca", ["stranger@example.com"], STOLEN)
+SPAM = Envelope("kim@uwo.ca", ["victim@example.com"], STOLEN)
 
 
 class Scene:
-    """A limiter, its clock, and what it told."""
+    """A limiter, its clock, and its alerts."""
 
     def __init__(self, policy: Policy) -> None:
         self.clock = ManualClock(0)
-        self.told: list[Event] = []
-        self.teller = Dispatcher(self.told.append)
-        self.limiter = Limiter(policy, MemoryBackend(self.clock), on_event=self.teller)
+        self.alerts: list[Event] = []
+        self.dispatcher = Dispatcher(self.alerts.append)
+        self.limiter = Limiter(policy, MemoryBackend(self.clock), on_event=self.dispatcher)
 
     def blast(self, every: int, until: int, spam: Envelope = SPAM) -> list[int]:
-        """When messages passed, of one in every so many milliseconds."""
+        """Send one message every so many milliseconds, and return when messages were accepted."""
         passed = []
         for at in range(self.clock(), until, every):
             self.clock.set(at)
@@ -52,21 +52,21 @@ class Scene:
         return passed
 
     def events(self) -> list[tuple[str, str | None]]:
-        """The kind and the limit of what was told."""
-        self.teller.flush()
+        """Return the kind and the limit of each alert."""
+        self.dispatcher.flush()
         return [
             (type(each).__name__, None if each.limit is None else each.limit.name)
-            for each in self.told
+            for each in self.alerts
         ]
 
 
 def most(window: int, times: list[int]) -> int:
-    """The most in any window, by looking at every one of them."""
+    """Return the most in any window, by counting each window."""
     return max(sum(at - window < other <= at for other in times) for at in times)
 
 
 def western(*, ignoring: bool = False) -> Policy:
-    """The preset as it is, or with refused attempts ignored."""
+    """Return the preset, unchanged or with refused attempts ignored."""
     policy = presets.western_convergence()
     if not ignoring:
         return policy
@@ -94,7 +94,7 @@ def test_with_refused_attempts_ignored_it_is_50_in_15_minutes_and_500_in_24_hour
 
 def test_the_spam_of_an_incident_is_lowered_to_a_few_thousand() -> None:
     scene = Scene(western(ignoring=True))
-    passed = scene.blast(15_000, 7 * DAY)  # a week before anybody looks
+    passed = scene.blast(15_000, 7 * DAY)  # a week before an administrator notices
     assert len(passed) == 3_500
     assert most(DAY, passed) == 500
 
@@ -113,14 +113,14 @@ def test_other_accounts_can_still_send() -> None:
     assert scene.limiter.try_acquire(Envelope("ann@uwo.ca", ["bob@example.com"], STOLEN))
 
 
-# Somebody is told
+# Alerts
 
 
 def test_an_alert_names_the_account_and_the_client() -> None:
     scene = Scene(western())
     scene.blast(1_000, 51_000)
-    scene.teller.flush()
-    [denial] = [event for event in scene.told if isinstance(event, FirstDenial)]
+    scene.dispatcher.flush()
+    [denial] = [event for event in scene.alerts if isinstance(event, FirstDenial)]
     assert (denial.sender, denial.client, denial.tier) == ("kim@uwo.ca", STOLEN, "tier 2")
     assert denial.at.timestamp() == 50.0
     assert str(denial.decision.reply) == (
@@ -137,7 +137,7 @@ def test_alerts_come_before_the_limit_at_the_limit_and_while_attempts_continue()
         ("FirstDenial", burst),
         ("BurstAfterDenial", burst),
     ]
-    near, _, again = scene.told
+    near, _, again = scene.alerts
     assert isinstance(near, NearLimit)
     assert isinstance(again, BurstAfterDenial)
     assert (near.used, near.at.timestamp()) == (40, 39.0)
@@ -164,11 +164,11 @@ def test_alerts_do_not_flood_the_administrator() -> None:
 
 def test_the_log_has_the_address_or_a_pseudonym(caplog: pytest.LogCaptureFixture) -> None:
     for key in (None, b"sixteen secret bytes"):
-        teller = Dispatcher(log_events(key=key))
-        limiter = Limiter(western(), MemoryBackend(ManualClock()), on_event=teller)
+        dispatcher = Dispatcher(log_events(key=key))
+        limiter = Limiter(western(), MemoryBackend(ManualClock()), on_event=dispatcher)
         with caplog.at_level(logging.WARNING):
             assert sum(bool(limiter.try_acquire(SPAM)) for _ in range(51)) == 50
-            teller.flush()
+            dispatcher.flush()
         [line] = [text for text in caplog.messages if "first denial" in text]
         assert "recipients per 15 minutes" in line
         assert ("kim@uwo.ca" in line) is (key is None)
@@ -180,8 +180,8 @@ def test_after_the_blast_the_owner_may_send_again_and_an_alert_says_so() -> None
     scene.blast(10_000, DAY)
     scene.clock.set(2 * DAY)
     assert scene.limiter.try_acquire(SPAM)
-    scene.teller.flush()
-    last = scene.told[-1]
+    scene.dispatcher.flush()
+    last = scene.alerts[-1]
     assert isinstance(last, BackToNormal)
     assert last.limit is not None
     assert (last.sender, last.limit.name) == ("kim@uwo.ca", "recipients a day")

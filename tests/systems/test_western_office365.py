@@ -1,11 +1,11 @@
-"""S6 and S7, Western's Office 365: what may be sent, what may arrive, and who an alias is."""
+"""S6 and S7, Western's Office 365: sending limits, receiving limits and proxy addresses."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from rlm_testkit.builders import inbound_envelope, limit_name
+from rlm_testkit.builders import envelope_to, inbound_envelope, limit_name
 
 from ratelimit_mail import Action, Client, Decision, Envelope, Limiter, Policy, presets
 from ratelimit_mail.backends import MemoryBackend
@@ -26,13 +26,8 @@ def western(**options: Any) -> tuple[Limiter, ManualClock]:
     return Limiter(policy, MemoryBackend(clock), sleep=clock.advance), clock
 
 
-def letter(recipients: int = 1, protocol: str | None = None) -> Envelope:
-    people = [f"user{i}@example.com" for i in range(recipients)]
-    return Envelope(ANN, people, Client(protocol=protocol))
-
-
 def fill(limiter: Limiter, mailbox: str = ANN, messages: int = 3_600) -> None:
-    """As many messages as may arrive in an hour, each from somebody else."""
+    """Send as many messages as a mailbox may receive in an hour, each from another sender."""
     for i in range(messages):
         assert limiter.try_acquire(inbound_envelope(mailbox, sender=f"user{i}@example.com"))
 
@@ -42,36 +37,38 @@ def answers(decision: Decision) -> dict[str, Action]:
     return {who: each.action for who, each in decision.recipients.items()}
 
 
-# S6: what is sent
+# S6: sending
 
 
 def test_10000_recipients_a_day() -> None:
     limiter, clock = western()
-    assert all(limiter.try_acquire(letter(500)) for _ in range(20))
-    decision = limiter.try_acquire(letter())
+    assert all(limiter.try_acquire(envelope_to(500)) for _ in range(20))
+    decision = limiter.try_acquire(envelope_to())
     assert (limit_name(decision), decision.retry_after) == ("recipients a day", DAY)
     clock.advance(DAY)
-    assert limiter.try_acquire(letter())
+    assert limiter.try_acquire(envelope_to())
 
 
 def test_500_recipients_a_message() -> None:
     limiter, _ = western()
-    assert limiter.try_acquire(letter(500))
-    decision = limiter.try_acquire(letter(501))
+    assert limiter.try_acquire(envelope_to(500))
+    decision = limiter.try_acquire(envelope_to(501))
     assert (limit_name(decision), decision.action) == ("recipients a message", Action.REJECT)
 
 
 def test_30_messages_a_minute_for_smtp_client_submission() -> None:
     limiter, _ = western()
-    assert all(limiter.try_acquire(letter(protocol="smtp")) for _ in range(30))
-    decision = limiter.try_acquire(letter(protocol="smtp"))
+    assert all(limiter.try_acquire(envelope_to(client=Client(protocol="smtp"))) for _ in range(30))
+    decision = limiter.try_acquire(envelope_to(client=Client(protocol="smtp")))
     assert (limit_name(decision), decision.retry_after) == ("messages a minute", MINUTE)
 
 
 @pytest.mark.parametrize("protocol", ["webmail", "api", None])
 def test_30_messages_a_minute_for_smtp_client_submission_only(protocol: str | None) -> None:
     limiter, _ = western()
-    assert all(limiter.try_acquire(letter(protocol=protocol)) for _ in range(100))
+    assert all(
+        limiter.try_acquire(envelope_to(client=Client(protocol=protocol))) for _ in range(100)
+    )
 
 
 def test_200_proxy_addresses_and_one_more_is_an_error() -> None:
@@ -89,13 +86,13 @@ def test_all_the_proxy_addresses_of_one_mailbox_are_one_recipient() -> None:
 
 def test_a_message_from_a_proxy_address_is_counted_for_its_owner() -> None:
     limiter, _ = western(directory=DIRECTORY)
-    people = letter(500).recipients
+    people = envelope_to(500).recipients
     for sender in ALIASES[:20]:
         assert limiter.try_acquire(Envelope(sender, people))
-    assert limit_name(limiter.try_acquire(letter())) == "recipients a day"
+    assert limit_name(limiter.try_acquire(envelope_to())) == "recipients a day"
 
 
-# S7: what arrives
+# S7: receiving
 
 
 def test_3600_messages_an_hour_into_one_mailbox() -> None:
@@ -126,7 +123,7 @@ def test_the_3601st_is_deferred_for_that_recipient_alone() -> None:
 def test_a_mailbox_at_its_receiving_limit_may_still_send() -> None:
     limiter, _ = western()
     fill(limiter)
-    assert limiter.try_acquire(letter(500))
+    assert limiter.try_acquire(envelope_to(500))
 
 
 def test_mail_to_a_proxy_address_arrives_in_its_owners_mailbox() -> None:

@@ -1,4 +1,4 @@
-"""Client: who submits a message."""
+"""Client: address, user, protocol and tags of the client that submits a message."""
 
 from __future__ import annotations
 

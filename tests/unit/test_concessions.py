@@ -1,4 +1,4 @@
-"""For whom an override, an exemption or a grant holds, and from when until when."""
+"""Concession: for which senders and clients, and at which times, it holds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ every_kind = pytest.mark.parametrize("make", [override, Exemption, Grant])
 
 
 def moment(text: str) -> int:
-    """The milliseconds since the epoch of a time in UTC."""
+    """Return a time in UTC in milliseconds since the epoch."""
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
@@ -44,7 +44,7 @@ def holds(concession: Concession, sender: str = ANN, client: Client = NOBODY, no
     return concession.holds([sender], client, now)
 
 
-# For whom
+# Senders and clients
 
 
 @pytest.mark.parametrize(
@@ -122,22 +122,22 @@ def test_senders_and_condition_must_both_hold(
 
 
 def test_a_condition_is_not_evaluated_for_other_senders_or_at_other_times() -> None:
-    asked = []
+    evaluated = []
 
     def condition(client: Client) -> bool:
-        asked.append(client)
+        evaluated.append(client)
         return True
 
     grant = Grant(senders=[ANN], when=condition, starts=date(2026, 1, 2), ends=date(2026, 1, 3))
     assert not holds(grant, "bob@x.org", now=moment("2026-01-02"))
     assert not holds(grant, ANN, now=moment("2026-01-01"))
     assert not holds(grant, ANN, now=moment("2026-01-04"))
-    assert asked == []
+    assert evaluated == []
     assert holds(grant, ANN, now=moment("2026-01-02"))
-    assert asked == [NOBODY]
+    assert evaluated == [NOBODY]
 
 
-# When
+# Dates
 
 ZONE = timezone(timedelta(hours=5, minutes=30))
 
@@ -206,11 +206,11 @@ def test_the_first_and_the_last_date_of_the_calendar_are_dates(make: Make) -> No
     assert holds(make(senders=[ANN], starts=starts, ends=ends))
 
 
-# What is wrong
+# Errors
 
 
 class NoOffset(tzinfo):
-    """A zone that does not know its offset."""
+    """A time zone without an offset."""
 
     def utcoffset(self, _: datetime | None) -> None:
         return None
@@ -226,8 +226,8 @@ class NoOffset(tzinfo):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({}, ValueError, ["say for whom", "senders", "when"]),
-        ({"senders": []}, ValueError, ["say for whom"]),
+        ({}, ValueError, ["are needed", "senders", "when"]),
+        ({"senders": []}, ValueError, ["are needed"]),
         ({"senders": "ann@x.org"}, TypeError, ["senders", "'ann@x.org'"]),
         ({"senders": 5}, TypeError, ["senders", "5"]),
         ({"senders": None}, TypeError, ["senders", "None"]),
@@ -377,16 +377,16 @@ def test_a_repr_leaves_out_default_values() -> None:
     )
 
 
-# The register
+# The index
 
 
 class Counting(Grant):
-    """A grant that counts how often one of its kind is asked."""
+    """A grant that counts how often it is evaluated."""
 
-    asked = 0
+    evaluations = 0
 
     def holds(self, senders: Sequence[str], client: Client, now: int) -> bool:
-        Counting.asked += 1
+        Counting.evaluations += 1
         return super().holds(senders, client, now)
 
 
@@ -402,13 +402,13 @@ class Counting(Grant):
 def test_few_of_ten_thousand_concessions_are_evaluated_for_a_message(names: list[str]) -> None:
     few = [Counting(senders=["sub.d7.org"]), Counting(when=has_tag("x"))]
     register = TargetIndex([*few, *(Counting(senders=[name]) for name in names)])
-    Counting.asked = 0
-    found = {
+    Counting.evaluations = 0
+    positions = {
         sender: register.holding([sender], NOBODY, 0)
         for sender in ("user7@x.org", "ann@d7.org", "ann@sub.d7.org", "eve@example.com", "<>")
     }
-    assert len(set(found.values()) - {()}) >= 1
-    assert Counting.asked <= 5 * 3
+    assert len(set(positions.values()) - {()}) >= 1
+    assert Counting.evaluations <= 5 * 3
 
 
 @given(
@@ -419,8 +419,8 @@ def test_few_of_ten_thousand_concessions_are_evaluated_for_a_message(names: list
 def test_an_index_returns_all_that_hold_in_order(
     names: list[list[str]], senders: list[str], tagged: bool
 ) -> None:
-    # Where no senders are named, the condition alone decides.
+    # Without senders, the condition alone decides.
     grants = [Grant(senders=each, when=has_tag("x") if not each else None) for each in names]
     client = Client(tags={"x"} if tagged else ())
-    found = TargetIndex(grants).holding(senders, client, 0)
-    assert found == tuple(i for i, each in enumerate(grants) if each.holds(senders, client, 0))
+    positions = TargetIndex(grants).holding(senders, client, 0)
+    assert positions == tuple(i for i, each in enumerate(grants) if each.holds(senders, client, 0))

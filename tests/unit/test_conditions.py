@@ -1,4 +1,4 @@
-"""Conditions: predicates on clients."""
+"""Conditions on clients: networks, tags, protocols, and how they combine."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_equal_conditions_are_equal_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "wanted"),
+    ("network", "expected"),
     [
         ("nonsense", "'129.100.0.0/16'"),
         ("", "'129.100.0.0/16'"),
@@ -105,11 +105,11 @@ def test_equal_conditions_are_equal_values() -> None:
         ("::ffff:129.100.0.1/112", "host bits"),
     ],
 )
-def test_an_invalid_network_is_an_error(network: str, wanted: str) -> None:
+def test_an_invalid_network_is_an_error(network: str, expected: str) -> None:
     with pytest.raises(ValueError, match=r"in_network: .* is not a network") as caught:
         in_network("10.0.0.0/8", network)
     assert repr(network) in str(caught.value)
-    assert wanted in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("network", [5, True, b"\x0a\x00\x00\x00", None, ["10.0.0.0/8"], (10, 8)])

@@ -1,4 +1,4 @@
-"""Decision and Action: the answers, and the SMTP replies that tell them."""
+"""Decision and Action: what they hold, and their SMTP replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directory: who owns an address, what is a list, and which directory cannot be."""
+"""Directory: owners of aliases, mailing lists, and the errors for what is inconsistent."""
 
 from __future__ import annotations
 
@@ -120,10 +120,10 @@ def test_with_list_refuses_a_list_that_would_close_a_cycle() -> None:
 def test_a_poster_under_one_alias_may_post_under_each(poster: str, sender: str, field: str) -> None:
     named = listing("news@uwo.ca", posting="named", **{field: [poster]})
     directory = Directory(ALIASES, [named])
-    found = directory.mailing_list("news@uwo.ca")
-    assert found is not None
-    assert found.posting_by(sender, directory.owner(sender)) == "open"
-    assert found.posting_by(BOB) == "refused"
+    news = directory.mailing_list("news@uwo.ca")
+    assert news is not None
+    assert news.posting_by(sender, directory.owner(sender)) == "open"
+    assert news.posting_by(BOB) == "refused"
     assert directory.lists == (named,)
 
 
@@ -292,13 +292,13 @@ tables = st.dictionaries(
 
 
 def reached(table: Mapping[str, list[str]], start: str) -> set[str]:
-    """All that `start` contains, by going on until nothing new comes."""
-    found = set(table.get(start, ()))
+    """Return all that `start` contains, by repeating until nothing new is added."""
+    members = set(table.get(start, ()))
     while True:
-        more = found.union(*(table.get(address, ()) for address in found))
-        if more == found:
-            return found
-        found = more
+        more = members.union(*(table.get(address, ()) for address in members))
+        if more == members:
+            return members
+        members = more
 
 
 @given(tables, nicknames)
@@ -311,7 +311,7 @@ def test_a_cycle_is_found_exactly_if_there_is_one(
         way = re.findall(r"l\d@x\.org", str(error.value).rpartition(": ")[2])
         assert set(way) <= circles
         assert all(below in table[above] for above, below in pairwise(way))
-        # A list that is its own member says so alone, without a way.
+        # A list that is its own member is an error of its own, without a cycle.
         its_own = any(address in members for address, members in table.items())
         assert len(way) == 1 if its_own else way[0] == way[-1] != way[1]
     else:
@@ -322,7 +322,7 @@ def test_a_cycle_is_found_exactly_if_there_is_one(
 def test_members_are_all_people_that_can_be_reached(
     table: dict[str, list[str]], aliases: dict[str, str]
 ) -> None:
-    # Only lists of a higher number: no circle.
+    # Only lists of a higher number, so there is no cycle.
     table = {
         above: [below for below in members if below not in LISTS or below > above]
         for above, members in table.items()

@@ -1,4 +1,4 @@
-"""A directory in CSV files: what they say, and where they are wrong."""
+"""A directory in CSV files: what their rows mean, and the errors, with file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exemption: whom a policy leaves alone, all of its limits or those that are named."""
+"""Exemption: senders and clients that are free from all limits, or from named ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LIMITS = [
 ]
 
 
-def policy_of(*exemptions: Exemption, limits: Any = LIMITS, **options: Any) -> Policy:
+def policy_with_exemptions(*exemptions: Exemption, limits: Any = LIMITS, **options: Any) -> Policy:
     return Policy(name="uwo", limits=limits, exemptions=exemptions, **options)
 
 
@@ -49,13 +49,13 @@ def used(limiter: Limiter, sender: str) -> list[int]:
     return [usage.used for usage in counts]
 
 
-# Of all limits
+# All limits
 
 
 def test_exempt_senders_are_not_limited_and_not_counted() -> None:
     clock = ManualClock(NOON_MS)
     backend = MemoryBackend(clock)
-    limiter = Limiter(policy_of(Exemption(senders=[LIST])), backend)
+    limiter = Limiter(policy_with_exemptions(Exemption(senders=[LIST])), backend)
     for _ in range(50):
         decision = limiter.try_acquire(envelope_to(500, LIST))
         assert decision.action is Action.ACCEPT
@@ -67,7 +67,7 @@ def test_exempt_senders_are_not_limited_and_not_counted() -> None:
 
 
 def test_exempt_senders_never_wait_and_a_refund_changes_nothing() -> None:
-    limiter, clock = limiter_with_clock(policy_of(Exemption(senders=[LIST])), NOON_MS)
+    limiter, clock = limiter_with_clock(policy_with_exemptions(Exemption(senders=[LIST])), NOON_MS)
     for _ in range(50):
         assert limiter.acquire(envelope_to(500, LIST), timeout=0)
         assert limiter.reserve(envelope_to(500, LIST), max_delay=0).delay == 0
@@ -90,10 +90,12 @@ def test_exemptions_apply_to_the_limits_of_tiers() -> None:
 
 def test_exemptions_apply_to_limits_that_only_report() -> None:
     limit = MessageRateLimit("1/day", name="new", enforce=False)
-    limiter, _ = limiter_with_clock(policy_of(Exemption(senders=[LIST]), limits=[limit]))
-    assert [limiter.try_acquire(envelope_to(sender=ANN)).shadow for _ in range(2)][
-        1
-    ].action is Action.DEFER  # type: ignore[union-attr]
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(senders=[LIST]), limits=[limit])
+    )
+    _, second = (limiter.try_acquire(envelope_to(sender=ANN)).shadow for _ in range(2))
+    assert second is not None
+    assert second.action is Action.DEFER
     for _ in range(3):
         shadow = limiter.try_acquire(envelope_to(sender=LIST)).shadow
         assert shadow is None or shadow.allowed
@@ -101,18 +103,20 @@ def test_exemptions_apply_to_limits_that_only_report() -> None:
 
 def test_receiving_limits_do_not_count_mail_of_exempt_senders() -> None:
     limit = MessageRateLimit("2/hour", name="received", direction="inbound")
-    limiter, _ = limiter_with_clock(policy_of(Exemption(senders=[LIST]), limits=[limit]))
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(senders=[LIST]), limits=[limit])
+    )
     assert accepted_in_a_row(limiter, Envelope(LIST, [ANN], direction="inbound"), most=50) == 50
     assert accepted_in_a_row(limiter, Envelope(LIST, [ANN]), most=50) == 50
     assert accepted_in_a_row(limiter, Envelope("eve@example.com", [ANN], direction="inbound")) == 2
 
 
-# Of named limits
+# Named limits
 
 
 def test_a_sender_exempt_from_one_limit_is_subject_to_the_others() -> None:
     exemption = Exemption(["recipients a message", "messages a minute"], senders=[LIST])
-    limiter, _ = limiter_with_clock(policy_of(exemption))
+    limiter, _ = limiter_with_clock(policy_with_exemptions(exemption))
     assert limiter.try_acquire(envelope_to(15, LIST))
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 5
     decision = limiter.check(envelope_to(sender=LIST))
@@ -123,17 +127,19 @@ def test_a_sender_exempt_from_one_limit_is_subject_to_the_others() -> None:
 
 def test_messages_during_an_exemption_do_not_count_after_its_end() -> None:
     exemption = Exemption(["messages a minute"], senders=[LIST], ends=NOON)
-    limiter, clock = limiter_with_clock(policy_of(exemption), NOON_MS - 1)
+    limiter, clock = limiter_with_clock(policy_with_exemptions(exemption), NOON_MS - 1)
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 20
     clock.advance(0.001)
     assert used(limiter, LIST) == [0, 20, 20]
 
 
 def test_a_count_includes_a_message_if_one_of_its_limits_applies() -> None:
-    # The count is kept for the hour, whether or not the minute holds.
+    # The count serves the limit per hour, whether or not the limit per minute applies.
     limits = [MessageRateLimit("3/minute", name="burst"), MessageRateLimit("9/hour", name="hour")]
     exemption = Exemption(["burst"], senders=[LIST], ends=NOON)
-    limiter, clock = limiter_with_clock(policy_of(exemption, limits=limits), NOON_MS - 1)
+    limiter, clock = limiter_with_clock(
+        policy_with_exemptions(exemption, limits=limits), NOON_MS - 1
+    )
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 9
     clock.advance(0.001)
     assert [usage.used for usage in limiter.usage(LIST)] == [9, 9]
@@ -141,7 +147,7 @@ def test_a_count_includes_a_message_if_one_of_its_limits_applies() -> None:
 
 def test_exemptions_add_up() -> None:
     limiter, _ = limiter_with_clock(
-        policy_of(
+        policy_with_exemptions(
             Exemption(["messages a minute"], senders=[LIST]),
             Exemption(["recipients a day", "all together"], senders=[".uwo.ca"]),
         ),
@@ -152,14 +158,18 @@ def test_exemptions_add_up() -> None:
 
 def test_a_limit_without_a_name_is_lifted_only_by_a_full_exemption() -> None:
     limits = [MessageRateLimit("1/day"), MessageRateLimit("5/day", name="named")]
-    limiter, _ = limiter_with_clock(policy_of(Exemption(["named"], senders=[LIST]), limits=limits))
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(["named"], senders=[LIST]), limits=limits)
+    )
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 1
-    limiter, _ = limiter_with_clock(policy_of(Exemption(senders=[LIST]), limits=limits))
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(senders=[LIST]), limits=limits)
+    )
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST), most=50) == 50
 
 
 def test_an_exemption_takes_precedence_over_an_override() -> None:
-    policy = policy_of(
+    policy = policy_with_exemptions(
         Exemption(["messages a minute"], senders=[LIST], ends=NOON),
         overrides=[Override({"messages a minute": 5, "recipients a message": 30}, senders=[LIST])],
     )
@@ -171,17 +181,17 @@ def test_an_exemption_takes_precedence_over_an_override() -> None:
 
 
 def test_an_exemption_is_not_a_grant() -> None:
-    policy = policy_of(Exemption(senders=[LIST]), grants=[Grant(senders=[ANN])])
+    policy = policy_with_exemptions(Exemption(senders=[LIST]), grants=[Grant(senders=[ANN])])
     limiter, _ = limiter_with_clock(policy)
     assert limiter.check(envelope_to(sender=LIST)).action is Action.REJECT
 
 
-# For whom, and when
+# Clients and dates
 
 
 def test_a_condition_on_the_client_protects_an_address_that_can_be_forged() -> None:
     exemption = Exemption(senders=[LIST], when=in_network("129.100.0.0/16"))
-    limiter, _ = limiter_with_clock(policy_of(exemption))
+    limiter, _ = limiter_with_clock(policy_with_exemptions(exemption))
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST, client=SERVER), most=50) == 50
     assert accepted_in_a_row(limiter, envelope_to(sender=LIST, client=STRANGER)) == 3
     assert accepted_in_a_row(limiter, envelope_to(sender=ANN, client=SERVER)) == 3
@@ -190,7 +200,7 @@ def test_a_condition_on_the_client_protects_an_address_that_can_be_forged() -> N
 
 
 def test_a_client_can_be_exempt_under_any_sender() -> None:
-    limiter, _ = limiter_with_clock(policy_of(Exemption(when=has_tag("list-server"))))
+    limiter, _ = limiter_with_clock(policy_with_exemptions(Exemption(when=has_tag("list-server"))))
     server = Client(tags={"list-server"})
     for sender in (LIST, ANN, "<>"):
         assert accepted_in_a_row(limiter, envelope_to(sender=sender, client=server), most=50) == 50
@@ -200,7 +210,7 @@ def test_a_client_can_be_exempt_under_any_sender() -> None:
 
 def test_an_exemption_starts_and_ends_at_its_dates() -> None:
     exemption = Exemption(senders=[LIST], starts=NOON, ends=date(2026, 3, 1))
-    limiter, clock = limiter_with_clock(policy_of(exemption), NOON_MS - 1)
+    limiter, clock = limiter_with_clock(policy_with_exemptions(exemption), NOON_MS - 1)
     envelope = envelope_to(500, LIST)
     assert not limiter.try_acquire(envelope)
     clock.advance(0.001)
@@ -211,7 +221,7 @@ def test_an_exemption_starts_and_ends_at_its_dates() -> None:
     assert not limiter.try_acquire(envelope)
 
 
-# What is wrong
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -232,18 +242,18 @@ def test_invalid_values_are_errors(limits: Any, error: type[Exception], words: s
         Exemption(limits, senders=[LIST])
 
 
-@pytest.mark.parametrize("given", [Exemption(senders=[LIST]), LIST, None, [LIST], [{}]])
-def test_a_policy_accepts_only_a_list_of_exemptions(given: Any) -> None:
+@pytest.mark.parametrize("exemptions", [Exemption(senders=[LIST]), LIST, None, [LIST], [{}]])
+def test_a_policy_accepts_only_a_list_of_exemptions(exemptions: Any) -> None:
     with pytest.raises(TypeError, match=r"exemptions: .*(a list is needed|is not an Exemption)"):
-        Policy(name="p", limits=LIMITS, exemptions=given)
+        Policy(name="p", limits=LIMITS, exemptions=exemptions)
 
 
 def test_a_policy_with_exemptions_is_a_value() -> None:
-    policy = policy_of(Exemption(["messages a minute"], senders=[LIST], ends=NOON))
+    policy = policy_with_exemptions(Exemption(["messages a minute"], senders=[LIST], ends=NOON))
     twin = pickle.loads(pickle.dumps(policy))
     assert twin == policy
     assert hash(twin) == hash(policy)
-    assert policy.evolve(exemptions=()) == policy_of()
+    assert policy.evolve(exemptions=()) == policy_with_exemptions()
     assert (
         accepted_in_a_row(limiter_with_clock(twin, NOON_MS - 1)[0], envelope_to(sender=LIST)) == 20
     )

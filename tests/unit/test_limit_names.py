@@ -1,4 +1,4 @@
-"""The names of limits, by which overrides and exemptions call them."""
+"""The names of limits, by which overrides and exemptions refer to them."""
 
 from __future__ import annotations
 
@@ -82,19 +82,19 @@ def test_an_invalid_name_is_an_error(make: Make, name: Any, error: type[Exceptio
 
 
 def test_a_name_does_not_change_what_is_counted() -> None:
-    letter = Envelope(ANN, ["bob@example.com"])
+    envelope = Envelope(ANN, ["bob@example.com"])
     named = Policy(name="p", limits=[MessageRateLimit("5/day", name="x")])
     plain = Policy(name="p", limits=[MessageRateLimit("5/day")])
-    ledgers = [[ledger.name for ledger, _, _ in p.plan(letter).charges] for p in (named, plain)]
+    ledgers = [[ledger.name for ledger, _, _ in p.plan(envelope).charges] for p in (named, plain)]
     assert ledgers[0] == ledgers[1]
     assert str(named.limits[0]) == str(plain.limits[0])
     limiter = Limiter(named)
     for _ in range(5):
-        limiter.try_acquire(letter)
-    assert limiter.check(letter).limit == named.limits[0]
+        limiter.try_acquire(envelope)
+    assert limiter.check(envelope).limit == named.limits[0]
 
 
-# Calling limits by name
+# References to limits by name
 
 
 @both

@@ -1,4 +1,4 @@
-"""The three kinds of limit: rates, scopes, resolutions, and how they are said."""
+"""The three kinds of limit: rates, scopes, resolutions, and their text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 class Instant(RateLimitItemPerMinute):
-    """A rate whose window is none."""
+    """A rate without a window."""
 
     def get_expiry(self) -> int:
         return 0
@@ -37,7 +37,7 @@ class Blink(RateLimitItemPerMinute):
 
 
 class Moment(RateLimitItemPerMinute):
-    """A rate whose window is the shortest there may be."""
+    """A rate with the shortest window that is allowed."""
 
     def get_expiry(self) -> float:  # type: ignore[override]
         return 0.001
@@ -75,7 +75,7 @@ def test_a_rate_is_an_amount_and_a_window(
 
 @kinds
 @pytest.mark.parametrize(
-    ("rate", "error", "named", "wanted"),
+    ("rate", "error", "named", "expected"),
     [
         ("0/minute", ValueError, "'0/minute'", "at least 1"),
         ("-1/day", ValueError, "'-1/day'", "'30/minute'"),
@@ -107,13 +107,13 @@ def test_a_rate_is_an_amount_and_a_window(
     ],
 )
 def test_an_invalid_rate_is_an_error(
-    kind: RateKind, rate: Any, error: type[Exception], named: str, wanted: str
+    kind: RateKind, rate: Any, error: type[Exception], named: str, expected: str
 ) -> None:
     with pytest.raises(error) as caught:
         kind(rate)
     text = str(caught.value)
     assert named in text
-    assert wanted in text
+    assert expected in text
     assert text.isprintable()
     assert len(text) < 300
 
@@ -142,7 +142,7 @@ def test_each_word_is_a_scope_by_itself(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "error", "named", "wanted"),
+    ("scope", "error", "named", "expected"),
     [
         ("planet", ValueError, "'planet'", "sender, client, user, sender_domain, recipient"),
         ("", ValueError, "''", "sender, client"),
@@ -160,12 +160,12 @@ def test_each_word_is_a_scope_by_itself(word: str) -> None:
     ],
 )
 def test_an_invalid_scope_is_an_error(
-    scope: Any, error: type[Exception], named: str, wanted: str
+    scope: Any, error: type[Exception], named: str, expected: str
 ) -> None:
     with pytest.raises(error, match=r"^scope: ") as caught:
         MessageRateLimit("5/day", scope=scope)
     assert named in str(caught.value)
-    assert wanted in str(caught.value)
+    assert expected in str(caught.value)
 
 
 WORDS = {
@@ -212,7 +212,7 @@ def test_a_resolution_may_be_as_long_as_the_window(resolution: str | None, slot:
 
 
 @pytest.mark.parametrize(
-    ("resolution", "error", "wanted"),
+    ("resolution", "error", "expected"),
     [
         ("nonsense", ValueError, "not a length of time such as '1 second'"),
         ("", ValueError, "not a length of time such as '1 second'"),
@@ -228,9 +228,9 @@ def test_a_resolution_may_be_as_long_as_the_window(resolution: str | None, slot:
     ],
 )
 def test_an_invalid_resolution_is_an_error(
-    resolution: Any, error: type[Exception], wanted: str
+    resolution: Any, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=wanted) as caught:
+    with pytest.raises(error, match=expected) as caught:
         RecipientRateLimit("5/day", resolution=resolution)
     assert repr(resolution)[:40] in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -248,7 +248,7 @@ def test_a_recipient_limit_may_be_any_whole_number_above_zero(limit: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("limit", "error", "wanted"),
+    ("limit", "error", "expected"),
     [
         (0, ValueError, "at least 1"),
         (-5, ValueError, "at least 1"),
@@ -261,9 +261,9 @@ def test_a_recipient_limit_may_be_any_whole_number_above_zero(limit: int) -> Non
     ],
 )
 def test_an_invalid_recipient_limit_is_an_error(
-    limit: Any, error: type[Exception], wanted: str
+    limit: Any, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=wanted) as caught:
+    with pytest.raises(error, match=expected) as caught:
         RecipientLimit(limit)
     assert str(caught.value).startswith("limit: ")
     assert repr(limit) in str(caught.value)
@@ -291,7 +291,7 @@ def test_a_reply_is_not_changed(make: Any, reply: str | None) -> None:
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(
-    ("reply", "error", "wanted"),
+    ("reply", "error", "expected"),
     [
         ("", ValueError, "1 to 400 printable ASCII"),
         ("a\r\n250 OK", ValueError, "1 to 400 printable ASCII"),
@@ -304,9 +304,9 @@ def test_a_reply_is_not_changed(make: Any, reply: str | None) -> None:
     ],
 )
 def test_an_invalid_reply_is_an_error(
-    make: Any, reply: Any, error: type[Exception], wanted: str
+    make: Any, reply: Any, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=wanted) as caught:
+    with pytest.raises(error, match=expected) as caught:
         make(reply)
     assert str(caught.value).startswith("reply: ")
     assert repr(reply)[:40] in str(caught.value)

@@ -1,4 +1,4 @@
-"""MailingList: who may post, who may join, and what is no list."""
+"""MailingList: who may post, who may join, and the errors for invalid lists."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def test_messages_from_before_and_under_an_override_still_count() -> None:
     clock.advance(2 * 3600)  # 16:00
     [_, day] = limiter.usage(ANN)
     assert (day.limit.limit, day.used, day.remaining) == (20, 50, 0)
-    clock.advance(20 * 3600)  # noon of the next day: the 30 of the raise are still in the window
+    clock.advance(
+        20 * 3600
+    )  # noon of the next day: the 30 recipients under the override are still in the window
     assert limiter.usage(ANN)[1].used == 30
     assert not limiter.try_acquire(envelope_to(sender=ANN))
     clock.advance(2 * 3600)
@@ -76,7 +78,7 @@ def test_an_override_starts_and_ends_to_the_millisecond_by_the_backends_clock() 
     starts, ends = NOON.replace(microsecond=5000), NOON.replace(microsecond=9000)
     override = Override({"recipients a message": 15}, senders=[ANN], starts=starts, ends=ends)
     limiter, clock = limiter_with_overrides(override, now=NOON_MS)
-    envelope = envelope_to(15, ANN)  # the same object, which remembers its plan
+    envelope = envelope_to(15, ANN)  # the same object each time
     allowed = []
     for millisecond in range(12):
         clock.set(NOON_MS + millisecond)
@@ -122,9 +124,9 @@ def test_every_method_uses_the_current_time() -> None:
     assert not limiter.try_acquire(envelope)
     assert not limiter.try_acquire_many([envelope])[0]
     assert send() != "sent"
-    for verb in (limiter.acquire, limiter.reserve):
+    for method in (limiter.acquire, limiter.reserve):
         with pytest.raises(RateLimitExceeded):
-            verb(envelope)
+            method(envelope)
 
 
 async def test_an_async_limiter_uses_the_current_time_too() -> None:

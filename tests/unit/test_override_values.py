@@ -104,7 +104,7 @@ def test_a_number_must_suit_every_limit_of_the_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("overrides", "words"),
     [
         (Override({"messages a minute": 5}, senders=[ANN]), "a list is needed, not Override"),
         ("ann@leeds.ac.uk", "a list is needed, not 'ann@leeds.ac.uk'"),
@@ -113,9 +113,9 @@ def test_a_number_must_suit_every_limit_of_the_name() -> None:
         ([Exemption(senders=[ANN])], "is not an Override"),
     ],
 )
-def test_a_policy_accepts_only_a_list_of_overrides(given: Any, words: str) -> None:
+def test_a_policy_accepts_only_a_list_of_overrides(overrides: Any, words: str) -> None:
     with pytest.raises(TypeError, match=f"overrides: .*{words}"):
-        Policy(name="p", limits=NAMED_LIMITS, overrides=given)
+        Policy(name="p", limits=NAMED_LIMITS, overrides=overrides)
 
 
 # Values
@@ -131,9 +131,9 @@ ALL: dict[str, Any] = {
 
 
 def test_overrides_are_equal_if_their_numbers_are_in_any_order() -> None:
-    turned = dict(reversed(ALL["limits"].items()))
-    assert Override(**ALL) == Override(**{**ALL, "limits": turned})
-    assert hash(Override(**ALL)) == hash(Override(**{**ALL, "limits": turned}))
+    reordered = dict(reversed(ALL["limits"].items()))
+    assert Override(**ALL) == Override(**{**ALL, "limits": reordered})
+    assert hash(Override(**ALL)) == hash(Override(**{**ALL, "limits": reordered}))
     assert Override(**ALL) != Override(**{**ALL, "limits": {"recipients a message": 500}})
     assert Override(**ALL) != Override(**{**ALL, "expected_recipients": 351})
 
@@ -149,9 +149,9 @@ def test_a_copy_is_the_same_value(copied: Callable[[Any], Any]) -> None:
 
 
 def test_its_numbers_cannot_be_changed() -> None:
-    given: dict[str, int | str] = {"messages a minute": 5}
-    override = Override(given, senders=[ANN])
-    given["messages a minute"] = 900
+    numbers: dict[str, int | str] = {"messages a minute": 5}
+    override = Override(numbers, senders=[ANN])
+    numbers["messages a minute"] = 900
     assert override.limits == {"messages a minute": 5}
     with pytest.raises(TypeError):
         override.limits["messages a minute"] = 900  # type: ignore[index]
@@ -185,12 +185,12 @@ def test_a_policy_with_overrides_is_a_value() -> None:
 
 def test_a_policy_can_be_pickled_after_it_was_used() -> None:
     policy = policy_with_overrides(Override(**ALL))
-    asked = policy.plan(envelope_to(500, ANN))
+    first = policy.plan(envelope_to(500, ANN))
     twin = pickle.loads(pickle.dumps(policy))
     assert twin == policy
     plan = twin.plan(envelope_to(500, ANN))
     assert [ledger.name for ledger, _, _ in plan.charges] == ["leeds:sender"]
-    assert plan.effective_limits.limits == asked.effective_limits.limits
+    assert plan.effective_limits.limits == first.effective_limits.limits
 
 
 def test_overrides_do_not_change_the_names_of_the_counts() -> None:

@@ -11,6 +11,7 @@ from rlm_testkit.builders import (
     NAMED_LIMITS,
     accepted_in_a_row,
     envelope_to,
+    inbound_envelope,
     limit_numbers,
     limiter_with_clock,
     limiter_with_overrides,
@@ -20,7 +21,6 @@ from rlm_testkit.builders import (
 from ratelimit_mail import (
     Action,
     Client,
-    Envelope,
     MessageRateLimit,
     Policy,
     RateLimitExceeded,
@@ -188,11 +188,9 @@ def test_an_inbound_limit_can_be_overridden_for_a_sender() -> None:
     )
     limiter, _ = limiter_with_clock(policy)
 
-    def arriving(sender: str) -> Envelope:
-        return Envelope(sender, [ANN], direction="inbound")
-
-    assert accepted_in_a_row(limiter, arriving("eve@example.com")) == 2
-    assert accepted_in_a_row(limiter, arriving("alerts@example.com")) == 1
+    alert = inbound_envelope(ANN, sender="alerts@example.com")
+    assert accepted_in_a_row(limiter, inbound_envelope(ANN)) == 2
+    assert accepted_in_a_row(limiter, alert) == 1
 
 
 # The first override that holds
@@ -313,11 +311,11 @@ def test_only_the_senders_own_of_ten_thousand_overrides_is_evaluated(
         Override({"messages a minute": 5}, senders=[f"user{i}@leeds.ac.uk"]) for i in range(10_000)
     ]
     policy = policy_with_overrides(*overrides, limits=NAMED_LIMITS[1:2])
-    asked = []
+    evaluated = []
     holds = Override.holds
 
     def counting(self: Override, *args: Any) -> bool:
-        asked.append(self)
+        evaluated.append(self)
         return holds(self, *args)
 
     monkeypatch.setattr(Override, "holds", counting)
@@ -328,4 +326,4 @@ def test_only_the_senders_own_of_ten_thousand_overrides_is_evaluated(
     assert [
         limit.limit for limit in policy.plan(envelope_to(sender=ANN)).effective_limits.limits
     ] == [3]
-    assert asked == [overrides[9999]]
+    assert evaluated == [overrides[9999]]

@@ -34,7 +34,7 @@ def test_a_name_is_not_changed(make: Any, name: str) -> None:
 
 @pytest.mark.parametrize("make", [lambda name: Policy(name=name), Tier])
 @pytest.mark.parametrize(
-    ("name", "error", "wanted"),
+    ("name", "error", "expected"),
     [
         ("a:b", ValueError, "1 to 64 letters"),
         ("", ValueError, "1 to 64 letters"),
@@ -49,9 +49,9 @@ def test_a_name_is_not_changed(make: Any, name: str) -> None:
     ],
 )
 def test_an_invalid_name_is_an_error(
-    make: Any, name: Any, error: type[Exception], wanted: str
+    make: Any, name: Any, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=wanted) as caught:
+    with pytest.raises(error, match=expected) as caught:
         make(name)
     assert repr(name)[:40] in str(caught.value)
     assert len(str(caught.value)) < 300

@@ -1,4 +1,4 @@
-"""What is wrong with a policy file, or with writing one, is said with its place."""
+"""Errors in a policy file, and in writing one: each names its place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def problems_of(text: str) -> tuple[str, ...]:
 
 
 def problem_with(rest: str) -> str:
-    """The one problem of a policy with a limit of each kind, and what is wrong."""
+    """Return the one problem of a policy file with `rest` in it."""
     (problem,) = problems_of(
         'name = "campus"\n'
         f"{rest}\n"
@@ -139,7 +139,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (
             '[[exemptions]]\nreason = "none"',
-            "exemptions[0]: exemption: say for whom: senders=[...], when=..., or both",
+            "exemptions[0]: exemption: senders=[...], when=... or both are needed",
         ),
         (
             '[[exemptions]]\nsenders = ["ann@"]',
@@ -190,11 +190,11 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
     ],
 )
 def test_an_error_names_table_and_key(rest: str, problem: str | None) -> None:
-    found = problem_with(rest)
+    actual = problem_with(rest)
     if problem is None:
         problem = "limits[0].'a b\\x1b': there is no such key;"
-    assert found.startswith(problem)
-    assert found.isprintable()
+    assert actual.startswith(problem)
+    assert actual.isprintable()
 
 
 def test_a_condition_nested_too_deep_is_an_error_and_not_a_crash() -> None:
@@ -303,17 +303,17 @@ def own_condition(client: Client) -> bool:
 
 
 class OwnLimit(MessageRateLimit):
-    """A kind of limit that no file knows."""
+    """A kind of limit that a file cannot hold."""
 
     __slots__ = ()
 
 
 class OwnTier(Tier):
-    """A tier that no file knows."""
+    """A tier that a file cannot hold."""
 
 
 class LiveDirectory:
-    """A directory that no file holds."""
+    """A directory that a file cannot hold."""
 
     def owner(self, address: str) -> str:
         return address
@@ -323,19 +323,19 @@ class LiveDirectory:
 
 
 class PerFortnight(RateLimitItem):
-    """A unit of time that the notation lacks; its window has one all the same."""
+    """A unit of time that is not in the notation, of a length that is."""
 
     GRANULARITY = Granularity(14 * 86_400, "fortnight")
 
 
 class PerHalfSecond(RateLimitItem):
-    """A unit that no whole number of seconds makes."""
+    """A unit that is not a whole number of seconds."""
 
     GRANULARITY = Granularity(0.5, "half")  # type: ignore[arg-type]
 
 
 class PerShortDay(RateLimitItem):
-    """A unit with the name of another."""
+    """A unit with the name of another unit."""
 
     GRANULARITY = Granularity(23 * 3_600, "day")
 
@@ -407,7 +407,7 @@ def test_a_custom_unit_of_time_is_written_in_seconds(rate: RateLimitItem, writte
 
 
 @pytest.mark.parametrize(
-    ("missing", "where", "told"),
+    ("missing", "where", "message"),
     [
         ("cattrs.errors", "errors", "policy files need cattrs: pip install"),
         ("tomli_w", "layout", "policy files need tomli_w: pip install"),
@@ -415,11 +415,11 @@ def test_a_custom_unit_of_time_is_written_in_seconds(rate: RateLimitItem, writte
     ],
 )
 def test_without_the_extra_an_error_says_what_to_install(
-    missing: str, where: str, told: str, monkeypatch: pytest.MonkeyPatch
+    missing: str, where: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = Policy(name="a")
     policy.dump()
     monkeypatch.delitem(sys.modules, f"ratelimit_mail.policy.files.{where}")
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ModuleNotFoundError, match=told):
+    with pytest.raises(ModuleNotFoundError, match=message):
         policy.dump()

@@ -1,4 +1,4 @@
-"""Policy files: what is written by hand is read as it is meant, and presets survive the way."""
+"""Policy files: reading, writing, and presets that decide the same after both."""
 
 from __future__ import annotations
 
@@ -324,7 +324,7 @@ ENVELOPES = 10_000
 
 @cache
 def envelopes() -> list[tuple[float, Envelope]]:
-    """Mail of a few busy senders, each envelope with the seconds since the one before."""
+    """Return envelopes of a few busy senders, with the seconds between them."""
     dice = random.Random(4)
     return [(dice.choice((0, 0, 0.5, 1, 7)), _envelope(dice)) for _ in range(ENVELOPES)]
 
@@ -362,5 +362,5 @@ def test_a_preset_loaded_from_its_file_decides_the_same(variant: str) -> None:
         expected = of_preset.try_acquire(envelope)
         assert of_file.try_acquire(envelope) == expected
         actions[expected.action.value] += 1
-    wanted = {"reject"} if variant == "leeds-smtp" else {"accept"}  # nobody is granted there
-    assert wanted < actions.keys() or actions.keys() == {"reject"} == wanted
+    required = {"reject"} if variant == "leeds-smtp" else {"accept"}  # no sender has a grant there
+    assert required < actions.keys() or actions.keys() == {"reject"} == required

@@ -1,4 +1,4 @@
-"""Presets: all of them by name, and where their figures come from."""
+"""Presets: their names, and the sources of their figures."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ DAY = 24 * 60 * MINUTE
 
 
 def numbers(limits: tuple[Limit, ...]) -> list[tuple[str | None, int, float | None]]:
-    """Name, limit and window in seconds of each of `limits`."""
+    """Return name, number and window in seconds of each limit."""
     return [
         (limit.name, limit.limit, limit.window / 1000 if isinstance(limit, RateLimit) else None)
         for limit in limits

@@ -57,8 +57,8 @@ def test_western_30_messages_a_minute_for_smtp_client_submission_only(
 def test_western_3600_messages_an_hour_into_one_mailbox_and_other_mailboxes_still_receive() -> None:
     limiter, clock = limiter_with_clock(presets.western_office365())
     for i in range(3_600):
-        arriving = Envelope(f"user{i}@example.com", ["ann@uwo.ca"], direction="inbound")
-        assert limiter.try_acquire(arriving)
+        inbound = Envelope(f"user{i}@example.com", ["ann@uwo.ca"], direction="inbound")
+        assert limiter.try_acquire(inbound)
     both = Envelope("eve@example.com", ["ann@uwo.ca", "bob@uwo.ca"], direction="inbound")
     decision = limiter.try_acquire(both)
     assert decision.recipients is not None
@@ -233,10 +233,10 @@ def test_convergence_accepts_different_numbers_and_domains() -> None:
 
 @pytest.mark.parametrize("scope", ["client", "user", ["sender", "client"]])
 def test_convergence_counts_per_any_scope(scope: Any) -> None:
-    wanted = (scope,) if isinstance(scope, str) else tuple(scope)
+    expected = (scope,) if isinstance(scope, str) else tuple(scope)
     for limit in presets.western_convergence(scope=scope).all_limits:
         assert isinstance(limit, RateLimit)
-        assert limit.scope == wanted
+        assert limit.scope == expected
 
 
 @pytest.mark.parametrize("unit", ["bytes", "", None, "recipient"])

@@ -1,4 +1,4 @@
-"""Receiving limits: what counts into which mailbox, and what does not."""
+"""Receiving limits: what counts for which mailbox, and what does not."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ EVE, FAY = "eve@example.com", "fay@example.org"
 INSIDE = ["uwo.ca", ".uwo.ca"]
 
 
-def received(rate: str, **others: Any) -> MessageRateLimit:
-    return MessageRateLimit(rate, direction="inbound", **others)
+def received(rate: str, **options: Any) -> MessageRateLimit:
+    return MessageRateLimit(rate, direction="inbound", **options)
 
 
-def limiter_of(*limits: Any, domains: Any = INSIDE, clock: ManualClock | None = None) -> Limiter:
+def receiving_limiter(
+    *limits: Any, domains: Any = INSIDE, clock: ManualClock | None = None
+) -> Limiter:
     clock = clock or ManualClock()
     policy = Policy(name="test", limits=limits, internal_domains=domains)
     return Limiter(policy, MemoryBackend(clock), sleep=clock.advance)
 
 
-# What a receiving limit is.
+# The limit
 
 
 def test_an_inbound_limit_is_counted_per_recipient_by_default() -> None:
@@ -51,7 +53,7 @@ def test_an_inbound_limit_is_counted_per_recipient_by_default() -> None:
 def test_the_33_percent_of_one_sender_are_1188_of_3600() -> None:
     pair = received("3600/hour", scope=("sender", "recipient"), share=0.33)
     assert pair.limit == 1188
-    limiter = limiter_of(received("3600/hour"), pair)
+    limiter = receiving_limiter(received("3600/hour"), pair)
     for _ in range(1188):
         assert limiter.try_acquire(inbound_envelope(ANN))
     decision = limiter.try_acquire(inbound_envelope(ANN))
@@ -96,12 +98,12 @@ def test_an_invalid_direction_is_an_error(wrong: Any) -> None:
         Envelope(EVE, [ANN], direction=wrong)
 
 
-# What counts.
+# What counts
 
 
 def test_a_mailbox_receives_3600_messages_an_hour() -> None:
     clock = ManualClock()
-    limiter = limiter_of(received("3600/hour"), clock=clock)
+    limiter = receiving_limiter(received("3600/hour"), clock=clock)
     for number in range(3600):
         assert limiter.try_acquire(inbound_envelope(ANN, sender=f"s{number}@example.com"))
     decision = limiter.try_acquire(inbound_envelope(ANN))
@@ -114,7 +116,7 @@ def test_a_mailbox_receives_3600_messages_an_hour() -> None:
 
 
 def test_only_mailboxes_of_the_internal_domains_count() -> None:
-    limiter = limiter_of(received("1/hour"), received("9/hour", scope="global"))
+    limiter = receiving_limiter(received("1/hour"), received("9/hour", scope="global"))
     for _ in range(3):
         assert limiter.try_acquire(inbound_envelope(FAY))
     assert used_counts(limiter, FAY, scope="recipient") == [0]
@@ -125,13 +127,13 @@ def test_only_mailboxes_of_the_internal_domains_count() -> None:
 
 
 def test_every_recipient_is_a_mailbox_without_internal_domains() -> None:
-    limiter = limiter_of(received("1/hour"), domains=())
+    limiter = receiving_limiter(received("1/hour"), domains=())
     assert limiter.try_acquire(inbound_envelope(FAY))
     assert not limiter.try_acquire(inbound_envelope(FAY))
 
 
 def test_outbound_limits_do_not_apply_to_inbound_mail() -> None:
-    limiter = limiter_of(
+    limiter = receiving_limiter(
         RecipientLimit(1),
         RecipientLimit(1, count="external"),
         MessageRateLimit("1/day"),
@@ -146,7 +148,7 @@ def test_outbound_limits_do_not_apply_to_inbound_mail() -> None:
 
 
 def test_outbound_mail_to_an_internal_mailbox_is_received_there() -> None:
-    limiter = limiter_of(MessageRateLimit("9/day"), received("2/hour"))
+    limiter = receiving_limiter(MessageRateLimit("9/day"), received("2/hour"))
     assert limiter.try_acquire(Envelope(ANN, [BOB, EVE]))
     assert limiter.try_acquire(inbound_envelope(BOB))
     assert used_counts(limiter, ANN, "sender") == [1]
@@ -156,7 +158,7 @@ def test_outbound_mail_to_an_internal_mailbox_is_received_there() -> None:
 
 
 def test_a_full_mailbox_defers_an_outbound_message_as_a_whole() -> None:
-    limiter = limiter_of(MessageRateLimit("9/day"), received("1/hour"))
+    limiter = receiving_limiter(MessageRateLimit("9/day"), received("1/hour"))
     assert limiter.try_acquire(inbound_envelope(BOB))
     decision = limiter.try_acquire(Envelope(ANN, [BOB, SUB, EVE]))
     assert decision.limit == received("1/hour")
@@ -166,14 +168,14 @@ def test_a_full_mailbox_defers_an_outbound_message_as_a_whole() -> None:
 
 
 def test_a_refused_outbound_message_is_not_received() -> None:
-    limiter = limiter_of(MessageRateLimit("1/day"), received("9/hour"))
+    limiter = receiving_limiter(MessageRateLimit("1/day"), received("9/hour"))
     assert limiter.try_acquire(Envelope(ANN, [EVE]))
     assert not limiter.try_acquire(Envelope(ANN, [BOB]))
     assert used_counts(limiter, BOB, scope="recipient") == [0]
 
 
 def test_inbound_and_outbound_limits_per_recipient_count_separately() -> None:
-    limiter = limiter_of(MessageRateLimit("2/hour", scope="recipient"), received("3/hour"))
+    limiter = receiving_limiter(MessageRateLimit("2/hour", scope="recipient"), received("3/hour"))
     assert limiter.try_acquire(Envelope(ANN, [BOB]))
     assert limiter.try_acquire(inbound_envelope(BOB))
     sent, came = limiter.usage(BOB, scope="recipient")
@@ -184,7 +186,7 @@ def test_inbound_and_outbound_limits_per_recipient_count_separately() -> None:
 
 
 def test_without_partial_answers_one_full_mailbox_defers_an_inbound_message() -> None:
-    limiter = limiter_of(received("1/hour"))
+    limiter = receiving_limiter(received("1/hour"))
     assert limiter.try_acquire(inbound_envelope(ANN))
     decision = limiter.try_acquire(inbound_envelope(ANN, BOB))
     assert decision.action is Action.DEFER
@@ -193,7 +195,7 @@ def test_without_partial_answers_one_full_mailbox_defers_an_inbound_message() ->
 
 
 def test_the_null_sender_is_a_sender_like_any_other() -> None:
-    limiter = limiter_of(received("1/hour", scope=("sender", "recipient")))
+    limiter = receiving_limiter(received("1/hour", scope=("sender", "recipient")))
     assert limiter.try_acquire(inbound_envelope(ANN, sender="<>"))
     assert not limiter.try_acquire(inbound_envelope(ANN, sender=""))
     assert limiter.try_acquire(inbound_envelope(ANN))
@@ -216,7 +218,7 @@ def test_the_null_sender_is_a_sender_like_any_other() -> None:
 def test_a_message_to_three_mailboxes_is_charged_to_each(
     scope: Any, subject: Any, messages: int, recipients: int
 ) -> None:
-    limiter = limiter_of(
+    limiter = receiving_limiter(
         received("9/hour", scope=scope),
         RecipientRateLimit("9/hour", scope=scope, direction="inbound"),
     )
@@ -225,7 +227,7 @@ def test_a_message_to_three_mailboxes_is_charged_to_each(
 
 
 def test_a_message_that_never_fits_is_rejected_for_ever() -> None:
-    limiter = limiter_of(RecipientRateLimit("1/hour", scope="global", direction="inbound"))
+    limiter = receiving_limiter(RecipientRateLimit("1/hour", scope="global", direction="inbound"))
     decision = limiter.try_acquire(inbound_envelope(ANN, BOB))
     assert decision.action is Action.REJECT
     assert decision.retry_after is None
@@ -233,7 +235,7 @@ def test_a_message_that_never_fits_is_rejected_for_ever() -> None:
 
 def test_counted_refused_attempts_keep_a_mailbox_closed() -> None:
     clock = ManualClock()
-    limiter = limiter_of(received("2/minute", denied="count"), clock=clock)
+    limiter = receiving_limiter(received("2/minute", denied="count"), clock=clock)
     for _ in range(12):
         decision = limiter.try_acquire(inbound_envelope(ANN))
         clock.advance(20)
@@ -244,7 +246,7 @@ def test_counted_refused_attempts_keep_a_mailbox_closed() -> None:
 
 def test_acquire_and_reserve_wait_for_a_mailbox() -> None:
     clock = ManualClock()
-    limiter = limiter_of(received("1/minute"), clock=clock)
+    limiter = receiving_limiter(received("1/minute"), clock=clock)
     start = clock()
     for number in range(3):
         assert limiter.acquire(inbound_envelope(ANN, sender=f"s{number}@example.com"))
@@ -255,7 +257,7 @@ def test_acquire_and_reserve_wait_for_a_mailbox() -> None:
 
 
 def test_a_check_charges_nothing() -> None:
-    limiter = limiter_of(received("1/hour", denied="count"))
+    limiter = receiving_limiter(received("1/hour", denied="count"))
     assert limiter.check(inbound_envelope(ANN))
     assert limiter.try_acquire(inbound_envelope(ANN))
     for _ in range(9):
@@ -264,7 +266,7 @@ def test_a_check_charges_nothing() -> None:
 
 
 def test_a_refund_removes_the_message_from_each_mailbox() -> None:
-    limiter = limiter_of(MessageRateLimit("9/day"), received("1/hour"))
+    limiter = receiving_limiter(MessageRateLimit("9/day"), received("1/hour"))
     decision = limiter.try_acquire(Envelope(ANN, [BOB, SUB]))
     limiter.refund(decision)
     assert (

@@ -1,4 +1,4 @@
-"""Sharding: by which part of its subject a cluster places a count."""
+"""Sharding: the word of a subject by which a cluster places a count."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.scopes import SCOPES, Scope, common_shard, split_subject, subject_of, tag_getter
 
-PARTS = {
+VALUES = {
     "sender": "Ann@uwo.ca",
     "client": "10.0.0.1",
     "user": "7:ann",
@@ -32,16 +32,16 @@ ALL_SCOPES: list[Scope] = [
 
 
 def expected_tag(scope: Scope, shard: str | None) -> str:
-    """The tag of PARTS as a subject of `scope`, by the words of the documentation."""
+    """Return the tag of VALUES as a subject of `scope`, as the documentation defines it."""
     if shard == "global":
         return ""
     if shard in scope:
-        return PARTS[shard]
+        return VALUES[shard]
     if shard == "sender_domain" and "sender" in scope:
         return "uwo.ca"
     if shard == "recipient_domain" and "recipient" in scope:
         return "x.org"
-    return subject_of(scope, PARTS)
+    return subject_of(scope, VALUES)
 
 
 def tag_of(scope: Scope, shard: str | None, subject: str) -> str:
@@ -52,7 +52,7 @@ def tag_of(scope: Scope, shard: str | None, subject: str) -> str:
 @pytest.mark.parametrize("shard", [None, *SCOPES])
 def test_every_scope_has_the_tag_that_it_determines(shard: str | None) -> None:
     for scope in ALL_SCOPES:
-        assert tag_of(scope, shard, subject_of(scope, PARTS)) == expected_tag(scope, shard)
+        assert tag_of(scope, shard, subject_of(scope, VALUES)) == expected_tag(scope, shard)
 
 
 texts = st.text(max_size=12) | st.sampled_from(["1:a", "12:", ":", "{x}", "0:0:", "\n"])
@@ -60,8 +60,8 @@ texts = st.text(max_size=12) | st.sampled_from(["1:a", "12:", ":", "{x}", "0:0:"
 
 @given(st.sampled_from(ALL_SCOPES), st.data())
 def test_split_subject_inverts_subject_of(scope: Scope, data: st.DataObject) -> None:
-    parts = {word: data.draw(texts) for word in scope}
-    assert split_subject(scope, subject_of(scope, parts)) == parts
+    values = {word: data.draw(texts) for word in scope}
+    assert split_subject(scope, subject_of(scope, values)) == values
 
 
 @given(
@@ -71,15 +71,15 @@ def test_split_subject_inverts_subject_of(scope: Scope, data: st.DataObject) -> 
 def test_the_tag_of_a_value_is_that_value_with_any_characters(
     scope: Scope, data: st.DataObject
 ) -> None:
-    parts = {word: data.draw(texts) for word in scope}
+    values = {word: data.draw(texts) for word in scope}
     for shard in scope:
-        assert tag_of(scope, shard, subject_of(scope, parts)) == parts[shard]
+        assert tag_of(scope, shard, subject_of(scope, values)) == values[shard]
 
 
 @pytest.mark.parametrize("scope", [("sender",), ("sender", "client"), ("sender", "recipient")])
 def test_the_null_sender_has_the_tag_of_its_domain(scope: Scope) -> None:
-    parts = {**PARTS, "sender": "<>", "sender_domain": "<>"}
-    assert tag_of(scope, "sender_domain", subject_of(scope, parts)) == "<>"
+    values = {**VALUES, "sender": "<>", "sender_domain": "<>"}
+    assert tag_of(scope, "sender_domain", subject_of(scope, values)) == "<>"
     assert tag_of(("sender_domain",), "sender_domain", "<>") == "<>"
 
 
@@ -130,7 +130,7 @@ def test_a_message_whose_scopes_determine_its_shard_has_one_tag(scopes: list[Sco
     policy = Policy(name="test", limits=[MessageRateLimit("9/day", scope=each) for each in scopes])
     if policy.shard is None:
         return
-    plan = policy.plan(Envelope(PARTS["sender"], [PARTS["recipient"]]))
+    plan = policy.plan(Envelope(VALUES["sender"], [VALUES["recipient"]]))
     tags = {
         subject if ledger.tag_of is None else ledger.tag_of(subject)
         for ledger, subject, _ in plan.charges
@@ -174,12 +174,12 @@ def test_an_invalid_shard_is_an_error(shard: Any) -> None:
 
 def test_a_shard_does_not_change_a_decision() -> None:
     limits = [MessageRateLimit("9/day"), MessageRateLimit("5/day", scope="recipient_domain")]
-    letter = Envelope("ann@uwo.ca", ["b@x.org", "c@y.org"])
+    envelope = Envelope("ann@uwo.ca", ["b@x.org", "c@y.org"])
     plans = [
-        Policy(name="test", limits=limits, shard_by=shard).plan(letter)
+        Policy(name="test", limits=limits, shard_by=shard).plan(envelope)
         for shard in (None, "global")
     ]
-    told = [
+    decisions = [
         [(ledger.name, subject, costs) for ledger, subject, costs in plan.charges] for plan in plans
     ]
-    assert told[0] == told[1]
+    assert decisions[0] == decisions[1]

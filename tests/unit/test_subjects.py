@@ -53,23 +53,23 @@ SUBJECTS: list[tuple[Any, dict[str, int]]] = [
 def test_recipients_are_charged_to_the_subjects_of_a_scope(
     scope: Any, subjects: dict[str, int]
 ) -> None:
-    found = costs_of(policy_with_limit(RecipientRateLimit("5/day", scope=scope)), FULL)
-    assert {subject: cost for (_, subject), cost in found.items()} == subjects
+    costs = costs_of(policy_with_limit(RecipientRateLimit("5/day", scope=scope)), FULL)
+    assert {subject: cost for (_, subject), cost in costs.items()} == subjects
 
 
 @pytest.mark.parametrize(("scope", "subjects"), SUBJECTS)
 def test_a_message_is_one_message_for_each_subject_of_a_scope(
     scope: Any, subjects: dict[str, int]
 ) -> None:
-    found = costs_of(policy_with_limit(MessageRateLimit("5/day", scope=scope)), FULL)
-    assert {subject: cost for (_, subject), cost in found.items()} == dict.fromkeys(subjects, 1)
+    costs = costs_of(policy_with_limit(MessageRateLimit("5/day", scope=scope)), FULL)
+    assert {subject: cost for (_, subject), cost in costs.items()} == dict.fromkeys(subjects, 1)
 
 
 @pytest.mark.parametrize("kind", [MessageRateLimit, RecipientRateLimit])
 def test_internal_recipients_are_not_subjects_of_an_external_limit(kind: Any) -> None:
     policy = policy_with_limit(kind("5/day", scope="recipient", count="external"))
-    found = costs_of(policy, envelope_to(["b@uwo.ca", "b@x.org", "c@mail.uwo.ca"]))
-    assert [subject for _, subject in found] == ["b@x.org"]
+    costs = costs_of(policy, envelope_to(["b@uwo.ca", "b@x.org", "c@mail.uwo.ca"]))
+    assert [subject for _, subject in costs] == ["b@x.org"]
 
 
 @pytest.mark.parametrize("scope", ["client", "user"])
@@ -96,8 +96,8 @@ TRIPLE = ("sender", "client", "recipient")
 def test_different_combined_subjects_are_different_strings() -> None:
     tricky = ["".join(text) for size in range(3) for text in product(":1a", repeat=size)]
     subjects = {
-        subject_of(TRIPLE, dict(zip(TRIPLE, parts, strict=True)))
-        for parts in product(tricky, repeat=3)
+        subject_of(TRIPLE, dict(zip(TRIPLE, values, strict=True)))
+        for values in product(tricky, repeat=3)
     }
     assert len(subjects) == len(tricky) ** 3
 
@@ -146,10 +146,10 @@ def test_combined_subjects_are_equal_iff_their_values_are(
     ],
 )
 def test_a_named_subject_is_the_one_that_is_charged(scope: Any, value: Any) -> None:
-    found = costs_of(
+    costs = costs_of(
         policy_with_limit(RecipientRateLimit("5/day", scope=normal_scope(scope))), FULL
     )
-    assert named_subject(scope, value) in [subject for _, subject in found]
+    assert named_subject(scope, value) in [subject for _, subject in costs]
 
 
 @pytest.mark.parametrize(

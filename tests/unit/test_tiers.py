@@ -62,7 +62,7 @@ A, B, C = has_tag("a"), has_tag("b"), has_tag("c")
 
 
 @pytest.mark.parametrize(
-    ("tiers", "wanted"),
+    ("tiers", "expected"),
     [
         ([Tier("one"), Tier("two")], "'two' can never be reached, because 'one' before it"),
         ([Tier("one"), Tier("two", when=A)], "'two' can never be reached"),
@@ -74,8 +74,8 @@ A, B, C = has_tag("a"), has_tag("b"), has_tag("c")
         ([Tier("one", when=A), Tier("one", when=B)], "two of them are named 'one'"),
     ],
 )
-def test_a_tier_that_can_never_be_reached_is_an_error(tiers: list[Tier], wanted: str) -> None:
-    with pytest.raises(ValueError, match=wanted):
+def test_a_tier_that_can_never_be_reached_is_an_error(tiers: list[Tier], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
         Policy(name="p", tiers=tiers)
 
 

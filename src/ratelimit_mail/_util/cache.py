@@ -17,8 +17,8 @@ LONGEST: Final = 64
 class BoundedCache(dict[K, V]):
     """The results of `function` by its argument: `cache[argument]` calls it at most once.
 
-    most: the most results that are stored. One more clears the cache first, because senders that
-        nobody knows choose the arguments.
+    most: the most results that are stored. One more clears the cache first: the arguments come
+        from mail, so their number has no bound.
     """
 
     def __init__(self, function: Callable[[K], V], most: int = 4096) -> None:

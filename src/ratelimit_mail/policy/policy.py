@@ -45,7 +45,7 @@ class Policy:
         `uwo.ca`.
     overrides: different numbers for some senders or clients; of several for one limit, the first
         that holds applies.
-    exemptions: senders or clients to whom its limits do not apply.
+    exemptions: senders or clients that are free from its limits.
     grants: the senders or clients that may send; left out: all; an empty list: none yet.
     directory: the aliases with their owners, and the mailing lists: a `Directory`, or any
         object with its methods `owner` and `mailing_list`.
