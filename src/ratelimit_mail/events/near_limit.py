@@ -108,7 +108,9 @@ class NearLimits:
                 else:
                     continue
             if len(to_read) < MOST_READS:
-                to_read.append(ToRead(plan.effective_limits, ledger, subject, account, tuple(spent)))
+                to_read.append(
+                    ToRead(plan.effective_limits, ledger, subject, account, tuple(spent))
+                )
         return to_read
 
     def learn(
