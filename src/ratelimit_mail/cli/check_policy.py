@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.describe import remarks_on
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.presets import rules_of
 from ratelimit_mail.exceptions import PolicyFileError
@@ -39,13 +39,13 @@ def check_policy_command(file: str, wants_toml: bool) -> None:
             raise CommandError(str(error)) from None
         return
     console = Console()
-    console.print(Text(f"{safe(file)}: fine", style="bold"), soft_wrap=True)
+    console.print(Text(f"{escape(file)}: fine", style="bold"), soft_wrap=True)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(width=17, overflow="fold")
     table.add_column(overflow="fold")
     last = None
     rows = [("policy", policy.name), *rules_of(policy), *remarks_on(policy, datetime.now(UTC))]
     for subject, words in rows:
-        table.add_row(Text("" if subject == last else f"  {subject}"), Text(safe(words)))
+        table.add_row(Text("" if subject == last else f"  {subject}"), Text(escape(words)))
         last = subject
     console.print(table)

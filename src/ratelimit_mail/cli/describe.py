@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from ratelimit_mail._util.epoch import start_of
 from ratelimit_mail.directory import Directory
 from ratelimit_mail.overrides import Concession
 from ratelimit_mail.policy import Policy
@@ -38,21 +39,17 @@ def remarks_on(policy: Policy, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _dates(each: Concession, now: datetime) -> Iterator[str]:
-    if each.starts is not None and _moment(each.starts) > now:
+    if each.starts is not None and start_of(each.starts) > now:
         yield f"starts on {each.starts}"
     if each.ends is None:
         return
-    end = _moment(each.ends)
+    end = start_of(each.ends)
     if not isinstance(each.ends, datetime):
         end += timedelta(days=1)
     if end <= now:
         yield f"ended on {each.ends}; it does nothing any more"
     elif end - now <= SOON:
         yield f"ends on {each.ends}, within {SOON.days} days"
-
-
-def _moment(given: date) -> datetime:
-    return given if isinstance(given, datetime) else datetime.combine(given, time(), UTC)
 
 
 def _of(each: Concession) -> str:

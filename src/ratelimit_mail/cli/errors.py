@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 
 __all__ = [
     "INTERRUPTED",
@@ -64,4 +64,4 @@ class RejectedRows:
 
     def _tell(self, text: str) -> None:
         # One complaint, one line, however wide the terminal; Text keeps brackets as they are.
-        self._console.print(Text(safe(text)), soft_wrap=True)
+        self._console.print(Text(escape(text)), soft_wrap=True)

@@ -6,8 +6,8 @@ import difflib
 import os
 from typing import Final
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
@@ -32,8 +32,8 @@ def find_policy(name: str) -> Policy:
             raise CommandError(str(error)) from None
     near = difflib.get_close_matches(name[:100].lower(), PRESETS, cutoff=0.4)
     if near:
-        raise CommandError(f"there is no policy {safe(name)}; did you mean {' or '.join(near)}?")
+        raise CommandError(f"there is no policy {escape(name)}; did you mean {' or '.join(near)}?")
     raise CommandError(
-        f"there is no policy {safe(name)}; there are {', '.join(PRESETS)}, and policy files,"
+        f"there is no policy {escape(name)}; there are {', '.join(PRESETS)}, and policy files,"
         " whose names end in .toml"
     )

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.conditions import AllOf, AnyOf, Condition, HasTag, InNetwork, Not, Protocol
 from ratelimit_mail.limits import Limit, RateLimit
@@ -52,7 +51,7 @@ def presets_command(name: str | None, wants_json: bool) -> None:
 def _preset(name: str) -> tuple[Policy, Source]:
     if name not in PRESETS:
         find_policy(name)  # complains, with the nearest names
-        raise CommandError(f"{safe(name)} is no preset; there are {', '.join(PRESETS)}")
+        raise CommandError(f"{escape(name)} is no preset; there are {', '.join(PRESETS)}")
     return PRESETS[name](), SOURCES[name]
 
 
@@ -62,7 +61,7 @@ def _table(rows: Iterable[tuple[str, str]]) -> Table:
     table.add_column(overflow="fold")
     last = None
     for subject, words in rows:
-        table.add_row(Text("" if subject == last else f"  {subject}"), Text(safe(words)))
+        table.add_row(Text("" if subject == last else f"  {subject}"), Text(escape(words)))
         last = subject
     return table
 

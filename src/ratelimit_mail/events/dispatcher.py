@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.events.kinds import Event
 from ratelimit_mail.events.listeners import (
     WARN_EVERY,
@@ -44,9 +45,7 @@ class Dispatcher:
         self, listener: Listener | Sequence[Listener], *, most_waiting: int = 1000
     ) -> None:
         self._listeners = checked(listener)
-        if not isinstance(most_waiting, int) or isinstance(most_waiting, bool):
-            raise TypeError(f"most_waiting: a whole number is needed, not {show(most_waiting)}")
-        if most_waiting < 1:
+        if whole_number("most_waiting", most_waiting) < 1:
             raise ValueError(f"most_waiting: {show(most_waiting)} drops all; 1 or more are needed")
         self._most_waiting = most_waiting
         self._dropped = 0

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
+from ratelimit_mail._util.epoch import datetime_of
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.events import BackToNormal, BurstAfterDenial, Event, FirstDenial, NearLimit
 from ratelimit_mail.events.denials import Denied, Refused
 from ratelimit_mail.events.near_limit import ToRead
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.policy.charges import Plan
-from ratelimit_mail.scopes import parts_of
+from ratelimit_mail.policy.charges import ChargePlan
+from ratelimit_mail.scopes import split_subject
 
 __all__ = ["back_to_normal", "near_limit", "refusal_events", "refused_subject"]
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-def refused_subject(envelope: Envelope, plan: Plan, limit: object) -> tuple[str, str]:
+def refused_subject(envelope: Envelope, plan: ChargePlan, limit: object) -> tuple[str, str]:
     """Whom `limit` refused, as counts know it and in words.
 
     The sender stands for it where it is one of several, or nothing was charged for it.
@@ -30,7 +28,7 @@ def refused_subject(envelope: Envelope, plan: Plan, limit: object) -> tuple[str,
             for ledger, subject, _ in plan.charges
             for count in ledger.counts
             for i in range(len(count.windows))
-            if plan.sheet.limit_of(count, i) is limit
+            if plan.effective_limits.limit_of(count, i) is limit
         }
         if len(found) == 1:
             subject = found.pop()
@@ -41,14 +39,10 @@ def refused_subject(envelope: Envelope, plan: Plan, limit: object) -> tuple[str,
 def _in_words(limit: RateLimit, subject: str) -> str:
     if limit.scope == ("global",):
         return "everybody"
-    parts = parts_of(limit.scope, subject)
+    parts = split_subject(limit.scope, subject)
     return " and ".join(
         value or f"no {word.replace('_', ' ')} told" for word, value in parts.items()
     )
-
-
-def _moment(milliseconds: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def refusal_events(
@@ -61,7 +55,7 @@ def refusal_events(
         "limit": decision.limit,
         "policy": policy,
         "tier": decision.tier,
-        "at": _moment(now),
+        "at": datetime_of(now),
         "client": envelope.client,
     }
     events: list[Event] = []
@@ -82,8 +76,8 @@ def near_limit(
         subject=_in_words(limit, asked.subject),
         limit=limit,
         policy=policy,
-        tier=asked.sheet.tier,
-        at=_moment(now),
+        tier=asked.effective_limits.tier,
+        at=datetime_of(now),
         client=envelope.client,
         used=used,
         share=used / limit.limit,
@@ -98,8 +92,8 @@ def back_to_normal(policy: str, denied: Denied, now: int) -> BackToNormal:
         limit=denied.limit,
         policy=policy,
         tier=denied.tier,
-        at=_moment(now),
+        at=datetime_of(now),
         client=denied.client,
         denials=denied.refusals,
-        since=_moment(denied.began),
+        since=datetime_of(denied.began),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.events.kinds import (
     BackToNormal,
     BurstAfterDenial,
@@ -107,7 +107,7 @@ class _Names:
 
 
 def _escaped(text: str) -> str:
-    line = "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text[: LONGEST_NAME + 1])
+    line = escape(text[: LONGEST_NAME + 1])
     return line if len(line) <= LONGEST_NAME else f"{line[:LONGEST_NAME]}..."
 
 

@@ -11,7 +11,7 @@ from ratelimit_mail.backends.base import Reading
 from ratelimit_mail.counting.charge import UNITS, Ledger
 from ratelimit_mail.events.expiring import NEVER, ExpiringMap
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 __all__ = ["NearLimits", "ToRead"]
 
@@ -60,7 +60,7 @@ class _Watched:
 class ToRead(NamedTuple):
     """Counts that must be read: a mark can have been reached."""
 
-    sheet: EffectiveLimits
+    effective_limits: EffectiveLimits
     ledger: Ledger
     subject: str
     account: _Watched
@@ -82,7 +82,7 @@ class NearLimits:
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def spend(self, plan: Plan, accepted: bool, now: int) -> list[ToRead]:
+    def spend(self, plan: ChargePlan, accepted: bool, now: int) -> list[ToRead]:
         """Note what a message was charged; the counts that must be read for it."""
         accounts = self._accounts
         if now >= accounts.leaves_at:
@@ -108,7 +108,9 @@ class NearLimits:
                 else:
                     continue
             if len(to_read) < MOST_READS:
-                to_read.append(ToRead(plan.sheet, ledger, subject, account, tuple(spent)))
+                to_read.append(
+                    ToRead(plan.effective_limits, ledger, subject, account, tuple(spent))
+                )
         return to_read
 
     def learn(
@@ -152,4 +154,4 @@ def _windows(
     """The unit, the limit and what is used, of each window that was read."""
     for count, of_count in zip(asked.ledger.counts, readings, strict=False):
         for i, reading in enumerate(of_count):
-            yield count.unit, asked.sheet.limit_of(count, i), reading.used
+            yield count.unit, asked.effective_limits.limit_of(count, i), reading.used

@@ -26,7 +26,7 @@ from ratelimit_mail.events.factory import (
 from ratelimit_mail.events.near_limit import NearLimits, ToRead
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 
 __all__ = ["Watch"]
 
@@ -82,7 +82,7 @@ class Watch:
             return len(self._nearness) + len(self._denials)
 
     def seeing(
-        self, backend: Any, envelope: Envelope, plan: Plan, decision: Decision, now: int
+        self, backend: Any, envelope: Envelope, plan: ChargePlan, decision: Decision, now: int
     ) -> Steps[None]:
         """See `decision` on `envelope`, made at `now`; never raises an Exception.
 
@@ -94,7 +94,7 @@ class Watch:
             yield from self.reading(backend, envelope, to_read, now)
 
     def look(
-        self, envelope: Envelope, plan: Plan, decision: Decision, now: int
+        self, envelope: Envelope, plan: ChargePlan, decision: Decision, now: int
     ) -> list[ToRead] | None:
         """The first half of `seeing`, which waits for nothing: what `reading` must then read."""
         try:
@@ -104,7 +104,7 @@ class Watch:
             return None
 
     def _look(
-        self, envelope: Envelope, plan: Plan, decision: Decision, now: int
+        self, envelope: Envelope, plan: ChargePlan, decision: Decision, now: int
     ) -> list[ToRead] | None:
         to_read: list[ToRead] | None = None
         refused: Refused | None = None

@@ -14,7 +14,7 @@ from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.shadow import BOOKING, shadow_steps
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener
@@ -27,7 +27,7 @@ class DecidedMessage(NamedTuple):
     """A message and the decision on it; if it was booked, the sender in whose queue it stands."""
 
     envelope: Envelope
-    plan: Plan
+    plan: ChargePlan
     decision: Decision
     verdict: Verdict | None
     queue_subject: str | None = None
@@ -48,7 +48,7 @@ class Observers:
         self._intents = intents
         self._queue = policy.queue(shadow=True)
         self._watch = None if on_event is None else _watch(policy, on_event)
-        self.is_idle = self._watch is None and not policy.has_shadows
+        self.is_idle = self._watch is None and not policy.has_shadow
 
     def observe_steps(self, backend: Any, decided: DecidedMessage) -> Steps[Decision]:
         """Return the decision with the answer of the shadow limits, and emit its events."""

@@ -34,7 +34,7 @@ from ratelimit_mail.limiter.shadow import BOOKING, check_shadow_steps, check_ste
 from ratelimit_mail.limiter.verdicts import decide
 from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Operations:
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
     ) -> None:
         self.policy = policy.at_node(node)
-        self.plan: Callable[[Envelope], Plan] = self.policy.planner(backend.now)
+        self.plan: Callable[[Envelope], ChargePlan] = self.policy.planner(backend.now)
         self._backend = backend
         self._sleep = sleep
         self._wait_until_first = wait_until_first
@@ -120,7 +120,7 @@ class Operations:
         self.is_plain = self._observers.is_idle and not self.policy.partial
         """Whether a message needs nothing but a decision: no shadow limits, events or parts."""
 
-    def decide(self, plan: Plan, verdict: Verdict | None) -> Decision:
+    def decide(self, plan: ChargePlan, verdict: Verdict | None) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""
         return decide(plan, verdict, self)
 
@@ -242,7 +242,7 @@ class Operations:
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         key, sender = self.policy.subject(scope, subject)
-        limits = self.policy.sheet(client or NOBODY, sender, self._backend.now())
+        limits = self.policy.effective_limits(client or NOBODY, sender, self._backend.now())
         usages: list[Usage] = []
         for ledger in limits.ledgers_of(normal_scope(scope)):
             readings = yield partial(self._backend.usage, ledger, key)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, turned_away
-from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, denied
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 __all__ = ["decide", "refused"]
 
 
-def decide(plan: Plan, verdict: Verdict | None, owner: object) -> Decision:
+def decide(plan: ChargePlan, verdict: Verdict | None, owner: object) -> Decision:
     """Return the decision on a plan.
 
     verdict: None if the plan needs no backend. owner: whoever may refund the decision.
@@ -17,24 +17,24 @@ def decide(plan: Plan, verdict: Verdict | None, owner: object) -> Decision:
     if plan.never is not None:
         if isinstance(plan.never, Rule):
             action = Action.HOLD if plan.never.action == "hold" else Action.REJECT
-            return Decision(action, None, None, plan.sheet.tier, rule=plan.never)
-        return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
+            return Decision(action, None, None, plan.effective_limits.tier, rule=plan.never)
+        return Decision(Action.REJECT, None, plan.never, plan.effective_limits.tier)
     if verdict is None:
-        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [owner, None])
+        return Decision(ACCEPT, 0.0, None, plan.effective_limits.tier, [owner, None])
     if verdict.refusals:
-        return refused(plan.sheet, verdict)
+        return refused(plan.effective_limits, verdict)
     if verdict.degraded:
         return _degraded(plan, verdict, owner)
-    return accepted(plan.sheet.tier, [owner, verdict.receipt])
+    return accepted(plan.effective_limits.tier, [owner, verdict.receipt])
 
 
-def _degraded(plan: Plan, verdict: Verdict, owner: object) -> Decision:
+def _degraded(plan: ChargePlan, verdict: Verdict, owner: object) -> Decision:
     """Return the decision of `on_backend_error`, in which no limit had a part."""
     token = [owner, verdict.receipt]
     if verdict.receipt is None and verdict.at > verdict.now:
         action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
-        return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
-    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, token, degraded=True)
+        return Decision(action, wait, None, plan.effective_limits.tier, None, degraded=True)
+    return Decision(ACCEPT, 0.0, None, plan.effective_limits.tier, token, degraded=True)
 
 
 def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
@@ -51,4 +51,4 @@ def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
         if (other.on_excess == "reject", later) > (limit.on_excess == "reject", room_at):
             limit, room_at = other, later
     action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
-    return turned_away(action, (at - now) / 1000, limit, limits.tier, degraded=is_degraded)
+    return denied(action, (at - now) / 1000, limit, limits.tier, degraded=is_degraded)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count, islice
 from typing import Final
 
+from ratelimit_mail._util.epoch import datetime_of, milliseconds_of
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.envelope import Client, Envelope
@@ -25,10 +26,9 @@ SENDER: Final = f"sender@{STAND_IN}"
 
 MOST_RECIPIENTS: Final = 1_000_000
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND: Final = timedelta(milliseconds=1)
+EPOCH: Final = datetime_of(0)
 END: Final = datetime(9999, 1, 1, tzinfo=UTC)
-LAST: Final = (END - EPOCH) // MILLISECOND
+LAST: Final = milliseconds_of(END)
 
 Wait = tuple[Limit, int, int]
 """A limit, and from when until when it held a message, in milliseconds since the epoch."""
@@ -76,11 +76,11 @@ def plan_mailing(
         raise ValueError("messages: there are none to plan for")
     return MailingPlan(
         policy=policy.name,
-        start=_moment(now),
+        start=datetime_of(now),
         delays=tuple(delays),
         sizes=tuple(sizes),
         held=tuple(
-            Held(limit, _moment(since), _moment(until), len(delays) - number + 1)
+            Held(limit, datetime_of(since), datetime_of(until), len(delays) - number + 1)
             for limit, since, until, number in stretches
         ),
     )
@@ -147,8 +147,4 @@ def _milliseconds(start: datetime | None) -> int:
         raise ValueError(f"start: {start} has no time zone, such as datetime.UTC")
     if not EPOCH <= start < END:
         raise ValueError(f"start: {start} is not in the years 1970 to 9998")
-    return (start - EPOCH) // MILLISECOND
-
-
-def _moment(milliseconds: int) -> datetime:
-    return EPOCH + milliseconds * MILLISECOND
+    return milliseconds_of(start)

@@ -11,8 +11,8 @@ from typing import Final
 import click
 from rich.console import Console
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.plan.as_json import Outcome, as_json
 from ratelimit_mail.cli.plan.mailing import Mailing, messages_of, moment_of, submitter
@@ -130,7 +130,7 @@ def _granted(policy: Policy, sender: str) -> Policy:
     try:
         return policy.evolve(grants=[*policy.grants, Grant(senders=[sender])])
     except ValueError as error:
-        raise CommandError(safe(f"--sender: {error}")) from None
+        raise CommandError(escape(f"--sender: {error}")) from None
 
 
 def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> Outcome:
@@ -145,10 +145,10 @@ def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> 
         )
     except CannotFinish as error:
         if policies == 1:
-            raise CommandError(safe(f"under {policy.name}, {error}")) from None
+            raise CommandError(escape(f"under {policy.name}, {error}")) from None
         return policy.name, error
     except ValueError as error:  # a start in another age
-        raise CommandError(safe(str(error))) from None
+        raise CommandError(escape(str(error))) from None
     return policy.name, plan
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 from rich.console import Console
 
+from ratelimit_mail._util.epoch import datetime_of
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError, InputError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.plan.csv_rows import read_mailing
 from ratelimit_mail.cli.progress import watched
 from ratelimit_mail.cli.readers.times import parse_time
@@ -70,7 +71,7 @@ def _read(file: Path, sender: str, client: Client, console: Console) -> list[int
         if not messages:
             raise InputError("has no messages")
     except InputError as error:
-        raise CommandError(f"{safe(os.fspath(file))}: {safe(str(error))}") from None
+        raise CommandError(f"{escape(os.fspath(file))}: {escape(str(error))}") from None
     return messages
 
 
@@ -88,7 +89,7 @@ def submitter(
         Envelope(sender, [SENDER])  # whether the sender is an address
         return Client(address=address, protocol=protocol, tags=tags)
     except ValueError as error:
-        raise CommandError(safe(str(error))) from None
+        raise CommandError(escape(str(error))) from None
 
 
 def moment_of(text: str | None) -> datetime:
@@ -98,5 +99,5 @@ def moment_of(text: str | None) -> datetime:
     try:
         milliseconds = parse_time(text.strip())
     except ValueError as error:
-        raise CommandError(f"--start: {safe(str(error).removeprefix('time: '))}") from None
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+        raise CommandError(f"--start: {escape(str(error).removeprefix('time: '))}") from None
+    return datetime_of(milliseconds)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.planner import CannotFinish, Hour, MailingPlan
 
@@ -44,7 +44,7 @@ def print_side_by_side(
     table.add_column("what holds longest", overflow="fold")
     for name, outcome in outcomes:
         if isinstance(outcome, CannotFinish):
-            never.append(Text(safe(f"never: {name}: {outcome}")))
+            never.append(Text(escape(f"never: {name}: {outcome}")))
             table.add_row(Text(name), "", "", "never", "")
         else:
             moments = (outcome.first, outcome.half, outcome.last)

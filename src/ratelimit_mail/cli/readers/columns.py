@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ratelimit_mail._util.csv_rows import column_names
 from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import InputError
 from ratelimit_mail.cli.readers.times import parse_time
@@ -67,9 +68,8 @@ class Columns:
         return at
 
     def _missing(self, what: str, names: str) -> InputError:
-        there = ", ".join(show(name) for name in self._header[:12])
-        more = f" and {len(self._header) - 12} more" if len(self._header) > 12 else ""
-        return InputError(f"no column for the {what} ({names}); the header has {there}{more}")
+        there = column_names(self._header)
+        return InputError(f"no column for the {what} ({names}); the header has {there}")
 
     def _recipients_reader(self) -> Callable[[Row], list[str] | int]:
         """How a row tells its recipients: addresses before counts."""

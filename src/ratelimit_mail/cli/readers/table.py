@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from ratelimit_mail._util.csv_rows import csv_rows
 from ratelimit_mail.cli.errors import InputError, RejectedRow
 from ratelimit_mail.cli.readers.columns import Columns
 from ratelimit_mail.cli.readers.lines import LONGEST_LINE, read_lines
@@ -36,23 +37,16 @@ def read_csv(path: Path) -> Iterator[Message | RejectedRow]:
 def read_rows(path: Path) -> Iterator[tuple[int, list[str] | csv.Error]]:
     """Each row that is not blank, with the number of the line that it starts in."""
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(read_lines(path), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            # A quote that is not closed takes the rows behind it along: no going on then.
-            if reader.line_num > line:
+    for row in csv_rows(read_lines(path)):
+        if row.error is not None:
+            # A quote that is not closed swallows the rows behind it, so reading ends here.
+            if row.last_line > row.line:
                 raise InputError(
-                    f"a quoted field that starts in line {line} does not end well: {error}"
-                ) from None
-            yield line, error
-        else:
-            if row:
-                yield line, row
+                    f"a quoted field that starts in line {row.line} does not end well: {row.error}"
+                )
+            yield row.line, row.error
+        elif row.cells:
+            yield row.line, row.cells
 
 
 def _reason(row: list[str] | csv.Error, error: Exception) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail._util.text import show
 
 __all__ = ["parse_mail_time", "parse_time"]
 
 _UNIX: Final = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _END: Final = 253_402_300_800_000  # of the year 9999
 _LONGEST: Final = 200
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def parse_time(text: str) -> int:
@@ -42,7 +41,7 @@ def parse_mail_time(text: str) -> int | None:
 def _milliseconds(moment: datetime) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MILLISECOND
+    return milliseconds_of(moment)
 
 
 def _in_range(time: int, text: str) -> int:

@@ -11,8 +11,8 @@ import attrs
 import click
 from rich.console import Console
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.html.loader import Drawing
@@ -141,6 +141,6 @@ def replay_command(
         else:
             print_report(report, Console())
     except InputError as error:
-        raise CommandError(f"{safe(os.fspath(file))}: {safe(str(error))}") from None
+        raise CommandError(f"{escape(os.fspath(file))}: {escape(str(error))}") from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

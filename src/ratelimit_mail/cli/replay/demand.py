@@ -13,7 +13,7 @@ from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.policy.directory_lookup import resolve
 from ratelimit_mail.testing import ManualClock
 
@@ -58,16 +58,16 @@ class Demand:
             if amount > self.by_sender[place].get(sender, 0):
                 self.by_sender[place][sender] = amount
 
-    def _met(self, plan: Plan, envelope: Envelope) -> Iterator[tuple[int, int]]:
+    def _met(self, plan: ChargePlan, envelope: Envelope) -> Iterator[tuple[int, int]]:
         """Each limit that counts this message, and what it then held."""
         for ledger, subject, costs in plan.charges:
             readings = self._backend.usage(ledger, subject)
             for count, of_count in zip(ledger.counts, readings, strict=True):
                 if costs[count.unit]:
                     for window, reading in enumerate(of_count):
-                        limit = plan.sheet.limit_of(count, window)
+                        limit = plan.effective_limits.limit_of(count, window)
                         yield self._place[limit.limit], reading.used
-        for each in plan.sheet.limits:
+        for each in plan.effective_limits.limits:
             if isinstance(each, RecipientLimit):
                 yield self._place[each.limit], self._recipients(each, envelope)
 

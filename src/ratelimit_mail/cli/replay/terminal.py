@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.replay.outcome import Report
 from ratelimit_mail.cli.replay.text_tables import (
     Grid,
@@ -23,8 +23,8 @@ __all__ = ["print_report"]
 
 def print_report(report: Report, console: Console) -> None:
     """Print all of `report`."""
-    name = safe(report.file)
-    console.print(Text(f"Replay of {name} under {safe(report.policy)}", style="bold"))
+    name = escape(report.file)
+    console.print(Text(f"Replay of {name} under {escape(report.policy)}", style="bold"))
     console.print()
     console.print(_facts(data(report)))
     grids = tables_of(report) + senders_of(report)

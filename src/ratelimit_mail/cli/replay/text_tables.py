@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.replay.outcome import MOST_TOUCHED, Report
 from ratelimit_mail.cli.replay.suggest import Suggestion
 from ratelimit_mail.cli.replay.tally import Counts, Tally
@@ -71,7 +71,7 @@ def comparison(report: Report) -> Grid:
     for name, tally in report.side_by_side.items():
         counts = [f"{getattr(tally.all, kind):,}" for kind in kinds]
         share = percent(tally.touched, len(tally.by_sender))
-        grid.rows.append((safe(name), *counts, f"{tally.touched:,}", share))
+        grid.rows.append((escape(name), *counts, f"{tally.touched:,}", share))
     return attrs.evolve(
         grid, note="touched: senders with a message deferred or rejected; share: of all senders"
     )
@@ -138,7 +138,7 @@ def _limits(title: str, by_limit: dict[str, Counts]) -> Grid:
 def _rules(tally: Tally) -> Grid:
     grid = Grid("Turned away or held by rules", ("rule", "rejected", "held"))
     for rule, counts in tally.by_rule.items():
-        grid.rows.append((safe(rule), f"{counts.rejected:,}", f"{counts.held:,}"))
+        grid.rows.append((escape(rule), f"{counts.rejected:,}", f"{counts.held:,}"))
     return grid
 
 
@@ -155,5 +155,5 @@ def _most_touched(tally: Tally) -> Grid:
     grid = Grid(title, ("sender", "messages", *tally.kinds))
     for sender, counts in tally.most_touched(MOST_TOUCHED):
         numbers = (counts.messages, *counts.of(tally.kinds).values())
-        grid.rows.append((safe(sender), *(f"{number:,}" for number in numbers)))
+        grid.rows.append((escape(sender), *(f"{number:,}" for number in numbers)))
     return grid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.html.canvas import DARK, DEFERRED, MAIL, REJECTED
 from ratelimit_mail.cli.replay.html.row_charts import in_rows
@@ -16,7 +16,7 @@ from ratelimit_mail.cli.replay.timeline import Busy, Timeline
 from ratelimit_mail.cli.replay.wording import many, percent
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.rates import in_words
+from ratelimit_mail.rates import window_text
 
 __all__ = ["compared", "limits", "mail", "senders"]
 
@@ -32,7 +32,9 @@ def _per_hour(timeline: Timeline) -> Chart:
     if bins.unit != unit:
         title += f", the busiest {unit} of each {bins.unit}"
     sender, own = timeline.peak_of_one()
-    words = f"Peak {unit}: {_peak(timeline.peak())}. Busiest sender: {safe(sender)}, {_peak(own)}."
+    words = (
+        f"Peak {unit}: {_peak(timeline.peak())}. Busiest sender: {escape(sender)}, {_peak(own)}."
+    )
     everybody = Series("all senders", timeline.busiest_hours(), MAIL)
     one = Series("busiest sender", timeline.busiest_senders(), DARK)
     label = f"messages per {unit}"
@@ -90,7 +92,7 @@ def _met(limit: Limit, most: int) -> tuple[str, str]:
     part = f"{share(most, limit.limit) * 100:,.4g} % of the limit"
     if not isinstance(limit, RateLimit):
         return f"Largest message: {many(most, 'recipients')}, {part}.", "recipients of one message"
-    window = in_words(limit.rate)
+    window = window_text(limit.rate)
     whose = "" if limit.scope == ("global",) else f" of one {' and '.join(limit.scope)}"
     whose = whose.replace("_", " ")
     return (
@@ -115,7 +117,7 @@ def _touched(report: Report) -> Chart:
     if not tally.touched:
         return Chart(title, words)
     rows = {"by any limit": tally.touched}
-    rows.update({safe(limit): len(found) for limit, found in tally.touched_by.items()})
+    rows.update({escape(limit): len(found) for limit, found in tally.touched_by.items()})
     return in_rows(
         "touched",
         title,
@@ -141,8 +143,8 @@ def _most_touched(report: Report) -> Iterator[Chart]:
     yield in_rows(
         "most",
         "Most touched senders",
-        f"Most of all {safe(first)}: {counts.refused:,} of {many(counts.messages, 'messages')}.",
-        [safe(sender) for sender, _ in most],
+        f"Most of all {escape(first)}: {counts.refused:,} of {many(counts.messages, 'messages')}.",
+        [escape(sender) for sender, _ in most],
         parts,
         [f"{x.refused:,} of {x.messages:,}" for _, x in most],
         " or ".join(kind for kind, _, _ in parts) + " messages",
@@ -152,7 +154,7 @@ def _most_touched(report: Report) -> Iterator[Chart]:
 def compared(report: Report) -> list[Chart]:
     """The policies side by side."""
     tallies = report.side_by_side
-    names = [safe(name) for name in tallies]
+    names = [escape(name) for name in tallies]
     seen = len(report.tally.by_sender)
     touched = [tally.touched for tally in tallies.values()]
     charts = [

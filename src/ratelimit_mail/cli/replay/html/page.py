@@ -7,7 +7,7 @@ from importlib.resources import files
 import attrs
 from jinja2 import Environment, StrictUndefined
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.replay import text_tables
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.html import figures
@@ -40,8 +40,8 @@ def render(report: Report, policy: Policy, timeline: Timeline, demand: Demand) -
     source = files(__package__).joinpath("page.html.j2")
     template = environment.from_string(source.read_text(encoding="utf-8"))
     return template.render(
-        file=safe(report.file),
-        policy=safe(report.policy),
+        file=escape(report.file),
+        policy=escape(report.policy),
         figures=_figures(report),
         facts=text_tables.data(report),
         sections=_sections(report, policy, timeline, demand),

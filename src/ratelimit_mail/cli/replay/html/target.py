@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.escaping import safe
 
 __all__ = ["Target"]
 
@@ -41,7 +41,7 @@ class Target:
             raise self._complaint(error.strerror or str(error)) from None
 
     def _complaint(self, why: str) -> CommandError:
-        return CommandError(f"--report {safe(os.fspath(self.path))}: {safe(why)}")
+        return CommandError(f"--report {escape(os.fspath(self.path))}: {escape(why)}")
 
 
 def _why_not(path: Path, source: Path) -> str | None:
