@@ -18,7 +18,7 @@ from ratelimit_mail.policy.charges import Plan
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener
-    from ratelimit_mail.events.watch import Watch
+    from ratelimit_mail.events.detector import EventDetector
 
 __all__ = ["DecidedMessage", "Observers"]
 
@@ -47,8 +47,8 @@ class Observers:
     ) -> None:
         self._intents = intents
         self._queue = policy.queue(shadow=True)
-        self._watch = None if on_event is None else _watch(policy, on_event)
-        self.is_idle = self._watch is None and not policy.has_shadows
+        self._detector = None if on_event is None else _detector_for(policy, on_event)
+        self.is_idle = self._detector is None and not policy.has_shadows
 
     def script(self, backend: Any, seen: DecidedMessage) -> Steps[Decision]:
         """The decision, with what limits that only report say, and told to those who listen."""
@@ -66,15 +66,18 @@ class Observers:
                 decision = attrs.evolve(decision, shadow=answer)
                 if decision.refund_token is not None and receipt is not None:
                     decision.refund_token.append(receipt)
-        if self._watch is not None:
+        if self._detector is not None:
             now = backend.now() if verdict is None else verdict.now
-            yield from self._watch.seeing(backend, envelope, plan, decision, now)
+            yield from self._detector.observe_steps(backend, envelope, plan, decision, now)
         return decision
 
 
-def _watch(policy: Policy, on_event: Listener | Sequence[Listener] | Dispatcher) -> Watch:
+def _detector_for(
+    policy: Policy, on_event: Listener | Sequence[Listener] | Dispatcher
+) -> EventDetector:
     # Here, because most limiters have nobody to tell.
     from ratelimit_mail.events import Dispatcher
-    from ratelimit_mail.events.watch import Watch
+    from ratelimit_mail.events.detector import EventDetector
 
-    return Watch(policy, on_event if isinstance(on_event, Dispatcher) else Dispatcher(on_event))
+    dispatcher = on_event if isinstance(on_event, Dispatcher) else Dispatcher(on_event)
+    return EventDetector(policy, dispatcher)
