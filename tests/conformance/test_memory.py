@@ -20,7 +20,7 @@ class TestMemory(BackendConformance):
         return MemoryBackend(clock)
 
 
-class TestMemoryAwaited(AsyncBackendConformance):
+class TestMemoryAsync(AsyncBackendConformance):
     scripts = 20
 
     def async_backend(self, clock: Callable[[], int]) -> InlineAdapter:
@@ -30,8 +30,8 @@ class TestMemoryAwaited(AsyncBackendConformance):
 class TestBruteForce(BackendConformance):
     scripts = 0  # it would be compared with itself
 
-    @pytest.mark.skip(reason="it is not made for threads")
-    def test_threads_on_one_sender_admit_exactly_the_limit(self) -> None: ...
+    @pytest.mark.skip(reason="it is not thread-safe")
+    def test_threads_with_one_sender_admit_exactly_the_limit(self) -> None: ...
 
     def backend(self, clock: Callable[[], int]) -> BruteForceBackend:
         return BruteForceBackend(clock)
