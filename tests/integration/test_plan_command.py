@@ -90,8 +90,8 @@ def test_the_plan_of_one_policy_is_printed_in_full() -> None:
 
 
 def test_several_policies_are_compared_after_the_plan_of_the_first() -> None:
-    others = ("--policy", "western-office365", "--policy", "western-convergence")
-    printed = lines(*LEEDS, *others, "--messages", "12000", *START)
+    more = ("--policy", "western-office365", "--policy", "western-convergence")
+    printed = lines(*LEEDS, *more, "--messages", "12000", *START)
     assert printed[0] == "Plan of 12,000 messages under leeds-office365"
     below = printed[printed.index("Side by side: when messages will have gone, after the start") :]
     assert [line for line in below if line.startswith(("leeds", "western"))] == [
