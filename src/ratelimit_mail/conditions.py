@@ -1,4 +1,4 @@
-"""Predicates on clients: which tier a client is in."""
+"""Conditions on clients, by which tiers are chosen: networks, tags, protocols and their logic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ratelimit_mail.envelope import PROTOCOLS, Client
 __all__ = ["Condition", "all_of", "any_of", "has_tag", "in_network", "not_", "protocol"]
 
 Condition = Callable[[Client], bool]
-"""Anything that says of a client whether it holds."""
+"""Any callable that returns whether it holds for a client."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -29,14 +29,14 @@ def _network(value: object) -> Network:
     except ValueError as error:
         why = " (has host bits set)" if str(error).endswith("has host bits set") else ""
         raise ValueError(
-            f"in_network: {show(text)} is no network such as '129.100.0.0/16'{why}"
+            f"in_network: {show(text)} is not a network such as '129.100.0.0/16'{why}"
         ) from None
     if "%" in text:
-        raise ValueError(f"in_network: {show(text)} is no network: it has a zone")
+        raise ValueError(f"in_network: {show(text)} is not a network: it has a zone")
     mapped = network.network_address.ipv4_mapped if network.version == 6 else None
     if mapped is None or network.prefixlen < 96:
         return network
-    # A client's IPv4-mapped address is read as IPv4, so its network is too.
+    # A client's IPv4-mapped address is read as IPv4, so an IPv4-mapped network is too.
     return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
 
 
@@ -73,7 +73,7 @@ class Protocol:
 
 @attrs.frozen
 class AnyOf:
-    """Holds where at least one of `conditions` does."""
+    """Holds if at least one of `conditions` does."""
 
     conditions: tuple[Condition, ...]
 
@@ -83,7 +83,7 @@ class AnyOf:
 
 @attrs.frozen
 class AllOf:
-    """Holds where each of `conditions` does."""
+    """Holds if each of `conditions` does."""
 
     conditions: tuple[Condition, ...]
 
@@ -93,7 +93,7 @@ class AllOf:
 
 @attrs.frozen
 class Not:
-    """Holds where `condition` does not."""
+    """Holds if `condition` does not."""
 
     condition: Condition
 
@@ -102,9 +102,9 @@ class Not:
 
 
 def in_network(*networks: str) -> Condition:
-    """Holds for a client whose address is in one of `networks`, such as `"129.100.0.0/16"`.
+    """Return a condition on a client's address: one of `networks`, such as `"129.100.0.0/16"`.
 
-    A client without an address is in none.
+    It does not hold for a client without an address.
     """
     if not networks:
         raise ValueError("in_network: at least one network is needed")
@@ -112,32 +112,32 @@ def in_network(*networks: str) -> Condition:
 
 
 def has_tag(tag: str) -> Condition:
-    """Holds for a client with the tag `tag`."""
+    """Return a condition that holds for a client with the tag `tag`."""
     if not isinstance(tag, str) or not tag:
-        raise ValueError(f"has_tag: {show(tag)} is no word such as 'wireless'")
+        raise ValueError(f"has_tag: {show(tag)} is not a word such as 'wireless'")
     return HasTag(tag)
 
 
 def protocol(name: str) -> Condition:
-    """Holds for a client that submits by `smtp`, `webmail` or `api`."""
-    known = name.lower() if isinstance(name, str) else name
-    if known not in PROTOCOLS:
-        raise ValueError(f"protocol: {show(name)} is none of {', '.join(PROTOCOLS)}")
-    return Protocol(known)
+    """Return a condition that holds for a client that submits by `smtp`, `webmail` or `api`."""
+    normal = name.lower() if isinstance(name, str) else name
+    if normal not in PROTOCOLS:
+        raise ValueError(f"protocol: {show(name)} is not one of {', '.join(PROTOCOLS)}")
+    return Protocol(normal)
 
 
 def any_of(*conditions: Condition) -> Condition:
-    """Holds where at least one of `conditions` does."""
+    """Return a condition that holds if at least one of `conditions` does."""
     return AnyOf(_checked("any_of", conditions))
 
 
 def all_of(*conditions: Condition) -> Condition:
-    """Holds where each of `conditions` does."""
+    """Return a condition that holds if each of `conditions` does."""
     return AllOf(_checked("all_of", conditions))
 
 
 def not_(condition: Condition) -> Condition:
-    """Holds where `condition` does not."""
+    """Return a condition that holds if `condition` does not."""
     return Not(_checked("not_", (condition,))[0])
 
 
@@ -147,6 +147,6 @@ def _checked(name: str, conditions: tuple[Condition, ...]) -> tuple[Condition, .
     for condition in conditions:
         if not callable(condition):
             raise TypeError(
-                f"{name}: {show(condition)} is no condition such as has_tag('wireless')"
+                f"{name}: {show(condition)} is not a condition such as has_tag('wireless')"
             )
     return conditions

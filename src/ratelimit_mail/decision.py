@@ -1,4 +1,4 @@
-"""Decision, Action, Rule and Usage: the answers of a limiter."""
+"""Decision, Action, Rule and Usage: what a limiter answers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = [
     "Rule",
     "Usage",
     "accepted",
+    "denied",
     "held_by",
     "not_granted",
     "refused_by",
-    "turned_away",
 ]
 
 
 class Action(enum.Enum):
-    """What to do with a message; HOLD: a mailing list's moderator decides."""
+    """What to do with a message; HOLD means that a mailing list's moderator decides."""
 
     ACCEPT = "accept"
     DEFER = "defer"
@@ -35,16 +35,16 @@ class Action(enum.Enum):
     HOLD = "hold"
 
 
-ACCEPT: Final = Action.ACCEPT  # looked up once, not for each message
+ACCEPT: Final = Action.ACCEPT  # an enum member is slow to look up for each message
 
 
 @attrs.frozen
 class Rule:
-    """What turned a message away, or held it, where no limit did.
+    """A reason, other than a limit, for which a message was rejected or held.
 
-    words: what the rule is; what `str()` gives.
-    action: the message is to `"hold"` for a moderator, or to `"reject"`.
-    reply: what the client is told.
+    words: the rule in words; `str()` returns them.
+    action: `"hold"` the message for a moderator, or `"reject"` it.
+    reply: the SMTP reply to the client.
     """
 
     words: str
@@ -65,12 +65,12 @@ _NOT_GRANTED = Rule(
 
 
 def not_granted() -> Rule:
-    """The rule that a sender without a grant meets."""
+    """Return the rule that rejects a sender without a grant."""
     return _NOT_GRANTED
 
 
 def held_by(mailing_list: str) -> Rule:
-    """The rule of a list whose moderator must approve of a message."""
+    """Return the rule of a mailing list whose moderator must approve a message."""
     return Rule(
         f"posting to {show(mailing_list)} is moderated",
         "hold",
@@ -79,7 +79,7 @@ def held_by(mailing_list: str) -> Rule:
 
 
 def refused_by(mailing_list: str) -> Rule:
-    """The rule of a list to which only named senders may post."""
+    """Return the rule of a mailing list to which only named senders may post."""
     return Rule(
         f"posting to {show(mailing_list)} is for named senders",
         "reject",
@@ -87,24 +87,25 @@ def refused_by(mailing_list: str) -> Rule:
     )
 
 
-@attrs.frozen(slots=False)  # a frozen class with slots is built a third slower
+@attrs.frozen(slots=False)  # building one takes a third longer with slots
 class Decision:
-    """Whether a message may go now, later or never; true where it may go now.
+    """Whether a message may be sent now, later or never; true if it may be sent now.
 
     action: ACCEPT, DEFER (try later), REJECT, or HOLD for a mailing list's moderator.
-    retry_after: seconds until the same message fits if nothing else is sent: 0.0 when
-        it may go now, None where no time will help.
-    limit: the limit that spoke; None when accepted, or where a rule did.
-    tier: the name of the client's tier; None where no tier holds.
-    rule: what spoke where no limit did: a sender without a grant, or a mailing list.
-    recipients: where a policy answers mail that arrives recipient by recipient, the decision for
-        each; else None. The message is accepted if any of them is.
-    shadow: what limits with `enforce=False` would have answered; None where there are none, and
-        where a rule spoke.
-    degraded: whether it was made while the backend was away; then `limit` is None also where the
-        message was deferred for that reason.
-    repeated: whether the same envelope, by its `id`, was decided on before: this is the decision
-        of then, and nothing was charged again.
+    retry_after: seconds until the same message fits if nothing else is sent: 0.0 if
+        it may be sent now, None if it never will.
+    limit: the limit that refused the message; None if it was accepted, or a rule refused it.
+    tier: the name of the client's tier; None if the client is not in a tier.
+    rule: the rule that rejected or held the message: for a sender without a grant, or of a
+        mailing list.
+    recipients: the decision for each recipient, if the policy decides on mail that arrives
+        recipient by recipient; else None. The message is accepted if any of them is.
+    shadow: what limits with `enforce=False` would have answered; None if there are none, or if a
+        rule refused the message.
+    degraded: whether the decision was made while the backend was unavailable; `limit` is then
+        None also if the message was deferred for that reason.
+    repeated: whether the same envelope, by its `id`, was decided on before: this is that decision,
+        and nothing was charged again.
     """
 
     action: Action
@@ -117,17 +118,17 @@ class Decision:
     recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True, hash=False)
     shadow: Decision | None = attrs.field(default=None, kw_only=True)
     refund_token: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
-    """Whose decision it is, and what a refund takes out, until it is used; not for callers."""
+    """The limiter and the receipt for a refund, until the refund is made; not for callers."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # A claim holds the limiter, with its locks and counts: a copy has nothing to refund.
+        # The token holds the limiter, with its locks and counts, so a copy cannot be refunded.
         return {**self.__dict__, "refund_token": None}
 
     __repr__ = short_repr
 
     @property
     def allowed(self) -> bool:
-        """Whether the message may go now."""
+        """Whether the message may be sent now."""
         return self.action is ACCEPT
 
     def __bool__(self) -> bool:
@@ -135,7 +136,7 @@ class Decision:
 
     @property
     def reply(self) -> Reply:
-        """The SMTP reply that tells the client; `str()` of it is the line to send."""
+        """The SMTP reply to the client; `str()` of it is the line to send."""
         if self.rule is not None:
             return self.rule.reply
         if self.limit is None:
@@ -146,7 +147,7 @@ class Decision:
 
 
 for _field in attrs.fields(Decision):
-    # Where `accepted` leaves one out, it is as it would be by default.
+    # The functions below do not set every field of an instance; the class then has its default.
     setattr(Decision, _field.name, None if _field.default is attrs.NOTHING else _field.default)
 Decision.action = ACCEPT
 
@@ -154,16 +155,16 @@ _new = object.__new__
 
 
 def accepted(tier: str | None, refund_token: list[Any]) -> Decision:
-    """`Decision(ACCEPT, ...)`, in a third of the time."""
+    """Return `Decision(ACCEPT, ...)`, in a third of the time."""
     decision = _new(Decision)
-    held = decision.__dict__
-    held["refund_token"] = refund_token
+    fields = decision.__dict__
+    fields["refund_token"] = refund_token
     if tier is not None:
-        held["tier"] = tier
+        fields["tier"] = tier
     return decision
 
 
-def turned_away(
+def denied(
     action: Action,
     retry_after: float,
     limit: Limit,
@@ -172,18 +173,18 @@ def turned_away(
     degraded: bool,
     repeated: bool,
 ) -> Decision:
-    """`Decision(action, retry_after, limit, tier)`, in half the time."""
+    """Return `Decision(action, retry_after, limit, tier)`, in half the time."""
     decision = _new(Decision)
-    held = decision.__dict__
-    held["action"] = action
-    held["retry_after"] = retry_after
-    held["limit"] = limit
+    fields = decision.__dict__
+    fields["action"] = action
+    fields["retry_after"] = retry_after
+    fields["limit"] = limit
     if tier is not None:
-        held["tier"] = tier
+        fields["tier"] = tier
     if degraded:
-        held["degraded"] = True
+        fields["degraded"] = True
     if repeated:
-        held["repeated"] = True
+        fields["repeated"] = True
     return decision
 
 
@@ -191,10 +192,11 @@ def turned_away(
 class Usage:
     """How much of one limit a subject has used.
 
-    limit: the limit. used: what its window holds now; of refused attempts that are counted,
-    those that no longer change an answer may be missing. remaining: the most that fits now,
-    with what is booked for later respected. resets_in: seconds until nothing that was
-    sent or booked counts any more.
+    limit: the limit.
+    used: what its window holds now; counted refused attempts that no longer change an answer may
+        be missing.
+    remaining: the most that fits now, without moving what is booked for later.
+    resets_in: seconds until nothing that was sent or booked counts any more.
     """
 
     limit: RateLimit

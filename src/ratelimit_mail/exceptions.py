@@ -1,4 +1,4 @@
-"""The error tree: what this library raises beyond ValueError and TypeError."""
+"""The exceptions that this library raises, besides ValueError and TypeError."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ __all__ = [
 
 
 class RateLimitMailError(Exception):
-    """The root of this library's own errors."""
+    """The base class of this library's own exceptions."""
 
 
 class BackendError(RateLimitMailError):
-    """A backend cannot do its work, and will not until somebody changes something.
+    """A backend cannot do its work until an administrator changes something.
 
-    Say, another program's value stands where a count belongs, or the server is too old.
+    For example, the key of a count holds another program's value, or the server is too old.
     """
 
 
 class BackendUnavailable(BackendError):
-    """A backend is away for now: no connection, no answer in time, no memory, still loading.
+    """A backend is unavailable for now: no connection, a timeout, no memory, or still loading.
 
-    A charge whose answer was lost may have been made, all of it, or not at all; in a cluster, where
-    a message's counts stand in several slots, a part of it. `safe_to_repeat`: certainly nothing was
-    done, or the same once more changes nothing.
+    If the answer to a charge was lost, the charge may have been made in full or not at all; in a
+    cluster, if a message's counts are in several slots, also in part.
+
+    `safe_to_repeat`: True if certainly nothing was done, or if doing it again changes nothing.
     """
 
     safe_to_repeat = False
 
 
 class RateLimitExceeded(RateLimitMailError):
-    """A message may not go now, or not within the time that was given.
+    """A message may not be sent now, or not before the timeout.
 
-    `decision` says which limit spoke, and when the message would fit.
+    `decision` names the limit, and says when the message would fit.
     """
 
     def __init__(self, decision: Decision) -> None:
@@ -51,7 +52,7 @@ class RateLimitExceeded(RateLimitMailError):
 
     def __str__(self) -> str:
         wait = self.decision.retry_after
-        when = "it can never go" if wait is None else f"it fits in {_in_words(wait)}"
+        when = "it can never go" if wait is None else f"it fits in {_seconds_text(wait)}"
         if self.decision.action.value == "hold":
             when = "a moderator decides"
         why = self.decision.limit or self.decision.rule or "the backend is away"
@@ -61,7 +62,7 @@ class RateLimitExceeded(RateLimitMailError):
 class PolicyFileError(RateLimitMailError, ValueError):
     """A policy file cannot be read, or a policy cannot be written to one.
 
-    `problems`: all that is wrong, a line each, with file, table and key.
+    `problems`: one line for each thing that is wrong, with file, table and key.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -72,7 +73,7 @@ class PolicyFileError(RateLimitMailError, ValueError):
         return "\n".join(self.problems)
 
 
-def _in_words(seconds: float) -> str:
-    """A length of time, exact to the millisecond."""
+def _seconds_text(seconds: float) -> str:
+    """Return a length of time in words, exact to the millisecond."""
     exact = f"{seconds:.3f}".rstrip("0").rstrip(".")
     return f"{exact} second" if exact == "1" else f"{exact} seconds"

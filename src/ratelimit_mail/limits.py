@@ -1,4 +1,4 @@
-"""The three kinds of limit: their numbers, what they count, and what excess means."""
+"""The three kinds of limit: their numbers, what they count, and what happens on excess."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import attrs
 
 from ratelimit_mail._util.text import short_repr, show
-from ratelimit_mail._util.validators import flag, name_or_none, one_of
-from ratelimit_mail.rates import MOST, how_many, in_words, parse_length, parse_rate, window_of
+from ratelimit_mail._util.validators import flag, name_or_none, one_of, whole_number
+from ratelimit_mail.rates import MOST, parse_length, parse_rate, quantity, window_ms, window_text
 from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
@@ -23,14 +23,13 @@ __all__ = [
 ]
 
 
-def _whole(_: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{attribute.name}: a whole number is needed, not {show(value)}")
-    if value < 1:
+def _amount(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    amount = whole_number(attribute.name, value)
+    if amount < 1:
         raise ValueError(
             f"{attribute.name}: {show(value)} lets nothing through; at least 1 is needed"
         )
-    if value > MOST:
+    if amount > MOST:
         raise ValueError(f"{attribute.name}: {show(value)} is above the most there may be, {MOST}")
 
 
@@ -41,23 +40,24 @@ def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> 
         raise TypeError(f"{attribute.name}: a line of text is needed, not {show(value)}")
     if not 0 < len(value) <= 400 or not value.isascii() or not value.isprintable():
         raise ValueError(
-            f"{attribute.name}: {show(value)} is no line of 1 to 400 printable ASCII characters"
+            f"{attribute.name}: {show(value)} is not a line of 1 to 400 printable ASCII characters"
         )
 
 
 @attrs.frozen
 class RecipientLimit:
-    """The most recipients that one message may have; a message above it is rejected.
+    """The most recipients that one message may have; a message with more is rejected.
 
-    name: how overrides and exemptions call it, such as `"recipients a message"`.
+    name: the name by which overrides and exemptions refer to it, such as
+        `"recipients a message"`.
     count: `"all"` recipients, or only the `"external"` ones.
-    reply: the text of the SMTP reply, where the default one does not do.
-    enforce: False only reports, in `Decision.shadow`, what the limit would have answered.
+    reply: the text of the SMTP reply, in place of the default text.
+    enforce: False makes the limit only report what it would have answered, in `Decision.shadow`.
 
-    Mail that arrives, an inbound envelope, has no recipient limit.
+    It does not apply to an inbound envelope, that is, to mail that arrives.
     """
 
-    limit: int = attrs.field(validator=_whole)
+    limit: int = attrs.field(validator=_amount)
     name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
     count: Literal["all", "external"] = attrs.field(
         default="all", kw_only=True, validator=one_of("all", "external")
@@ -68,39 +68,39 @@ class RecipientLimit:
     __repr__ = short_repr
 
     def __str__(self) -> str:
-        text = f"{how_many(self.limit, _prefix(self.count) + 'recipients')} per message"
+        text = f"{quantity(self.limit, _adjective(self.count) + 'recipients')} per message"
         return text if self.enforce else f"{text}, only reported"
 
 
 @attrs.frozen
 class RateLimit:
-    """The most of something in any window of a given length; use one of its two kinds.
+    """The most messages or recipients in any window of one length; use one of its two subclasses.
 
     rate: how many in how long, as in `"30/minute"`, `"50 per 15 minutes"`, or a
         `limits.RateLimitItem`.
-    name: how overrides and exemptions call it, such as `"messages a minute"`.
-    direction: `"outbound"` limits what one's own people send; `"inbound"` what arrives in
-        mailboxes of the policy's internal domains, wherever it comes from. Of a policy that names
-        no domains, every recipient of an inbound envelope is a mailbox, and none of an outbound.
+    name: the name by which overrides and exemptions refer to it, such as `"messages a minute"`.
+    direction: `"outbound"` limits what the policy's own users send; `"inbound"` limits what
+        arrives in mailboxes of the policy's internal domains, from any sender. If the policy does
+        not name domains, every recipient of an inbound envelope is a mailbox, and no recipient of
+        an outbound envelope is.
     share: the limit is that share of the rate, rounded down: 0.33 of `"3600/hour"` is 1188.
-    scope: what it is counted per, `sender`, `client`, `user`, `sender_domain`,
+    scope: what it is counted per: `sender`, `client`, `user`, `sender_domain`,
         `recipient`, `recipient_domain`, `global`, or several together; left out: `sender`,
-        or `recipient` for an inbound limit. What an envelope
-        does not tell (a client's address, say) is a subject of its own, shared by all
-        that do not tell it.
+        or `recipient` for an inbound limit. A value that an envelope lacks, such as the client's
+        address, is a subject of its own, shared by all envelopes that lack it.
     count: `"all"` recipients, or only the `"external"` ones.
-    denied: `"ignore"` refused attempts, or `"count"` them too, so that one who keeps
+    denied: `"ignore"` refused attempts, or `"count"` them too, so that a sender who keeps
         trying stays blocked.
-    on_excess: what a message above it meets: `"defer"` (try later) or `"reject"`.
-    on_oversize: what a message meets that costs more than the limit: it is refused for ever
-        (`"reject"`), or it goes when nothing is counted, and then holds the limit for as many
-        windows as its cost takes (`"spread"`): at one a second, a message to five goes and holds
-        the next five seconds.
-    resolution: a length of time such as `"1 second"`, at most the window's. What was sent
-        within one such slot leaves together at the slot's end: memory is then bounded by about
-        twice window / resolution.
-    reply: the text of the SMTP reply, where the default one does not do.
-    enforce: False only reports, in `Decision.shadow`, what the limit would have answered.
+    on_excess: what happens to a message above the limit: `"defer"` (try later) or `"reject"`.
+    on_oversize: what happens to a message that costs more than the limit: it is refused for ever
+        (`"reject"`), or it is accepted when nothing is counted, and then holds the limit for as
+        many windows as its cost takes (`"spread"`): at one a second, a message to five recipients
+        is accepted and holds the limit for five seconds.
+    resolution: a length of time such as `"1 second"`, at most as long as the window. What was sent
+        within one such slot stops counting together, at the end of the slot. Memory is then
+        bounded by about twice window / resolution.
+    reply: the text of the SMTP reply, in place of the default text.
+    enforce: False makes the limit only report what it would have answered, in `Decision.shadow`.
 
     Raises TypeError or ValueError that names what is wrong.
     """
@@ -108,7 +108,7 @@ class RateLimit:
     unit: ClassVar[Literal["messages", "recipients"]]
 
     rate: RateLimitItem = attrs.field(
-        converter=parse_rate, eq=lambda rate: (rate.amount, window_of(rate))
+        converter=parse_rate, eq=lambda rate: (rate.amount, window_ms(rate))
     )
     name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
     direction: Literal["outbound", "inbound"] = attrs.field(
@@ -157,9 +157,9 @@ class RateLimit:
             raise TypeError(f"share: a number such as 0.33 is needed, not {show(self.share)}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share: {show(self.share)} is not above 0 and at most 1")
-        from fractions import Fraction  # slow to import, and few limits are shares
+        from fractions import Fraction  # slow to import, and few limits have a share
 
-        limit = int(amount * Fraction(str(self.share)))  # of the number as it is written
+        limit = int(amount * Fraction(str(self.share)))  # exact for the decimal that was written
         if limit < 1:
             raise ValueError(f"share: {show(self.share)} of {amount} lets nothing through")
         return limit
@@ -178,14 +178,14 @@ class RateLimit:
     @property
     def window(self) -> int:
         """The length of the window in milliseconds."""
-        return window_of(self.rate)
+        return window_ms(self.rate)
 
     __repr__ = short_repr
 
     def __str__(self) -> str:
-        kind = "received " if self.direction == "inbound" else _prefix(self.count)
+        kind = "received " if self.direction == "inbound" else _adjective(self.count)
         text = (
-            f"{how_many(self.limit, kind + self.unit)} per {in_words(self.rate)}"
+            f"{quantity(self.limit, kind + self.unit)} per {window_text(self.rate)}"
             f" per {' and '.join(self.scope).replace('_', ' ')}"
         ).replace(" per global", " in all")
         return text if self.enforce else f"{text}, only reported"
@@ -202,7 +202,7 @@ class MessageRateLimit(RateLimit):
 
 
 class RecipientRateLimit(RateLimit):
-    """The most recipients in any window: a message costs as many as its counted recipients."""
+    """The most recipients in any window; each counted recipient of a message costs one."""
 
     __slots__ = ()
     unit = "recipients"
@@ -211,5 +211,5 @@ class RecipientRateLimit(RateLimit):
 Limit = RecipientLimit | RateLimit
 
 
-def _prefix(count: str) -> str:
+def _adjective(count: str) -> str:
     return "external " if count == "external" else ""

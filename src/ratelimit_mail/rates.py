@@ -1,4 +1,4 @@
-"""Rates and lengths of time, in the notation of the `limits` library."""
+"""Parse rates and lengths of time, in the notation of the `limits` library."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from ratelimit_mail._util.text import show
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
-__all__ = ["MOST", "how_many", "in_words", "parse_length", "parse_rate", "window_of"]
+__all__ = ["MOST", "parse_length", "parse_rate", "quantity", "window_ms", "window_text"]
 
-# Sums of amounts and of times stay exact within these, also as the doubles of Lua.
+# Up to these, sums of amounts and of times are exact, also as the doubles of Lua.
 MOST: Final = 10**12
 LONGEST_WINDOW: Final = 100 * 366 * 24 * 60 * 60 * 1000
 
 LONGEST_NOTATION: Final = 100
 
 # `limits` reads "5/0 minutes" as "5/minute".
-_NO_MULTIPLE: Final = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
+_ZERO_MULTIPLE: Final = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
 
 
 def parse_rate(value: object) -> RateLimitItem:
-    """One rate, such as `"30/minute"`, `"50 per 15 minutes"` or a `limits.RateLimitItem`."""
-    # Here, because `limits` takes longer to import than all of this package.
+    """Return the one rate in `value`: a `limits.RateLimitItem`, or a string.
+
+    Strings are such as `"30/minute"` or `"50 per 15 minutes"`. Raises TypeError or ValueError if
+    `value` is not one rate that can be counted.
+    """
+    # Imported here, because `limits` takes longer to import than all of this package.
     from limits import RateLimitItem
     from limits.util import parse_many
 
@@ -48,34 +52,34 @@ def parse_rate(value: object) -> RateLimitItem:
         raise ValueError(f"the rate {show(value)} lets nothing through; at least 1 is needed")
     if rate.amount > MOST:
         raise ValueError(f"the rate {show(value)} is above the most that can be counted, {MOST}")
-    if window_of(rate) < 1 or (isinstance(value, str) and _NO_MULTIPLE.search(value)):
+    if window_ms(rate) < 1 or (isinstance(value, str) and _ZERO_MULTIPLE.search(value)):
         raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
-    if window_of(rate) > LONGEST_WINDOW:
+    if window_ms(rate) > LONGEST_WINDOW:
         raise ValueError(f"the window of the rate {show(value)} is longer than 100 years")
     return rate
 
 
 def parse_length(value: object) -> int:
-    """A length of time such as `"1 second"` or `"15 minutes"`, in milliseconds."""
+    """Return a length of time such as `"1 second"` or `"15 minutes"` in milliseconds."""
     if not isinstance(value, str):
         raise TypeError(f"a length of time is a string such as '1 second', not {show(value)}")
     try:
-        return window_of(parse_rate(f"1/{value}"))
+        return window_ms(parse_rate(f"1/{value}"))
     except ValueError:
-        raise ValueError(f"{show(value)} is no length of time such as '1 second'") from None
+        raise ValueError(f"{show(value)} is not a length of time such as '1 second'") from None
 
 
-def window_of(rate: RateLimitItem) -> int:
-    """The length of the rate's window in milliseconds."""
+def window_ms(rate: RateLimitItem) -> int:
+    """Return the length of the rate's window in milliseconds."""
     return int(rate.get_expiry() * 1000)
 
 
-def in_words(rate: RateLimitItem) -> str:
-    """The rate's window as one says it: `minute`, `15 minutes`."""
+def window_text(rate: RateLimitItem) -> str:
+    """Return the rate's window in words: `minute`, `15 minutes`."""
     unit = rate.GRANULARITY.name
     return unit if rate.multiples == 1 else f"{rate.multiples} {unit}s"
 
 
-def how_many(amount: int, things: str) -> str:
-    """`amount` of `things`, a plural: `1 message`, `30 messages`."""
+def quantity(amount: int, things: str) -> str:
+    """Return `amount` with `things`, a plural, in words: `1 message`, `30 messages`."""
     return f"{amount} {things.removesuffix('s') if amount == 1 else things}"

@@ -1,4 +1,4 @@
-"""The SMTP reply that tells a client the decision on its message: code, status and text."""
+"""Reply: the SMTP reply to a message, with its code, status and text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.rates import how_many, in_words
+from ratelimit_mail.rates import quantity, window_text
 
 __all__ = ["OK", "UNAVAILABLE", "Reply", "reply_of"]
 
@@ -27,7 +27,7 @@ class Reply:
 OK: Final = Reply(250, "2.0.0", "OK")
 
 UNAVAILABLE: Final = Reply(451, "4.3.0", "Sending limits cannot be checked now. Try again later.")
-"""The reply while the backend is away."""
+"""The reply to a message that is deferred because the backend cannot be reached."""
 
 
 def reply_of(limit: Limit, *, defer: bool, never: bool) -> Reply:
@@ -46,7 +46,7 @@ def _rate_text(limit: RateLimit, *, never: bool) -> str:
     text = f"{limit.unit.capitalize()[:-1]} rate limit exceeded."
     if never:
         return (
-            f"{text} At most {how_many(limit.limit, limit.unit)} per {in_words(limit.rate)}"
+            f"{text} At most {quantity(limit.limit, limit.unit)} per {window_text(limit.rate)}"
             " can be sent, and this message alone has more."
         )
     return f"{text} Try again later."

@@ -31,7 +31,7 @@ class TestBruteForce(BackendConformance):
     scripts = 0  # it would be compared with itself
 
     @pytest.mark.skip(reason="BruteForceBackend is not safe for threads")
-    def test_threads_on_one_sender_admit_exactly_the_limit(self) -> None: ...
+    def test_threads_with_one_sender_admit_exactly_the_limit(self) -> None: ...
 
     def backend(self, clock: Callable[[], int]) -> BruteForceBackend:
         return BruteForceBackend(clock)

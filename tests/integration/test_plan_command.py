@@ -1,4 +1,4 @@
-"""The command `plan`: its tables and JSON, its three ways to say how much, and bad input."""
+"""`plan`: its tables and JSON, the three ways to describe a mailing, and invalid input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from rich.console import Console
+from rlm_testkit.command_line import error_line, run_command, write_lines
 
-from ratelimit_mail.cli.command import command
 from ratelimit_mail.cli.plan import command as module
-from ratelimit_mail.cli.plan.mailing import moment_of
+from ratelimit_mail.cli.plan.mailing import parse_start
 from ratelimit_mail.cli.plan.tables import MOST_ROWS, print_plan
 from ratelimit_mail.limits import MessageRateLimit
 from ratelimit_mail.planner import plan_mailing
@@ -34,7 +34,7 @@ SHELL = [sys.executable, "-m", "ratelimit_mail.cli"]
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "80"}).invoke(command, ["plan", *arguments])
+    return run_command("plan", *arguments)
 
 
 def output(*arguments: str) -> str:
@@ -44,37 +44,29 @@ def output(*arguments: str) -> str:
 
 
 def lines(*arguments: str) -> list[str]:
-    """What is printed, with every run of spaces as one."""
+    """Return the printed lines, with each run of spaces as one space."""
     return [" ".join(line.split()) for line in output(*arguments).splitlines()]
 
 
 def report(*arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(output(*arguments, "--json"))
-    return found
+    printed: dict[str, Any] = json.loads(output(*arguments, "--json"))
+    return printed
 
 
 def last(*arguments: str) -> float:
-    """How many seconds after the start the last message goes, under the one policy."""
+    """Return how many seconds after the start the last message goes, under the one policy."""
     [plan] = report(*arguments)["plans"]
     return float(plan["last"]["after"])
 
 
-def complaint(*arguments: str) -> str:
-    """The one line that is printed where there is no plan."""
-    result = run(*arguments)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    [line] = result.stderr.splitlines()
-    assert line.startswith("Error: ")
-    return line.removeprefix("Error: ")
+def error(*arguments: str) -> str:
+    """Return the error that is printed if there is no plan."""
+    return error_line(run(*arguments))
 
 
-# What is printed
-
-
-def test_one_policy_is_told_in_full() -> None:
-    told = lines(*LEEDS, "--messages", "25000", *START)
-    assert told[:7] == [
+def test_the_plan_of_one_policy_is_printed_in_full() -> None:
+    printed = lines(*LEEDS, "--messages", "25000", *START)
+    assert printed[:7] == [
         "Plan of 25,000 messages under leeds-office365",
         "",
         "recipients 25,000 in all",
@@ -93,15 +85,15 @@ def test_one_policy_is_told_in_full() -> None:
         f"6 to 23 0 0 {day}",
         f"50 1,400 1,400 {minute}",
     ):
-        assert line in told
-    assert "Side by side" not in "\n".join(told)
+        assert line in printed
+    assert "Side by side" not in "\n".join(printed)
 
 
-def test_several_policies_stand_side_by_side_below_the_first() -> None:
-    others = ("--policy", "western-office365", "--policy", "western-convergence")
-    told = lines(*LEEDS, *others, "--messages", "12000", *START)
-    assert told[0] == "Plan of 12,000 messages under leeds-office365"
-    below = told[told.index("Side by side: when messages will have gone, after the start") :]
+def test_several_policies_are_compared_after_the_plan_of_the_first() -> None:
+    more = ("--policy", "western-office365", "--policy", "western-convergence")
+    printed = lines(*LEEDS, *more, "--messages", "12000", *START)
+    assert printed[0] == "Plan of 12,000 messages under leeds-office365"
+    below = printed[printed.index("Side by side: when messages will have gone, after the start") :]
     assert [line for line in below if line.startswith(("leeds", "western"))] == [
         "leeds-office365 00:00:00 03:19:00 1 d 01:06:00 10000 recipients",
         "western-office365 00:00:00 00:00:00 1 d 00:00:00 10000 recipients",
@@ -109,42 +101,42 @@ def test_several_policies_stand_side_by_side_below_the_first() -> None:
     ]
 
 
-def test_all_puts_every_preset_side_by_side() -> None:
-    told = output("--all", "--messages", "40")
-    assert told.startswith("Side by side")
+def test_all_compares_every_preset() -> None:
+    printed = output("--all", "--messages", "40")
+    assert printed.startswith("Side by side")
     for name in PRESETS:
-        assert f"\n{name} " in told
+        assert f"\n{name} " in printed
     assert "Plan of 40 messages under leeds-office365" in output(
         "--all", *LEEDS, "--messages", "40"
     )
 
 
-def test_a_policy_that_is_named_twice_stands_there_once() -> None:
-    found = report(*LEEDS, *LEEDS, "--all", "--messages", "1")
-    names = [plan["policy"] for plan in found["plans"]]
+def test_a_policy_named_twice_is_listed_once() -> None:
+    plan_json = report(*LEEDS, *LEEDS, "--all", "--messages", "1")
+    names = [plan["policy"] for plan in plan_json["plans"]]
     assert names == ["leeds-office365", *(name for name in PRESETS if name != "leeds-office365")]
 
 
-def test_a_plan_that_never_finishes_under_one_policy_may_under_another() -> None:
+def test_a_mailing_that_can_never_finish_under_one_policy_may_finish_under_another() -> None:
     both = (*LEEDS, "--policy", "western-office365", "--recipients", "600", "--per-message", "200")
-    told = lines(*both)
-    assert told[0].startswith("Side by side")  # there is no plan of the first to tell in full
-    assert "leeds-office365 never" in told
-    assert "western-office365 00:00:00 00:00:00 00:00:00 nothing" in told
+    printed = lines(*both)
+    assert printed[0].startswith("Side by side")  # the first policy has no plan to print
+    assert "leeds-office365 never" in printed
+    assert "western-office365 00:00:00 00:00:00 00:00:00 nothing" in printed
     why = "message 1, with 200 recipients, can never go: at most 100 recipients per message"
-    assert why in " ".join(told)
+    assert why in " ".join(printed)
     never, can = report(*both)["plans"]
     assert never == {"policy": "leeds-office365", "never": why}
     assert (can["never"], can["last"]["after"]) == (None, 0.0)
 
 
-def test_a_plan_that_never_finishes_under_any_policy_says_why_for_each_and_fails() -> None:
+def test_a_mailing_that_can_never_finish_is_an_error_with_the_reasons() -> None:
     both = (*LEEDS, "--policy", "western-office365", "--recipients", "600", "--per-message", "600")
     result = run(*both)
     assert result.exit_code == 2
     assert "at most 100 recipients per message" in " ".join(result.stdout.split())
     assert "at most 500 recipients per message" in " ".join(result.stdout.split())
-    assert result.stderr == "Error: none of these policies lets all messages go\n"
+    assert result.stderr == "Error: under each of these policies some message can never go\n"
     failed = run(*both, "--json")
     assert failed.exit_code == 2
     assert [plan["policy"] for plan in json.loads(failed.stdout)["plans"]] == [
@@ -153,21 +145,21 @@ def test_a_plan_that_never_finishes_under_any_policy_says_why_for_each_and_fails
     ]
 
 
-def test_a_plan_that_fits_at_once_says_that_no_limit_holds() -> None:
-    told = lines(*LEEDS, "--messages", "1", *START)
-    assert told[0] == "Plan of 1 message under leeds-office365"
-    assert "No limit holds: every message fits at once." in told
-    assert told[-1] == "0 1 1"
+def test_a_mailing_that_fits_at_once_is_delayed_by_no_limit() -> None:
+    printed = lines(*LEEDS, "--messages", "1", *START)
+    assert printed[0] == "Plan of 1 message under leeds-office365"
+    assert "No limit delays a message: all of them fit at once." in printed
+    assert printed[-1] == "0 1 1"
 
 
-def test_json_has_the_same_for_machines() -> None:
-    found = report(*LEEDS, "--recipients", "6100", "--per-message", "100", *START)
+def test_the_json_has_the_whole_plan() -> None:
+    plan_json = report(*LEEDS, "--recipients", "6100", "--per-message", "100", *START)
     minute = "30 messages per minute per sender"
 
     def moment(after: float) -> dict[str, float]:
         return {"time": UNIX + after, "after": after}
 
-    assert found == {
+    assert plan_json == {
         "start": UNIX,
         "messages": 61,
         "recipients": 6100,
@@ -186,54 +178,50 @@ def test_json_has_the_same_for_machines() -> None:
     }
 
 
-def test_tables_fit_80_columns_and_carry_no_escape_codes() -> None:
-    told = output("--all", *LEEDS, "--messages", "3000")
-    assert max(map(len, told.splitlines())) <= 80
-    assert "\x1b" not in told
-    assert "…" not in told
+def test_tables_fit_80_columns_and_have_no_escape_codes() -> None:
+    printed = output("--all", *LEEDS, "--messages", "3000")
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "\x1b" not in printed
+    assert "…" not in printed
 
 
-def test_a_long_schedule_is_cut_and_says_so() -> None:
+def test_a_long_schedule_is_cut_with_a_note() -> None:
     limit = MessageRateLimit("1/90 minutes")
     slow = plan_mailing(Policy(name="slow", limits=[limit]), [1] * 200)
     text = io.StringIO()
     print_plan(slow, Console(file=text, width=80))
-    # 100 rows of two hours with a message each, and 99 between them without one
+    # 100 rows of hours with a message, and 99 rows of hours without one between them
     assert f"and {199 - MOST_ROWS} more rows; --json has all of them" in text.getvalue()
 
 
-def test_parts_of_a_second_are_rounded_up() -> None:
+def test_fractions_of_a_second_are_rounded_up() -> None:
     quick = Policy(name="quick", limits=[MessageRateLimit("2/second")])
     text = io.StringIO()
-    start = moment_of("1700000000.25")
+    start = parse_start("1700000000.25")
     print_plan(plan_mailing(quick, [1, 1, 1], start=start), Console(file=text, width=80))
     assert "22:13:22 UTC, after 00:00:01" in text.getvalue()
 
 
-# How much there is to send
-
-
-def test_recipients_are_spread_over_as_few_messages_as_there_can_be() -> None:
-    found = report(*LEEDS, "--recipients", "4010", "--per-message", "80")
-    assert (found["messages"], found["recipients"]) == (51, 4010)
-    assert found["plans"][0]["by_hour"][0]["recipients"] == 4010
+def test_recipients_are_split_into_as_few_messages_as_possible() -> None:
+    plan_json = report(*LEEDS, "--recipients", "4010", "--per-message", "80")
+    assert (plan_json["messages"], plan_json["recipients"]) == (51, 4010)
+    assert plan_json["plans"][0]["by_hour"][0]["recipients"] == 4010
 
 
 def write(path: Path, *rows: str) -> str:
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return str(path)
+    return str(write_lines(path, *rows))
 
 
-def test_a_csv_file_has_addresses_or_numbers_in_its_recipients_column(tmp_path: Path) -> None:
+def test_the_recipients_column_has_addresses_or_numbers(tmp_path: Path) -> None:
     rows = ("Name, Recipients", "Ann,bob@x.org; kim@x.org  joe@x.org", "", "Bob,7", "Kim,eve@x.org")
-    found = report(*LEEDS, "--csv", write(tmp_path / "mail.csv", *rows))
-    assert (found["messages"], found["recipients"]) == (3, 11)
+    plan_json = report(*LEEDS, "--csv", write(tmp_path / "mail.csv", *rows))
+    assert (plan_json["messages"], plan_json["recipients"]) == (3, 11)
 
 
 @pytest.mark.parametrize("name", ["n_recipients", "count"])
-def test_a_column_of_numbers_may_be_named_as_in_a_replay(tmp_path: Path, name: str) -> None:
-    found = report(*LEEDS, "--csv", write(tmp_path / "mail.csv", f"id,{name}", "1,2", "2,3"))
-    assert (found["messages"], found["recipients"]) == (2, 5)
+def test_a_column_of_numbers_may_have_the_names_of_a_replay(tmp_path: Path, name: str) -> None:
+    plan_json = report(*LEEDS, "--csv", write(tmp_path / "mail.csv", f"id,{name}", "1,2", "2,3"))
+    assert (plan_json["messages"], plan_json["recipients"]) == (2, 5)
 
 
 def test_a_csv_file_may_be_compressed(tmp_path: Path) -> None:
@@ -242,14 +230,13 @@ def test_a_csv_file_may_be_compressed(tmp_path: Path) -> None:
     assert report(*LEEDS, "--csv", str(file))["recipients"] == 3
 
 
-def test_internal_addresses_of_a_file_are_free_where_the_policy_says_so(tmp_path: Path) -> None:
+def test_internal_addresses_in_a_file_do_not_count_under_a_limit_on_external_ones(
+    tmp_path: Path,
+) -> None:
     inside = " ".join(f"user{i}@uwo.ca" for i in range(60))
     outside = " ".join(f"user{i}@example.com" for i in range(30))
     file = write(tmp_path / "mail.csv", "recipients", inside, outside, inside, outside)
     assert last("--policy", "western-convergence", "--csv", file) == 900
-
-
-# Who sends it, and when
 
 
 @pytest.mark.parametrize(
@@ -262,27 +249,24 @@ def test_internal_addresses_of_a_file_are_free_where_the_policy_says_so(tmp_path
         (("--client", "198.51.100.7"), 900),
     ],
 )
-def test_the_client_decides_on_the_tier(who: tuple[str, ...], seconds: float) -> None:
+def test_the_client_selects_the_tier(who: tuple[str, ...], seconds: float) -> None:
     assert last("--policy", "western-convergence", "--messages", "51", *who) == seconds
 
 
-def test_a_sender_that_was_never_granted_is_refused_by_the_rule() -> None:
-    assert complaint("--policy", "leeds-smtp", "--messages", "1") == (
+def test_a_sender_without_a_grant_is_refused_by_the_rule() -> None:
+    assert error("--policy", "leeds-smtp", "--messages", "1") == (
         "under leeds-smtp, message 1, with 1 recipient, can never go: senders must be granted first"
     )
 
 
-def test_it_can_be_planned_as_if_the_sender_were_granted() -> None:
+def test_granted_plans_as_if_the_sender_had_a_grant() -> None:
     assert last("--policy", "leeds-smtp", "--messages", "40", "--granted") == 0
     assert last(*LEEDS, "--messages", "31", "--granted") == 60
 
 
 @pytest.mark.parametrize("text", ["2026-11-23T10:00:00+01:00", "1795424400", "2026-11-23 09:00Z"])
-def test_the_start_has_a_zone_or_is_utc_or_unix_seconds(text: str) -> None:
+def test_the_start_is_iso_8601_or_unix_seconds(text: str) -> None:
     assert report(*LEEDS, "--messages", "1", "--start", text)["start"] == UNIX
-
-
-# Bad input
 
 
 @pytest.mark.parametrize(
@@ -295,8 +279,8 @@ def test_the_start_has_a_zone_or_is_utc_or_unix_seconds(text: str) -> None:
             " not --messages and --recipients together",
         ),
         (("--messages", "1", "--csv", "x.csv"), "not --messages and --csv together"),
-        (("--recipients", "1"), "one needs the other"),
-        (("--messages", "1", "--per-message", "1"), "one needs the other"),
+        (("--recipients", "1"), "must be used together"),
+        (("--messages", "1", "--per-message", "1"), "must be used together"),
         (("--messages", "1", "--start", "soon"), "--start: 'soon' is neither Unix seconds nor"),
         (("--messages", "1", "--start", "9999-06-01"), "start: 9999-06-01 00:00:00+00:00 is not"),
         (("--messages", "1", "--sender", "ann"), "sender: the address 'ann' has no '@'"),
@@ -305,19 +289,17 @@ def test_the_start_has_a_zone_or_is_utc_or_unix_seconds(text: str) -> None:
         (("--csv", "missing.csv"), "missing.csv: No such file or directory"),
     ],
 )
-def test_what_does_not_go_together_is_told_in_one_line(
+def test_invalid_or_conflicting_options_are_an_error_in_one_line(
     arguments: tuple[str, ...], text: str
 ) -> None:
-    assert text in complaint(*LEEDS, *arguments)
+    assert text in error(*LEEDS, *arguments)
 
 
-def test_a_policy_is_needed_and_must_be_one() -> None:
-    assert complaint("--messages", "1") == (
+def test_a_missing_or_unknown_policy_is_an_error() -> None:
+    assert error("--messages", "1") == (
         "a policy is needed: --policy NAME, or --all for all presets"
     )
-    assert "did you mean leeds-office365" in complaint(
-        "--policy", "leeds-ofice365", "--messages", "1"
-    )
+    assert "did you mean leeds-office365" in error("--policy", "leeds-ofice365", "--messages", "1")
 
 
 @pytest.mark.parametrize(
@@ -331,7 +313,7 @@ def test_a_policy_is_needed_and_must_be_one() -> None:
         (("--messages", "1", "--protocol", "fax"), "'fax' is not one of 'smtp', 'webmail', 'api'"),
     ],
 )
-def test_a_number_out_of_range_is_told_with_the_option(
+def test_a_number_out_of_range_is_an_error_with_the_option(
     arguments: tuple[str, ...], text: str
 ) -> None:
     result = run(*LEEDS, *arguments)
@@ -348,12 +330,12 @@ BAD_FILES: dict[bytes, str] = {
     " the header has 'to', 'cc'",
     b"recipients,Recipients\n1,2\n": "the header has the column 'recipients' twice",
     b"recipients\n1\n\n0\n": "line 4: recipients: a message needs at least one",
-    b"recipients\n-3\n": "line 2: recipients: '-3' is no number of recipients",
-    b"recipients\n1000001\n": "line 2: recipients: 1,000,001 are more than 1,000,000",
+    b"recipients\n-3\n": "line 2: recipients: '-3' is not a number of recipients",
+    b"recipients\n1000001\n": "line 2: recipients: 1,000,001 is more than 1,000,000",
     b"recipients\n1\nbob\n": "line 3: recipients: the address 'bob' has no '@'",
     b"id,recipients\n1,\n": "line 2: recipients: a message needs at least one",
     b"recipients\n1,2\n": "line 2: 2 columns where the header has 1",
-    b'recipients\n1\n"a"b\n': "line 3: no CSV: ",
+    b'recipients\n1\n"a"b\n': "line 3: not CSV: ",
     b'recipients\n"a@x.org\nb@x.org"\nbob\n': "line 4: ",
     b"recipients\n\xff@\x1b[2J\n": "line 2: recipients: ",
     b"recipients\n1\n\x00\n": "line 3 has a NUL byte",
@@ -361,50 +343,49 @@ BAD_FILES: dict[bytes, str] = {
 
 
 @pytest.mark.parametrize("content", BAD_FILES)
-def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_cannot_be_read_is_an_error_with_its_line(
+    tmp_path: Path, content: bytes
+) -> None:
     file = tmp_path / "mail.csv"
     file.write_bytes(content)
-    told = complaint(*LEEDS, "--csv", str(file))
-    assert told.startswith(f"{file}: ")
-    assert BAD_FILES[content] in told
-    assert "\x1b" not in told
+    printed = error(*LEEDS, "--csv", str(file))
+    assert printed.startswith(f"{file}: ")
+    assert BAD_FILES[content] in printed
+    assert "\x1b" not in printed
 
 
-def test_names_from_strangers_are_escaped(tmp_path: Path) -> None:
+def test_names_with_escape_codes_are_escaped(tmp_path: Path) -> None:
     file = tmp_path / "a\x1b[31m.csv"
-    assert "a\\x1b[31m.csv: No such file" in complaint(*LEEDS, "--csv", str(file))
-    assert complaint("--policy", "\x1b[31m", "--messages", "1").startswith(
+    assert "a\\x1b[31m.csv: No such file" in error(*LEEDS, "--csv", str(file))
+    assert error("--policy", "\x1b[31m", "--messages", "1").startswith(
         "there is no policy \\x1b[31m"
     )
 
 
-def test_a_directory_is_no_csv_file(tmp_path: Path) -> None:
-    assert complaint(*LEEDS, "--csv", str(tmp_path)).endswith(": Is a directory")
+def test_a_directory_is_not_a_csv_file(tmp_path: Path) -> None:
+    assert error(*LEEDS, "--csv", str(tmp_path)).endswith(": Is a directory")
 
 
-def test_a_message_over_the_cap_is_told_in_one_line() -> None:
-    assert complaint(*LEEDS, "--recipients", "101", "--per-message", "101") == (
+def test_a_message_over_a_limit_is_an_error_in_one_line() -> None:
+    assert error(*LEEDS, "--recipients", "101", "--per-message", "101") == (
         "under leeds-office365, message 1, with 101 recipients,"
         " can never go: at most 100 recipients per message"
     )
 
 
-# As a shell meets it
-
-
 class Terminal(io.StringIO):
-    """A terminal as far as the progress bar can tell."""
+    """A stream that the progress bar takes for a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 @pytest.mark.parametrize(("most", "shown"), [(9, True), (10, False)])
-def test_a_bar_shows_for_long_plans_on_a_terminal_alone(
+def test_a_progress_bar_is_shown_for_long_plans_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, most: int, shown: bool
 ) -> None:
     terminal = Terminal()
-    monkeypatch.setattr(module, "WITHOUT_A_BAR", most)
+    monkeypatch.setattr(module, "PROGRESS_FROM", most)
     monkeypatch.setattr(
         module,
         "Console",
@@ -414,7 +395,7 @@ def test_a_bar_shows_for_long_plans_on_a_terminal_alone(
     assert ("Planning for leeds-office365" in terminal.getvalue()) is shown
 
 
-def test_ctrl_c_while_reading_ends_quietly(tmp_path: Path) -> None:
+def test_ctrl_c_while_reading_exits_without_output(tmp_path: Path) -> None:
     pipe = tmp_path / "mail.csv"
     os.mkfifo(pipe)
     start = (
@@ -423,37 +404,37 @@ def test_ctrl_c_while_reading_ends_quietly(tmp_path: Path) -> None:
     )
     arguments = [sys.executable, "-c", start, "plan", *LEEDS, "--csv", str(pipe)]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with process, pipe.open("wb", buffering=0) as file:  # opens when it is being read
+    with process, pipe.open("wb", buffering=0) as file:  # opens when the command reads it
         file.write(b"recipients\n")
         process.send_signal(signal.SIGINT)
         with suppress(BrokenPipeError):
-            while True:  # a read that has begun is over before Python heeds the signal
+            while True:  # Python handles the signal after the current read
                 file.write(b"1\n" * 1000)
         assert process.communicate() == ("", "")
     assert process.returncode == 130
 
 
-def test_ctrl_c_while_planning_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
+def test_ctrl_c_while_planning_exits_without_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "plan_mailing", interrupted)
+    monkeypatch.setattr(module, "plan_mailing", interrupt)
     result = run(*LEEDS, "--messages", "1")
     assert (result.exit_code, result.output) == (130, "")
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]], ids=["tables", "json"])
-def test_a_reader_that_goes_away_ends_it_quietly(option: list[str]) -> None:
+def test_a_closed_output_pipe_causes_no_error_output(option: list[str]) -> None:
     read, write_end = os.pipe()
     os.close(read)
     arguments = [*SHELL, "plan", *LEEDS, "--messages", "31", *option]
-    with os.fdopen(write_end, "w") as nobody:
-        done = subprocess.run(arguments, stdout=nobody, stderr=subprocess.PIPE, check=False)
+    with os.fdopen(write_end, "w") as closed_pipe:
+        done = subprocess.run(arguments, stdout=closed_pipe, stderr=subprocess.PIPE, check=False)
     assert done.stderr == b""
 
 
-def test_help_tells_the_options_and_the_presets() -> None:
-    told = " ".join(output("--help").split())
+def test_the_help_lists_the_options_and_the_presets() -> None:
+    printed = " ".join(output("--help").split())
     for option in ("--policy NAME", "--all", "--messages", "--csv", "--start TIME", "--json"):
-        assert option in told
-    assert all(name in re.sub(r"- ", "-", told) for name in PRESETS)
+        assert option in printed
+    assert all(name in re.sub(r"- ", "-", printed) for name in PRESETS)

@@ -1,4 +1,4 @@
-"""The command `presets`: every preset's rules in words, with source and date."""
+"""`presets`: the rules of every preset in words, with source and date."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from datetime import date
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from rlm_testkit.command_line import error_line, run_command
 
 from ratelimit_mail import Policy, Tier
 from ratelimit_mail.cli import presets as module
-from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.presets import condition_in_words, rules_of
+from ratelimit_mail.cli.describe import condition_in_words, rules_of
 from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
 from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override
@@ -24,17 +24,17 @@ from ratelimit_mail.presets import PRESETS, SOURCES
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "80"}).invoke(command, ["presets", *arguments])
+    return run_command("presets", *arguments)
 
 
-def words_of(name: str) -> str:
-    """What the command says of one preset, as one line."""
+def description_of(name: str) -> str:
+    """Return the output for one preset, as one line."""
     result = run(name)
     assert result.exit_code == 0
     return " ".join(result.stdout.split())
 
 
-def test_without_a_name_it_lists_every_preset() -> None:
+def test_without_a_name_every_preset_is_listed() -> None:
     result = run()
     assert result.exit_code == 0
     headings = [line for line in result.stdout.splitlines() if line and line[0] != " "]
@@ -42,8 +42,8 @@ def test_without_a_name_it_lists_every_preset() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_limit_and_the_source_of_a_preset_is_told(name: str) -> None:
-    words = words_of(name)
+def test_every_limit_and_the_source_of_a_preset_are_listed(name: str) -> None:
+    words = description_of(name)
     for limit in PRESETS[name]().all_limits:
         assert str(limit) in words
     for page in SOURCES[name].pages:
@@ -55,23 +55,23 @@ def test_every_limit_and_the_source_of_a_preset_is_told(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "rules"),
     [
-        ("leeds-smtp", ["must be granted first; mail from any other is rejected"]),
+        ("leeds-smtp", ["need a grant; mail from other senders is rejected"]),
         (
             "western-office365",
             [
                 "clients by smtp: 30 messages per minute per sender",
                 "each mailbox 3600 received messages per hour per recipient",
-                "aliases 200 of one mailbox; one recipient together",
+                "aliases at most 200 for one mailbox; they count as one recipient",
                 "internal uwo.ca, .uwo.ca",
-                "arriving mail is answered recipient by recipient",
+                "inbound mail is decided for each recipient separately",
             ],
         ),
         (
             "western-convergence",
             [
                 "clients by webmail or tagged wireless or tagged reznet or without an address in"
-                " 129.100.0.0/16: 50 external recipients per 15 minutes per sender; above it"
-                " rejected; refused attempts count",
+                " 129.100.0.0/16: 50 external recipients per 15 minutes per sender; excess"
+                " messages are rejected; refused attempts count",
                 "any other client: 500 external recipients per day per sender",
                 "per_server, exemptions",
             ],
@@ -81,13 +81,13 @@ def test_every_limit_and_the_source_of_a_preset_is_told(name: str) -> None:
         ("comcast", ["History:"]),
     ],
 )
-def test_rules_are_told_in_words(name: str, rules: list[str]) -> None:
-    words = words_of(name)
+def test_rules_are_described_in_words(name: str, rules: list[str]) -> None:
+    words = description_of(name)
     for rule in rules:
         assert rule in words
 
 
-def test_tables_fit_80_columns_and_carry_no_escape_codes_into_a_file() -> None:
+def test_tables_fit_80_columns_and_have_no_escape_codes_in_a_file() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ratelimit_mail.cli", "presets"],
         capture_output=True,
@@ -102,44 +102,42 @@ def test_tables_fit_80_columns_and_carry_no_escape_codes_into_a_file() -> None:
 
 
 def test_json_has_an_object_for_each_preset() -> None:
-    found = json.loads(run("--json").stdout)
-    assert [each["name"] for each in found] == list(PRESETS)
-    for each in found:
+    printed = json.loads(run("--json").stdout)
+    assert [each["name"] for each in printed] == list(PRESETS)
+    for each in printed:
         assert date.fromisoformat(each["source"]["read"]) == SOURCES[each["name"]].read
 
 
 def test_json_of_one_preset_is_one_object_with_its_numbers() -> None:
-    found = json.loads(run("western-office365", "--json").stdout)
-    assert [(each["name"], each["limit"], each.get("seconds")) for each in found["limits"]] == [
+    printed = json.loads(run("western-office365", "--json").stdout)
+    assert [(each["name"], each["limit"], each.get("seconds")) for each in printed["limits"]] == [
         ("recipients a message", 500, None),
         ("recipients a day", 10_000, 86_400),
         ("messages received an hour", 3_600, 3_600),
     ]
-    assert [each["direction"] for each in found["limits"][1:]] == ["outbound", "inbound"]
-    assert [tier["when"] for tier in found["tiers"]] == ["clients by smtp"]
-    assert found["tiers"][0]["limits"][0]["limit"] == 30
-    assert found["internal_domains"] == ["uwo.ca", ".uwo.ca"]
-    assert found["proxy_address_limit"] == 200
-    assert (found["grants"], found["exemptions"], found["per_node"]) == (None, [], False)
-    assert "directory" in found["parameters"]
+    assert [each["direction"] for each in printed["limits"][1:]] == ["outbound", "inbound"]
+    assert [tier["when"] for tier in printed["tiers"]] == ["clients by smtp"]
+    assert printed["tiers"][0]["limits"][0]["limit"] == 30
+    assert printed["internal_domains"] == ["uwo.ca", ".uwo.ca"]
+    assert printed["proxy_address_limit"] == 200
+    assert (printed["grants"], printed["exemptions"], printed["per_node"]) == (None, [], False)
+    assert "directory" in printed["parameters"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_an_unknown_preset_is_a_complaint_with_the_nearest_names(arguments: list[str]) -> None:
-    result = run("leeds-office356", *arguments)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert "did you mean leeds-office365" in result.stderr
+def test_an_unknown_preset_is_an_error_with_similar_names(arguments: list[str]) -> None:
+    line = error_line(run("leeds-office356", *arguments))
+    assert "did you mean leeds-office365" in line
 
 
-def test_a_policy_that_is_no_preset_is_a_complaint_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_that_is_not_a_preset_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_policy", lambda _: Policy(name="campus"))
     result = run("campus\x1b[31m")
     assert result.exit_code == 2
-    assert "campus\\x1b[31m is no preset" in result.stderr
+    assert "campus\\x1b[31m is not a preset" in result.stderr
 
 
-def _no_condition_of_ours(_: object) -> bool:
+def _own_condition(_: object) -> bool:
     return True
 
 
@@ -160,16 +158,16 @@ def _no_condition_of_ours(_: object) -> bool:
         (not_(any_of(has_tag("a"), has_tag("b"))), "clients not (tagged a or tagged b)"),
     ],
 )
-def test_conditions_are_told_in_words(condition: Any, words: str) -> None:
+def test_conditions_are_described_in_words(condition: Any, words: str) -> None:
     assert condition_in_words(condition) == words
 
 
-def test_a_condition_of_ones_own_is_told_by_its_name() -> None:
-    own: Callable[[Any], bool] = _no_condition_of_ours
-    assert "_no_condition_of_ours" in condition_in_words(own)
+def test_an_own_condition_is_described_by_its_name() -> None:
+    own: Callable[[Any], bool] = _own_condition
+    assert "_own_condition" in condition_in_words(own)
 
 
-def test_what_a_policy_concedes_is_told_with_its_reason() -> None:
+def test_grants_exemptions_and_overrides_are_described_with_their_reasons() -> None:
     policy = Policy(
         name="campus",
         limits=[RecipientLimit(5, name="recipients a message")],
@@ -182,9 +180,9 @@ def test_what_a_policy_concedes_is_told_with_its_reason() -> None:
     assert list(rules_of(policy)) == [
         ("everybody", "5 recipients per message"),
         ("students", "clients tagged student:"),
-        ("senders", "must be granted first; mail from any other is rejected"),
+        ("senders", "need a grant; mail from other senders is rejected"),
         ("senders", "granted: ann@uwo.ca (Alumni news)"),
         ("exempt", "dean@uwo.ca, clients by smtp"),
-        ("other numbers", "clients tagged staff: recipients a message: 9"),
-        ("mail servers", "each counts on its own"),
+        ("overrides", "clients tagged staff: recipients a message: 9"),
+        ("mail servers", "each server counts separately"),
     ]

@@ -1,9 +1,8 @@
-"""The counts of a replay, by hand, from each kind of file."""
+"""`replay`: counts worked out by hand, from each kind of file."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import mailbox
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -12,41 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-
-from ratelimit_mail.cli.command import command
+from rlm_testkit.command_line import replay_json, run_replay, write_lines
 
 LEEDS = "leeds-office365"
 T0 = 1_700_000_000
 SENDER_KEYS = ("sender", "messages", "accepted", "deferred", "rejected")
 
 
-def run(file: Path, policy: str, *options: str) -> Result:
-    arguments = ["replay", str(file), "--policy", policy, *options]
-    return CliRunner(env={"COLUMNS": "80"}).invoke(command, arguments)
-
-
 def replay(file: Path, policy: str = LEEDS) -> dict[str, Any]:
-    result = run(file, policy, "--json")
-    assert result.exit_code == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert isinstance(report, dict)
-    return report
+    return replay_json(file, policy)
 
 
-def outcome(file: Path, policy: str = LEEDS) -> tuple[int, int, int]:
+def decisions(file: Path, policy: str = LEEDS) -> tuple[int, ...]:
+    """Return how many messages are accepted, deferred and rejected."""
     messages = replay(file, policy)["messages"]
     return tuple(messages[name]["messages"] for name in ("accepted", "deferred", "rejected"))
 
 
-def write(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
 @pytest.fixture
 def by_hand(tmp_path: Path) -> Path:
-    """Four senders; what becomes of each message stands beside it."""
+    """Write messages of four senders; a comment states each expected decision."""
     rows: list[tuple[float, str, int]] = []
     rows += [(T0 + i, "ann@leeds.example", 1) for i in range(30)]  # accepted
     rows += [(T0 + 30, "ann@leeds.example", 1)]  # the 31st in a minute: deferred
@@ -59,10 +43,10 @@ def by_hand(tmp_path: Path) -> Path:
     rows += [(T0 + 2000, "dan@leeds.example", 7)]  # accepted
     rows += [(T0 + 86_600, "cat@leeds.example", 100)]  # a day after the first: accepted
     lines = [f"{time},{sender},{count}" for time, sender, count in rows]
-    return write(tmp_path / "by-hand.csv", "time,sender,recipients", *lines)
+    return write_lines(tmp_path / "by-hand.csv", "time,sender,recipients", *lines)
 
 
-def test_every_count_is_the_one_worked_out_by_hand(by_hand: Path) -> None:
+def test_every_count_equals_the_one_worked_out_by_hand(by_hand: Path) -> None:
     assert replay(by_hand) == {
         "file": str(by_hand),
         "format": "csv",
@@ -101,16 +85,16 @@ def test_every_count_is_the_one_worked_out_by_hand(by_hand: Path) -> None:
     }
 
 
-def test_the_tables_say_what_the_json_says(by_hand: Path) -> None:
-    result = run(by_hand, LEEDS)
+def test_the_tables_show_the_numbers_of_the_json(by_hand: Path) -> None:
+    result = run_replay(by_hand, LEEDS)
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     for line in [
         "messages 138, each tried once at its time",
         "from 2023-11-14 22:13:20 UTC",
         "to 2023-11-15 22:16:40 UTC, 1 day, 0:03:20 later",
-        "order as in the data",
-        "broken 0 left out",
+        "order as in the file",
+        "skipped 0 that cannot be read",
         "all 138",
         "accepted 134 97.10 %",
         "deferred 3 2.17 %",
@@ -119,7 +103,7 @@ def test_the_tables_say_what_the_json_says(by_hand: Path) -> None:
         "30 messages per minute per sender 2 0",
         "10000 recipients per day per sender 1 0",
         "seen 4",
-        "touched: deferred or rejected 3 75.00 %",
+        "affected: deferred or rejected 3 75.00 %",
         "ann@leeds.example 33 31 2 0",
         "bob@leeds.example 2 1 0 1",
         "cat@leeds.example 102 101 1 0",
@@ -128,12 +112,12 @@ def test_the_tables_say_what_the_json_says(by_hand: Path) -> None:
     assert not any("dan@leeds.example" in line for line in lines)
 
 
-def test_tiers_follow_the_client_columns(tmp_path: Path) -> None:
+def test_the_client_columns_select_the_tier(tmp_path: Path) -> None:
     header = "time,sender,recipients,client,protocol,tags"
-    file = write(
+    file = write_lines(
         tmp_path / "tiers.csv",
         header,
-        f"{T0},ann@uwo.ca,51,129.100.1.1,smtp,",  # tier 1 knows only 500 a day
+        f"{T0},ann@uwo.ca,51,129.100.1.1,smtp,",  # tier 1 only has 500 a day
         f"{T0},bob@uwo.ca,51,129.100.1.1,webmail,",
         f"{T0},cat@uwo.ca,51,129.100.1.1,smtp,wireless",
         f"{T0},dan@uwo.ca,51,8.8.8.8,smtp,",
@@ -141,35 +125,37 @@ def test_tiers_follow_the_client_columns(tmp_path: Path) -> None:
         f"{T0},fay@uwo.ca,501,129.100.1.1,,",
     )
     report = replay(file, "western-convergence")
-    found = {x["tier"]: (x["accepted"]["messages"], x["total"]) for x in report["tiers"]}
-    assert found == {"tier 1": (1, 2), "tier 2": (1, 4)}
-    lines = [" ".join(x.split()) for x in run(file, "western-convergence").stdout.splitlines()]
+    tiers = {x["tier"]: (x["accepted"]["messages"], x["total"]) for x in report["tiers"]}
+    assert tiers == {"tier 1": (1, 2), "tier 2": (1, 4)}
+    lines = [
+        " ".join(x.split()) for x in run_replay(file, "western-convergence").stdout.splitlines()
+    ]
     assert "tier 1 2" in lines
     assert "tier 2 4" in lines
 
 
-def test_internal_recipients_count_for_nothing_where_the_policy_says_so(tmp_path: Path) -> None:
+def test_internal_recipients_do_not_count_under_a_limit_on_external_ones(tmp_path: Path) -> None:
     inside = ";".join(f"r{i}@uwo.ca" for i in range(60))
     outside = " ".join(f"r{i}@example.com" for i in range(60))
-    file = write(
+    file = write_lines(
         tmp_path / "log.csv",
         "time,sender,recipients",
         f"{T0},ann@uwo.ca,{inside}",
         f"{T0},bob@uwo.ca,{outside}",
     )
-    assert outcome(file, "western-convergence") == (1, 0, 1)
+    assert decisions(file, "western-convergence") == (1, 0, 1)
 
 
-def test_refused_attempts_count_where_the_policy_says_so(tmp_path: Path) -> None:
+def test_refused_attempts_count_if_the_policy_counts_them(tmp_path: Path) -> None:
     rows = [f"{T0 + 600 * i},ann@uwo.ca,30" for i in range(4)]
-    file = write(tmp_path / "log.csv", "time,sender,count", *rows)
-    assert outcome(file, "western-convergence") == (1, 0, 3)
+    file = write_lines(tmp_path / "log.csv", "time,sender,count", *rows)
+    assert decisions(file, "western-convergence") == (1, 0, 3)
 
 
-def test_nothing_is_retried(tmp_path: Path) -> None:
+def test_no_message_is_retried(tmp_path: Path) -> None:
     rows = [f"{T0},ann@x.org,1"] * 40 + [f"{T0 + 3600},ann@x.org,1"]
-    file = write(tmp_path / "log.csv", "time,sender,count", *rows)
-    assert outcome(file) == (31, 10, 0)
+    file = write_lines(tmp_path / "log.csv", "time,sender,count", *rows)
+    assert decisions(file) == (31, 10, 0)
 
 
 @pytest.mark.parametrize(
@@ -182,46 +168,48 @@ def test_nothing_is_retried(tmp_path: Path) -> None:
         ("n_to,n_cc", "1,100"),
     ],
 )
-def test_every_way_to_tell_the_recipients_is_understood(
+def test_recipients_may_be_given_as_addresses_or_numbers(
     tmp_path: Path, header: str, cells: str
 ) -> None:
-    file = write(tmp_path / "log.csv", f"time,sender,{header}", f"{T0},ann@x.org,{cells}")
-    assert outcome(file) == (0, 0, 1)
+    file = write_lines(tmp_path / "log.csv", f"time,sender,{header}", f"{T0},ann@x.org,{cells}")
+    assert decisions(file) == (0, 0, 1)
 
 
-def test_an_address_twice_is_one_recipient(tmp_path: Path) -> None:
+def test_a_repeated_address_is_one_recipient(tmp_path: Path) -> None:
     cells = " ".join(f"r{i % 100}@example.com" for i in range(150))
-    file = write(tmp_path / "log.csv", "time,sender,recipients", f"{T0},ann@x.org,{cells}")
-    assert outcome(file) == (1, 0, 0)
+    file = write_lines(tmp_path / "log.csv", "time,sender,recipients", f"{T0},ann@x.org,{cells}")
+    assert decisions(file) == (1, 0, 0)
 
 
 def test_iso_times_set_the_clock(tmp_path: Path) -> None:
     rows = ["2024-05-01T10:00:00Z,ann@x.org,1"] * 30
     rows += ["2024-05-01T12:00:59+02:00,ann@x.org,1", "2024-05-01 10:01:00,ann@x.org,1"]
-    file = write(tmp_path / "log.csv", "date,sender,count", *rows)
-    assert outcome(file) == (31, 1, 0)
+    file = write_lines(tmp_path / "log.csv", "date,sender,count", *rows)
+    assert decisions(file) == (31, 1, 0)
 
 
 def test_messages_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
-    # As they stand, the first would hold the clock an hour ahead of all others.
+    # Unsorted, the first message would set the clock an hour ahead.
     times = [T0 + 3600, *reversed(range(T0, T0 + 31))]
-    file = write(tmp_path / "log.csv", "time,sender,count", *[f"{t},ann@x.org,1" for t in times])
-    assert outcome(file) == (31, 1, 0)
+    file = write_lines(
+        tmp_path / "log.csv", "time,sender,count", *[f"{t},ann@x.org,1" for t in times]
+    )
+    assert decisions(file) == (31, 1, 0)
     rows = {"messages": 32, "broken": 0, "out_of_order": 31, "sorted": True}
     assert replay(file)["rows"] == rows
-    assert "31 stood after a later one; sorted by time" in run(file, LEEDS).stdout
+    assert "31 came after a later message; sorted by time" in run_replay(file, LEEDS).stdout
 
 
-def test_a_spreadsheets_csv_with_a_mark_and_crlf_is_read(tmp_path: Path) -> None:
+def test_a_csv_file_with_a_byte_order_mark_and_crlf_is_read(tmp_path: Path) -> None:
     file = tmp_path / "LOG.CSV"
     file.write_bytes(b'\xef\xbb\xbf"time",sender,count\r\n\r\n1,"ann@x.org",1\r\n')
-    assert outcome(file) == (1, 0, 0)
+    assert decisions(file) == (1, 0, 0)
 
 
-def test_gzip_is_read(tmp_path: Path, by_hand: Path) -> None:
+def test_a_gzip_file_is_read(tmp_path: Path, by_hand: Path) -> None:
     file = tmp_path / "by-hand.csv.gz"
     file.write_bytes(gzip.compress(by_hand.read_bytes()))
-    assert outcome(file) == (134, 3, 1)
+    assert decisions(file) == (134, 3, 1)
 
 
 def mail(second: int, sender: str, recipients: int, **headers: str) -> EmailMessage:
@@ -239,18 +227,18 @@ def mails() -> list[EmailMessage]:
     return [mail(i, "ann@x.org", 1) for i in range(31)] + [mail(40, "bob@x.org", 101)]
 
 
-def test_an_mbox_is_replayed_and_left_as_it_was(tmp_path: Path) -> None:
+def test_an_mbox_is_replayed_and_not_changed(tmp_path: Path) -> None:
     box = mailbox.mbox(tmp_path / "box")
     for message in mails():
         box.add(message)
     box.close()
     before = (tmp_path / "box").read_bytes()
-    assert outcome(tmp_path / "box") == (30, 1, 1)
+    assert decisions(tmp_path / "box") == (30, 1, 1)
     assert replay(tmp_path / "box")["format"] == "mbox"
     assert (tmp_path / "box").read_bytes() == before
 
 
-def test_a_maildir_is_replayed_and_left_as_it_was(tmp_path: Path) -> None:
+def test_a_maildir_is_replayed_and_not_changed(tmp_path: Path) -> None:
     box = mailbox.Maildir(tmp_path / "box")
     for message in mails():
         box.add(message)
@@ -262,7 +250,7 @@ def test_a_maildir_is_replayed_and_left_as_it_was(tmp_path: Path) -> None:
     assert sorted((tmp_path / "box").rglob("*")) == before
 
 
-def test_bcc_and_sender_are_taken_as_smtplib_takes_them(tmp_path: Path) -> None:
+def test_bcc_and_sender_headers_are_used_as_in_smtplib(tmp_path: Path) -> None:
     bcc = ", ".join(f"b{i}@example.com" for i in range(100))
     box = mailbox.mbox(tmp_path / "box")
     box.add(mail(0, "ann@x.org", 1, Bcc=bcc, Sender="office@x.org"))
@@ -280,7 +268,7 @@ def test_bcc_and_sender_are_taken_as_smtplib_takes_them(tmp_path: Path) -> None:
         (None, None, T0 + 2),
     ],
 )
-def test_the_time_is_date_else_received_else_the_from_line(
+def test_the_time_comes_from_date_or_else_received_or_else_the_from_line(
     tmp_path: Path, date: str | None, received: str | None, expected: int
 ) -> None:
     lines = ["From ann@x.org Tue Nov 14 22:13:22 2023", "From: ann@x.org", "To: bob@x.org"]
@@ -289,14 +277,14 @@ def test_the_time_is_date_else_received_else_the_from_line(
         lines += [f"Received: from b (x; y) by c; {received}", older]
     if date:
         lines += [f"Date: {date}"]
-    file = write(tmp_path / "box", *lines, "", "Hello")
+    file = write_lines(tmp_path / "box", *lines, "", "Hello")
     assert replay(file)["span"]["first"] == expected
 
 
-def test_the_ten_most_touched_senders_stand_in_order(tmp_path: Path) -> None:
+def test_the_ten_most_affected_senders_are_listed_in_order(tmp_path: Path) -> None:
     rows = [f"{T0},s{n:02}@x.org,1" for n in range(1, 13) for _ in range(30 + n % 12)]
-    file = write(tmp_path / "log.csv", "time,sender,count", *rows)
+    file = write_lines(tmp_path / "log.csv", "time,sender,count", *rows)
     report = replay(file)
     assert report["senders"] == {"seen": 12, "touched": 11, "share": 11 / 12}
-    found = [(x["sender"], x["deferred"]) for x in report["most_touched"]]
-    assert found == [(f"s{n:02}@x.org", n) for n in range(11, 1, -1)]
+    affected = [(x["sender"], x["deferred"]) for x in report["most_touched"]]
+    assert affected == [(f"s{n:02}@x.org", n) for n in range(11, 1, -1)]

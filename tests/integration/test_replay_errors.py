@@ -1,4 +1,4 @@
-"""What the replay says of broken rows and of files it cannot read."""
+"""`replay`: errors for rows and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from rlm_testkit.command_line import error_line, run_command, run_replay
 
-from ratelimit_mail.cli.command import command
 from ratelimit_mail.cli.errors import InputError
-from ratelimit_mail.cli.readers import open_source
+from ratelimit_mail.cli.readers import open_mail_file
 from ratelimit_mail.presets import PRESETS
 
 GOOD = b"1700000000,ann@x.org,1\n"
@@ -20,75 +20,65 @@ HEADER = b"time,sender,recipients\n"
 
 
 def run(file: Path, *options: str) -> Result:
-    arguments = ["replay", str(file), "--policy", "leeds-office365", *options]
-    return CliRunner(env={"COLUMNS": "80"}).invoke(command, arguments)
+    return run_replay(file, "leeds-office365", *options)
 
 
-def complaint(result: Result) -> str:
-    """The one line that is printed where there is nothing to replay."""
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    [line] = result.stderr.splitlines()
-    assert line.startswith("Error: ")
-    return line
-
-
-BROKEN_ROWS = {
+BAD_ROWS = {
     b"soon,ann@x.org,1": "time: 'soon' is neither Unix seconds nor ISO 8601",
     b"1,ann@@x.org,1": "sender: ",
     b"1,ann@x.org,": "recipients: a message needs at least one",
     b"1,ann@x.org": "2 columns where the header has 3",
     b"1,ann@x.org,1,2": "4 columns where the header has 3",
-    b"1,ann@x.org,-1": "recipients: '-1' is no number of recipients",
-    b"1,ann@x.org,1000001": "recipients: 1,000,001 are more than 1,000,000",
+    b"1,ann@x.org,-1": "recipients: '-1' is not a number of recipients",
+    b"1,ann@x.org,1000001": "recipients: 1,000,001 is more than 1,000,000",
     b"1,ann@x.org,bob": "recipients: the address 'bob' has no '@'",
     b'1,"ann"@x.org,1': "',' expected after '\"'",
     b"1,\xff\xfe@x.org,1": "the row is not UTF-8",
 }
 
 
-@pytest.mark.parametrize("row", BROKEN_ROWS)
-def test_a_broken_row_is_told_with_its_line_and_the_rest_goes_on(
-    tmp_path: Path, row: bytes
-) -> None:
+@pytest.mark.parametrize("row", BAD_ROWS)
+def test_a_bad_row_is_reported_with_its_line_and_skipped(tmp_path: Path, row: bytes) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(HEADER + GOOD + b"\n" + row + b"\n" + GOOD)
     result = run(file, "--json")
     assert result.exit_code == 0
     [line] = result.stderr.splitlines()
-    assert line.startswith("left out, line 4: ")
-    assert BROKEN_ROWS[row] in line
+    assert line.startswith("skipped line 4: ")
+    assert BAD_ROWS[row] in line
     rows = json.loads(result.stdout)["rows"]
     assert (rows["messages"], rows["broken"]) == (2, 1)
-    assert "broken    1 left out" in run(file).stdout
+    assert "skipped   1 that cannot be read" in run(file).stdout
 
 
-def test_a_row_over_several_lines_is_told_by_its_first(tmp_path: Path) -> None:
+def test_a_bad_row_of_several_lines_is_reported_with_its_first_line(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(HEADER + GOOD + b'1,ann@x.org,"a@x.org\nb@x.org"\n1,"a\nb",1\n')
     result = run(file, "--json")
     assert json.loads(result.stdout)["rows"]["messages"] == 2
-    assert result.stderr.startswith("left out, line 5: sender: ")
+    assert result.stderr.startswith("skipped line 5: sender: ")
 
 
-def test_the_first_ten_broken_rows_are_told_and_the_rest_counted(tmp_path: Path) -> None:
+def test_the_first_ten_bad_rows_are_reported_and_the_rest_counted(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(HEADER + b"soon,ann@x.org,1\n" * 1234 + GOOD)
     result = run(file, "--json")
     lines = result.stderr.splitlines()
     assert [line.split(":")[0] for line in lines[:10]] == [
-        f"left out, line {number}" for number in range(2, 12)
+        f"skipped line {number}" for number in range(2, 12)
     ]
-    assert lines[10:] == ["left out, 1,224 more broken rows"]
+    assert lines[10:] == ["skipped 1,224 more rows"]
     assert json.loads(result.stdout)["rows"]["broken"] == 1234
 
 
-def test_a_file_of_broken_rows_only_is_no_success(tmp_path: Path) -> None:
+def test_a_file_of_bad_rows_only_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(HEADER + b"soon,ann@x.org,1\n" * 2)
     result = run(file)
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].endswith("has no messages, only broken rows: 2")
+    assert result.stderr.splitlines()[-1].endswith(
+        "has no messages, only rows that cannot be read: 2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +96,7 @@ def test_a_file_of_broken_rows_only_is_no_success(tmp_path: Path) -> None:
     ],
     ids=["no sender", "no recipient", "no domain", "no date", "nested", "endless"],
 )
-def test_a_broken_message_of_an_mbox_is_told_by_its_number(
+def test_a_bad_message_of_an_mbox_is_reported_with_its_number(
     tmp_path: Path, header: str, reason: str
 ) -> None:
     good = "From x\nFrom: ann@x.org\nTo: bob@x.org\nDate: Tue, 14 Nov 2023 22:13:20 +0000\n\nHi\n\n"
@@ -114,35 +104,35 @@ def test_a_broken_message_of_an_mbox_is_told_by_its_number(
     file.write_text(f"{good}From x\n{header}\n\nHi\n\n{good}")
     result = run(file, "--json")
     [line] = result.stderr.splitlines()
-    assert line.startswith("left out, message 2: ")
+    assert line.startswith("skipped message 2: ")
     assert reason in line
     assert json.loads(result.stdout)["rows"]["messages"] == 2
 
 
-def test_a_broken_message_of_a_maildir_is_told_by_its_file(tmp_path: Path) -> None:
+def test_a_bad_message_of_a_maildir_is_reported_with_its_file(tmp_path: Path) -> None:
     for name in ("cur", "new", "tmp"):
         (tmp_path / "box" / name).mkdir(parents=True)
     good = "From: ann@x.org\nTo: bob@x.org\nDate: Tue, 14 Nov 2023 22:13:20 +0000\n\nHi\n"
     (tmp_path / "box" / "new" / "1.good").write_text(good)
     (tmp_path / "box" / "new" / "2.bad\x1b[31m").write_text("Hello\n")
     result = run(tmp_path / "box", "--json")
-    assert result.stderr.startswith("left out, message '2.bad\\x1b[31m': ")
+    assert result.stderr.startswith("skipped message '2.bad\\x1b[31m': ")
     assert json.loads(result.stdout)["messages"]["total"] == 1
 
 
-def test_a_message_of_a_maildir_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_message_of_a_maildir_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     for name in ("cur", "new", "tmp"):
         (tmp_path / name).mkdir()
     (tmp_path / "new" / "1.gone").symlink_to(tmp_path / "nowhere")
     lines = run(tmp_path).stderr.splitlines()
-    assert lines[0].startswith("left out, message '1.gone': cannot be read: ")
-    assert lines[1].endswith("has no messages, only broken rows: 1")
+    assert lines[0].startswith("skipped message '1.gone': cannot be read: ")
+    assert lines[1].endswith("has no messages, only rows that cannot be read: 1")
 
 
-def test_a_file_that_goes_away_is_told(tmp_path: Path) -> None:
+def test_a_file_deleted_before_reading_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(HEADER + GOOD)
-    source = open_source(file)
+    source = open_mail_file(file)
     file.unlink()
     with pytest.raises(InputError, match="No such file"):
         list(source)
@@ -163,67 +153,67 @@ BAD_FILES = {
     ("long.csv", HEADER + b"1," + b"x" * 5_000_000): "line 2 is longer than 4,194,304",
     ("quote.csv", HEADER + b'1,"ann@x.org,1\n' + GOOD): "a quoted field that starts in line 2",
     ("quotes.csv", HEADER + b'1,"ann\n' + b"x\n" * 2_500_000): "field larger than field limit",
-    ("header-quote.csv", b'"time"x,sender\n'): "the header in line 1 is no CSV",
-    ("plain.csv.gz", HEADER + GOOD): "is no gzip file, or a damaged one",
-    ("short.csv.gz", gzip.compress(HEADER + GOOD * 99)[:-20]): "the gzip file is cut short",
+    ("header-quote.csv", b'"time"x,sender\n'): "the header in line 1 is not CSV",
+    ("plain.csv.gz", HEADER + GOOD): "is not a gzip file, or is damaged",
+    ("short.csv.gz", gzip.compress(HEADER + GOOD * 99)[:-20]): "the gzip file is truncated",
     ("crc.csv.gz", gzip.compress(HEADER + GOOD)[:-8] + b"\0" * 8): "CRC check failed",
-    ("deflate.csv.gz", gzip.compress(HEADER)[:10] + b"\xff" * 50): "or a damaged one",
-    ("notes.txt", b"Hello\n"): "is no .csv or .csv.gz file, no mbox",
-    ("notes.mbox", b"from ann\n"): "is no .csv or .csv.gz file, no mbox",
+    ("deflate.csv.gz", gzip.compress(HEADER)[:10] + b"\xff" * 50): "or is damaged",
+    ("notes.txt", b"Hello\n"): "is not a .csv or .csv.gz file, an mbox file",
+    ("notes.mbox", b"from ann\n"): "is not a .csv or .csv.gz file, an mbox file",
 }
 
 
 @pytest.mark.parametrize(("name", "content"), BAD_FILES, ids=[name for name, _ in BAD_FILES])
-def test_a_file_that_cannot_be_read_is_told_in_one_line(
+def test_a_file_that_cannot_be_read_is_an_error_in_one_line(
     tmp_path: Path, name: str, content: bytes
 ) -> None:
     file = tmp_path / name
     file.write_bytes(content)
-    line = complaint(run(file))
+    line = error_line(run(file))
     assert str(file) in line
     assert BAD_FILES[name, content] in line
 
 
-def test_a_gzip_cut_short_is_told_with_the_line_it_was_read_to(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_an_error_with_the_last_line_read(tmp_path: Path) -> None:
     rows = b"".join(b"%d,s%d@x.org,1\n" % (i * 7919, i * i) for i in range(20_000))
     file = tmp_path / "short.csv.gz"
     file.write_bytes(gzip.compress(HEADER + rows)[:-30_000])
-    line = complaint(run(file))
-    number = int(line.rpartition("cut short, after line ")[2])
+    line = error_line(run(file))
+    number = int(line.rpartition("truncated after line ")[2])
     assert 1 < number < 20_000
 
 
-def test_a_directory_that_is_no_maildir_is_told(tmp_path: Path) -> None:
-    assert "is a directory, but no Maildir" in complaint(run(tmp_path))
+def test_a_directory_that_is_not_a_maildir_is_an_error(tmp_path: Path) -> None:
+    assert "is a directory, but not a Maildir" in error_line(run(tmp_path))
 
 
-def test_an_empty_maildir_is_told(tmp_path: Path) -> None:
+def test_an_empty_maildir_is_an_error(tmp_path: Path) -> None:
     for name in ("cur", "new", "tmp"):
         (tmp_path / name).mkdir()
-    assert "has no messages" in complaint(run(tmp_path))
+    assert "has no messages" in error_line(run(tmp_path))
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    assert "No such file or directory" in complaint(run(tmp_path / "none.csv"))
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    assert "No such file or directory" in error_line(run(tmp_path / "none.csv"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_is_an_error_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    assert "is neither a file nor a Maildir" in complaint(run(tmp_path / "pipe.csv"))
+    assert "is neither a file nor a Maildir" in error_line(run(tmp_path / "pipe.csv"))
 
 
-def test_an_unknown_policy_is_told_with_the_nearest_names(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["replay", "x.csv", "--policy", "western-office"])
-    line = complaint(result)
+def test_an_unknown_policy_is_an_error_with_similar_names(tmp_path: Path) -> None:
+    result = run_command("replay", "x.csv", "--policy", "western-office")
+    line = error_line(result)
     assert "there is no policy western-office; did you mean western-office365" in line
-    result = CliRunner().invoke(command, ["replay", "x.csv", "--policy", "\x1b[31mzzz"])
-    line = complaint(result)
+    result = run_command("replay", "x.csv", "--policy", "\x1b[31mzzz")
+    line = error_line(result)
     assert "\\x1b[31mzzz" in line
-    assert f"there are {', '.join(PRESETS)}" in line
+    assert f"use {', '.join(PRESETS)}" in line
 
 
 def test_a_missing_policy_is_a_usage_error(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["replay", "x.csv"])
+    result = run_command("replay", "x.csv")
     assert result.exit_code == 2
     assert "--policy" in result.stderr

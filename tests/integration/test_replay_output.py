@@ -1,4 +1,4 @@
-"""The command as a shell meets it: streams, exit codes, hostile text, the example's mailbox."""
+"""`replay` in a shell: streams, exit codes, hostile text, and the mailbox of the example."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from rich.console import Console
+from rlm_testkit.command_line import replay_json, run_command, run_replay, write_lines
 
 from ratelimit_mail.cli import main
-from ratelimit_mail.cli.command import command
-from ratelimit_mail.cli.progress import watched
+from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.cli.replay import command as module
 from ratelimit_mail.presets import PRESETS
 
@@ -27,12 +26,11 @@ SHELL = [sys.executable, "-m", "ratelimit_mail.cli"]
 
 
 def write(path: Path, *rows: str) -> Path:
-    path.write_text("\n".join(["time,sender,recipients", *rows]) + "\n", encoding="utf-8")
-    return path
+    return write_lines(path, "time,sender,recipients", *rows)
 
 
 class Terminal(io.StringIO):
-    """A terminal as far as the progress bar can tell."""
+    """A stream that the progress bar takes for a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -50,7 +48,7 @@ def test_the_command_runs_as_a_module(file: Path) -> None:
     assert done.stderr == ""
 
 
-def test_tables_fit_80_columns_and_carry_no_escape_codes_into_a_file(file: Path) -> None:
+def test_tables_fit_80_columns_and_have_no_escape_codes_in_a_file(file: Path) -> None:
     env = {**os.environ, "COLUMNS": "80"}
     arguments = [*SHELL, "replay", str(file), "--policy", "western-convergence"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=env)
@@ -59,7 +57,7 @@ def test_tables_fit_80_columns_and_carry_no_escape_codes_into_a_file(file: Path)
     assert "…" not in done.stdout
 
 
-def test_a_terminal_without_unicode_gets_escapes_and_no_traceback(tmp_path: Path) -> None:
+def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
     file = write(tmp_path / "log.csv", *["1700000000,jörg@x.org,1"] * 31)
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     arguments = [*SHELL, "replay", str(file), "--policy", "leeds-office365"]
@@ -67,8 +65,8 @@ def test_a_terminal_without_unicode_gets_escapes_and_no_traceback(tmp_path: Path
     assert b"j\\xf6rg@x.org" in done.stdout
 
 
-def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
-    # The first row's complaint tells that reading has begun; there is far more to read.
+def test_ctrl_c_while_reading_exits_without_output(tmp_path: Path) -> None:
+    # The error of the first row shows that reading has started; there is far more to read.
     file = write(tmp_path / "log.csv", "soon,x,1", *["1700000000,ann@x.org,1"] * 300_000)
     start = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -80,34 +78,36 @@ def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
     ) as process:
         assert process.stderr is not None
         assert process.stdout is not None
-        assert process.stderr.readline().startswith("left out, line 2")
+        assert process.stderr.readline().startswith("skipped line 2")
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
         assert process.stderr.read() == ""
     assert process.returncode == 130
 
 
-def test_ctrl_c_while_replaying_ends_quietly(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+def test_ctrl_c_while_replaying_exits_without_output(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "replay", interrupted)
-    result = CliRunner().invoke(command, ["replay", str(file), "--policy", "leeds-office365"])
+    monkeypatch.setattr(module, "replay", interrupt)
+    result = run_replay(file, "leeds-office365")
     assert (result.exit_code, result.output) == (130, "")
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]], ids=["tables", "json"])
-def test_a_reader_that_goes_away_ends_it_quietly(file: Path, option: list[str]) -> None:
+def test_a_closed_output_pipe_causes_no_error_output(file: Path, option: list[str]) -> None:
     read, write_end = os.pipe()
     os.close(read)
     arguments = [*SHELL, "replay", str(file), "--policy", "leeds-office365", *option]
-    with os.fdopen(write_end, "w") as nobody:
-        done = subprocess.run(arguments, stdout=nobody, stderr=subprocess.PIPE, check=False)
+    with os.fdopen(write_end, "w") as closed_pipe:
+        done = subprocess.run(arguments, stdout=closed_pipe, stderr=subprocess.PIPE, check=False)
     assert done.stderr == b""
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_its_libraries_the_command_says_what_to_install(missing: str) -> None:
+def test_without_its_dependencies_the_command_says_what_to_install(missing: str) -> None:
     start = (
         f"import sys; sys.modules[{missing!r}] = None; from ratelimit_mail.cli import main; main()"
     )
@@ -120,7 +120,7 @@ def test_without_its_libraries_the_command_says_what_to_install(missing: str) ->
     assert "pip install 'ratelimit-mail[cli]'" in line
 
 
-def test_the_way_in_names_missing_libraries_and_hides_no_other_error(
+def test_main_reports_missing_dependencies_and_raises_other_import_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delitem(sys.modules, "ratelimit_mail.cli.command")
@@ -135,11 +135,11 @@ def test_the_way_in_names_missing_libraries_and_hides_no_other_error(
         main()
 
 
-def test_importing_the_module_that_runs_the_command_does_not_run_it() -> None:
+def test_importing_main_does_not_run_the_command() -> None:
     assert importlib.import_module("ratelimit_mail.cli.__main__").main is main
 
 
-def test_ctrl_c_while_starting_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_starting_exits_without_output(monkeypatch: pytest.MonkeyPatch) -> None:
     class Impatient:
         def find_spec(self, name: str, *_: object) -> None:
             if name == "ratelimit_mail.cli.command":
@@ -163,14 +163,12 @@ def test_the_command_prints_to_any_stream(file: Path, monkeypatch: pytest.Monkey
     assert json.loads(stream.getvalue())["policy"] == "leeds-office365"
 
 
-def test_markup_in_data_is_printed_as_it_stands(tmp_path: Path) -> None:
+def test_markup_in_data_is_printed_unchanged(tmp_path: Path) -> None:
     sender = '"[red]:smile:[/red]"@x.org'
     cell = sender.replace('"', '""')
     rows = [f'1700000000,"{cell}",1'] * 31
     file = write(tmp_path / "[bold]log.csv", *rows, "1,[link=x]a[/link]@@x.org,1")
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(
-        command, ["replay", str(file), "--policy", "leeds-office365"], color=True
-    )
+    result = run_command("replay", str(file), "--policy", "leeds-office365", color=True)
     assert sender in result.stdout
     assert "[bold]log.csv" in result.stdout.replace("\n", "")
     assert "[link=x]a[/link]@" in result.stderr
@@ -186,53 +184,53 @@ def test_markup_in_data_is_printed_as_it_stands(tmp_path: Path) -> None:
         "1,ann@x.org,\x08\x7f",
     ],
 )
-def test_control_characters_of_data_never_reach_the_terminal(tmp_path: Path, row: str) -> None:
+def test_control_characters_in_data_are_escaped(tmp_path: Path, row: str) -> None:
     file = write(tmp_path / "log.csv", "1700000000,ann@x.org,1", row)
-    result = CliRunner().invoke(command, ["replay", str(file), "--policy", "leeds-office365"])
+    result = run_replay(file, "leeds-office365")
     assert result.exit_code == 0
     assert all(ch.isprintable() or ch == "\n" for ch in result.output)
-    assert "left out, line 3" in result.stderr
+    assert "skipped line 3" in result.stderr
 
 
-def test_control_characters_of_a_header_or_file_name_never_reach_the_terminal(
+def test_control_characters_in_a_header_or_file_name_are_escaped(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "a\x1b[31m\nb.csv"
     file.write_text("\x1b[31mtime,sender,count\n1,ann@x.org,1\n")
-    result = CliRunner().invoke(command, ["replay", str(file), "--policy", "leeds-office365"])
+    result = run_replay(file, "leeds-office365")
     assert result.exit_code == 2
     [line] = result.stderr.splitlines()
     assert line.isprintable()
     assert "a\\x1b[31m\\nb.csv" in line
 
 
-def test_the_longest_sender_is_shown_whole(tmp_path: Path) -> None:
+def test_a_long_sender_is_shown_completely(tmp_path: Path) -> None:
     sender = "a" * 200 + "@x.org"
     file = write(tmp_path / "log.csv", *[f"1700000000,{sender},1"] * 31)
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(
-        command, ["replay", str(file), "--policy", "leeds-office365"]
-    )
+    result = run_replay(file, "leeds-office365")
     assert result.stdout.count("a" * 20) >= 200 // 40
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_progress_is_shown_to_a_terminal_only() -> None:
+def test_progress_is_shown_only_on_a_terminal() -> None:
     console = Console(stderr=True)
     items = [1, 2, 3]
-    assert watched(items, "Reading", console) is items
+    assert with_progress(items, "Reading", console) is items
     terminal = Terminal()
-    shown = watched(items, "Reading", Console(file=terminal, force_terminal=True), total=3)
+    shown = with_progress(items, "Reading", Console(file=terminal, force_terminal=True), total=3)
     assert list(shown) == items
     assert "Reading" in terminal.getvalue()
 
 
-def test_help_tells_what_the_command_does_not_do() -> None:
-    text = " ".join(CliRunner().invoke(command, ["replay", "--help"]).stdout.split())
-    for words in [*PRESETS, "nothing is retried", "sorted by time", "recipient-1@replay.invalid"]:
+def test_the_help_names_the_presets_and_the_assumptions() -> None:
+    text = " ".join(run_command("replay", "--help").stdout.split())
+    for words in [*PRESETS, "Nothing is retried", "sorted by time", "recipient-1@replay.invalid"]:
         assert words in text
 
 
-def test_the_examples_mailbox_is_the_same_each_time_and_never_overwrites(tmp_path: Path) -> None:
+def test_the_example_always_writes_the_same_mailbox_and_never_overwrites_another(
+    tmp_path: Path,
+) -> None:
     for name in ("one", "two"):
         arguments = [sys.executable, str(EXAMPLE), str(tmp_path / name)]
         done = subprocess.run(arguments, capture_output=True, text=True, check=True)
@@ -256,23 +254,21 @@ def test_the_examples_mailbox_is_the_same_each_time_and_never_overwrites(tmp_pat
         ("western-convergence", {"accepted", "rejected"}),
     ],
 )
-def test_the_examples_mailbox_meets_the_limits_of_every_preset(
+def test_the_mailbox_of_the_example_exceeds_the_limits_of_every_preset(
     tmp_path: Path, policy: str, kinds: set[str]
 ) -> None:
     file = tmp_path / "sample.mbox"
     subprocess.run([sys.executable, str(EXAMPLE), str(file)], capture_output=True, check=True)
-    result = CliRunner().invoke(command, ["replay", str(file), "--policy", policy, "--json"])
-    assert result.exit_code == 0
-    assert result.stderr == ""
-    report = json.loads(result.stdout)
+    assert run_replay(file, policy).stderr == ""
+    report = replay_json(file, policy)
     assert 200 < report["messages"]["total"] < 1000
-    found = {
+    decisions = {
         name
         for name in ("accepted", "deferred", "rejected")
         if report["messages"][name]["messages"]
     }
-    assert found == kinds
-    # Honest people, and they only, are left alone.
+    assert decisions == kinds
+    # Only the three senders that send too much are affected.
     assert {x["sender"].partition("@")[0] for x in report["most_touched"]} <= {
         "kim",
         "newsletter",

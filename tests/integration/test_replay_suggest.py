@@ -1,4 +1,4 @@
-"""`replay --suggest`: the numbers it finds, against a brute force that tries every number."""
+"""`replay --suggest`: its numbers, compared with a brute force that tries every number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from rlm_testkit.command_line import replay_json, run_replay, write_lines
 
 from ratelimit_mail import (
     Client,
@@ -22,7 +23,6 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.cli.command import command
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.suggest import Suggestion, quota_of, suggest
 from ratelimit_mail.cli.replay.time_bins import bins_for
@@ -37,14 +37,14 @@ WIRED = Client(address="10.1.2.4")
 
 
 def some_mail(seed: int, messages: int = 150) -> Mail:
-    """A dozen senders, some much busier than others, in bursts, to inside and outside."""
+    """Return mail of a dozen senders, some much busier, in bursts, to both kinds of recipients."""
     rng = random.Random(seed)
     time, mail = T0 * 1000, []
     for _ in range(messages):
         time += rng.choice([0, 1, 500, 20_000, 60_000, 900_000])
         sender = f"s{min(int(rng.expovariate(0.3)), 11)}@x.org"
-        places = ["example.com", "example.net", "x.org"]
-        recipients = [f"r{i}@{rng.choice(places)}" for i in range(rng.randint(1, 9))]
+        domains = ["example.com", "example.net", "x.org"]
+        recipients = [f"r{i}@{rng.choice(domains)}" for i in range(rng.randint(1, 9))]
         mail.append((time, Envelope(sender, recipients, rng.choice([WIRELESS, WIRED]))))
     return mail
 
@@ -54,8 +54,8 @@ def suggested(policy: Policy, mail: Mail, quota: int) -> list[Suggestion]:
     return suggest(policy, demand, quota, lambda _: mail)
 
 
-def touched(policy: Policy, mail: Mail) -> int:
-    """How many senders `policy` refuses a message of."""
+def affected(policy: Policy, mail: Mail) -> int:
+    """Return how many senders have a message refused by `policy`."""
     clock = ManualClock(0)
     limiter = Limiter(policy, MemoryBackend(clock))
     senders = set()
@@ -66,41 +66,43 @@ def touched(policy: Policy, mail: Mail) -> int:
     return len(senders)
 
 
-def one(limit: RecipientLimit | MessageRateLimit | RecipientRateLimit) -> Policy:
-    return Policy(name="one", limits=[limit], internal_domains=["x.org"])
+def policy_with(limit: RecipientLimit | MessageRateLimit | RecipientRateLimit) -> Policy:
+    return Policy(name="one limit", limits=[limit], internal_domains=["x.org"])
 
 
-SENDERS_OWN: dict[str, Callable[[int], Policy]] = {
-    "messages": lambda n: one(MessageRateLimit(f"{n}/minute")),
-    "recipients": lambda n: one(RecipientRateLimit(f"{n}/hour")),
-    "external": lambda n: one(RecipientRateLimit(f"{n} per 15 minutes", count="external")),
-    "rejected": lambda n: one(MessageRateLimit(f"{n}/hour", on_excess="reject")),
-    "denied": lambda n: one(RecipientRateLimit(f"{n}/hour", denied="count")),
-    "slots": lambda n: one(MessageRateLimit(f"{n}/minute", resolution="10 seconds")),
-    "a message": lambda n: one(RecipientLimit(n)),
-    "a message, external": lambda n: one(RecipientLimit(n, count="external")),
+PER_SENDER: dict[str, Callable[[int], Policy]] = {
+    "messages": lambda n: policy_with(MessageRateLimit(f"{n}/minute")),
+    "recipients": lambda n: policy_with(RecipientRateLimit(f"{n}/hour")),
+    "external": lambda n: policy_with(RecipientRateLimit(f"{n} per 15 minutes", count="external")),
+    "rejected": lambda n: policy_with(MessageRateLimit(f"{n}/hour", on_excess="reject")),
+    "denied": lambda n: policy_with(RecipientRateLimit(f"{n}/hour", denied="count")),
+    "slots": lambda n: policy_with(MessageRateLimit(f"{n}/minute", resolution="10 seconds")),
+    "a message": lambda n: policy_with(RecipientLimit(n)),
+    "a message, external": lambda n: policy_with(RecipientLimit(n, count="external")),
 }
 
 
 @pytest.mark.parametrize("quota", [0, 1, 3])
-@pytest.mark.parametrize("name", SENDERS_OWN)
-def test_the_number_is_the_smallest_that_a_brute_force_finds(name: str, quota: int) -> None:
-    make = SENDERS_OWN[name]
+@pytest.mark.parametrize("name", PER_SENDER)
+def test_the_number_is_the_smallest_one_by_brute_force(name: str, quota: int) -> None:
+    make = PER_SENDER[name]
     for seed in range(3):
         mail = some_mail(seed)
-        smallest = next(n for n in range(1, 10_000) if touched(make(n), mail) <= quota)
+        smallest = next(n for n in range(1, 10_000) if affected(make(n), mail) <= quota)
         [found] = suggested(make(7), mail, quota)
         assert found.number == smallest
-        assert found.touched == touched(make(smallest), mail)
-        assert found.below == (touched(make(smallest - 1), mail) if smallest > 1 else None)
+        assert found.affected == affected(make(smallest), mail)
+        assert found.affected_below == (
+            affected(make(smallest - 1), mail) if smallest > 1 else None
+        )
 
 
-def test_peaks_are_those_that_a_brute_force_adds_up() -> None:
+def test_the_peaks_equal_those_of_a_brute_force() -> None:
     mail = some_mail(3)
-    policy = one(RecipientRateLimit("5 per 15 minutes", count="external"))
+    policy = policy_with(RecipientRateLimit("5 per 15 minutes", count="external"))
     demand = Demand(policy, bins_for([time for time, _ in mail]), mail)
 
-    def met(at: int, sender: str) -> int:
+    def used(at: int, sender: str) -> int:
         return sum(
             sum(domain != "x.org" for domain in envelope.domains)
             for time, envelope in mail[: at + 1]
@@ -111,27 +113,29 @@ def test_peaks_are_those_that_a_brute_force_adds_up() -> None:
     by_bin = [0] * len(demand.bins)
     for at, (time, envelope) in enumerate(mail):
         if any(domain != "x.org" for domain in envelope.domains):
-            amount = met(at, envelope.sender)
+            amount = used(at, envelope.sender)
             by_sender[envelope.sender] = max(by_sender.get(envelope.sender, 0), amount)
-            found = demand.bins.find(time)
-            assert found is not None
-            by_bin[found] = max(by_bin[found], amount)
+            time_bin = demand.bins.find(time)
+            assert time_bin is not None
+            by_bin[time_bin] = max(by_bin[time_bin], amount)
     assert demand.by_sender == [by_sender]
     assert demand.peaks == [by_bin]
 
 
 SHARED: dict[str, Callable[[int], Policy]] = {
-    "global": lambda n: one(MessageRateLimit(f"{n}/hour", scope="global")),
-    "client": lambda n: one(RecipientRateLimit(f"{n}/hour", scope="client")),
-    "domain": lambda n: one(RecipientRateLimit(f"{n}/hour", scope="sender_domain")),
-    "recipient": lambda n: one(MessageRateLimit(f"{n}/hour", scope="recipient")),
-    "pair": lambda n: one(MessageRateLimit(f"{n}/hour", scope=["sender", "recipient_domain"])),
+    "global": lambda n: policy_with(MessageRateLimit(f"{n}/hour", scope="global")),
+    "client": lambda n: policy_with(RecipientRateLimit(f"{n}/hour", scope="client")),
+    "domain": lambda n: policy_with(RecipientRateLimit(f"{n}/hour", scope="sender_domain")),
+    "recipient": lambda n: policy_with(MessageRateLimit(f"{n}/hour", scope="recipient")),
+    "pair": lambda n: policy_with(
+        MessageRateLimit(f"{n}/hour", scope=["sender", "recipient_domain"])
+    ),
 }
 
 
 @pytest.mark.parametrize("quota", [0, 2])
 @pytest.mark.parametrize("name", SHARED)
-def test_where_senders_share_a_count_few_are_touched_and_too_many_one_below(
+def test_for_a_shared_count_the_number_affects_few_and_one_less_too_many(
     name: str, quota: int
 ) -> None:
     make = SHARED[name]
@@ -139,13 +143,13 @@ def test_where_senders_share_a_count_few_are_touched_and_too_many_one_below(
         mail = some_mail(seed)
         [found] = suggested(make(7), mail, quota)
         assert found.number is not None
-        assert found.touched == touched(make(found.number), mail) <= quota
+        assert found.affected == affected(make(found.number), mail) <= quota
         if found.number > 1:
-            assert found.below == touched(make(found.number - 1), mail)
-            assert found.below > quota
+            assert found.affected_below == affected(make(found.number - 1), mail)
+            assert found.affected_below > quota
 
 
-def test_each_limit_of_each_tier_is_tried_alone_with_all_the_history() -> None:
+def test_each_limit_of_each_tier_is_tried_by_itself_with_the_whole_history() -> None:
     def policy(common: int, strict: int, loose: int) -> Policy:
         return Policy(
             name="two tiers",
@@ -169,21 +173,21 @@ def test_each_limit_of_each_tier_is_tried_alone_with_all_the_history() -> None:
         lambda n: policy(many, many, n),
     ]
     for each, make in zip(found, makers, strict=True):
-        assert each.number == next(n for n in range(1, 10_000) if touched(make(n), mail) <= 1)
+        assert each.number == next(n for n in range(1, 10_000) if affected(make(n), mail) <= 1)
 
 
-def test_a_limit_that_no_message_meets_has_no_number() -> None:
+def test_a_limit_without_messages_has_no_number() -> None:
     policy = Policy(
         name="tiers",
         tiers=[Tier("guests", when=has_tag("guest"), limits=[RecipientLimit(3)])],
     )
     [found] = suggested(policy, some_mail(1), 1)
-    assert (found.number, found.text, found.touched, found.below) == (None, None, 0, None)
+    assert (found.number, found.text, found.affected, found.affected_below) == (None, None, 0, None)
 
 
-def test_where_all_may_be_touched_one_is_enough() -> None:
-    [found] = suggested(one(MessageRateLimit("9/minute")), some_mail(1), 12)
-    assert (found.number, found.below) == (1, None)
+def test_the_number_is_1_if_all_senders_may_be_affected() -> None:
+    [found] = suggested(policy_with(MessageRateLimit("9/minute")), some_mail(1), 12)
+    assert (found.number, found.affected_below) == (1, None)
     assert found.text == "1 message per minute per sender"
 
 
@@ -196,19 +200,16 @@ def test_a_share_is_never_exceeded_by_rounding(touch: float, senders: int, quota
 
 
 def run(file: Path, *options: str) -> Result:
-    arguments = ["replay", str(file), "--policy", "leeds-office365", "--suggest", *options]
-    return CliRunner(env={"COLUMNS": "80"}).invoke(command, arguments)
+    return run_replay(file, "leeds-office365", "--suggest", *options)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Sender number n sends n messages at once, the last of them to 10 n recipients."""
+    """Write mail in which sender n sends n messages at once, the last to 10 n recipients."""
     rows = [
         f"{T0 + i},s{n}@x.org,{10 * n if i == n - 1 else 1}" for n in range(1, 11) for i in range(n)
     ]
-    path = tmp_path / "log.csv"
-    path.write_text("\n".join(["time,sender,recipients", *rows]) + "\n")
-    return path
+    return write_lines(tmp_path / "log.csv", "time,sender,recipients", *rows)
 
 
 def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
@@ -236,11 +237,11 @@ def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
     }
 
 
-def test_the_table_and_the_page_say_the_same(file: Path) -> None:
+def test_the_table_and_the_page_show_the_same_numbers(file: Path) -> None:
     page = file.parent / "report.html"
     result = run(file, "--touch", "20", "--report", str(page))
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "Numbers that touch at most 20 % of the senders" in lines
+    assert "Numbers that affect at most 20 % of the senders" in lines
     for line in (
         "80 recipients per message 2 20.00 %",
         "8 messages per minute per sender 2 20.00 %",
@@ -252,15 +253,12 @@ def test_the_table_and_the_page_say_the_same(file: Path) -> None:
         assert f">{text}</span></th>{cells}" in page.read_text(encoding="utf-8")
 
 
-def test_without_it_nothing_is_suggested(file: Path) -> None:
-    result = CliRunner().invoke(
-        command, ["replay", str(file), "--policy", "leeds-office365", "--json"]
-    )
-    assert "suggested" not in json.loads(result.stdout)
+def test_without_suggest_the_json_has_no_suggestions(file: Path) -> None:
+    assert "suggested" not in replay_json(file, "leeds-office365")
 
 
 @pytest.mark.parametrize("touch", ["-0.1", "100", "nan", "inf", "few"])
-def test_a_share_that_is_none_is_told(file: Path, touch: str) -> None:
+def test_an_invalid_share_is_an_error(file: Path, touch: str) -> None:
     result = run(file, "--touch", touch)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--touch" in result.stderr

@@ -1,4 +1,4 @@
-"""The example of a theft: what it counts, against plain lists, and what it prints."""
+"""The example of a stolen account: its counts, compared with plain lists, and its output."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BURST = "50 external recipients per 15 minutes per sender"
 DAILY = "500 external recipients per day per sender"
 
 
-def by_plain_lists(denied: str) -> list[int]:
-    """Which attempts pass: both limits, by lists of the times that count."""
+def accepted_by_lists(denied: str) -> list[int]:
+    """Return the attempts that both limits accept, computed with lists of times."""
     in_15_minutes: list[int] = []
     in_a_day: list[int] = []
     passed = []
     for now in TIMES:
         in_15_minutes = [at for at in in_15_minutes if at > now - 15 * MINUTE]
-        if fits := len(in_15_minutes) < 50 and len(in_a_day) < 500:  # a day holds all there is
+        if fits := len(in_15_minutes) < 50 and len(in_a_day) < 500:
             passed.append(now)
         if fits or denied == "count":
             in_15_minutes.append(now)
@@ -48,33 +48,33 @@ def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_with_refused_attempts_counted_the_first_50_pass_and_then_none() -> None:
-    found = theft("count")
-    assert found.passed == TIMES[:50] == by_plain_lists("count")
-    assert found.owner.allowed
+def test_with_refused_attempts_counted_only_the_first_50_are_accepted() -> None:
+    result = theft("count")
+    assert result.passed == TIMES[:50] == accepted_by_lists("count")
+    assert result.owner.allowed
 
 
-def test_with_refused_attempts_ignored_50_pass_in_15_minutes_and_500_in_24_hours() -> None:
-    found = theft("ignore")
-    assert found.passed == by_plain_lists("ignore")
-    assert most(15 * MINUTE, found.passed) == 50
-    assert len(found.passed) == 500
-    assert found.owner.allowed
+def test_with_refused_attempts_ignored_50_in_15_minutes_and_500_in_24_hours_are_accepted() -> None:
+    result = theft("ignore")
+    assert result.passed == accepted_by_lists("ignore")
+    assert most(15 * MINUTE, result.passed) == 50
+    assert len(result.passed) == 500
+    assert result.owner.allowed
 
 
-def test_each_kind_of_event_comes_and_none_more_than_once_a_window() -> None:
-    found = theft("count")
-    times = Counter((type(event).__name__, str(event.limit)) for event in found.events)
+def test_each_kind_of_event_is_reported_at_most_once_a_window() -> None:
+    result = theft("count")
+    times = Counter((type(event).__name__, str(event.limit)) for event in result.events)
     kinds = ("NearLimit", "FirstDenial", "BurstAfterDenial", "BackToNormal")
     assert set(times) == {(kind, limit) for kind in kinds for limit in (BURST, DAILY)}
     assert all(times[kind, DAILY] == 1 for kind in kinds)
     assert all(times[kind, BURST] <= 96 for kind in kinds)
-    assert {event.sender for event in found.events} == {"kim@uwo.ca"}
-    first = next(event for event in found.events if type(event).__name__ == "FirstDenial")
+    assert {event.sender for event in result.events} == {"kim@uwo.ca"}
+    first = next(event for event in result.events if type(event).__name__ == "FirstDenial")
     assert first.at.timestamp() * 1000 % DAY == TIMES[50]
 
 
-def test_it_prints_a_table_of_both() -> None:
+def test_it_prints_a_table_that_compares_both() -> None:
     done = shell(str(ATTEMPTS))
     assert (done.returncode, done.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
@@ -92,7 +92,7 @@ def test_it_prints_a_table_of_both() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("0",), ("-3",), ("many",), ("9" * 5000,), ("1", "2")])
-def test_what_is_no_number_of_attempts_is_told_how_to_use_it(arguments: tuple[str, ...]) -> None:
+def test_an_invalid_number_of_attempts_prints_the_usage(arguments: tuple[str, ...]) -> None:
     done = shell(*arguments)
     assert done.returncode == 1
     assert done.stdout == ""

@@ -1,7 +1,7 @@
-"""Overrides, exemptions and grants against a plain policy for each message, with what holds then.
+"""Overrides, exemptions and grants, compared with a plain policy for each message.
 
-The plain policies share one name and one backend, which forgets nothing: history outlives the
-numbers, so a policy that concedes must give the answers that they give.
+Each plain policy has the numbers that apply to its message. They share one name and one backend,
+which stores all messages, so a policy with concessions must answer as they do.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def a_rate(random: Random) -> str:
 
 
 def some_limits(random: Random) -> list[Limit]:
-    found: list[Limit] = []
+    limits: list[Limit] = []
     for name in NAMES:
         kind = random.choice((MessageRateLimit, RecipientRateLimit))
         options: dict[str, Any] = {
@@ -67,8 +67,8 @@ def some_limits(random: Random) -> list[Limit]:
             "resolution": random.choice((None, None, "1 second")),
             "share": random.choice((None, None, 0.5)),
         }
-        found.append(kind(a_rate(random), name=name, **options))
-    return [RecipientLimit(random.randint(1, 3), name="most"), *found[: random.randint(1, 3)]]
+        limits.append(kind(a_rate(random), name=name, **options))
+    return [RecipientLimit(random.randint(1, 3), name="most"), *limits[: random.randint(1, 3)]]
 
 
 def a_time(random: Random) -> date | None:
@@ -125,7 +125,7 @@ def a_policy(random: Random) -> Policy:
     )
 
 
-# The words of the documentation
+# As the documentation defines them
 
 
 def concerns(each: Concession, envelope: Envelope, now: datetime) -> bool:
@@ -149,7 +149,7 @@ def concerns(each: Concession, envelope: Envelope, now: datetime) -> bool:
 
 
 def in_force(policy: Policy, limits: Sequence[Limit], envelope: Envelope, now: datetime) -> Any:
-    """The limits that hold for this message now, with their numbers."""
+    """Yield the limits that apply to this message now, with their numbers."""
     for limit in limits:
         exempt = [each for each in policy.exemptions if concerns(each, envelope, now)]
         if any(each.limits is None or limit.name in each.limits for each in exempt):
@@ -172,8 +172,8 @@ def in_force(policy: Policy, limits: Sequence[Limit], envelope: Envelope, now: d
             yield attrs.evolve(limit, limit=int(number))
 
 
-class Plainly:
-    """A policy for each message, made anew, with nothing conceded."""
+class PlainLimiters:
+    """Limiters with a new policy for each message, without concessions."""
 
     def __init__(self, policy: Policy, clock: ManualClock) -> None:
         self.policy, self.clock = policy, clock
@@ -181,14 +181,14 @@ class Plainly:
 
     def limiter_for(self, envelope: Envelope) -> Limiter:
         now = EPOCH + timedelta(milliseconds=self.clock())
-        given = self.policy
+        policy = self.policy
         plain = Policy(
             name="p",
             internal_domains=INSIDE,
-            limits=in_force(given, given.limits, envelope, now),
+            limits=in_force(policy, policy.limits, envelope, now),
             tiers=[
-                Tier(tier.name, limits=in_force(given, tier.limits, envelope, now))
-                for tier in given.tiers
+                Tier(tier.name, limits=in_force(policy, tier.limits, envelope, now))
+                for tier in policy.tiers
             ],
         )
         return Limiter(plain, self.backend, sleep=self.clock.advance)
@@ -199,59 +199,59 @@ class Plainly:
         return grants is None or any(concerns(each, envelope, now) for each in grants)
 
 
-def answer(limiter: Limiter, verb: str, envelope: Envelope) -> Any:
-    """What a limiter answers, so that two can be compared; and the decision to refund."""
-    if verb == "usage":
-        # Of refused attempts, those that change no answer may be missing.
+def answer(limiter: Limiter, method: str, envelope: Envelope) -> Any:
+    """Return what a limiter answers, for comparison, and the decision to refund."""
+    if method == "usage":
+        # Refused attempts that do not change an answer may be missing.
         usages = limiter.usage(envelope.sender, client=envelope.client)
         return [(u.limit, min(u.used, u.limit.limit), u.remaining) for u in usages], None
-    if verb == "book":
+    if method == "book":
         try:
             booked = limiter.reserve(envelope, 5)
         except RateLimitExceeded as error:
             return ("not booked", error.decision), None
         return ("booked", booked.delay, booked.decision), booked.decision
-    decision = limiter.check(envelope) if verb == "check" else limiter.try_acquire(envelope)
-    return decision, decision if decision and verb == "take" else None
+    decision = limiter.check(envelope) if method == "check" else limiter.try_acquire(envelope)
+    return decision, decision if decision and method == "take" else None
 
 
 @given(st.randoms(use_true_random=False))
-def test_what_is_conceded_is_what_a_plain_policy_with_the_numbers_of_the_moment_would_do(
+def test_concessions_decide_as_a_plain_policy_with_the_current_numbers(
     random: Random,
 ) -> None:
     policy = a_policy(random)
     clock = ManualClock((BEGIN - EPOCH) // timedelta(milliseconds=1))
     limiter = Limiter(policy, MemoryBackend(clock), sleep=clock.advance)
-    plainly = Plainly(policy, clock)
-    envelopes = [Envelope(s, r, Client(tags=t)) for s, r, t in ENVELOPES]  # asked about again
+    plain = PlainLimiters(policy, clock)
+    envelopes = [Envelope(s, r, Client(tags=t)) for s, r, t in ENVELOPES]  # used again
     accepted: list[tuple[Decision, Limiter, Decision]] = []
     for _ in range(40):
         clock.advance(random.choice((0, 0, 0, 0.001, 0.25, 0.999, 1)))
-        verb = random.choice(("take", "take", "take", "check", "book", "usage", "refund"))
+        method = random.choice(("take", "take", "take", "check", "book", "usage", "refund"))
         number = random.randrange(len(ENVELOPES))
-        if verb == "refund":
+        if method == "refund":
             if accepted:
                 mine, other, its = accepted.pop(number % len(accepted))
                 limiter.refund(mine)
                 other.refund(its)
             continue
         envelope = envelopes[number]
-        found, mine = answer(limiter, verb, envelope)
-        if verb != "usage" and not plainly.may_send(envelope):
-            refusal = found[1] if verb == "book" else found
+        actual, mine = answer(limiter, method, envelope)
+        if method != "usage" and not plain.may_send(envelope):
+            refusal = actual[1] if method == "book" else actual
             assert refusal.action is Action.REJECT
             assert str(refusal.rule) == "senders must be granted first"
             continue
         sender, recipients, tags = ENVELOPES[number]
-        other = plainly.limiter_for(envelope)
-        expected, its = answer(other, verb, Envelope(sender, recipients, Client(tags=tags)))
-        assert found == expected
+        other = plain.limiter_for(envelope)
+        expected, its = answer(other, method, Envelope(sender, recipients, Client(tags=tags)))
+        assert actual == expected
         if mine is not None:
             accepted.append((mine, other, its))
 
 
 @given(st.randoms(use_true_random=False))
-def test_limiters_of_one_name_with_other_numbers_share_what_was_sent(random: Random) -> None:
+def test_limiters_of_one_policy_name_with_different_numbers_share_counts(random: Random) -> None:
     clock = ManualClock()
     backends = MemoryBackend(clock), BruteForceBackend(clock)
     limits = [limit for limit in some_limits(random) if isinstance(limit, RateLimit)]
@@ -260,13 +260,15 @@ def test_limiters_of_one_name_with_other_numbers_share_what_was_sent(random: Ran
         changed = [attrs.evolve(each, rate=a_rate(random)) for each in limits]
         policy = Policy(name="p", internal_domains=INSIDE, limits=changed)
         pairs.append([Limiter(policy, backend) for backend in backends])
-    for pair in pairs:  # so that the memory knows how long each needs it
+    for pair in pairs:  # so that the memory knows each policy's retention
         for limiter in pair:
             limiter.try_acquire(Envelope("zoe@elsewhere.org", ["d@uwo.ca", "e@x.org"]))
     for _ in range(60):
         clock.advance(random.choice((0, 0, 0, 0, 0.001, 0.2, 1)))
-        verb = random.choice(("take", "take", "take", "take", "check", "book", "usage"))
+        method = random.choice(("take", "take", "take", "take", "check", "book", "usage"))
         sender, recipients, tags = random.choice(ENVELOPES[:9])
         envelope = Envelope(sender, recipients, Client(tags=tags))
-        found, expected = (answer(limiter, verb, envelope)[0] for limiter in random.choice(pairs))
-        assert found == expected
+        actual, expected = (
+            answer(limiter, method, envelope)[0] for limiter in random.choice(pairs)
+        )
+        assert actual == expected

@@ -1,4 +1,4 @@
-"""The limiter against a plain list of all that it admitted, by the words of the design."""
+"""The limiter compared with a plain list of admitted messages, and with the brute force."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cost_of(limit: RateLimit, envelope: Envelope) -> int:
 
 
 class Oracle:
-    """All that was admitted, and the words "at most N in any window"."""
+    """A list of all admitted messages, and the rule "at most N in any window"."""
 
     def __init__(self, limits: list[RateLimit]) -> None:
         self.limits = limits
@@ -74,13 +74,13 @@ class Oracle:
 
 
 @given(st.lists(limits, min_size=1, max_size=3), scripts)
-def test_admits_whatever_the_definition_admits_and_nothing_else(
-    found: list[RateLimit], script: list[tuple[int, Envelope]]
+def test_the_limiter_admits_exactly_what_the_definition_admits(
+    rate_limits: list[RateLimit], script: list[tuple[int, Envelope]]
 ) -> None:
     clock = ManualClock(0)
-    policy = Policy(name="oracle", limits=found, internal_domains=["uwo.ca"])
+    policy = Policy(name="oracle", limits=rate_limits, internal_domains=["uwo.ca"])
     limiter = Limiter(policy, MemoryBackend(clock))
-    oracle = Oracle(found)
+    oracle = Oracle(rate_limits)
     for pause, envelope in script:
         clock.advance(pause / 1000)
         decision = limiter.try_acquire(envelope)
@@ -88,7 +88,7 @@ def test_admits_whatever_the_definition_admits_and_nothing_else(
         if decision:
             oracle.admitted.append((clock(), envelope))
         elif decision.retry_after is None:
-            assert any(cost_of(limit, envelope) > limit.limit for limit in found)
+            assert any(cost_of(limit, envelope) > limit.limit for limit in rate_limits)
         else:
             fits_at = clock() + round(decision.retry_after * 1000)
             assert oracle.fits(fits_at, envelope)
@@ -96,13 +96,13 @@ def test_admits_whatever_the_definition_admits_and_nothing_else(
 
 
 @given(st.lists(limits, min_size=1, max_size=3), scripts, st.data())
-def test_a_refund_leaves_the_limiter_as_if_the_message_had_never_been_asked_for(
-    found: list[RateLimit], script: list[tuple[int, Envelope]], data: st.DataObject
+def test_after_a_refund_the_limiter_answers_as_if_the_message_had_not_been_sent(
+    rate_limits: list[RateLimit], script: list[tuple[int, Envelope]], data: st.DataObject
 ) -> None:
     clock = ManualClock(0)
-    policy = Policy(name="oracle", limits=found, internal_domains=["uwo.ca"])
+    policy = Policy(name="oracle", limits=rate_limits, internal_domains=["uwo.ca"])
     limiter = Limiter(policy, MemoryBackend(clock))
-    oracle = Oracle(found)
+    oracle = Oracle(rate_limits)
     accepted = []
     for pause, envelope in script:
         clock.advance(pause / 1000)
@@ -132,7 +132,7 @@ def test_long_scripts_have_the_answers_of_the_brute_force(seed: int) -> None:
 
 
 @given(st.randoms(use_true_random=False))
-def test_policies_that_share_a_backend_answer_as_if_each_had_its_own(
+def test_policies_on_one_backend_answer_as_if_each_had_its_own(
     source: random.Random,
 ) -> None:
     clock = ManualClock(0)
@@ -149,5 +149,5 @@ def test_policies_that_share_a_backend_answer_as_if_each_had_its_own(
     for _ in range(20):
         clock.advance(source.choice([0, 0.3, 1, 2]))
         envelope = Envelope(source.choice(SENDERS), RECIPIENTS[: source.randint(1, 3)])
-        together, apart = source.choice(pairs)
-        assert together.try_acquire(envelope) == apart.try_acquire(envelope)
+        on_shared, on_own = source.choice(pairs)
+        assert on_shared.try_acquire(envelope) == on_own.try_acquire(envelope)

@@ -1,4 +1,4 @@
-"""A stateful machine: any order of verbs, the memory backend beside the brute force."""
+"""Operations in any order: the memory backend gives the answers of the brute force."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ratelimit_mail.backends import Backend, MemoryBackend
 from ratelimit_mail.testing import BruteForceBackend, ManualClock
 
 
-class BesideBruteForce(Machine):
+class MemoryAndBruteForce(Machine):
     def backends(self, clock: ManualClock) -> Sequence[Backend]:
         self.brute_force = BruteForceBackend(clock)
         return self.brute_force, MemoryBackend(clock)
 
     @invariant()
-    def no_window_is_ever_above_its_limit(self) -> None:
+    def no_window_exceeds_its_limit(self) -> None:
         if not hasattr(self, "brute_force"):
             return
         for unit, scope, amount, length in (
@@ -34,18 +34,18 @@ class BesideBruteForce(Machine):
                 and not event.refused
             ]
             for end in events:
-                held = sum(
+                used = sum(
                     event.cost
                     for event in events
                     if event.name == end.name and end.moment - length < event.moment <= end.moment
                 )
-                assert held <= amount
+                assert used <= amount
 
 
-class WithJumps(BesideBruteForce, MachineWithJumps): ...
+class WithJumps(MemoryAndBruteForce, MachineWithJumps): ...
 
 
-class WithIds(BesideBruteForce, MachineWithIds): ...
+class WithIds(MemoryAndBruteForce, MachineWithIds): ...
 
 
 TestWithJumps = WithJumps.TestCase

@@ -1,4 +1,4 @@
-"""Policy files: any policy that can be written is read back as it was."""
+"""Policy files: any policy that can be written is read back unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = ["recipients a message", "messages a minute", "3.5_x-Y", "a"]
 DOMAINS = ["uwo.ca", ".uwo.ca", "bücher.example", ".xn--p1ai", "LEEDS.ac.uk", "straße.de"]
 LOCALS = ["ann", "a.smith", '"a b\\"c"', "jürgen", "o'neil", "a=b", "#1", "日本"]
 
-# Any text but halves of characters, which UTF-8 cannot hold.
+# Any text without surrogates, which UTF-8 cannot hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = st.none() | st.sampled_from(NAMES)
 domains = st.sampled_from(DOMAINS)
@@ -44,12 +44,12 @@ rates = (
 
 
 def options(**strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Some of these keywords."""
+    """Return a strategy for some of these keywords."""
     return st.fixed_dictionaries({}, optional=strategies)
 
 
 recipient_limits = st.builds(
-    lambda limit, given: RecipientLimit(limit, **given),
+    lambda limit, fields: RecipientLimit(limit, **fields),
     amounts,
     options(
         name=names,
@@ -62,7 +62,7 @@ recipient_limits = st.builds(
 
 @st.composite
 def rate_limits(draw: st.DrawFn) -> RateLimit:
-    given = draw(
+    fields = draw(
         options(
             name=names,
             direction=st.sampled_from(["outbound", "inbound"]),
@@ -79,7 +79,7 @@ def rate_limits(draw: st.DrawFn) -> RateLimit:
         )
     )
     try:
-        return draw(st.sampled_from([MessageRateLimit, RecipientRateLimit]))(draw(rates), **given)
+        return draw(st.sampled_from([MessageRateLimit, RecipientRateLimit]))(draw(rates), **fields)
     except ValueError:  # these options do not go together
         assume(False)
         raise
@@ -103,10 +103,10 @@ zones = st.just(UTC) | st.integers(-86399, 86399).map(
 )
 moments = st.none() | st.dates(date(1000, 1, 1)) | st.datetimes(timezones=zones)
 senders = st.lists(addresses | domains | st.just("<>"), min_size=1, max_size=3)
-for_whom = st.fixed_dictionaries({"senders": senders}, optional={"when": conditions}) | (
+targets = st.fixed_dictionaries({"senders": senders}, optional={"when": conditions}) | (
     st.fixed_dictionaries({"when": conditions})
 )
-why = options(
+notes = options(
     reason=st.none() | texts,
     granted_by=st.none() | texts,
     starts=moments,
@@ -114,7 +114,7 @@ why = options(
 )
 expected = st.none() | st.integers(1, 10**9)
 lists = st.builds(
-    lambda address, given: MailingList(address, **given),
+    lambda address, fields: MailingList(address, **fields),
     addresses,
     options(
         members=st.lists(addresses, max_size=3),
@@ -132,7 +132,7 @@ directories = st.builds(
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    """Any policy that a file can hold."""
+    """Draw a policy that a file can hold."""
     try:
         common = draw(limits)
         tiers = [
@@ -166,7 +166,7 @@ def policies(draw: st.DrawFn) -> Policy:
                 )
             ),
         )
-    except ValueError:  # a directory or tiers that contradict themselves, and their like
+    except ValueError:  # an inconsistent directory, unreachable tiers and so on
         assume(False)
         raise
 
@@ -177,15 +177,15 @@ def _each(
     if more:
         fields["expected_recipients"] = expected
     return st.builds(
-        lambda whom, why, given: kind(**whom, **why, **given),
-        for_whom,
-        why,
+        lambda targets, notes, others: kind(**targets, **notes, **others),
+        targets,
+        notes,
         st.fixed_dictionaries(fields),
     )
 
 
 @given(policies())
-def test_a_policy_that_is_dumped_and_loaded_is_the_same(policy: Policy) -> None:
+def test_a_dumped_policy_is_equal_when_loaded(policy: Policy) -> None:
     text = policy.dump()
     again = Policy.loads(text)
     assert again == policy
@@ -200,7 +200,7 @@ junk = st.recursive(
 
 
 @given(st.data())
-def test_junk_anywhere_in_a_file_is_read_or_told_a_line_each(data: st.DataObject) -> None:
+def test_random_changes_to_a_file_are_read_or_reported_line_by_line(data: st.DataObject) -> None:
     table = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
     place: Any = table
     while True:
@@ -210,16 +210,16 @@ def test_junk_anywhere_in_a_file_is_read_or_told_a_line_each(data: st.DataObject
             break
         place = place[key]
     place[key] = data.draw(junk)
-    assert in_a_line_each(problems_of(tomli_w.dumps(table)))
+    assert is_one_line_each(problems_of(tomli_w.dumps(table)))
 
 
 @given(st.text(max_size=30))
-def test_text_that_is_no_toml_is_told_in_one_line(text: str) -> None:
-    assert in_a_line_each(problems_of(f'name = "a"\n{text}'))
+def test_text_that_is_not_toml_is_reported_in_one_line(text: str) -> None:
+    assert is_one_line_each(problems_of(f'name = "a"\n{text}'))
 
 
 def problems_of(text: str) -> tuple[str, ...] | None:
-    """What is wrong with the text of a policy file; None where it is fine."""
+    """Return the problems of the text of a policy file; None if it is valid."""
     try:
         Policy.loads(text)
     except PolicyFileError as error:
@@ -227,7 +227,7 @@ def problems_of(text: str) -> tuple[str, ...] | None:
     return None
 
 
-def in_a_line_each(problems: tuple[str, ...] | None) -> bool:
+def is_one_line_each(problems: tuple[str, ...] | None) -> bool:
     if problems is None:
         return True
     return bool(problems) and all(line.isprintable() and len(line) < 600 for line in problems)

@@ -1,4 +1,4 @@
-"""Receiving limits and partial answers against a plain list of what came into which mailbox."""
+"""Receiving limits and partial decisions, compared with a plain list of received messages."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ envelopes = st.builds(
 steps = st.tuples(st.sampled_from([0, 0, 1, 400, 999, 1000, 1001, 2500]), envelopes, st.booleans())
 
 
-class Came(NamedTuple):
-    """One message that came into one mailbox, or went out to one recipient."""
+class Event(NamedTuple):
+    """One message received by one mailbox, or sent to one recipient."""
 
     moment: int
     message: int
@@ -47,24 +47,24 @@ class Came(NamedTuple):
 
 
 class Oracle:
-    """All that was accepted, and the words "at most N in any window"."""
+    """All accepted messages, and the definition "at most N in any window"."""
 
     def __init__(self, limits: list[RateLimit]) -> None:
         self.limits = limits
-        self.all: list[Came] = []
+        self.all: list[Event] = []
         self.messages = 0
 
-    def events(self, now: int, envelope: Envelope, owners: list[str]) -> list[Came]:
-        """What `envelope` to these owners adds: into mailboxes, and where it is sent, to each."""
+    def events(self, now: int, envelope: Envelope, owners: list[str]) -> list[Event]:
+        """Return what `envelope` adds: for each internal owner, and if outbound for each owner."""
         self.messages += 1
         sender = OWNER.get(envelope.sender, envelope.sender)
         inside = [owner for owner in owners if owner.endswith("@uwo.ca")]
-        found = [Came(now, self.messages, "inbound", sender, owner) for owner in inside]
+        events = [Event(now, self.messages, "inbound", sender, owner) for owner in inside]
         if envelope.direction == "outbound":
-            found += [Came(now, self.messages, "outbound", sender, owner) for owner in owners]
-        return found
+            events += [Event(now, self.messages, "outbound", sender, owner) for owner in owners]
+        return events
 
-    def fits(self, now: int, events: list[Came]) -> bool:
+    def fits(self, now: int, events: list[Event]) -> bool:
         then = [event._replace(moment=now) for event in events]
         old = [event for event in self.all if event.moment <= now]
         for limit in self.limits:
@@ -80,14 +80,14 @@ class Oracle:
                         if word != "global"
                     )
                 ]
-                kept = {event.message for event in same}
-                used = len(kept) if isinstance(limit, MessageRateLimit) else len(same)
+                messages = {event.message for event in same}
+                used = len(messages) if isinstance(limit, MessageRateLimit) else len(same)
                 if used > limit.limit:
                     return False
         return True
 
-    def first(self, now: int, events: list[Came]) -> float | None:
-        """In how many seconds these fit, if nothing else comes."""
+    def first(self, now: int, events: list[Event]) -> float | None:
+        """Return in how many seconds these fit, if nothing else is sent."""
         moments = {now} | {e.moment + limit.window for e in self.all for limit in self.limits}
         for moment in sorted(moments):
             if moment >= now and self.fits(moment, events):
@@ -97,22 +97,22 @@ class Oracle:
 
 @given(st.lists(limits, min_size=1, max_size=3), st.lists(steps, max_size=15))
 def test_each_recipient_has_the_answer_that_the_definition_gives(
-    found: list[RateLimit], script: list[tuple[int, Envelope, bool]]
+    limits: list[RateLimit], script: list[tuple[int, Envelope, bool]]
 ) -> None:
     clock = ManualClock(0)
     policy = Policy(
         name="test",
-        limits=found,
+        limits=limits,
         internal_domains=["uwo.ca"],
         directory=Directory(OWNER),
         partial=True,
     )
-    limiter, oracle = Limiter(policy, MemoryBackend(clock)), Oracle(found)
+    limiter, oracle = Limiter(policy, MemoryBackend(clock)), Oracle(limits)
     for pause, envelope, refunded in script:
         now = clock()
         before = list(oracle.all)
         decision = limiter.try_acquire(envelope)
-        for recipients, each in parts(envelope, decision):
+        for recipients, each in groups(envelope, decision):
             owners = list(dict.fromkeys(OWNER.get(address, address) for address in recipients))
             events = oracle.events(now, envelope, owners)
             assert each.retry_after == oracle.first(now, events)
@@ -128,8 +128,8 @@ def test_each_recipient_has_the_answer_that_the_definition_gives(
         clock.advance(pause / 1000)
 
 
-def parts(envelope: Envelope, decision: Decision) -> list[tuple[list[str], Decision]]:
-    """The recipients that were answered together, and how."""
+def groups(envelope: Envelope, decision: Decision) -> list[tuple[list[str], Decision]]:
+    """Return the recipients that share a decision, with the decision."""
     if envelope.direction == "outbound":
         assert decision.recipients is None
         return [(list(envelope.recipients), decision)]
@@ -145,7 +145,7 @@ def parts(envelope: Envelope, decision: Decision) -> list[tuple[list[str], Decis
 
 
 def used(oracle: Oracle, now: int, limit: RateLimit, address: str) -> int:
-    """What the mailbox of `address` holds of a limit per recipient."""
+    """Return how much of a limit per recipient the mailbox of `address` has used."""
     same = [
         event
         for event in oracle.all
@@ -153,5 +153,5 @@ def used(oracle: Oracle, now: int, limit: RateLimit, address: str) -> int:
         and event.direction == limit.direction
         and event.recipient == OWNER.get(address, address)
     ]
-    kept = {event.message for event in same}
-    return len(kept) if isinstance(limit, MessageRateLimit) else len(same)
+    messages = {event.message for event in same}
+    return len(messages) if isinstance(limit, MessageRateLimit) else len(same)

@@ -1,4 +1,4 @@
-"""The window against its definition, millisecond by millisecond, on a plain list of events."""
+"""Windows compared with their definition on a plain list of events, millisecond by millisecond."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ windows = st.builds(
 steps = st.lists(
     st.tuples(
         st.integers(0, 9),  # milliseconds since the last step
-        st.sampled_from(["send", "send", "book", "take out"]),
+        st.sampled_from(["send", "send", "book", "refund"]),
         st.integers(1, 4),  # cost
-        st.integers(0, 9),  # which one to take out
+        st.integers(0, 9),  # which charge to refund
     ),
     max_size=25,
 )
 
 
 def most_in_any_interval(events: list[Event], window: Window) -> int:
-    """The most that a window holds, over all the moments at which one can end."""
+    """Return the highest sum of a window, over all moments at which a window can end."""
     slot = window.resolution
     return max(
         (
@@ -45,21 +45,21 @@ def most_in_any_interval(events: list[Event], window: Window) -> int:
     )
 
 
-def would_break(events: list[Event], window: Window, at: int, cost: int) -> bool:
+def would_exceed(events: list[Event], window: Window, at: int, cost: int) -> bool:
     return most_in_any_interval([*events, (at, cost)], window) > window.limit
 
 
 @given(st.lists(windows, min_size=1, max_size=2), steps)
-def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_do(
+def test_no_window_exceeds_the_limit_and_no_earlier_moment_would_fit(
     limits: list[Window], script: list[tuple[int, str, int, int]]
 ) -> None:
     retention = retention_for(limits)
     log = EventLog()
     now = 0
     events: list[Event] = []
-    for pause, verb, cost, nth in script:
+    for pause, operation, cost, nth in script:
         now += pause
-        if verb == "take out":
+        if operation == "refund":
             if events:
                 moment, price = events.pop(nth % len(events))
                 log.refund([(moment, price)], retention)
@@ -69,29 +69,29 @@ def test_no_interval_ever_holds_more_than_the_limit_and_no_earlier_moment_would_
         at = now
         while (later := max(log.earliest(at, cost, window) for window in limits)) > at:
             at = later
-        # What it turns away, the definition turns away too; what it admits, that admits.
+        # The log refuses and admits exactly what the definition refuses and admits.
         for moment in range(now, min(at, now + 40)):
-            assert any(would_break(events, window, moment, cost) for window in limits)
-        assert not any(would_break(events, window, at, cost) for window in limits)
+            assert any(would_exceed(events, window, moment, cost) for window in limits)
+        assert not any(would_exceed(events, window, at, cost) for window in limits)
         if at == now:
             assert log.add(now, cost, retention) == now
             events.append((now, cost))
-        elif verb == "book":
+        elif operation == "book":
             assert log.book(now, at, cost, retention) == at
             events.append((at, cost))
 
 
 @given(windows, steps)
-def test_used_and_remaining_are_what_the_definition_counts(
+def test_used_and_remaining_equal_the_definition(
     window: Window, script: list[tuple[int, str, int, int]]
 ) -> None:
     retention = retention_for([window])
     log = EventLog()
     now = 0
     events: list[Event] = []
-    for pause, verb, cost, _ in script:
+    for pause, operation, cost, _ in script:
         now += pause
-        if cost <= window.limit and (verb == "book" or log.fits(now, cost, window)):
+        if cost <= window.limit and (operation == "book" or log.fits(now, cost, window)):
             at = log.earliest(now, cost, window)
             events.append((log.book(now, at, cost, retention), cost))
         slot = window.resolution
@@ -102,8 +102,8 @@ def test_used_and_remaining_are_what_the_definition_counts(
         )
         assert log.used(now, window) == used
         remaining = log.remaining(now, window)
-        assert not remaining or not would_break(events, window, now, remaining)
-        assert remaining == window.limit or would_break(events, window, now, remaining + 1)
+        assert not remaining or not would_exceed(events, window, now, remaining)
+        assert remaining == window.limit or would_exceed(events, window, now, remaining + 1)
         empty_at = log.empty_at(now, window)
         assert empty_at == max(
             [now, *((m // slot + 1) * slot - 1 + window.length for m, _ in events)]
@@ -129,34 +129,34 @@ def test_used_and_remaining_are_what_the_definition_counts(
         max_size=60,
     ),
 )
-def test_what_is_kept_as_one_answers_as_if_it_were_kept_apart(
+def test_a_compacted_log_gives_the_same_answers(
     limits: list[Window], script: list[tuple[int, str, int]]
 ) -> None:
     retention = retention_for(limits)
-    roomy, tight = EventLog(), EventLog()
-    roomy.compact_at = 1 << 60
+    full, compacted = EventLog(), EventLog()
+    full.compact_at = 1 << 60
     now = 0
-    for pause, verb, cost in script:
+    for pause, operation, cost in script:
         now += pause
-        tight.compact_at = 0  # so that every step compacts
+        compacted.compact_at = 0  # compact at every step
         if cost > min(window.limit for window in limits):
             continue
-        if verb == "refuse":
-            for log in (roomy, tight):
+        if operation == "refuse":
+            for log in (full, compacted):
                 log.refuse(now, cost, retention)
         at = now
-        while (later := max(roomy.earliest(at, cost, window) for window in limits)) > at:
+        while (later := max(full.earliest(at, cost, window) for window in limits)) > at:
             at = later
-        if verb == "book" or (verb == "send" and at == now):
-            for log in (roomy, tight):
+        if operation == "book" or (operation == "send" and at == now):
+            for log in (full, compacted):
                 log.book(now, at, cost, retention)
         for window in limits:
             for price in range(1, window.limit + 1):
-                assert tight.earliest(now, price, window) == roomy.earliest(now, price, window)
+                assert compacted.earliest(now, price, window) == full.earliest(now, price, window)
 
 
 @given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 4))
-def test_hammering_takes_bounded_memory(limit: int, cost: int, slot: int) -> None:
+def test_many_refused_attempts_take_bounded_memory(limit: int, cost: int, slot: int) -> None:
     window = Window(limit, 100_000, slot, denied=True)
     retention = retention_for([window])
     log = EventLog()
@@ -168,7 +168,7 @@ def test_hammering_takes_bounded_memory(limit: int, cost: int, slot: int) -> Non
         assert len(log.times) <= 4 * (limit + 40)
 
 
-def test_a_resolution_bounds_memory_by_window_over_resolution() -> None:
+def test_a_resolution_bounds_memory_to_the_slots_of_a_window() -> None:
     window = Window(1_000_000, 1000, 100)
     retention = retention_for([window])
     log = EventLog()
@@ -178,7 +178,7 @@ def test_a_resolution_bounds_memory_by_window_over_resolution() -> None:
     assert log.used(19_999, window) == 1000
 
 
-def test_bookings_alone_are_forgotten_when_they_have_left_every_window() -> None:
+def test_bookings_are_forgotten_after_they_have_left_every_window() -> None:
     window = Window(1, 10)
     retention = retention_for([window])
     log = EventLog()

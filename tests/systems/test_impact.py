@@ -1,4 +1,4 @@
-"""S15, Western's impact: what share of the clients a policy touches, from a replay of traffic.
+"""S15, Western's impact: the share of clients that a policy affects, from a replay of traffic.
 
 The traffic is made up: two days of 2,000 wired clients, three of which run mass mailings.
 """
@@ -29,7 +29,7 @@ Row = tuple[int, str, int]
 
 
 def office_mail(rng: random.Random) -> Iterator[Row]:
-    """A few messages a day from everybody, to a handful of outsiders; some write to many."""
+    """Yield a few messages a day from each client, most to a handful of outsiders."""
     for number in range(CLIENTS - len(MAILERS)):
         for day in range(2):
             for _ in range(rng.randint(0, 4)):
@@ -38,7 +38,7 @@ def office_mail(rng: random.Random) -> Iterator[Row]:
 
 
 def mass_mailings() -> Iterator[Row]:
-    """Three programs that write to outsiders one by one: 600, 900 and 1,200 in an hour."""
+    """Yield three programs' messages to one outsider each: 600, 900 and 1,200 in an hour."""
     for number, mailer in enumerate(MAILERS, 2):
         for i in range(300 * number):
             yield START + 60 * 60 + i * 3, mailer, 1
@@ -48,7 +48,7 @@ TRAFFIC = sorted([*office_mail(random.Random(4)), *mass_mailings()])
 
 
 def report_of(folder: Path, *options: str) -> dict[str, Any]:
-    """What `replay` says of the traffic, and of as much internal mail beside it."""
+    """Return the report of `replay` on the traffic, with as much internal mail added."""
     file = folder / "traffic.csv"
     rows = ["time,sender,recipients,client,protocol"]
     for time, sender, outsiders in TRAFFIC:
@@ -63,7 +63,7 @@ def report_of(folder: Path, *options: str) -> dict[str, Any]:
 
 
 def peaks() -> dict[str, int]:
-    """The most outsiders that each client wrote to in any 24 hours, by plain lists."""
+    """Return the most outsiders that each client wrote to in any 24 hours, by plain lists."""
     messages = defaultdict[str, list[tuple[int, int]]](list)
     for time, sender, outsiders in TRAFFIC:
         messages[sender].append((time, outsiders))
@@ -86,7 +86,7 @@ def test_less_than_0_2_percent_of_tier_1_clients_are_affected(tmp_path: Path) ->
     assert report["senders"]["share"] == pytest.approx(touched / seen)
 
 
-def test_those_affected_run_software_that_sends_mass_mailings_to_outsiders(
+def test_the_affected_clients_run_software_that_sends_mass_mailings_to_outsiders(
     tmp_path: Path,
 ) -> None:
     report = report_of(tmp_path)
@@ -94,11 +94,11 @@ def test_those_affected_run_software_that_sends_mass_mailings_to_outsiders(
     assert report["messages"]["rejected"]["messages"] == 100 + 400 + 700
 
 
-def test_the_lowest_number_that_affects_so_few_is_suggested(tmp_path: Path) -> None:
+def test_the_lowest_limit_that_affects_so_few_clients_is_suggested(tmp_path: Path) -> None:
     by_peak = sorted(peaks().values(), reverse=True)
     quota = int(len(by_peak) * FEW)
     suggested = report_of(tmp_path, "--suggest")["suggested"]["limits"]
-    [found] = [each for each in suggested if each["number"] is not None]
-    assert found["tier"] == "tier 1"
-    assert found["number"] == by_peak[quota] < 500
-    assert found["touched"] <= quota < found["one_less"]["touched"]
+    [suggestion] = [each for each in suggested if each["number"] is not None]
+    assert suggestion["tier"] == "tier 1"
+    assert suggestion["number"] == by_peak[quota] < 500
+    assert suggestion["touched"] <= quota < suggestion["one_less"]["touched"]

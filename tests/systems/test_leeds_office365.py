@@ -1,4 +1,4 @@
-"""S1 to S3, Leeds's Office 365: what the page says of its limits, of delay, and of a higher one."""
+"""S1 to S3, Leeds's Office 365: the page's limits, the delay, and a raised limit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from datetime import UTC, date, datetime
 from email.message import EmailMessage
 
 import pytest
+from rlm_testkit.builders import envelope_to, limit_name
 
 from ratelimit_mail import (
     Action,
-    Decision,
-    Envelope,
     Limiter,
     Policy,
     RateLimitExceeded,
@@ -42,17 +41,8 @@ def leeds(policy: Policy | None = None) -> tuple[Limiter, ManualClock]:
     return Limiter(policy, MemoryBackend(clock), sleep=clock.advance), clock
 
 
-def letter(recipients: int = 1, sender: str = ANN) -> Envelope:
-    return Envelope(sender, [f"user{i}@example.com" for i in range(recipients)])
-
-
-def limit_of(decision: Decision) -> str | None:
-    assert decision.limit is not None
-    return decision.limit.name
-
-
 def merged(number: int) -> EmailMessage:
-    """One letter of a mail merge."""
+    """Return one message of a mail merge."""
     message = EmailMessage()
     message["From"], message["To"] = ANN, f"user{number}@example.com"
     return message
@@ -63,35 +53,41 @@ def merged(number: int) -> EmailMessage:
 
 def test_100_recipients_can_be_added_to_an_email_and_with_more_it_will_not_send() -> None:
     limiter, clock = leeds()
-    assert limiter.try_acquire(letter(100))
-    decision = limiter.try_acquire(letter(101))
+    assert limiter.try_acquire(envelope_to(100, ANN))
+    decision = limiter.try_acquire(envelope_to(101, ANN))
     assert (decision.action, decision.retry_after) == (Action.REJECT, None)
     assert str(decision.reply) == "550 5.5.3 Too many recipients: at most 100 in one message."
     clock.advance(7 * DAY)
-    assert not limiter.try_acquire(letter(101))  # waiting does not help
+    assert not limiter.try_acquire(envelope_to(101, ANN))  # waiting does not help
     with pytest.raises(RateLimitExceeded):
-        limiter.acquire(letter(101))
+        limiter.acquire(envelope_to(101, ANN))
 
 
 def test_30_emails_can_be_sent_every_minute_and_more_are_queued_and_gradually_released() -> None:
     limiter, _ = leeds()
-    delays = [limiter.reserve(letter()).delay for _ in range(100)]
+    delays = [limiter.reserve(envelope_to(sender=ANN)).delay for _ in range(100)]
     assert delays == [0.0] * 30 + [60.0] * 30 + [120.0] * 30 + [180.0] * 10
 
 
-def test_what_was_sent_bit_by_bit_is_released_bit_by_bit() -> None:
+def test_emails_sent_one_by_one_are_released_one_by_one() -> None:
     limiter, clock = leeds()
     for _ in range(30):
-        assert limiter.try_acquire(letter())
+        assert limiter.try_acquire(envelope_to(sender=ANN))
         clock.advance(1)
-    assert [limiter.reserve(letter()).delay for _ in range(5)] == [30.0, 31.0, 32.0, 33.0, 34.0]
+    assert [limiter.reserve(envelope_to(sender=ANN)).delay for _ in range(5)] == [
+        30.0,
+        31.0,
+        32.0,
+        33.0,
+        34.0,
+    ]
 
 
-def test_no_minute_has_more_than_30_wherever_it_begins() -> None:
+def test_no_minute_has_more_than_30_from_any_start() -> None:
     limiter, clock = leeds()
     sent: list[int] = []
     for _ in range(10 * MINUTE):
-        if limiter.try_acquire(letter()):
+        if limiter.try_acquire(envelope_to(sender=ANN)):
             sent.append(clock())
         clock.advance(0.77)
     assert max(sum(at <= other < at + 60_000 for other in sent) for at in sent) == 30
@@ -100,32 +96,32 @@ def test_no_minute_has_more_than_30_wherever_it_begins() -> None:
 def test_10000_recipients_in_24_hours_and_then_you_have_to_wait() -> None:
     limiter, clock = leeds()
     for _ in range(100):
-        assert limiter.try_acquire(letter(100))
+        assert limiter.try_acquire(envelope_to(100, ANN))
         clock.advance(MINUTE)
-    decision = limiter.try_acquire(letter())
-    assert (decision.action, limit_of(decision)) == (Action.DEFER, "recipients a day")
+    decision = limiter.try_acquire(envelope_to(sender=ANN))
+    assert (decision.action, limit_name(decision)) == (Action.DEFER, "recipients a day")
     assert decision.retry_after == DAY - 100 * MINUTE
     clock.advance(decision.retry_after - 0.001)
-    assert not limiter.try_acquire(letter(100))
+    assert not limiter.try_acquire(envelope_to(100, ANN))
     clock.advance(0.001)
-    assert limiter.try_acquire(letter(100))
+    assert limiter.try_acquire(envelope_to(100, ANN))
 
 
-def test_what_one_account_has_sent_does_not_hold_up_another() -> None:
+def test_emails_of_one_account_do_not_delay_another() -> None:
     limiter, _ = leeds()
-    assert all(limiter.try_acquire(letter()) for _ in range(30))
-    assert not limiter.try_acquire(letter())
-    assert limiter.try_acquire(letter(sender=BOB))
+    assert all(limiter.try_acquire(envelope_to(sender=ANN)) for _ in range(30))
+    assert not limiter.try_acquire(envelope_to(sender=ANN))
+    assert limiter.try_acquire(envelope_to(sender=BOB))
 
 
 # S2: delay
 
 
-def test_who_exceeds_the_rate_gets_a_message_that_it_is_delayed_and_for_how_long() -> None:
+def test_a_sender_over_the_rate_is_told_that_the_email_is_delayed_and_for_how_long() -> None:
     limiter, clock = leeds()
-    assert all(limiter.try_acquire(letter()) for _ in range(30))
+    assert all(limiter.try_acquire(envelope_to(sender=ANN)) for _ in range(30))
     clock.advance(20)
-    decision = limiter.try_acquire(letter())
+    decision = limiter.try_acquire(envelope_to(sender=ANN))
     assert decision.action is Action.DEFER
     assert str(decision.reply) == "450 4.7.1 Message rate limit exceeded. Try again later."
     assert decision.retry_after == 40.0
@@ -137,41 +133,41 @@ def test_emails_wait_in_a_queue_that_is_retried_periodically_until_all_have_been
     queue = list(range(100))
     while queue:
         for number in list(queue):
-            if limiter.try_acquire(letter()):
+            if limiter.try_acquire(envelope_to(sender=ANN)):
                 queue.remove(number)
                 sent[number] = (clock() - start) / 1000
-        clock.advance(5 * MINUTE)  # how often a mail server goes through its queue
+        clock.advance(5 * MINUTE)  # how often a mail server retries its queue
     assert list(sent) == list(range(100))  # in order, each once
     assert [list(sent.values()).count(at * 5 * MINUTE) for at in range(4)] == [30, 30, 30, 10]
 
 
 def test_retrying_does_not_push_an_email_further_back() -> None:
     limiter, clock = leeds()
-    assert all(limiter.try_acquire(letter()) for _ in range(30))
+    assert all(limiter.try_acquire(envelope_to(sender=ANN)) for _ in range(30))
     for _ in range(59):
         clock.advance(1)
-        assert not limiter.try_acquire(letter())
+        assert not limiter.try_acquire(envelope_to(sender=ANN))
     clock.advance(1)
-    assert limiter.try_acquire(letter())
+    assert limiter.try_acquire(envelope_to(sender=ANN))
 
 
 def test_once_the_rate_drops_below_the_limit_the_emails_are_sent_in_the_order_they_came() -> None:
     limiter, clock = leeds()
     start, sent = clock(), list[float]()
     for _ in range(95):
-        limiter.acquire(letter())  # waits; time is the clock's
+        limiter.acquire(envelope_to(sender=ANN))  # waits; time is the clock's
         sent.append((clock() - start) / 1000)
     assert sent == [0.0] * 30 + [60.0] * 30 + [120.0] * 30 + [180.0] * 5
 
 
 def test_a_small_email_does_not_overtake_the_large_one_that_waits_before_it() -> None:
     limiter, _ = leeds(presets.leeds_office365(recipient_rate="100/day"))
-    assert limiter.reserve(letter(80)).delay == 0.0
-    assert limiter.reserve(letter(60)).delay == DAY
-    assert limiter.reserve(letter(1)).delay == DAY
+    assert limiter.reserve(envelope_to(80, ANN)).delay == 0.0
+    assert limiter.reserve(envelope_to(60, ANN)).delay == DAY
+    assert limiter.reserve(envelope_to(sender=ANN)).delay == DAY
 
 
-def test_nobody_needs_to_resend_what_a_decorated_function_sends() -> None:
+def test_emails_of_a_decorated_function_need_not_be_resent() -> None:
     limiter, clock = leeds()
     start, sent = clock(), list[tuple[str, float]]()
 
@@ -188,45 +184,45 @@ def test_nobody_needs_to_resend_what_a_decorated_function_sends() -> None:
 # S3: a higher limit
 
 
-def test_the_limit_of_one_email_is_raised_to_500_for_who_asked_with_a_reason() -> None:
+def test_the_limit_of_one_email_is_raised_to_500_on_request_with_a_reason() -> None:
     limiter, _ = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
-    assert limiter.try_acquire(letter(500))
-    assert limit_of(limiter.try_acquire(letter(501))) == "recipients a message"
-    assert limit_of(limiter.try_acquire(letter(101, sender=BOB))) == "recipients a message"
+    assert limiter.try_acquire(envelope_to(500, ANN))
+    assert limit_name(limiter.try_acquire(envelope_to(501, ANN))) == "recipients a message"
+    assert limit_name(limiter.try_acquire(envelope_to(101, BOB))) == "recipients a message"
 
 
-def test_the_request_keeps_its_reason_and_how_many_recipients_are_expected() -> None:
+def test_the_override_records_the_reason_and_the_expected_recipients() -> None:
     [raised] = presets.leeds_office365(overrides=[OPEN_DAY]).overrides
     assert raised.reason == "Open day invitations"
     assert raised.granted_by == "IT Service Desk"
     assert raised.expected_recipients == 350
 
 
-def test_the_other_limits_are_not_changed_by_it() -> None:
+def test_the_raised_limit_does_not_change_the_other_limits() -> None:
     limiter, clock = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
     for _ in range(20):
-        assert limiter.try_acquire(letter(500))
-    assert limit_of(limiter.try_acquire(letter())) == "recipients a day"
+        assert limiter.try_acquire(envelope_to(500, ANN))
+    assert limit_name(limiter.try_acquire(envelope_to(sender=ANN))) == "recipients a day"
     clock.advance(DAY)
-    assert all(limiter.try_acquire(letter()) for _ in range(30))
-    assert limit_of(limiter.try_acquire(letter())) == "messages a minute"
+    assert all(limiter.try_acquire(envelope_to(sender=ANN)) for _ in range(30))
+    assert limit_name(limiter.try_acquire(envelope_to(sender=ANN))) == "messages a minute"
 
 
 def test_when_the_raised_limit_ends_it_is_100_again() -> None:
     limiter, clock = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
     midnight = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp() * 1000)
-    clock.set(midnight - 1)  # the end is a date, and that day is in it
-    assert limiter.try_acquire(letter(500))
+    clock.set(midnight - 1)  # an end date includes that day
+    assert limiter.try_acquire(envelope_to(500, ANN))
     clock.set(midnight)
-    assert limit_of(limiter.try_acquire(letter(101))) == "recipients a message"
-    assert limiter.try_acquire(letter(100))
+    assert limit_name(limiter.try_acquire(envelope_to(101, ANN))) == "recipients a message"
+    assert limiter.try_acquire(envelope_to(100, ANN))
 
 
-def test_what_was_sent_under_the_raised_limit_still_counts_after_its_end() -> None:
+def test_emails_under_the_raised_limit_still_count_after_its_end() -> None:
     limiter, clock = leeds(presets.leeds_office365(overrides=[OPEN_DAY]))
     midnight = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp() * 1000)
     clock.set(midnight - HOUR * 1000)
-    assert all(limiter.try_acquire(letter(500)) for _ in range(20))
+    assert all(limiter.try_acquire(envelope_to(500, ANN)) for _ in range(20))
     clock.set(midnight)
-    decision = limiter.try_acquire(letter())
-    assert (limit_of(decision), decision.retry_after) == ("recipients a day", 23 * HOUR)
+    decision = limiter.try_acquire(envelope_to(sender=ANN))
+    assert (limit_name(decision), decision.retry_after) == ("recipients a day", 23 * HOUR)

@@ -1,4 +1,4 @@
-"""The page of the systems: a row for each, and tests that exist, every one of them named."""
+"""The page of the systems: it has a row for each system, and names each test of the systems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = re.findall(r"`(test_\w+)`", PAGE)
 
 
 def names_here() -> list[str]:
-    """The tests of the systems; those of this file are about the page."""
+    """Return the names of the tests of the systems; this file is about the page."""
     return [
         node.name
         for file in HERE.glob("test_*.py")
@@ -30,7 +30,7 @@ def names_here() -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link may name after `#`: the headings, as mkdocs writes them."""
+    """Return the anchors of a page: its headings, as mkdocs writes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     words = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
     return {re.sub(r"[-\s]+", "-", each) for each in words}
@@ -40,7 +40,7 @@ def test_each_of_the_16_systems_has_a_row_in_order() -> None:
     assert [row[0] for row in ROWS] == [f"S{number}" for number in range(1, 17)]
 
 
-def test_each_row_says_what_the_source_says_how_it_is_done_and_what_shows_it() -> None:
+def test_each_row_has_source_solution_and_tests() -> None:
     for _, source, done, shown in ROWS:
         assert len(source) > 20
         assert re.search(r"\]\(\w[\w-]*\.md", done)
@@ -63,8 +63,8 @@ def test_each_file_of_tests_is_named_and_exists() -> None:
 
 
 def test_each_link_leads_to_a_page_and_to_a_heading_of_it() -> None:
-    links = re.findall(r"\]\(([\w-]+\.md)(?:#([\w-]+))?\)", PAGE)
-    assert len(links) == PAGE.count("](") > 20
-    for page, anchor in links:
+    targets = re.findall(r"\]\(([\w-]+\.md)(?:#([\w-]+))?\)", PAGE)
+    assert len(targets) == PAGE.count("](") > 20
+    for page, anchor in targets:
         assert (DOCS / page).is_file(), page
         assert not anchor or anchor in anchors(DOCS / page), f"{page}#{anchor}"

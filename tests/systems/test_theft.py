@@ -1,6 +1,6 @@
-"""S16, compromised accounts: a blast of millions is cut to the limit, and somebody is told.
+"""S16, compromised accounts: a blast of millions is cut to the limit, and an alert is raised.
 
-The blasts here are evenly spread and smaller; `examples/theft.py` does one of a million.
+The blasts here are smaller, at an even rate; `examples/theft.py` does one of a million.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ MINUTE = 60 * 1000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 STOLEN = Client(address="203.0.113.7", user="kim", protocol="webmail")
-SPAM = Envelope("kim@uwo.ca", ["stranger@example.com"], STOLEN)
+SPAM = Envelope("kim@uwo.ca", ["victim@example.com"], STOLEN)
 
 
 class Scene:
-    """A limiter, its clock, and what it told."""
+    """A limiter, its clock, and its alerts."""
 
     def __init__(self, policy: Policy) -> None:
         self.clock = ManualClock(0)
-        self.told: list[Event] = []
-        self.teller = Dispatcher(self.told.append)
-        self.limiter = Limiter(policy, MemoryBackend(self.clock), on_event=self.teller)
+        self.alerts: list[Event] = []
+        self.dispatcher = Dispatcher(self.alerts.append)
+        self.limiter = Limiter(policy, MemoryBackend(self.clock), on_event=self.dispatcher)
 
     def blast(self, every: int, until: int, spam: Envelope = SPAM) -> list[int]:
-        """When messages passed, of one in every so many milliseconds."""
+        """Send one message every so many milliseconds, and return when messages were accepted."""
         passed = []
         for at in range(self.clock(), until, every):
             self.clock.set(at)
@@ -52,21 +52,21 @@ class Scene:
         return passed
 
     def events(self) -> list[tuple[str, str | None]]:
-        """The kind and the limit of what was told."""
-        self.teller.flush()
+        """Return the kind and the limit of each alert."""
+        self.dispatcher.flush()
         return [
             (type(each).__name__, None if each.limit is None else each.limit.name)
-            for each in self.told
+            for each in self.alerts
         ]
 
 
 def most(window: int, times: list[int]) -> int:
-    """The most in any window, by looking at every one of them."""
+    """Return the most in any window, by counting each window."""
     return max(sum(at - window < other <= at for other in times) for at in times)
 
 
 def western(*, ignoring: bool = False) -> Policy:
-    """The preset as it is, or with refused attempts ignored."""
+    """Return the preset, unchanged or with refused attempts ignored."""
     policy = presets.western_convergence()
     if not ignoring:
         return policy
@@ -80,7 +80,7 @@ def western(*, ignoring: bool = False) -> Policy:
 # The volume
 
 
-def test_the_first_50_of_a_blast_pass_and_then_none_while_it_goes_on() -> None:
+def test_the_first_50_messages_of_a_blast_pass_and_then_none() -> None:
     scene = Scene(western())
     assert scene.blast(10_000, DAY) == [10_000 * i for i in range(50)]
 
@@ -94,7 +94,7 @@ def test_with_refused_attempts_ignored_it_is_50_in_15_minutes_and_500_in_24_hour
 
 def test_the_spam_of_an_incident_is_lowered_to_a_few_thousand() -> None:
     scene = Scene(western(ignoring=True))
-    passed = scene.blast(15_000, 7 * DAY)  # a week before anybody looks
+    passed = scene.blast(15_000, 7 * DAY)  # a week before an administrator notices
     assert len(passed) == 3_500
     assert most(DAY, passed) == 500
 
@@ -107,20 +107,20 @@ def test_limits_on_recipients_hold_spam_that_is_sent_to_many_recipients_at_once(
     assert most(MINUTE, passed) == 30
 
 
-def test_other_accounts_go_on_sending() -> None:
+def test_other_accounts_can_still_send() -> None:
     scene = Scene(western())
     scene.blast(1_000, HOUR)
     assert scene.limiter.try_acquire(Envelope("ann@uwo.ca", ["bob@example.com"], STOLEN))
 
 
-# Somebody is told
+# Alerts
 
 
-def test_somebody_is_told_which_account_it_is_and_where_the_spam_comes_from() -> None:
+def test_an_alert_names_the_account_and_the_client() -> None:
     scene = Scene(western())
     scene.blast(1_000, 51_000)
-    scene.teller.flush()
-    [denial] = [event for event in scene.told if isinstance(event, FirstDenial)]
+    scene.dispatcher.flush()
+    [denial] = [event for event in scene.alerts if isinstance(event, FirstDenial)]
     assert (denial.sender, denial.client, denial.tier) == ("kim@uwo.ca", STOLEN, "tier 2")
     assert denial.at.timestamp() == 50.0
     assert str(denial.decision.reply) == (
@@ -128,7 +128,7 @@ def test_somebody_is_told_which_account_it_is_and_where_the_spam_comes_from() ->
     )
 
 
-def test_it_is_told_before_the_limit_is_reached_when_it_is_and_that_it_goes_on() -> None:
+def test_alerts_come_before_the_limit_at_the_limit_and_while_attempts_continue() -> None:
     scene = Scene(western())
     scene.blast(1_000, 5 * MINUTE)
     burst, daily = "recipients in 15 minutes", "recipients a day"
@@ -137,7 +137,7 @@ def test_it_is_told_before_the_limit_is_reached_when_it_is_and_that_it_goes_on()
         ("FirstDenial", burst),
         ("BurstAfterDenial", burst),
     ]
-    near, _, again = scene.told
+    near, _, again = scene.alerts
     assert isinstance(near, NearLimit)
     assert isinstance(again, BurstAfterDenial)
     assert (near.used, near.at.timestamp()) == (40, 39.0)
@@ -150,7 +150,7 @@ def test_it_is_told_before_the_limit_is_reached_when_it_is_and_that_it_goes_on()
     ]
 
 
-def test_who_is_told_is_not_flooded() -> None:
+def test_alerts_do_not_flood_the_administrator() -> None:
     scene = Scene(western())
     attempts = len(range(0, 2 * HOUR, 500))
     scene.blast(500, 2 * HOUR)
@@ -162,32 +162,32 @@ def test_who_is_told_is_not_flooded() -> None:
         assert times <= windows[limit]
 
 
-def test_the_log_tells_it_with_the_address_or_without(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_address_or_a_pseudonym(caplog: pytest.LogCaptureFixture) -> None:
     for key in (None, b"sixteen secret bytes"):
-        teller = Dispatcher(log_events(key=key))
-        limiter = Limiter(western(), MemoryBackend(ManualClock()), on_event=teller)
+        dispatcher = Dispatcher(log_events(key=key))
+        limiter = Limiter(western(), MemoryBackend(ManualClock()), on_event=dispatcher)
         with caplog.at_level(logging.WARNING):
             assert sum(bool(limiter.try_acquire(SPAM)) for _ in range(51)) == 50
-            teller.flush()
+            dispatcher.flush()
         [line] = [text for text in caplog.messages if "first denial" in text]
         assert "recipients per 15 minutes" in line
         assert ("kim@uwo.ca" in line) is (key is None)
         caplog.clear()
 
 
-def test_when_the_blast_is_over_the_owner_may_send_again_and_that_is_told() -> None:
+def test_after_the_blast_the_owner_may_send_again_and_an_alert_says_so() -> None:
     scene = Scene(western())
     scene.blast(10_000, DAY)
     scene.clock.set(2 * DAY)
     assert scene.limiter.try_acquire(SPAM)
-    scene.teller.flush()
-    last = scene.told[-1]
+    scene.dispatcher.flush()
+    last = scene.alerts[-1]
     assert isinstance(last, BackToNormal)
     assert last.limit is not None
     assert (last.sender, last.limit.name) == ("kim@uwo.ca", "recipients a day")
 
 
-def test_once_the_password_is_changed_the_help_desk_frees_the_account() -> None:
+def test_after_a_password_change_the_help_desk_resets_the_account() -> None:
     scene = Scene(western())
     scene.blast(1_000, HOUR)
     assert not scene.limiter.check(SPAM)
@@ -195,7 +195,7 @@ def test_once_the_password_is_changed_the_help_desk_frees_the_account() -> None:
     assert scene.limiter.try_acquire(SPAM)
 
 
-def test_nobody_is_told_that_all_is_well_while_the_blast_goes_on() -> None:
+def test_no_alert_of_recovery_comes_during_the_blast() -> None:
     scene = Scene(western())
     passed = scene.blast(1_000, HOUR)
     assert passed[-1] == 49_000

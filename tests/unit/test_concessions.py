@@ -1,4 +1,4 @@
-"""For whom an override, an exemption or a grant holds, and from when until when."""
+"""Concession: for which senders and clients, and at which times, it holds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ every_kind = pytest.mark.parametrize("make", [override, Exemption, Grant])
 
 
 def moment(text: str) -> int:
-    """The milliseconds since the epoch of a time in UTC."""
+    """Return a time in UTC in milliseconds since the epoch."""
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
@@ -44,7 +44,7 @@ def holds(concession: Concession, sender: str = ANN, client: Client = NOBODY, no
     return concession.holds([sender], client, now)
 
 
-# For whom
+# Senders and clients
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def holds(concession: Concession, sender: str = ANN, client: Client = NOBODY, no
         (".uk", "<>", False),
     ],
 )
-def test_a_sender_is_named_by_address_by_domain_or_by_what_is_above_it(
+def test_a_sender_is_named_by_address_domain_or_parent_domain(
     pattern: str, sender: str, expected: bool
 ) -> None:
     grant = Grant(senders=["nobody@example.net", pattern])
@@ -96,14 +96,14 @@ def test_domains_of_senders_mean_what_internal_domains_mean(
 
 
 @every_kind
-def test_an_alias_is_meant_where_it_or_its_owner_is(make: Make) -> None:
+def test_a_concession_to_an_alias_or_its_owner_holds(make: Make) -> None:
     for name in (ANN, "alias@leeds.ac.uk"):
         assert make(senders=[name]).holds([ANN, "alias@leeds.ac.uk"], NOBODY, 0)
     assert not make(senders=["eve@leeds.ac.uk"]).holds([ANN, "alias@leeds.ac.uk"], NOBODY, 0)
 
 
 @every_kind
-def test_a_condition_on_the_client_does_without_senders(make: Make) -> None:
+def test_a_condition_on_the_client_needs_no_senders(make: Make) -> None:
     concession = make(when=has_tag("list-server"))
     assert holds(concession, client=Client(tags={"list-server"}))
     assert not holds(concession)
@@ -114,30 +114,30 @@ def test_a_condition_on_the_client_does_without_senders(make: Make) -> None:
     ("sender", "tags", "expected"),
     [(ANN, {"x"}, True), (ANN, set(), False), ("bob@x.org", {"x"}, False), ("b@x.org", {}, False)],
 )
-def test_sender_and_condition_must_both_hold_where_both_are_given(
+def test_senders_and_condition_must_both_hold(
     make: Make, sender: str, tags: set[str], expected: bool
 ) -> None:
     concession = make(senders=[ANN], when=has_tag("x"))
     assert holds(concession, sender, Client(tags=tags)) is expected
 
 
-def test_a_condition_is_not_asked_about_other_senders_or_at_other_times() -> None:
-    asked = []
+def test_a_condition_is_not_evaluated_for_other_senders_or_at_other_times() -> None:
+    evaluated = []
 
     def condition(client: Client) -> bool:
-        asked.append(client)
+        evaluated.append(client)
         return True
 
     grant = Grant(senders=[ANN], when=condition, starts=date(2026, 1, 2), ends=date(2026, 1, 3))
     assert not holds(grant, "bob@x.org", now=moment("2026-01-02"))
     assert not holds(grant, ANN, now=moment("2026-01-01"))
     assert not holds(grant, ANN, now=moment("2026-01-04"))
-    assert asked == []
+    assert evaluated == []
     assert holds(grant, ANN, now=moment("2026-01-02"))
-    assert asked == [NOBODY]
+    assert evaluated == [NOBODY]
 
 
-# When
+# Dates
 
 ZONE = timezone(timedelta(hours=5, minutes=30))
 
@@ -191,7 +191,7 @@ def test_without_dates_it_holds_for_ever(make: Make) -> None:
 
 
 @every_kind
-def test_one_day_is_a_time(make: Make) -> None:
+def test_one_date_can_be_both_start_and_end(make: Make) -> None:
     day = date(2026, 3, 1)
     concession = make(senders=[ANN], starts=day, ends=day)
     times = ["2026-02-28T23:59:59.999", "2026-03-01", "2026-03-01T23:59:59.999", "2026-03-02"]
@@ -206,11 +206,11 @@ def test_the_first_and_the_last_date_of_the_calendar_are_dates(make: Make) -> No
     assert holds(make(senders=[ANN], starts=starts, ends=ends))
 
 
-# What is wrong
+# Errors
 
 
 class NoOffset(tzinfo):
-    """A zone that does not know its offset."""
+    """A time zone without an offset."""
 
     def utcoffset(self, _: datetime | None) -> None:
         return None
@@ -226,8 +226,8 @@ class NoOffset(tzinfo):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({}, ValueError, ["say for whom", "senders", "when"]),
-        ({"senders": []}, ValueError, ["say for whom"]),
+        ({}, ValueError, ["are needed", "senders", "when"]),
+        ({"senders": []}, ValueError, ["are needed"]),
         ({"senders": "ann@x.org"}, TypeError, ["senders", "'ann@x.org'"]),
         ({"senders": 5}, TypeError, ["senders", "5"]),
         ({"senders": None}, TypeError, ["senders", "None"]),
@@ -259,7 +259,7 @@ class NoOffset(tzinfo):
         ),
     ],
 )
-def test_nonsense_is_named(
+def test_invalid_values_are_errors(
     make: Make, options: Any, error: type[Exception], words: list[str]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -269,7 +269,7 @@ def test_nonsense_is_named(
 
 
 @every_kind
-def test_an_empty_string_is_no_sender_lest_an_empty_field_names_all_bounces(make: Make) -> None:
+def test_an_empty_string_is_not_the_null_sender(make: Make) -> None:
     with pytest.raises(ValueError, match="senders: ''"):
         make(senders=[""])
 
@@ -305,7 +305,7 @@ def test_an_end_that_is_not_after_the_start_is_an_error(
         ("9", TypeError),
     ],
 )
-def test_expected_recipients_are_a_number_of_them(
+def test_expected_recipients_must_be_a_positive_whole_number(
     make: Make, value: object, error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=r"expected_recipients: .* needed"):
@@ -347,7 +347,7 @@ def test_a_copy_is_the_same_value_and_holds_at_the_same_times(
 
 @every_kind
 @pytest.mark.parametrize("name", ALL)
-def test_two_that_differ_in_anything_are_not_equal(make: Make, name: str) -> None:
+def test_concessions_that_differ_in_any_field_are_not_equal(make: Make, name: str) -> None:
     other = {**ALL, name: {"senders": [ANN], "when": protocol("smtp")}.get(name)}
     assert make(**ALL) != make(**other)
 
@@ -358,17 +358,17 @@ def test_the_three_kinds_are_never_equal() -> None:
 
 
 @every_kind
-def test_a_sender_named_twice_is_named_once(make: Make) -> None:
+def test_a_sender_named_twice_is_stored_once(make: Make) -> None:
     assert make(senders=[ANN, "ann@LEEDS.ac.uk"]).senders == (ANN,)
 
 
 @every_kind
-def test_it_cannot_be_changed(make: Make) -> None:
+def test_a_concession_is_frozen(make: Make) -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         make(senders=[ANN]).senders = ()  # type: ignore[misc]
 
 
-def test_a_repr_leaves_out_what_was_left_out() -> None:
+def test_a_repr_leaves_out_default_values() -> None:
     assert repr(Grant(senders=[ANN])) == "Grant(senders=('ann@leeds.ac.uk',))"
     short = Exemption(["messages a minute"], when=has_tag("x"), ends=date(2026, 1, 1))
     assert repr(short) == (
@@ -377,16 +377,16 @@ def test_a_repr_leaves_out_what_was_left_out() -> None:
     )
 
 
-# The register
+# The index
 
 
 class Counting(Grant):
-    """A grant that counts how often one of its kind is asked."""
+    """A grant that counts how often it is evaluated."""
 
-    asked = 0
+    evaluations = 0
 
     def holds(self, senders: Sequence[str], client: Client, now: int) -> bool:
-        Counting.asked += 1
+        Counting.evaluations += 1
         return super().holds(senders, client, now)
 
 
@@ -399,16 +399,16 @@ class Counting(Grant):
     ],
     ids=["addresses", "domains", "domains below"],
 )
-def test_ten_thousand_concessions_cost_a_message_no_more_than_a_few(names: list[str]) -> None:
+def test_few_of_ten_thousand_concessions_are_evaluated_for_a_message(names: list[str]) -> None:
     few = [Counting(senders=["sub.d7.org"]), Counting(when=has_tag("x"))]
     register = TargetIndex([*few, *(Counting(senders=[name]) for name in names)])
-    Counting.asked = 0
-    found = {
+    Counting.evaluations = 0
+    positions = {
         sender: register.holding([sender], NOBODY, 0)
         for sender in ("user7@x.org", "ann@d7.org", "ann@sub.d7.org", "eve@example.com", "<>")
     }
-    assert len(set(found.values()) - {()}) >= 1
-    assert Counting.asked <= 5 * 3
+    assert len(set(positions.values()) - {()}) >= 1
+    assert Counting.evaluations <= 5 * 3
 
 
 @given(
@@ -416,11 +416,11 @@ def test_ten_thousand_concessions_cost_a_message_no_more_than_a_few(names: list[
     st.lists(st.sampled_from(["a@x", "b@x", "c@x.y", "<>", "d@z"]), min_size=1, max_size=2),
     st.booleans(),
 )
-def test_a_register_finds_all_that_hold_in_their_order(
+def test_an_index_returns_all_that_hold_in_order(
     names: list[list[str]], senders: list[str], tagged: bool
 ) -> None:
-    # Where no senders are named, the condition alone decides.
+    # Without senders, the condition alone decides.
     grants = [Grant(senders=each, when=has_tag("x") if not each else None) for each in names]
     client = Client(tags={"x"} if tagged else ())
-    found = TargetIndex(grants).holding(senders, client, 0)
-    assert found == tuple(i for i, each in enumerate(grants) if each.holds(senders, client, 0))
+    positions = TargetIndex(grants).holding(senders, client, 0)
+    assert positions == tuple(i for i, each in enumerate(grants) if each.holds(senders, client, 0))

@@ -1,4 +1,4 @@
-"""Conditions: predicates on clients."""
+"""Conditions on clients: networks, tags, protocols, and how they combine."""
 
 from __future__ import annotations
 
@@ -46,17 +46,19 @@ from ratelimit_mail.conditions import (
         ([ip_network("::ffff:10.0.0.0/104")], "10.1.1.1", True),
     ],
 )
-def test_in_network(networks: list[Any], address: str | None, held: bool) -> None:
+def test_in_network_matches_addresses_in_any_of_its_networks(
+    networks: list[Any], address: str | None, held: bool
+) -> None:
     assert in_network(*networks)(Client(address=address)) is held
 
 
-def test_has_tag() -> None:
+def test_has_tag_matches_clients_with_the_tag() -> None:
     assert has_tag("wireless")(Client(tags=frozenset({"wireless", "reznet"})))
     assert not has_tag("wireless")(Client(tags=frozenset({"Wireless"})))
     assert not has_tag("wireless")(Client())
 
 
-def test_protocol() -> None:
+def test_protocol_matches_clients_that_submit_by_it() -> None:
     assert protocol("smtp")(Client(protocol="SMTP"))
     assert protocol("SMTP")(Client(protocol="smtp"))
     assert protocol("WebMail") == protocol("webmail")
@@ -68,7 +70,7 @@ A, B = has_tag("a"), has_tag("b")
 
 
 @pytest.mark.parametrize(("a", "b"), [*product([False, True], repeat=2)])
-def test_conditions_combine_as_their_names_say(a: bool, b: bool) -> None:
+def test_any_of_all_of_and_not_combine_conditions(a: bool, b: bool) -> None:
     client = Client(tags=frozenset("a" * a + "b" * b))
     assert any_of(A, B)(client) is (a or b)
     assert all_of(A, B)(client) is (a and b)
@@ -76,7 +78,7 @@ def test_conditions_combine_as_their_names_say(a: bool, b: bool) -> None:
     assert not_(any_of(A, not_(B)))(client) is not (a or not b)
 
 
-def test_any_callable_on_clients_is_a_condition() -> None:
+def test_any_callable_can_be_a_condition() -> None:
     by_name: Condition = any_of(lambda client: client.user == "ann", A)
     assert by_name(Client(user="ann"))
     assert not by_name(Client(user="bob"))
@@ -91,7 +93,7 @@ def test_equal_conditions_are_equal_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "wanted"),
+    ("network", "expected"),
     [
         ("nonsense", "'129.100.0.0/16'"),
         ("", "'129.100.0.0/16'"),
@@ -103,15 +105,15 @@ def test_equal_conditions_are_equal_values() -> None:
         ("::ffff:129.100.0.1/112", "host bits"),
     ],
 )
-def test_no_network_is_named_with_what_is_wrong(network: str, wanted: str) -> None:
-    with pytest.raises(ValueError, match=r"in_network: .* is no network") as caught:
+def test_an_invalid_network_is_an_error(network: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=r"in_network: .* is not a network") as caught:
         in_network("10.0.0.0/8", network)
     assert repr(network) in str(caught.value)
-    assert wanted in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("network", [5, True, b"\x0a\x00\x00\x00", None, ["10.0.0.0/8"], (10, 8)])
-def test_a_network_is_a_string(network: Any) -> None:
+def test_a_network_that_is_not_a_string_is_an_error(network: Any) -> None:
     with pytest.raises(TypeError, match=r"in_network: .* such as '129\.100\.0\.0/16'") as caught:
         in_network(network)
     assert repr(network) in str(caught.value)
@@ -119,34 +121,34 @@ def test_a_network_is_a_string(network: Any) -> None:
 
 @pytest.mark.parametrize("network", ["1" * 10_000, "10.0.0.0/" + "1" * 10_000, "1:" * 10_000])
 def test_a_long_network_makes_a_short_error(network: str) -> None:
-    with pytest.raises(ValueError, match="no network") as caught:
+    with pytest.raises(ValueError, match="not a network") as caught:
         in_network(network)
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("tag", ["", None, 5, b"wireless"])
-def test_no_tag_is_named_with_an_example(tag: Any) -> None:
-    with pytest.raises(ValueError, match=r"has_tag: .* is no word such as 'wireless'") as caught:
+def test_an_invalid_tag_is_an_error_with_an_example(tag: Any) -> None:
+    with pytest.raises(ValueError, match=r"has_tag: .* is not a word such as 'wireless'") as caught:
         has_tag(tag)
     assert repr(tag) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["imap", "", None, 5, []])
-def test_no_protocol_is_named_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(ValueError, match="is none of smtp, webmail, api") as caught:
+def test_an_unknown_protocol_is_an_error_that_lists_the_known_ones(name: Any) -> None:
+    with pytest.raises(ValueError, match="is not one of smtp, webmail, api") as caught:
         protocol(name)
     assert repr(name) in str(caught.value)
 
 
 @pytest.mark.parametrize("combine", [in_network, any_of, all_of])
-def test_of_nothing_there_is_no_condition(combine: Any) -> None:
+def test_a_condition_without_arguments_is_an_error(combine: Any) -> None:
     with pytest.raises(ValueError, match=rf"{combine.__name__}: at least one .* is needed"):
         combine()
 
 
 @pytest.mark.parametrize("combine", [any_of, all_of, not_])
 @pytest.mark.parametrize("value", ["wireless", None, 5, Client()])
-def test_no_condition_is_named_with_an_example(combine: Any, value: object) -> None:
+def test_an_invalid_condition_is_an_error_with_an_example(combine: Any, value: object) -> None:
     with pytest.raises(TypeError, match=rf"{combine.__name__}: .* such as has_tag") as caught:
         combine(value)
     assert repr(value)[:40] in str(caught.value)

@@ -1,4 +1,4 @@
-"""Decision and Action: the answers, and the SMTP replies that tell them."""
+"""Decision and Action: what they hold, and their SMTP replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PER_DAY = RecipientRateLimit("10000/day")
 
 
 @pytest.mark.parametrize("action", [*Action])
-def test_a_decision_is_true_where_the_message_may_go_now(action: Action) -> None:
+def test_a_decision_is_true_if_the_message_may_be_sent_now(action: Action) -> None:
     decision = Decision(action, 0.0, None if action is Action.ACCEPT else PER_DAY)
     assert decision.allowed is (action is Action.ACCEPT)
     assert bool(decision) is (action is Action.ACCEPT)
@@ -93,7 +93,7 @@ def test_there_are_four_actions() -> None:
         ),
     ],
 )
-def test_the_smtp_reply_tells_action_and_limit(
+def test_the_smtp_reply_names_action_and_limit(
     action: Action, retry_after: float | None, limit: Limit | None, line: str
 ) -> None:
     reply = Decision(action, retry_after, limit).reply
@@ -103,7 +103,7 @@ def test_the_smtp_reply_tells_action_and_limit(
 
 
 @pytest.mark.parametrize("limit", [RecipientLimit(100), PER_MINUTE, PER_DAY])
-def test_a_reply_that_never_fits_does_not_say_try_again(limit: Limit) -> None:
+def test_a_reply_to_a_message_that_never_fits_does_not_say_try_again(limit: Limit) -> None:
     assert "again" not in str(Decision(Action.REJECT, None, limit).reply)
 
 
@@ -131,7 +131,7 @@ def test_a_decision_is_a_value() -> None:
         (None, "it can never go"),
     ],
 )
-def test_the_error_tells_reply_limit_and_time(retry_after: float | None, when: str) -> None:
+def test_the_exception_has_reply_limit_and_time(retry_after: float | None, when: str) -> None:
     decision = Decision(Action.REJECT, retry_after, PER_DAY)
     error = RateLimitExceeded(decision)
     assert isinstance(error, RateLimitMailError)
@@ -140,6 +140,6 @@ def test_the_error_tells_reply_limit_and_time(retry_after: float | None, when: s
 
 
 @pytest.mark.parametrize("seconds", [86399.999, 1234567.0, 2592000.001])
-def test_the_error_tells_long_times_exactly(seconds: float) -> None:
+def test_the_exception_has_long_times_exactly(seconds: float) -> None:
     error = RateLimitExceeded(Decision(Action.DEFER, seconds, PER_DAY))
     assert f"it fits in {seconds:.3f}".rstrip("0").rstrip(".") in str(error)

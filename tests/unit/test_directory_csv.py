@@ -1,4 +1,4 @@
-"""A directory in CSV files: what they say, and where they are wrong."""
+"""A directory in CSV files: what their rows mean, and the errors, with file and line."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def write(path: Path, text: str | bytes) -> Path:
         "bob@uwo.ca,Jörg,b.jones@uwo.ca\n",
     ],
 )
-def test_a_file_of_aliases_is_read_however_it_is_written(aliases: Path, text: str) -> None:
+def test_a_file_of_aliases_is_read_in_any_spelling_of_csv(aliases: Path, text: str) -> None:
     assert Directory.from_csv(write(aliases, text)) == Directory(ALIASES)
 
 
-def test_a_path_may_be_a_string_and_lists_may_come_beside_it(aliases: Path) -> None:
+def test_a_path_may_be_a_string_and_lists_may_be_passed_too(aliases: Path) -> None:
     lists = [MailingList("all@uwo.ca", members=["a.smith@uwo.ca"])]
     directory = Directory.from_csv(str(write(aliases, ALIAS_FILE)), lists=iter(lists))
     assert directory == Directory(ALIASES, lists)
@@ -85,13 +85,13 @@ def test_a_file_of_lists_is_read(aliases: Path, lists: Path) -> None:
     )
 
 
-def test_a_file_of_lists_does_not_need_one_of_aliases(lists: Path) -> None:
+def test_a_file_of_lists_can_be_read_without_aliases(lists: Path) -> None:
     directory = Directory.from_csv(lists_path=write(lists, LIST_FILE))
     assert directory == Directory.from_csv(None, lists)
     assert len(directory.lists) == 3
 
 
-def test_a_long_list_goes_on_in_more_rows(lists: Path) -> None:
+def test_further_rows_add_members_to_a_list(lists: Path) -> None:
     text = (
         "MEMBERS,list,posting,posters\n"
         'ann@uwo.ca,all@uwo.ca,named,uwo.ca\n"bob@uwo.ca\nann@uwo.ca, eve@x.org",all@UWO.ca\n'
@@ -112,7 +112,7 @@ def test_a_long_list_goes_on_in_more_rows(lists: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "exempt"), [("Yes", True), ("TRUE", True), ("1", True), ("no", False), ("", False)]
 )
-def test_a_list_is_exempt_where_the_file_says_so(lists: Path, cell: str, exempt: bool) -> None:
+def test_a_list_is_exempt_if_the_file_says_so(lists: Path, cell: str, exempt: bool) -> None:
     directory = Directory.from_csv(None, write(lists, f"list,exempt\na@x.org,{cell}\n"))
     assert directory.lists == (MailingList("a@x.org", exempt=exempt),)
 
@@ -141,14 +141,14 @@ def test_a_list_is_exempt_where_the_file_says_so(lists: Path, cell: str, exempt:
         ("alias,owner\n,a@x.org\n", r"line 2: alias: an address is empty"),
         ("alias,owner\na@x.org,b\n", r"line 2: owner: the address 'b' has no '@'"),
         ("alias,owner\na@x.org,b@x.org,c\n", r"line 2: 3 columns where the header has 2"),
-        ('x,alias,owner\n"1\n2",a@x.org,b@x.org\n,"a"@x.org,b\n', r"line 4: no CSV: "),
-        ('alias,owner\na@x.org,"b@x.org\n\n\n', r"line 2: no CSV: unexpected end of data"),
+        ('x,alias,owner\n"1\n2",a@x.org,b@x.org\n,"a"@x.org,b\n', r"line 4: not CSV: "),
+        ('alias,owner\na@x.org,"b@x.org\n\n\n', r"line 2: not CSV: unexpected end of data"),
         (b"alias,owner\na@x.org,b@x.org\nj\xf6rg@x.org,b@x.org\n", r"line 3: not UTF-8"),
         ("alias,owner\n" + "a" * (1 << 20) + "a", r"line 2: longer than 1,048,576 bytes"),
         ("alias,owner\n\x1b[31m@x.org,b@x.org\n", r"line 2: alias: the address '\\x1b\[31m@x.org'"),
     ],
 )  # fmt: skip
-def test_a_file_of_aliases_that_is_wrong_is_named_with_its_line(
+def test_an_error_in_a_file_of_aliases_names_file_and_line(
     aliases: Path, text: str | bytes, match: str
 ) -> None:
     with pytest.raises(ValueError, match=match) as error:
@@ -168,8 +168,8 @@ HEADER = "list,members,posting,subscription,exempt,posters,moderators\n"
         (HEADER + "a\n", r"'lists.csv', line 2: address: the address 'a' has no '@'"),
         (HEADER + "a@x.org,b@x.org c\n", r"line 2: members: the address 'c' has no '@'"),
         (HEADER + "a@x.org\na@x.org,c\n", r"line 3: members: the address 'c' has no '@'"),
-        (HEADER + "a@x.org,,public\n", r"line 2: posting: 'public' is none of open, moderated"),
-        (HEADER + "a@x.org,,,maybe\n", r"line 2: subscription: 'maybe' is none of closed, open"),
+        (HEADER + "a@x.org,,public\n", r"line 2: posting: 'public' is not one of open, moderated"),
+        (HEADER + "a@x.org,,,maybe\n", r"line 2: subscription: 'maybe' is not one of closed, open"),
         (HEADER + "a@x.org,,,,perhaps\n", r"line 2: exempt: 'perhaps' is neither yes nor no"),
         (HEADER + "a@x.org,,,,,x org.\n", r"line 2: posters: 'org.' is not a domain"),
         (HEADER + "a@x.org,,,,,,x.org\n", r"line 2: moderators: the address 'x.org' has no '@'"),
@@ -183,7 +183,7 @@ HEADER = "list,members,posting,subscription,exempt,posters,moderators\n"
          r"line 2: 'all@x.org' contains itself: 'all@x.org' > 'b@x.org' > 'all@x.org'"),
     ],
 )  # fmt: skip
-def test_a_file_of_lists_that_is_wrong_is_named_with_its_line(
+def test_an_error_in_a_file_of_lists_names_file_and_line(
     lists: Path, text: str, match: str
 ) -> None:
     beside = MailingList("all@x.org", members=["b@x.org"])
@@ -191,7 +191,7 @@ def test_a_file_of_lists_that_is_wrong_is_named_with_its_line(
         Directory.from_csv(None, write(lists, text), lists=[beside])
 
 
-def test_a_circle_of_lists_beside_the_file_is_not_blamed_on_it(lists: Path) -> None:
+def test_a_cycle_of_lists_outside_the_file_does_not_name_the_file(lists: Path) -> None:
     circle = [
         MailingList("b@x.org", members=["c@x.org"]),
         MailingList("c@x.org", members=["b@x.org"]),
@@ -200,13 +200,13 @@ def test_a_circle_of_lists_beside_the_file_is_not_blamed_on_it(lists: Path) -> N
         Directory.from_csv(None, write(lists, "list\na@x.org\n"), lists=circle)
 
 
-def test_an_alias_that_a_file_of_lists_has_as_a_list_is_named(aliases: Path, lists: Path) -> None:
+def test_an_alias_that_is_also_a_list_is_an_error(aliases: Path, lists: Path) -> None:
     write(lists, "list\na.smith@uwo.ca\n")
     with pytest.raises(ValueError, match=r"'aliases.csv', line 2: 'a.smith@uwo.ca' is a mailing"):
         Directory.from_csv(write(aliases, ALIAS_FILE), lists)
 
 
-def test_a_file_is_needed_and_has_to_be_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="a file of aliases or one of lists is needed"):
         Directory.from_csv()
     with pytest.raises(FileNotFoundError):
@@ -231,7 +231,7 @@ LOCAL = st.text(st.characters(categories=["L", "N"], include_characters="'+.=_")
     st.dictionaries(LOCAL, st.sampled_from([ANN, BOB])),
     st.permutations(["alias", "owner", "x,\ny"]),
 )
-def test_what_is_written_is_read(
+def test_written_rows_are_read_back(
     tmp_path_factory: Any, owners: dict[str, str], columns: list[str]
 ) -> None:
     path: Path = tmp_path_factory.mktemp("csv") / "aliases.csv"

@@ -34,7 +34,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HOSTILE = '"a\r\n\x1b[31m\u202e\u2028b"@uwo.ca'
 
 
-def parts(**changes: Any) -> dict[str, Any]:
+def attributes(**changes: Any) -> dict[str, Any]:
     return {
         "sender": "ann@uwo.ca",
         "subject": "ann@uwo.ca",
@@ -47,17 +47,17 @@ def parts(**changes: Any) -> dict[str, Any]:
     }
 
 
-def denial(**changes: Any) -> FirstDenial:
+def first_denial(**changes: Any) -> FirstDenial:
     decision = Decision(Action.REJECT, 12.5, changes.get("limit", LIMIT), "high-risk")
-    return FirstDenial(**{"decision": decision, **parts(**changes)})
+    return FirstDenial(**{"decision": decision, **attributes(**changes)})
 
 
 def kinds(**changes: Any) -> list[Event]:
     return [
-        denial(**changes),
-        NearLimit(**parts(**changes), used=40, share=0.8),
-        BurstAfterDenial(**parts(**changes), attempts=10, seconds=2.5),
-        BackToNormal(**parts(**changes), denials=17, since=AT),
+        first_denial(**changes),
+        NearLimit(**attributes(**changes), used=40, share=0.8),
+        BurstAfterDenial(**attributes(**changes), attempts=10, seconds=2.5),
+        BackToNormal(**attributes(**changes), denials=17, since=AT),
     ]
 
 
@@ -68,7 +68,7 @@ def hashed(text: str) -> str:
 def logged(
     caplog: pytest.LogCaptureFixture, event: Event, **options: Any
 ) -> tuple[str, dict[str, Any]]:
-    """The one line that was written, and its fields."""
+    """Log an event; return its line and its fields."""
     caplog.clear()
     with caplog.at_level(logging.DEBUG):
         log_events(**options)(event)
@@ -76,7 +76,7 @@ def logged(
     return record.getMessage(), vars(record)
 
 
-def test_each_kind_is_one_line_that_says_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_kind_has_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     where = (
         "limit 50 external recipients per 15 minutes per sender,"
         " policy campus, tier high-risk, client '10.1.2.3', user 'ann'"
@@ -91,13 +91,13 @@ def test_each_kind_is_one_line_that_says_it(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
-def test_what_is_not_known_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_attributes_are_left_out_of_the_line(caplog: pytest.LogCaptureFixture) -> None:
     line, fields = logged(caplog, kinds(client=Client(), tier=None)[1])
     assert line.endswith("per sender, policy campus")
     assert fields["tier"] is fields["client_address"] is fields["client_user"] is None
 
 
-def test_whom_a_limit_counts_is_said_where_that_is_not_the_sender(
+def test_the_subject_is_logged_if_it_is_not_the_sender(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     limit = MessageRateLimit("10/hour", scope="client")
@@ -106,7 +106,9 @@ def test_whom_a_limit_counts_is_said_where_that_is_not_the_sender(
     assert fields["subject"] == "10.1.2.3"
 
 
-def test_the_parts_of_an_event_are_fields_of_the_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_attributes_of_an_event_are_fields_of_the_record(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     common = {
         "sender": "ann@uwo.ca",
         "subject": "ann@uwo.ca",
@@ -118,7 +120,7 @@ def test_the_parts_of_an_event_are_fields_of_the_record(caplog: pytest.LogCaptur
         "client_user": "ann",
         "client_protocol": "webmail",
     }
-    own: list[dict[str, object]] = [
+    specific: list[dict[str, object]] = [
         {
             "event": "FirstDenial",
             "action": "reject",
@@ -129,22 +131,22 @@ def test_the_parts_of_an_event_are_fields_of_the_record(caplog: pytest.LogCaptur
         {"event": "BurstAfterDenial", "attempts": 10, "seconds": 2.5},
         {"event": "BackToNormal", "denials": 17, "since": "2026-01-02T03:04:05+00:00"},
     ]
-    for event, expected in zip(kinds(), own, strict=True):
+    for event, expected in zip(kinds(), specific, strict=True):
         _, fields = logged(caplog, event)
         assert {**common, **expected}.items() <= fields.items()
 
 
-def test_only_back_to_normal_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_back_to_normal_is_not_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     levels = [logged(caplog, event)[1]["levelno"] for event in kinds()]
     assert levels == [logging.WARNING] * 3 + [logging.INFO]
     levels = [logged(caplog, event, level=logging.ERROR)[1]["levelno"] for event in kinds()]
     assert levels == [logging.ERROR] * 4
 
 
-def test_lines_go_to_the_logger_that_was_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_go_to_the_chosen_logger(caplog: pytest.LogCaptureFixture) -> None:
     event = kinds()[1]
     assert logged(caplog, event)[1]["name"] == "ratelimit_mail.events"
-    assert logged(caplog, event, logger="mail.watch")[1]["name"] == "mail.watch"
+    assert logged(caplog, event, logger="mail.alerts")[1]["name"] == "mail.alerts"
     assert logged(caplog, event, logger=logging.getLogger("x"))[1]["name"] == "x"
     adapter = logging.LoggerAdapter(logging.getLogger("y"))
     assert logged(caplog, event, logger=adapter)[1]["name"] == "y"
@@ -162,12 +164,12 @@ def test_a_hostile_address_cannot_break_the_line_or_make_it_long(
         assert len(fields["sender"]) <= 323
 
 
-def test_an_address_cannot_pose_as_the_words_around_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_address_cannot_pose_as_the_text_around_it(caplog: pytest.LogCaptureFixture) -> None:
     line, _ = logged(caplog, kinds(sender='"\' has used 1; limit none"@x.org')[1])
     assert line.startswith("near a limit: '\"\\' has used 1; limit none\"@x.org' (counted for")
 
 
-def test_with_a_key_no_address_and_no_login_is_anywhere_in_the_record(
+def test_with_a_key_the_record_contains_no_address_and_no_login(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     secrets = ["ann.secret@uwo.ca", "10.99.88.77", "login-of-ann", "ann.secret@uwo.ca and bob"]
@@ -185,18 +187,18 @@ def test_with_a_key_no_address_and_no_login_is_anywhere_in_the_record(
             assert hashed(secret) in line
 
 
-def test_the_mailing_list_of_a_rule_is_not_written_either(
+def test_the_mailing_list_of_a_rule_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     decision = Decision(Action.REJECT, None, None, rule=refused_by("staff@lists.uwo.ca"))
-    line, fields = logged(caplog, denial(limit=None, decision=decision), key=KEY)
+    line, fields = logged(caplog, first_denial(limit=None, decision=decision), key=KEY)
     assert "staff" not in line + repr(fields)
     assert "550 5.7.2 Only named senders may post" in line
     assert fields["limit"] is None
     assert fields["retry_after"] is None
 
 
-def test_lines_of_one_sender_have_one_hash_and_those_of_another_another(
+def test_each_sender_and_each_key_have_one_hash(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ann = {logged(caplog, event, key=KEY)[1]["sender"] for event in kinds()}
@@ -207,28 +209,28 @@ def test_lines_of_one_sender_have_one_hash_and_those_of_another_another(
     assert all(len(each) == 16 and int(each, 16) for each in ann | bob)
 
 
-def test_an_address_that_is_no_text_is_hashed_all_the_same(
+def test_an_address_with_a_surrogate_is_hashed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    line, _ = logged(caplog, denial(sender='"\ud800"@uwo.ca'), key=KEY)
+    line, _ = logged(caplog, first_denial(sender='"\ud800"@uwo.ca'), key=KEY)
     assert line.isascii()
 
 
-def test_a_limit_of_one_message_has_its_reply_in_the_line(
+def test_the_reply_of_a_limit_on_one_message_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    line, _ = logged(caplog, denial(limit=RecipientLimit(100)))
+    line, _ = logged(caplog, first_denial(limit=RecipientLimit(100)))
     assert "was answered 550 5.5.3 Too many recipients: at most 100 in one message." in line
     assert "; limit 100 recipients per message, policy campus" in line
 
 
-def test_an_event_of_another_kind_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
-    line, fields = logged(caplog, Event(**parts()))
+def test_an_unknown_kind_of_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    line, fields = logged(caplog, Event(**attributes()))
     assert line.startswith("Event: 'ann@uwo.ca' was seen; limit 50 external recipients")
     assert fields["event"] == "Event"
 
 
-def test_the_key_does_not_show() -> None:
+def test_neither_the_repr_nor_an_error_shows_the_key() -> None:
     assert "sixteen" not in repr(log_events(key=KEY))
     with pytest.raises(ValueError, match="5 bytes can be guessed; 16 or more") as short:
         log_events(key=b"short")
@@ -239,6 +241,6 @@ def test_the_key_does_not_show() -> None:
 
 
 @pytest.mark.parametrize("options", [{"logger": 3}, {"level": "INFO"}, {"level": True}])
-def test_what_is_no_logger_and_no_level_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_logger_or_level_raises_an_error(options: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="is needed, not"):
         log_events(**options)

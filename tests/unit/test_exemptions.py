@@ -1,4 +1,4 @@
-"""Exemption: whom a policy leaves alone, all of its limits or those that are named."""
+"""Exemption: senders and clients that are free from all limits, or from named ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import accepted_in_a_row, envelope_to, limiter_with_clock
 
 from ratelimit_mail import (
     Action,
@@ -39,25 +40,8 @@ LIMITS = [
 ]
 
 
-def letter(sender: str = LIST, recipients: int = 1, client: Client | None = None) -> Envelope:
-    return Envelope(sender, [f"r{i}@example.com" for i in range(recipients)], client)
-
-
-def policy_of(*exemptions: Exemption, limits: Any = LIMITS, **options: Any) -> Policy:
+def policy_with_exemptions(*exemptions: Exemption, limits: Any = LIMITS, **options: Any) -> Policy:
     return Policy(name="uwo", limits=limits, exemptions=exemptions, **options)
-
-
-def limiter_of(policy: Policy, now: int = NOON_MS) -> tuple[Limiter, ManualClock]:
-    clock = ManualClock(now)
-    return Limiter(policy, MemoryBackend(clock), sleep=clock.advance), clock
-
-
-def passing(limiter: Limiter, envelope: Envelope) -> int:
-    """How many go before one is turned away."""
-    sent = 0
-    while sent < 50 and limiter.try_acquire(envelope):
-        sent += 1
-    return sent
 
 
 def used(limiter: Limiter, sender: str) -> list[int]:
@@ -65,157 +49,169 @@ def used(limiter: Limiter, sender: str) -> list[int]:
     return [usage.used for usage in counts]
 
 
-# Of all limits
+# All limits
 
 
-def test_the_exempt_meet_no_limit_and_count_nowhere() -> None:
+def test_exempt_senders_are_not_limited_and_not_counted() -> None:
     clock = ManualClock(NOON_MS)
     backend = MemoryBackend(clock)
-    limiter = Limiter(policy_of(Exemption(senders=[LIST])), backend)
+    limiter = Limiter(policy_with_exemptions(Exemption(senders=[LIST])), backend)
     for _ in range(50):
-        decision = limiter.try_acquire(letter(recipients=500))
+        decision = limiter.try_acquire(envelope_to(500, LIST))
         assert decision.action is Action.ACCEPT
     assert backend.size() == 0
-    assert limiter.policy.plan(letter(recipients=500)).charges == []
+    assert limiter.policy.plan(envelope_to(500, LIST)).charges == []
     assert limiter.usage(LIST) == ()
     assert used(limiter, ANN) == [0, 0, 0]
-    assert passing(limiter, letter(ANN)) == 3
+    assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 3
 
 
-def test_the_exempt_never_wait_and_have_nothing_to_give_back() -> None:
-    limiter, clock = limiter_of(policy_of(Exemption(senders=[LIST])))
+def test_exempt_senders_never_wait_and_a_refund_changes_nothing() -> None:
+    limiter, clock = limiter_with_clock(policy_with_exemptions(Exemption(senders=[LIST])), NOON_MS)
     for _ in range(50):
-        assert limiter.acquire(letter(recipients=500), timeout=0)
-        assert limiter.reserve(letter(recipients=500), max_delay=0).delay == 0
+        assert limiter.acquire(envelope_to(500, LIST), timeout=0)
+        assert limiter.reserve(envelope_to(500, LIST), max_delay=0).delay == 0
     assert clock() == NOON_MS
-    limiter.refund(limiter.try_acquire(letter(recipients=500)))
+    limiter.refund(limiter.try_acquire(envelope_to(500, LIST)))
     assert used(limiter, ANN) == [0, 0, 0]
 
 
-def test_the_limits_of_a_tier_are_limits_too() -> None:
+def test_exemptions_apply_to_the_limits_of_tiers() -> None:
     policy = Policy(
         name="uwo",
         tiers=[Tier("all", limits=[MessageRateLimit("1/day", denied="count")])],
         exemptions=[Exemption(senders=[LIST])],
     )
-    limiter, _ = limiter_of(policy)
-    assert passing(limiter, letter()) == 50
-    assert limiter.check(letter()).tier == "all"
-    assert passing(limiter, letter(ANN)) == 1
+    limiter, _ = limiter_with_clock(policy)
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST), most=50) == 50
+    assert limiter.check(envelope_to(sender=LIST)).tier == "all"
+    assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 1
 
 
-def test_what_only_reports_leaves_the_exempt_alone_as_well() -> None:
+def test_exemptions_apply_to_limits_that_only_report() -> None:
     limit = MessageRateLimit("1/day", name="new", enforce=False)
-    limiter, _ = limiter_of(policy_of(Exemption(senders=[LIST]), limits=[limit]))
-    assert [limiter.try_acquire(letter(ANN)).shadow for _ in range(2)][1].action is Action.DEFER  # type: ignore[union-attr]
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(senders=[LIST]), limits=[limit])
+    )
+    _, second = (limiter.try_acquire(envelope_to(sender=ANN)).shadow for _ in range(2))
+    assert second is not None
+    assert second.action is Action.DEFER
     for _ in range(3):
-        shadow = limiter.try_acquire(letter()).shadow
+        shadow = limiter.try_acquire(envelope_to(sender=LIST)).shadow
         assert shadow is None or shadow.allowed
 
 
-def test_receiving_limits_do_not_count_what_the_exempt_send() -> None:
+def test_receiving_limits_do_not_count_mail_of_exempt_senders() -> None:
     limit = MessageRateLimit("2/hour", name="received", direction="inbound")
-    limiter, _ = limiter_of(policy_of(Exemption(senders=[LIST]), limits=[limit]))
-    assert passing(limiter, Envelope(LIST, [ANN], direction="inbound")) == 50
-    assert passing(limiter, Envelope(LIST, [ANN])) == 50
-    assert passing(limiter, Envelope("eve@example.com", [ANN], direction="inbound")) == 2
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(senders=[LIST]), limits=[limit])
+    )
+    assert accepted_in_a_row(limiter, Envelope(LIST, [ANN], direction="inbound"), most=50) == 50
+    assert accepted_in_a_row(limiter, Envelope(LIST, [ANN]), most=50) == 50
+    assert accepted_in_a_row(limiter, Envelope("eve@example.com", [ANN], direction="inbound")) == 2
 
 
-# Of named limits
+# Named limits
 
 
-def test_who_is_exempt_from_one_limit_still_meets_the_others() -> None:
+def test_a_sender_exempt_from_one_limit_is_subject_to_the_others() -> None:
     exemption = Exemption(["recipients a message", "messages a minute"], senders=[LIST])
-    limiter, _ = limiter_of(policy_of(exemption))
-    assert limiter.try_acquire(letter(recipients=15))
-    assert passing(limiter, letter()) == 5
-    decision = limiter.check(letter())
+    limiter, _ = limiter_with_clock(policy_with_exemptions(exemption))
+    assert limiter.try_acquire(envelope_to(15, LIST))
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 5
+    decision = limiter.check(envelope_to(sender=LIST))
     assert decision.limit == LIMITS[2]
     assert [usage.limit for usage in limiter.usage(LIST)] == [LIMITS[2]]
     assert used(limiter, LIST) == [20, 6]
 
 
-def test_what_a_limit_did_not_count_is_not_there_when_the_exemption_ends() -> None:
+def test_messages_during_an_exemption_do_not_count_after_its_end() -> None:
     exemption = Exemption(["messages a minute"], senders=[LIST], ends=NOON)
-    limiter, clock = limiter_of(policy_of(exemption), NOON_MS - 1)
-    assert passing(limiter, letter()) == 20
+    limiter, clock = limiter_with_clock(policy_with_exemptions(exemption), NOON_MS - 1)
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 20
     clock.advance(0.001)
     assert used(limiter, LIST) == [0, 20, 20]
 
 
-def test_two_limits_of_one_count_share_what_one_of_them_is_exempt_from() -> None:
-    # The count is kept for the hour, whether or not the minute holds.
+def test_a_count_includes_a_message_if_one_of_its_limits_applies() -> None:
+    # The count serves the limit per hour, whether or not the limit per minute applies.
     limits = [MessageRateLimit("3/minute", name="burst"), MessageRateLimit("9/hour", name="hour")]
     exemption = Exemption(["burst"], senders=[LIST], ends=NOON)
-    limiter, clock = limiter_of(policy_of(exemption, limits=limits), NOON_MS - 1)
-    assert passing(limiter, letter()) == 9
+    limiter, clock = limiter_with_clock(
+        policy_with_exemptions(exemption, limits=limits), NOON_MS - 1
+    )
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 9
     clock.advance(0.001)
     assert [usage.used for usage in limiter.usage(LIST)] == [9, 9]
 
 
 def test_exemptions_add_up() -> None:
-    limiter, _ = limiter_of(
-        policy_of(
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(
             Exemption(["messages a minute"], senders=[LIST]),
             Exemption(["recipients a day", "all together"], senders=[".uwo.ca"]),
-        )
+        ),
     )
-    assert passing(limiter, letter()) == 50
-    assert not limiter.check(letter(recipients=11))
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST), most=50) == 50
+    assert not limiter.check(envelope_to(11, LIST))
 
 
-def test_a_limit_without_a_name_falls_only_with_all_of_them() -> None:
+def test_a_limit_without_a_name_is_lifted_only_by_a_full_exemption() -> None:
     limits = [MessageRateLimit("1/day"), MessageRateLimit("5/day", name="named")]
-    limiter, _ = limiter_of(policy_of(Exemption(["named"], senders=[LIST]), limits=limits))
-    assert passing(limiter, letter()) == 1
-    limiter, _ = limiter_of(policy_of(Exemption(senders=[LIST]), limits=limits))
-    assert passing(limiter, letter()) == 50
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(["named"], senders=[LIST]), limits=limits)
+    )
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST)) == 1
+    limiter, _ = limiter_with_clock(
+        policy_with_exemptions(Exemption(senders=[LIST]), limits=limits)
+    )
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST), most=50) == 50
 
 
-def test_an_exemption_goes_before_an_override() -> None:
-    policy = policy_of(
+def test_an_exemption_takes_precedence_over_an_override() -> None:
+    policy = policy_with_exemptions(
         Exemption(["messages a minute"], senders=[LIST], ends=NOON),
         overrides=[Override({"messages a minute": 5, "recipients a message": 30}, senders=[LIST])],
     )
-    limiter, clock = limiter_of(policy, NOON_MS - 1)
+    limiter, clock = limiter_with_clock(policy, NOON_MS - 1)
     assert [usage.limit for usage in limiter.usage(LIST)] == [LIMITS[2]]
-    assert not limiter.check(letter(recipients=31))
+    assert not limiter.check(envelope_to(31, LIST))
     clock.advance(0.001)
     assert [usage.limit.limit for usage in limiter.usage(LIST)] == [5, 20]
 
 
-def test_an_exemption_is_no_grant() -> None:
-    policy = policy_of(Exemption(senders=[LIST]), grants=[Grant(senders=[ANN])])
-    limiter, _ = limiter_of(policy)
-    assert limiter.check(letter()).action is Action.REJECT
+def test_an_exemption_is_not_a_grant() -> None:
+    policy = policy_with_exemptions(Exemption(senders=[LIST]), grants=[Grant(senders=[ANN])])
+    limiter, _ = limiter_with_clock(policy)
+    assert limiter.check(envelope_to(sender=LIST)).action is Action.REJECT
 
 
-# For whom, and when
+# Clients and dates
 
 
-def test_a_condition_guards_an_address_that_anybody_could_write() -> None:
+def test_a_condition_on_the_client_protects_an_address_that_can_be_forged() -> None:
     exemption = Exemption(senders=[LIST], when=in_network("129.100.0.0/16"))
-    limiter, _ = limiter_of(policy_of(exemption))
-    assert passing(limiter, letter(client=SERVER)) == 50
-    assert passing(limiter, letter(client=STRANGER)) == 3
-    assert passing(limiter, letter(ANN, client=SERVER)) == 3
-    assert limiter.try_acquire(letter(recipients=500, client=SERVER))
-    assert not limiter.check(letter(recipients=500, client=None))
+    limiter, _ = limiter_with_clock(policy_with_exemptions(exemption))
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST, client=SERVER), most=50) == 50
+    assert accepted_in_a_row(limiter, envelope_to(sender=LIST, client=STRANGER)) == 3
+    assert accepted_in_a_row(limiter, envelope_to(sender=ANN, client=SERVER)) == 3
+    assert limiter.try_acquire(envelope_to(500, LIST, SERVER))
+    assert not limiter.check(envelope_to(500, LIST, None))
 
 
-def test_a_client_can_be_exempt_whatever_it_sends_under() -> None:
-    limiter, _ = limiter_of(policy_of(Exemption(when=has_tag("list-server"))))
+def test_a_client_can_be_exempt_under_any_sender() -> None:
+    limiter, _ = limiter_with_clock(policy_with_exemptions(Exemption(when=has_tag("list-server"))))
     server = Client(tags={"list-server"})
     for sender in (LIST, ANN, "<>"):
-        assert passing(limiter, letter(sender, client=server)) == 50
-    assert passing(limiter, letter(ANN)) == 3
+        assert accepted_in_a_row(limiter, envelope_to(sender=sender, client=server), most=50) == 50
+    assert accepted_in_a_row(limiter, envelope_to(sender=ANN)) == 3
     assert limiter.usage(ANN, client=server) == ()
 
 
-def test_it_begins_and_ends_by_itself() -> None:
+def test_an_exemption_starts_and_ends_at_its_dates() -> None:
     exemption = Exemption(senders=[LIST], starts=NOON, ends=date(2026, 3, 1))
-    limiter, clock = limiter_of(policy_of(exemption), NOON_MS - 1)
-    envelope = letter(recipients=500)
+    limiter, clock = limiter_with_clock(policy_with_exemptions(exemption), NOON_MS - 1)
+    envelope = envelope_to(500, LIST)
     assert not limiter.try_acquire(envelope)
     clock.advance(0.001)
     assert limiter.try_acquire(envelope)
@@ -225,7 +221,7 @@ def test_it_begins_and_ends_by_itself() -> None:
     assert not limiter.try_acquire(envelope)
 
 
-# What is wrong
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -241,22 +237,24 @@ def test_it_begins_and_ends_by_itself() -> None:
         ({"messages a minute": 5}, TypeError, "not {'messages a minute': 5}"),
     ],
 )
-def test_nonsense_is_named(limits: Any, error: type[Exception], words: str) -> None:
+def test_invalid_values_are_errors(limits: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=f"limits: .*{words}"):
         Exemption(limits, senders=[LIST])
 
 
-@pytest.mark.parametrize("given", [Exemption(senders=[LIST]), LIST, None, [LIST], [{}]])
-def test_a_policy_takes_a_list_of_exemptions(given: Any) -> None:
-    with pytest.raises(TypeError, match=r"exemptions: .*(a list is needed|is no Exemption)"):
-        Policy(name="p", limits=LIMITS, exemptions=given)
+@pytest.mark.parametrize("exemptions", [Exemption(senders=[LIST]), LIST, None, [LIST], [{}]])
+def test_a_policy_accepts_only_a_list_of_exemptions(exemptions: Any) -> None:
+    with pytest.raises(TypeError, match=r"exemptions: .*(a list is needed|is not an Exemption)"):
+        Policy(name="p", limits=LIMITS, exemptions=exemptions)
 
 
 def test_a_policy_with_exemptions_is_a_value() -> None:
-    policy = policy_of(Exemption(["messages a minute"], senders=[LIST], ends=NOON))
+    policy = policy_with_exemptions(Exemption(["messages a minute"], senders=[LIST], ends=NOON))
     twin = pickle.loads(pickle.dumps(policy))
     assert twin == policy
     assert hash(twin) == hash(policy)
-    assert policy.evolve(exemptions=()) == policy_of()
-    assert passing(limiter_of(twin, NOON_MS - 1)[0], letter()) == 20
-    assert passing(limiter_of(twin)[0], letter()) == 3
+    assert policy.evolve(exemptions=()) == policy_with_exemptions()
+    assert (
+        accepted_in_a_row(limiter_with_clock(twin, NOON_MS - 1)[0], envelope_to(sender=LIST)) == 20
+    )
+    assert accepted_in_a_row(limiter_with_clock(twin, NOON_MS)[0], envelope_to(sender=LIST)) == 3

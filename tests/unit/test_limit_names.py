@@ -1,4 +1,4 @@
-"""The names of limits, by which overrides and exemptions call them."""
+"""The names of limits, by which overrides and exemptions refer to them."""
 
 from __future__ import annotations
 
@@ -75,26 +75,26 @@ def test_a_limit_has_a_name(make: Make, name: str) -> None:
         (True, TypeError),
     ],
 )
-def test_what_is_no_name_is_named(make: Make, name: Any, error: type[Exception]) -> None:
+def test_an_invalid_name_is_an_error(make: Make, name: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="name: ") as caught:
         make(name=name)
     assert len(str(caught.value)) < 200
 
 
-def test_a_name_changes_nothing_in_what_is_counted() -> None:
-    letter = Envelope(ANN, ["bob@example.com"])
+def test_a_name_does_not_change_what_is_counted() -> None:
+    envelope = Envelope(ANN, ["bob@example.com"])
     named = Policy(name="p", limits=[MessageRateLimit("5/day", name="x")])
     plain = Policy(name="p", limits=[MessageRateLimit("5/day")])
-    ledgers = [[ledger.name for ledger, _, _ in p.plan(letter).charges] for p in (named, plain)]
+    ledgers = [[ledger.name for ledger, _, _ in p.plan(envelope).charges] for p in (named, plain)]
     assert ledgers[0] == ledgers[1]
     assert str(named.limits[0]) == str(plain.limits[0])
     limiter = Limiter(named)
     for _ in range(5):
-        limiter.try_acquire(letter)
-    assert limiter.check(letter).limit == named.limits[0]
+        limiter.try_acquire(envelope)
+    assert limiter.check(envelope).limit == named.limits[0]
 
 
-# Calling limits by name
+# References to limits by name
 
 
 @both
@@ -110,7 +110,7 @@ def test_a_name_changes_nothing_in_what_is_counted() -> None:
         ("20/day", "there are 'messages a minute', 'recipients a message'"),
     ],
 )
-def test_a_name_that_no_limit_has_is_an_error_with_the_nearest(
+def test_an_unknown_limit_name_is_an_error_that_suggests_the_nearest(
     calling: Callable[[str], Any], name: str, hint: str
 ) -> None:
     options = calling(name)
@@ -122,7 +122,7 @@ def test_a_name_that_no_limit_has_is_an_error_with_the_nearest(
 
 @both
 @pytest.mark.parametrize("name", ["x" * 100_000, "\x1b[31m", "a\nb"])
-def test_a_wild_name_makes_a_short_error_of_one_line(
+def test_a_very_long_or_unprintable_name_makes_a_short_error_of_one_line(
     calling: Callable[[str], Any], name: str
 ) -> None:
     with pytest.raises(ValueError, match="no limit is named") as caught:
@@ -132,7 +132,7 @@ def test_a_wild_name_makes_a_short_error_of_one_line(
 
 
 @both
-def test_without_named_limits_the_error_says_so(calling: Callable[[str], Any]) -> None:
+def test_an_error_says_if_no_limit_has_a_name(calling: Callable[[str], Any]) -> None:
     with pytest.raises(ValueError, match="there are none with a name"):
         Policy(name="p", limits=[MessageRateLimit("3/minute")], **calling("messages a minute"))
     with pytest.raises(ValueError, match="there are none with a name"):
@@ -140,7 +140,7 @@ def test_without_named_limits_the_error_says_so(calling: Callable[[str], Any]) -
 
 
 @both
-def test_the_limits_of_every_tier_can_be_called(calling: Callable[[str], Any]) -> None:
+def test_the_limits_of_every_tier_can_be_named(calling: Callable[[str], Any]) -> None:
     tiers = [
         Tier("a", when=has_tag("a"), limits=[MessageRateLimit("3/day", name="first")]),
         Tier("b", limits=[MessageRateLimit("3/day", name="second")]),
@@ -152,7 +152,7 @@ def test_the_limits_of_every_tier_can_be_called(calling: Callable[[str], Any]) -
 
 
 @both
-def test_one_wrong_name_among_right_ones_is_found(calling: Callable[[str], Any]) -> None:
+def test_one_unknown_name_among_known_ones_is_an_error(calling: Callable[[str], Any]) -> None:
     [(field, [right])] = calling("messages a minute").items()
     [(_, [wrong])] = calling("messages a minut").items()
     policy = Policy(name="p", limits=LIMITS)
@@ -161,7 +161,9 @@ def test_one_wrong_name_among_right_ones_is_found(calling: Callable[[str], Any])
 
 
 @both
-def test_a_policy_cannot_lose_a_limit_that_is_still_called(calling: Callable[[str], Any]) -> None:
+def test_a_policy_cannot_be_evolved_without_a_limit_that_is_still_named(
+    calling: Callable[[str], Any],
+) -> None:
     policy = Policy(name="p", limits=LIMITS, **calling("messages a minute"))
     with pytest.raises(ValueError, match="no limit is named 'messages a minute'"):
         policy.evolve(limits=LIMITS[:1])
@@ -169,7 +171,7 @@ def test_a_policy_cannot_lose_a_limit_that_is_still_called(calling: Callable[[st
 
 @both
 @pytest.mark.parametrize("name", presets.PRESETS)
-def test_the_limits_of_a_preset_can_be_called(calling: Callable[[str], Any], name: str) -> None:
+def test_the_limits_of_a_preset_can_be_named(calling: Callable[[str], Any], name: str) -> None:
     policy = presets.PRESETS[name]()
     for limit in policy.all_limits:
         assert limit.name is not None

@@ -1,4 +1,4 @@
-"""The three kinds of limit: rates, scopes, resolutions, and how they are said."""
+"""The three kinds of limit: rates, scopes, resolutions, and their text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 class Instant(RateLimitItemPerMinute):
-    """A rate whose window is none."""
+    """A rate without a window."""
 
     def get_expiry(self) -> int:
         return 0
@@ -37,7 +37,7 @@ class Blink(RateLimitItemPerMinute):
 
 
 class Moment(RateLimitItemPerMinute):
-    """A rate whose window is the shortest there may be."""
+    """A rate with the shortest window that is allowed."""
 
     def get_expiry(self) -> float:  # type: ignore[override]
         return 0.001
@@ -66,7 +66,7 @@ class Moment(RateLimitItemPerMinute):
         (Moment(5), 5, 1),
     ],
 )
-def test_a_rate_is_how_many_in_how_long(
+def test_a_rate_is_an_amount_and_a_window(
     kind: RateKind, rate: str | RateLimitItem, limit: int, window: int
 ) -> None:
     made = kind(rate)
@@ -75,7 +75,7 @@ def test_a_rate_is_how_many_in_how_long(
 
 @kinds
 @pytest.mark.parametrize(
-    ("rate", "error", "named", "wanted"),
+    ("rate", "error", "named", "expected"),
     [
         ("0/minute", ValueError, "'0/minute'", "at least 1"),
         ("-1/day", ValueError, "'-1/day'", "'30/minute'"),
@@ -106,14 +106,14 @@ def test_a_rate_is_how_many_in_how_long(
         (Blink(5), ValueError, "5 per 1 minute", "shorter than a millisecond"),
     ],
 )
-def test_no_rate_is_named_with_what_is_wrong(
-    kind: RateKind, rate: Any, error: type[Exception], named: str, wanted: str
+def test_an_invalid_rate_is_an_error(
+    kind: RateKind, rate: Any, error: type[Exception], named: str, expected: str
 ) -> None:
     with pytest.raises(error) as caught:
         kind(rate)
     text = str(caught.value)
     assert named in text
-    assert wanted in text
+    assert expected in text
     assert text.isprintable()
     assert len(text) < 300
 
@@ -126,7 +126,9 @@ def test_a_window_of_no_length_is_an_error(rate: str) -> None:
 
 @kinds
 @pytest.mark.parametrize("words", [*permutations(["sender", "client", "recipient_domain"])])
-def test_several_scopes_are_one_in_any_order(kind: RateKind, words: tuple[str, ...]) -> None:
+def test_a_scope_of_several_words_is_the_same_in_any_order(
+    kind: RateKind, words: tuple[str, ...]
+) -> None:
     limit = kind("5/day", scope=words)
     assert limit.scope == ("sender", "client", "recipient_domain")
     assert limit == kind("5/day", scope=list(words))
@@ -134,13 +136,13 @@ def test_several_scopes_are_one_in_any_order(kind: RateKind, words: tuple[str, .
 
 
 @pytest.mark.parametrize("word", SCOPES)
-def test_each_scope_stands_alone(word: str) -> None:
+def test_each_word_is_a_scope_by_itself(word: str) -> None:
     assert MessageRateLimit("5/day", scope=word).scope == (word,)
     assert MessageRateLimit("5/day", scope=[word]).scope == (word,)
 
 
 @pytest.mark.parametrize(
-    ("scope", "error", "named", "wanted"),
+    ("scope", "error", "named", "expected"),
     [
         ("planet", ValueError, "'planet'", "sender, client, user, sender_domain, recipient"),
         ("", ValueError, "''", "sender, client"),
@@ -157,13 +159,13 @@ def test_each_scope_stands_alone(word: str) -> None:
         (5, TypeError, "5", "sender, client"),
     ],
 )
-def test_no_scope_is_named_with_what_is_one(
-    scope: Any, error: type[Exception], named: str, wanted: str
+def test_an_invalid_scope_is_an_error(
+    scope: Any, error: type[Exception], named: str, expected: str
 ) -> None:
     with pytest.raises(error, match=r"^scope: ") as caught:
         MessageRateLimit("5/day", scope=scope)
     assert named in str(caught.value)
-    assert wanted in str(caught.value)
+    assert expected in str(caught.value)
 
 
 WORDS = {
@@ -176,7 +178,7 @@ NONSENSE: list[Any] = ["nonsense", "", None, 5, True, [], "x" * 10_000]
 
 @pytest.mark.parametrize("name", [*WORDS])
 @pytest.mark.parametrize("value", NONSENSE)
-def test_an_unknown_word_is_an_error_with_the_known_ones(name: str, value: Any) -> None:
+def test_an_unknown_word_is_an_error_that_lists_the_known_ones(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name) as caught:
         MessageRateLimit("5/day", **{name: value})
     assert repr(value)[:40] in str(caught.value)
@@ -190,7 +192,7 @@ def test_an_unknown_word_is_an_error_of_one_readable_line(name: str, value: Any)
     with pytest.raises(ValueError, match=name) as caught:
         MessageRateLimit("5/day", **{name: value})
     assert str(caught.value).startswith(f"{name}: ")
-    assert str(caught.value).endswith(f" is none of {', '.join(WORDS[name])}")
+    assert str(caught.value).endswith(f" is not one of {', '.join(WORDS[name])}")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
@@ -205,21 +207,19 @@ def test_an_unknown_word_is_an_error_of_one_readable_line(name: str, value: Any)
         ("day", DAY),
     ],
 )
-def test_a_resolution_is_a_length_of_time_up_to_the_window(
-    resolution: str | None, slot: int
-) -> None:
+def test_a_resolution_may_be_as_long_as_the_window(resolution: str | None, slot: int) -> None:
     assert RecipientRateLimit("5/day", resolution=resolution).slot == slot
 
 
 @pytest.mark.parametrize(
-    ("resolution", "error", "wanted"),
+    ("resolution", "error", "expected"),
     [
-        ("nonsense", ValueError, "no length of time such as '1 second'"),
-        ("", ValueError, "no length of time such as '1 second'"),
-        ("-1 second", ValueError, "no length of time such as '1 second'"),
-        ("1/second", ValueError, "no length of time such as '1 second'"),
-        ("second; 5/day", ValueError, "no length of time such as '1 second'"),
-        ("x" * 10_000, ValueError, "no length of time such as '1 second'"),
+        ("nonsense", ValueError, "not a length of time such as '1 second'"),
+        ("", ValueError, "not a length of time such as '1 second'"),
+        ("-1 second", ValueError, "not a length of time such as '1 second'"),
+        ("1/second", ValueError, "not a length of time such as '1 second'"),
+        ("second; 5/day", ValueError, "not a length of time such as '1 second'"),
+        ("x" * 10_000, ValueError, "not a length of time such as '1 second'"),
         (5, TypeError, "a string such as '1 second'"),
         (1.5, TypeError, "a string such as '1 second'"),
         (b"1 second", TypeError, "a string such as '1 second'"),
@@ -227,10 +227,10 @@ def test_a_resolution_is_a_length_of_time_up_to_the_window(
         ("25 hours", ValueError, "longer than the window"),
     ],
 )
-def test_no_resolution_is_named_with_what_is_one(
-    resolution: Any, error: type[Exception], wanted: str
+def test_an_invalid_resolution_is_an_error(
+    resolution: Any, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=wanted) as caught:
+    with pytest.raises(error, match=expected) as caught:
         RecipientRateLimit("5/day", resolution=resolution)
     assert repr(resolution)[:40] in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -238,17 +238,17 @@ def test_no_resolution_is_named_with_what_is_one(
 
 @pytest.mark.parametrize("resolution", ["0 seconds", "0second", "00 minutes"])
 def test_a_resolution_of_no_length_is_an_error(resolution: str) -> None:
-    with pytest.raises(ValueError, match="no length of time"):
+    with pytest.raises(ValueError, match="not a length of time"):
         RecipientRateLimit("5/day", resolution=resolution)
 
 
 @pytest.mark.parametrize("limit", [1, 100, 10**12])
-def test_a_recipient_limit_is_a_whole_number_above_zero(limit: int) -> None:
+def test_a_recipient_limit_may_be_any_whole_number_above_zero(limit: int) -> None:
     assert RecipientLimit(limit).limit == limit
 
 
 @pytest.mark.parametrize(
-    ("limit", "error", "wanted"),
+    ("limit", "error", "expected"),
     [
         (0, ValueError, "at least 1"),
         (-5, ValueError, "at least 1"),
@@ -260,17 +260,17 @@ def test_a_recipient_limit_is_a_whole_number_above_zero(limit: int) -> None:
         (None, TypeError, "whole number"),
     ],
 )
-def test_no_recipient_limit_is_named_with_what_is_one(
-    limit: Any, error: type[Exception], wanted: str
+def test_an_invalid_recipient_limit_is_an_error(
+    limit: Any, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=wanted) as caught:
+    with pytest.raises(error, match=expected) as caught:
         RecipientLimit(limit)
     assert str(caught.value).startswith("limit: ")
     assert repr(limit) in str(caught.value)
 
 
 @pytest.mark.parametrize("count", ["internal", "", None])
-def test_a_recipient_limit_counts_all_or_external_ones(count: Any) -> None:
+def test_a_recipient_limit_counts_all_or_external_recipients(count: Any) -> None:
     with pytest.raises(ValueError, match="external") as caught:
         RecipientLimit(5, count=count)
     assert repr(count) in str(caught.value)
@@ -285,13 +285,13 @@ MAKERS = [
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("reply", [None, "x", "Slow down, please.", "x" * 400])
-def test_a_reply_is_kept_as_written(make: Any, reply: str | None) -> None:
+def test_a_reply_is_not_changed(make: Any, reply: str | None) -> None:
     assert make(reply).reply == reply
 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(
-    ("reply", "error", "wanted"),
+    ("reply", "error", "expected"),
     [
         ("", ValueError, "1 to 400 printable ASCII"),
         ("a\r\n250 OK", ValueError, "1 to 400 printable ASCII"),
@@ -303,10 +303,10 @@ def test_a_reply_is_kept_as_written(make: Any, reply: str | None) -> None:
         (b"x", TypeError, "a line of text"),
     ],
 )
-def test_no_reply_is_named_with_what_is_one(
-    make: Any, reply: Any, error: type[Exception], wanted: str
+def test_an_invalid_reply_is_an_error(
+    make: Any, reply: Any, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=wanted) as caught:
+    with pytest.raises(error, match=expected) as caught:
         make(reply)
     assert str(caught.value).startswith("reply: ")
     assert repr(reply)[:40] in str(caught.value)
@@ -337,11 +337,11 @@ def test_no_reply_is_named_with_what_is_one(
         ),
     ],
 )
-def test_a_limit_says_itself_in_words(limit: object, text: str) -> None:
+def test_str_describes_a_limit_in_words(limit: object, text: str) -> None:
     assert str(limit) == text
 
 
-def test_equal_limits_are_those_that_mean_the_same() -> None:
+def test_limits_with_the_same_meaning_are_equal() -> None:
     assert MessageRateLimit("60/minute") == MessageRateLimit("60 per 60 seconds")
     assert hash(MessageRateLimit("60/minute")) == hash(MessageRateLimit("60 per 60 seconds"))
     assert MessageRateLimit("60/minute") != MessageRateLimit("61/minute")
@@ -353,7 +353,7 @@ def test_equal_limits_are_those_that_mean_the_same() -> None:
 
 
 @pytest.mark.parametrize("limit", [RecipientLimit(5), MessageRateLimit("5/day")])
-def test_a_limit_cannot_be_changed(limit: Any) -> None:
+def test_a_limit_is_frozen(limit: Any) -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         limit.count = "external"
     assert limit.count == "all"

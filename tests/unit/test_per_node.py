@@ -1,4 +1,4 @@
-"""Counting per node: each mail server on its own, where a policy says so."""
+"""Counting per node: each mail server on its own, if the policy says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import accepted_in_a_row
 
 from ratelimit_mail import (
     AsyncLimiter,
@@ -23,10 +24,10 @@ from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.testing import ManualClock
 
 ANN = "ann@uwo.ca"
-LETTER = Envelope(ANN, ["bob@example.com"])
+ENVELOPE = Envelope(ANN, ["bob@example.com"])
 
 
-def policy_of(limit: int = 3, **options: Any) -> Policy:
+def campus_policy(limit: int = 3, **options: Any) -> Policy:
     limits = [
         MessageRateLimit(f"{limit}/day", name="day"),
         MessageRateLimit("9/day", scope="global"),
@@ -35,17 +36,9 @@ def policy_of(limit: int = 3, **options: Any) -> Policy:
 
 
 def nodes(policy: Policy, *names: str | None) -> list[Limiter]:
-    """A limiter for each node, all on one backend."""
+    """Return a limiter for each node, all on one backend."""
     backend = MemoryBackend(ManualClock())
     return [Limiter(policy, backend, node=name) for name in names]
-
-
-def passing(limiter: Limiter, envelope: Envelope = LETTER) -> int:
-    """How many go before one is turned away."""
-    sent = 0
-    while sent < 50 and limiter.try_acquire(envelope):
-        sent += 1
-    return sent
 
 
 def used(limiter: Limiter) -> list[int]:
@@ -53,31 +46,31 @@ def used(limiter: Limiter) -> list[int]:
 
 
 def test_each_node_counts_on_its_own() -> None:
-    first, second = nodes(policy_of(), "mail1", "mail2")
-    assert passing(first) == 3
-    assert passing(second) == 3
+    first, second = nodes(campus_policy(), "mail1", "mail2")
+    assert accepted_in_a_row(first, ENVELOPE) == 3
+    assert accepted_in_a_row(second, ENVELOPE) == 3
     assert used(first) == used(second) == [3, 3]
 
 
 def test_limiters_of_one_node_count_together() -> None:
-    first, second = nodes(policy_of(), "mail1", "mail1")
-    assert passing(first) == 3
-    assert passing(second) == 0
+    first, second = nodes(campus_policy(), "mail1", "mail1")
+    assert accepted_in_a_row(first, ENVELOPE) == 3
+    assert accepted_in_a_row(second, ENVELOPE) == 0
 
 
-def test_without_per_node_all_count_together() -> None:
-    first, second = nodes(policy_of(per_node=False), None, None)
-    assert passing(first) == 3
-    assert passing(second) == 0
+def test_without_per_node_all_nodes_count_together() -> None:
+    first, second = nodes(campus_policy(per_node=False), None, None)
+    assert accepted_in_a_row(first, ENVELOPE) == 3
+    assert accepted_in_a_row(second, ENVELOPE) == 0
 
 
-def test_a_reset_and_a_refund_are_one_nodes_alone() -> None:
-    first, second = nodes(policy_of(), "mail1", "mail2")
-    decision = first.try_acquire(LETTER)
-    passing(second)
+def test_a_reset_or_refund_affects_one_node_only() -> None:
+    first, second = nodes(campus_policy(), "mail1", "mail2")
+    decision = first.try_acquire(ENVELOPE)
+    accepted_in_a_row(second, ENVELOPE)
     first.refund(decision)
     assert (used(first), used(second)) == ([0, 0], [3, 3])
-    passing(first)
+    accepted_in_a_row(first, ENVELOPE)
     second.reset(ANN)
     second.reset(scope="global")
     assert (used(first), used(second)) == ([3, 3], [0, 0])
@@ -85,99 +78,99 @@ def test_a_reset_and_a_refund_are_one_nodes_alone() -> None:
         second.refund(decision)
 
 
-def test_each_node_has_its_own_line_of_bookings() -> None:
-    first, second = nodes(policy_of(1), "mail1", "mail2")
-    assert [first.reserve(LETTER).delay for _ in range(3)] == [0, 86_400, 2 * 86_400]
-    assert second.reserve(LETTER).delay == 0
+def test_each_node_has_its_own_queue_of_bookings() -> None:
+    first, second = nodes(campus_policy(1), "mail1", "mail2")
+    assert [first.reserve(ENVELOPE).delay for _ in range(3)] == [0, 86_400, 2 * 86_400]
+    assert second.reserve(ENVELOPE).delay == 0
     first.reset(ANN)
-    assert first.reserve(LETTER).delay == 0
-    assert second.reserve(LETTER).delay == 86_400
+    assert first.reserve(ENVELOPE).delay == 0
+    assert second.reserve(ENVELOPE).delay == 86_400
 
 
 def test_each_node_remembers_its_own_answers_to_an_id() -> None:
-    first, second, third = nodes(policy_of(), "mail1", "mail2", "mail1")
-    letter = Envelope(ANN, ["bob@example.com"], id="job-1")
+    first, second, third = nodes(campus_policy(), "mail1", "mail2", "mail1")
+    envelope = Envelope(ANN, ["bob@example.com"], id="job-1")
     for limiter in (first, second, third, first):
-        assert limiter.try_acquire(letter)
+        assert limiter.try_acquire(envelope)
     assert used(first) == used(second) == used(third) == [1, 1]
 
 
-def test_what_only_reports_counts_per_node_as_well() -> None:
+def test_limits_that_only_report_count_per_node_too() -> None:
     policy = Policy(
         name="uwo", per_node=True, limits=[MessageRateLimit("1/day", name="new", enforce=False)]
     )
     first, second = nodes(policy, "mail1", "mail2")
-    shadows = [limiter.try_acquire(LETTER).shadow for limiter in (first, second, first)]
+    shadows = [limiter.try_acquire(ENVELOPE).shadow for limiter in (first, second, first)]
     assert [shadow is not None and shadow.allowed for shadow in shadows] == [True, True, False]
 
 
 def test_tiers_overrides_exemptions_and_grants_hold_on_each_node() -> None:
-    policy = policy_of(
+    policy = campus_policy(
         tiers=[Tier("wireless", when=has_tag("wireless"), limits=[MessageRateLimit("1/day")])],
         overrides=[Override({"day": 5}, senders=[ANN])],
         exemptions=[Exemption(senders=["news@uwo.ca"])],
         grants=[Grant(senders=["uwo.ca"])],
     )
     for limiter in nodes(policy, "mail1", "mail2"):
-        assert passing(limiter, Envelope(ANN, ["b@x.org"], Client(tags={"wireless"}))) == 1
-        assert passing(limiter) == 4
-        assert passing(limiter, Envelope("news@uwo.ca", ["b@x.org"])) == 50
-        assert passing(limiter, Envelope("bob@uwo.ca", ["b@x.org"])) == 3
-        assert passing(limiter, Envelope("eve@example.com", ["b@x.org"])) == 0
+        assert (
+            accepted_in_a_row(limiter, Envelope(ANN, ["b@x.org"], Client(tags={"wireless"}))) == 1
+        )
+        assert accepted_in_a_row(limiter, ENVELOPE) == 4
+        assert accepted_in_a_row(limiter, Envelope("news@uwo.ca", ["b@x.org"]), most=50) == 50
+        assert accepted_in_a_row(limiter, Envelope("bob@uwo.ca", ["b@x.org"])) == 3
+        assert accepted_in_a_row(limiter, Envelope("eve@example.com", ["b@x.org"])) == 0
 
 
 async def test_an_async_limiter_counts_per_node_too() -> None:
     backend = MemoryBackend(ManualClock())
-    first, second = (AsyncLimiter(policy_of(1), backend, node=n) for n in ("mail1", "mail2"))
-    answers = [await limiter.try_acquire(LETTER) for limiter in (first, second, first)]
+    first, second = (AsyncLimiter(campus_policy(1), backend, node=n) for n in ("mail1", "mail2"))
+    answers = [await limiter.try_acquire(ENVELOPE) for limiter in (first, second, first)]
     assert [each.allowed for each in answers] == [True, True, False]
 
 
 # The name of a node
 
 
-def test_a_node_is_called_by_the_name_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_has_the_name_of_its_host_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "mail1.uwo.ca")
-    unnamed, named, other = nodes(policy_of(), None, "mail1.uwo.ca", "mail1")
+    unnamed, named, other = nodes(campus_policy(), None, "mail1.uwo.ca", "mail1")
     assert unnamed.policy.node == "mail1.uwo.ca"
     assert unnamed.policy.counted_as == "uwo/mail1.uwo.ca"
-    assert passing(unnamed) == 3
-    assert passing(named) == 0
-    assert passing(other) == 3
+    assert accepted_in_a_row(unnamed, ENVELOPE) == 3
+    assert accepted_in_a_row(named, ENVELOPE) == 0
+    assert accepted_in_a_row(other, ENVELOPE) == 3
 
 
-def test_a_long_host_name_is_cut_to_the_length_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_host_name_is_cut_to_64_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "m" * 200)
-    [limiter] = nodes(policy_of(), None)
+    [limiter] = nodes(campus_policy(), None)
     assert limiter.policy.node == "m" * 64
 
 
 @pytest.mark.parametrize("name", ["m\u00e4il", "a/b", "a:b"])
-def test_a_host_name_that_is_no_name_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_invalid_host_name_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     with pytest.raises(ValueError, match="node: ") as caught:
-        nodes(policy_of(), None)
+        nodes(campus_policy(), None)
     assert repr(name) in str(caught.value)
 
 
-def test_the_host_is_not_asked_where_it_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[None] = []
-    monkeypatch.setattr(socket, "gethostname", lambda: asked.append(None))
-    nodes(policy_of(per_node=False), None)
-    nodes(policy_of(), "mail1")
-    nodes(policy_of(node="mail1"), None)
-    assert asked == []
+def test_the_host_name_is_read_only_if_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(socket, "gethostname", lambda: calls.append(None))
+    nodes(campus_policy(per_node=False), None)
+    nodes(campus_policy(), "mail1")
+    nodes(campus_policy(node="mail1"), None)
+    assert calls == []
 
 
-def test_a_policy_can_name_the_node_and_a_limiter_another() -> None:
-    policy = policy_of(node="mail1")
+def test_a_limiter_can_replace_the_node_of_the_policy() -> None:
+    policy = campus_policy(node="mail1")
     first, again, other = nodes(policy, None, "mail1", "mail2")
     assert [each.policy.node for each in (first, again, other)] == ["mail1", "mail1", "mail2"]
-    assert passing(first) == 3
-    assert passing(again) == 0
-    assert passing(other) == 3
+    assert accepted_in_a_row(first, ENVELOPE) == 3
+    assert accepted_in_a_row(again, ENVELOPE) == 0
+    assert accepted_in_a_row(other, ENVELOPE) == 3
 
 
 @pytest.mark.parametrize(
@@ -193,15 +186,15 @@ def test_a_policy_can_name_the_node_and_a_limiter_another() -> None:
         (b"mail1", TypeError),
     ],
 )
-def test_a_node_has_a_name(node: Any, error: type[Exception]) -> None:
-    for make in (lambda: Limiter(policy_of(), node=node), lambda: policy_of(node=node)):
+def test_an_invalid_node_name_is_an_error(node: Any, error: type[Exception]) -> None:
+    for make in (lambda: Limiter(campus_policy(), node=node), lambda: campus_policy(node=node)):
         with pytest.raises(error, match="node: "):
             make()
 
 
 def test_an_empty_name_of_a_node_does_not_make_all_nodes_count_together() -> None:
     with pytest.raises(ValueError, match="node: ''"):
-        Limiter(policy_of(), node="")
+        Limiter(campus_policy(), node="")
 
 
 def test_an_empty_host_name_does_not_make_all_nodes_count_together(
@@ -209,50 +202,50 @@ def test_an_empty_host_name_does_not_make_all_nodes_count_together(
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "")
     with pytest.raises(ValueError, match="node: ''"):
-        Limiter(policy_of())
+        Limiter(campus_policy())
 
 
 @pytest.mark.parametrize("name", ["uwo/mail1", "uwo/", "/"])
-def test_no_policy_has_a_name_that_a_node_could_make(name: str) -> None:
+def test_no_policy_name_equals_the_counting_name_of_a_node(name: str) -> None:
     with pytest.raises(ValueError, match="name: "):
         Policy(name=name)
 
 
-def test_a_node_for_a_policy_that_counts_all_together_is_an_error() -> None:
+def test_a_node_without_per_node_is_an_error() -> None:
     for make in (Limiter, AsyncLimiter):
         with pytest.raises(ValueError, match=r"node: 'mail1': .* 'uwo' .* per_node=True"):
-            make(policy_of(per_node=False), node="mail1")
+            make(campus_policy(per_node=False), node="mail1")
 
 
-def test_a_policy_that_counts_all_together_names_no_node() -> None:
+def test_a_policy_without_per_node_cannot_have_a_node() -> None:
     with pytest.raises(ValueError, match=r"node: 'mail1'.*per_node"):
-        policy_of(per_node=False, node="mail1")
+        campus_policy(per_node=False, node="mail1")
 
 
 @pytest.mark.parametrize("value", [1, None, "yes", 0])
 def test_per_node_is_a_yes_or_a_no(value: Any) -> None:
     with pytest.raises(TypeError, match="per_node: True or False is needed"):
-        policy_of(per_node=value)
+        campus_policy(per_node=value)
 
 
 def test_no_two_nodes_share_a_count() -> None:
     names = set()
-    policies = [policy_of(node=node) for node in ("a", "b", "a b", "a.b", "A", "shadow", "uwo")]
-    policies += [policy_of(per_node=False), policy_of(node="a").evolve(name="uwo a")]
+    policies = [campus_policy(node=node) for node in ("a", "b", "a b", "a.b", "A", "shadow", "uwo")]
+    policies += [campus_policy(per_node=False), campus_policy(node="a").evolve(name="uwo a")]
     ledgers = 0
     for policy in policies:
-        found = [ledger for ledger, _, _ in policy.plan(LETTER).charges]
-        found += [policy.queue(), policy.queue(shadow=True)]
-        names |= {ledger.name for ledger in found}
-        ledgers += len(found)
+        counted = [ledger for ledger, _, _ in policy.plan(ENVELOPE).charges]
+        counted += [policy.queue(), policy.queue(shadow=True)]
+        names |= {ledger.name for ledger in counted}
+        ledgers += len(counted)
     assert len(names) == ledgers == 4 * len(policies)
 
 
 def test_the_policy_at_a_node_is_a_value() -> None:
-    policy = policy_of().at_node("mail1")
-    assert policy == policy_of(node="mail1")
-    assert policy != policy_of()
+    policy = campus_policy().at_node("mail1")
+    assert policy == campus_policy(node="mail1")
+    assert policy != campus_policy()
     assert policy.at_node(None) == policy
     assert pickle.loads(pickle.dumps(policy)) == policy
-    assert policy_of(per_node=False).at_node(None) == policy_of(per_node=False)
+    assert campus_policy(per_node=False).at_node(None) == campus_policy(per_node=False)
     assert "node='mail1'" in repr(policy)

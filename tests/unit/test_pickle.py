@@ -24,7 +24,7 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import SCOPES
 
 ENVELOPE = Envelope(
@@ -74,7 +74,7 @@ def test_precomputed_attributes_survive_a_pickle() -> None:
     assert pickled_copy(PER_DAY).slot == 1_000
 
 
-def charge_values(plan: Plan) -> list[tuple[Any, ...]]:
+def charge_values(plan: ChargePlan) -> list[tuple[Any, ...]]:
     return [
         (ledger.name, ledger.span, count.unit, count.windows, count.retention, subject, costs)
         for ledger, subject, costs in plan.charges
@@ -82,9 +82,9 @@ def charge_values(plan: Plan) -> list[tuple[Any, ...]]:
     ]
 
 
-def first_limits(plan: Plan) -> list[RateLimit]:
+def first_limits(plan: ChargePlan) -> list[RateLimit]:
     counts = [count for ledger, _, _ in plan.charges for count in ledger.counts]
-    return [plan.sheet.limit_of(count, 0) for count in counts]
+    return [plan.effective_limits.limit_of(count, 0) for count in counts]
 
 
 def policy_per(scope: Any) -> Policy:
@@ -112,11 +112,11 @@ def test_a_pickled_policy_plans_the_same_charges(policy: Policy) -> None:
     assert copied == policy
     plan, plan_of_copy = policy.plan(ENVELOPE), copied.plan(ENVELOPE)
     assert charge_values(plan_of_copy) == charge_values(plan)
-    assert plan_of_copy.sheet.tier == plan.sheet.tier
+    assert plan_of_copy.effective_limits.tier == plan.effective_limits.tier
     assert first_limits(plan_of_copy) == first_limits(plan)
 
 
-def shard_tags(plan: Plan) -> list[str]:
+def shard_tags(plan: ChargePlan) -> list[str]:
     return [
         subject if ledger.tag_of is None else ledger.tag_of(subject)
         for ledger, subject, _ in plan.charges

@@ -1,4 +1,4 @@
-"""What is wrong with a policy file, or with writing one, is said with its place."""
+"""Errors in a policy file, and in writing one: each names its place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def problems_of(text: str) -> tuple[str, ...]:
 
 
 def problem_with(rest: str) -> str:
-    """The one problem of a policy with a limit of each kind, and what is wrong."""
+    """Return the one problem of a policy file with `rest` in it."""
     (problem,) = problems_of(
         'name = "campus"\n'
         f"{rest}\n"
@@ -60,7 +60,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (LIMIT + '"a b\\u001b" = 1', None),
         (LIMIT + "limit = 3", "limits[0].limit: there is no such key;"),
-        (LIMIT + 'count = "extern"', "limits[0].count: 'extern' is none of all, external"),
+        (LIMIT + 'count = "extern"', "limits[0].count: 'extern' is not one of all, external"),
         (LIMIT + "share = 2", "limits[0].share: 2 is not above 0 and at most 1"),
         (LIMIT + 'enforce = "no"', "limits[0].enforce: True or False is needed, not 'no'"),
         (
@@ -68,8 +68,8 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
             "limits[0].resolution: '1 hour' is longer than the window of 30 per 1 minute",
         ),
         ("[[limits]]\nlimit = 5", f"limits[0].kind: this key is needed; one of {KINDS}"),
-        ('[[limits]]\nkind = "limit"', f"limits[0].kind: 'limit' is none of {KINDS}"),
-        ("[[limits]]\nkind = []", f"limits[0].kind: [] is none of {KINDS}"),
+        ('[[limits]]\nkind = "limit"', f"limits[0].kind: 'limit' is not one of {KINDS}"),
+        ("[[limits]]\nkind = []", f"limits[0].kind: [] is not one of {KINDS}"),
         ('[[limits]]\nkind = "recipient limit"', "limits[0].limit: this key is needed"),
         (
             '[[limits]]\nkind = "recipient limit"\nlimit = 0',
@@ -80,7 +80,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         (TIER + "limits = [3]", "tiers[0].limits[0]: a table is needed, not 3"),
         (
             TIER + 'when = { tagg = "a" }',
-            f"tiers[0].when: 'tagg' is none of {WORDS}",
+            f"tiers[0].when: 'tagg' is not one of {WORDS}",
         ),
         (
             TIER + "when = {}",
@@ -88,11 +88,11 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (
             TIER + 'when = { not = { any_of = [{ tag = "a" }, { protocol = "ftp" }] } }',
-            "tiers[0].when.not.any_of[1].protocol: 'ftp' is none of smtp, webmail, api",
+            "tiers[0].when.not.any_of[1].protocol: 'ftp' is not one of smtp, webmail, api",
         ),
         (
             TIER + 'when = { network = ["10.0.0.0/8", "10.0.0.1/8"] }',
-            "tiers[0].when.network: '10.0.0.1/8' is no network such as '129.100.0.0/16'"
+            "tiers[0].when.network: '10.0.0.1/8' is not a network such as '129.100.0.0/16'"
             " (has host bits set)",
         ),
         (
@@ -139,7 +139,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (
             '[[exemptions]]\nreason = "none"',
-            "exemptions[0]: exemption: say for whom: senders=[...], when=..., or both",
+            "exemptions[0]: exemption: senders=[...], when=... or both are needed",
         ),
         (
             '[[exemptions]]\nsenders = ["ann@"]',
@@ -160,7 +160,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (
             '[[directory.lists]]\naddress = "all@uwo.ca"\nposting = "closed"',
-            "directory.lists[0].posting: 'closed' is none of open, moderated, named",
+            "directory.lists[0].posting: 'closed' is not one of open, moderated, named",
         ),
         (
             '[[directory.lists]]\naddress = "a@uwo.ca"\nmembers = ["b@uwo.ca"]\n'
@@ -183,26 +183,26 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ("per_node = 1", "per_node: True or False is needed, not 1"),
         ("partiall = true", "partiall: there is no such key; did you mean 'partial'?"),
         ("qwertz = true", "qwertz: there is no such key; there are name, limits, tiers,"),
-        ("x = [", "no TOML: "),
-        ("name = 'b'", "no TOML: Cannot overwrite a value (at line 2, column 11)"),
+        ("x = [", "not TOML: "),
+        ("name = 'b'", "not TOML: Cannot overwrite a value (at line 2, column 11)"),
         ("when = " + "[" * 5000, "nested too deep to be read"),
-        ("node = " + "9" * 5000, "no TOML: "),
+        ("node = " + "9" * 5000, "not TOML: "),
     ],
 )
 def test_an_error_names_table_and_key(rest: str, problem: str | None) -> None:
-    found = problem_with(rest)
+    actual = problem_with(rest)
     if problem is None:
         problem = "limits[0].'a b\\x1b': there is no such key;"
-    assert found.startswith(problem)
-    assert found.isprintable()
+    assert actual.startswith(problem)
+    assert actual.isprintable()
 
 
-def test_a_condition_within_too_many_others_is_told_and_not_a_crash() -> None:
+def test_a_condition_nested_too_deep_is_an_error_and_not_a_crash() -> None:
     deep = "{ not = " * 33 + '{ tag = "a" }' + " }" * 33
     assert "more than 32 conditions within each other" in problem_with(f"{TIER}when = {deep}")
 
 
-def test_all_that_is_wrong_is_told_at_once_a_line_each() -> None:
+def test_all_errors_are_listed_at_once_in_one_line_each() -> None:
     assert problems_of(
         'nam = "campus"\n'
         + LIMIT.replace("minute", "minut")
@@ -214,13 +214,13 @@ def test_all_that_is_wrong_is_told_at_once_a_line_each() -> None:
         "name: this key is needed",
         "limits[0].rate: '30/minut' is not one rate such as '30/minute' or '50 per 15 minutes'",
         "limits[1].replay: there is no such key; did you mean 'reply'?",
-        "tiers[0].when.tag: 5 is no word such as 'wireless'",
+        "tiers[0].when.tag: 5 is not a word such as 'wireless'",
         "tiers[0].limits[0].kind: this key is needed; one of " + KINDS,
         "nam: there is no such key; did you mean 'name'?",
     )
 
 
-def test_of_very_many_errors_the_rest_is_counted() -> None:
+def test_after_twenty_errors_the_rest_is_counted() -> None:
     problems = problems_of('name = "a"\n' + "[[limits]]\n" * 1_025)
     assert len(problems) == 21
     assert problems[-1] == "and 1,005 more"
@@ -241,7 +241,7 @@ def test_an_error_names_the_file(tmp_path: Path) -> None:
     assert [line.startswith(f"{named}: ") for line in lines] == [True] * 3
 
 
-def test_a_file_that_is_not_there_or_no_file_is_told(tmp_path: Path) -> None:
+def test_a_path_without_a_file_is_an_error(tmp_path: Path) -> None:
     missing = tmp_path / "campus.toml"
     assert loading(missing) == f"{missing}: cannot be read: No such file or directory"
     assert loading(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
@@ -249,26 +249,26 @@ def test_a_file_that_is_not_there_or_no_file_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "campus.toml"
     file.write_text('name = "a"')
     file.chmod(0)
     assert "Permission denied" in loading(file)
 
 
-def test_a_file_that_is_not_utf_8_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     file = tmp_path / "campus.toml"
     file.write_bytes(b'name = "a"\n# caf\xe9\n')
     assert loading(file) == f"{file}: line 2: not UTF-8"
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "campus.toml"
     file.write_bytes(b'\xef\xbb\xbfname = "a"\r\n')
     assert Policy.load(file) == Policy(name="a")
 
 
-def test_a_file_or_a_dump_that_is_too_large_is_told(
+def test_a_file_or_dump_that_is_too_large_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = Policy(name="a", directory=Directory({"b@uwo.ca": "a@uwo.ca"}))
@@ -293,7 +293,7 @@ def test_a_policy_file_error_is_a_value_error_of_this_library() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, b"name = 'a'", 5])
-def test_text_of_another_type_is_told(wrong: Any) -> None:
+def test_a_text_that_is_not_a_string_is_an_error(wrong: Any) -> None:
     with pytest.raises(PolicyFileError, match="the text of a policy file is needed"):
         Policy.loads(wrong)
 
@@ -303,17 +303,17 @@ def own_condition(client: Client) -> bool:
 
 
 class OwnLimit(MessageRateLimit):
-    """A kind of limit that no file knows."""
+    """A kind of limit that a file cannot hold."""
 
     __slots__ = ()
 
 
 class OwnTier(Tier):
-    """A tier that no file knows."""
+    """A tier that a file cannot hold."""
 
 
 class LiveDirectory:
-    """A directory that no file holds."""
+    """A directory that a file cannot hold."""
 
     def owner(self, address: str) -> str:
         return address
@@ -323,19 +323,19 @@ class LiveDirectory:
 
 
 class PerFortnight(RateLimitItem):
-    """A unit of time that the notation lacks; its window has one all the same."""
+    """A unit of time that is not in the notation, of a length that is."""
 
     GRANULARITY = Granularity(14 * 86_400, "fortnight")
 
 
 class PerHalfSecond(RateLimitItem):
-    """A unit that no whole number of seconds makes."""
+    """A unit that is not a whole number of seconds."""
 
     GRANULARITY = Granularity(0.5, "half")  # type: ignore[arg-type]
 
 
 class PerShortDay(RateLimitItem):
-    """A unit with the name of another."""
+    """A unit with the name of another unit."""
 
     GRANULARITY = Granularity(23 * 3_600, "day")
 
@@ -362,7 +362,7 @@ NAMED = RecipientLimit(5, name="recipients a message")
         ),
         (
             Policy(name="a", tiers=[Tier("x", when=not_(HasTag("")))]),
-            "tiers[0].when.not.tag: '' is no word",
+            "tiers[0].when.not.tag: '' is not a word",
         ),
         (
             Policy(name="a", tiers=[Tier("x", when=Protocol("SMTP"))]),
@@ -390,7 +390,7 @@ NAMED = RecipientLimit(5, name="recipients a message")
         ),
     ],
 )
-def test_what_no_file_can_hold_is_named(policy: Policy, problem: str) -> None:
+def test_a_policy_that_a_file_cannot_hold_is_an_error(policy: Policy, problem: str) -> None:
     with pytest.raises(PolicyFileError) as caught:
         policy.dump()
     assert problem in str(caught.value)
@@ -400,14 +400,14 @@ def test_what_no_file_can_hold_is_named(policy: Policy, problem: str) -> None:
     ("rate", "written"),
     [(PerFortnight(5, 2), "5/2419200 seconds"), (PerShortDay(5), "5/82800 seconds")],
 )
-def test_a_unit_of_ones_own_is_written_in_seconds(rate: RateLimitItem, written: str) -> None:
+def test_a_custom_unit_of_time_is_written_in_seconds(rate: RateLimitItem, written: str) -> None:
     policy = Policy(name="a", limits=[MessageRateLimit(rate)])
     assert f'rate = "{written}"' in policy.dump()
     assert Policy.loads(policy.dump()) == policy
 
 
 @pytest.mark.parametrize(
-    ("missing", "where", "told"),
+    ("missing", "where", "message"),
     [
         ("cattrs.errors", "errors", "policy files need cattrs: pip install"),
         ("tomli_w", "layout", "policy files need tomli_w: pip install"),
@@ -415,11 +415,11 @@ def test_a_unit_of_ones_own_is_written_in_seconds(rate: RateLimitItem, written: 
     ],
 )
 def test_without_the_extra_an_error_says_what_to_install(
-    missing: str, where: str, told: str, monkeypatch: pytest.MonkeyPatch
+    missing: str, where: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = Policy(name="a")
     policy.dump()
     monkeypatch.delitem(sys.modules, f"ratelimit_mail.policy.files.{where}")
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ModuleNotFoundError, match=told):
+    with pytest.raises(ModuleNotFoundError, match=message):
         policy.dump()

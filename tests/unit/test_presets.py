@@ -1,4 +1,4 @@
-"""Presets: all of them by name, and where their figures come from."""
+"""Presets: their names, and the sources of their figures."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NAMES = [
 ]
 
 
-def test_the_presets_are_these() -> None:
+def test_there_are_fourteen_presets() -> None:
     assert sorted(PRESETS) == NAMES
     assert sorted(SOURCES) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_preset_goes_by_the_name_of_its_policy_and_of_its_function(name: str) -> None:
+def test_a_preset_has_the_name_of_its_policy_and_function(name: str) -> None:
     function = getattr(presets, name.replace("-", "_"))
     assert PRESETS[name] is function
     policy = function()
@@ -43,7 +43,7 @@ def test_a_preset_goes_by_the_name_of_its_policy_and_of_its_function(name: str) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_limit_of_a_preset_has_a_name_that_an_override_can_call(name: str) -> None:
+def test_each_limit_of_a_preset_has_a_name(name: str) -> None:
     policy = PRESETS[name]()
     for limits in (policy.limits, *(policy.limits + tier.limits for tier in policy.tiers)):
         names = [limit.name for limit in limits]
@@ -52,7 +52,7 @@ def test_each_limit_of_a_preset_has_a_name_that_an_override_can_call(name: str) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_preset_says_where_its_figures_come_from_and_when_they_were_seen(name: str) -> None:
+def test_a_preset_states_the_source_and_date_of_its_figures(name: str) -> None:
     source = SOURCES[name]
     assert source.institution
     assert all(source.pages)

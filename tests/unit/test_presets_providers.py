@@ -6,73 +6,78 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import limiter_with_clock
 
 from ratelimit_mail import Action, Client, Decision, Envelope, Limiter, Policy, presets
-from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.overrides import Override
-from ratelimit_mail.testing import ManualClock
 
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def limiter_of(policy: Policy) -> tuple[Limiter, ManualClock]:
-    clock = ManualClock()
-    return Limiter(policy, MemoryBackend(clock), sleep=clock.advance), clock
-
-
-def letter(
+def example_envelope(
     count: int = 1, sender: str = "ann@example.edu", domain: str = "example.com", **client: Any
 ) -> Envelope:
     return Envelope(sender, [f"user{i}@{domain}" for i in range(count)], Client(**client))
 
 
-def refused_by(decision: Decision) -> tuple[str | None, Action, float | None]:
-    """The name of the limit that spoke, what it said, and until when."""
+def refusal(decision: Decision) -> tuple[str | None, Action, float | None]:
+    """Return the name of the limit that refused, the action, and the wait."""
     assert decision.limit is not None
     return decision.limit.name, decision.action, decision.retry_after
 
 
-# The providers that Western names
+# Providers that Western lists
 
 
 @pytest.mark.parametrize("preset", [presets.comcast, presets.earthlink, presets.roadrunner])
-def test_western_names_1000_messages_a_day_of_isps(preset: Callable[[], Policy]) -> None:
-    limiter, _ = limiter_of(preset())
-    assert all(limiter.try_acquire(letter(3)) for _ in range(1_000))
-    assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
+def test_western_lists_1000_messages_a_day_for_isps(preset: Callable[[], Policy]) -> None:
+    limiter, _ = limiter_with_clock(preset())
+    assert all(limiter.try_acquire(example_envelope(3)) for _ in range(1_000))
+    assert refusal(limiter.try_acquire(example_envelope())) == ("messages a day", Action.DEFER, DAY)
 
 
 @pytest.mark.parametrize("preset", [presets.gmail_webmail, presets.hotmail, presets.yahoo])
-def test_western_names_100_to_500_recipients_a_day_of_webmail(
+def test_western_lists_100_to_500_recipients_a_day_for_webmail(
     preset: Callable[..., Policy],
 ) -> None:
-    limiter, _ = limiter_of(preset())
-    assert limiter.try_acquire(letter(500))
-    assert refused_by(limiter.try_acquire(letter())) == ("recipients a day", Action.DEFER, DAY)
-    lower, _ = limiter_of(preset(recipient_rate="100/day"))
-    assert lower.try_acquire(letter(100))
-    assert not lower.try_acquire(letter())
+    limiter, _ = limiter_with_clock(preset())
+    assert limiter.try_acquire(example_envelope(500))
+    assert refusal(limiter.try_acquire(example_envelope())) == (
+        "recipients a day",
+        Action.DEFER,
+        DAY,
+    )
+    lower, _ = limiter_with_clock(preset(recipient_rate="100/day"))
+    assert lower.try_acquire(example_envelope(100))
+    assert not lower.try_acquire(example_envelope())
 
 
 # Exchange Online
 
 
 def test_exchange_online_500_recipients_a_message_and_10000_in_24_hours() -> None:
-    limiter, clock = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
-    assert refused_by(limiter.try_acquire(letter(501)))[::2] == ("recipients a message", None)
-    assert all(limiter.try_acquire(letter(500)) for _ in range(20))
+    limiter, clock = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
+    assert refusal(limiter.try_acquire(example_envelope(501)))[::2] == (
+        "recipients a message",
+        None,
+    )
+    assert all(limiter.try_acquire(example_envelope(500)) for _ in range(20))
     clock.advance(HOUR)
-    decision = limiter.try_acquire(letter())
-    assert refused_by(decision) == ("recipients a day", Action.DEFER, DAY - HOUR)
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("recipients a day", Action.DEFER, DAY - HOUR)
 
 
 def test_exchange_online_30_messages_a_minute() -> None:
-    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
-    assert all(limiter.try_acquire(letter()) for _ in range(30))
-    assert refused_by(limiter.try_acquire(letter())) == ("messages a minute", Action.DEFER, MINUTE)
+    limiter, _ = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
+    assert all(limiter.try_acquire(example_envelope()) for _ in range(30))
+    assert refusal(limiter.try_acquire(example_envelope())) == (
+        "messages a minute",
+        Action.DEFER,
+        MINUTE,
+    )
 
 
 def test_exchange_online_recipients_a_message_can_be_set_from_1_to_1000() -> None:
@@ -81,8 +86,8 @@ def test_exchange_online_recipients_a_message_can_be_set_from_1_to_1000() -> Non
         presets.exchange_online(recipient_limit=1_000),
         presets.exchange_online(overrides=[raised]),
     ):
-        limiter, _ = limiter_of(policy)
-        assert limiter.try_acquire(letter(1_000))
+        limiter, _ = limiter_with_clock(policy)
+        assert limiter.try_acquire(example_envelope(1_000))
     assert presets.exchange_online(recipient_limit=1).limits[0].limit == 1
     more = Override({"recipients a message": 1_001}, senders=["ann@example.edu"])
     for wrong in ({"recipient_limit": 1_001}, {"overrides": [more]}):
@@ -92,11 +97,11 @@ def test_exchange_online_recipients_a_message_can_be_set_from_1_to_1000() -> Non
 
 
 def test_exchange_online_1188_messages_an_hour_into_one_mailbox_from_one_sender() -> None:
-    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
-    arriving = Envelope("eve@example.com", ["ann@example.edu"], direction="inbound")
-    assert all(limiter.try_acquire(arriving) for _ in range(1_188))
-    decision = limiter.try_acquire(arriving)
-    assert refused_by(decision) == (
+    limiter, _ = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
+    inbound = Envelope("eve@example.com", ["ann@example.edu"], direction="inbound")
+    assert all(limiter.try_acquire(inbound) for _ in range(1_188))
+    decision = limiter.try_acquire(inbound)
+    assert refusal(decision) == (
         "messages received an hour from one sender",
         Action.DEFER,
         HOUR,
@@ -107,14 +112,14 @@ def test_exchange_online_1188_messages_an_hour_into_one_mailbox_from_one_sender(
 
 
 def test_exchange_online_3600_messages_an_hour_into_one_mailbox() -> None:
-    limiter, _ = limiter_of(presets.exchange_online(internal_domains=["example.edu"]))
+    limiter, _ = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
     for i in range(3_600):
         sender = f"user{i % 4}@example.com"
         assert limiter.try_acquire(Envelope(sender, ["ann@example.edu"], direction="inbound"))
     both = Envelope("eve@example.com", ["ann@example.edu", "bob@example.edu"], direction="inbound")
     decision = limiter.try_acquire(both)
     assert decision.recipients is not None
-    assert refused_by(decision.recipients["ann@example.edu"]) == (
+    assert refusal(decision.recipients["ann@example.edu"]) == (
         "messages received an hour",
         Action.DEFER,
         HOUR,
@@ -147,23 +152,23 @@ def test_exchange_online_external_recipients_grow_with_the_licences(
 
 def test_exchange_online_counts_the_external_recipients_of_all_senders_together() -> None:
     policy = presets.exchange_online(licences=1, internal_domains=["example.edu"])
-    limiter, _ = limiter_of(policy)
+    limiter, _ = limiter_with_clock(policy)
     for i in range(20):
-        assert limiter.try_acquire(letter(500, sender=f"user{i % 2}@example.edu"))
-    late = letter(sender="bob@example.edu")
+        assert limiter.try_acquire(example_envelope(500, sender=f"user{i % 2}@example.edu"))
+    late = example_envelope(sender="bob@example.edu")
     name = "external recipients of the tenant a day"
-    assert refused_by(limiter.try_acquire(late)) == (name, Action.DEFER, DAY)
-    assert limiter.try_acquire(letter(sender="bob@example.edu", domain="example.edu"))
+    assert refusal(limiter.try_acquire(late)) == (name, Action.DEFER, DAY)
+    assert limiter.try_acquire(example_envelope(sender="bob@example.edu", domain="example.edu"))
 
 
-def test_exchange_online_leaves_the_tenants_limit_out_or_takes_it_as_it_is() -> None:
+def test_exchange_online_has_no_tenant_limit_or_the_one_that_is_passed() -> None:
     assert all(limit.count == "all" for limit in presets.exchange_online().limits)
     trial = presets.exchange_online(external_recipient_rate="5000/day")
     assert trial.limits[-1].limit == 5_000
 
 
 @pytest.mark.parametrize("licences", [0, -1, 10**400, 2.5, "100", True])
-def test_exchange_online_refuses_what_is_no_number_of_licences(licences: Any) -> None:
+def test_exchange_online_refuses_an_invalid_number_of_licences(licences: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="licences"):
         presets.exchange_online(licences=licences)
 
@@ -177,17 +182,17 @@ def test_exchange_online_refuses_two_limits_for_one_tenant() -> None:
 
 
 def workspace() -> Limiter:
-    return limiter_of(presets.google_workspace(internal_domains=["example.edu"]))[0]
+    return limiter_with_clock(presets.google_workspace(internal_domains=["example.edu"]))[0]
 
 
 def test_google_workspace_2000_recipients_a_message_of_which_500_external() -> None:
     limiter = workspace()
-    insiders = letter(1_500, domain="example.edu").recipients
+    insiders = example_envelope(1_500, domain="example.edu").recipients
     for outsiders, fits in ((500, True), (501, False)):
-        both = Envelope("ann@example.edu", [*insiders, *letter(outsiders).recipients])
+        both = Envelope("ann@example.edu", [*insiders, *example_envelope(outsiders).recipients])
         assert limiter.check(both).allowed is fits
-    assert limiter.check(letter(2_000, domain="example.edu"))
-    assert not limiter.check(letter(2_001, domain="example.edu"))
+    assert limiter.check(example_envelope(2_000, domain="example.edu"))
+    assert not limiter.check(example_envelope(2_001, domain="example.edu"))
 
 
 @pytest.mark.parametrize(
@@ -197,67 +202,71 @@ def test_google_workspace_100_recipients_a_message_through_smtp_or_the_api(
     protocol: str | None, most: int
 ) -> None:
     limiter = workspace()
-    assert limiter.check(letter(most, protocol=protocol))
-    assert not limiter.check(letter(most + 1, protocol=protocol))
+    assert limiter.check(example_envelope(most, protocol=protocol))
+    assert not limiter.check(example_envelope(most + 1, protocol=protocol))
 
 
 def test_google_workspace_2000_messages_a_day() -> None:
     limiter = workspace()
-    assert all(limiter.try_acquire(letter()) for _ in range(2_000))
-    assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
+    assert all(limiter.try_acquire(example_envelope()) for _ in range(2_000))
+    assert refusal(limiter.try_acquire(example_envelope())) == ("messages a day", Action.DEFER, DAY)
 
 
 def test_google_workspace_10000_recipients_a_day_of_which_3000_external() -> None:
     limiter = workspace()
-    assert all(limiter.try_acquire(letter(500)) for _ in range(6))
+    assert all(limiter.try_acquire(example_envelope(500)) for _ in range(6))
     name = "external recipients a day"
-    assert refused_by(limiter.try_acquire(letter())) == (name, Action.DEFER, DAY)
+    assert refusal(limiter.try_acquire(example_envelope())) == (name, Action.DEFER, DAY)
     for count in (2_000, 2_000, 2_000, 1_000):
-        assert limiter.try_acquire(letter(count, domain="example.edu"))
-    insider = letter(domain="example.edu")
-    assert refused_by(limiter.try_acquire(insider)) == ("recipients a day", Action.DEFER, DAY)
+        assert limiter.try_acquire(example_envelope(count, domain="example.edu"))
+    insider = example_envelope(domain="example.edu")
+    assert refusal(limiter.try_acquire(insider)) == ("recipients a day", Action.DEFER, DAY)
 
 
 def test_gmail_500_messages_a_day_and_500_recipients_a_message() -> None:
-    limiter, _ = limiter_of(presets.gmail())
-    assert not limiter.try_acquire(letter(501))
-    assert all(limiter.try_acquire(letter(500)) for _ in range(500))
-    assert refused_by(limiter.try_acquire(letter())) == ("messages a day", Action.DEFER, DAY)
+    limiter, _ = limiter_with_clock(presets.gmail())
+    assert not limiter.try_acquire(example_envelope(501))
+    assert all(limiter.try_acquire(example_envelope(500)) for _ in range(500))
+    assert refusal(limiter.try_acquire(example_envelope())) == ("messages a day", Action.DEFER, DAY)
 
 
 # Amazon SES
 
 
 def test_amazon_ses_sandbox_1_recipient_a_second_and_200_a_day_for_all_senders_together() -> None:
-    limiter, clock = limiter_of(presets.amazon_ses())
+    limiter, clock = limiter_with_clock(presets.amazon_ses())
     for i in range(200):
-        assert limiter.try_acquire(letter(sender=f"user{i}@example.edu"))
-        decision = limiter.check(letter())
-        assert refused_by(decision)[1] is Action.DEFER
+        assert limiter.try_acquire(example_envelope(sender=f"user{i}@example.edu"))
+        decision = limiter.check(example_envelope())
+        assert refusal(decision)[1] is Action.DEFER
         if i < 199:
-            assert refused_by(decision) == ("recipients a second", Action.DEFER, 1)
+            assert refusal(decision) == ("recipients a second", Action.DEFER, 1)
         clock.advance(1)
-    assert refused_by(limiter.check(letter())) == ("recipients a day", Action.DEFER, DAY - 200)
+    assert refusal(limiter.check(example_envelope())) == (
+        "recipients a day",
+        Action.DEFER,
+        DAY - 200,
+    )
 
 
 def test_amazon_ses_50_recipients_a_message() -> None:
     policy = presets.amazon_ses(sending_rate="100/second", sending_quota="50000/day")
-    limiter, _ = limiter_of(policy)
-    assert refused_by(limiter.check(letter(51)))[::2] == ("recipients a message", None)
-    assert limiter.try_acquire(letter(50))
-    assert limiter.try_acquire(letter(50))
-    assert refused_by(limiter.check(letter())) == ("recipients a second", Action.DEFER, 1)
+    limiter, _ = limiter_with_clock(policy)
+    assert refusal(limiter.check(example_envelope(51)))[::2] == ("recipients a message", None)
+    assert limiter.try_acquire(example_envelope(50))
+    assert limiter.try_acquire(example_envelope(50))
+    assert refusal(limiter.check(example_envelope())) == ("recipients a second", Action.DEFER, 1)
 
 
-def test_amazon_ses_refuses_a_message_that_is_above_the_sending_rate_by_itself() -> None:
-    limiter, _ = limiter_of(presets.amazon_ses())
-    decision = limiter.check(letter(2))
+def test_amazon_ses_rejects_a_message_that_alone_exceeds_the_sending_rate() -> None:
+    limiter, _ = limiter_with_clock(presets.amazon_ses())
+    decision = limiter.check(example_envelope(2))
     assert (decision.action, decision.retry_after) == (Action.REJECT, None)
-    bursts, _ = limiter_of(presets.amazon_ses(sending_rate="50/50 seconds"))
-    assert bursts.try_acquire(letter(50))
-    assert refused_by(bursts.check(letter())) == ("recipients a second", Action.DEFER, 50)
+    bursts, _ = limiter_with_clock(presets.amazon_ses(sending_rate="50/50 seconds"))
+    assert bursts.try_acquire(example_envelope(50))
+    assert refusal(bursts.check(example_envelope())) == ("recipients a second", Action.DEFER, 50)
 
 
-def test_amazon_ses_has_no_quota_where_the_account_has_none() -> None:
+def test_amazon_ses_has_no_quota_if_the_account_has_none() -> None:
     names = [limit.name for limit in presets.amazon_ses(sending_quota=None).limits]
     assert names == ["recipients a message", "recipients a second"]

@@ -1,4 +1,4 @@
-"""Reachability: which tiers no client is left for."""
+"""Reachability: tiers that no client can reach because earlier tiers match first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_bot(client: Client) -> bool:
 
 
 class Unhashable:
-    """A condition that is equal to others of its kind, and cannot be put into a set."""
+    """A condition that is equal to others of its class, and cannot be hashed."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Unhashable)
@@ -42,7 +42,7 @@ class Unhashable:
 
 
 @pytest.mark.parametrize(
-    ("conditions", "found"),
+    ("conditions", "expected"),
     [
         ([], None),
         ([None], None),
@@ -69,10 +69,10 @@ class Unhashable:
         ([any_of(*MANY), any_of(*MANY)], (1, [0])),
     ],
 )
-def test_the_first_that_nobody_is_left_for_is_found(
-    conditions: list[Condition | None], found: tuple[int, list[int]] | None
+def test_the_first_unreachable_condition_is_found(
+    conditions: list[Condition | None], expected: tuple[int, list[int]] | None
 ) -> None:
-    assert first_unreachable(conditions) == found
+    assert first_unreachable(conditions) == expected
 
 
 CONDITIONS: st.SearchStrategy[Condition] = st.recursive(
@@ -92,29 +92,29 @@ CLIENTS = [
 
 
 def is_reached(conditions: Sequence[Condition]) -> bool:
-    """Whether some client meets the last of `conditions` and none before it."""
+    """Return whether some client meets the last of `conditions` and none before it."""
     *earlier, last = conditions
     return any(last(client) and not any(x(client) for x in earlier) for client in CLIENTS)
 
 
 @given(st.lists(CONDITIONS, max_size=5))
 @settings(max_examples=300, deadline=None)
-def test_what_is_found_is_what_trying_every_client_finds(conditions: list[Condition]) -> None:
+def test_the_result_agrees_with_trying_every_client(conditions: list[Condition]) -> None:
     reached = [is_reached(conditions[: i + 1]) for i in range(len(conditions))]
-    found = first_unreachable(conditions)
-    assert (found is None) == all(reached)
-    if found is not None:
-        first, takers = found
+    unreachable = first_unreachable(conditions)
+    assert (unreachable is None) == all(reached)
+    if unreachable is not None:
+        first, earlier_matches = unreachable
         assert first == reached.index(False)
-        assert not is_reached([*(conditions[i] for i in takers), conditions[first]])
+        assert not is_reached([*(conditions[i] for i in earlier_matches), conditions[first]])
 
 
-def test_very_many_atoms_are_no_trouble() -> None:
+def test_very_many_atoms_are_handled_quickly() -> None:
     assert first_unreachable([any_of(*(has_tag(str(i)) for i in range(20_000))), A]) is None
 
 
 @pytest.mark.parametrize(
-    ("conditions", "wanted"),
+    ("conditions", "expected"),
     [
         ([any_of(A, B), A], "'1' can never be reached, because '0' before it takes every such"),
         (
@@ -124,9 +124,9 @@ def test_very_many_atoms_are_no_trouble() -> None:
         ([all_of(A, not_(A))], "'0' can never be reached, because no client meets its condition"),
     ],
 )
-def test_a_policy_says_which_tiers_take_the_clients(conditions: list[Any], wanted: str) -> None:
+def test_a_policy_names_the_tiers_that_match_first(conditions: list[Any], expected: str) -> None:
     tiers = [Tier(str(i), when=when) for i, when in enumerate(conditions)]
-    with pytest.raises(ValueError, match=f"^tiers: {wanted}"):
+    with pytest.raises(ValueError, match=f"^tiers: {expected}"):
         Policy(name="p", tiers=tiers)
 
 
@@ -137,7 +137,7 @@ def test_a_network_within_an_earlier_one_is_never_reached() -> None:
     assert first_unreachable([narrow, all_of(wide, narrow)]) == (1, [0])
 
 
-def test_no_client_is_in_two_networks_apart() -> None:
+def test_disjoint_networks_have_no_common_client() -> None:
     one, other = in_network("10.1.0.0/16"), in_network("10.2.0.0/16", "2001:db8::/32")
     assert first_unreachable([all_of(one, other)]) == (0, [])
     assert first_unreachable([one, other, not_(any_of(one, other))]) is None

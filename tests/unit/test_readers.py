@@ -1,13 +1,13 @@
-"""Times and columns as data writes them."""
+"""The readers of mail files: times, CSV columns, and records sorted by time."""
 
 from __future__ import annotations
 
 import pytest
 
 from ratelimit_mail.cli.errors import InputError
-from ratelimit_mail.cli.readers.columns import Columns
+from ratelimit_mail.cli.readers.csv_columns import MessageColumns
 from ratelimit_mail.cli.readers.times import parse_mail_time, parse_time
-from ratelimit_mail.cli.replay.messages import Message, Messages
+from ratelimit_mail.cli.replay.mail_records import MailRecord, MailRecords
 from ratelimit_mail.envelope import NOBODY, Client
 
 
@@ -29,22 +29,22 @@ def test_unix_seconds_and_iso_8601_are_read_to_the_millisecond(text: str, time: 
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "-5", "1e9", "0x10", "2023-13-01", "١٢", "nan"])
-def test_a_time_that_is_none_is_named(text: str) -> None:
+def test_an_invalid_time_raises_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="neither Unix seconds nor ISO 8601"):
         parse_time(text)
 
 
-def test_a_time_in_milliseconds_is_not_taken_for_seconds() -> None:
+def test_a_time_in_milliseconds_raises_an_error() -> None:
     with pytest.raises(ValueError, match="it must be in seconds"):
         parse_time("1700000000000")
 
 
-def test_a_time_before_the_epoch_is_refused() -> None:
+def test_a_time_before_the_epoch_raises_an_error() -> None:
     with pytest.raises(ValueError, match="before 1970"):
         parse_time("1969-12-31T23:59:59")
 
 
-def test_an_endless_time_is_not_printed_whole() -> None:
+def test_a_very_long_time_is_shortened_in_the_error() -> None:
     with pytest.raises(ValueError, match="characters") as caught:
         parse_time("x" * 100_000)
     assert len(str(caught.value)) < 200
@@ -59,7 +59,7 @@ def test_an_endless_time_is_not_printed_whole() -> None:
         ("Tue, 14 Nov 2023 22:13:20 -0000", 1_700_000_000_000),
     ],
 )
-def test_dates_of_mail_are_read(text: str, time: int) -> None:
+def test_dates_of_mail_headers_are_parsed(text: str, time: int) -> None:
     assert parse_mail_time(text) == time
 
 
@@ -73,23 +73,23 @@ def test_dates_of_mail_are_read(text: str, time: int) -> None:
         "Mon, 99999999999999999999 Jan 99999999999999999999 10:00:00",
     ],
 )
-def test_a_date_of_mail_that_is_none_is_none(text: str) -> None:
+def test_an_invalid_date_of_a_mail_header_is_none(text: str) -> None:
     assert parse_mail_time(text) is None
 
 
-def columns(header: str) -> Columns:
-    return Columns(header.split(","))
+def columns_of(header: str) -> MessageColumns:
+    return MessageColumns(header.split(","))
 
 
-def test_columns_are_found_by_name_whatever_their_order_case_and_spaces() -> None:
-    read = columns("size, Sender ,RECIPIENTS,Date").message
-    expected = Message(60_000, "ann@example.org", ("bob@example.com",), NOBODY)
+def test_columns_are_recognized_in_any_order_case_and_with_spaces() -> None:
+    read = columns_of("size, Sender ,RECIPIENTS,Date").record
+    expected = MailRecord(60_000, "ann@example.org", ("bob@example.com",), NOBODY)
     assert read(["9", " ann@example.org ", "bob@example.com", " 60 "]) == expected
 
 
 @pytest.mark.parametrize("name", ["time", "unix_time", "timestamp", "date"])
 def test_the_time_column_has_four_names(name: str) -> None:
-    read = columns(f"{name},sender,count").message
+    read = columns_of(f"{name},sender,count").record
     assert read(["7", "ann@example.org", "1"]).time == 7_000
 
 
@@ -104,7 +104,7 @@ def test_the_time_column_has_four_names(name: str) -> None:
     ],
 )
 def test_recipients_are_addresses_or_a_number(cell: str, recipients: object) -> None:
-    assert columns("time,sender,recipients").message(["0", "s@x.org", cell]).recipients == (
+    assert columns_of("time,sender,recipients").record(["0", "s@x.org", cell]).recipients == (
         recipients
     )
 
@@ -119,11 +119,11 @@ def test_recipients_are_addresses_or_a_number(cell: str, recipients: object) -> 
         ("n_to,n_cc,count", ["3", "4", "1"], 1),
     ],
 )
-def test_counts_serve_where_no_addresses_are_told(
+def test_numbers_are_used_if_there_are_no_addresses(
     header: str, cells: list[str], recipients: object
 ) -> None:
-    message = columns(f"time,sender,{header}").message(["0", "s@x.org", *cells])
-    assert message.recipients == recipients
+    record = columns_of(f"time,sender,{header}").record(["0", "s@x.org", *cells])
+    assert record.recipients == recipients
 
 
 @pytest.mark.parametrize(
@@ -132,17 +132,17 @@ def test_counts_serve_where_no_addresses_are_told(
         ("", "at least one"),
         ("0", "at least one"),
         (";", "at least one"),
-        ("-3", "'-3' is no number of recipients"),
-        ("²", "is no number of recipients"),
-        ("1000001", "1,000,001 are more than 1,000,000"),
-        ("9" * 100_000, "is no number of recipients"),
+        ("-3", "'-3' is not a number of recipients"),
+        ("²", "is not a number of recipients"),
+        ("1000001", "1,000,001 is more than 1,000,000"),
+        ("9" * 100_000, "is not a number of recipients"),
         ("bob", "has no '@'"),
         ("a@x.org,b@x.org", "not one bare address"),
     ],
 )
-def test_recipients_that_are_none_are_refused(cell: str, reason: str) -> None:
+def test_invalid_recipients_raise_an_error(cell: str, reason: str) -> None:
     with pytest.raises(ValueError, match="recipients") as caught:
-        columns("time,sender,recipients").message(["0", "s@x.org", cell])
+        columns_of("time,sender,recipients").record(["0", "s@x.org", cell])
     assert reason in str(caught.value)
     assert len(str(caught.value)) < 200
 
@@ -157,11 +157,11 @@ def test_recipients_that_are_none_are_refused(cell: str, reason: str) -> None:
     ],
 )
 def test_a_sender_may_be_an_address_a_hash_or_null(cell: str, sender: str) -> None:
-    assert columns("time,sender,count").message(["0", cell, "1"]).sender == sender
+    assert columns_of("time,sender,count").record(["0", cell, "1"]).sender == sender
 
 
-def test_client_columns_make_a_client() -> None:
-    read = columns("time,sender,count,client,user,protocol,tags").message
+def test_the_client_columns_describe_the_client() -> None:
+    read = columns_of("time,sender,count,client,user,protocol,tags").record
     row = ["0", "s@x.org", "1", "129.100.0.7", "ann", "SMTP", "wireless; reznet"]
     expected = Client(
         address="129.100.0.7", user="ann", protocol="smtp", tags=["wireless", "reznet"]
@@ -177,15 +177,15 @@ def test_client_columns_make_a_client() -> None:
         (["10.0.0.1", "telnet"], "client protocol"),
     ],
 )
-def test_a_client_that_is_none_is_refused(client: list[str], reason: str) -> None:
+def test_an_invalid_client_raises_an_error(client: list[str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        columns("time,sender,count,address,protocol").message(["0", "s@x.org", "1", *client])
+        columns_of("time,sender,count,address,protocol").record(["0", "s@x.org", "1", *client])
 
 
 @pytest.mark.parametrize("row", [["0"], ["0", "s@x.org"], ["0", "s@x.org", "1", "2"], []])
-def test_a_row_of_another_width_than_the_header_is_refused(row: list[str]) -> None:
+def test_a_row_with_another_length_than_the_header_raises_an_error(row: list[str]) -> None:
     with pytest.raises(ValueError, match=f"{len(row)} columns where the header has 3"):
-        columns("time,sender,count").message(row)
+        columns_of("time,sender,count").record(row)
 
 
 @pytest.mark.parametrize(
@@ -197,35 +197,35 @@ def test_a_row_of_another_width_than_the_header_is_refused(row: list[str]) -> No
         ("time;sender;count", "time"),
     ],
 )
-def test_a_missing_column_is_named_beside_what_is_there(header: str, missing: str) -> None:
+def test_a_missing_column_is_an_error_that_lists_the_header(header: str, missing: str) -> None:
     with pytest.raises(InputError, match=f"no column for the {missing} ") as caught:
-        columns(header)
+        columns_of(header)
     assert all(repr(name) in str(caught.value) for name in header.split(","))
 
 
-def test_a_column_that_stands_there_twice_is_refused() -> None:
+def test_a_repeated_column_is_an_error() -> None:
     with pytest.raises(InputError, match="'sender' twice"):
-        columns("time,sender,Sender,count")
+        columns_of("time,sender,Sender,count")
 
 
-def test_messages_come_out_by_time_and_those_of_one_time_as_they_stood() -> None:
-    messages = Messages()
+def test_records_are_sorted_by_time_and_otherwise_keep_their_order() -> None:
+    records = MailRecords()
     for number, time in enumerate([5, 3, 5, 3, 9], 1):
-        messages.append(Message(time, f"s{number}@x.org", number, NOBODY))
-    found = [(time, e.sender, len(e.recipients)) for time, e in messages.in_order()]
-    assert found == [
+        records.append(MailRecord(time, f"s{number}@x.org", number, NOBODY))
+    result = [(time, e.sender, len(e.recipients)) for time, e in records.by_time()]
+    assert result == [
         (3, "s2@x.org", 2),
         (3, "s4@x.org", 4),
         (5, "s1@x.org", 1),
         (5, "s3@x.org", 3),
         (9, "s5@x.org", 5),
     ]
-    assert messages.out_of_order == 2
-    assert (messages.first, messages.last) == (3, 9)
+    assert records.out_of_order == 2
+    assert (records.first, records.last) == (3, 9)
 
 
-def test_made_up_recipients_are_distinct_and_at_a_domain_that_cannot_exist() -> None:
-    messages = Messages()
-    messages.append(Message(0, "s@x.org", 2, NOBODY))
-    [(_, envelope)] = messages.in_order()
+def test_generated_recipients_are_distinct_and_in_a_reserved_domain() -> None:
+    records = MailRecords()
+    records.append(MailRecord(0, "s@x.org", 2, NOBODY))
+    [(_, envelope)] = records.by_time()
     assert envelope.recipients == ("recipient-1@replay.invalid", "recipient-2@replay.invalid")

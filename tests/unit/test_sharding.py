@@ -1,4 +1,4 @@
-"""Sharding: by which part of its subject a cluster places a count."""
+"""Sharding: the word of a subject by which a cluster places a count."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from ratelimit_mail import Envelope, MessageRateLimit, Policy, RecipientLimit, Tier
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
-from ratelimit_mail.scopes import SCOPES, Scope, common_shard, parts_of, subject_of, tag_getter
+from ratelimit_mail.scopes import SCOPES, Scope, common_shard, split_subject, subject_of, tag_getter
 
-PARTS = {
+VALUES = {
     "sender": "Ann@uwo.ca",
     "client": "10.0.0.1",
     "user": "7:ann",
@@ -32,16 +32,16 @@ ALL_SCOPES: list[Scope] = [
 
 
 def expected_tag(scope: Scope, shard: str | None) -> str:
-    """The tag of PARTS as a subject of `scope`, by the words of the documentation."""
+    """Return the tag of VALUES as a subject of `scope`, as the documentation defines it."""
     if shard == "global":
         return ""
     if shard in scope:
-        return PARTS[shard]
+        return VALUES[shard]
     if shard == "sender_domain" and "sender" in scope:
         return "uwo.ca"
     if shard == "recipient_domain" and "recipient" in scope:
         return "x.org"
-    return subject_of(scope, PARTS)
+    return subject_of(scope, VALUES)
 
 
 def tag_of(scope: Scope, shard: str | None, subject: str) -> str:
@@ -50,36 +50,36 @@ def tag_of(scope: Scope, shard: str | None, subject: str) -> str:
 
 
 @pytest.mark.parametrize("shard", [None, *SCOPES])
-def test_every_scope_has_the_tag_that_it_tells(shard: str | None) -> None:
+def test_every_scope_has_the_tag_that_it_determines(shard: str | None) -> None:
     for scope in ALL_SCOPES:
-        assert tag_of(scope, shard, subject_of(scope, PARTS)) == expected_tag(scope, shard)
+        assert tag_of(scope, shard, subject_of(scope, VALUES)) == expected_tag(scope, shard)
 
 
 texts = st.text(max_size=12) | st.sampled_from(["1:a", "12:", ":", "{x}", "0:0:", "\n"])
 
 
 @given(st.sampled_from(ALL_SCOPES), st.data())
-def test_parts_of_inverts_subject_of(scope: Scope, data: st.DataObject) -> None:
-    parts = {word: data.draw(texts) for word in scope}
-    assert parts_of(scope, subject_of(scope, parts)) == parts
+def test_split_subject_inverts_subject_of(scope: Scope, data: st.DataObject) -> None:
+    values = {word: data.draw(texts) for word in scope}
+    assert split_subject(scope, subject_of(scope, values)) == values
 
 
 @given(
     st.sampled_from([scope for scope in ALL_SCOPES if len(scope) > 1]),
     st.data(),
 )
-def test_the_tag_of_a_part_is_that_part_whatever_is_in_it(
+def test_the_tag_of_a_value_is_that_value_with_any_characters(
     scope: Scope, data: st.DataObject
 ) -> None:
-    parts = {word: data.draw(texts) for word in scope}
+    values = {word: data.draw(texts) for word in scope}
     for shard in scope:
-        assert tag_of(scope, shard, subject_of(scope, parts)) == parts[shard]
+        assert tag_of(scope, shard, subject_of(scope, values)) == values[shard]
 
 
 @pytest.mark.parametrize("scope", [("sender",), ("sender", "client"), ("sender", "recipient")])
-def test_the_null_sender_stands_where_its_domain_does(scope: Scope) -> None:
-    parts = {**PARTS, "sender": "<>", "sender_domain": "<>"}
-    assert tag_of(scope, "sender_domain", subject_of(scope, parts)) == "<>"
+def test_the_null_sender_has_the_tag_of_its_domain(scope: Scope) -> None:
+    values = {**VALUES, "sender": "<>", "sender_domain": "<>"}
+    assert tag_of(scope, "sender_domain", subject_of(scope, values)) == "<>"
     assert tag_of(("sender_domain",), "sender_domain", "<>") == "<>"
 
 
@@ -91,7 +91,7 @@ def test_the_null_sender_stands_where_its_domain_does(scope: Scope) -> None:
         ("ann@xn--9ca.de", "xn--9ca.de"),
     ],
 )
-def test_the_domain_of_a_sender_is_what_stands_behind_its_last_at(sender: str, domain: str) -> None:
+def test_the_domain_of_a_sender_follows_its_last_at_sign(sender: str, domain: str) -> None:
     assert Envelope(sender, ["b@x.org"]).sender_domain == domain
     assert tag_of(("sender",), "sender_domain", sender) == domain
 
@@ -117,7 +117,7 @@ def test_the_domain_of_a_sender_is_what_stands_behind_its_last_at(sender: str, d
         ([("sender", "recipient"), "sender_domain"], "sender_domain"),
     ],
 )
-def test_the_narrowest_word_that_all_scopes_tell_is_taken(
+def test_the_shard_is_the_narrowest_word_that_all_scopes_determine(
     scopes: list[Any], shard: str | None
 ) -> None:
     limits = [MessageRateLimit("9/day", scope=scope) for scope in scopes]
@@ -126,11 +126,11 @@ def test_the_narrowest_word_that_all_scopes_tell_is_taken(
 
 
 @given(st.lists(st.sampled_from(ALL_SCOPES), min_size=1, max_size=4))
-def test_a_message_whose_scopes_tell_its_shard_has_one_tag(scopes: list[Scope]) -> None:
+def test_a_message_whose_scopes_determine_its_shard_has_one_tag(scopes: list[Scope]) -> None:
     policy = Policy(name="test", limits=[MessageRateLimit("9/day", scope=each) for each in scopes])
     if policy.shard is None:
         return
-    plan = policy.plan(Envelope(PARTS["sender"], [PARTS["recipient"]]))
+    plan = policy.plan(Envelope(VALUES["sender"], [VALUES["recipient"]]))
     tags = {
         subject if ledger.tag_of is None else ledger.tag_of(subject)
         for ledger, subject, _ in plan.charges
@@ -138,13 +138,13 @@ def test_a_message_whose_scopes_tell_its_shard_has_one_tag(scopes: list[Scope]) 
     assert len(tags) == 1
 
 
-def test_the_limits_of_tiers_are_part_of_what_is_told() -> None:
+def test_the_shard_depends_on_the_limits_of_tiers_too() -> None:
     tier = Tier("t", when=has_tag("x"), limits=[MessageRateLimit("1/day", scope="sender_domain")])
     policy = Policy(name="test", limits=[MessageRateLimit("9/day")], tiers=[tier])
     assert policy.shard == "sender_domain"
 
 
-def test_a_shard_that_is_asked_for_goes_before_one_that_is_found() -> None:
+def test_an_explicit_shard_takes_precedence() -> None:
     limits = [MessageRateLimit("9/day")]
     assert Policy(name="test", limits=limits, shard_by="global").shard == "global"
     assert Policy(name="test", limits=limits, shard_by="sender_domain").shard == "sender_domain"
@@ -161,25 +161,25 @@ def test_a_shard_that_is_asked_for_goes_before_one_that_is_found() -> None:
         ("recipient_domain", "Ann@uwo.ca"),
     ],
 )
-def test_a_senders_queue_stands_with_its_counts(shard: str | None, tag: str) -> None:
+def test_a_senders_queue_has_the_tag_of_its_counts(shard: str | None, tag: str) -> None:
     queue = queue_of("test", retentions_of([MessageRateLimit("9/day")]), shard)
     assert (queue.tag_of or str)("Ann@uwo.ca") == tag
 
 
 @pytest.mark.parametrize("shard", ["", "Sender", "senders", "sender,client", 5, True, ["sender"]])
-def test_a_shard_that_is_no_scope_is_named(shard: Any) -> None:
-    with pytest.raises(ValueError, match=r"shard_by: .* is none of sender, client, user, "):
+def test_an_invalid_shard_is_an_error(shard: Any) -> None:
+    with pytest.raises(ValueError, match=r"shard_by: .* is not one of sender, client, user, "):
         Policy(name="test", shard_by=shard)
 
 
-def test_a_shard_decides_nothing() -> None:
+def test_a_shard_does_not_change_a_decision() -> None:
     limits = [MessageRateLimit("9/day"), MessageRateLimit("5/day", scope="recipient_domain")]
-    letter = Envelope("ann@uwo.ca", ["b@x.org", "c@y.org"])
+    envelope = Envelope("ann@uwo.ca", ["b@x.org", "c@y.org"])
     plans = [
-        Policy(name="test", limits=limits, shard_by=shard).plan(letter)
+        Policy(name="test", limits=limits, shard_by=shard).plan(envelope)
         for shard in (None, "global")
     ]
-    told = [
+    decisions = [
         [(ledger.name, subject, costs) for ledger, subject, costs in plan.charges] for plan in plans
     ]
-    assert told[0] == told[1]
+    assert decisions[0] == decisions[1]

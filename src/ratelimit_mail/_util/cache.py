@@ -1,4 +1,4 @@
-"""Memo: the answers of a function, as long as there are not too many."""
+"""BoundedCache: the results of a function, up to a highest number of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 LONGEST: Final = 64
-"""Of a key that has a length in parts, such as a tuple: longer ones are not worth their room."""
+"""Of a key that is a tuple: the result for a longer one is not stored, to bound the memory."""
 
 
 class BoundedCache(dict[K, V]):
-    """What `function` answers, asked for by `[]`, and kept.
+    """The results of `function` by its argument: `cache[argument]` calls it at most once.
 
-    most: how many answers are kept; for one more, all are let go, because strangers choose what
-        is asked.
+    most: the most results that are stored. One more clears the cache first: the arguments come
+        from mail, so their number has no bound.
     """
 
     def __init__(self, function: Callable[[K], V], most: int = 4096) -> None:
@@ -27,9 +27,9 @@ class BoundedCache(dict[K, V]):
         self._most = most
 
     def __missing__(self, key: K) -> V:
-        answer = self._function(key)
+        result = self._function(key)
         if not isinstance(key, tuple) or len(key) <= LONGEST:
             if len(self) >= self._most:
                 self.clear()
-            self[key] = answer
-        return answer
+            self[key] = result
+        return result

@@ -1,4 +1,4 @@
-"""What the library tells the logger `ratelimit_mail`, without an import that not all need."""
+"""Log to the logger `ratelimit_mail`, importing `logging` only when there is something to log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def log_warning(message: str, *values: object) -> None:
 
 
 def log_info(message: str, *values: object) -> None:
-    """Log that something is well again."""
+    """Log that something works again."""
     import logging
 
     logging.getLogger("ratelimit_mail").info(message, *values)

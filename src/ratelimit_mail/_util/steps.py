@@ -1,6 +1,6 @@
-"""Scripts: steps written once, that one colour runs and the other awaits.
+"""Steps: logic that is written once as a generator, and run by sync or by async code.
 
-A script is a generator that yields calls and receives their results, or their errors.
+The generator yields calls, and receives their results or their errors.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ T = TypeVar("T")
 Steps = Generator[Callable[[], Any], Any, T]
 
 
-def run(script: Steps[T]) -> T:
-    """Make each call of `script`, and return what it returns."""
-    step: Callable[[], Callable[[], Any]] = partial(next, script)
-    failed: BaseException | None = None
+def run(steps: Steps[T]) -> T:
+    """Make each call that `steps` yields, and return what `steps` returns."""
+    resume: Callable[[], Callable[[], Any]] = partial(next, steps)
+    failure: BaseException | None = None
     while True:
         try:
-            call = step()
+            call = resume()
         except StopIteration as end:
             value: T = end.value
             return value
         except RuntimeError as error:
-            # A generator may not let a StopIteration through, but whoever called may.
-            if isinstance(failed, StopIteration) and error.__cause__ is failed:
-                raise failed from None
+            # A generator turns a StopIteration into a RuntimeError; the caller gets the original.
+            if isinstance(failure, StopIteration) and error.__cause__ is failure:
+                raise failure from None
             raise
         try:
-            step = partial(script.send, call())
+            resume = partial(steps.send, call())
         except BaseException as error:
-            failed = error
-            step = partial(script.throw, error)
+            failure = error
+            resume = partial(steps.throw, error)
 
 
-async def run_async(script: Steps[T]) -> T:
-    """Await each call of `script`, and return what it returns."""
+async def run_async(steps: Steps[T]) -> T:
+    """Await each call that `steps` yields, and return what `steps` returns."""
     try:
-        call = next(script)
+        call = next(steps)
         while True:
             try:
                 result = await call()
             except BaseException as error:
-                call = script.throw(error)
+                call = steps.throw(error)
             else:
-                call = script.send(result)
+                call = steps.send(result)
     except StopIteration as end:
         value: T = end.value
         return value

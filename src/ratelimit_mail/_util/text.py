@@ -1,4 +1,4 @@
-"""How errors print a value: whatever it is, in one line and never long."""
+"""How errors, reprs and terminals print a value: escaped, in one line and never long."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ from typing import Any
 
 import attrs
 
-__all__ = ["short_repr", "show"]
+__all__ = ["escape", "short_repr", "show"]
+
+
+def escape(text: str) -> str:
+    """Return `text` with each character that is not printable escaped, as `repr` does it."""
+    if text.isprintable():
+        return text
+    return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text)
 
 
 def show(value: object) -> str:
-    """`value` as an error may print it: one line, escaped and never long, whatever its repr."""
+    """Return the repr of `value` for an error: one line, escaped and never long."""
     try:
         text = repr(value)
     except Exception as error:
         text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-    line = "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text[:81])
+    line = escape(text[:81])
     return line if len(line) <= 80 else f"{line[:60]}... ({len(text)} characters)"
 
 
 def short_repr(value: Any) -> str:
-    """A repr of an attrs value that leaves out what is as it would be by default."""
-    told = []
+    """Return a repr of an attrs value that leaves out the fields with their default value."""
+    arguments = []
     for field in attrs.fields(type(value)):
-        held = getattr(value, field.name)
-        if not field.repr or field.default == held:
+        argument = getattr(value, field.name)
+        if not field.repr or field.default == argument:
             continue
-        shown = repr(held) if field.repr is True else field.repr(held)
-        told.append(f"{field.name}={shown}")
-    return f"{type(value).__name__}({', '.join(told)})"
+        text = repr(argument) if field.repr is True else field.repr(argument)
+        arguments.append(f"{field.name}={text}")
+    return f"{type(value).__name__}({', '.join(arguments)})"

@@ -1,4 +1,4 @@
-"""The command `ratelimit-mail`: the way in, and a hint where its libraries are missing."""
+"""The command `ratelimit-mail`: its entry point, with a hint if its dependencies are missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command; what `ratelimit-mail` calls."""
+    """Run the command; the entry point of `ratelimit-mail`."""
     try:
         from ratelimit_mail.cli.command import command
     except ModuleNotFoundError as error:

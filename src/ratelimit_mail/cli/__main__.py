@@ -1,4 +1,4 @@
-"""Lets `python -m ratelimit_mail.cli` run the command."""
+"""Run the command with `python -m ratelimit_mail.cli`."""
 
 from ratelimit_mail.cli import main
 

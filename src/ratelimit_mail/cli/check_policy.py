@@ -1,4 +1,4 @@
-"""The command `check-policy`: whether a policy file is right, and what it means in words."""
+"""The command `check-policy`: check a policy file, and describe the policy in words."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ratelimit_mail.cli.describe import remarks_on
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.describe import rules_of, two_columns
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
-from ratelimit_mail.cli.presets import rules_of
+from ratelimit_mail.cli.remarks import remarks_on
 from ratelimit_mail.exceptions import PolicyFileError
 
 __all__ = ["check_policy_command"]
@@ -21,15 +20,15 @@ __all__ = ["check_policy_command"]
 
 @click.command("check-policy")
 @click.argument("file")
-@click.option("--toml", "wants_toml", is_flag=True, help="Print it as a policy file, no tables.")
+@click.option("--toml", "wants_toml", is_flag=True, help="Print a policy file instead of tables.")
 def check_policy_command(file: str, wants_toml: bool) -> None:
-    """Say what the policy in FILE means in words, or all that is wrong with it.
+    """Describe the policy in FILE in words, or list all errors in it.
 
-    A file's name ends in .toml or has a slash in it. FILE may be the name of a preset, too; with
-    --toml, that is a policy file to start from.
+    The name of a file ends in .toml or contains a slash. FILE may also be the name of a preset;
+    with --toml, that prints a policy file to start from.
 
-    The exit code is 0, or 2 where something is wrong; what has ended is pointed out, and no
-    mistake.
+    The exit code is 0, or 2 if there are errors. An override, exemption or grant that has ended
+    is noted, but is not an error.
     """
     policy = find_policy(file)
     if wants_toml:
@@ -39,13 +38,6 @@ def check_policy_command(file: str, wants_toml: bool) -> None:
             raise CommandError(str(error)) from None
         return
     console = Console()
-    console.print(Text(f"{safe(file)}: fine", style="bold"), soft_wrap=True)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(width=17, overflow="fold")
-    table.add_column(overflow="fold")
-    last = None
+    console.print(Text(f"{escape(file)}: valid", style="bold"), soft_wrap=True)
     rows = [("policy", policy.name), *rules_of(policy), *remarks_on(policy, datetime.now(UTC))]
-    for subject, words in rows:
-        table.add_row(Text("" if subject == last else f"  {subject}"), Text(safe(words)))
-        last = subject
-    console.print(table)
+    console.print(two_columns(rows))

@@ -1,4 +1,4 @@
-"""The command line: one group, and the words that it knows."""
+"""The command line `ratelimit-mail`: the group of its subcommands."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ __all__ = ["command"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ratelimit-mail")
 def command() -> None:
-    """Sending limits of real institutions, tried on your own mail."""
+    """Try the sending limits of real institutions, or your own, on your mail."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a letter that the terminal lacks is no error
+        # A character that the terminal's encoding lacks must not raise an error.
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

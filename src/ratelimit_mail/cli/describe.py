@@ -1,65 +1,118 @@
-"""What somebody who checks a policy ought to look at: dates, and how large its directory is."""
+"""Describe a policy in words: its limits, the conditions of its tiers, its exemptions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from collections.abc import Iterable, Iterator
 
-from ratelimit_mail.directory import Directory
+from rich.table import Table
+from rich.text import Text
+
+from ratelimit_mail._util.text import escape, show
+from ratelimit_mail.conditions import AllOf, AnyOf, Condition, HasTag, InNetwork, Not, Protocol
+from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Concession
 from ratelimit_mail.policy import Policy
 
-__all__ = ["remarks_on"]
-
-SOON: Final = timedelta(days=30)
-
-
-def remarks_on(policy: Policy, now: datetime) -> Iterator[tuple[str, str]]:
-    """The subject and the words of each remark."""
-    if isinstance(policy.directory, Directory):
-        aliases, lists = len(policy.directory.aliases), len(policy.directory.lists)
-        yield "directory", f"{_many(aliases, 'alias', 'aliases')}, {_many(lists, 'list', 'lists')}"
-    if policy.node is not None:
-        yield "mail servers", f"this one counts as {policy.node}"
-    if policy.shard_by is not None:
-        yield "Redis Cluster", f"counts stand together by {policy.shard_by.replace('_', ' ')}"
-    if policy.grants == ():
-        yield "note", "nobody may send: grants are asked for, and there are none"
-    conceded: tuple[tuple[str, tuple[Concession, ...]], ...] = (
-        ("overrides", policy.overrides),
-        ("exemptions", policy.exemptions),
-        ("grants", policy.grants or ()),
-    )
-    for key, several in conceded:
-        for i, each in enumerate(several):
-            for words in _dates(each, now):
-                yield "note", f"{key}[{i}]{_of(each)} {words}"
+__all__ = [
+    "concession_in_words",
+    "condition_in_words",
+    "limit_in_words",
+    "rules_of",
+    "two_columns",
+]
 
 
-def _dates(each: Concession, now: datetime) -> Iterator[str]:
-    if each.starts is not None and _moment(each.starts) > now:
-        yield f"starts on {each.starts}"
-    if each.ends is None:
-        return
-    end = _moment(each.ends)
-    if not isinstance(each.ends, datetime):
-        end += timedelta(days=1)
-    if end <= now:
-        yield f"ended on {each.ends}; it does nothing any more"
-    elif end - now <= SOON:
-        yield f"ends on {each.ends}, within {SOON.days} days"
+def rules_of(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield every rule of `policy`: what it applies to, and its text."""
+    outbound = [limit for limit in policy.limits if not _is_inbound(limit)]
+    inbound = [limit for limit in policy.limits if _is_inbound(limit)]
+    yield from (("everybody", limit_in_words(limit)) for limit in outbound)
+    for tier in policy.tiers:
+        yield tier.name, f"{condition_in_words(tier.when)}:"
+        yield from ((tier.name, limit_in_words(limit)) for limit in tier.limits)
+    yield from (("each mailbox", limit_in_words(limit)) for limit in inbound)
+    if policy.grants is not None:
+        yield "senders", "need a grant; mail from other senders is rejected"
+        yield from (("senders", f"granted: {concession_in_words(each)}") for each in policy.grants)
+    yield from (("exempt", concession_in_words(each)) for each in policy.exemptions)
+    for override in policy.overrides:
+        numbers = ", ".join(f"{name}: {number}" for name, number in override.limits.items())
+        yield "overrides", f"{concession_in_words(override)}: {numbers}"
+    if policy.internal_domains:
+        yield "internal", ", ".join(policy.internal_domains)
+    if policy.proxy_address_limit is not None:
+        yield (
+            "aliases",
+            f"at most {policy.proxy_address_limit} for one mailbox; they count as one recipient",
+        )
+    if policy.partial:
+        yield "inbound mail", "is decided for each recipient separately"
+    if policy.per_node:
+        yield "mail servers", "each server counts separately"
 
 
-def _moment(given: date) -> datetime:
-    return given if isinstance(given, datetime) else datetime.combine(given, time(), UTC)
+def limit_in_words(limit: Limit) -> str:
+    """Return `limit` with all its options except its reply."""
+    words = str(limit)
+    if isinstance(limit, RateLimit):
+        if limit.share is not None:
+            words += f", {limit.share:.0%} of {limit.rate.amount}".replace("%", " %")
+        if limit.on_excess == "reject":
+            words += "; excess messages are rejected"
+        if limit.denied == "count":
+            words += "; refused attempts count"
+    return words
 
 
-def _of(each: Concession) -> str:
-    named = ", ".join(each.senders[:3])
-    more = f" and {len(each.senders) - 3:,} more" if len(each.senders) > 3 else ""
-    return f" of {named}{more}" if named else ""
+def condition_in_words(condition: Condition | None) -> str:
+    """Return for which clients `condition` holds."""
+    return "any other client" if condition is None else f"clients {_clients_in_words(condition)}"
 
 
-def _many(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
+def _clients_in_words(condition: Condition) -> str:
+    match condition:
+        case AnyOf(conditions):
+            return " or ".join(map(_in_brackets, conditions))
+        case AllOf(conditions):
+            return " and ".join(map(_in_brackets, conditions))
+        case InNetwork(networks):
+            return f"with an address in {', '.join(map(str, networks))}"
+        case Not(InNetwork() as inner):
+            return _clients_in_words(inner).replace("with", "without", 1)
+        case Not(inner):
+            return f"not {_in_brackets(inner)}"
+        case HasTag(tag):
+            return f"tagged {tag}"
+        case Protocol(name):
+            return f"by {name}"
+        case _:
+            return f"for which {show(condition)} is true"
+
+
+def _in_brackets(condition: Condition) -> str:
+    words = _clients_in_words(condition)
+    return f"({words})" if isinstance(condition, AnyOf | AllOf) else words
+
+
+def concession_in_words(concession: Concession) -> str:
+    """Return the senders and clients that `concession` applies to, and its reason."""
+    words = ", ".join(concession.senders)
+    if concession.when is not None:
+        words += f"{', ' if words else ''}{condition_in_words(concession.when)}"
+    return f"{words} ({concession.reason})" if concession.reason else words
+
+
+def _is_inbound(limit: Limit) -> bool:
+    return isinstance(limit, RateLimit) and limit.direction == "inbound"
+
+
+def two_columns(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return a table of subjects and texts; a subject is not repeated in the next row."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(width=17, overflow="fold")
+    table.add_column(overflow="fold")
+    last = None
+    for subject, text in rows:
+        table.add_row(Text("" if subject == last else f"  {subject}"), Text(escape(text)))
+        last = subject
+    return table

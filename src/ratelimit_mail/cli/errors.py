@@ -1,67 +1,66 @@
-"""What can be wrong with an input: all of it, or one row of it."""
+"""Errors of the command: a message and exit code, an unusable input file, and rejected rows."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 
 __all__ = [
     "INTERRUPTED",
-    "TOLD_IN_FULL",
+    "MOST_REPORTED",
     "CommandError",
     "InputError",
     "RejectedRow",
-    "RejectedRows",
+    "RejectedRowReporter",
 ]
+
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as in shells."""
+
+MOST_REPORTED: Final = 10
+"""How many rejected rows are reported one by one."""
+
+
+class CommandError(click.ClickException):
+    """End the command with one line on stderr and exit code 2."""
+
+    exit_code = 2
 
 
 class InputError(Exception):
-    """The file as a whole cannot be replayed; the text says why, in one line."""
+    """The input file cannot be read as a whole; the text is the reason, in one line."""
 
 
 class RejectedRow(NamedTuple):
-    """A row or message that was left out: where it stands, and why."""
+    """A row or message that cannot be read: its place in the file, and the reason."""
 
     where: str
     reason: str
 
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells know it."""
-
-
-class CommandError(click.ClickException):
-    """One line on the error stream and exit code 2."""
-
-    exit_code = 2
-
-
-TOLD_IN_FULL = 10
-
-
-class RejectedRows:
-    """The broken rows of one file."""
+class RejectedRowReporter:
+    """Count the rejected rows of one file, and report the first of them on `console`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self.count = 0
 
-    def add(self, broken: RejectedRow) -> None:
-        """Count a broken row, and say what is wrong with it if it is among the first."""
+    def add(self, row: RejectedRow) -> None:
+        """Count a rejected row, and report it if it is among the first."""
         self.count += 1
-        if self.count <= TOLD_IN_FULL:
-            self._tell(f"left out, {broken.where}: {broken.reason}")
+        if self.count <= MOST_REPORTED:
+            self._print(f"skipped {row.where}: {row.reason}")
 
     def close(self) -> None:
-        """Say how many more there were."""
-        if self.count > TOLD_IN_FULL:
-            self._tell(f"left out, {self.count - TOLD_IN_FULL:,} more broken rows")
+        """Report how many more rows were rejected."""
+        if self.count > MOST_REPORTED:
+            self._print(f"skipped {self.count - MOST_REPORTED:,} more rows")
 
-    def _tell(self, text: str) -> None:
-        # One complaint, one line, however wide the terminal; Text keeps brackets as they are.
-        self._console.print(Text(safe(text)), soft_wrap=True)
+    def _print(self, text: str) -> None:
+        # One row, one line, however wide the terminal; Text keeps brackets as they are.
+        self._console.print(Text(escape(text)), soft_wrap=True)

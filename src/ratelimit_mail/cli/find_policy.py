@@ -1,4 +1,4 @@
-"""The policy that the command line names: a preset, or a policy file."""
+"""Find the policy that the command line names: a preset or a policy file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import difflib
 import os
 from typing import Final
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
@@ -18,10 +18,10 @@ SEPARATORS: Final = tuple({"/", os.sep})
 
 
 def find_policy(name: str) -> Policy:
-    """The preset of this name, or the policy in the file where `name` is that of a file.
+    """Return the preset of this name, or load the policy file.
 
-    A file's name ends in `.toml` or has a slash in it. Raises CommandError with the nearest names
-    where there is no such preset, and with all that is wrong with the file.
+    The name of a file ends in `.toml` or contains a slash. Raises CommandError with the nearest
+    names if there is no such preset, or with all errors in the file.
     """
     if name in PRESETS:
         return PRESETS[name]()
@@ -32,8 +32,8 @@ def find_policy(name: str) -> Policy:
             raise CommandError(str(error)) from None
     near = difflib.get_close_matches(name[:100].lower(), PRESETS, cutoff=0.4)
     if near:
-        raise CommandError(f"there is no policy {safe(name)}; did you mean {' or '.join(near)}?")
+        raise CommandError(f"there is no policy {escape(name)}; did you mean {' or '.join(near)}?")
     raise CommandError(
-        f"there is no policy {safe(name)}; there are {', '.join(PRESETS)}, and policy files,"
-        " whose names end in .toml"
+        f"there is no policy {escape(name)}; use {', '.join(PRESETS)}, or a policy file,"
+        " whose name ends in .toml"
     )

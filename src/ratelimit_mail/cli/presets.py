@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from inspect import signature
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.describe import (
+    concession_in_words,
+    condition_in_words,
+    limit_in_words,
+    rules_of,
+    two_columns,
+)
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
-from ratelimit_mail.conditions import AllOf, AnyOf, Condition, HasTag, InNetwork, Not, Protocol
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.overrides import Concession
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS, SOURCES, Source
 
@@ -27,11 +30,11 @@ __all__ = ["presets_command"]
 
 @click.command("presets")
 @click.argument("name", required=False)
-@click.option("--json", "wants_json", is_flag=True, help="Print JSON, no tables.")
+@click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of tables.")
 def presets_command(name: str | None, wants_json: bool) -> None:
-    """Show the rules of each preset in words, with source and date; or those of NAME alone.
+    """Show the rules of each preset, or of the preset NAME, in words, with source and date.
 
-    With --json, an array of objects, or one object where NAME is given.
+    --json prints an array of objects, or one object for NAME.
     """
     if name is None:
         shown = [(PRESETS[each](), SOURCES[each]) for each in PRESETS]
@@ -46,25 +49,14 @@ def presets_command(name: str | None, wants_json: bool) -> None:
         if i:
             console.print()
         console.print(Text(policy.name, style="bold"))
-        console.print(_table([*rules_of(policy), *_origin(policy.name, source)]))
+        console.print(two_columns([*rules_of(policy), *_origin(policy.name, source)]))
 
 
 def _preset(name: str) -> tuple[Policy, Source]:
     if name not in PRESETS:
-        find_policy(name)  # complains, with the nearest names
-        raise CommandError(f"{safe(name)} is no preset; there are {', '.join(PRESETS)}")
+        find_policy(name)  # raises an error with the nearest names
+        raise CommandError(f"{escape(name)} is not a preset; there are {', '.join(PRESETS)}")
     return PRESETS[name](), SOURCES[name]
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(width=17, overflow="fold")
-    table.add_column(overflow="fold")
-    last = None
-    for subject, words in rows:
-        table.add_row(Text("" if subject == last else f"  {subject}"), Text(safe(words)))
-        last = subject
-    return table
 
 
 def _origin(name: str, source: Source) -> Iterator[tuple[str, str]]:
@@ -82,88 +74,8 @@ def _parameters(name: str) -> list[str]:
     return list(signature(PRESETS[name]).parameters)
 
 
-def rules_of(policy: Policy) -> Iterator[tuple[str, str]]:
-    """Every rule of `policy`: whom or what it is about, and its words."""
-    outbound = [limit for limit in policy.limits if not _is_inbound(limit)]
-    inbound = [limit for limit in policy.limits if _is_inbound(limit)]
-    yield from (("everybody", limit_in_words(limit)) for limit in outbound)
-    for tier in policy.tiers:
-        yield tier.name, f"{condition_in_words(tier.when)}:"
-        yield from ((tier.name, limit_in_words(limit)) for limit in tier.limits)
-    yield from (("each mailbox", limit_in_words(limit)) for limit in inbound)
-    if policy.grants is not None:
-        yield "senders", "must be granted first; mail from any other is rejected"
-        yield from (("senders", f"granted: {_whom(grant)}") for grant in policy.grants)
-    yield from (("exempt", _whom(exemption)) for exemption in policy.exemptions)
-    for override in policy.overrides:
-        numbers = ", ".join(f"{name}: {number}" for name, number in override.limits.items())
-        yield "other numbers", f"{_whom(override)}: {numbers}"
-    if policy.internal_domains:
-        yield "internal", ", ".join(policy.internal_domains)
-    if policy.proxy_address_limit is not None:
-        yield "aliases", f"{policy.proxy_address_limit} of one mailbox; one recipient together"
-    if policy.partial:
-        yield "arriving mail", "is answered recipient by recipient"
-    if policy.per_node:
-        yield "mail servers", "each counts on its own"
-
-
-def limit_in_words(limit: Limit) -> str:
-    """`limit` with all that it says, but for its reply."""
-    words = str(limit)
-    if isinstance(limit, RateLimit):
-        if limit.share is not None:
-            words += f", {limit.share:.0%} of {limit.rate.amount}".replace("%", " %")
-        if limit.on_excess == "reject":
-            words += "; above it rejected"
-        if limit.denied == "count":
-            words += "; refused attempts count"
-    return words
-
-
-def condition_in_words(condition: Condition | None) -> str:
-    """For which clients `condition` holds."""
-    return "any other client" if condition is None else f"clients {_words(condition)}"
-
-
-def _words(condition: Condition) -> str:
-    match condition:
-        case AnyOf(conditions):
-            return " or ".join(map(_part, conditions))
-        case AllOf(conditions):
-            return " and ".join(map(_part, conditions))
-        case InNetwork(networks):
-            return f"with an address in {', '.join(map(str, networks))}"
-        case Not(InNetwork() as inner):
-            return _words(inner).replace("with", "without", 1)
-        case Not(inner):
-            return f"not {_part(inner)}"
-        case HasTag(tag):
-            return f"tagged {tag}"
-        case Protocol(name):
-            return f"by {name}"
-        case _:
-            return f"that {show(condition)} takes"
-
-
-def _part(condition: Condition) -> str:
-    words = _words(condition)
-    return f"({words})" if isinstance(condition, AnyOf | AllOf) else words
-
-
-def _whom(concession: Concession) -> str:
-    words = ", ".join(concession.senders)
-    if concession.when is not None:
-        words += f"{', ' if words else ''}{condition_in_words(concession.when)}"
-    return f"{words} ({concession.reason})" if concession.reason else words
-
-
-def _is_inbound(limit: Limit) -> bool:
-    return isinstance(limit, RateLimit) and limit.direction == "inbound"
-
-
 def as_json(policy: Policy, source: Source) -> dict[str, Any]:
-    """The same for programs."""
+    """Return the rules, source and date of a preset for JSON. The keys are stable."""
     return {
         "name": policy.name,
         "source": {
@@ -183,8 +95,8 @@ def as_json(policy: Policy, source: Source) -> dict[str, Any]:
             }
             for tier in policy.tiers
         ],
-        "grants": None if policy.grants is None else list(map(_whom, policy.grants)),
-        "exemptions": list(map(_whom, policy.exemptions)),
+        "grants": None if policy.grants is None else list(map(concession_in_words, policy.grants)),
+        "exemptions": list(map(concession_in_words, policy.exemptions)),
         "internal_domains": list(policy.internal_domains),
         "proxy_address_limit": policy.proxy_address_limit,
         "partial": policy.partial,
@@ -193,16 +105,16 @@ def as_json(policy: Policy, source: Source) -> dict[str, Any]:
 
 
 def _limit_as_json(limit: Limit) -> dict[str, Any]:
-    told = {
+    common = {
         "name": limit.name,
         "words": limit_in_words(limit),
         "limit": limit.limit,
         "count": limit.count,
     }
     if not isinstance(limit, RateLimit):
-        return {**told, "unit": "recipients of one message"}
+        return {**common, "unit": "recipients of one message"}
     return {
-        **told,
+        **common,
         "unit": limit.unit,
         "seconds": limit.window / 1000,
         "scope": list(limit.scope),

@@ -1,4 +1,4 @@
-"""How far a replay has come, shown only to a terminal."""
+"""A progress bar for long loops, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-__all__ = ["watched"]
+__all__ = ["with_progress"]
 
 T = TypeVar("T")
 
 
-def watched(
-    items: Iterable[T], what: str, console: Console, *, total: int | None = None
+def with_progress(
+    items: Iterable[T], label: str, console: Console, *, total: int | None = None
 ) -> Iterable[T]:
-    """`items`, with a bar on `console` if that is a terminal."""
+    """Return `items`, with a progress bar labelled `label` if `console` is a terminal."""
     if not console.file.isatty():
         return items
-    return track(items, what, total=total, console=console, transient=True)
+    return track(items, label, total=total, console=console, transient=True)

@@ -1,4 +1,4 @@
-"""Who owns which address, and which addresses are mailing lists."""
+"""Directories: who owns which alias, and which addresses are mailing lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aliases and their owners: each alias has one, and an owner is no alias."""
+"""Aliases and their owners: an alias has one owner, and an owner is not an alias."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail._util.validators import prefix_errors
 from ratelimit_mail.addresses import normal_address
 
-__all__ = ["add_alias", "first_wrong_alias", "flattened", "normal_aliases"]
+__all__ = ["add_alias", "first_invalid_alias", "invert_aliases", "normal_aliases"]
 
 
 def normal_aliases(value: object) -> Mapping[str, str]:
-    """Owner by alias, each address in its one spelling, for reading only."""
+    """Return a read-only copy of a mapping of owner by alias, with normal addresses."""
     if not isinstance(value, Mapping):
         raise TypeError(
             "aliases: owners by alias such as {'a.smith@uwo.ca': 'ann@uwo.ca'} are needed,"
@@ -24,8 +25,8 @@ def normal_aliases(value: object) -> Mapping[str, str]:
     return MappingProxyType(aliases)
 
 
-def flattened(value: object) -> dict[str, str]:
-    """Owner by alias, where `value` has the aliases by owner."""
+def invert_aliases(value: object) -> dict[str, str]:
+    """Return the owner by alias, from a mapping of the aliases by owner."""
     if not isinstance(value, Mapping):
         raise TypeError(
             "from_dict: aliases by owner such as {'ann@uwo.ca': ['a.smith@uwo.ca']} are needed,"
@@ -43,22 +44,34 @@ def flattened(value: object) -> dict[str, str]:
 
 
 def add_alias(aliases: dict[str, str], alias: object, owner: object) -> str:
-    """Adds one alias to `aliases`, and gives it in its one spelling.
+    """Add one alias to `aliases`, and return it as a normal address.
 
-    Raises where it has another owner there already.
+    Raises ValueError if the alias already has another owner, or is its own owner.
     """
-    its = _normal("alias", alias)
-    owners = _normal("owner", owner)
-    if its == owners:
-        raise ValueError(f"alias: {show(its)} is named as an alias of itself; leave it out")
-    known = aliases.setdefault(its, owners)
-    if known != owners:
-        raise ValueError(f"alias: {show(its)} has two owners, {show(known)} and {show(owners)}")
-    return its
+    with prefix_errors("alias"):
+        normal_alias, _ = normal_address(alias)
+    with prefix_errors("owner"):
+        normal_owner, _ = normal_address(owner)
+    if normal_alias == normal_owner:
+        raise ValueError(
+            f"alias: {show(normal_alias)} is named as an alias of itself; leave it out"
+        )
+    first_owner = aliases.setdefault(normal_alias, normal_owner)
+    if first_owner != normal_owner:
+        raise ValueError(
+            f"alias: {show(normal_alias)} has two owners,"
+            f" {show(first_owner)} and {show(normal_owner)}"
+        )
+    return normal_alias
 
 
-def first_wrong_alias(aliases: Mapping[str, str], lists: Container[str]) -> tuple[str, str] | None:
-    """The first alias that cannot be, and why; None where all can."""
+def first_invalid_alias(
+    aliases: Mapping[str, str], lists: Container[str]
+) -> tuple[str, str] | None:
+    """Return the first alias that conflicts with a list or another alias, and why; None if all fit.
+
+    lists: the addresses of the mailing lists.
+    """
     for alias, owner in aliases.items():
         if alias in lists:
             return alias, f"{show(alias)} is a mailing list and an alias of {show(owner)} at once"
@@ -67,13 +80,6 @@ def first_wrong_alias(aliases: Mapping[str, str], lists: Container[str]) -> tupl
         if owner in aliases:
             return alias, (
                 f"{show(alias)} is an alias of {show(owner)}, which is itself an alias of"
-                f" {show(aliases[owner])}; name the owner, an address that is no alias"
+                f" {show(aliases[owner])}; name the owner, an address that is not an alias"
             )
     return None
-
-
-def _normal(what: str, value: object) -> str:
-    try:
-        return normal_address(value)[0]
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{what}: {error}") from None

@@ -1,4 +1,4 @@
-"""A directory in CSV files: which columns they have, and what their rows say."""
+"""Read a directory from CSV files: which columns they have, and what their rows mean."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from os import PathLike
 from typing import Any, Final
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.directory.aliases import add_alias, first_wrong_alias
+from ratelimit_mail.directory.aliases import add_alias, first_invalid_alias
 from ratelimit_mail.directory.csv_table import Table
 from ratelimit_mail.directory.mailing_lists import MailingList
-from ratelimit_mail.directory.nesting import first_way_round, in_words
+from ratelimit_mail.directory.nesting import cycle_text, first_cycle
 
 __all__ = ["read_directory"]
 
 ALIAS_COLUMNS: Final = {"alias": ("alias", "proxy_address"), "owner": ("owner", "primary")}
 
-WORDS: Final = ("subscription", "posting", "exempt")
-SEVERAL: Final = ("members", "posters", "moderators")
-LIST_COLUMNS: Final = {name: (name,) for name in ("list", *WORDS, *SEVERAL)}
+WORD_COLUMNS: Final = ("subscription", "posting", "exempt")
+ADDRESS_COLUMNS: Final = ("members", "posters", "moderators")
+LIST_COLUMNS: Final = {name: (name,) for name in ("list", *WORD_COLUMNS, *ADDRESS_COLUMNS)}
 
 _FLAGS: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-_BETWEEN: Final = re.compile(r"[\s;,]+")
+_SEPARATOR: Final = re.compile(r"[\s;,]+")
 
 FilePath = str | PathLike[str]
 
@@ -30,13 +30,13 @@ FilePath = str | PathLike[str]
 def read_directory(
     path: FilePath | None, lists_path: FilePath | None, lists: tuple[MailingList, ...]
 ) -> tuple[dict[str, str], tuple[MailingList, ...]]:
-    """The aliases of one file, and `lists` with those of the other.
+    """Return the aliases in the file `path`, and `lists` with those in the file `lists_path`.
 
-    What is wrong with a row only beside others is said with its file and line too.
+    An error that only shows when several rows are read together names file and line too.
     """
     if path is None and lists_path is None:
         raise TypeError("from_csv: a file of aliases or one of lists is needed")
-    by_address = {one.address: one for one in lists}
+    by_address = {mailing_list.address: mailing_list for mailing_list in lists}
     if lists_path is not None:
         _read_lists(Table(lists_path, LIST_COLUMNS, ("list",)), by_address)
     aliases: dict[str, str] = {}
@@ -46,57 +46,60 @@ def read_directory(
 
 
 def _read_aliases(table: Table, aliases: dict[str, str], lists: Mapping[str, MailingList]) -> None:
+    """Add the aliases of a file to `aliases`."""
     lines: dict[str, int] = {}
     for line, cells in table.rows():
         try:
             alias = add_alias(aliases, cells["alias"], cells["owner"])
         except ValueError as error:
-            raise table.wrong(line, error) from None
+            raise table.error(line, error) from None
         lines.setdefault(alias, line)
-    if wrong := first_wrong_alias(aliases, lists):
-        alias, why = wrong
-        raise table.wrong(lines[alias], why)
+    if invalid := first_invalid_alias(aliases, lists):
+        alias, why = invalid
+        raise table.error(lines[alias], why)
 
 
 def _read_lists(table: Table, lists: dict[str, MailingList]) -> None:
-    """Adds the lists of a file to `lists`."""
+    """Add the lists of a file to `lists`."""
     lines: dict[str, int] = {}
     drafts: dict[str, dict[str, Any]] = {}
     for line, cells in table.rows():
         try:
             fields = _fields(cells)
-            # Its own row already tells whether it can be; many rows are put together once.
+            # Checks this row alone; the rows of one list are put together below, once.
             address = MailingList(cells["list"], **fields).address
             if address in lists:
                 raise ValueError(f"there are two lists of the address {show(address)}")
             if address not in drafts:
                 drafts[address], lines[address] = fields, line
                 continue
-            if any(name in fields for name in WORDS):
+            if any(name in fields for name in WORD_COLUMNS):
                 raise ValueError(
                     f"the list {show(address)} is in line {lines[address]} already; a row that"
-                    f" adds to it leaves {', '.join(WORDS)} empty"
+                    f" adds to it leaves {', '.join(WORD_COLUMNS)} empty"
                 )
         except ValueError as error:
-            raise table.wrong(line, error) from None
+            raise table.error(line, error) from None
         for name, values in fields.items():
             drafts[address].setdefault(name, []).extend(values)
     lists.update((address, MailingList(address, **fields)) for address, fields in drafts.items())
-    if way := first_way_round(lists):
-        first = next((address for address in way if address in lines), None)
+    if cycle := first_cycle(lists):
+        first = next((address for address in cycle if address in lines), None)
         if first is not None:
-            raise table.wrong(lines[first], f"{show(way[0])} contains itself: {in_words(way)}")
+            raise table.error(
+                lines[first], f"{show(cycle[0])} contains itself: {cycle_text(cycle)}"
+            )
 
 
 def _fields(cells: Mapping[str, str]) -> dict[str, Any]:
-    """What a row says of its list; nothing of an empty cell."""
+    """Return the fields of a list that a row states; an empty cell states nothing."""
     fields: dict[str, Any] = {}
-    for name in WORDS:
+    for name in WORD_COLUMNS:
         if cell := cells.get(name, "").lower():
             fields[name] = _flag(cell) if name == "exempt" else cell
-    for name in SEVERAL:
-        if values := [value for value in _BETWEEN.split(cells.get(name, "")) if value]:
-            fields[name] = values
+    for name in ADDRESS_COLUMNS:
+        if addresses := [value for value in _SEPARATOR.split(cells.get(name, "")) if value]:
+            fields[name] = addresses
     return fields
 
 

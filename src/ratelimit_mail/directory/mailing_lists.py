@@ -1,20 +1,20 @@
-"""MailingList: who is on it, who may join it, and who may post to it."""
+"""MailingList: the members of a mailing list, who may join it, and who may post to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.validators import one_of
+from ratelimit_mail._util.validators import flag, one_of, prefix_errors
 from ratelimit_mail.addresses import DomainSet, normal_address, normal_pattern
 
 __all__ = ["MailingList", "Posting"]
 
 Posting = Literal["open", "held", "refused"]
-"""What becomes of a message to a list: it goes, waits for a moderator, or never goes."""
+"""What happens to a message to a list: it is sent, waits for a moderator, or is refused."""
 
 
 def _address(value: object) -> str:
@@ -22,48 +22,62 @@ def _address(value: object) -> str:
 
 
 def _members(values: object) -> tuple[str, ...]:
-    return _several("members", values, lambda value: normal_address(value)[0])
+    return _each_once("members", values, lambda value: normal_address(value)[0])
 
 
 def _posters(values: object) -> tuple[str, ...]:
-    return _several("posters", values, _address_or_pattern)
+    return _each_once("posters", values, _address_or_pattern)
 
 
 def _moderators(values: object) -> tuple[str, ...]:
-    return _several("moderators", values, lambda value: normal_address(value)[0])
+    return _each_once("moderators", values, lambda value: normal_address(value)[0])
 
 
-def _briefly(values: tuple[str, ...]) -> str:
+def _normal(field: str, value: object) -> str:
+    with prefix_errors(field):
+        return normal_address(value)[0]
+
+
+def _each_once(field: str, values: object, normal: Callable[[object], str]) -> tuple[str, ...]:
+    """Return the normal form of `values`, each once, in their order."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{field}: a list of addresses is needed, not {show(values)}")
+    with prefix_errors(field):
+        return tuple(dict.fromkeys(map(normal, values)))
+
+
+def _address_or_pattern(value: object) -> str:
+    if isinstance(value, str) and "@" in value:
+        return normal_address(value)[0]
+    return normal_pattern(value)
+
+
+def _short_tuple(values: tuple[str, ...]) -> str:
     if len(values) <= 4:
         return repr(values)
     return f"({', '.join(map(repr, values[:3]))}, ... and {len(values) - 3:,} more)"
 
 
-def _flag(_: object, attribute: attrs.Attribute[bool], value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{attribute.name}: True or False is needed, not {show(value)}")
-
-
 @attrs.frozen
 class MailingList:
-    """One address that stands for many; to a limit it is one recipient, whatever its members.
+    """A mailing list: one address for many members, and always one recipient to a limit.
 
-    address: where one writes to it.
-    members: addresses, other lists among them.
-    subscription: `"open"`, people may subscribe themselves, or `"closed"`.
-    posting: `"open"` to all; `"moderated"`, held for a moderator but from posters; or
-        `"named"`, from posters alone.
-    posters: who may always post: addresses, or domains as in `"leeds.ac.uk"`, where
+    address: the address that messages to the list are sent to.
+    members: addresses, which may be those of other lists.
+    subscription: `"open"` if people may subscribe themselves, or `"closed"`.
+    posting: `"open"` to every sender; `"moderated"`, where a message is held for a moderator
+        unless a poster sent it; or `"named"`, where only posters may post.
+    posters: the senders that may always post: addresses, or domains as in `"leeds.ac.uk"`;
         `".leeds.ac.uk"` stands for all its subdomains.
-    moderators: addresses that may always post, and subscribe others.
+    moderators: addresses that may always post, and may subscribe other people.
     exempt: whether its traffic is not under the rate limits.
 
-    Raises TypeError or ValueError that names what is wrong, a list that is its own member included.
+    Raises TypeError or ValueError that names what is wrong, also for a list that is its own member.
     """
 
     address: str = attrs.field(converter=_address)
     members: tuple[str, ...] = attrs.field(
-        default=(), kw_only=True, converter=_members, repr=_briefly
+        default=(), kw_only=True, converter=_members, repr=_short_tuple
     )
     subscription: Literal["closed", "open"] = attrs.field(
         default="closed", kw_only=True, validator=one_of("closed", "open")
@@ -72,12 +86,12 @@ class MailingList:
         default="open", kw_only=True, validator=one_of("open", "moderated", "named")
     )
     posters: tuple[str, ...] = attrs.field(
-        default=(), kw_only=True, converter=_posters, repr=_briefly
+        default=(), kw_only=True, converter=_posters, repr=_short_tuple
     )
     moderators: tuple[str, ...] = attrs.field(
-        default=(), kw_only=True, converter=_moderators, repr=_briefly
+        default=(), kw_only=True, converter=_moderators, repr=_short_tuple
     )
-    exempt: bool = attrs.field(default=False, kw_only=True, validator=_flag)
+    exempt: bool = attrs.field(default=False, kw_only=True, validator=flag)
     _privileged: frozenset[str] = attrs.field(init=False, repr=False, eq=False)
     _domains: DomainSet = attrs.field(init=False, repr=False, eq=False)
 
@@ -95,87 +109,64 @@ class MailingList:
             raise ValueError(f"members: the list {show(self.address)} contains itself")
 
     def posting_by(self, sender: str, *also: str) -> Posting:
-        """What becomes of a message from `sender`.
+        """Return what happens to a message from `sender`.
 
-        also: who else that is, such as the owner of the address; one that may post is enough.
-        Addresses are taken as `addresses.normal_address` writes them, or `"<>"`.
+        also: other addresses of the same sender, such as the owner of an alias; it is enough if
+            one of them may post. Addresses are as `addresses.normal_address` writes them, or
+            `"<>"`.
         """
         if self.posting == "open" or any(map(self._may_post, (sender, *also))):
             return "open"
         return "held" if self.posting == "moderated" else "refused"
 
     def subscribed(self, address: str, by: str | None = None) -> MailingList:
-        """The list with one member more; the same where `address` is one already.
+        """Return the list with one more member; the same list if `address` is a member already.
 
-        by: who asks for it; left out: whoever runs the list. A moderator may subscribe
-            anybody; others only themselves, and only where subscription is open.
+        by: the address that asks for it; left out: the administrator of the list. A moderator
+            may subscribe any address; other people may subscribe only themselves, and only if
+            subscription is open.
 
-        Raises ValueError where `by` may not, or the list would contain itself.
+        Raises ValueError if `by` may not do so, or the list would contain itself.
         """
         member = _normal("address", address)
-        who = None if by is None else _normal("by", by)
-        if who is not None and who not in self.moderators:
+        requester = None if by is None else _normal("by", by)
+        if requester is not None and requester not in self.moderators:
             if self.subscription == "closed":
                 raise ValueError(
-                    f"subscription to {show(self.address)} is closed: {show(who)} cannot subscribe"
-                    f" {show(member)}; a moderator or whoever runs the list can"
+                    f"subscription to {show(self.address)} is closed: {show(requester)} cannot"
+                    f" subscribe {show(member)}; a moderator or the list's administrator can"
                 )
-            if who != member:
+            if requester != member:
                 raise ValueError(
-                    f"{show(who)} is no moderator of {show(self.address)} and so can subscribe"
-                    f" only itself, not {show(member)}"
+                    f"{show(requester)} is not a moderator of {show(self.address)} and so can"
+                    f" subscribe only itself, not {show(member)}"
                 )
         if member in self.members:
             return self
         return attrs.evolve(self, members=(*self.members, member))
 
     def unsubscribed(self, address: str, by: str | None = None) -> MailingList:
-        """The list with one member less.
+        """Return the list without the member `address`.
 
-        by: who asks for it; left out: whoever runs the list. A moderator may unsubscribe
-            anybody; others themselves, always.
+        by: the address that asks for it; left out: the administrator of the list. A moderator
+            may unsubscribe any address; other people may always unsubscribe themselves.
 
-        Raises ValueError where `by` may not, or `address` is no member: it may be one under
-        another address, and would go on getting mail.
+        Raises ValueError if `by` may not do so, or if `address` is not a member: the person may
+        be a member under another address, and would go on receiving mail.
         """
         member = _normal("address", address)
-        who = None if by is None else _normal("by", by)
-        if who is not None and who != member and who not in self.moderators:
+        requester = None if by is None else _normal("by", by)
+        if requester is not None and requester != member and requester not in self.moderators:
             raise ValueError(
-                f"{show(who)} is no moderator of {show(self.address)} and so can unsubscribe"
-                f" only itself, not {show(member)}"
+                f"{show(requester)} is not a moderator of {show(self.address)} and so can"
+                f" unsubscribe only itself, not {show(member)}"
             )
         if member not in self.members:
-            raise ValueError(f"{show(member)} is no member of {show(self.address)}")
+            raise ValueError(f"{show(member)} is not a member of {show(self.address)}")
         return attrs.evolve(self, members=[other for other in self.members if other != member])
 
     def _may_post(self, sender: str) -> bool:
         if sender in self._privileged:
             return True
-        # Asked, a DomainSet keeps the answer: not where it can only be no.
+        # A DomainSet stores each answer: do not fill it where there are no domains to match.
         return bool(self._domains.patterns) and self._domains[sender.rpartition("@")[2]]
-
-
-def _normal(what: str, value: object) -> str:
-    try:
-        return normal_address(value)[0]
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{what}: {error}") from None
-
-
-def _several(what: str, values: object, normal: Callable[[object], str]) -> tuple[str, ...]:
-    """Each of `values` once, in its one spelling."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise TypeError(f"{what}: a list of addresses is needed, not {show(values)}")
-    normals: dict[str, Any] = {}
-    try:
-        normals.update((normal(value), None) for value in values)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{what}: {error}") from None
-    return tuple(normals)
-
-
-def _address_or_pattern(value: object) -> str:
-    if isinstance(value, str) and "@" in value:
-        return normal_address(value)[0]
-    return normal_pattern(value)

@@ -1,5 +1,7 @@
-"""Lists within lists: whether one contains itself, and the people on it. No recursion: a
-stranger's lists may be nested deeper than Python's stack."""
+"""Mailing lists within mailing lists: find a list that contains itself, and the people on a list.
+
+Without recursion, because lists may be nested deeper than Python's stack.
+"""
 
 from __future__ import annotations
 
@@ -8,52 +10,52 @@ from collections.abc import Iterator, Mapping
 from ratelimit_mail._util.text import show
 from ratelimit_mail.directory.mailing_lists import MailingList
 
-__all__ = ["first_way_round", "in_words", "people_of"]
+__all__ = ["cycle_text", "first_cycle", "people_on"]
 
 
-def first_way_round(lists: Mapping[str, MailingList]) -> list[str] | None:
-    """The way from a list through its members back to it; None where there is none."""
-    done: set[str] = set()
+def first_cycle(lists: Mapping[str, MailingList]) -> list[str] | None:
+    """Return the path from a list through its members back to it; None if there is no such list."""
+    visited: set[str] = set()
     for start in lists:
-        way: list[str] = []
-        on_way: set[str] = set()
-        below: list[Iterator[str]] = [iter((start,))]
-        # What is below[i] are the members, still to be looked at, of way[i - 1].
-        while below:
-            for member in below[-1]:
-                if member in on_way:
-                    return [*way[way.index(member) :], member]
-                if member in lists and member not in done:
-                    way.append(member)
-                    on_way.add(member)
-                    below.append(iter(lists[member].members))
+        path: list[str] = []
+        on_path: set[str] = set()
+        pending: list[Iterator[str]] = [iter((start,))]
+        # pending[i] are the members of path[i - 1] that have not been visited.
+        while pending:
+            for member in pending[-1]:
+                if member in on_path:
+                    return [*path[path.index(member) :], member]
+                if member in lists and member not in visited:
+                    path.append(member)
+                    on_path.add(member)
+                    pending.append(iter(lists[member].members))
                     break
             else:
-                below.pop()
-                if way:
-                    done.add(way[-1])
-                    on_way.remove(way.pop())
+                pending.pop()
+                if path:
+                    visited.add(path[-1])
+                    on_path.remove(path.pop())
     return None
 
 
-def in_words(way: list[str]) -> str:
-    """A way of any length, as an error may print it."""
-    steps = [show(address) for address in (way if len(way) <= 8 else [*way[:4], *way[-2:]])]
-    if len(way) > 8:
-        steps.insert(4, f"... ({len(way) - 6:,} more)")
+def cycle_text(cycle: list[str]) -> str:
+    """Return a cycle of any length as text for an error, shortened in the middle."""
+    steps = [show(address) for address in (cycle if len(cycle) <= 8 else [*cycle[:4], *cycle[-2:]])]
+    if len(cycle) > 8:
+        steps.insert(4, f"... ({len(cycle) - 6:,} more)")
     return " > ".join(steps)
 
 
-def people_of(address: str, lists: Mapping[str, MailingList]) -> set[str]:
-    """All on the list of that address who are no lists, those of nested lists included."""
+def people_on(address: str, lists: Mapping[str, MailingList]) -> set[str]:
+    """Return the members of the list at `address`, with those of nested lists in place of these."""
     people: set[str] = set()
-    seen = {address}
+    visited = {address}
     waiting = [address]
     while waiting:
         for member in lists[waiting.pop()].members:
             if member not in lists:
                 people.add(member)
-            elif member not in seen:
-                seen.add(member)
+            elif member not in visited:
+                visited.add(member)
                 waiting.append(member)
     return people

@@ -1,4 +1,4 @@
-"""DirectoryLike: all that a policy asks of a directory."""
+"""DirectoryLike: the two methods that a policy calls on a directory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["DirectoryLike"]
 
 @runtime_checkable
 class DirectoryLike(Protocol):
-    """Any object with these two methods: a live LDAP, say.
+    """Any object with these two methods, such as an adapter to LDAP.
 
-    Addresses come as `addresses.normal_address` writes them, and are given back so.
+    Both take addresses as `addresses.normal_address` writes them, and `owner` returns one so.
     """
 
     def owner(self, address: str) -> str:
-        """The primary address that `address` is an alias of; `address` itself where it is none."""
+        """Return the primary address of the alias `address`; `address` if it is not an alias."""
 
     def mailing_list(self, address: str) -> MailingList | None:
-        """The mailing list of that address; None where it is none."""
+        """Return the mailing list at `address`; None if there is none."""

@@ -1,4 +1,4 @@
-"""Events: what a limiter tells whoever wants to know, and how it is told."""
+"""Events that a limiter reports about its decisions, and the listeners that receive them."""
 
 from ratelimit_mail.events.dispatcher import Dispatcher
 from ratelimit_mail.events.kinds import (

@@ -1,4 +1,4 @@
-"""DenialTracker: notices who is refused for the first time, who keeps trying, and who is well again."""
+"""DenialTracker: finds first denials, bursts of denials, and subjects that are back to normal."""
 
 from __future__ import annotations
 
@@ -10,119 +10,127 @@ import attrs
 
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.events.expiring import ExpiringMap
+from ratelimit_mail.events.expiring_map import ExpiringMap
 from ratelimit_mail.limits import Limit, RateLimit
 
-__all__ = ["DAY", "DenialTracker", "Denied", "Refused"]
+__all__ = ["DAY", "Denial", "DenialPeriod", "DenialTracker"]
 
 DAY: Final = 24 * 3600 * 1000
-"""The window of what has none: a limit on one message, or a rule. In milliseconds."""
+"""The window, in milliseconds, of a limit on one message and of a rule, which have none."""
 
 
 @attrs.define(eq=False)
-class Denied:
-    """A subject that a limit refuses, from the first refusal until a whole window without one.
+class DenialPeriod:
+    """The time in which one limit denies messages of one subject.
 
-    counted: the subject as counts know it. began: when the first refusal was. refusals: how many
-    there were. told_at: when a first denial was told last. burst_at: the same of a burst.
-    latest: when refusals since were.
+    It starts with the first denial, and ends when a whole window has passed without a denial.
+
+    subject_key: the subject as the counts name it. subject: the same in words.
+    start: the time of the first denial. denials: how many there were.
+    first_denial_at: when a first denial was last reported. burst_at: when a burst was.
+    recent: the times of the denials that may make up the next burst.
     """
 
     sender: str
-    counted: str
+    subject_key: str
     subject: str
     limit: Limit | None
     tier: str | None
     client: Client
-    began: int
-    told_at: int
-    refusals: int = 1
+    start: int
+    first_denial_at: int
+    denials: int = 1
     burst_at: int | None = None
-    latest: array[int] = attrs.field(factory=lambda: array("q"))
+    recent: array[int] = attrs.field(factory=lambda: array("q"))
 
 
-class Refused(NamedTuple):
-    """What one refusal was.
+class Denial(NamedTuple):
+    """One denial, and what it means for its subject.
 
-    is_first: of `whose` in a window. burst: how many it completes, and in how many milliseconds
-    they came.
+    is_first: whether it is the first denial in a window, to be reported.
+    burst: if it completes a burst, how many denials that has, and how many milliseconds it took.
     """
 
-    whose: Denied
+    period: DenialPeriod
     is_first: bool
     burst: tuple[int, int] | None
 
 
 class DenialTracker:
-    """Who is refused. Not safe for threads.
+    """Track which subjects are denied by which limits. Not thread-safe.
 
-    burst: how many more refusals within `within` milliseconds are a burst.
+    burst: how many denials after the first, within `within` milliseconds, are a burst.
+    most: the largest number of subjects to remember.
     """
 
     def __init__(self, burst: int, within: int, most: int) -> None:
         self._burst = burst
         self._within = within
-        self._denied: ExpiringMap[tuple[str, int], Denied] = ExpiringMap(most)
-        self._refused: ExpiringMap[str, int] = ExpiringMap(most)
-        """When each subject was refused last, by whatever limit."""
-        self._numbers: dict[Limit | None, int] = {}
-        """Of the limits, because a number is a quicker key than a limit. A policy has few."""
+        self._periods: ExpiringMap[tuple[str, int], DenialPeriod] = ExpiringMap(most)
+        self._latest: ExpiringMap[str, int] = ExpiringMap(most)
+        """When each subject was last denied, by any limit."""
+        self._limit_numbers: dict[Limit | None, int] = {}
+        """A number for each limit of the policy: hashing it is faster than hashing the limit."""
 
     def __len__(self) -> int:
-        return len(self._denied)
+        return len(self._periods)
 
-    def over(self, now: int) -> list[Denied]:
-        """Those whom a limit has refused nothing for a whole window, since the last call."""
-        well: list[tuple[int, Denied]] = []
-        for each in self._denied.leave(now):
-            # What has no window has no normal state to go back to, either.
-            if not isinstance(each.limit, RateLimit):
+    def pop_ended(self, now: int) -> list[DenialPeriod]:
+        """Return the periods that have ended since the last call, the shortest window first."""
+        ended: list[tuple[int, DenialPeriod]] = []
+        for period in self._periods.pop_expired(now):
+            # Without a window there is no normal state to return to.
+            if not isinstance(period.limit, RateLimit):
                 continue
-            # While another limit speaks, this one refuses all the same.
-            refused = self._refused.get(DAY, each.counted)
-            if refused is not None and refused + each.limit.window > now:
-                key = (each.counted, self._numbers[each.limit])
-                self._denied.put(each.limit.window, key, each, refused)
+            # While another limit denies the subject, this limit may deny it as well.
+            latest = self._latest.get(DAY, period.subject_key)
+            if latest is not None and latest + period.limit.window > now:
+                key = (period.subject_key, self._limit_numbers[period.limit])
+                self._periods.put(period.limit.window, key, period, latest)
             else:
-                well.append((each.limit.window, each))
-        self._refused.leave(now)
-        return [each for _, each in sorted(well, key=itemgetter(0))]
+                ended.append((period.limit.window, period))
+        self._latest.pop_expired(now)
+        return [period for _, period in sorted(ended, key=itemgetter(0))]
 
-    def refuse(
+    def record(
         self, envelope: Envelope, subject: tuple[str, str], decision: Decision, now: int
-    ) -> Refused:
-        """Note that `decision` refuses `subject`, which is given as counts know it and in words."""
-        limit = decision.limit
-        stay = limit.window if isinstance(limit, RateLimit) else DAY
-        key = (subject[0], self._numbers.setdefault(limit, len(self._numbers)))
-        whose = self._denied.get(stay, key)
-        is_new = whose is None
-        if whose is None:
-            sender, client = envelope.sender, envelope.client
-            whose = Denied(sender, *subject, limit, decision.tier, client, now, now)
-        else:
-            whose.sender, whose.client, whose.tier = envelope.sender, envelope.client, decision.tier
-            whose.refusals += 1
-        self._denied.put(stay, key, whose, now)
-        self._refused.put(DAY, subject[0], now, now)
-        burst: tuple[int, int] | None = None
-        if not is_new and (whose.burst_at is None or now - whose.burst_at >= stay):
-            burst = self._burst_of(whose, now)
-        is_first = is_new or now - whose.told_at >= stay
-        if is_first:
-            whose.told_at = now
-        return Refused(whose, is_first, burst)
+    ) -> Denial:
+        """Record that `decision` denies a message of `subject`.
 
-    def _burst_of(self, whose: Denied, now: int) -> tuple[int, int] | None:
-        """The burst that this refusal completes, if it does."""
-        latest = whose.latest
-        latest.append(now)
-        if len(latest) < self._burst:
+        subject: the subject as the counts name it, and in words.
+        """
+        limit = decision.limit
+        window = limit.window if isinstance(limit, RateLimit) else DAY
+        key = (subject[0], self._limit_numbers.setdefault(limit, len(self._limit_numbers)))
+        period = self._periods.get(window, key)
+        is_new = period is None
+        if period is None:
+            sender, client = envelope.sender, envelope.client
+            period = DenialPeriod(sender, *subject, limit, decision.tier, client, now, now)
+        else:
+            period.sender, period.client = envelope.sender, envelope.client
+            period.tier = decision.tier
+            period.denials += 1
+        self._periods.put(window, key, period, now)
+        self._latest.put(DAY, subject[0], now, now)
+        burst: tuple[int, int] | None = None
+        if not is_new and (period.burst_at is None or now - period.burst_at >= window):
+            burst = self._complete_burst(period, now)
+        is_first = is_new or now - period.first_denial_at >= window
+        if is_first:
+            period.first_denial_at = now
+        return Denial(period, is_first, burst)
+
+    def _complete_burst(self, period: DenialPeriod, now: int) -> tuple[int, int] | None:
+        """Add a denial to `period`, and return the burst that it completes, if any."""
+        recent = period.recent
+        recent.append(now)
+        if len(recent) < self._burst:
             return None
-        took = now - latest[0]
-        if took >= self._within:
-            del latest[0]
+        duration = now - recent[0]
+        if duration >= self._within:
+            del recent[0]
             return None
-        whose.burst_at = now
-        del latest[:]
-        return self._burst, took
+        period.burst_at = now
+        del recent[:]
+        return self._burst, duration

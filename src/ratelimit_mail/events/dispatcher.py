@@ -1,4 +1,4 @@
-"""Dispatcher: events reach their listeners on a thread of its own, never at the decision's expense."""
+"""Dispatcher: calls event listeners on a thread of its own, so that decisions do not wait."""
 
 from __future__ import annotations
 
@@ -13,154 +13,164 @@ from queue import SimpleQueue
 from typing import Final
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.events.kinds import Event
 from ratelimit_mail.events.listeners import (
     WARN_EVERY,
     Listener,
-    checked,
+    as_listeners,
     deliver,
     log_warning_safely,
 )
 
 __all__ = ["Dispatcher"]
 
-LAST_WAIT: Final = 1.0
-"""Seconds that the end of the program waits for what is still to be told."""
+EXIT_TIMEOUT: Final = 1.0
+"""Seconds that the program waits at exit for events that are not delivered yet."""
 
 
 class Dispatcher:
-    """Calls `listener` with each event, one after the other, on a thread of its own.
+    """Call `listener` with each event, one after the other, on a separate thread.
 
-    listener: a callable, or several. What one raises is logged, without the error's text, which
-        may hold addresses; the others are called all the same.
-    most_waiting: about how many events may wait for a slow listener; more are dropped.
+    listener: a callable, or several. If one raises, the error is logged without its text, which
+        may contain addresses, and the other listeners are called as usual.
+    most_waiting: about how many events may wait for a slow listener; further events are dropped.
 
-    The thread begins with the first event and ends with the Dispatcher. A forked process has its own,
-    and what waited at the fork is told in the parent. At the end of the program, one second is
-    given to what still waits. Raises TypeError for a listener that would have to be awaited.
+    The thread starts with the first event and ends with the Dispatcher. A forked process has a
+    thread of its own; events that wait during the fork are delivered in the parent. At exit, the
+    program waits at most one second for the events that are left. Raises TypeError for an async
+    listener.
     """
 
     def __init__(
         self, listener: Listener | Sequence[Listener], *, most_waiting: int = 1000
     ) -> None:
-        self._listeners = checked(listener)
-        if not isinstance(most_waiting, int) or isinstance(most_waiting, bool):
-            raise TypeError(f"most_waiting: a whole number is needed, not {show(most_waiting)}")
-        if most_waiting < 1:
-            raise ValueError(f"most_waiting: {show(most_waiting)} drops all; 1 or more are needed")
+        self._listeners = as_listeners(listener)
+        if whole_number("most_waiting", most_waiting) < 1:
+            raise ValueError(f"most_waiting: must be at least 1, not {show(most_waiting)}")
         self._most_waiting = most_waiting
         self._dropped = 0
-        self._end: weakref.finalize[..., Dispatcher] | None = None
-        self._begin()
-        _tellers.add(self)
+        self._finalizer: weakref.finalize[..., Dispatcher] | None = None
+        self._start_afresh()
+        _dispatchers.add(self)
 
-    def _begin(self) -> None:
-        """As new: also in a forked process, where no thread and nobody with a lock is left."""
-        # Safe for what the garbage collector may run while this very thread is in it.
-        self._mail: SimpleQueue[Event | threading.Event | None] = SimpleQueue()
+    def _start_afresh(self) -> None:
+        """Create an empty queue and new locks, at first and in a forked process.
+
+        After a fork there is no delivery thread, and no thread to release a lock.
+        """
+        # SimpleQueue, because the garbage collector may call `put` while this thread is in it.
+        self._queue: SimpleQueue[Event | threading.Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._dropping = threading.RLock()
-        self._warns_again = 0.0
-        if self._end is not None:
-            self._end.detach()
-        self._end = weakref.finalize(self, self._mail.put, None)
-        self._end.atexit = False
+        self._start_lock = threading.Lock()
+        self._drop_lock = threading.RLock()
+        self._next_warning = 0.0
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, self._queue.put, None)
+        self._finalizer.atexit = False
 
     @property
     def dropped(self) -> int:
-        """How many events were dropped, because too many waited."""
+        """How many events were dropped because too many were waiting."""
         return self._dropped
 
-    def tell(self, event: Event) -> None:
-        """Have the listeners called with `event`; never waits and never raises."""
-        if self._mail.qsize() >= self._most_waiting:
+    def dispatch(self, event: Event) -> None:
+        """Queue `event` for the listeners; never wait and never raise."""
+        if self._queue.qsize() >= self._most_waiting:
             self._drop()
         else:
-            self._mail.put(event)
-            self._start()
+            self._queue.put(event)
+            self._ensure_thread()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until the listeners have had all that was told; whether they had it in time.
+        """Wait until all queued events are delivered; return whether they were, in time.
 
-        timeout: seconds; None waits as long as they take. A listener that calls this does not
-        wait: nobody else would do its work.
+        timeout: seconds; None waits as long as it takes. In a listener, this returns False at
+        once: the listener's own thread would have to deliver them.
         """
         if threading.current_thread() is self._thread:
             return False
-        reached = self._when_told()
-        return reached is None or reached.wait(timeout)
+        marker = self._put_marker()
+        return marker is None or marker.wait(timeout)
 
-    def _when_told(self) -> threading.Event | None:
-        """What is set when all that waits now has been told; None where nothing ever was."""
-        if self._thread is None and self._mail.empty():
+    def _put_marker(self) -> threading.Event | None:
+        """Queue a marker that is set when all events before it are delivered.
+
+        Return None if no event was ever queued.
+        """
+        if self._thread is None and self._queue.empty():
             return None
-        reached = threading.Event()
-        self._mail.put(reached)
-        self._start()
-        return reached
+        marker = threading.Event()
+        self._queue.put(marker)
+        self._ensure_thread()
+        return marker
 
-    def _start(self) -> None:
-        """See that the thread runs, or that somebody is starting it."""
+    def _ensure_thread(self) -> None:
+        """Start the thread, unless it is running or another thread is starting it."""
         if self._thread is not None and self._thread.is_alive():
             return
-        if not self._starting.acquire(blocking=False):
+        if not self._start_lock.acquire(blocking=False):
             return
         try:
-            _drain_at_exit()
+            _deliver_at_exit()
             self._thread = threading.Thread(
                 target=deliver,
-                args=(self._mail, self._listeners),
+                args=(self._queue, self._listeners),
                 name="ratelimit_mail events",
                 daemon=True,
             )
             self._thread.start()
-        except RuntimeError:  # no more threads: tried again with the next event
+        except RuntimeError:  # no more threads: the next event tries again
             pass
         finally:
-            self._starting.release()
+            self._start_lock.release()
 
     def _drop(self) -> None:
-        """Count an event that is dropped, and have one line logged about it.
+        """Count a dropped event, and log a warning about it, at most once a minute.
 
-        Not by this thread: where the listener is a slow log, it would wait for it.
+        The warning is logged by another thread: if the listener is a slow log, it would block
+        this one.
         """
         now = time.monotonic()
-        with self._dropping:
+        with self._drop_lock:
             self._dropped += 1
-            if now < self._warns_again:
+            if now < self._next_warning:
                 return
-            self._warns_again = now + WARN_EVERY
-        line = f"a listener of events is too slow: {self._most_waiting} wait, more are dropped"
+            self._next_warning = now + WARN_EVERY
+        line = (
+            f"an event listener is too slow: {self._most_waiting} events are waiting,"
+            " further events are dropped"
+        )
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=log_warning_safely, args=(line,), daemon=True).start()
 
 
-_tellers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+_dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
 @cache
-def _drain_at_exit() -> None:
-    """Tell what waits when the program ends.
+def _deliver_at_exit() -> None:
+    """Arrange that waiting events are delivered at exit.
 
-    Asked for as late as this, because what is asked for last is done first: before the log that
-    a listener writes to is closed.
+    The first event calls this, not the import: exit handlers run in reverse order, and this one
+    must run before the log that a listener writes to is closed.
     """
     import atexit
 
-    atexit.register(_drain)
+    atexit.register(_flush_all)
 
 
-def _drain() -> None:
-    end = time.monotonic() + LAST_WAIT
-    for reached in [teller._when_told() for teller in _tellers]:
-        if reached is not None:
-            reached.wait(max(0.0, end - time.monotonic()))
+def _flush_all() -> None:
+    end = time.monotonic() + EXIT_TIMEOUT
+    for marker in [dispatcher._put_marker() for dispatcher in _dispatchers]:
+        if marker is not None:
+            marker.wait(max(0.0, end - time.monotonic()))
 
 
 def _after_fork() -> None:
-    for teller in _tellers:
-        teller._begin()
+    for dispatcher in _dispatchers:
+        dispatcher._start_afresh()
 
 
 if hasattr(os, "register_at_fork"):

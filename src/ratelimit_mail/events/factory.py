@@ -1,39 +1,37 @@
-"""From what was noticed to the events that say it."""
+"""Create the events that follow from denials and from high usage."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
+from ratelimit_mail._util.epoch import datetime_of
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.events import BackToNormal, BurstAfterDenial, Event, FirstDenial, NearLimit
-from ratelimit_mail.events.denials import Denied, Refused
-from ratelimit_mail.events.near_limit import ToRead
+from ratelimit_mail.events.denials import Denial, DenialPeriod
+from ratelimit_mail.events.near_limit import UsageQuery
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.policy.charges import Plan
-from ratelimit_mail.scopes import parts_of
+from ratelimit_mail.policy.charges import ChargePlan
+from ratelimit_mail.scopes import split_subject
 
-__all__ = ["back_to_normal", "near_limit", "refusal_events", "refused_subject"]
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+__all__ = ["back_to_normal", "denial_events", "near_limit", "subject_of_denial"]
 
 
-def refused_subject(envelope: Envelope, plan: Plan, limit: object) -> tuple[str, str]:
-    """Whom `limit` refused, as counts know it and in words.
+def subject_of_denial(envelope: Envelope, plan: ChargePlan, limit: object) -> tuple[str, str]:
+    """Return the subject that `limit` denied, as the counts name it and in words.
 
-    The sender stands for it where it is one of several, or nothing was charged for it.
+    If the message was charged to several subjects of the limit, or to none, return the sender.
     """
     if isinstance(limit, RateLimit):
-        found = {
+        subjects = {
             subject
             for ledger, subject, _ in plan.charges
             for count in ledger.counts
             for i in range(len(count.windows))
-            if plan.sheet.limit_of(count, i) is limit
+            if plan.effective_limits.limit_of(count, i) is limit
         }
-        if len(found) == 1:
-            subject = found.pop()
+        if len(subjects) == 1:
+            subject = subjects.pop()
             return subject, _in_words(limit, subject)
     return envelope.sender, envelope.sender
 
@@ -41,65 +39,59 @@ def refused_subject(envelope: Envelope, plan: Plan, limit: object) -> tuple[str,
 def _in_words(limit: RateLimit, subject: str) -> str:
     if limit.scope == ("global",):
         return "everybody"
-    parts = parts_of(limit.scope, subject)
-    return " and ".join(
-        value or f"no {word.replace('_', ' ')} told" for word, value in parts.items()
-    )
+    values = split_subject(limit.scope, subject)
+    return " and ".join(value or f"no {word.replace('_', ' ')}" for word, value in values.items())
 
 
-def _moment(milliseconds: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=milliseconds)
-
-
-def refusal_events(
-    policy: str, envelope: Envelope, decision: Decision, refused: Refused, now: int
+def denial_events(
+    policy: str, envelope: Envelope, decision: Decision, denial: Denial, now: int
 ) -> list[Event]:
-    """What is told of a refusal, if anything is."""
-    whose: dict[str, Any] = {
+    """Return the events that follow from a denial, if any."""
+    common: dict[str, Any] = {
         "sender": envelope.sender,
-        "subject": refused.whose.subject,
+        "subject": denial.period.subject,
         "limit": decision.limit,
         "policy": policy,
         "tier": decision.tier,
-        "at": _moment(now),
+        "at": datetime_of(now),
         "client": envelope.client,
     }
     events: list[Event] = []
-    if refused.is_first:
-        events.append(FirstDenial(**whose, decision=decision))
-    if refused.burst is not None:
-        attempts, took = refused.burst
-        events.append(BurstAfterDenial(**whose, attempts=attempts, seconds=took / 1000))
+    if denial.is_first:
+        events.append(FirstDenial(**common, decision=decision))
+    if denial.burst is not None:
+        attempts, duration = denial.burst
+        events.append(BurstAfterDenial(**common, attempts=attempts, seconds=duration / 1000))
     return events
 
 
 def near_limit(
-    policy: str, envelope: Envelope, asked: ToRead, limit: RateLimit, used: int, now: int
+    policy: str, envelope: Envelope, query: UsageQuery, limit: RateLimit, used: int, now: int
 ) -> NearLimit:
-    """That so much of `limit` is used."""
+    """Return the event that `used` of `limit` is used."""
     return NearLimit(
         sender=envelope.sender,
-        subject=_in_words(limit, asked.subject),
+        subject=_in_words(limit, query.subject),
         limit=limit,
         policy=policy,
-        tier=asked.sheet.tier,
-        at=_moment(now),
+        tier=query.effective_limits.tier,
+        at=datetime_of(now),
         client=envelope.client,
         used=used,
         share=used / limit.limit,
     )
 
 
-def back_to_normal(policy: str, denied: Denied, now: int) -> BackToNormal:
-    """That a limit has refused `denied` nothing for a whole window."""
+def back_to_normal(policy: str, period: DenialPeriod, now: int) -> BackToNormal:
+    """Return the event that a period of denials has ended."""
     return BackToNormal(
-        sender=denied.sender,
-        subject=denied.subject,
-        limit=denied.limit,
+        sender=period.sender,
+        subject=period.subject,
+        limit=period.limit,
         policy=policy,
-        tier=denied.tier,
-        at=_moment(now),
-        client=denied.client,
-        denials=denied.refusals,
-        since=_moment(denied.began),
+        tier=period.tier,
+        at=datetime_of(now),
+        client=period.client,
+        denials=period.denials,
+        since=datetime_of(period.start),
     )

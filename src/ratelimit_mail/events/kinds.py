@@ -1,4 +1,4 @@
-"""The kinds of events: values that say what happened to whom, by which limit, and when."""
+"""The kinds of events: what happened, to which sender, under which limit, and when."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ __all__ = ["BackToNormal", "BurstAfterDenial", "Event", "FirstDenial", "NearLimi
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """What every event says.
+    """The attributes that every event has.
 
-    sender: the address of who sent the message that brought it up.
-    subject: whom the limit counts it for, such as a client or a recipient, in words; for what is
-        counted per sender, the sender.
-    limit: the limit that spoke; None where a rule did, as for a sender that was not granted.
-    policy: the policy's name. tier: that of the client's tier; None where no tier holds.
-    at: when, by the backend's clock, in UTC.
-    client: who submitted the message.
+    sender: the sender address of the message that caused the event.
+    subject: what the limit counted the message for, in words, such as a sender, a client or a
+        recipient.
+    limit: the limit that the event is about; None if it is about a rule, for example that the
+        sender has no grant.
+    policy: the name of the policy.
+    tier: the name of the client's tier; None if the client is in no tier.
+    at: the time by the backend's clock, in UTC.
+    client: the client that submitted the message.
 
-    What it holds of addresses and logins is as strangers wrote it.
+    Addresses and logins are as the client sent them, and not escaped.
     """
 
     sender: str
@@ -39,11 +41,11 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class FirstDenial(Event):
-    """A message may not go, for the first time in the limit's window.
+    """A message was denied for the first time in the limit's window.
 
-    decision: what was answered.
+    decision: the decision on the message.
 
-    A limit on one message, and a rule, have no window: for them it is 24 hours.
+    A limit on one message and a rule have no window; for them it is 24 hours.
     """
 
     decision: Decision
@@ -51,9 +53,9 @@ class FirstDenial(Event):
 
 @attrs.frozen(kw_only=True)
 class NearLimit(Event):
-    """Much of a limit is used: 80 %, where nothing else was asked for.
+    """A large share of a limit is used, by default 80 %.
 
-    used: how much, of `limit.limit`. share: the same as a part of 1.
+    used: how much of `limit.limit` is used. share: the same as a fraction of 1.
     """
 
     used: int
@@ -62,9 +64,9 @@ class NearLimit(Event):
 
 @attrs.frozen(kw_only=True)
 class BurstAfterDenial(Event):
-    """After a first denial, many more attempts were refused within a short time.
+    """After a first denial, many more attempts were denied within a short time.
 
-    attempts: how many, the first denial not among them. seconds: in how long they came.
+    attempts: how many, not counting the first denial. seconds: the time they took.
     """
 
     attempts: int
@@ -73,12 +75,12 @@ class BurstAfterDenial(Event):
 
 @attrs.frozen(kw_only=True)
 class BackToNormal(Event):
-    """A whole window has passed in which the limit refused nothing, after a first denial.
+    """After a first denial, a whole window has passed in which the limit denied nothing.
 
-    denials: how many it had refused. since: when the first of them was.
+    denials: how many messages the limit had denied. since: the time of the first denial.
 
-    It is told at the first call after that, whoever makes it. Sender, client and tier are those
-    of the last refusal.
+    The event is reported at the limiter's next call after that, for any sender. Its sender,
+    client and tier are those of the last denial.
     """
 
     denials: int

@@ -1,4 +1,4 @@
-"""Listeners: what may be one, and how they are called, whatever they do."""
+"""Event listeners: check that they are callable, and call them safely."""
 
 from __future__ import annotations
 
@@ -15,47 +15,56 @@ from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import show
 from ratelimit_mail.events.kinds import Event
 
-__all__ = ["WARN_EVERY", "Listener", "checked", "deliver", "log_warning_safely"]
+__all__ = ["WARN_EVERY", "Listener", "as_listeners", "deliver", "log_warning_safely"]
 
 Listener = Callable[[Event], object]
 
 WARN_EVERY: Final = 60.0
-"""Seconds between two lines in the log about one trouble."""
+"""Seconds between two log lines about the same kind of error."""
 
-MOST_TROUBLES: Final = 100
+MOST_ERROR_KINDS: Final = 100
 
 
-def checked(listener: object) -> tuple[Listener, ...]:
-    """What to call; raises TypeError or ValueError where that is nothing or would be no use."""
-    found = listener if isinstance(listener, Iterable) and not callable(listener) else [listener]
-    listeners = tuple(found)
+def as_listeners(listener: object) -> tuple[Listener, ...]:
+    """Return one or several listeners as a tuple.
+
+    Raises TypeError for a listener that cannot be called with an event or whose call would do
+    nothing, and ValueError for an empty list.
+    """
+    if isinstance(listener, Iterable) and not callable(listener) and not isinstance(listener, str):
+        listeners = tuple(listener)
+    else:
+        listeners = (listener,)
     if not listeners:
         raise ValueError("listener: the list is empty; at least one is needed")
     for each in listeners:
         if not callable(each):
-            raise TypeError(f"listener: {show(each)} is nothing to call with an event")
+            raise TypeError(f"listener: {show(each)} is not callable")
         call = getattr(each, "__call__", each)  # noqa: B004 - a callable object's method
         if inspect.iscoroutinefunction(each) or inspect.iscoroutinefunction(call):
             raise TypeError(
-                f"listener: {show(each)} is async, and nobody would await it: give a function"
-                " that hands the event to your event loop, by call_soon_threadsafe"
+                f"listener: {show(each)} is async, but listeners run on a thread without an event"
+                " loop: pass a function that hands the event to your loop with"
+                " call_soon_threadsafe"
             )
-        for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
-            if kind(each) or kind(call):
-                raise TypeError(f"listener: {show(each)} is a generator; a call does nothing")
+        for is_generator in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+            if is_generator(each) or is_generator(call):
+                raise TypeError(
+                    f"listener: {show(each)} is a generator function; calling it does nothing"
+                )
     return listeners
 
 
 def deliver(
-    mail: SimpleQueue[Event | threading.Event | None], listeners: tuple[Listener, ...]
+    queue: SimpleQueue[Event | threading.Event | None], listeners: tuple[Listener, ...]
 ) -> None:
-    """Call `listeners` with each event of `mail`, until there is a None: what the thread does.
+    """Call `listeners` with each event of `queue` until there is a None; the thread's target.
 
-    A `threading.Event` there is set when all before it has been told. Nothing here holds the
-    Dispatcher, which could not be collected then.
+    A `threading.Event` in the queue is set when all events before it are delivered. This function
+    holds no reference to the Dispatcher, which could not be garbage-collected otherwise.
     """
-    warns_again: dict[str, float] = {}
-    while (event := mail.get()) is not None:
+    next_warnings: dict[str, float] = {}
+    while (event := queue.get()) is not None:
         if isinstance(event, threading.Event):
             event.set()
             continue
@@ -64,28 +73,28 @@ def deliver(
                 result = listener(event)
                 if inspect.iscoroutine(result):
                     result.close()
-                    raise TypeError("a coroutine that nobody awaits")
+                    raise TypeError("a listener returned a coroutine")
             except BaseException as error:
-                _report(error, listener, warns_again)
+                _log_error(error, listener, next_warnings)
 
 
-def _report(error: BaseException, listener: Listener, warns_again: dict[str, float]) -> None:
+def _log_error(error: BaseException, listener: Listener, next_warnings: dict[str, float]) -> None:
     kind, now = type(error).__qualname__, time.monotonic()
-    if now < warns_again.get(kind, 0.0):
+    if now < next_warnings.get(kind, 0.0):
         return
-    if len(warns_again) >= MOST_TROUBLES:
-        warns_again.clear()
-    warns_again[kind] = now + WARN_EVERY
+    if len(next_warnings) >= MOST_ERROR_KINDS:
+        next_warnings.clear()
+    next_warnings[kind] = now + WARN_EVERY
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     line = "?" if trace is None else trace.tb_lineno
     file = "?" if trace is None else os.path.basename(trace.tb_frame.f_code.co_filename)
     name = getattr(listener, "__qualname__", type(listener).__qualname__)
-    log_warning_safely(f"a listener of events, {name}, raised {kind} at {file}:{line}")
+    log_warning_safely(f"the event listener {name} raised {kind} at {file}:{line}")
 
 
 def log_warning_safely(line: str) -> None:
-    """Log `line`, whatever the handlers of the log do."""
+    """Log a warning; ignore errors of the log's handlers."""
     with contextlib.suppress(Exception):
         log_warning("%s", line)

@@ -1,10 +1,10 @@
-"""A listener that writes events to `logging`, one line each, with addresses hashed on demand."""
+"""log_events: a listener that logs one line for each event, with addresses optionally hashed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.events.kinds import (
     BackToNormal,
     BurstAfterDenial,
@@ -22,14 +22,14 @@ __all__ = ["log_events"]
 SHORTEST_KEY: Final = 16
 
 LONGEST_NAME: Final = 320
-"""Characters, as an address may have."""
+"""Characters; an address has no more."""
 
 
 class _Log(Protocol):
-    """A Logger, or a LoggerAdapter."""
+    """A Logger or a LoggerAdapter."""
 
     def log(self, level: int, msg: str, *args: object, extra: dict[str, Any]) -> None:
-        """Write one line."""
+        """Log one line."""
         ...
 
 
@@ -39,16 +39,17 @@ def log_events(
     key: bytes | None = None,
     level: int | None = None,
 ) -> Listener:
-    """A listener that writes one line for each event, and its parts as `extra=` fields.
+    """Return a listener that logs one line for each event, with its attributes as `extra=` fields.
 
-    logger: a logger or its name; left out: `ratelimit_mail.events`.
-    key: at least 16 secret bytes. With it, every address, login and subject is replaced by 16
-        hexadecimal digits: the same for the same address and key, so that the lines of one sender
-        can be told from others', and without the key nobody can find out whose they are.
-        Without it they are written with what is not printable escaped.
-    level: that of every line; left out: INFO for a sender back to normal, WARNING for all else.
+    logger: a logger or its name; the default is `ratelimit_mail.events`.
+    key: at least 16 secret bytes. With a key, each address, login and subject is replaced by 16
+        hexadecimal digits. They are the same for the same address and key, so that all lines of
+        one sender can be found, but an address cannot be found out without the key. Without a
+        key, addresses are logged as they are, with unprintable characters escaped.
+    level: the level of every line; the default is INFO for BackToNormal and WARNING for all
+        others.
 
-    The fields: `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
+    The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
     and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`.
     """
@@ -67,21 +68,23 @@ def log_events(
         at_level = level
         if at_level is None:
             at_level = logging.INFO if isinstance(event, BackToNormal) else logging.WARNING
-        what, how, own = _told(event)
-        whom = names.word(event.sender)
+        title, text, own_fields = _describe(event)
+        sender = names.quoted(event.sender)
         if event.subject != event.sender:
-            whom += f" (counted for {names.word(event.subject)})"
-        fields = {**_fields(event, names), **own}
-        log.log(at_level, "%s: %s %s; %s", what, whom, how, _where(event, names), extra=fields)
+            sender += f" (counted for {names.quoted(event.subject)})"
+        fields = {**_common_fields(event, names), **own_fields}
+        log.log(
+            at_level, "%s: %s %s; %s", title, sender, text, _context(event, names), extra=fields
+        )
 
     return listen
 
 
 class _Names:
-    """How addresses and logins are written."""
+    """The format of addresses and logins: escaped, or hashed with a key."""
 
     def __init__(self, key: object) -> None:
-        # The value itself must not show.
+        # The messages must not show the key.
         if key is not None and not isinstance(key, bytes):
             raise TypeError(f"key: secret bytes are needed, not a {type(key).__name__}")
         if key is not None and len(key) < SHORTEST_KEY:
@@ -91,28 +94,28 @@ class _Names:
         self._key = key
 
     def field(self, name: str | None) -> str | None:
-        """As a field has it."""
+        """Return `name` as the value of a field."""
         if name is None:
             return None
         if self._key is None:
             return _escaped(name)
-        import hmac  # with hashlib, slow to import, and only this needs it
+        import hmac  # here, because it imports hashlib, which is slow to import
 
         text = name.encode(errors="surrogatepass")
         return hmac.digest(self._key, text, "sha256").hex()[:16]
 
-    def word(self, name: str) -> str:
-        """As it stands in the line, in quotes: what it says is told from what the line says."""
+    def quoted(self, name: str) -> str:
+        """Return `name` in quotes for the line, so that it cannot pose as the text around it."""
         return show(name if self._key is None else self.field(name))
 
 
 def _escaped(text: str) -> str:
-    line = "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text[: LONGEST_NAME + 1])
+    line = escape(text[: LONGEST_NAME + 1])
     return line if len(line) <= LONGEST_NAME else f"{line[:LONGEST_NAME]}..."
 
 
-def _fields(event: Event, names: _Names) -> dict[str, Any]:
-    """What every line says, as fields."""
+def _common_fields(event: Event, names: _Names) -> dict[str, Any]:
+    """Return the fields that every event has."""
     return {
         "event": type(event).__name__,
         "sender": names.field(event.sender),
@@ -127,23 +130,25 @@ def _fields(event: Event, names: _Names) -> dict[str, Any]:
     }
 
 
-def _where(event: Event, names: _Names) -> str:
+def _context(event: Event, names: _Names) -> str:
+    """Return the limit, policy, tier and client of `event` in words."""
     client = event.client
-    parts = [
+    values = [
         ("limit", event.limit),
         ("policy", event.policy),
         ("tier", event.tier),
-        ("client", None if client.address is None else names.word(client.address)),
-        ("user", None if client.user is None else names.word(client.user)),
+        ("client", None if client.address is None else names.quoted(client.address)),
+        ("user", None if client.user is None else names.quoted(client.user)),
     ]
-    return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
+    return ", ".join(f"{name} {value}" for name, value in values if value is not None)
 
 
-def _told(event: Event) -> tuple[str, str, dict[str, Any]]:
-    """What this kind says of itself, in words and as fields; no address is in it."""
+def _describe(event: Event) -> tuple[str, str, dict[str, Any]]:
+    """Return the title, the text and the fields of this kind of event, without any address."""
     if isinstance(event, FirstDenial):
         decision = event.decision
-        reply = str(decision.reply)  # the words of a rule may name a mailing list; this does not
+        # The reply, not the rule: the text of a rule may name a mailing list.
+        reply = str(decision.reply)
         return (
             "first denial",
             f"was answered {reply}",

@@ -1,4 +1,4 @@
-"""NearLimits: notices with which message so much of a limit is used, and reads counts seldom."""
+"""NearLimitTracker: finds the message that uses up a given share of a limit, with few reads."""
 
 from __future__ import annotations
 
@@ -9,147 +9,152 @@ import attrs
 
 from ratelimit_mail.backends.base import Reading
 from ratelimit_mail.counting.charge import UNITS, Ledger
-from ratelimit_mail.events.expiring import NEVER, ExpiringMap
+from ratelimit_mail.events.expiring_map import NEVER, ExpiringMap
 from ratelimit_mail.limits import RateLimit
-from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
-__all__ = ["NearLimits", "ToRead"]
+__all__ = ["NearLimitTracker", "UsageQuery"]
 
-PARTS: Final = 20
-"""What others may have charged is looked at again after this part of a window, ..."""
+READS_PER_WINDOW: Final = 20
+"""Counts are read again after this fraction of a window: other processes may charge them, ..."""
 
 SHORTEST_PAUSE: Final = 10_000
-"""... but not sooner than so many milliseconds after the last look."""
+"""... but not sooner than this many milliseconds after the last read."""
 
 MOST_READS: Final = 8
-"""For one message; a message to many recipients whom nothing is known of must not wait long."""
+"""Reads for one message; a message to many recipients must not wait long."""
 
 MOST_LEDGERS: Final = 8
-"""What is known of one subject under so many tiers at most."""
+"""The largest number of ledgers, one for each tier, that are remembered for one subject."""
 
 MILLION: Final = 1_000_000
 
 
 @attrs.define(eq=False)
-class _Known:
-    """What was known of a subject's counts in one tier when they were last read.
+class _NextRead:
+    """When the counts of a subject in one tier must be read again.
 
-    enough: for a unit, how much must be spent in all until a mark can have been reached.
-    due: when to read again even so.
+    thresholds: units, each with the total at which a mark may have been reached.
+    due: when to read even if no threshold is reached.
     """
 
-    enough: tuple[tuple[int, int], ...] = ()
+    thresholds: tuple[tuple[int, int], ...] = ()
     due: int = 0
 
 
 @attrs.define(eq=False)
-class _Watched:
-    """One subject of a scope.
+class _SubjectTotals:
+    """What one subject of a scope was charged.
 
-    spent: how much of each unit, since the subject was first seen. Only ever more: what is
-        refunded or has left the window makes too much of it, never too little.
-    known: by the ledger of each tier, all of which count in one place.
-    silent_until: for limits of which it was told.
+    totals: how much of each unit, since the subject was first seen. They only grow: refunds and
+        charges that leave their window make them too large, never too small.
+    next_reads: by ledger. The ledgers of all tiers count in the same place.
+    silent_until: for limits that were reported, the end of that window.
     """
 
-    spent: list[int] = attrs.field(factory=lambda: [0] * len(UNITS))
-    known: dict[Ledger, _Known] = attrs.field(factory=dict)
+    totals: list[int] = attrs.field(factory=lambda: [0] * len(UNITS))
+    next_reads: dict[Ledger, _NextRead] = attrs.field(factory=dict)
     silent_until: dict[RateLimit, int] | None = None
 
 
-class ToRead(NamedTuple):
-    """Counts that must be read: a mark can have been reached."""
+class UsageQuery(NamedTuple):
+    """Counts that must be read, because a limit may have reached its mark."""
 
-    sheet: EffectiveLimits
+    effective_limits: EffectiveLimits
     ledger: Ledger
     subject: str
-    account: _Watched
-    spent: tuple[int, ...]
-    """At the time of asking: what others spend while the counts are read is not lost."""
+    state: _SubjectTotals
+    totals: tuple[int, ...]
+    """The totals before the read, so that charges during the read are not lost."""
 
 
-class NearLimits:
-    """Who has reached the mark, such as 0.8 of a limit. Not safe for threads.
+class NearLimitTracker:
+    """Track which subjects have reached the mark, such as 0.8 of a limit. Not thread-safe.
 
-    Of each subject it remembers what its counts held when they were read, and what was spent
-    since. The sum is at least what is used: while it is below the mark, nothing is read.
+    For each subject it remembers what the counts were when they were last read, and what was
+    charged since then. The sum is at least what is used. While it is below the mark, nothing is
+    read.
+
+    near: the share of a limit, at most 1. most: the largest number of subjects to remember.
     """
 
     def __init__(self, near: float, most: int) -> None:
         self._millionths = max(1, round(near * MILLION))
-        self._accounts: ExpiringMap[tuple[str, str], _Watched] = ExpiringMap(most)
+        self._states: ExpiringMap[tuple[str, str], _SubjectTotals] = ExpiringMap(most)
 
     def __len__(self) -> int:
-        return len(self._accounts)
+        return len(self._states)
 
-    def spend(self, plan: Plan, accepted: bool, now: int) -> list[ToRead]:
-        """Note what a message was charged; the counts that must be read for it."""
-        accounts = self._accounts
-        if now >= accounts.leaves_at:
-            accounts.leave(now)
-        to_read: list[ToRead] = []
+    def record(self, plan: ChargePlan, accepted: bool, now: int) -> list[UsageQuery]:
+        """Record what a message was charged, and return the counts that must be read."""
+        states = self._states
+        if now >= states.next_expiry:
+            states.pop_expired(now)
+        queries: list[UsageQuery] = []
         for ledger, subject, costs in plan.charges:
             if not accepted and not ledger.counts_denied:
                 continue
             key = (ledger.name, subject)
-            account = accounts.get(ledger.span, key)
-            if account is None:
-                account = _Watched()
-                accounts.put(ledger.span, key, account, now)
-            spent = account.spent
+            state = states.get(ledger.span, key)
+            if state is None:
+                state = _SubjectTotals()
+                states.put(ledger.span, key, state, now)
+            totals = state.totals
             for count in ledger.counts:
                 if accepted or count.counts_denied:
-                    spent[count.unit] += costs[count.unit]
-            known = account.known.get(ledger)
-            if known is not None and now < known.due:
-                for unit, enough in known.enough:
-                    if spent[unit] >= enough:
+                    totals[count.unit] += costs[count.unit]
+            next_read = state.next_reads.get(ledger)
+            if next_read is not None and now < next_read.due:
+                for unit, threshold in next_read.thresholds:
+                    if totals[unit] >= threshold:
                         break
                 else:
                     continue
-            if len(to_read) < MOST_READS:
-                to_read.append(ToRead(plan.sheet, ledger, subject, account, tuple(spent)))
-        return to_read
+            if len(queries) < MOST_READS:
+                queries.append(
+                    UsageQuery(plan.effective_limits, ledger, subject, state, tuple(totals))
+                )
+        return queries
 
-    def learn(
-        self, asked: ToRead, readings: Sequence[Sequence[Reading]] | None, now: int
+    def update(
+        self, query: UsageQuery, readings: Sequence[Sequence[Reading]] | None, now: int
     ) -> list[tuple[RateLimit, int]]:
-        """Remember what was read, and say which limits have reached the mark, and how much is used.
+        """Store what was read, and return the limits that reached the mark, with their usage.
 
-        readings: None where they could not be had.
+        readings: None if the counts could not be read.
         """
         reached: list[tuple[RateLimit, int]] = []
-        _, ledger, subject, account, spent = asked
-        enough: dict[int, int] = {}
+        _, ledger, subject, state, totals = query
+        thresholds: dict[int, int] = {}
         due = now + SHORTEST_PAUSE if readings is None else NEVER
-        for unit, limit, used in _windows(asked, readings or ()):
-            silent_until = (account.silent_until or {}).get(limit, 0)
+        for unit, limit, used in _windows(query, readings or ()):
+            silent_until = (state.silent_until or {}).get(limit, 0)
             missing = self._mark(limit) - used
             if now < silent_until:
                 due = min(due, silent_until)
             elif missing > 0:
-                enough[unit] = min(enough.get(unit, NEVER), spent[unit] + missing)
-                due = min(due, now + max(limit.window // PARTS, SHORTEST_PAUSE))
+                thresholds[unit] = min(thresholds.get(unit, NEVER), totals[unit] + missing)
+                due = min(due, now + max(limit.window // READS_PER_WINDOW, SHORTEST_PAUSE))
             else:
                 reached.append((limit, used))
-                account.silent_until = account.silent_until or {}
-                account.silent_until[limit] = now + limit.window
+                state.silent_until = state.silent_until or {}
+                state.silent_until[limit] = now + limit.window
                 due = min(due, now + limit.window)
-        if ledger not in account.known and len(account.known) >= MOST_LEDGERS:
-            account.known.clear()
-        account.known[ledger] = _Known(tuple(enough.items()), due)
-        self._accounts.put(ledger.span, (ledger.name, subject), account, now)
+        if ledger not in state.next_reads and len(state.next_reads) >= MOST_LEDGERS:
+            state.next_reads.clear()
+        state.next_reads[ledger] = _NextRead(tuple(thresholds.items()), due)
+        self._states.put(ledger.span, (ledger.name, subject), state, now)
         return reached
 
     def _mark(self, limit: RateLimit) -> int:
-        """What must be used for somebody to be told; in integers, so that 0.7 of 10 is 7."""
+        """Return the usage to report. Integers are used, so that 0.7 of 10 is 7."""
         return max(1, -(-limit.limit * self._millionths // MILLION))
 
 
 def _windows(
-    asked: ToRead, readings: Sequence[Sequence[Reading]]
+    query: UsageQuery, readings: Sequence[Sequence[Reading]]
 ) -> Iterator[tuple[int, RateLimit, int]]:
-    """The unit, the limit and what is used, of each window that was read."""
-    for count, of_count in zip(asked.ledger.counts, readings, strict=False):
+    """Yield the unit, the limit and the usage of each window that was read."""
+    for count, of_count in zip(query.ledger.counts, readings, strict=False):
         for i, reading in enumerate(of_count):
-            yield count.unit, asked.sheet.limit_of(count, i), reading.used
+            yield count.unit, query.effective_limits.limit_of(count, i), reading.used

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ratelimit_mail.backends.base import REFUSE, TAKE, Idempotency, Intent
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 
 __all__ = ["Intents"]
 
@@ -20,7 +20,7 @@ class Intents:
         self._name = name
         self._lifetime = lifetime
 
-    def intent(self, plan: Plan, envelope: Envelope, operation: str = "take") -> Intent:
+    def intent(self, plan: ChargePlan, envelope: Envelope, operation: str = "take") -> Intent:
         """Return what `try_acquire` asks of the backend."""
         if envelope.id is None:
             return TAKE if plan.never is None else REFUSE
@@ -28,7 +28,9 @@ class Intents:
             refused=plan.never is not None, idempotency=self.idempotency(plan, envelope, operation)
         )
 
-    def idempotency(self, plan: Plan, envelope: Envelope, operation: str) -> Idempotency | None:
+    def idempotency(
+        self, plan: ChargePlan, envelope: Envelope, operation: str
+    ) -> Idempotency | None:
         """Return how the backend recognises the same request, or None without an id.
 
         The key is a hash of everything that makes the request, because senders choose what is
@@ -38,7 +40,13 @@ class Intents:
             return None
         import hashlib  # slow to import, and few programs use ids
 
-        request = [self._name, plan.sheet.tier or "", operation, envelope.id, envelope.sender]
+        request = [
+            self._name,
+            plan.effective_limits.tier or "",
+            operation,
+            envelope.id,
+            envelope.sender,
+        ]
         request += envelope.recipients
         for ledger, subject, costs in plan.charges:
             request += ledger.name, subject, str([costs[count.unit] for count in ledger.counts])

@@ -14,11 +14,11 @@ from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.shadow import BOOKING, shadow_steps
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener
-    from ratelimit_mail.events.watch import Watch
+    from ratelimit_mail.events.detector import EventDetector
 
 __all__ = ["DecidedMessage", "Observers"]
 
@@ -27,7 +27,7 @@ class DecidedMessage(NamedTuple):
     """A message and the decision on it; if it was booked, the sender in whose queue it stands."""
 
     envelope: Envelope
-    plan: Plan
+    plan: ChargePlan
     decision: Decision
     verdict: Verdict | None
     queue_subject: str | None = None
@@ -47,8 +47,8 @@ class Observers:
     ) -> None:
         self._intents = intents
         self._queue = policy.queue(shadow=True)
-        self._watch = None if on_event is None else _watch(policy, on_event)
-        self.is_idle = self._watch is None and not policy.has_shadows
+        self._detector = None if on_event is None else _detector(policy, on_event)
+        self.is_idle = self._detector is None and not policy.has_shadow
 
     def observe_steps(self, backend: Any, decided: DecidedMessage) -> Steps[Decision]:
         """Return the decision with the answer of the shadow limits, and emit its events."""
@@ -66,15 +66,19 @@ class Observers:
                 decision = attrs.evolve(decision, shadow=answer)
                 if decision.refund_token is not None and receipt is not None:
                     decision.refund_token.append(receipt)
-        if self._watch is not None:
+        if self._detector is not None:
             now = backend.now() if verdict is None else verdict.now
-            yield from self._watch.seeing(backend, envelope, plan, decision, now)
+            yield from self._detector.observe_steps(backend, envelope, plan, decision, now)
         return decision
 
 
-def _watch(policy: Policy, on_event: Listener | Sequence[Listener] | Dispatcher) -> Watch:
+def _detector(
+    policy: Policy, on_event: Listener | Sequence[Listener] | Dispatcher
+) -> EventDetector:
     # Imported here, because most limiters have no listener.
     from ratelimit_mail.events import Dispatcher
-    from ratelimit_mail.events.watch import Watch
+    from ratelimit_mail.events.detector import EventDetector
 
-    return Watch(policy, on_event if isinstance(on_event, Dispatcher) else Dispatcher(on_event))
+    return EventDetector(
+        policy, on_event if isinstance(on_event, Dispatcher) else Dispatcher(on_event)
+    )

@@ -42,7 +42,7 @@ from ratelimit_mail.limiter.shadow import BOOKING, check_shadow_steps, check_ste
 from ratelimit_mail.limiter.verdicts import decide, refused
 from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Operations:
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
     ) -> None:
         self.policy = policy.at_node(node)
-        self.plan: Callable[[Envelope], Plan] = self.policy.planner(backend.now)
+        self.plan: Callable[[Envelope], ChargePlan] = self.policy.planner(backend.now)
         self._backend = backend
         self._sleep = sleep
         self._wait_until_first = wait_until_first
@@ -134,7 +134,7 @@ class Operations:
         self.is_plain = self._observers.is_idle and not self.policy.partial
         """Whether a message needs nothing but a decision: no shadow limits, events or parts."""
 
-    def decide(self, plan: Plan, verdict: Verdict | None, envelope: Envelope) -> Decision:
+    def decide(self, plan: ChargePlan, verdict: Verdict | None, envelope: Envelope) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""
         return decide(plan, verdict, self, envelope)
 
@@ -205,9 +205,11 @@ class Operations:
         if not decision:
             raise RateLimitExceeded(decision)
         if verdict is None:
-            return Booking(decision, time.time_ns() // 1_000_000, 0.0, plan.sheet)
+            return Booking(decision, time.time_ns() // 1_000_000, 0.0, plan.effective_limits)
         delay = (verdict.at - verdict.now) / 1000
-        return Booking(decision, verdict.at, delay, plan.sheet, plan.charges, queue_subject)
+        return Booking(
+            decision, verdict.at, delay, plan.effective_limits, plan.charges, queue_subject
+        )
 
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
         """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
@@ -280,7 +282,7 @@ class Operations:
         """See `Limiter.settle`; `not_reached` are the recipients that were refused."""
         for token in tokens_of(decision, self):
             envelope: Envelope | None = token[1]
-            plan: Plan | None = None
+            plan: ChargePlan | None = None
             if not_reached and envelope is not None:
                 reached = [each for each in envelope.recipients if each not in not_reached]
                 if not reached:
@@ -345,7 +347,7 @@ class Operations:
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         key, sender = self.policy.subject(scope, subject)
-        limits = self.policy.sheet(client or NOBODY, sender, self._backend.now())
+        limits = self.policy.effective_limits(client or NOBODY, sender, self._backend.now())
         usages: list[Usage] = []
         for ledger in limits.ledgers_of(normal_scope(scope)):
             readings = yield partial(self._backend.usage, ledger, key)

@@ -22,7 +22,7 @@ from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.verdicts import decide
 from ratelimit_mail.limits import RecipientLimit
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 
 __all__ = ["BOOKING", "Shadow", "check_shadow_steps", "check_steps", "shadow_steps"]
 
@@ -37,7 +37,7 @@ def shadow_steps(
     backend: Any,
     intents: Intents,
     envelope: Envelope,
-    plan: Plan,
+    plan: ChargePlan,
     decision: Decision,
     queue: Charge | None = None,
     max_delay: int = 0,
@@ -66,7 +66,7 @@ def shadow_steps(
         return None
 
 
-def check_steps(backend: Any, plan: Plan) -> Steps[Decision]:
+def check_steps(backend: Any, plan: ChargePlan) -> Steps[Decision]:
     """Return what the limits of `plan` would answer now; nothing is charged."""
     verdict = None
     if plan.charges and plan.never is None:
@@ -74,7 +74,7 @@ def check_steps(backend: Any, plan: Plan) -> Steps[Decision]:
     return _answer(plan, verdict)
 
 
-def check_shadow_steps(backend: Any, plan: Plan) -> Steps[Decision | None]:
+def check_shadow_steps(backend: Any, plan: ChargePlan) -> Steps[Decision | None]:
     """Return what the shadow limits of `plan` would answer now; None if that is not known."""
     try:
         return (yield from check_steps(backend, plan))
@@ -87,12 +87,12 @@ def _log_unknown(error: BackendError) -> None:
     log_warning("the answer of shadow limits is not known: %s", error)
 
 
-def _answer(plan: Plan, verdict: Verdict | None) -> Decision:
+def _answer(plan: ChargePlan, verdict: Verdict | None) -> Decision:
     """Return a decision that cannot be refunded by itself."""
     return attrs.evolve(decide(plan, verdict, None), refund_token=None)
 
 
-def _turned_away_steps(backend: Any, plan: Plan, decision: Decision) -> Steps[Shadow]:
+def _turned_away_steps(backend: Any, plan: ChargePlan, decision: Decision) -> Steps[Shadow]:
     """Return the answer to a message that does not go, and count its attempt where limits do."""
     answer = yield from check_steps(backend, plan)
     # A recipient limit's refusal counts nowhere.

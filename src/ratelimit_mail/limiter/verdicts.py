@@ -7,15 +7,15 @@ from typing import Any
 import attrs
 
 from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, turned_away
+from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, denied
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 __all__ = ["decide", "refused"]
 
 
 def decide(
-    plan: Plan, verdict: Verdict | None, owner: object, envelope: Envelope | None = None
+    plan: ChargePlan, verdict: Verdict | None, owner: object, envelope: Envelope | None = None
 ) -> Decision:
     """Return the decision on a plan.
 
@@ -24,25 +24,25 @@ def decide(
     if plan.never is not None:
         if isinstance(plan.never, Rule):
             action = Action.HOLD if plan.never.action == "hold" else Action.REJECT
-            return Decision(action, None, None, plan.sheet.tier, rule=plan.never)
-        return Decision(Action.REJECT, None, plan.never, plan.sheet.tier)
+            return Decision(action, None, None, plan.effective_limits.tier, rule=plan.never)
+        return Decision(Action.REJECT, None, plan.never, plan.effective_limits.tier)
     if verdict is None:
-        return Decision(ACCEPT, 0.0, None, plan.sheet.tier, [owner, envelope, None])
+        return Decision(ACCEPT, 0.0, None, plan.effective_limits.tier, [owner, envelope, None])
     if verdict.refusals:
-        return refused(plan.sheet, verdict)
+        return refused(plan.effective_limits, verdict)
     token = [owner, envelope, verdict.receipt]
     if verdict.degraded:
         return _degraded(plan, verdict, token)
-    decision = accepted(plan.sheet.tier, token)
+    decision = accepted(plan.effective_limits.tier, token)
     return attrs.evolve(decision, repeated=True) if verdict.repeated else decision
 
 
-def _degraded(plan: Plan, verdict: Verdict, token: list[Any]) -> Decision:
+def _degraded(plan: ChargePlan, verdict: Verdict, token: list[Any]) -> Decision:
     """Return the decision of `on_backend_error`, in which no limit had a part."""
     if verdict.receipt is None and verdict.at > verdict.now:
         action, wait = Action.DEFER, (verdict.at - verdict.now) / 1000
-        return Decision(action, wait, None, plan.sheet.tier, None, degraded=True)
-    return Decision(ACCEPT, 0.0, None, plan.sheet.tier, token, degraded=True)
+        return Decision(action, wait, None, plan.effective_limits.tier, None, degraded=True)
+    return Decision(ACCEPT, 0.0, None, plan.effective_limits.tier, token, degraded=True)
 
 
 def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
@@ -59,7 +59,7 @@ def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
         if (other.on_excess == "reject", later) > (limit.on_excess == "reject", room_at):
             limit, room_at = other, later
     action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
-    return turned_away(
+    return denied(
         action,
         (at - now) / 1000,
         limit,

@@ -1,4 +1,4 @@
-"""What a plan of a mailing says: times, stretches in which a limit held, hours."""
+"""MailingPlan: the times of a mailing, the periods in which a limit delays it, and its hours."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import attrs
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.limits import Limit
 
-__all__ = ["CannotFinish", "Held", "Hour", "MailingPlan"]
+__all__ = ["CannotFinish", "DelayPeriod", "Hour", "MailingPlan"]
 
 HOUR: Final = timedelta(hours=1)
 
 
 class CannotFinish(ValueError):
-    """A message of the mailing can never go, whatever is waited for.
+    """A message of the mailing can never go.
 
-    number: which message, counted from 1. recipients: how many it has. decision: the limit or the
-    rule that refuses it.
+    number: the number of the message, counted from 1. recipients: how many it has.
+    decision: the decision that refuses it, with the limit or the rule.
     """
 
     def __init__(self, number: int, recipients: int, decision: Decision) -> None:
@@ -34,7 +34,7 @@ class CannotFinish(ValueError):
 
     @property
     def why(self) -> str:
-        """What stands in its way, in words."""
+        """The reason in words."""
         limit, rule = self.decision.limit, self.decision.rule
         if self.decision.retry_after is not None:
             return "would go after the year 9998"
@@ -48,12 +48,16 @@ class CannotFinish(ValueError):
 
 
 @attrs.frozen
-class Held:
-    """A stretch of time in which one limit held the mailing up.
+class DelayPeriod:
+    """A period in which one limit delays the mailing.
 
-    limit: the one that gave way last. start, end: the last message before the wait went at
-    `start`, the next one at `end`; waits that follow each other are one stretch, in which messages
-    go whenever the limit has room. waiting: how many messages had not gone when it began.
+    It covers consecutive waits for the same limit; messages go in it whenever the limit has
+    capacity.
+
+    limit: if several limits delay a message, the one that has capacity last.
+    start: when the last message before the first wait went.
+    end: when the first message after the last wait went.
+    waiting: how many messages had not gone at the start.
     """
 
     limit: Limit
@@ -66,8 +70,9 @@ class Held:
 class Hour:
     """One hour of a mailing in which messages go.
 
-    number: counted from the start: hour 0 is its first sixty minutes. held: the limits that held
-    in it, the longest first; none where all that was there fitted.
+    number: counted from the start; hour 0 is the first sixty minutes.
+    held: the limits that delay messages in this hour, the longest delay first; empty if none
+        does.
     """
 
     number: int
@@ -80,27 +85,28 @@ class Hour:
 class MailingPlan:
     """When each message of a mailing goes; every time is UTC.
 
-    policy: the policy's name.
-    start: when the mailing begins, with nothing sent before.
+    policy: the name of the policy.
+    start: when the mailing begins; nothing was sent before.
     delays: for each message in order, how many seconds after the start it goes.
     sizes: for each message in order, how many recipients it has.
-    held: the stretches in which a limit held, in order; none where everything goes at once.
+    held: the periods in which a limit delays messages, in order; empty if everything goes at
+        once.
     """
 
     policy: str
     start: datetime
     delays: tuple[float, ...] = attrs.field(repr=False)
     sizes: tuple[int, ...] = attrs.field(repr=False)
-    held: tuple[Held, ...]
+    held: tuple[DelayPeriod, ...]
 
     @property
     def messages(self) -> int:
-        """How many messages go."""
+        """The number of messages."""
         return len(self.delays)
 
     @property
     def recipients(self) -> int:
-        """How many recipients they have in all; one of several messages counts each time."""
+        """The total number of recipients; a recipient of several messages counts each time."""
         return sum(self.sizes)
 
     @property
@@ -120,16 +126,16 @@ class MailingPlan:
 
     @property
     def longest_held(self) -> Limit | None:
-        """The limit that holds for the longest time in all; None where none does."""
+        """The limit that delays messages longest in total; None if no limit does."""
         return next(iter(self.held_between(self.start, self.last)), None)
 
     @cached_property
     def by_hour(self) -> tuple[Hour, ...]:
-        """The hours in which messages go, in order; an hour without any is left out."""
+        """The hours in which messages go, in order; hours without messages are left out."""
         return tuple(self._hours())
 
     def held_between(self, start: datetime, end: datetime) -> tuple[Limit, ...]:
-        """The limits that held at some time from `start` to `end`, the longest first."""
+        """Return the limits that delay messages from `start` to `end`, the longest delay first."""
         times: dict[Limit, timedelta] = {}
         for i in range(bisect_right(self.held, start, key=lambda held: held.end), len(self.held)):
             held = self.held[i]

@@ -1,4 +1,8 @@
-"""What an envelope meets under one tier, worked out beforehand so that planning is quick."""
+"""Count what a message costs each limit: messages, recipients, external recipients.
+
+`EffectiveLimits` are the limits of one tier. They are prepared once as ledgers, so that the
+`ChargePlan` of a message is quick to make.
+"""
 
 from __future__ import annotations
 
@@ -16,47 +20,48 @@ from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
 from ratelimit_mail.scopes import (
     Scope,
+    envelope_values,
     is_per_recipient,
-    known_parts,
     subject_getter,
     subject_of,
     tag_getter,
 )
 
-__all__ = ["EffectiveLimits", "Plan"]
+__all__ = ["ChargePlan", "EffectiveLimits"]
 
 NO_BOUND: Final = 1 << 62
 
-NOBODY_FREE: Final[frozenset[str]] = frozenset()
+NONE_EXEMPT: Final[frozenset[str]] = frozenset()
 
 _Recipient = tuple[str, str]
 """An address and its domain."""
 
-Charging = tuple[Ledger, Callable[[Envelope], str], Costs]
-"""A charge whose subject the envelope tells."""
+MessageCharge = tuple[Ledger, Callable[[Envelope], str], Costs]
+"""A charge whose subject does not depend on the recipients: the function gets it."""
 
-_new = tuple.__new__  # builds a named tuple in half the time
+_new = tuple.__new__  # makes a named tuple in half the time
 
 
-class Plan(NamedTuple):
+class ChargePlan(NamedTuple):
     """The charges of one envelope.
 
-    never: the limit that it could not meet even if nothing had been sent, or the rule that turns
-        it away; the charges are then those that a refused attempt adds.
+    never: the limit that would refuse it even if nothing had been sent, or the rule that refuses
+        it; the charges are then those of a refused attempt.
     shadow: its plan under the limits that only report.
     """
 
-    sheet: EffectiveLimits
+    effective_limits: EffectiveLimits
     charges: list[Charge]
     never: Limit | Rule | None = None
-    shadow: Plan | None = None
+    shadow: ChargePlan | None = None
 
 
 class EffectiveLimits:
-    """What a message meets: the limits of one tier and of everybody, as ledgers and charges.
+    """The limits that a message is subject to, those of its tier included, as ledgers.
 
-    name: what the counts are kept under.
-    enforce: False makes a sheet of the limits that only report.
+    name: the name under which the policy's messages are counted.
+    tier: the name of the tier.
+    enforce: False takes the limits that only report.
     """
 
     def __init__(
@@ -83,34 +88,40 @@ class EffectiveLimits:
         self._is_internal = internal.__getitem__
         self._limits_of: dict[Count, list[RateLimit]] = {}
         self._ledgers = {
-            place: self._ledger(name, place, units, retentions[place])
-            for place, units in by_ledger_key(self.limits).items()
+            key: self._ledger(name, key, units, retentions[key])
+            for key, units in by_ledger_key(self.limits).items()
         }
-        self._quick = [
+        self._per_message = [
             (ledger, subject_getter(scope))
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "outbound" and not is_per_recipient(scope)
         ]
-        self._spread = [
+        self._per_recipient = [
             (ledger, scope)
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "outbound" and is_per_recipient(scope)
         ]
-        self._arriving = [
+        self._inbound = [
             (ledger, scope)
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
-        self._tells_external = any(limit.count == "external" for limit in self.limits)
-        self._most = self._bound("all")
-        self._most_external = self._bound("external")
-        self.known = BoundedCache(self._charges_for, most=512)
-        self._looks_closely = bool(self._spread or (self._arriving and internal.patterns))
+        self._counts_external = any(limit.count == "external" for limit in self.limits)
+        self._most = self._smallest_limit("all")
+        self._most_external = self._smallest_limit("external")
+        self.charges_by_domains = BoundedCache(self._charges_for, most=512)
+        """The charges of a message by the domains of its recipients, for any sender.
+
+        None if they depend on the recipients.
+        """
+        self._depends_on_recipients = bool(
+            self._per_recipient or (self._inbound and internal.patterns)
+        )
 
     def _ledger(
         self,
         name: str,
-        place: LedgerKey,
+        key: LedgerKey,
         units: Mapping[int, list[RateLimit]],
         retentions: Mapping[int, Retention],
     ) -> Ledger:
@@ -119,11 +130,14 @@ class EffectiveLimits:
             counts.append(Count(unit, tuple(map(window_of, limits)), retentions[unit]))
             self._limits_of[counts[-1]] = limits
         span = max(retention.span for retention in retentions.values())
-        tag_of = tag_getter(place.scope, self._shard)
-        return Ledger(place.ledger_name(name), tuple(counts), span, tag_of)
+        tag_of = tag_getter(key.scope, self._shard)
+        return Ledger(key.ledger_name(name), tuple(counts), span, tag_of)
 
-    def _bound(self, counted: str) -> int:
-        """The most recipients that no limit on one subject's message forbids for ever."""
+    def _smallest_limit(self, counted: str) -> int:
+        """Return the most recipients that a message may have under every limit on recipients.
+
+        Without the limits per recipient, of which each recipient takes its own.
+        """
         return min(
             (
                 limit.limit
@@ -134,88 +148,90 @@ class EffectiveLimits:
                     and (
                         limit.unit == "messages"
                         or limit.on_oversize == "spread"
-                        or _needs_a_close_look(limit)
+                        or _costs_per_recipient(limit)
                     )
                 )
             ),
             default=NO_BOUND,
         )
 
-    def plan(self, envelope: Envelope, free: Set[str] = NOBODY_FREE) -> Plan:
-        """The charges of `envelope`, or the limit that it can never meet.
+    def plan(self, envelope: Envelope, exempt: Set[str] = NONE_EXEMPT) -> ChargePlan:
+        """Return the charges of `envelope`, or the limit that it can never meet.
 
-        free: recipients that no rate limit counts.
+        exempt: recipients that no rate limit counts.
         """
         try:
-            known = self.known[envelope.domains]
-            if known is None or free or envelope.direction == "inbound":
-                return self._plan_closely(envelope, free)
+            message_charges = self.charges_by_domains[envelope.domains]
+            if message_charges is None or exempt or envelope.direction == "inbound":
+                return self._plan_by_recipient(envelope, exempt)
         except AttributeError:
             raise TypeError(f"an Envelope is needed, not {show(envelope)}") from None
-        charges = [(ledger, subject(envelope), costs) for ledger, subject, costs in known]
-        return _new(Plan, (self, charges, None, None))
+        charges = [(ledger, subject(envelope), costs) for ledger, subject, costs in message_charges]
+        return _new(ChargePlan, (self, charges, None, None))
 
-    def _charges_for(self, domains: tuple[str, ...]) -> list[Charging] | None:
-        """What a message to such domains is charged, whoever sends it.
-
-        None where its recipients must be looked at one by one.
-        """
+    def _charges_for(self, domains: tuple[str, ...]) -> list[MessageCharge] | None:
         costs = self._costs(domains)
         _, total, _, external = costs
-        if self._looks_closely or total > self._most or external > self._most_external:
+        if self._depends_on_recipients or total > self._most or external > self._most_external:
             return None
-        return self._charging(costs)
+        return self._message_charges(costs)
 
-    def _charging(self, costs: Costs) -> list[Charging]:
-        """What is charged once for a message, whoever its recipients are."""
+    def _message_charges(self, costs: Costs) -> list[MessageCharge]:
+        """Return what a message is charged once, whichever recipients it has."""
         return [
-            (ledger, subject, costs) for ledger, subject in self._quick if ledger.charges(costs)
+            (ledger, subject, costs)
+            for ledger, subject in self._per_message
+            if ledger.charges(costs)
         ]
 
-    def _plan_closely(self, envelope: Envelope, free: Set[str]) -> Plan:
-        """The plan of a message whose recipients must be looked at one by one."""
+    def _plan_by_recipient(self, envelope: Envelope, exempt: Set[str]) -> ChargePlan:
+        """Return the plan of a message whose charges depend on the recipients."""
         counted = [
             (recipient, domain)
             for recipient, domain in zip(envelope.recipients, envelope.domains, strict=True)
-            if recipient not in free
+            if recipient not in exempt
         ]
         charges: list[Charge] = []
         if envelope.direction == "outbound":
-            if (never := self._too_many(envelope)) is not None:
-                return Plan(self, [], never)
+            if (never := self._exceeded_recipient_limit(envelope)) is not None:
+                return ChargePlan(self, [], never)
             costs = self._costs([domain for _, domain in counted])
-            for ledger, subject, _ in self._charging(costs):
+            for ledger, subject, _ in self._message_charges(costs):
                 charges.append((ledger, subject(envelope), costs))
-            for ledger, scope in self._spread:
-                charges += self._spread_out(ledger, scope, envelope, counted)
-        if self._arriving:
-            ours = self._ours(envelope, counted)
-            for ledger, scope in self._arriving:
-                charges += self._spread_out(ledger, scope, envelope, ours)
-        return Plan(self, *self._possible(charges))
+            for ledger, scope in self._per_recipient:
+                charges += self._charges_per_subject(ledger, scope, envelope, counted)
+        if self._inbound:
+            mailboxes = self._mailboxes(envelope, counted)
+            for ledger, scope in self._inbound:
+                charges += self._charges_per_subject(ledger, scope, envelope, mailboxes)
+        return ChargePlan(self, *self._check_fits_empty_counts(charges))
 
-    def _ours(self, envelope: Envelope, counted: list[_Recipient]) -> list[_Recipient]:
-        """Those whose mailboxes are the policy's own: of mail that arrives all, unless it says."""
+    def _mailboxes(self, envelope: Envelope, counted: list[_Recipient]) -> list[_Recipient]:
+        """Return the recipients whose mailboxes are the policy's own.
+
+        These are the internal ones; without internal domains, all recipients of an inbound
+        envelope.
+        """
         if self._internal.patterns:
             return [each for each in counted if self._internal[each[1]]]
         return counted if envelope.direction == "inbound" else []
 
     def _costs(self, domains: Sequence[str]) -> Costs:
-        """What a message costs with recipients of such domains."""
+        """Return what a message with recipients of these domains costs in each unit."""
         total = external = len(domains)
-        if self._tells_external:
+        if self._counts_external:
             external -= sum(map(self._is_internal, domains))
         return (1 if total else 0, total, 1 if external else 0, external)
 
-    def _spread_out(
+    def _charges_per_subject(
         self, ledger: Ledger, scope: Scope, envelope: Envelope, counted: list[_Recipient]
     ) -> list[Charge]:
-        """One charge for each subject among the recipients that count, and their domains."""
-        fixed = known_parts(scope, envelope)
+        """Return one charge for each subject among the counted recipients and their domains."""
+        common = envelope_values(scope, envelope)
         domains_of: dict[str, list[str]] = {}
         for recipient, domain in counted:
-            parts = {**fixed, "recipient": recipient, "recipient_domain": domain}
-            domains_of.setdefault(subject_of(scope, parts), []).append(domain)
+            values = {**common, "recipient": recipient, "recipient_domain": domain}
+            domains_of.setdefault(subject_of(scope, values), []).append(domain)
         charges: list[Charge] = []
         for subject, domains in domains_of.items():
             costs = self._costs(domains)
@@ -223,8 +239,8 @@ class EffectiveLimits:
                 charges.append((ledger, subject, costs))
         return charges
 
-    def _too_many(self, envelope: Envelope) -> RecipientLimit | None:
-        """The recipient limit that one message is above."""
+    def _exceeded_recipient_limit(self, envelope: Envelope) -> RecipientLimit | None:
+        """Return the first recipient limit that the message exceeds."""
         _, total, _, external = self._costs(envelope.domains)
         for limit in self.limits:
             recipients = total if limit.count == "all" else external
@@ -232,8 +248,11 @@ class EffectiveLimits:
                 return limit
         return None
 
-    def _possible(self, charges: list[Charge]) -> tuple[list[Charge], Limit | None]:
-        """The charges, or those of a refused attempt and the limit that refuses for ever."""
+    def _check_fits_empty_counts(self, charges: list[Charge]) -> tuple[list[Charge], Limit | None]:
+        """Return the charges and None, if they fit into empty counts.
+
+        If they do not, return the charges of a refused attempt, and the limit that refuses it.
+        """
         for ledger, _, costs in charges:
             for count in ledger.counts:
                 if costs[count.unit] > count.most:
@@ -248,14 +267,14 @@ class EffectiveLimits:
         return charges, None
 
     def limit_of(self, count: Count, window: int) -> RateLimit:
-        """The limit that window number `window` of a count stands for."""
+        """Return the limit that window number `window` of a count belongs to."""
         return self._limits_of[count][window]
 
     def ledgers_of(self, scope: Scope) -> list[Ledger]:
-        """What is counted per `scope`: what goes out, then what arrives."""
-        return [ledger for place, ledger in self._ledgers.items() if place.scope == scope]
+        """Return the ledgers per `scope`: first the outbound one, then the inbound one."""
+        return [ledger for key, ledger in self._ledgers.items() if key.scope == scope]
 
 
-def _needs_a_close_look(limit: RateLimit) -> bool:
-    """Whether what a message costs of it depends on which recipients it has."""
+def _costs_per_recipient(limit: RateLimit) -> bool:
+    """Return whether a message costs `limit` something that depends on which recipients it has."""
     return limit.direction == "inbound" or is_per_recipient(limit.scope)

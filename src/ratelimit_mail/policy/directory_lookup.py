@@ -1,4 +1,4 @@
-"""What a directory says of a message: whose addresses these are, and whether a list takes it."""
+"""Look up the addresses of a message in a directory: owners of aliases, rules of mailing lists."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ratelimit_mail.envelope import Envelope
 __all__ = ["APPROVED", "ResolvedEnvelope", "owner_of", "resolve"]
 
 APPROVED: Final = "approved"
-"""The tag of a client that has a moderator's word for the message: no list holds it."""
+"""The tag of a client whose message a moderator has approved: no mailing list holds it."""
 
 
 class ResolvedEnvelope(NamedTuple):
-    """A message as the directory knows its people.
+    """An envelope after its addresses were looked up in a directory.
 
-    envelope: the same with every alias replaced by its owner's address.
-    free: the lists among its recipients whose traffic no rate limit counts.
-    rule: of a list that refuses the message or holds it; what refuses comes first.
+    envelope: the same envelope with each alias replaced by its owner's address.
+    exempt: the mailing lists among its recipients whose traffic no rate limit counts.
+    rule: the rule of a list that refuses or holds the message; one that refuses takes precedence.
     """
 
     envelope: Envelope
-    free: frozenset[str]
+    exempt: frozenset[str]
     rule: Rule | None
 
 
 def owner_of(directory: DirectoryLike, address: str) -> str:
-    """The owner of an address, who may be the address itself."""
+    """Return the owner of an address, which may be the address itself."""
     if address == NULL_SENDER:
         return address
     owner = directory.owner(address)
@@ -46,19 +46,20 @@ def owner_of(directory: DirectoryLike, address: str) -> str:
 
 
 def list_at(directory: DirectoryLike, address: str) -> MailingList | None:
-    """The mailing list of an address, if there is one."""
-    found = directory.mailing_list(address)
-    if found is not None and not isinstance(found, MailingList):
+    """Return the mailing list at an address; None if there is none."""
+    mailing_list = directory.mailing_list(address)
+    if mailing_list is not None and not isinstance(mailing_list, MailingList):
         raise TypeError(
-            f"directory: for {show(address)} a MailingList or None is needed, not {show(found)}"
+            f"directory: for {show(address)} a MailingList or None is needed,"
+            f" not {show(mailing_list)}"
         )
-    return found
+    return mailing_list
 
 
 def resolve(directory: DirectoryLike, envelope: Envelope) -> ResolvedEnvelope:
-    """`envelope` as `directory` knows its people."""
+    """Return `envelope` after its addresses were looked up in `directory`."""
     sender = owner_of(directory, envelope.sender)
-    free = set()
+    exempt = set()
     rule: Rule | None = None
     recipients = []
     for recipient in map(partial(owner_of, directory), envelope.recipients):
@@ -67,7 +68,7 @@ def resolve(directory: DirectoryLike, envelope: Envelope) -> ResolvedEnvelope:
         if mailing_list is None:
             continue
         if mailing_list.exempt:
-            free.add(recipient)
+            exempt.add(recipient)
         posting = mailing_list.posting_by(envelope.sender, sender)
         if posting == "refused" and (rule is None or rule.action == "hold"):
             rule = refused_by(recipient)
@@ -75,4 +76,4 @@ def resolve(directory: DirectoryLike, envelope: Envelope) -> ResolvedEnvelope:
             rule = held_by(recipient)
     if sender != envelope.sender or tuple(recipients) != envelope.recipients:
         envelope = attrs.evolve(envelope, sender=sender, recipients=recipients)
-    return ResolvedEnvelope(envelope, frozenset(free), rule)
+    return ResolvedEnvelope(envelope, frozenset(exempt), rule)

@@ -1,4 +1,4 @@
-"""What a policy's limits are counted in: which ledgers, by which names, and how long."""
+"""LedgerKey: which ledger a limit is counted in, the ledger's name, and how long it is retained."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ __all__ = ["LedgerKey", "Retentions", "by_ledger_key", "queue_of", "retentions_o
 
 
 class LedgerKey(NamedTuple):
-    """What a ledger is of: limits that are enforced or not, of one direction and scope."""
+    """The limits that share a ledger: enforced or not, of one direction and scope."""
 
     enforce: bool
     direction: str
     scope: Scope
 
     def ledger_name(self, policy: str) -> str:
-        """The name of the ledger: no part holds a colon, so no two are the same."""
+        """Return the name of the ledger. No component has a colon, so each key has its own name."""
         shadow = "" if self.enforce else ":shadow"
         direction = "" if self.direction == "outbound" else f":{self.direction}"
         return f"{policy}{shadow}{direction}:{'+'.join(self.scope)}"
 
 
 Retentions = Mapping[LedgerKey, Mapping[int, Retention]]
-"""How the logs of each place and unit are kept, to serve every tier of a policy."""
+"""The retention of the log of each ledger and unit, long enough for every tier of a policy."""
 
 
 def retentions_of(limits: Iterable[Limit]) -> Retentions:
-    """How each count must be kept to serve every one of `limits`."""
+    """Return the retention of each count that is long enough for all of `limits`."""
     return {
-        place: {unit: retention_for(list(map(window_of, found))) for unit, found in units.items()}
-        for place, units in by_ledger_key(limits).items()
+        key: {unit: retention_for(list(map(window_of, group))) for unit, group in units.items()}
+        for key, units in by_ledger_key(limits).items()
     }
 
 
 def queue_of(policy: str, retentions: Retentions, shard: str | None = None) -> Ledger:
-    """The ledger of each sender's bookings: no limit reads it, but it keeps their order."""
+    """Return the ledger of each sender's bookings: no limit reads it, but it holds their order."""
     spans = [retention.span for units in retentions.values() for retention in units.values()]
     span = max(spans, default=1)
     tag_of = tag_getter(("sender",), shard)
@@ -48,20 +48,20 @@ def queue_of(policy: str, retentions: Retentions, shard: str | None = None) -> L
 
 
 def by_ledger_key(limits: Iterable[Limit]) -> dict[LedgerKey, dict[int, list[RateLimit]]]:
-    """The rate limits among `limits`, by the ledger and the unit that they are counted in."""
-    found: dict[LedgerKey, dict[int, list[RateLimit]]] = {}
+    """Return the rate limits among `limits`, by the ledger and the unit they are counted in."""
+    groups: dict[LedgerKey, dict[int, list[RateLimit]]] = {}
     for limit in limits:
         if isinstance(limit, RateLimit):
             unit = UNITS.index(
                 f"external {limit.unit}" if limit.count == "external" else limit.unit
             )
-            place = LedgerKey(limit.enforce, limit.direction, limit.scope)
-            found.setdefault(place, {}).setdefault(unit, []).append(limit)
-    return found
+            key = LedgerKey(limit.enforce, limit.direction, limit.scope)
+            groups.setdefault(key, {}).setdefault(unit, []).append(limit)
+    return groups
 
 
 def window_of(limit: RateLimit) -> Window:
-    """The window that a backend keeps `limit` by."""
+    """Return the window by which a backend checks `limit`."""
     return Window(
         limit.limit,
         limit.window,

@@ -1,4 +1,4 @@
-"""Policy: the limits of one institution or provider, who meets which, and who is excepted."""
+"""Policy: the limits of one institution or provider, and what they charge a message."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
-from ratelimit_mail.policy import validation as given
-from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.policy import validation
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.policy.directory_lookup import ResolvedEnvelope, owner_of, resolve
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.policy.selection import LimitSelector
 from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_from
-from ratelimit_mail.scopes import common_shard, named_subject, normal_scope, parts_of, subject_of
+from ratelimit_mail.scopes import (
+    common_shard,
+    named_subject,
+    normal_scope,
+    split_subject,
+    subject_of,
+)
 
 __all__ = ["Policy", "Tier"]
 
@@ -32,40 +38,48 @@ __all__ = ["Policy", "Tier"]
 class Policy:
     """The limits of one institution or provider.
 
-    name: what its counts are kept under; two policies of one name share their counts.
-    limits: what everybody meets.
-    tiers: classes of clients with limits of their own; the first that holds is the one.
-    internal_domains: what is not external; `".uwo.ca"` stands for all subdomains of `uwo.ca`.
-    overrides: other numbers for some; of several for one limit, the first that holds.
-    exemptions: whom it leaves alone.
-    grants: who may send at all; left out: everybody; an empty list: nobody yet.
-    directory: whose alias an address is, and which are mailing lists: a `Directory`, or any
+    name: the name under which its messages are counted; policies of one name share their counts.
+    limits: the limits of all clients.
+    tiers: classes of clients with limits of their own; a client is in the first that holds.
+    internal_domains: the domains that are not external; `".uwo.ca"` stands for all subdomains of
+        `uwo.ca`.
+    overrides: different numbers for some senders or clients; of several for one limit, the first
+        that holds applies.
+    exemptions: senders or clients that are free from its limits.
+    grants: the senders or clients that may send; left out: all; an empty list: none yet.
+    directory: the aliases with their owners, and the mailing lists: a `Directory`, or any
         object with its methods `owner` and `mailing_list`.
     proxy_address_limit: the most aliases that one owner may have in a `Directory`.
-    partial: mail that arrives is decided on recipient by recipient; what goes out never is.
-    per_node: each mail server counts on its own, under the name that its limiter gives.
-    node: the server that counts, where each does on its own.
+    partial: whether mail that arrives is decided on recipient by recipient; mail that goes out
+        never is.
+    per_node: whether each mail server counts on its own, under the name that its limiter has.
+    node: the name of the server that counts, if each counts on its own.
     shard_by: for a Redis Cluster, the scope by which counts are spread over its nodes, such as
-        `"sender"`; counts whose scope tells it stand together, and `"global"` keeps all of them
-        together. Left out: the narrowest that every limit's scope tells, if there is one.
+        `"sender"`; counts whose scope determines it stand together, and `"global"` puts all
+        counts together. Left out: the narrowest that every limit's scope determines, if there is
+        one.
 
-    Raises ValueError or TypeError for what could not work, a tier that can never be
-    reached and an override of a limit that does not exist included.
+    Raises ValueError or TypeError for what cannot work, including a tier that can never be
+    reached and an override of a limit that does not exist.
     """
 
     name: str = attrs.field(validator=name)
     limits: tuple[Limit, ...] = attrs.field(default=(), converter=limits_from)
-    tiers: tuple[Tier, ...] = attrs.field(default=(), converter=given.tiers)
-    internal_domains: tuple[str, ...] = attrs.field(default=(), converter=given.domains)
-    overrides: tuple[Override, ...] = attrs.field(default=(), converter=given.overrides)
-    exemptions: tuple[Exemption, ...] = attrs.field(default=(), converter=given.exemptions)
-    grants: tuple[Grant, ...] | None = attrs.field(default=None, converter=given.grants)
-    directory: DirectoryLike | None = attrs.field(default=None, validator=given.directory_or_none)
-    proxy_address_limit: int | None = attrs.field(default=None, validator=given.number_of_aliases)
+    tiers: tuple[Tier, ...] = attrs.field(default=(), converter=validation.tiers)
+    internal_domains: tuple[str, ...] = attrs.field(default=(), converter=validation.domains)
+    overrides: tuple[Override, ...] = attrs.field(default=(), converter=validation.overrides)
+    exemptions: tuple[Exemption, ...] = attrs.field(default=(), converter=validation.exemptions)
+    grants: tuple[Grant, ...] | None = attrs.field(default=None, converter=validation.grants)
+    directory: DirectoryLike | None = attrs.field(
+        default=None, validator=validation.directory_or_none
+    )
+    proxy_address_limit: int | None = attrs.field(
+        default=None, validator=validation.alias_count_or_none
+    )
     partial: bool = attrs.field(default=False, validator=flag)
     per_node: bool = attrs.field(default=False, validator=flag)
     node: str | None = attrs.field(default=None, validator=name_or_none)
-    shard_by: str | None = attrs.field(default=None, validator=given.scope_or_none)
+    shard_by: str | None = attrs.field(default=None, validator=validation.scope_or_none)
     _selector: LimitSelector = attrs.field(init=False, repr=False, eq=False)
 
     @tiers.validator
@@ -78,8 +92,8 @@ class Policy:
                 f"node: {show(self.node)}: the policy {self.name!r} counts all servers together;"
                 " with per_node=True each counts on its own"
             )
-        given.check_names(self._own_limits(), self.overrides, self.exemptions)
-        given.check_aliases(self.directory, self.proxy_address_limit, self.name)
+        validation.check_names(self._own_limits(), self.overrides, self.exemptions)
+        validation.check_aliases(self.directory, self.proxy_address_limit, self.name)
         selector = LimitSelector(
             self.counted_as,
             self.limits,
@@ -96,45 +110,47 @@ class Policy:
     __repr__ = short_repr
 
     def at_node(self, node: str | None) -> Policy:
-        """The same policy as one server counts by; left out, the host's name is the server's.
+        """Return the policy by which one server counts; left out, the host's name is the server's.
 
-        Raises ValueError for a server where the policy counts all of them together.
+        Raises ValueError if a server is named, and the policy counts all servers together.
         """
         if not self.per_node:
             return self if node is None else self.evolve(node=node)
         if node is None and self.node is None:
-            import socket  # slow to import, and few count so
+            import socket  # slow to import, and few policies count per node
 
             node = socket.gethostname()[:64]
         return self if node is None else self.evolve(node=node)
 
     def evolve(self, **changes: Any) -> Policy:
-        """The same policy with other values."""
+        """Return the policy with `changes` to its fields."""
         return attrs.evolve(self, **changes)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """The policy in a TOML file.
+        """Return the policy in a TOML file.
 
         Raises PolicyFileError that names file, table and key of all that is wrong, and
         ModuleNotFoundError without the extra `ratelimit-mail[files]`.
         """
-        from ratelimit_mail.policy import files  # which few need
+        from ratelimit_mail.policy import files  # few programs need it
 
         return files.load(cls, path)
 
     @classmethod
     def loads(cls, text: str) -> Self:
-        """The policy in the text of a policy file; other files are sought from the working
-        directory on. Raises as `load` does."""
+        """Return the policy in the text of a policy file. Raises as `load` does.
+
+        The names of other files in it are relative to the working directory.
+        """
         from ratelimit_mail.policy import files
 
         return files.loads(cls, text)
 
     def dump(self) -> str:
-        """The text of a policy file that `load` makes an equal policy of.
+        """Return the text of a policy file from which `load` makes an equal policy.
 
-        Raises PolicyFileError for what no file can hold: a condition or a directory of your own.
+        Raises PolicyFileError for what a file cannot hold: a condition or a directory of your own.
         """
         from ratelimit_mail.policy import files
 
@@ -145,7 +161,7 @@ class Policy:
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:
-        """The common limits, those of every tier, and what overrides make of them."""
+        """The common limits, those of every tier, and all of these with each override applied."""
         own = self._own_limits()
         overridden = (
             each.applied_to(limit)
@@ -157,103 +173,105 @@ class Policy:
 
     @property
     def counted_as(self) -> str:
-        """What the counts are kept under."""
+        """The name under which messages are counted: the policy's, and the node's if it has one."""
         return f"{self.name}/{self.node}" if self.per_node and self.node else self.name
 
     @property
     def shard(self) -> str | None:
-        """The scope by which a cluster spreads the counts; None where each stands on its own."""
+        """The scope by which a cluster spreads the counts; None if each count stands on its own."""
         limits = (limit for limit in self._own_limits() if limit.enforce)
         scopes = {limit.scope for limit in limits if isinstance(limit, RateLimit)}
         return self.shard_by or common_shard(scopes)
 
     def queue(self, *, shadow: bool = False) -> Ledger:
-        """The ledger of each sender's bookings, or of those for limits that only report."""
+        """Return the ledger of each sender's bookings, or of those for limits that only report."""
         name = f"{self.counted_as}:shadow" if shadow else self.counted_as
         return queue_of(name, self._selector.retentions, self._selector.shard)
 
-    def sheet(self, client: Client, sender: str | None = None, now: int = 0) -> EffectiveLimits:
-        """What `client` meets: the common limits and those of its tier.
+    def effective_limits(
+        self, client: Client, sender: str | None = None, now: int = 0
+    ) -> EffectiveLimits:
+        """Return the limits that apply to `client`: the common ones and those of its tier.
 
-        sender: whose overrides and exemptions hold. now: milliseconds since the epoch, for those
-            that have dates.
+        sender: the sender whose overrides and exemptions are applied.
+        now: milliseconds since the epoch, for overrides and exemptions that have dates.
         """
         senders = () if sender is None else (sender, self.owner(sender))
-        return self._selector.sheet(client, senders, now)
+        return self._selector.select(client, senders, now)
 
     def ledgers_of(self, scope: tuple[str, ...]) -> list[Ledger]:
-        """What the policy counts per `scope`, in whatever tier."""
-        sheets = [self._selector.common, *(sheet for _, sheet in self._selector.of_tiers)]
-        sheets += [sheet.shadow for sheet in sheets if sheet.shadow is not None]
-        ledgers = (ledger for sheet in sheets for ledger in sheet.ledgers_of(scope))
+        """Return the ledgers in which the policy counts per `scope`, in any tier."""
+        effective = list(self._selector.by_tier.values())
+        effective += [each.shadow for each in effective if each.shadow is not None]
+        ledgers = (ledger for each in effective for ledger in each.ledgers_of(scope))
         return list({ledger.name: ledger for ledger in ledgers}.values())
 
     def owner(self, address: str) -> str:
-        """The address that `address` is an alias of; itself where it is none."""
+        """Return the owner of the alias `address`; `address` if it is not an alias."""
         return address if self.directory is None else owner_of(self.directory, address)
 
     def subject(self, scope: str | Sequence[str], value: Any) -> tuple[str, str | None]:
-        """The subject of `scope` that a caller names, and the sender that it tells.
+        """Return the subject of `scope` that a caller names, and the sender that it includes.
 
-        An alias stands for its owner in the one, and for itself in the other.
+        In the subject, an alias is replaced by its owner; in the sender it is not.
         """
-        named = named_subject(scope, value)
         ordered = normal_scope(scope)
-        parts = parts_of(ordered, named)
-        sender = parts.get("sender")
+        values = split_subject(ordered, named_subject(scope, value))
+        sender = values.get("sender")
         for word in ("sender", "recipient"):
-            if parts.get(word):
-                parts[word] = self.owner(parts[word])
-        return subject_of(ordered, parts), sender
+            if values.get(word):
+                values[word] = self.owner(values[word])
+        return subject_of(ordered, values), sender
 
-    def plan(self, envelope: Envelope, now: int = 0) -> Plan:
-        """The charges of `envelope`, or the limit or rule that turns it away for ever.
+    def plan(self, envelope: Envelope, now: int = 0) -> ChargePlan:
+        """Return the charges of `envelope`, or the limit or rule that refuses it for ever.
 
-        now: milliseconds since the epoch, for overrides and their like that have dates.
+        now: milliseconds since the epoch, for overrides, exemptions and grants that have dates.
 
-        Pure, where the directory is: the same envelope at the same time always has the same
-        plan. Raises TypeError for anything but an Envelope.
+        It is pure if the directory is: the same envelope at the same time always has the same
+        plan. Raises TypeError if `envelope` is not an Envelope.
         """
         if not isinstance(envelope, Envelope):
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
         if self.directory is None:
-            found = ResolvedEnvelope(envelope, frozenset(), None)
+            resolved = ResolvedEnvelope(envelope, frozenset(), None)
         else:
-            found = resolve(self.directory, envelope)
-        senders = (found.envelope.sender, envelope.sender)
-        sheet = self._selector.sheet(envelope.client, senders, now)
+            resolved = resolve(self.directory, envelope)
+        senders = (resolved.envelope.sender, envelope.sender)
+        effective = self._selector.select(envelope.client, senders, now)
         if envelope.direction == "outbound" and not self._selector.may_send(
             envelope.client, senders, now
         ):
-            return Plan(sheet, [], not_granted())
-        plan = sheet.plan(found.envelope, found.free)
-        if found.rule is not None and (plan.never is None or found.rule.action == "reject"):
-            return Plan(sheet, [], found.rule)
-        if sheet.shadow is not None:
-            return plan._replace(shadow=sheet.shadow.plan(found.envelope, found.free))
+            return ChargePlan(effective, [], not_granted())
+        plan = effective.plan(resolved.envelope, resolved.exempt)
+        if resolved.rule is not None and (plan.never is None or resolved.rule.action == "reject"):
+            return ChargePlan(effective, [], resolved.rule)
+        if effective.shadow is not None:
+            shadow = effective.shadow.plan(resolved.envelope, resolved.exempt)
+            return plan._replace(shadow=shadow)
         return plan
 
     @property
-    def has_shadows(self) -> bool:
+    def has_shadow(self) -> bool:
         """Whether it has limits that only report."""
-        return self._selector.shadows
+        return self._selector.has_shadow
 
     @property
     def selector_by_tier(self) -> LimitSelector | None:
-        """What says which limits a message meets, where nothing but its client's tier matters."""
+        """What selects the limits of a message; None if it takes more than the client's tier."""
         selector = self._selector
-        if self.directory is not None or selector.concedes or selector.shadows:
+        if self.directory is not None or selector.concedes or selector.has_shadow:
             return None
         return selector
 
-    def planner(self, present: Callable[[], int]) -> Callable[[Envelope], Plan]:
-        """What `plan` does, by the shortest way.
+    def planner(self, present: Callable[[], int]) -> Callable[[Envelope], ChargePlan]:
+        """Return the fastest function that does the same as `plan`.
 
-        present: gives the time, where that matters.
+        present: returns the time in milliseconds since the epoch; called only if it matters.
         """
         selector = self._selector
         if selector.has_dates:
             return lambda envelope: self.plan(envelope, present())
         if self.selector_by_tier is None:
             return self.plan
-        return selector.plan_by_tier if self.tiers else selector.common.plan
+        return selector.plan_by_tier if self.tiers else selector.by_tier.default.plan

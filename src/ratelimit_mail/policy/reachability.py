@@ -1,7 +1,8 @@
-"""Which of several conditions no client is left for, once each before it has taken its clients.
+"""Find tiers that no client can reach, because earlier tiers match first.
 
-A *case* is one way in which the atoms, the conditions that are not made of others, may hold
-or not. A set of cases is an integer with a bit for each, so that `any_of` is a bitwise or.
+A *case* is one way in which the atoms, the conditions that are not made of other conditions, may
+hold or not. A set of cases is an integer with a bit for each case, so that `any_of` is a bitwise
+or.
 """
 
 from __future__ import annotations
@@ -17,57 +18,57 @@ from ratelimit_mail.conditions import AllOf, AnyOf, Condition, InNetwork, Not, P
 __all__ = ["first_unreachable"]
 
 MOST_ATOMS: Final = 12
-"""With more of them, there are too many cases to try."""
+"""With more atoms, there are too many cases to try."""
 
 
 def first_unreachable(conditions: Sequence[Condition | None]) -> tuple[int, list[int]] | None:
-    """The first of `conditions` that nobody is left for, and which before it take its clients.
+    """Return the first of `conditions` that no client reaches, and the earlier ones that match.
 
-    None among the conditions holds for everybody; the answer None says that each is reached.
+    Both are positions in `conditions`. A condition None holds for every client. Returns None if
+    each condition can be reached.
     """
     cases = _cases(conditions)
-    for i, left in enumerate(cases):
-        takers = []
-        for j, taken in enumerate(cases[:i]):
-            if left & taken:
-                takers.append(j)
-                left &= ~taken
-        if not left:
-            return i, takers
+    for i, remaining in enumerate(cases):
+        earlier = []
+        for j, matched in enumerate(cases[:i]):
+            if remaining & matched:
+                earlier.append(j)
+                remaining &= ~matched
+        if not remaining:
+            return i, earlier
     return None
 
 
 def _cases(conditions: Sequence[Condition | None]) -> list[int]:
-    """The cases in which each of `conditions` holds."""
-    given = [condition for condition in conditions if condition is not None]
-    leaves = chain.from_iterable(map(_atoms, given))
-    atoms = list(islice(_distinct(leaves), MOST_ATOMS + 1))
+    """Return the cases in which each of `conditions` holds."""
+    present = [condition for condition in conditions if condition is not None]
+    atoms = list(islice(_distinct(chain.from_iterable(map(_atoms, present))), MOST_ATOMS + 1))
     if len(atoms) > MOST_ATOMS:
-        # Each condition its own case: only equal ones are found to take each other's clients.
-        whole = list(_distinct(given))
+        # Make each condition a case of its own: then only equal conditions match the same clients.
+        whole = list(_distinct(present))
         return [-1 if each is None else 1 << whole.index(each) for each in conditions]
-    numbers = range(1 << len(atoms))
-    sets = [sum(1 << n for n in numbers if n >> k & 1) for k in range(len(atoms))]
-    possible = (1 << len(numbers)) - 1
+    cases = range(1 << len(atoms))
+    sets = [sum(1 << case for case in cases if case >> k & 1) for k in range(len(atoms))]
+    possible = (1 << len(cases)) - 1
     for (one, holds), (other, other_holds) in permutations(zip(atoms, sets, strict=True), 2):
         if _excludes(one, other):
             possible &= ~(holds & other_holds)
         elif _implies(one, other):
             possible &= ~(holds & ~other_holds)
     return [
-        possible if each is None else possible & _where(each, atoms, sets) for each in conditions
+        possible if each is None else possible & _cases_of(each, atoms, sets) for each in conditions
     ]
 
 
 def _excludes(one: Condition, other: Condition) -> bool:
-    """Whether no client meets both: it has one protocol, and one address."""
+    """Return whether no client meets both: a client has one protocol and one address."""
     if isinstance(one, InNetwork) and isinstance(other, InNetwork):
         return not any(a.overlaps(b) for a in one.networks for b in other.networks)
     return isinstance(one, Protocol) and isinstance(other, Protocol)
 
 
 def _implies(one: Condition, other: Condition) -> bool:
-    """Whether each network of the one is a part of one of the other's."""
+    """Return whether each network of `one` lies within a network of `other`."""
     if not (isinstance(one, InNetwork) and isinstance(other, InNetwork)):
         return False
     return all(
@@ -76,23 +77,23 @@ def _implies(one: Condition, other: Condition) -> bool:
     )
 
 
-def _where(condition: Condition, atoms: list[Condition], sets: list[int]) -> int:
-    """The cases in which `condition` holds, by those in which each of `atoms` does."""
+def _cases_of(condition: Condition, atoms: list[Condition], sets: list[int]) -> int:
+    """Return the cases in which `condition` holds; `sets` has those of each of `atoms`."""
     match condition:
         case AnyOf():
-            return reduce(or_, (_where(part, atoms, sets) for part in condition.conditions))
+            return reduce(or_, (_cases_of(each, atoms, sets) for each in condition.conditions))
         case AllOf():
-            return reduce(and_, (_where(part, atoms, sets) for part in condition.conditions))
+            return reduce(and_, (_cases_of(each, atoms, sets) for each in condition.conditions))
         case Not():
-            return ~_where(condition.condition, atoms, sets)
+            return ~_cases_of(condition.condition, atoms, sets)
     return sets[atoms.index(condition)]
 
 
 def _atoms(condition: Condition) -> Iterator[Condition]:
     match condition:
         case AnyOf() | AllOf():
-            for part in condition.conditions:
-                yield from _atoms(part)
+            for each in condition.conditions:
+                yield from _atoms(each)
         case Not():
             yield from _atoms(condition.condition)
         case _:
@@ -100,8 +101,8 @@ def _atoms(condition: Condition) -> Iterator[Condition]:
 
 
 def _distinct(conditions: Iterable[Condition]) -> Iterator[Condition]:
-    found: list[Condition] = []
+    seen: list[Condition] = []
     for condition in conditions:
-        if condition not in found:  # by equality: a callable need not be hashable
-            found.append(condition)
+        if condition not in seen:  # by equality, because a callable need not be hashable
+            seen.append(condition)
             yield condition

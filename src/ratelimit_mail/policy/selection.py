@@ -1,4 +1,4 @@
-"""Which sheet a message meets: by the client's tier, and by what is conceded to its sender."""
+"""LimitSelector: selects the limits of a message, by the client's tier and by what is conceded."""
 
 from __future__ import annotations
 
@@ -11,27 +11,33 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
-from ratelimit_mail.policy.charges import EffectiveLimits, Plan
+from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, apply_concessions
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.policy.ledger_keys import Retentions
-from ratelimit_mail.policy.tiers import Tier
+from ratelimit_mail.policy.tiers import Tier, TierTable
 
 __all__ = ["LimitSelector"]
 
-MOST_CHOSEN: Final = 4096
+MOST_SELECTED: Final = 4096
 
-MOST_SHEETS: Final = 256
-"""Fewer, because each sheet keeps what messages to many domains are charged."""
+MOST_BUILT: Final = 256
+"""Fewer than selected, because each EffectiveLimits caches the charges for many domains."""
 
 Conceded = tuple[tuple[int, ...], tuple[int, ...]]
-"""The numbers of the overrides and of the exemptions that hold."""
+"""The positions of the overrides and of the exemptions that hold."""
 
 NOTHING: Final[Conceded] = ((), ())
+
+TierName = str | None
 
 
 @attrs.frozen
 class LimitSelector:
-    """A policy's limits, and for whom which of them hold with which numbers."""
+    """The limits of a policy, and for which clients and senders they have which numbers.
+
+    by_tier: the limits of each tier before anything is conceded; the default is the limits of a
+        client that is not in a tier.
+    """
 
     name: str
     limits: tuple[Limit, ...]
@@ -42,98 +48,90 @@ class LimitSelector:
     internal: DomainSet
     retentions: Retentions
     shard: str | None
-    common: EffectiveLimits = attrs.field(init=False)
-    of_tiers: tuple[tuple[Tier, EffectiveLimits], ...] = attrs.field(init=False)
-    _chosen: dict[tuple[str | None, Conceded], EffectiveLimits] = attrs.field(
+    by_tier: TierTable[EffectiveLimits] = attrs.field(init=False)
+    _limits_of_tier: dict[TierName, tuple[Limit, ...]] = attrs.field(init=False)
+    _selected: dict[tuple[TierName, Conceded], EffectiveLimits] = attrs.field(
         init=False, factory=dict
     )
-    _made: dict[tuple[str | None, tuple[Limit, ...]], EffectiveLimits] = attrs.field(
+    _built: dict[tuple[TierName, tuple[Limit, ...]], EffectiveLimits] = attrs.field(
         init=False, factory=dict
     )
-    """What is conceded to many is often the same, so they share a sheet."""
+    """By the limits themselves: senders with the same numbers share one EffectiveLimits."""
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "common", self._limits_for(None, self.limits))
-        of_tiers = tuple(
-            (tier, self._limits_for(tier, self.limits + tier.limits)) for tier in self.tiers
+    @by_tier.default
+    def _tier_table(self) -> TierTable[EffectiveLimits]:
+        common = self._build(None, self.limits)
+        return TierTable(
+            ((tier, self._build(tier.name, self.limits + tier.limits)) for tier in self.tiers),
+            common,
         )
-        object.__setattr__(self, "of_tiers", of_tiers)
+
+    @_limits_of_tier.default
+    def _limits_by_name(self) -> dict[TierName, tuple[Limit, ...]]:
+        limits: dict[TierName, tuple[Limit, ...]] = {None: self.limits}
+        limits.update((tier.name, self.limits + tier.limits) for tier in self.tiers)
+        return limits
 
     @property
     def has_dates(self) -> bool:
-        """Whether the time matters to which sheet it is."""
-        registers = (self.overrides, self.exemptions, self.grants or TargetIndex(()))
-        return any(each.has_dates for register in registers for each in register.all)
+        """Whether the selection depends on the time."""
+        indexes = (self.overrides, self.exemptions, self.grants or TargetIndex(()))
+        return any(each.has_dates for index in indexes for each in index.all)
 
     @property
     def concedes(self) -> bool:
-        """Whether anything but the client's tier matters."""
+        """Whether the selection depends on anything but the client's tier."""
         return bool(self.overrides.all or self.exemptions.all or self.grants is not None)
 
     @property
-    def shadows(self) -> bool:
+    def has_shadow(self) -> bool:
         """Whether there are limits that only report."""
-        sheets = (self.common, *(sheet for _, sheet in self.of_tiers))
-        return any(sheet.shadow is not None for sheet in sheets)
+        return any(effective.shadow is not None for effective in self.by_tier.values())
 
-    def plan_by_tier(self, envelope: Envelope) -> Plan:
-        """The plan of `envelope` where nothing is conceded and no limit only reports."""
+    def plan_by_tier(self, envelope: Envelope) -> ChargePlan:
+        """Return the plan of `envelope`, if nothing is conceded and no limit only reports."""
         if not isinstance(envelope, Envelope):
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
-        return self.by_tier(envelope.client)[1].plan(envelope)
+        return self.by_tier.choose(envelope.client).plan(envelope)
 
-    def by_tier(self, client: Client) -> tuple[Tier | None, EffectiveLimits]:
-        """The client's tier and its sheet, before anything is conceded."""
-        for tier, sheet in self.of_tiers:
-            if tier.holds(client):
-                return tier, sheet
-        return None, self.common
-
-    def sheet(self, client: Client, senders: Sequence[str], now: int) -> EffectiveLimits:
-        """What a client meets that sends at `now` under any of `senders`."""
-        tier, sheet = self.by_tier(client)
+    def select(self, client: Client, senders: Sequence[str], now: int) -> EffectiveLimits:
+        """Return the limits of a client that sends at `now` under any of `senders`."""
+        effective = self.by_tier.choose(client)
         conceded = (
             self.overrides.holding(senders, client, now),
             self.exemptions.holding(senders, client, now),
         )
         if conceded == NOTHING:
-            return sheet
-        key = (tier.name if tier else None, conceded)
-        found = self._chosen.get(key)
-        if found is None:
-            found = self._make(tier, conceded)
-            if len(self._chosen) >= MOST_CHOSEN:
-                self._chosen.clear()
-            self._chosen[key] = found
-        return found
-
-    def _make(self, tier: Tier | None, conceded: Conceded) -> EffectiveLimits:
-        limits = self._conceded(self.limits + (tier.limits if tier else ()), conceded)
-        key = (tier.name if tier else None, limits)
-        found = self._made.get(key)
-        if found is None:
-            if len(self._made) >= MOST_SHEETS:
-                self._chosen.clear()
-                self._made.clear()
-            found = self._made[key] = self._limits_for(tier, limits)
-        return found
+            return effective
+        key = (effective.tier, conceded)
+        selected = self._selected.get(key)
+        if selected is None:
+            selected = self._concede(effective.tier, conceded)
+            if len(self._selected) >= MOST_SELECTED:
+                self._selected.clear()
+            self._selected[key] = selected
+        return selected
 
     def may_send(self, client: Client, senders: Sequence[str], now: int) -> bool:
-        """Whether a client has the grant that the policy may ask for."""
+        """Return whether a client has a grant, or the policy does not require one."""
         return self.grants is None or bool(self.grants.holding(senders, client, now))
 
-    def _conceded(self, limits: Iterable[Limit], conceded: Conceded) -> tuple[Limit, ...]:
-        """`limits` without those exempted from, and with the numbers of the first override."""
-        overrides = [self.overrides.all[number] for number in conceded[0]]
-        exemptions = [self.exemptions.all[number] for number in conceded[1]]
-        kept = []
-        for limit in limits:
-            if any(each.limits is None or limit.name in each.limits for each in exemptions):
-                continue
-            found = next((each for each in overrides if limit.name in each.limits), None)
-            kept.append(limit if found is None else found.applied_to(limit))
-        return tuple(kept)
+    def _concede(self, tier: TierName, conceded: Conceded) -> EffectiveLimits:
+        """Return the limits of a tier after what is conceded."""
+        overrides, exemptions = conceded
+        limits = apply_concessions(
+            self._limits_of_tier[tier],
+            [self.overrides.all[position] for position in overrides],
+            [self.exemptions.all[position] for position in exemptions],
+        )
+        key = (tier, limits)
+        built = self._built.get(key)
+        if built is None:
+            if len(self._built) >= MOST_BUILT:
+                self._selected.clear()
+                self._built.clear()
+            built = self._built[key] = self._build(tier, limits)
+        return built
 
-    def _limits_for(self, tier: Tier | None, limits: Iterable[Limit]) -> EffectiveLimits:
-        name = tier.name if tier else None
-        return EffectiveLimits(self.name, name, limits, self.internal, self.retentions, self.shard)
+    def _build(self, tier: TierName, limits: Iterable[Limit]) -> EffectiveLimits:
+        return EffectiveLimits(self.name, tier, limits, self.internal, self.retentions, self.shard)

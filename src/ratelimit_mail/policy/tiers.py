@@ -1,8 +1,9 @@
-"""Tier: a class of clients with limits of its own; and whether each of several can be reached."""
+"""Tiers: classes of clients with limits of their own, and how the tier of a client is chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 import attrs
 
@@ -13,18 +14,21 @@ from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.reachability import first_unreachable
 
-__all__ = ["Tier", "check_tiers", "limits_from"]
+__all__ = ["Tier", "TierTable", "check_tiers", "limits_from"]
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 def limits_from(value: object) -> tuple[Limit, ...]:
-    """`value` as limits. Raises TypeError for what is none."""
+    """Return `value` as a tuple of limits. Raises TypeError if it is not a list of limits."""
     if not isinstance(value, Iterable):
         raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
     limits = tuple(value)
     for limit in limits:
         if not isinstance(limit, RecipientLimit | RateLimit) or type(limit) is RateLimit:
             raise TypeError(
-                f"limits: {show(limit)} is no RecipientLimit, MessageRateLimit"
+                f"limits: {show(limit)} is not a RecipientLimit, MessageRateLimit"
                 " or RecipientRateLimit"
             )
     return limits
@@ -34,9 +38,9 @@ def limits_from(value: object) -> tuple[Limit, ...]:
 class Tier:
     """A class of clients with limits of its own.
 
-    name: how decisions and tables call it.
-    when: the condition on the client; left out: every client that no earlier tier took.
-    limits: what its clients meet beside the policy's common limits.
+    name: its name in decisions and tables.
+    when: the condition on the client; left out: every client that is not in an earlier tier.
+    limits: the limits of its clients, in addition to the policy's common limits.
     """
 
     name: str = attrs.field(validator=name)
@@ -47,30 +51,62 @@ class Tier:
     def _callable(self, _: object, value: object) -> None:
         if value is not None and not callable(value):
             raise TypeError(
-                f"tier {self.name!r}: when: {show(value)} is no condition"
+                f"tier {self.name!r}: when: {show(value)} is not a condition"
                 " such as has_tag('wireless')"
             )
 
     def holds(self, client: Client) -> bool:
-        """Whether `client` belongs here, if no earlier tier took it."""
+        """Return whether `client` is in this tier, if it is not in an earlier one."""
         return self.when is None or self.when(client)
 
 
+class TierTable(Generic[T]):
+    """Chooses the tier of a client: the first whose condition holds. Each tier has a value.
+
+    rows: the tiers with their values, in the policy's order.
+    default: the value for a client that is not in a tier.
+    """
+
+    __slots__ = ("default", "rows")
+
+    def __init__(self, rows: Iterable[tuple[Tier, T]], default: T) -> None:
+        self.rows = tuple(rows)
+        self.default = default
+
+    def choose(self, client: Client) -> T:
+        """Return the value of the client's tier."""
+        for tier, value in self.rows:
+            if tier.holds(client):
+                return value
+        return self.default
+
+    def values(self) -> Iterator[T]:
+        """Yield the default, and the value of each tier."""
+        yield self.default
+        for _, value in self.rows:
+            yield value
+
+    def map(self, function: Callable[[T], U]) -> TierTable[U]:
+        """Return a table of the same tiers with `function` applied to each value."""
+        rows = [(tier, function(value)) for tier, value in self.rows]
+        return TierTable(rows, function(self.default))
+
+
 def check_tiers(tiers: Sequence[Tier]) -> None:
-    """Raises ValueError for two tiers of one name, and for one that can never be reached."""
+    """Raise ValueError for two tiers of one name, and for a tier that can never be reached."""
     names = [tier.name for tier in tiers]
     for each in names:
         if names.count(each) > 1:
             raise ValueError(f"tiers: two of them are named {each!r}")
-    found = first_unreachable([tier.when for tier in tiers])
-    if found is None:
+    unreachable = first_unreachable([tier.when for tier in tiers])
+    if unreachable is None:
         return
-    tier, takers = found
-    if not takers:
+    tier, earlier = unreachable
+    if not earlier:
         why = "no client meets its condition"
-    elif len(takers) == 1:
-        why = f"{names[takers[0]]!r} before it takes every such client"
+    elif len(earlier) == 1:
+        why = f"{names[earlier[0]]!r} before it takes every such client"
     else:
-        before = " and ".join(repr(names[i]) for i in takers)
+        before = " and ".join(repr(names[i]) for i in earlier)
         why = f"{before} before it take every such client"
     raise ValueError(f"tiers: {names[tier]!r} can never be reached, because {why}")

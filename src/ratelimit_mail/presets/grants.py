@@ -1,4 +1,4 @@
-"""Convert plain addresses to the grants and exemptions that a policy takes."""
+"""Convert plain addresses to the grants or exemptions that a policy takes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TypeVar
 from ratelimit_mail._util.text import show
 from ratelimit_mail.overrides import Concession
 
-__all__ = ["conceded"]
+__all__ = ["concessions"]
 
 Kind = TypeVar("Kind", bound=Concession)
 
 
-def conceded(kind: type[Kind], given: Iterable[Kind | str], reason: str) -> list[Kind]:
-    """Return the objects in `given`, and one `kind` for all its addresses, with `reason`."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+def concessions(kind: type[Kind], items: Iterable[Kind | str], reason: str) -> list[Kind]:
+    """Return the objects in `items`, and one `kind` for all its addresses, with `reason`."""
+    if isinstance(items, str) or not isinstance(items, Iterable):
         name = kind.__name__
         raise TypeError(
             f"{name.lower()}s: a list of addresses, domains or {name} objects is needed,"
-            f" not {show(given)}"
+            f" not {show(items)}"
         )
-    whole: list[Kind] = []
-    plain: list[str] = []
-    for each in given:
-        if isinstance(each, str):
-            plain.append(each)
+    objects: list[Kind] = []
+    addresses: list[str] = []
+    for item in items:
+        if isinstance(item, str):
+            addresses.append(item)
         else:
-            whole.append(each)
-    return [*whole, kind(senders=plain, reason=reason)] if plain else whole
+            objects.append(item)
+    return [*objects, kind(senders=addresses, reason=reason)] if addresses else objects

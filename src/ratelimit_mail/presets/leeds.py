@@ -13,7 +13,7 @@ from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Grant, Override
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets.grants import conceded
+from ratelimit_mail.presets.grants import concessions
 from ratelimit_mail.presets.source import Source
 
 __all__ = ["OFFICE365", "SMTP", "leeds_office365", "leeds_smtp"]
@@ -91,6 +91,6 @@ def leeds_smtp(
     return Policy(
         name="leeds-smtp",
         limits=[RecipientLimit(recipient_limit, name="recipients a message")],
-        grants=conceded(Grant, grants, "mass mailing"),
+        grants=concessions(Grant, grants, "mass mailing"),
         directory=directory,
     )

@@ -13,6 +13,7 @@ from datetime import date
 from typing import Final
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import Limit, MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Override
@@ -59,9 +60,7 @@ def tenant_external_recipients(licences: int) -> int:
     Source: "Introducing Exchange Online Tenant Outbound Email Limits", Microsoft, read on
     2026-11-22.
     """
-    if not isinstance(licences, int) or isinstance(licences, bool):
-        raise TypeError(f"licences: a whole number is needed, not {show(licences)}")
-    if not 1 <= licences <= MOST_LICENCES:
+    if not 1 <= whole_number("licences", licences) <= MOST_LICENCES:
         raise ValueError(f"licences: {show(licences)} is not between 1 and {MOST_LICENCES}")
     return round(500 * math.pow(licences, 0.7) + 9_500)
 

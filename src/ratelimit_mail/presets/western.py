@@ -14,7 +14,7 @@ from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Exemption
 from ratelimit_mail.policy import Policy, Tier
-from ratelimit_mail.presets.grants import conceded
+from ratelimit_mail.presets.grants import concessions
 from ratelimit_mail.presets.source import Source
 
 __all__ = ["CONVERGENCE", "OFFICE365", "western_convergence", "western_office365"]
@@ -130,7 +130,7 @@ def western_convergence(
     show its networks and domains, so the defaults are the university's well-known ones.
     """
     if unit not in ("recipients", "messages"):
-        raise ValueError(f"unit: {unit!r} is none of recipients, messages")
+        raise ValueError(f"unit: {unit!r} is not one of recipients, messages")
     kind = RecipientRateLimit if unit == "recipients" else MessageRateLimit
 
     def limit(rate: str, period: str) -> RecipientRateLimit | MessageRateLimit:
@@ -162,7 +162,7 @@ def western_convergence(
             ),
             Tier("tier 1", limits=[daily]),
         ],
-        exemptions=conceded(Exemption, exemptions, "List Guardian, or official mass mailing"),
+        exemptions=concessions(Exemption, exemptions, "List Guardian, or official mass mailing"),
         directory=directory,
         per_node=per_server,
     )

@@ -1,4 +1,4 @@
-"""For tests: a clock to turn by hand, and what any backend must do."""
+"""Tools for tests: a manual clock, and a conformance suite for backends."""
 
 from ratelimit_mail.testing.brute_force import BruteForceBackend
 from ratelimit_mail.testing.clock import ManualClock

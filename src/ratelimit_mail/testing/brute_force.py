@@ -1,6 +1,6 @@
-"""The meaning of a limit, word for word: a plain list of all events, for comparison.
+"""BruteForceBackend: the meaning of a limit as simple code, to compare other backends with.
 
-Slow and never forgetful. Where a backend answers otherwise, the backend is wrong.
+It is slow and forgets nothing. If another backend gives a different answer, that one is wrong.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["BruteForceBackend"]
 
 
 _Name = tuple[str, str, int]
-"""Ledger, subject and unit: what tells one count of one subject from another."""
+"""Ledger, subject and unit, which together identify one count of one subject."""
 
-_Flat = tuple[_Name, Count, int]
-"""One count of one subject, and what is added to it."""
+_Addition = tuple[_Name, Count, int]
+"""One count of one subject, and the cost to add to it."""
 
 
 @attrs.define(eq=False)
@@ -33,32 +33,32 @@ class _Event:
 
 
 def _leaves(window: Window, moment: int) -> int:
-    """The first moment at which an event no longer counts: its slot's last one, and a window."""
+    """Return when an event at `moment` leaves: one window after the last moment of its slot."""
     end_of_slot = (moment // window.resolution + 1) * window.resolution - 1
     return end_of_slot + window.length
 
 
 class BruteForceBackend:
-    """A backend that keeps every event and tries every moment that could matter."""
+    """A backend that stores every event and tries every moment that could matter."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self.events: list[_Event] = []
         self._newest: dict[_Name, int] = {}
         self._spans: dict[tuple[str, int], int] = {}
-        self._told: dict[str, tuple[int, Verdict]] = {}
+        self._answers: dict[str, tuple[int, Verdict]] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
         now, idempotency = self._clock(), intent.idempotency
         if idempotency is None:
-            return self._rule(charges, intent, now)
-        until, verdict = self._told.get(idempotency.name, (LONG_AGO, Verdict(now, now)))
+            return self._decide(charges, intent, now)
+        until, verdict = self._answers.get(idempotency.name, (LONG_AGO, Verdict(now, now)))
         if now < until:
             return verdict._replace(now=now, at=max(now, verdict.at))
-        verdict = self._rule(charges, intent, now)
+        verdict = self._decide(charges, intent, now)
         until = now + idempotency.lifetime
-        self._told[idempotency.name] = (
+        self._answers[idempotency.name] = (
             min(until, verdict.at) if verdict.refusals else until,
             verdict,
         )
@@ -68,43 +68,48 @@ class BruteForceBackend:
         """See `Backend.apply_many`."""
         return [self.apply(*message) for message in messages]
 
-    def _rule(self, charges: Sequence[Charge], intent: Intent, now: int) -> Verdict:
-        flat = _flat(charges)
+    def _decide(self, charges: Sequence[Charge], intent: Intent, now: int) -> Verdict:
+        additions = _additions(charges)
         if intent.refused:
-            self._record_refused(flat, now)
+            self._record_refused(additions, now)
             return Verdict(now, now)
-        refusals = self._refusals(flat, now)
+        refusals = self._refusals(additions, now)
         start = now
         if intent.queue is not None:
-            queue = _flat([intent.queue])
+            queue = _additions([intent.queue])
             start = max([now, *(event.moment for event in self._of(queue[0][0]))])
-            at = self._first(start, flat)
+            at = self._first(start, additions)
             if intent.max_delay is None or at - now <= intent.max_delay:
-                return Verdict(now, at, self._record(flat + queue if at > now else flat, now, at))
+                return Verdict(
+                    now, at, self._record(additions + queue if at > now else additions, now, at)
+                )
         elif not refusals:
-            return Verdict(now, now, self._record(flat, now, now) if intent.record else None)
-        if not refusals:  # only others in the line are in the way: the least room speaks
+            return Verdict(now, now, self._record(additions, now, now) if intent.record else None)
+        if not refusals:  # only earlier bookings are in the way: report the fullest window
             refusals = [
-                min(self._windows(flat), key=lambda pair: self._room(pair[0], pair[1], now))
+                min(
+                    self._windows(additions),
+                    key=lambda pair: self._remaining(pair[0], pair[1], now),
+                )
             ]
         if intent.record:
-            self._record_refused(flat, now)
-        told = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
-        return Verdict(now, self._first(start, flat), None, told)
+            self._record_refused(additions, now)
+        reasons = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
+        return Verdict(now, self._first(start, additions), None, reasons)
 
     def refund(self, receipt: Iterable[_Event]) -> None:
         """See `Backend.refund`."""
-        taken = list(receipt)
-        for name in [name for name, (_, each) in self._told.items() if each.receipt is receipt]:
-            del self._told[name]
-        self.events = [event for event in self.events if event not in taken]
+        removed = list(receipt)
+        for name in [name for name, (_, each) in self._answers.items() if each.receipt is receipt]:
+            del self._answers[name]
+        self.events = [event for event in self.events if event not in removed]
 
-    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - it has no parts
+    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - there are no shards
         """See `Backend.shard_of`."""
         return ""
 
     def now(self) -> int:
-        """The time that the clock gives."""
+        """Return the time of the clock."""
         return self._clock()
 
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
@@ -120,20 +125,20 @@ class BruteForceBackend:
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
-        gone = [(ledger.name, subject, unit) for ledger in ledgers for unit in range(len(UNITS))]
-        self.events = [event for event in self.events if event.name not in gone]
-        for name in gone:
+        names = [(ledger.name, subject, unit) for ledger in ledgers for unit in range(len(UNITS))]
+        self.events = [event for event in self.events if event.name not in names]
+        for name in names:
             self._newest.pop(name, None)
 
     def _of(self, name: _Name) -> list[_Event]:
         return [event for event in self.events if event.name == name]
 
     def _present(self, name: _Name, now: int) -> int:
-        """Time as the count sees it: never before its newest event."""
+        """Return the time for this count, which is never before its newest event."""
         return max(now, self._newest.get(name, LONG_AGO))
 
     def _sums(self, name: _Name, window: Window, now: int) -> list[int]:
-        """What each window holds that an event at `now` would be in."""
+        """Return the sums of all windows that an event at `now` would be in."""
         at = self._present(name, now)
         events = [e for e in self._of(name) if window.denied or not e.refused]
         ends = [at, *(e.moment for e in events if at < e.moment < _leaves(window, at))]
@@ -142,14 +147,14 @@ class BruteForceBackend:
             for end in ends
         ]
 
-    def _fits(self, each: _Flat, window: Window, now: int) -> bool:
+    def _fits(self, each: _Addition, window: Window, now: int) -> bool:
         name, _, cost = each
         return max(self._sums(name, window, now)) + cost <= window.limit
 
-    def _first(self, start: int, flat: list[_Flat], only: int | None = None) -> int:
-        """The first moment from `start` on at which all fit, in each window or in one."""
+    def _first(self, start: int, additions: list[_Addition], only: int | None = None) -> int:
+        """Return the first moment from `start` at which all fit, in every window or in `only`."""
         moments = {start}
-        for name, count, _ in flat:
+        for name, count, _ in additions:
             for event in self._of(name):
                 moments.add(event.moment + 1)
                 moments.update(_leaves(window, event.moment) for window in count.windows)
@@ -159,37 +164,37 @@ class BruteForceBackend:
             if moment >= start
             and all(
                 self._fits(each, window, moment)
-                for each in flat
+                for each in additions
                 for i, window in enumerate(each[1].windows)
                 if only is None or i == only
             )
         )
 
-    def _windows(self, flat: list[_Flat]) -> list[tuple[_Flat, int]]:
-        return [(each, i) for each in flat for i in range(len(each[1].windows))]
+    def _windows(self, additions: list[_Addition]) -> list[tuple[_Addition, int]]:
+        return [(each, i) for each in additions for i in range(len(each[1].windows))]
 
-    def _room(self, each: _Flat, window: int, now: int) -> int:
+    def _remaining(self, each: _Addition, window: int, now: int) -> int:
         name, count, _ = each
         limit = count.windows[window].limit
         return max(0, limit - max(self._sums(name, count.windows[window], now)))
 
-    def _refusals(self, flat: list[_Flat], now: int) -> list[tuple[_Flat, int]]:
+    def _refusals(self, additions: list[_Addition], now: int) -> list[tuple[_Addition, int]]:
         return [
             (each, i)
-            for each, i in self._windows(flat)
+            for each, i in self._windows(additions)
             if not self._fits(each, each[1].windows[i], now)
         ]
 
-    def _record(self, flat: list[_Flat], now: int, at: int) -> list[_Event]:
+    def _record(self, additions: list[_Addition], now: int, at: int) -> list[_Event]:
         recorded = []
-        for name, count, cost in flat:
+        for name, count, cost in additions:
             present = self._present(name, now)
             moment = max(present, at)
             if moment == present:
                 self._newest[name] = present
             recorded.append(_Event(name, moment, cost, refused=False))
             self.events.append(recorded[-1])
-            # A backend may forget what has left every window; then time stays behind it.
+            # A backend may forget an event that has left every window, but not when it left.
             for event in self._of(name):
                 left = event.moment + self._span(name, count)
                 if left <= present:
@@ -197,14 +202,14 @@ class BruteForceBackend:
         return recorded
 
     def _span(self, name: _Name, count: Count) -> int:
-        """How long an event matters to any policy of the name that was ever seen."""
+        """Return how long an event can matter to any policy that used this name."""
         ledger, _, unit = name
         span = max(count.retention.span, self._spans.get((ledger, unit), 0))
         self._spans[ledger, unit] = span
         return span
 
-    def _record_refused(self, flat: list[_Flat], now: int) -> None:
-        for name, count, cost in flat:
+    def _record_refused(self, additions: list[_Addition], now: int) -> None:
+        for name, count, cost in additions:
             if count.counts_denied:
                 self._newest[name] = self._present(name, now)
                 self.events.append(_Event(name, self._newest[name], cost, refused=True))
@@ -216,8 +221,8 @@ class BruteForceBackend:
         return Reading(sums[0], max(0, window.limit - max(sums)), empty_at - now)
 
 
-def _flat(charges: Sequence[Charge]) -> list[_Flat]:
-    """Each count of each charge that costs anything."""
+def _additions(charges: Sequence[Charge]) -> list[_Addition]:
+    """Return each count of each charge, if it has a cost."""
     return [
         ((ledger.name, subject, count.unit), count, costs[count.unit])
         for ledger, subject, costs in charges

@@ -1,4 +1,4 @@
-"""A clock to turn by hand."""
+"""ManualClock: a clock that only moves when a test moves it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """A clock that stands still until it is turned: hand it to a backend as `clock=`.
+    """A clock that only moves when it is moved. Pass it to a backend as `clock=`.
 
-    now: where it starts, in milliseconds since the epoch.
+    With `Limiter(..., sleep=clock.advance)` or `AsyncLimiter(..., sleep=clock.sleep)`, waiting
+    takes no time. Thread-safe.
 
-    `Limiter(..., sleep=clock.advance)` and `AsyncLimiter(..., sleep=clock.sleep)` let a
-    test wait in no time. Safe for threads.
+    now: the start, in milliseconds since the epoch.
     """
 
     def __init__(self, now: int = 1_000_000_000_000) -> None:
@@ -23,21 +23,21 @@ class ManualClock:
         self._now = now
 
     def __call__(self) -> int:
-        """The time in milliseconds since the epoch."""
+        """Return the time in milliseconds since the epoch."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Turn the clock on by `seconds`, or back if they are negative."""
+        """Move the clock forward by `seconds`, or back if negative."""
         with self._lock:
             self._now += round(seconds * 1000)
 
     def set(self, now: int) -> None:
-        """Turn the clock to `now`, in milliseconds since the epoch."""
+        """Set the clock to `now`, in milliseconds since the epoch."""
         if not isinstance(now, int):
             raise TypeError(f"now: integer milliseconds are needed, not {show(now)}")
         with self._lock:
             self._now = now
 
     async def sleep(self, seconds: float) -> None:
-        """What `advance` does, for an AsyncLimiter."""
+        """Move the clock forward like `advance`, for an AsyncLimiter."""
         self.advance(seconds)

@@ -1,4 +1,4 @@
-"""Generated scripts of operations, for comparing two backends answer by answer."""
+"""Generate and play scripts of operations, to compare the answers of two backends."""
 
 from __future__ import annotations
 
@@ -38,18 +38,22 @@ START = 1_700_000_000_000
 
 @attrs.frozen
 class Script:
-    """A policy, and what is done under it: verbs, their arguments, the pause before each."""
+    """A policy, and steps under it.
+
+    steps: for each step, the operation, its arguments, and the seconds before it.
+    """
 
     policy: Policy
     steps: tuple[tuple[str, tuple[Any, ...], float], ...]
 
 
 def generated_script(random: random.Random, *, steps: int = 25, jumps: bool = False) -> Script:
-    """A policy of a few small limits, and a script that keeps hitting them.
+    """Generate a policy with a few small limits, and steps that keep reaching them.
 
-    jumps: the clock goes back now and then. Every count then has a limit a day long too,
-        so that no backend may forget in between what a clock that goes back brings up again;
-        and no envelope an id, because its answer may be forgotten.
+    steps: the number of steps.
+    jumps: whether the clock also goes back. Each count then also has a limit per day, so that no
+        backend may forget events that matter again when the clock goes back. Envelopes then have
+        no ids, because stored answers may be forgotten.
     """
     limits = _limits(random, jumps=jumps)
     tiers = [Tier("wireless", when=has_tag("wireless"), limits=_limits(random, jumps=jumps))]
@@ -86,7 +90,7 @@ def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], 
         pause = -random.choice((0.001, 0.5, 1, 3, 20))
     envelope = _envelope(random, ids=not jumps)
     nth = random.randint(0, 5)
-    verb, *arguments = random.choice(
+    operation, *arguments = random.choice(
         (
             ("try_acquire", envelope),
             ("try_acquire", envelope),
@@ -104,13 +108,13 @@ def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], 
             ("reset", envelope.sender) if random.random() < 0.3 else ("check", envelope),
         )
     )
-    return verb, tuple(arguments), pause
+    return operation, tuple(arguments), pause
 
 
 def _envelope(random: random.Random, *, ids: bool) -> Envelope:
-    known_by = random.choice((None, None, "1", "2")) if ids else None
+    message_id = random.choice((None, None, "1", "2")) if ids else None
     recipients = random.sample(RECIPIENTS, random.choice((1, 1, 1, 2, 2, 3, 4, 5)))
-    if known_by is not None:  # so that the same is asked again now and then
+    if message_id is not None:  # so that messages are repeated now and then
         recipients = [RECIPIENTS[1]]
     return Envelope(
         random.choice(SENDERS),
@@ -119,55 +123,55 @@ def _envelope(random: random.Random, *, ids: bool) -> Envelope:
             address=random.choice((None, "10.0.0.1", "10.0.0.2")),
             tags=random.choice((set(), {"wireless"})),
         ),
-        id=known_by,
+        id=message_id,
     )
 
 
 def play(script: Script, backend: Callable[[ManualClock], Backend]) -> list[str]:
-    """What a limiter on `backend(clock)` answers to each step, in words."""
+    """Run the steps on a new `backend(clock)`, and return each answer as a line of text."""
     clock = ManualClock(START)
     limiter = Limiter(script.policy, backend(clock), sleep=clock.advance, remember=9)
     decisions: list[Decision] = []
     reservations: list[Reservation] = []
     answers = []
-    for verb, arguments, pause in script.steps:
+    for operation, arguments, pause in script.steps:
         clock.advance(pause)
-        answer = _do(limiter, verb, arguments, decisions, reservations)
-        answers.append(f"{verb}{show(arguments)}: {answer}")
+        answer = _run_step(limiter, operation, arguments, decisions, reservations)
+        answers.append(f"{operation}{show(arguments)}: {answer}")
     return answers
 
 
-def _do(
+def _run_step(
     limiter: Limiter,
-    verb: str,
+    operation: str,
     arguments: tuple[Any, ...],
     decisions: list[Decision],
     reservations: list[Reservation],
 ) -> str:
-    """One step; those that take something back name one of the last accepted by its number."""
+    """Run one step; refunds and cancellations count accepted messages from the end."""
     try:
-        if verb == "reserve":
+        if operation == "reserve":
             reservation = limiter.reserve(*arguments)
             reservations.append(reservation)
-            # What goes at once and is not counted is booked by no backend's clock.
+            # A message without charges goes at once, and no backend books it by its clock.
             return f"at {reservation.at} in {reservation.delay}" if reservation.delay else "now"
-        if verb == "cancel":
+        if operation == "cancel":
             reservations[-1 - arguments[0]].cancel()
             return "cancelled"
-        if verb == "refund":
+        if operation == "refund":
             limiter.refund(decisions[-1 - arguments[0]])
             return "refunded"
-        if verb == "usage":
-            found = limiter.usage(arguments[0], client=arguments[1])
-            return "; ".join(f"{u.limit}: {u.used} {u.remaining} {u.resets_in}" for u in found)
-        if verb == "reset":
+        if operation == "usage":
+            usages = limiter.usage(arguments[0], client=arguments[1])
+            return "; ".join(f"{u.limit}: {u.used} {u.remaining} {u.resets_in}" for u in usages)
+        if operation == "reset":
             limiter.reset(*arguments)
             return "reset"
-        found = getattr(limiter, verb)(*arguments)
-        answered: list[Decision] = found if isinstance(found, list) else [found]
-        if verb != "check":
-            decisions += filter(None, answered)
-        return "; ".join(f"{d.action} {d.retry_after} {d.limit} {d.tier}" for d in answered)
+        answer = getattr(limiter, operation)(*arguments)
+        answers: list[Decision] = answer if isinstance(answer, list) else [answer]
+        if operation != "check":
+            decisions += filter(None, answers)
+        return "; ".join(f"{d.action} {d.retry_after} {d.limit} {d.tier}" for d in answers)
     except RateLimitExceeded as error:
         return f"exceeded: {error}"
     except (IndexError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""An awaited backend as one that is called: each call waits for its answer."""
+"""SyncAdapter: use an async backend through sync methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SyncAdapter"]
 
 
 class SyncAdapter:
-    """`backend`, whose calls `wait` runs to their end, in whatever event loop."""
+    """A sync backend that passes each call to an async one, and runs it with `wait`."""
 
     def __init__(
         self, backend: AsyncBackend, wait: Callable[[Coroutine[Any, Any, Any]], Any]
@@ -34,8 +34,8 @@ class SyncAdapter:
         """See `Backend.refund`."""
         self._wait(self._backend.refund(receipt))
 
-    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - asked outside the loop
-        """Nothing: all of it is away together."""
+    def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - must not do I/O
+        """Return "", because the backend is available as a whole or not at all."""
         return ""
 
     def now(self) -> int:

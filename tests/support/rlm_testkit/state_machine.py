@@ -1,4 +1,4 @@
-"""A stateful machine: any order of verbs on several backends, whose answers must be the same."""
+"""Machine: run operations in any order on several backends, and compare their answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ recipients = st.lists(
 )
 clients = st.builds(Client, tags=st.sampled_from([set(), {"wireless"}]))
 envelopes = st.builds(Envelope, senders, recipients, clients)
-jobs = st.builds(
+envelopes_with_ids = st.builds(
     Envelope,
     senders,
     st.sampled_from([["c@uwo.ca"], ["d@x.org", "f@y.org"]]),
@@ -67,22 +67,22 @@ jobs = st.builds(
 )
 delays = st.sampled_from([None, None, 0, 1, 5])
 
-Held = list[Any]
-"""The same decision or reservation, as each limiter gave it."""
+Answers = list[Any]
+"""The decision or reservation of each limiter, for the same operation."""
 
 
 class Machine(RuleBasedStateMachine):
-    """The same done to a limiter on each backend."""
+    """Run the same operations on a limiter on each backend."""
 
     remember = 3.0
-    """For how many seconds the limiters remember the answer to an id."""
+    """How many seconds the limiters remember the answer for an id."""
 
-    decisions: Bundle[Held] = Bundle("decisions")
-    reservations: Bundle[Held] = Bundle("reservations")
+    decisions: Bundle[Answers] = Bundle("decisions")
+    reservations: Bundle[Answers] = Bundle("reservations")
 
     @abstractmethod
     def backends(self, clock: ManualClock) -> Sequence[Backend]:
-        """Empty backends whose time is `clock`; the answers of the first are right."""
+        """Return empty backends whose time is `clock`."""
 
     @initialize()
     def start(self) -> None:
@@ -92,63 +92,63 @@ class Machine(RuleBasedStateMachine):
             for backend in self.backends(self.clock)
         ]
 
-    def do(self, verb: Callable[[Limiter, int], Any]) -> list[Any]:
-        """What each limiter answers, which must be the same."""
+    def on_each(self, operation: Callable[[Limiter, int], Any]) -> list[Any]:
+        """Run an operation on each limiter; the answers must be the same."""
         answers = []
         for i, limiter in enumerate(self.limiters):
             try:
-                answers.append(verb(limiter, i))
+                answers.append(operation(limiter, i))
             except RateLimitExceeded as error:
                 answers.append(error.decision)
         assert answers[1:] == answers[:-1]
         return answers
 
-    def book(self, envelope: Envelope, max_delay: float | None) -> Held:
-        """The reservations of all limiters, or nothing where it is refused."""
+    def book(self, envelope: Envelope, max_delay: float | None) -> Answers:
+        """Return the reservations of all limiters, or none if it is refused."""
         now = self.clock()
-        kept: list[Reservation] = []
+        reservations: list[Reservation] = []
 
-        def verb(limiter: Limiter, _: int) -> float:
+        def reserve(limiter: Limiter, _: int) -> float:
             reservation = limiter.reserve(envelope, max_delay)
             if reservation.delay:
                 assert reservation.at == now + round(reservation.delay * 1000)
-            kept.append(reservation)
+            reservations.append(reservation)
             return reservation.delay
 
-        self.do(verb)
-        return kept
+        self.on_each(reserve)
+        return reservations
 
     @rule(target=decisions, envelope=envelopes)
-    def try_acquire(self, envelope: Envelope) -> Held:
-        return self.do(lambda limiter, _: limiter.try_acquire(envelope))
+    def try_acquire(self, envelope: Envelope) -> Answers:
+        return self.on_each(lambda limiter, _: limiter.try_acquire(envelope))
 
     @rule(target=decisions, batch=st.lists(envelopes, max_size=4))
-    def try_acquire_many(self, batch: list[Envelope]) -> MultipleResults[Held]:
-        answers = self.do(lambda limiter, _: limiter.try_acquire_many(batch))
+    def try_acquire_many(self, batch: list[Envelope]) -> MultipleResults[Answers]:
+        answers = self.on_each(lambda limiter, _: limiter.try_acquire_many(batch))
         return multiple(*map(list, zip(*answers, strict=True)))
 
     @rule(envelope=envelopes)
     def check_twice(self, envelope: Envelope) -> None:
-        first = self.do(lambda limiter, _: limiter.check(envelope))
-        assert first == self.do(lambda limiter, _: limiter.check(envelope))
+        first = self.on_each(lambda limiter, _: limiter.check(envelope))
+        assert first == self.on_each(lambda limiter, _: limiter.check(envelope))
 
     @rule(target=reservations, envelope=envelopes, max_delay=delays)
-    def reserve(self, envelope: Envelope, max_delay: float | None) -> Held:
+    def reserve(self, envelope: Envelope, max_delay: float | None) -> Answers:
         return self.book(envelope, max_delay)
 
-    @rule(held=consumes(reservations))
-    def cancel(self, held: list[Reservation]) -> None:
-        for reservation in held:
+    @rule(answers=consumes(reservations))
+    def cancel(self, answers: list[Reservation]) -> None:
+        for reservation in answers:
             reservation.cancel()
 
-    @rule(held=consumes(decisions))
-    def refund(self, held: list[Decision]) -> None:
-        if held[0]:
-            self.do(lambda limiter, i: limiter.refund(held[i]))
+    @rule(answers=consumes(decisions))
+    def refund(self, answers: list[Decision]) -> None:
+        if answers[0]:
+            self.on_each(lambda limiter, i: limiter.refund(answers[i]))
 
     @rule(sender=senders)
     def reset(self, sender: str) -> None:
-        self.do(lambda limiter, _: limiter.reset(sender))
+        self.on_each(lambda limiter, _: limiter.reset(sender))
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 0.999, 1, 2, 5, 30]))
     def time_passes(self, seconds: float) -> None:
@@ -157,13 +157,13 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def usage_agrees(self) -> None:
         if hasattr(self, "limiters"):
-            self.do(lambda limiter, _: limiter.usage("ann@uwo.ca"))
-            self.do(lambda limiter, _: limiter.usage("bob@uwo.ca"))
-            self.do(lambda limiter, _: limiter.usage(scope="global"))
+            self.on_each(lambda limiter, _: limiter.usage("ann@uwo.ca"))
+            self.on_each(lambda limiter, _: limiter.usage("bob@uwo.ca"))
+            self.on_each(lambda limiter, _: limiter.usage(scope="global"))
 
 
 class MachineWithJumps(Machine):
-    """With a clock that goes back; no ids, because their answers may be forgotten meanwhile."""
+    """A machine whose clock also goes back; without ids, because answers may be forgotten."""
 
     @rule(seconds=st.sampled_from([0.001, 1, 3, 3600]))
     def the_clock_goes_back(self, seconds: float) -> None:
@@ -171,17 +171,17 @@ class MachineWithJumps(Machine):
 
 
 class MachineWithIds(Machine):
-    """With messages that are asked about again under the same id."""
+    """A machine with messages that are repeated with the same id."""
 
-    @rule(target=Machine.decisions, envelope=jobs)
-    def try_acquire_a_job(self, envelope: Envelope) -> Held:
-        return self.do(lambda limiter, _: limiter.try_acquire(envelope))
+    @rule(target=Machine.decisions, envelope=envelopes_with_ids)
+    def try_acquire_with_id(self, envelope: Envelope) -> Answers:
+        return self.on_each(lambda limiter, _: limiter.try_acquire(envelope))
 
-    @rule(target=Machine.decisions, batch=st.lists(jobs, max_size=4))
-    def try_acquire_many_jobs(self, batch: list[Envelope]) -> MultipleResults[Held]:
-        answers = self.do(lambda limiter, _: limiter.try_acquire_many(batch))
+    @rule(target=Machine.decisions, batch=st.lists(envelopes_with_ids, max_size=4))
+    def try_acquire_many_with_ids(self, batch: list[Envelope]) -> MultipleResults[Answers]:
+        answers = self.on_each(lambda limiter, _: limiter.try_acquire_many(batch))
         return multiple(*map(list, zip(*answers, strict=True)))
 
-    @rule(target=Machine.reservations, envelope=jobs, max_delay=delays)
-    def reserve_a_job(self, envelope: Envelope, max_delay: float | None) -> Held:
+    @rule(target=Machine.reservations, envelope=envelopes_with_ids, max_delay=delays)
+    def reserve_with_id(self, envelope: Envelope, max_delay: float | None) -> Answers:
         return self.book(envelope, max_delay)

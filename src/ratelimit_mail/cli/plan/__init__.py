@@ -1,1 +1,1 @@
-"""The command `plan`: when a mailing will have gone, under one policy or several."""
+"""The command `plan`: when the messages of a mailing will have gone under a policy."""

@@ -1,4 +1,4 @@
-"""The command `plan`: when a mailing will have gone, under one policy or several."""
+"""The command `plan`: its options, its help text and its steps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Final
 import click
 from rich.console import Console
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError
-from ratelimit_mail.cli.escaping import safe
 from ratelimit_mail.cli.find_policy import find_policy
-from ratelimit_mail.cli.plan.as_json import Outcome, as_json
-from ratelimit_mail.cli.plan.mailing import Mailing, messages_of, moment_of, submitter
-from ratelimit_mail.cli.plan.tables import print_plan, print_side_by_side
-from ratelimit_mail.cli.progress import watched
+from ratelimit_mail.cli.plan.json_output import Outcome, as_json
+from ratelimit_mail.cli.plan.mailing import Mailing, client_from_options, parse_start, read_messages
+from ratelimit_mail.cli.plan.tables import print_comparison, print_plan
+from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.envelope import PROTOCOLS, Envelope
 from ratelimit_mail.overrides import Grant
 from ratelimit_mail.planner import (
@@ -32,8 +32,8 @@ from ratelimit_mail.presets import PRESETS
 
 __all__ = ["plan_command"]
 
-WITHOUT_A_BAR: Final = 25_000
-"""So many messages are planned before anybody wonders how long it takes."""
+PROGRESS_FROM: Final = 25_000
+"""A progress bar is shown for more messages than this."""
 
 NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
 
@@ -44,20 +44,22 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
     "names",
     multiple=True,
     metavar="NAME",
-    help="One of those below, or a policy file; repeatable.",
+    help="One below, or a policy file; repeatable.",
 )
-@click.option("--all", "wants_all", is_flag=True, help="Put all of those below side by side, too.")
-@click.option("--messages", type=NUMBER, help="So many, of one recipient each.")
-@click.option("--csv", "file", type=click.Path(path_type=Path), help="A message a row of FILE.")
-@click.option("--recipients", type=NUMBER, help="So many in all, in messages of:")
-@click.option("--per-message", type=NUMBER, help="At most so many in each message.")
+@click.option("--all", "wants_all", is_flag=True, help="Compare all policies below.")
+@click.option("--messages", type=NUMBER, help="Messages with one recipient each.")
+@click.option("--csv", "file", type=click.Path(path_type=Path), help="One message for each row.")
+@click.option("--recipients", type=NUMBER, help="Recipients in total.")
+@click.option("--per-message", type=NUMBER, help="The most in one message.")
 @click.option("--start", metavar="TIME", help="ISO 8601 or Unix seconds.  [default: now]")
-@click.option("--sender", default=SENDER, show_default=True, help="Who sends it.")
-@click.option("--granted", is_flag=True, help="As if it had the grants that policies ask for.")
-@click.option("--client", "address", metavar="ADDRESS", help="The IP address it comes from.")
-@click.option("--protocol", type=click.Choice(PROTOCOLS), help="What it is submitted by.")
-@click.option("--tag", "tags", multiple=True, metavar="WORD", help="Of the client; repeatable.")
-@click.option("--json", "wants_json", is_flag=True, help="Print one JSON object, no tables.")
+@click.option("--sender", default=SENDER, show_default=True, help="The sender address.")
+@click.option(
+    "--granted", is_flag=True, help="As if the sender had the grant that a policy requires."
+)
+@click.option("--client", "address", metavar="ADDRESS", help="The IP address of the client.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help="The protocol of the client.")
+@click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of it; repeatable.")
+@click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of tables.")
 def plan_command(
     names: tuple[str, ...],
     wants_all: bool,
@@ -73,38 +75,38 @@ def plan_command(
     tags: tuple[str, ...],
     wants_json: bool,
 ) -> None:
-    """Tell when the messages of a mailing will have gone under a policy.
+    """Show when the messages of a mailing will have gone under a policy.
 
-    Exactly one of --messages, --csv and --recipients says what is to be sent. The messages
-    go in their order, each as soon as it fits. Nothing is counted against the sender at the
-    start, nothing else is sent meanwhile, and sending takes no time. Nothing is sent here.
+    Exactly one of --messages, --csv and --recipients is required. The messages go in their
+    order, each as soon as it fits. Nothing was sent before the start, nothing else is sent
+    during the mailing, and sending takes no time. The command itself sends nothing.
 
-    The first --policy is told in full: when the first message, half of them and the last
-    will have gone, which limit holds when, and a schedule by hour. With several, or --all,
-    every one has a row in a table beside the others.
+    The plan of the first --policy is printed in full: when the first message, half of them
+    and the last will have gone, which limit delays them when, and a schedule by hour. With
+    several policies, or --all, a table has a row for each.
 
     The column "recipients" of a CSV file (.csv, .csv.gz), named in its first row, has
     addresses separated by spaces or semicolons, or a number; n_recipients and count have a
-    number. Where only a number is known, as many external addresses are made up, all
+    number. If only a number is known, that many external addresses are generated, all
     different: recipient-1@replay.invalid, recipient-2@replay.invalid and so on.
 
-    Without --client, --protocol and --tag nothing is known of who submits, which puts the
-    mailing in tier 2, the strict one, of western-convergence.
+    Without --client, --protocol and --tag nothing is known about the client, so
+    western-convergence puts it in its stricter tier, tier 2.
 
-    The exit code is 0, and 2 where an option or the file is wrong, or where a message can
-    never go under any of the policies.
+    The exit code is 0, or 2 if an option or the file is wrong, or if under each of the
+    policies some message can never go.
     """
-    errors = Console(stderr=True)
+    stderr = Console(stderr=True)
     try:
         policies = _policies(names, wants_all=wants_all)
         if granted:
-            policies = [_granted(policy, sender) for policy in policies]
-        client = submitter(sender, address, protocol, tags)
-        begin = moment_of(start)
+            policies = [_with_grant(policy, sender) for policy in policies]
+        client = client_from_options(sender, address, protocol, tags)
+        begin = parse_start(start)
         amount = (messages, file, recipients, per_message)
-        sent = messages_of(*amount, sender=sender, client=client, console=errors)
+        sent = read_messages(*amount, sender=sender, client=client, console=stderr)
         mailing = Mailing(sent, sender, client, begin)
-        outcomes = [_plan(policy, mailing, len(policies), errors) for policy in policies]
+        outcomes = [_plan(policy, mailing, len(policies), stderr) for policy in policies]
         if wants_json:
             click.echo(json.dumps(as_json(mailing, outcomes), indent=2))
         else:
@@ -112,43 +114,43 @@ def plan_command(
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     if all(isinstance(outcome, CannotFinish) for _, outcome in outcomes):
-        raise CommandError("none of these policies lets all messages go")
+        raise CommandError("under each of these policies some message can never go")
 
 
 def _policies(names: Sequence[str], *, wants_all: bool) -> list[Policy]:
-    """Those that are named, in that order and each once, then the presets."""
-    wanted = dict.fromkeys((*names, *(PRESETS if wants_all else ())))
-    if not wanted:
+    """Return the named policies in their order, each once, then the presets if requested."""
+    unique = dict.fromkeys((*names, *(PRESETS if wants_all else ())))
+    if not unique:
         raise CommandError("a policy is needed: --policy NAME, or --all for all presets")
-    return [find_policy(name) for name in wanted]
+    return [find_policy(name) for name in unique]
 
 
-def _granted(policy: Policy, sender: str) -> Policy:
-    """`policy`, with a grant for `sender` where it asks for one."""
+def _with_grant(policy: Policy, sender: str) -> Policy:
+    """Return `policy` with a grant for `sender` if the policy requires one."""
     if policy.grants is None:
         return policy
     try:
         return policy.evolve(grants=[*policy.grants, Grant(senders=[sender])])
     except ValueError as error:
-        raise CommandError(safe(f"--sender: {error}")) from None
+        raise CommandError(escape(f"--sender: {error}")) from None
 
 
 def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> Outcome:
-    """The plan under one of so many policies, or why there is none."""
+    """Return the plan under `policy`, or the reason why there is none."""
     messages: Iterable[int | Envelope] = mailing.messages
     total = len(mailing.messages)
-    if total * policies > WITHOUT_A_BAR:
-        messages = watched(messages, f"Planning for {policy.name}", console, total=total)
+    if total * policies > PROGRESS_FROM:
+        messages = with_progress(messages, f"Planning for {policy.name}", console, total=total)
     try:
         plan = plan_mailing(
             policy, messages, sender=mailing.sender, client=mailing.client, start=mailing.start
         )
     except CannotFinish as error:
         if policies == 1:
-            raise CommandError(safe(f"under {policy.name}, {error}")) from None
+            raise CommandError(escape(f"under {policy.name}, {error}")) from None
         return policy.name, error
-    except ValueError as error:  # a start in another age
-        raise CommandError(safe(str(error))) from None
+    except ValueError as error:  # a start out of range
+        raise CommandError(escape(str(error))) from None
     return policy.name, plan
 
 
@@ -159,4 +161,4 @@ def _print(outcomes: Sequence[Outcome], console: Console, *, in_full: bool) -> N
         if len(outcomes) > 1:
             console.print()
     if len(outcomes) > 1:
-        print_side_by_side(outcomes, console)
+        print_comparison(outcomes, console)

@@ -1,4 +1,4 @@
-"""The messages of a mailing that stand in a CSV file."""
+"""Read the messages of a mailing from a CSV file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import InputError
-from ratelimit_mail.cli.readers.columns import addresses_or_count
+from ratelimit_mail.cli.readers.csv_columns import addresses_or_count
 from ratelimit_mail.cli.readers.table import read_rows
 from ratelimit_mail.envelope import Client, Envelope
 
@@ -19,17 +19,17 @@ COLUMNS: Final = ("recipients", "n_recipients", "count")
 
 
 def read_mailing(path: Path, sender: str, client: Client) -> Iterator[int | Envelope]:
-    """Each row of a CSV file as a message: its envelope, or how many recipients it has.
+    """Yield a message for each row of a CSV file: an envelope, or a number of recipients.
 
-    Raises InputError that names the line of the first row that cannot be read: a plan
-    without some of its messages would be wrong.
+    Raises InputError with the line of the first row that cannot be read, because a plan without
+    some of its messages would be wrong.
     """
     header: list[str] | None = None
     column = 0
     try:
         for line, row in read_rows(path):
             if isinstance(row, csv.Error):
-                raise InputError(f"line {line}: no CSV: {row}")
+                raise InputError(f"line {line}: not CSV: {row}")
             if header is None:
                 header, column = row, _column(row)
                 continue
@@ -46,18 +46,18 @@ def read_mailing(path: Path, sender: str, client: Client) -> Iterator[int | Enve
 
 
 def _column(header: Sequence[str]) -> int:
-    """Which column tells the recipients: addresses before counts."""
+    """Return the index of the column with the recipients, preferring addresses to counts."""
     names = [name.strip().lower() for name in header]
-    found = next((name for name in COLUMNS if name in names), None)
-    if found is None:
-        there = ", ".join(show(name) for name in header[:12])
+    chosen = next((name for name in COLUMNS if name in names), None)
+    if chosen is None:
+        present = ", ".join(show(name) for name in header[:12])
         more = f" and {len(header) - 12} more" if len(header) > 12 else ""
         raise InputError(
-            f"no column for the recipients ({' or '.join(COLUMNS)}); the header has {there}{more}"
+            f"no column for the recipients ({' or '.join(COLUMNS)}); the header has {present}{more}"
         )
-    if names.count(found) > 1:
-        raise InputError(f"the header has the column {found!r} twice")
-    return names.index(found)
+    if names.count(chosen) > 1:
+        raise InputError(f"the header has the column {chosen!r} twice")
+    return names.index(chosen)
 
 
 def _message(cell: str, sender: str, client: Client) -> int | Envelope:

@@ -1,4 +1,4 @@
-"""Plans as tables that fit a terminal of 80 columns."""
+"""Print plans as tables that fit a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ratelimit_mail.cli.escaping import safe
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.planner import CannotFinish, Hour, MailingPlan
 
-__all__ = ["MOST_ROWS", "print_plan", "print_side_by_side"]
+__all__ = ["MOST_ROWS", "print_comparison", "print_plan"]
 
 MOST_ROWS: Final = 50
 
@@ -31,24 +31,24 @@ def print_plan(plan: MailingPlan, console: Console) -> None:
         console.print(table)
 
 
-def print_side_by_side(
+def print_comparison(
     outcomes: Sequence[tuple[str, MailingPlan | CannotFinish]], console: Console
 ) -> None:
-    """Print one row for each policy: its plan in short, or why it has none."""
+    """Print a row for each policy: a summary of its plan, or the reason why there is none."""
     table = _table("Side by side: when messages will have gone, after the start")
     never: list[Text] = []
     longest_name = max(len(name) for name, _ in outcomes)
     table.add_column("policy", overflow="fold", min_width=min(longest_name, 20))
     for name in ("first", "half", "last"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("what holds longest", overflow="fold")
+    table.add_column("longest delay by", overflow="fold")
     for name, outcome in outcomes:
         if isinstance(outcome, CannotFinish):
-            never.append(Text(safe(f"never: {name}: {outcome}")))
+            never.append(Text(escape(f"never: {name}: {outcome}")))
             table.add_row(Text(name), "", "", "never", "")
         else:
             moments = (outcome.first, outcome.half, outcome.last)
-            times = [_words(moment - outcome.start) for moment in moments]
+            times = [_duration(moment - outcome.start) for moment in moments]
             longest = "nothing" if outcome.longest_held is None else str(outcome.longest_held)
             table.add_row(Text(name), *times, Text(longest))
     console.print(table)
@@ -63,27 +63,27 @@ def _times(plan: MailingPlan) -> Table:
     table.add_row("recipients", Text(f"{plan.recipients:,} in all"))
     table.add_row("start", Text(_moment(plan.start)))
     for name, moment in (("first", plan.first), ("half", plan.half), ("last", plan.last)):
-        table.add_row(name, Text(f"{_moment(moment)}, after {_words(moment - plan.start)}"))
+        table.add_row(name, Text(f"{_moment(moment)}, after {_duration(moment - plan.start)}"))
     return table
 
 
 def _held(plan: MailingPlan) -> Table | Text:
     if not plan.held:
-        return Text("No limit holds: every message fits at once.")
-    table = _table("Which limit holds when, after the start")
+        return Text("No limit delays a message: all of them fit at once.")
+    table = _table("Which limit delays the mailing, by time after the start")
     for name in ("from", "to"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("limit", overflow="fold")
     table.add_column("still to go", justify="right", no_wrap=True)
     for held in plan.held[:MOST_ROWS]:
-        times = (_words(held.start - plan.start), _words(held.end - plan.start))
+        times = (_duration(held.start - plan.start), _duration(held.end - plan.start))
         table.add_row(*times, Text(str(held.limit)), f"{held.waiting:,}")
-    _say_how_many_more(table, len(plan.held))
+    _note_omitted_rows(table, len(plan.held))
     return table
 
 
 class _Row(NamedTuple):
-    """Some hours that follow each other and are alike."""
+    """Consecutive hours with the same numbers."""
 
     first: int
     last: int
@@ -93,22 +93,22 @@ class _Row(NamedTuple):
 
 
 def _by_hour(plan: MailingPlan) -> Table:
-    table = _table("Messages hour by hour, after the start")
+    table = _table("Messages by hour after the start")
     table.add_column("hours", justify="right", no_wrap=True)
     for name in ("messages", "recipients"):
         table.add_column(f"{name}\nan hour", justify="right", no_wrap=True)
-    table.add_column("held by", overflow="fold")
-    rows = list(_joined(_with_gaps(plan)))
+    table.add_column("delayed by", overflow="fold")
+    rows = list(_merged(_with_gaps(plan)))
     for row in rows[:MOST_ROWS]:
         hours = f"{row.first:,}" if row.first == row.last else f"{row.first:,} to {row.last:,}"
         numbers = (f"{row.messages:,}", f"{row.recipients:,}")
         table.add_row(hours, *numbers, Text("\n".join(map(str, row.held))))
-    _say_how_many_more(table, len(rows))
+    _note_omitted_rows(table, len(rows))
     return table
 
 
 def _with_gaps(plan: MailingPlan) -> Iterator[_Row]:
-    """The hours of the plan, and those between them in which nothing goes."""
+    """Yield the hours of the plan, and the periods between them in which no message goes."""
     hours = plan.by_hour
     for hour, following in pairwise(hours):
         yield _row(hour)
@@ -124,10 +124,10 @@ def _row(hour: Hour) -> _Row:
     return _Row(hour.number, hour.number, hour.messages, hour.recipients, hour.held)
 
 
-def _joined(rows: Iterable[_Row]) -> Iterator[_Row]:
-    """`rows` with those that are alike and follow each other as one."""
-    for _, alike in groupby(rows, lambda row: row[2:]):
-        first, *more = alike
+def _merged(rows: Iterable[_Row]) -> Iterator[_Row]:
+    """Yield `rows`, with consecutive rows that have the same numbers merged."""
+    for _, group in groupby(rows, lambda row: row[2:]):
+        first, *more = group
         yield first._replace(last=more[-1].last) if more else first
 
 
@@ -137,7 +137,7 @@ def _table(title: str) -> Table:
     return table
 
 
-def _say_how_many_more(table: Table, rows: int) -> None:
+def _note_omitted_rows(table: Table, rows: int) -> None:
     if rows > MOST_ROWS:
         table.caption = f"and {rows - MOST_ROWS:,} more rows; --json has all of them"
         table.caption_justify = "left"
@@ -148,12 +148,14 @@ def _messages(plan: MailingPlan) -> str:
 
 
 def _moment(moment: datetime) -> str:
-    whole = moment + (timedelta(seconds=1) - timedelta.resolution)  # by then it has happened
+    whole = moment + (
+        timedelta(seconds=1) - timedelta.resolution
+    )  # rounded up, so that the message has gone by then
     return f"{whole:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _words(time: timedelta) -> str:
-    """A length of time, rounded up to whole seconds: `02:46:00`, `2 d 02:46:00`."""
+def _duration(time: timedelta) -> str:
+    """Return a length of time, rounded up to whole seconds: `02:46:00`, `2 d 02:46:00`."""
     whole = -(-time // timedelta(seconds=1))
     days, seconds = divmod(whole, 24 * 3600)
     clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"

@@ -1,4 +1,4 @@
-"""What a file is, and the reader for it."""
+"""Recognize the format of a mail file (CSV, mbox or Maildir) and read its messages."""
 
 from __future__ import annotations
 
@@ -9,34 +9,41 @@ from pathlib import Path
 import attrs
 
 from ratelimit_mail.cli.errors import InputError, RejectedRow
-from ratelimit_mail.cli.readers.mail import read_maildir, read_mbox
+from ratelimit_mail.cli.readers.mailboxes import read_maildir, read_mbox
 from ratelimit_mail.cli.readers.table import read_csv
-from ratelimit_mail.cli.replay.messages import Message
+from ratelimit_mail.cli.replay.mail_records import MailRecord
 
-__all__ = ["Source", "open_source"]
+__all__ = ["MailFile", "open_mail_file"]
 
 READERS = {"csv": read_csv, "mbox": read_mbox, "maildir": read_maildir}
 
 
 @attrs.frozen
-class Source:
+class MailFile:
     """A file or directory of messages, and its format: `csv`, `mbox` or `maildir`."""
 
     path: Path
     format: str
 
-    def __iter__(self) -> Iterator[Message | RejectedRow]:
-        """Its messages as they stand; raises InputError where it cannot be read on."""
+    def __iter__(self) -> Iterator[MailRecord | RejectedRow]:
+        """Yield the messages in the order of the file.
+
+        Raises InputError if the file cannot be read further.
+        """
         try:
             yield from READERS[self.format](self.path)
         except OSError as error:
             raise InputError(error.strerror or str(error)) from None
 
 
-def open_source(path: Path) -> Source:
-    """What `path` is: a Maildir by its directories, CSV by its name, an mbox by its start."""
+def open_mail_file(path: Path) -> MailFile:
+    """Recognize the format of `path`.
+
+    A Maildir is recognized by its directories, a CSV file by its name, an mbox file by its first
+    bytes. Raises InputError for anything else.
+    """
     try:
-        return Source(path, _format_of(path))
+        return MailFile(path, _format_of(path))
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
 
@@ -45,7 +52,7 @@ def _format_of(path: Path) -> str:
     if path.is_dir():
         if all((path / name).is_dir() for name in ("cur", "new", "tmp")):
             return "maildir"
-        raise InputError("is a directory, but no Maildir: it lacks cur, new and tmp")
+        raise InputError("is a directory, but not a Maildir: it lacks cur, new and tmp")
     size = path.stat().st_size
     if not path.is_file():
         raise InputError("is neither a file nor a Maildir directory")
@@ -58,5 +65,5 @@ def _format_of(path: Path) -> str:
     if start == b"From ":
         return "mbox"
     raise InputError(
-        "is no .csv or .csv.gz file, no mbox (which starts with 'From ') and no Maildir"
+        "is not a .csv or .csv.gz file, an mbox file (which starts with 'From ') or a Maildir"
     )

@@ -1,4 +1,4 @@
-"""The lines of a text file, also a compressed one, each of bounded length."""
+"""Read the lines of a text file, which may be compressed; each line has a bounded length."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LONGEST_LINE: Final = 4 * 1024 * 1024
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of `path`; bytes that are not UTF-8 come as surrogates.
+    """Yield the lines of `path`; bytes that are not UTF-8 become surrogates.
 
-    Raises InputError where the file is damaged, or no text at all.
+    Raises InputError if the file is damaged, or is not text.
     """
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     number = 0
@@ -29,11 +29,11 @@ def read_lines(path: Path) -> Iterator[str]:
                 if len(line) > LONGEST_LINE:
                     raise InputError(f"line {number} is longer than {LONGEST_LINE:,} characters")
                 if "\0" in line:
-                    raise InputError(f"line {number} has a NUL byte: this is no UTF-8 text")
+                    raise InputError(f"line {number} has a NUL byte: the file is not UTF-8 text")
                 yield line
     except EOFError:
-        raise InputError(f"the gzip file is cut short, after line {number}") from None
+        raise InputError(f"the gzip file is truncated after line {number}") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         if number:
             raise InputError(f"the gzip file is damaged after line {number}: {error}") from None
-        raise InputError(f"is no gzip file, or a damaged one: {error}") from None
+        raise InputError(f"is not a gzip file, or is damaged: {error}") from None

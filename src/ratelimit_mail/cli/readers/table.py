@@ -1,4 +1,4 @@
-"""The messages of a CSV file."""
+"""Read the rows of a CSV file, and turn them into mail records."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from ratelimit_mail._util.csv_rows import csv_rows
 from ratelimit_mail.cli.errors import InputError, RejectedRow
-from ratelimit_mail.cli.readers.columns import Columns
+from ratelimit_mail.cli.readers.csv_columns import MessageColumns
 from ratelimit_mail.cli.readers.lines import LONGEST_LINE, read_lines
-from ratelimit_mail.cli.replay.messages import Message
+from ratelimit_mail.cli.replay.mail_records import MailRecord
 
 __all__ = ["read_csv", "read_rows"]
 
 
-def read_csv(path: Path) -> Iterator[Message | RejectedRow]:
-    """The messages of a CSV file whose first row names its columns; blank lines do not count."""
+def read_csv(path: Path) -> Iterator[MailRecord | RejectedRow]:
+    """Yield the messages of a CSV file whose first row names the columns; skip blank lines."""
     columns = None
     for line, row in read_rows(path):
         if columns is None:
             if isinstance(row, csv.Error):
-                raise InputError(f"the header in line {line} is no CSV: {row}")
-            columns = Columns(row)
+                raise InputError(f"the header in line {line} is not CSV: {row}")
+            columns = MessageColumns(row)
             continue
         try:
             if isinstance(row, csv.Error):
                 raise row
-            yield columns.message(row)
+            yield columns.record(row)
         except (ValueError, csv.Error) as error:
             yield RejectedRow(f"line {line}", _reason(row, error))
     if columns is None:
@@ -34,25 +35,19 @@ def read_csv(path: Path) -> Iterator[Message | RejectedRow]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Each row that is not blank, with the number of the line that it starts in."""
+    """Yield each row that is not blank, with the number of its first line."""
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(read_lines(path), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            # A quote that is not closed takes the rows behind it along: no going on then.
-            if reader.line_num > line:
+    for row in csv_rows(read_lines(path)):
+        if row.error is not None:
+            # A quote that is not closed swallows the rows after it, so reading must stop.
+            if row.last_line > row.line:
                 raise InputError(
-                    f"a quoted field that starts in line {line} does not end well: {error}"
-                ) from None
-            yield line, error
-        else:
-            if row:
-                yield line, row
+                    f"a quoted field that starts in line {row.line} is not closed correctly:"
+                    f" {row.error}"
+                )
+            yield row.line, row.error
+        elif row.cells:
+            yield row.line, row.cells
 
 
 def _reason(row: list[str] | csv.Error, error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""What a replay finds, and how it is told: in a terminal, as JSON, and as a page with pictures."""
+"""The command `replay`: what a policy would have done to mail that was already sent."""

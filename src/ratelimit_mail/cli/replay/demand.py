@@ -1,4 +1,4 @@
-"""How much mail would have met each limit if nothing had been refused: its peaks."""
+"""Demand: the peak usage of each limit if no message had been refused."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.cli.replay.policy_numbers import opened, own_limits
-from ratelimit_mail.cli.replay.run import Tries
+from ratelimit_mail.cli.replay.policy_variants import own_limits, unlimited
+from ratelimit_mail.cli.replay.run import TimedEnvelopes
 from ratelimit_mail.cli.replay.time_bins import Bins
 from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import Plan
+from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.policy.directory_lookup import resolve
 from ratelimit_mail.testing import ManualClock
 
@@ -21,55 +21,55 @@ __all__ = ["Demand"]
 
 
 class Demand:
-    """The most that stood in the window of each limit, of any one subject.
+    """The highest usage of any one subject in the window of each limit.
 
-    Limits are told by their place in `own_limits`.
-    peaks: for each limit, the most within each bin.
-    by_sender: for each limit, the most at the time of a message of each sender.
+    Limits are identified by their index in `own_limits`. For a recipient limit, the usage is the
+    number of recipients of the largest message.
 
-    For a recipient limit it is the recipients of the largest message.
+    peaks: for each limit, the highest usage within each bin.
+    by_sender: for each limit, the highest usage at the time of a message of each sender.
     """
 
-    def __init__(self, policy: Policy, bins: Bins, tries: Tries) -> None:
+    def __init__(self, policy: Policy, bins: Bins, envelopes: TimedEnvelopes) -> None:
         count = len(own_limits(policy))
         self.bins = bins
         self.peaks = [[0] * len(bins) for _ in range(count)]
         self.by_sender: list[dict[str, int]] = [{} for _ in range(count)]
-        opened_, self._place = opened(policy)
-        self._policy = opened_.at_node("replay") if policy.per_node else opened_
-        self._internal = DomainSet(policy.internal_domains, with_local=True)
+        variant, self._index = unlimited(policy)
+        self._policy = variant.at_node("replay") if policy.per_node else variant
+        self._internal = DomainSet(policy.internal_domains)
         self._clock = ManualClock(0)
         self._backend = MemoryBackend(self._clock)
-        for time, envelope in tries:
+        for time, envelope in envelopes:
             self._clock.set(time)
             self._measure(time, envelope)
 
     def _measure(self, time: int, envelope: Envelope) -> None:
-        """Charge one message, and note what it then met."""
+        """Charge one message, and update the peaks of the limits that it is subject to."""
         plan = self._policy.plan(envelope, time)
         if isinstance(plan.never, Rule):
             return
         self._backend.apply(plan.charges)
-        at = self.bins.find(time)
+        time_bin = self.bins.find(time)
         sender = envelope.sender
-        for place, amount in self._met(plan, envelope):
-            if at is not None and amount > self.peaks[place][at]:
-                self.peaks[place][at] = amount
-            if amount > self.by_sender[place].get(sender, 0):
-                self.by_sender[place][sender] = amount
+        for index, used in self._usage(plan, envelope):
+            if time_bin is not None and used > self.peaks[index][time_bin]:
+                self.peaks[index][time_bin] = used
+            if used > self.by_sender[index].get(sender, 0):
+                self.by_sender[index][sender] = used
 
-    def _met(self, plan: Plan, envelope: Envelope) -> Iterator[tuple[int, int]]:
-        """Each limit that counts this message, and what it then held."""
+    def _usage(self, plan: ChargePlan, envelope: Envelope) -> Iterator[tuple[int, int]]:
+        """Yield the index and the usage of each limit that the message is subject to."""
         for ledger, subject, costs in plan.charges:
             readings = self._backend.usage(ledger, subject)
             for count, of_count in zip(ledger.counts, readings, strict=True):
                 if costs[count.unit]:
                     for window, reading in enumerate(of_count):
-                        limit = plan.sheet.limit_of(count, window)
-                        yield self._place[limit.limit], reading.used
-        for each in plan.sheet.limits:
+                        limit = plan.effective_limits.limit_of(count, window)
+                        yield self._index[limit.limit], reading.used
+        for each in plan.effective_limits.limits:
             if isinstance(each, RecipientLimit):
-                yield self._place[each.limit], self._recipients(each, envelope)
+                yield self._index[each.limit], self._recipients(each, envelope)
 
     def _recipients(self, limit: RecipientLimit, envelope: Envelope) -> int:
         if self._policy.directory is not None:

@@ -1,4 +1,4 @@
-"""The messages of one file, read once and replayed as often as needed."""
+"""ReplayInput: the messages of one file, read once and replayed as often as needed."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ratelimit_mail.cli.errors import InputError, RejectedRow, RejectedRows
-from ratelimit_mail.cli.progress import watched
-from ratelimit_mail.cli.readers import open_source
-from ratelimit_mail.cli.replay.messages import Messages
-from ratelimit_mail.cli.replay.run import Tries
+from ratelimit_mail.cli.errors import InputError, RejectedRow, RejectedRowReporter
+from ratelimit_mail.cli.progress import with_progress
+from ratelimit_mail.cli.readers import open_mail_file
+from ratelimit_mail.cli.replay.mail_records import MailRecords
+from ratelimit_mail.cli.replay.run import TimedEnvelopes
 
-__all__ = ["Mail"]
+__all__ = ["ReplayInput"]
 
 
-class Mail:
-    """What `file` holds; broken rows are told on the error stream.
+class ReplayInput:
+    """Read all messages of `file`, and report rejected rows on stderr.
 
-    Raises InputError where it cannot be read or has no messages.
+    Raises InputError if the file cannot be read or has no messages.
     """
 
     def __init__(self, file: Path) -> None:
         self._console = Console(stderr=True)
-        source = open_source(file)
+        source = open_mail_file(file)
         self.format = source.format
-        self.messages = Messages()
-        complaints = RejectedRows(self._console)
-        for item in watched(source, "Reading", self._console):
+        self.records = MailRecords()
+        rejected = RejectedRowReporter(self._console)
+        for item in with_progress(source, "Reading", self._console):
             if isinstance(item, RejectedRow):
-                complaints.add(item)
+                rejected.add(item)
             else:
-                self.messages.append(item)
-        complaints.close()
-        self.broken = complaints.count
-        if not self.messages:
-            broken = f", only broken rows: {self.broken:,}" if self.broken else ""
-            raise InputError(f"has no messages{broken}")
+                self.records.append(item)
+        rejected.close()
+        self.rejected = rejected.count
+        if not self.records:
+            only = f", only rows that cannot be read: {self.rejected:,}" if self.rejected else ""
+            raise InputError(f"has no messages{only}")
 
-    def tries(self, what: str) -> Tries:
-        """The messages in order of time; `what` is said to a terminal while it goes on."""
-        messages = self.messages
-        return watched(messages.in_order(), what, self._console, total=len(messages))
+    def envelopes(self, label: str) -> TimedEnvelopes:
+        """Return the messages sorted by time; `label` is shown with the progress bar."""
+        records = self.records
+        return with_progress(records.by_time(), label, self._console, total=len(records))

@@ -1,4 +1,4 @@
-"""Messages run through a limiter, on a clock that the messages set."""
+"""Run messages through a limiter, on a clock that follows the times of the messages."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.testing import ManualClock
 
-__all__ = ["Tries", "Watcher", "replay", "run"]
+__all__ = ["DecisionCallback", "TimedEnvelopes", "replay", "run"]
 
-Tries = Iterable[tuple[int, Envelope]]
-"""Each message's time, in milliseconds since the epoch, and its envelope, in order of time."""
+TimedEnvelopes = Iterable[tuple[int, Envelope]]
+"""The time, in milliseconds since the epoch, and the envelope of each message, sorted by time."""
 
-Watcher = Callable[[int, Envelope, Decision], None]
-"""What is told of each decision."""
+DecisionCallback = Callable[[int, Envelope, Decision], None]
+"""A function that is called with each decision."""
 
 
-def replay(policy: Policy, tries: Tries, *watchers: Watcher) -> Tally:
-    """Ask once for each message, at its time, and count the decisions."""
+def replay(policy: Policy, envelopes: TimedEnvelopes, *callbacks: DecisionCallback) -> Tally:
+    """Try each message once, at its time, and return the counts of the decisions."""
     tally = Tally(policy)
 
     def count(_: int, envelope: Envelope, decision: Decision) -> None:
         tally.add(envelope.sender, decision)
 
     clock = ManualClock(0)
-    run(Limiter(policy, MemoryBackend(clock=clock)), clock, tries, count, *watchers)
+    run(Limiter(policy, MemoryBackend(clock=clock)), clock, envelopes, count, *callbacks)
     return tally
 
 
-def run(limiter: Limiter, clock: ManualClock, tries: Tries, *watchers: Watcher) -> None:
-    """Ask `limiter`, whose clock is `clock`, once for each message, at its time."""
-    for time, envelope in tries:
+def run(
+    limiter: Limiter, clock: ManualClock, envelopes: TimedEnvelopes, *callbacks: DecisionCallback
+) -> None:
+    """Try each message once, at its time; `clock` is the clock of `limiter`."""
+    for time, envelope in envelopes:
         clock.set(time)
         decision = limiter.try_acquire(envelope)
-        for watch in watchers:
-            watch(time, envelope, decision)
+        for callback in callbacks:
+            callback(time, envelope, decision)

@@ -1,4 +1,4 @@
-"""At which number each limit of a policy would touch no more than a given share of the senders."""
+"""Suggest for each limit the smallest number that affects at most a given share of the senders."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import attrs
 
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.cli.replay.demand import Demand
-from ratelimit_mail.cli.replay.policy_numbers import alone, own_limits, with_number
-from ratelimit_mail.cli.replay.run import Tries, run
+from ratelimit_mail.cli.replay.policy_variants import own_limits, with_number, with_only_limit
+from ratelimit_mail.cli.replay.run import TimedEnvelopes, run
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter import Limiter
@@ -23,20 +23,20 @@ __all__ = ["Suggestion", "quota_of", "suggest"]
 
 @attrs.frozen(kw_only=True)
 class Suggestion:
-    """The smallest number at which one limit, alone, would touch few enough senders.
+    """The smallest number at which one limit, by itself, affects few enough senders.
 
-    limit, tier: whose number it is; tier None is everybody.
-    number: None where no message met the limit, or where too many senders are touched by
-        overrides of it, whatever the number.
-    touched, below: how many senders it touches at that number, and at one less; `below` is None
-        where there is no lower number.
+    limit, tier: the limit, and the name of its tier; None if it applies to all clients.
+    number: None if no message is subject to the limit, or if overrides of it affect too many
+        senders at any number.
+    affected, affected_below: how many senders are affected at that number, and at one less;
+        `affected_below` is None if there is no lower number.
     """
 
     limit: Limit
     tier: str | None
     number: int | None
-    touched: int
-    below: int | None
+    affected: int
+    affected_below: int | None
 
     @property
     def text(self) -> str | None:
@@ -48,27 +48,27 @@ def suggest(
     policy: Policy,
     demand: Demand,
     quota: int,
-    tries: Callable[[str], Tries],
+    envelopes: Callable[[str], TimedEnvelopes],
 ) -> list[Suggestion]:
-    """For each limit, where at most `quota` senders would be touched, found by replays.
+    """Suggest a number for each limit at which at most `quota` senders are affected.
 
-    tries: gives the messages once more; it is told what for.
+    envelopes: returns the messages again for each replay; its argument labels the progress bar.
     """
-    found = []
-    for place, (tier, limit) in enumerate(own_limits(policy)):
-        peaks = sorted(demand.by_sender[place].values(), reverse=True)
+    suggestions = []
+    for index, (tier, limit) in enumerate(own_limits(policy)):
+        peaks = sorted(demand.by_sender[index].values(), reverse=True)
 
-        def touched(number: int, place: int = place, limit: Limit = limit) -> int:
-            words = f"Trying {with_number(limit, number)}"
-            return _touched(alone(policy, place, number), tries(words))
+        def affected(number: int, index: int = index, limit: Limit = limit) -> int:
+            label = f"Trying {with_number(limit, number)}"
+            return _affected(with_only_limit(policy, index, number), envelopes(label))
 
-        found.append(_suggestion(limit, tier, peaks, quota, touched))
-    return found
+        suggestions.append(_suggestion(limit, tier, peaks, quota, affected))
+    return suggestions
 
 
 def quota_of(touch: float, senders: int) -> int:
-    """How many senders are at most `touch` percent of all of them."""
-    return int(Fraction(str(touch)) * senders / 100)  # of the number as it is written
+    """Return how many senders are at most `touch` percent of all of them."""
+    return int(Fraction(str(touch)) * senders / 100)  # exact for the decimal number
 
 
 def _suggestion(
@@ -76,32 +76,33 @@ def _suggestion(
     tier: str | None,
     peaks: list[int],
     quota: int,
-    touched: Callable[[int], int],
+    affected: Callable[[int], int],
 ) -> Suggestion:
     if not any(peaks):
-        return Suggestion(limit=limit, tier=tier, number=None, touched=0, below=None)
-    # Whose own peak is above the number is touched, and nobody else, where the count is the
-    # sender's alone. For any other count this is but a good place to start from.
+        return Suggestion(limit=limit, tier=tier, number=None, affected=0, affected_below=None)
+    # If each sender has a count of its own, exactly the senders whose peak is above the number
+    # are affected. For any other scope this is only a good number to start from.
     start = max(1, peaks[quota]) if len(peaks) > quota else 1
-    number, counts = _smallest(start, max(peaks), quota, touched)
-    found = counts[number]
-    if found > quota:
-        return Suggestion(limit=limit, tier=tier, number=None, touched=found, below=None)
+    number, counts = _smallest(start, max(peaks), quota, affected)
+    count = counts[number]
+    if count > quota:
+        return Suggestion(limit=limit, tier=tier, number=None, affected=count, affected_below=None)
     below = counts.get(number - 1)
-    return Suggestion(limit=limit, tier=tier, number=number, touched=found, below=below)
+    return Suggestion(limit=limit, tier=tier, number=number, affected=count, affected_below=below)
 
 
 def _smallest(
-    start: int, enough: int, quota: int, touched: Callable[[int], int]
+    start: int, highest: int, quota: int, affected: Callable[[int], int]
 ) -> tuple[int, dict[int, int]]:
-    """The number with at most `quota` senders touched, and more than that one below it.
+    """Find a number that affects at most `quota` senders, while one less affects more.
 
-    At `enough` nobody is touched but by an override; where those are too many, it is that.
+    At `highest`, only overrides can affect a sender; if they affect too many, return `highest`.
+    Also return how many senders each number that was tried affects.
     """
     counts: dict[int, int] = {}
 
     def fits(number: int) -> bool:
-        counts[number] = touched(number)
+        counts[number] = affected(number)
         return counts[number] <= quota
 
     if fits(start):
@@ -109,9 +110,9 @@ def _smallest(
         if start > 1 and not fits(start - 1):
             low = start - 1
     else:
-        low, high = start, enough
-        if start == enough or not fits(enough):
-            return enough, counts
+        low, high = start, highest
+        if start == highest or not fits(highest):
+            return highest, counts
     while high - low > 1:
         middle = (low + high) // 2
         if fits(middle):
@@ -121,14 +122,14 @@ def _smallest(
     return high, counts
 
 
-def _touched(policy: Policy, tries: Tries) -> int:
-    """How many senders had a message refused by a limit."""
+def _affected(policy: Policy, envelopes: TimedEnvelopes) -> int:
+    """Return how many senders have a message refused by a limit."""
     senders: set[str] = set()
 
-    def watch(_: int, envelope: Envelope, decision: Decision) -> None:
+    def note(_: int, envelope: Envelope, decision: Decision) -> None:
         if decision.limit is not None:
             senders.add(envelope.sender)
 
     clock = ManualClock(0)
-    run(Limiter(policy, MemoryBackend(clock=clock)), clock, tries, watch)
+    run(Limiter(policy, MemoryBackend(clock=clock)), clock, envelopes, note)
     return len(senders)

@@ -1,4 +1,4 @@
-"""Counts of decisions: in all, by tier, by limit, by rule and by sender."""
+"""Tally: counts of decisions, in all and by tier, limit, rule and sender."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.policy import Policy
 
-__all__ = ["KINDS", "Counts", "Tally"]
+__all__ = ["KINDS", "DecisionCounts", "Tally"]
 
 KINDS: Final = {
     Action.ACCEPT: "accepted",
@@ -17,11 +17,11 @@ KINDS: Final = {
     Action.REJECT: "rejected",
     Action.HOLD: "held",
 }
-"""What each action is called once it is done; the names of the fields of Counts."""
+"""The field of DecisionCounts for each action."""
 
 
 @attrs.define
-class Counts:
+class DecisionCounts:
     """How many messages were accepted, deferred, rejected, and held for a moderator."""
 
     accepted: int = 0
@@ -36,61 +36,64 @@ class Counts:
 
     @property
     def refused(self) -> int:
-        """The messages that were deferred or rejected."""
+        """The number of messages that were deferred or rejected."""
         return self.deferred + self.rejected
 
     @property
     def messages(self) -> int:
-        """All messages."""
+        """The number of all messages."""
         return self.accepted + self.refused + self.held
 
     def of(self, kinds: tuple[str, ...]) -> dict[str, int]:
-        """The counts of some kinds, by name."""
+        """Return the counts of some kinds, by name."""
         return {kind: getattr(self, kind) for kind in kinds}
 
 
 class Tally:
-    """What the decisions of one replay come to."""
+    """The counts of the decisions of one replay. A sender with a refused message is affected."""
 
     def __init__(self, policy: Policy) -> None:
-        self.all = Counts()
-        self.by_tier: dict[str | None, Counts] = {tier.name: Counts() for tier in policy.tiers}
-        self.by_limit = {str(limit): Counts() for limit in policy.all_limits if limit.enforce}
-        self.by_rule: dict[str, Counts] = {}
-        self.by_shadow = {str(limit): Counts() for limit in policy.all_limits if not limit.enforce}
-        """What limits that only report would have answered."""
-        self.by_sender: dict[str, Counts] = {}
-        self.touched_by: dict[str, set[str]] = {limit: set() for limit in self.by_limit}
-        """The senders of whom each limit or rule refused a message."""
+        limits = policy.all_limits
+        self.all = DecisionCounts()
+        self.by_tier: dict[str | None, DecisionCounts] = {
+            tier.name: DecisionCounts() for tier in policy.tiers
+        }
+        self.by_limit = {str(limit): DecisionCounts() for limit in limits if limit.enforce}
+        self.by_rule: dict[str, DecisionCounts] = {}
+        self.by_shadow = {str(limit): DecisionCounts() for limit in limits if not limit.enforce}
+        """The decisions of limits that only report."""
+        self.by_sender: dict[str, DecisionCounts] = {}
+        self.affected_by: dict[str, set[str]] = {limit: set() for limit in self.by_limit}
+        """The senders who had a message refused by each limit or rule."""
 
     def add(self, sender: str, decision: Decision) -> None:
         """Count the decision on a message of `sender`."""
         action = decision.action
         self.all.add(action)
-        self.by_tier.setdefault(decision.tier, Counts()).add(action)
-        self.by_sender.setdefault(sender, Counts()).add(action)
+        self.by_tier.setdefault(decision.tier, DecisionCounts()).add(action)
+        self.by_sender.setdefault(sender, DecisionCounts()).add(action)
         if decision.limit is not None:
-            self.by_limit.setdefault(str(decision.limit), Counts()).add(action)
+            self.by_limit.setdefault(str(decision.limit), DecisionCounts()).add(action)
         elif decision.rule is not None:
-            self.by_rule.setdefault(str(decision.rule), Counts()).add(action)
-        spoke = decision.limit or decision.rule
-        if spoke is not None and action is not Action.HOLD:
-            self.touched_by.setdefault(str(spoke), set()).add(sender)
+            self.by_rule.setdefault(str(decision.rule), DecisionCounts()).add(action)
+        cause = decision.limit or decision.rule
+        if cause is not None and action is not Action.HOLD:
+            self.affected_by.setdefault(str(cause), set()).add(sender)
         shadow = decision.shadow
         if shadow is not None and shadow.limit is not None:
-            self.by_shadow.setdefault(str(shadow.limit), Counts()).add(shadow.action)
+            self.by_shadow.setdefault(str(shadow.limit), DecisionCounts()).add(shadow.action)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of decision worth a column: `held` only where there are moderators."""
+        """The kinds of decision to show; `held` only if there are held messages."""
         return tuple(kind for kind in KINDS.values() if kind != "held" or self.all.held)
 
     @property
-    def touched(self) -> int:
-        """How many senders had a message deferred or rejected."""
+    def affected(self) -> int:
+        """The number of senders who had a message deferred or rejected."""
         return sum(1 for counts in self.by_sender.values() if counts.refused)
 
-    def most_touched(self, number: int) -> list[tuple[str, Counts]]:
-        """The senders with the most messages refused; of equals, by name."""
-        touched = [item for item in self.by_sender.items() if item[1].refused]
-        return sorted(touched, key=lambda item: (-item[1].refused, item[0]))[:number]
+    def most_affected(self, number: int) -> list[tuple[str, DecisionCounts]]:
+        """Return the senders with the most refused messages, then by name."""
+        affected = [item for item in self.by_sender.items() if item[1].refused]
+        return sorted(affected, key=lambda item: (-item[1].refused, item[0]))[:number]

@@ -1,4 +1,4 @@
-"""A report as tables that fit a terminal of 80 columns."""
+"""Print a report as tables that fit a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.replay.outcome import Report
-from ratelimit_mail.cli.replay.text_tables import (
-    Grid,
-    comparison,
-    data,
-    senders_of,
-    suggestions,
-    tables_of,
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.replay.report import Report
+from ratelimit_mail.cli.replay.report_tables import (
+    ReportTable,
+    comparison_table,
+    decision_tables,
+    replay_facts,
+    sender_tables,
+    suggestion_table,
 )
 
 __all__ = ["print_report"]
@@ -23,20 +23,20 @@ __all__ = ["print_report"]
 
 def print_report(report: Report, console: Console) -> None:
     """Print all of `report`."""
-    name = safe(report.file)
-    console.print(Text(f"Replay of {name} under {safe(report.policy)}", style="bold"))
+    name = escape(report.file)
+    console.print(Text(f"Replay of {name} under {escape(report.policy)}", style="bold"))
     console.print()
-    console.print(_facts(data(report)))
-    grids = tables_of(report) + senders_of(report)
+    console.print(_facts(replay_facts(report)))
+    tables = decision_tables(report) + sender_tables(report)
     if report.compared:
-        grids.append(comparison(report))
+        tables.append(comparison_table(report))
     if report.suggested is not None:
-        grids.append(suggestions(report))
-    for grid in grids:
+        tables.append(suggestion_table(report))
+    for each in tables:
         console.print()
-        console.print(_table(grid))
-        if grid.note:
-            console.print(Text(grid.note))
+        console.print(_table(each))
+        if each.note:
+            console.print(Text(each.note))
 
 
 def _facts(facts: list[tuple[str, str]]) -> Table:
@@ -46,14 +46,14 @@ def _facts(facts: list[tuple[str, str]]) -> Table:
     return table
 
 
-def _table(grid: Grid) -> Table:
+def _table(content: ReportTable) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.title, table.title_justify, table.title_style = grid.title, "left", "bold"
-    first, *numbers = grid.headings
+    table.title, table.title_justify, table.title_style = content.title, "left", "bold"
+    first, *numbers = content.headings
     table.add_column(first, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in grid.rows:
-        style = "bold" if grid.is_strong(row) else ""
+    for row in content.rows:
+        style = "bold" if content.is_total(row) else ""
         table.add_row(Text(row[0], style=style), *row[1:])
     return table

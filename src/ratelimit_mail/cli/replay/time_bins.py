@@ -1,4 +1,4 @@
-"""Time cut into bins that suit its length: minutes, hours, days, weeks, months or years, in UTC."""
+"""Bins of time for charts: minutes, hours, days, weeks, months or years in UTC."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST: Final = {
     "week": 8 * 366 * DAY,
     "month": 50 * 366 * DAY,
 }
-"""The longest span, in milliseconds, that is drawn in bins of each length."""
+"""The longest span, in milliseconds, for which bins of each length are used."""
 
 STEPS: Final = {
     "minute": timedelta(minutes=1),
@@ -34,16 +34,16 @@ STEPS: Final = {
 }
 
 OUTLIERS: Final = 1000
-"""One message of so many, at either end, may be left out of the pictures."""
+"""One message in this many, at either end, may be left out of the charts."""
 
 
 @attrs.frozen
 class Bins:
-    """Neighbouring bins of one unit.
+    """Consecutive bins of one unit.
 
     unit: `minute`, `hour`, `day`, `week`, `month` or `year`.
-    edges: where each begins, in milliseconds since the epoch, and where the last ends.
-    before, after: how many messages lie outside of them.
+    edges: the start of each bin, in milliseconds since the epoch, and the end of the last.
+    before, after: how many messages are before the first bin and after the last.
     """
 
     unit: str
@@ -55,20 +55,20 @@ class Bins:
         return len(self.edges) - 1
 
     def find(self, time: int) -> int | None:
-        """The number of the bin that holds `time`; None outside of them."""
+        """Return the index of the bin that contains `time`, or None if there is none."""
         if not self.edges[0] <= time < self.edges[-1]:
             return None
         return bisect_right(self.edges, time) - 1
 
 
 def bins_for(times: Sequence[int]) -> Bins:
-    """Bins for messages at `times`, which are in order.
+    """Return bins for messages at `times`, which are sorted.
 
-    Wrong clocks date some mail decades off. Where the outermost messages would take more than a
-    fifth of the picture they are left out of it.
+    Some mail is dated decades wrong because a clock was wrong. If the outermost messages would
+    take up more than a fifth of a chart, they are left out.
     """
-    few = len(times) // OUTLIERS
-    first, last = times[few], times[-1 - few]
+    outliers = len(times) // OUTLIERS
+    first, last = times[outliers], times[-1 - outliers]
     if (times[-1] - times[0]) * 4 <= (last - first) * 5:
         first, last = times[0], times[-1]
     span = last - first
@@ -78,7 +78,7 @@ def bins_for(times: Sequence[int]) -> Bins:
     while edges[-1] <= last:
         try:
             start = _floor(start + STEPS[unit], unit)
-        except OverflowError:  # the end of the year 9999
+        except OverflowError:  # after the year 9999
             edges.append(last + 1)
         else:
             edges.append(_milliseconds(start))
@@ -91,12 +91,12 @@ def bins_for(times: Sequence[int]) -> Bins:
 
 
 def moment(time: int) -> datetime:
-    """A time in milliseconds since the epoch as a date and a time of day, in UTC."""
+    """Convert milliseconds since the epoch to a datetime in UTC."""
     return datetime.fromtimestamp(time // 1000, UTC)
 
 
 def _floor(at: datetime, unit: str) -> datetime:
-    """The start of the bin that holds `at`."""
+    """Return the start of the bin that contains `at`."""
     if unit == "minute":
         return at.replace(second=0)
     if unit == "hour":

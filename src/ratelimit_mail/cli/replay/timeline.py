@@ -1,4 +1,4 @@
-"""What happened when: decisions and mail per hour, bin by bin."""
+"""Timeline: decisions and messages per hour, for each bin of time."""
 
 from __future__ import annotations
 
@@ -6,70 +6,71 @@ from collections.abc import Iterable
 
 import attrs
 
-from ratelimit_mail.cli.replay.tally import Counts
+from ratelimit_mail.cli.replay.tally import DecisionCounts
 from ratelimit_mail.cli.replay.time_bins import HOUR, Bins
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 
-__all__ = ["Busy", "Timeline"]
+__all__ = ["Peak", "Timeline"]
 
 
 @attrs.frozen
-class Busy:
-    """The hour, or minute, with the most messages: when it begins, and how many."""
+class Peak:
+    """The hour, or minute, with the most messages: its start, and their number."""
 
     start: int
     messages: int
 
 
 class Timeline:
-    """Decisions in each bin, and the mail of its busiest hour; a watcher of a replay.
+    """The decisions in each bin, and the messages of its busiest hour.
 
-    In bins of a minute it is mail per minute.
+    If the bins are minutes, messages are counted per minute.
     """
 
     def __init__(self, bins: Bins) -> None:
         self.bins = bins
-        self.outcomes = [Counts() for _ in range(len(bins))]
+        self.decisions = [DecisionCounts() for _ in range(len(bins))]
         self.unit = "minute" if bins.unit == "minute" else "hour"
         self._length = HOUR if self.unit == "hour" else HOUR // 60
-        self._all: dict[int, int] = {}
-        self._each: dict[tuple[int, str], int] = {}
+        self._per_hour: dict[int, int] = {}
+        self._per_sender: dict[tuple[int, str], int] = {}
 
     def add(self, time: int, envelope: Envelope, decision: Decision) -> None:
-        """Count one message."""
-        at = self.bins.find(time)
-        if at is not None:
-            self.outcomes[at].add(decision.action)
+        """Count one message; a callback of `replay`."""
+        time_bin = self.bins.find(time)
+        if time_bin is not None:
+            self.decisions[time_bin].add(decision.action)
         hour = time // self._length
-        self._all[hour] = self._all.get(hour, 0) + 1
-        own = hour, envelope.sender
-        self._each[own] = self._each.get(own, 0) + 1
+        self._per_hour[hour] = self._per_hour.get(hour, 0) + 1
+        key = hour, envelope.sender
+        self._per_sender[key] = self._per_sender.get(key, 0) + 1
 
     def busiest_hours(self) -> list[int]:
-        """The most messages within one hour, for each bin."""
-        return self._peaks((hour, n) for hour, n in self._all.items())
+        """Return for each bin the most messages within one hour."""
+        return self._peaks((hour, n) for hour, n in self._per_hour.items())
 
     def busiest_senders(self) -> list[int]:
-        """The most messages of one sender within one hour, for each bin."""
-        return self._peaks((hour, n) for (hour, _), n in self._each.items())
+        """Return for each bin the most messages of one sender within one hour."""
+        return self._peaks((hour, n) for (hour, _), n in self._per_sender.items())
 
-    def peak(self) -> Busy:
-        """The hour with the most messages; of equals, the first."""
-        hour, messages = max(self._all.items(), key=lambda item: (item[1], -item[0]))
-        return Busy(hour * self._length, messages)
+    def peak(self) -> Peak:
+        """Return the hour with the most messages, the first if there are several."""
+        hour, messages = max(self._per_hour.items(), key=lambda item: (item[1], -item[0]))
+        return Peak(hour * self._length, messages)
 
-    def peak_of_one(self) -> tuple[str, Busy]:
-        """The sender with the most messages within one hour, and that hour."""
+    def peak_of_one_sender(self) -> tuple[str, Peak]:
+        """Return the sender with the most messages within one hour, and that hour."""
         (hour, sender), messages = max(
-            self._each.items(), key=lambda item: (item[1], -item[0][0], item[0][1])
+            self._per_sender.items(), key=lambda item: (item[1], -item[0][0], item[0][1])
         )
-        return sender, Busy(hour * self._length, messages)
+        return sender, Peak(hour * self._length, messages)
 
-    def _peaks(self, found: Iterable[tuple[int, int]]) -> list[int]:
+    def _peaks(self, counts: Iterable[tuple[int, int]]) -> list[int]:
+        """Return for each bin the highest of the counts of its hours."""
         peaks = [0] * len(self.bins)
-        for hour, messages in found:
-            at = self.bins.find(hour * self._length)
-            if at is not None and messages > peaks[at]:
-                peaks[at] = messages
+        for hour, messages in counts:
+            time_bin = self.bins.find(hour * self._length)
+            if time_bin is not None and messages > peaks[time_bin]:
+                peaks[time_bin] = messages
         return peaks

@@ -1,7 +1,7 @@
-"""Policy files: a policy as TOML, and back.
+"""Policy files: read a policy from TOML, and write it as TOML.
 
-Knows no policy: the class is handed in. What needs the extra [files] is imported only here, when
-a file is read or written.
+The functions take the class of the policy as an argument, because that class imports this package.
+The modules that need the extra [files] are imported only when a file is read or written.
 """
 
 from __future__ import annotations
@@ -18,38 +18,41 @@ P = TypeVar("P")
 
 
 def load(policy: type[P], path: str | PathLike[str]) -> P:
-    """The policy in the file `path`. Raises PolicyFileError that names file, table and key."""
-    with _extra():
-        from ratelimit_mail.policy.files.errors import named
+    """Return the policy in a file. Raises PolicyFileError that names file, table and key."""
+    with _extra_files():
+        from ratelimit_mail.policy.files.errors import as_file_error
         from ratelimit_mail.policy.files.read import policy_of
         from ratelimit_mail.policy.files.toml_text import table_of, text_of
-    with named(fspath(path)):
+    with as_file_error(fspath(path)):
         return policy_of(policy, table_of(text_of(path)), Path(path).parent)
 
 
 def loads(policy: type[P], text: str) -> P:
-    """The policy in `text`. Raises PolicyFileError that names table and key."""
-    with _extra():
-        from ratelimit_mail.policy.files.errors import named
+    """Return the policy in `text`. Raises PolicyFileError that names table and key."""
+    with _extra_files():
+        from ratelimit_mail.policy.files.errors import as_file_error
         from ratelimit_mail.policy.files.read import policy_of
         from ratelimit_mail.policy.files.toml_text import table_of
-    with named(None):
+    with as_file_error(None):
         return policy_of(policy, table_of(text), Path())
 
 
 def dump(policy: Any) -> str:
-    """`policy` as the text of a file. Raises PolicyFileError that names what cannot be written."""
-    with _extra():
-        from ratelimit_mail.policy.files.errors import named
+    """Return `policy` as the text of a file.
+
+    Raises PolicyFileError that names what cannot be written.
+    """
+    with _extra_files():
+        from ratelimit_mail.policy.files.errors import as_file_error
         from ratelimit_mail.policy.files.layout import document
-        from ratelimit_mail.policy.files.toml_text import checked
+        from ratelimit_mail.policy.files.toml_text import check_size
         from ratelimit_mail.policy.files.write import table_of
-    with named(None):
-        return checked(document(table_of(policy)))
+    with as_file_error(None):
+        return check_size(document(table_of(policy)))
 
 
 @contextmanager
-def _extra() -> Iterator[None]:
+def _extra_files() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,7 @@
-"""Conditions as tables: `{ any_of = [{ protocol = "webmail" }, { tag = "wireless" }] }`."""
+"""Convert conditions to tables and back.
+
+Such as `{ any_of = [{ protocol = "webmail" }, { tag = "wireless" }] }`.
+"""
 
 from __future__ import annotations
 
@@ -24,63 +27,64 @@ from ratelimit_mail.policy.files.errors import Misplaced, under
 
 __all__ = ["condition_of", "table_of"]
 
-WORDS: Final = ("network", "tag", "protocol", "any_of", "all_of", "not")
+KEYS: Final = ("network", "tag", "protocol", "any_of", "all_of", "not")
 
 DEEPEST: Final = 32
-"""So many conditions within each other; the reader of TOML recurses."""
+"""The deepest nesting of conditions; the TOML parser recurses."""
 
 
 def condition_of(value: object, depth: int = 1) -> Condition:
-    """The condition that a table says. Raises Misplaced for what is none."""
+    """Return the condition in a table. Raises Misplaced if `value` is not such a table."""
     if not isinstance(value, dict) or len(value) != 1:
         raise Misplaced(
-            "", f"a table of one key is needed, one of {', '.join(WORDS)}; not {show(value)}"
+            "", f"a table of one key is needed, one of {', '.join(KEYS)}; not {show(value)}"
         )
-    _bounded(depth)
-    ((word, given),) = value.items()
-    with under(word):
+    _check_depth(depth)
+    ((key, argument),) = value.items()
+    with under(key):
         try:
-            match word:
+            match key:
                 case "network":
-                    return in_network(*([given] if isinstance(given, str) else _listed(given)))
+                    networks = [argument] if isinstance(argument, str) else _list_of(argument)
+                    return in_network(*networks)
                 case "tag":
-                    return has_tag(given)
+                    return has_tag(argument)
                 case "protocol":
-                    return protocol(given)
+                    return protocol(argument)
                 case "not":
-                    return not_(condition_of(given, depth + 1))
+                    return not_(condition_of(argument, depth + 1))
                 case "any_of":
-                    return any_of(*_each(given, depth))
+                    return any_of(*_conditions(argument, depth))
                 case "all_of":
-                    return all_of(*_each(given, depth))
+                    return all_of(*_conditions(argument, depth))
         except Misplaced:
             raise
         except (TypeError, ValueError) as error:
             raise Misplaced("", str(error).partition(": ")[2]) from None
-    raise Misplaced("", f"{show(word)} is none of {', '.join(WORDS)}")
+    raise Misplaced("", f"{show(key)} is not one of {', '.join(KEYS)}")
 
 
-def _each(given: object, depth: int) -> list[Condition]:
+def _conditions(value: object, depth: int) -> list[Condition]:
     conditions = []
-    for i, each in enumerate(_listed(given)):
+    for i, each in enumerate(_list_of(value)):
         with under(f"[{i}]"):
             conditions.append(condition_of(each, depth + 1))
     return conditions
 
 
-def _listed(given: object) -> list[Any]:
-    if not isinstance(given, list):
-        raise Misplaced("", f"a list is needed, not {show(given)}")
-    return given
+def _list_of(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise Misplaced("", f"a list is needed, not {show(value)}")
+    return value
 
 
-def _bounded(depth: int) -> None:
+def _check_depth(depth: int) -> None:
     if depth > DEEPEST:
         raise Misplaced("", f"more than {DEEPEST} conditions within each other")
 
 
 def table_of(condition: Condition) -> dict[str, Any]:
-    """The table that says `condition`. Raises Misplaced where none can."""
+    """Return `condition` as a table. Raises Misplaced if a table cannot express it."""
     table = _table(condition, 1)
     if condition_of(table) != condition:
         raise Misplaced("", f"{show(condition)} cannot be written so that it is read the same")
@@ -88,7 +92,7 @@ def table_of(condition: Condition) -> dict[str, Any]:
 
 
 def _table(condition: Condition, depth: int) -> dict[str, Any]:
-    _bounded(depth)
+    _check_depth(depth)
     match condition:
         case InNetwork(networks):
             names = list(map(str, networks))
@@ -105,6 +109,6 @@ def _table(condition: Condition, depth: int) -> dict[str, Any]:
             return {"not": _table(inner, depth + 1)}
     raise Misplaced(
         "",
-        f"{show(condition)} is a condition of your own, which no file can hold;"
-        f" one can hold {', '.join(WORDS)}",
+        f"{show(condition)} is a condition of your own, which a file cannot hold;"
+        f" it can hold {', '.join(KEYS)}",
     )

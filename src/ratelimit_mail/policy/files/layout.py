@@ -1,5 +1,7 @@
-"""Tables as the text of a TOML file that one likes to read: a heading for each table, and short
-ones, such as a condition, in one line. tomli-w alone would choose by length."""
+"""Lay out tables as readable TOML: a heading for each table, and conditions in one line.
+
+tomli-w alone would choose between the two by length.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +12,30 @@ from typing import Any, Final
 import tomli_w
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.policy.files.errors import Misplaced, joined
+from ratelimit_mail.policy.files.errors import Misplaced, join
 
 __all__ = ["document"]
 
 WITHOUT_HEADING: Final = ("when", "limits")
-"""Tables that stand behind their key: conditions, and an override's numbers."""
+"""Keys of tables that are written inline: conditions, and an override's numbers."""
 
 WIDTH: Final = 88
 
 
 def document(table: Mapping[str, Any]) -> str:
-    """The text of `table`. Raises Misplaced for what UTF-8 cannot hold."""
+    """Return the text of `table`. Raises Misplaced for what UTF-8 cannot hold."""
     return "\n".join([*_lines(table, "", ""), ""]).lstrip("\n")
 
 
 def _lines(table: Mapping[str, Any], heading: str, place: str) -> Iterator[str]:
-    """The lines of a table: first its own keys, because a heading ends them."""
+    """Yield the lines of a table: first its own keys, because a heading ends them."""
     below: list[tuple[str, str, str, Mapping[str, Any]]] = []
     for key, value in table.items():
-        written, here = _key(key, place), joined(place, key)
-        name = joined(heading, written)
+        written, here = _key(key, place), join(place, key)
+        name = join(heading, written)
         if isinstance(value, Mapping) and key not in WITHOUT_HEADING:
             below.append((f"[{name}]", name, here, value))
-        elif _is_tables(value):
+        elif _is_list_of_tables(value):
             below += ((f"[[{name}]]", name, f"{here}[{i}]", each) for i, each in enumerate(value))
         else:
             yield f"{written} = {_value(value, here, len(written) + 3)}"
@@ -41,32 +43,32 @@ def _lines(table: Mapping[str, Any], heading: str, place: str) -> Iterator[str]:
         yield from ("", line, *_lines(value, name, here))
 
 
-def _is_tables(value: object) -> bool:
+def _is_list_of_tables(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
 def _value(value: Any, place: str, before: int = 0) -> str:
-    """`value` as TOML; a list that is too long for one line has a line for each of its own."""
+    """Return `value` as TOML; a list too long for one line has a line for each element."""
     if isinstance(value, Mapping):
         pairs = (f"{_key(key, place)} = {_value(each, place)}" for key, each in value.items())
         return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, list):
-        parts = [_value(each, place) for each in value]
-        line = f"[{', '.join(parts)}]"
+        elements = [_value(each, place) for each in value]
+        line = f"[{', '.join(elements)}]"
         if before + len(line) <= WIDTH and "\n" not in line:
             return line
-        lines = ",\n".join(parts).replace("\n", "\n    ")
+        lines = ",\n".join(elements).replace("\n", "\n    ")
         return f"[\n    {lines},\n]"
     if isinstance(value, date):
         return value.isoformat()
-    return tomli_w.dumps({"v": _whole(value, place)})[4:-1]
+    return tomli_w.dumps({"v": _without_surrogates(value, place)})[4:-1]
 
 
 def _key(key: str, place: str) -> str:
-    return tomli_w.dumps({_whole(key, place): 0})[:-5]
+    return tomli_w.dumps({_without_surrogates(key, place): 0})[:-5]
 
 
-def _whole(value: Any, place: str) -> Any:
+def _without_surrogates(value: Any, place: str) -> Any:
     if isinstance(value, str) and any("\ud800" <= ch <= "\udfff" for ch in value):
         raise Misplaced(place, f"{show(value)} has half a character, which UTF-8 cannot hold")
     return value

@@ -1,5 +1,4 @@
-"""From the tables of a policy file to the policy: cattrs goes through them, and the classes
-themselves check each value."""
+"""Read a policy from the tables of its file. cattrs walks them; the classes check the values."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from cattrs.gen import make_dict_structure_fn_from_attrs, override
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.directory import Directory, MailingList
-from ratelimit_mail.directory.aliases import flattened
+from ratelimit_mail.directory.aliases import invert_aliases
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.policy.files.conditions import condition_of
@@ -27,20 +26,20 @@ __all__ = ["policy_of"]
 P = TypeVar("P")
 
 Hook = Callable[[Any, Any], Any]
-"""From a value of a file, and the type that is wanted, to one of the library."""
+"""Converts a value of a file, given the type that is needed, to one of the library."""
 
 
 def policy_of(policy: type[P], table: dict[str, Any], folder: Path) -> P:
-    """The policy that `table` says.
+    """Return the policy in `table`.
 
-    folder: from where the names of other files start.
+    folder: the folder that the names of other files are relative to.
 
-    Raises cattrs' ClassValidationError, which holds all that is wrong and where, Misplaced,
+    Raises cattrs' ClassValidationError, which holds every error and its place, Misplaced,
     or what the classes raise.
     """
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
 
-    def several(kind: Any) -> Hook:
+    def list_of(kind: Any) -> Hook:
         def hook(value: object, _: object) -> Any:
             if not isinstance(value, list):
                 raise Misplaced("", f"a list of tables is needed, not {show(value)}")
@@ -57,38 +56,38 @@ def policy_of(policy: type[P], table: dict[str, Any], folder: Path) -> P:
             raise Misplaced("kind", f"this key is needed; one of {', '.join(KINDS)}")
         kind = rest.pop("kind")
         if not isinstance(kind, str) or kind not in KINDS:
-            raise Misplaced("kind", f"{show(kind)} is none of {', '.join(KINDS)}")
+            raise Misplaced("kind", f"{show(kind)} is not one of {', '.join(KINDS)}")
         return converter.structure(rest, KINDS[kind])
 
     converter.register_structure_hook_func(lambda wanted: wanted == Limit, limit)
-    limits = several(Limit)
+    limits = list_of(Limit)
     for kind in KINDS.values():
         _register(converter, kind, rate=_rate)
     _register(converter, Tier, when=_when, limits=limits)
-    for conceded in (Override, Exemption, Grant):
-        _register(converter, conceded, when=_when, starts=_moment, ends=_moment)
+    for concession in (Override, Exemption, Grant):
+        _register(converter, concession, when=_when, starts=_moment, ends=_moment)
     _register(converter, MailingList)
-    _register(converter, DirectoryTable, lists=several(MailingList))
+    _register(converter, DirectoryTable, lists=list_of(MailingList))
     _register(
         converter,
         policy,
         limits=limits,
-        tiers=several(Tier),
-        overrides=several(Override),
-        exemptions=several(Exemption),
-        grants=several(Grant),
+        tiers=list_of(Tier),
+        overrides=list_of(Override),
+        exemptions=list_of(Exemption),
+        grants=list_of(Grant),
         directory=directory,
     )
     return converter.structure(table, policy)
 
 
 def _register(converter: Converter, kind: type[Any], **hooks: Hook) -> None:
-    """Lets `converter` make one `kind` of a table; a field without a hook is taken as it is."""
+    """Make `converter` convert tables to `kind`; a field without a hook is passed unchanged."""
     fields = fields_of(kind)
     overrides: dict[str, Any] = {
-        f.name: override(struct_hook=hooks.get(f.name, _as_it_is)) for f in fields
+        f.name: override(struct_hook=hooks.get(f.name, _unchanged)) for f in fields
     }
-    make = make_dict_structure_fn_from_attrs(
+    build = make_dict_structure_fn_from_attrs(
         fields,
         kind,
         converter,
@@ -96,7 +95,7 @@ def _register(converter: Converter, kind: type[Any], **hooks: Hook) -> None:
         **overrides,
     )
     converter.register_structure_hook_func(
-        lambda wanted: wanted is kind, lambda value, wanted: make(_table(value), wanted)
+        lambda wanted: wanted is kind, lambda value, wanted: build(_table(value), wanted)
     )
 
 
@@ -106,7 +105,7 @@ def _table(value: object) -> dict[str, Any]:
     return value
 
 
-def _as_it_is(value: Any, _: object) -> Any:
+def _unchanged(value: Any, _: object) -> Any:
     return value
 
 
@@ -133,17 +132,17 @@ def _directory(table: DirectoryTable, folder: Path) -> Directory:
     if table.aliases and table.aliases_csv:
         raise Misplaced("aliases_csv", "there are aliases in this file too; give one of the two")
     try:
-        aliases = flattened(table.aliases)
+        aliases = invert_aliases(table.aliases)
     except (TypeError, ValueError) as error:
         raise Misplaced("aliases", str(error).removeprefix("from_dict: ")) from None
     if table.aliases_csv is None and table.lists_csv is None:
         return Directory(aliases, table.lists)
     try:
-        found = Directory.from_csv(
+        directory = Directory.from_csv(
             None if table.aliases_csv is None else folder / table.aliases_csv,
             None if table.lists_csv is None else folder / table.lists_csv,
             lists=table.lists,
         )
     except OSError as error:
         raise Misplaced("", f"{show(error.filename)} cannot be read: {error.strerror}") from None
-    return Directory(aliases, found.lists) if aliases else found
+    return Directory(aliases, directory.lists) if aliases else directory

@@ -1,4 +1,4 @@
-"""The tables of a policy file: which keys each has, and how a limit says its kind."""
+"""The tables of a policy file: the keys of each, and the words for the kinds of limits."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ KINDS: Final[Mapping[str, type[Any]]] = {
     "message rate limit": MessageRateLimit,
     "recipient rate limit": RecipientRateLimit,
 }
-"""Each kind of limit by what its key `kind` says."""
+"""Each kind of limit by the value of its key `kind`."""
 
 
 @attrs.frozen(kw_only=True)
 class DirectoryTable:
-    """A directory as its table has it.
+    """The table of a directory.
 
-    aliases: the aliases by owner. lists: the mailing lists.
-    aliases_csv, lists_csv: files with them, from the folder of the policy file on.
+    aliases: the aliases by owner.
+    lists: the mailing lists.
+    aliases_csv, lists_csv: CSV files with them, relative to the folder of the policy file.
     """
 
     aliases: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
@@ -37,15 +38,15 @@ class DirectoryTable:
 
 
 def fields_of(kind: type[Any]) -> list[attrs.Attribute[Any]]:
-    """The fields of a class that a table may give.
+    """Return the fields of a class that a table may have.
 
-    Without their types: the classes check the values themselves, and say better what is wrong.
+    They have no types: the classes check the values themselves, with better error messages.
     """
     return [field.evolve(type=Any) for field in attrs.fields(kind) if field.init]
 
 
 def keys_of(kind: type[Any]) -> tuple[str, ...]:
-    """The keys that the table of a class may have."""
+    """Return the keys that the table of a class may have."""
     names = tuple(field.name for field in attrs.fields(kind) if field.init)
     return ("kind", *names) if kind in KINDS.values() else names
 

@@ -1,4 +1,4 @@
-"""The text of a policy file: read from the disk, and as TOML."""
+"""Read the text of a policy file from the disk, and parse it as TOML."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Final
 from ratelimit_mail._util.text import show
 from ratelimit_mail.policy.files.errors import Misplaced
 
-__all__ = ["checked", "table_of", "text_of"]
+__all__ = ["check_size", "table_of", "text_of"]
 
 LARGEST: Final = 16 << 20
 """In bytes. Larger directories belong in a CSV file beside the policy file."""
 
 
 def text_of(path: str | PathLike[str]) -> str:
-    """The text in a file. Raises Misplaced where there is none, or too much."""
+    """Return the text of a file. Raises Misplaced if it cannot be read, or is too large."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(LARGEST + 1)
@@ -25,7 +25,7 @@ def text_of(path: str | PathLike[str]) -> str:
         raise Misplaced("", f"cannot be read: {error.strerror or error}") from None
     except ValueError as error:  # a null byte in its name
         raise Misplaced("", f"cannot be read: {error}") from None
-    _bounded(len(data))
+    _check_bytes(len(data))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -34,7 +34,7 @@ def text_of(path: str | PathLike[str]) -> str:
 
 
 def table_of(text: str) -> dict[str, Any]:
-    """`text` read as TOML. Raises Misplaced that says in which line it is none."""
+    """Return `text` parsed as TOML. Raises Misplaced that names the line if it is not TOML."""
     if not isinstance(text, str):
         raise TypeError(f"the text of a policy file is needed, not {show(text)}")
     try:
@@ -42,16 +42,16 @@ def table_of(text: str) -> dict[str, Any]:
     except RecursionError:
         raise Misplaced("", "nested too deep to be read") from None
     except ValueError as error:
-        raise Misplaced("", f"no TOML: {str(error)[:300]}") from None
+        raise Misplaced("", f"not TOML: {str(error)[:300]}") from None
 
 
-def checked(text: str) -> str:
-    """`text`, if it may be written. Raises Misplaced where it could not be read again."""
-    _bounded(len(text.encode()))
+def check_size(text: str) -> str:
+    """Return `text`. Raises Misplaced if it is too large to be read again."""
+    _check_bytes(len(text.encode()))
     return text
 
 
-def _bounded(size: int) -> None:
+def _check_bytes(size: int) -> None:
     if size > LARGEST:
         raise Misplaced(
             "", f"larger than {LARGEST:,} bytes; keep a large directory in a CSV file beside it"

@@ -1,4 +1,4 @@
-"""From a policy to the tables of its file: only what is not as it would be by default."""
+"""Write a policy as the tables of its file, leaving out default values."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from ratelimit_mail.policy.files import conditions
 from ratelimit_mail.policy.files.errors import Misplaced, under
 from ratelimit_mail.policy.files.schema import KINDS, fields_of
 from ratelimit_mail.policy.tiers import Tier
-from ratelimit_mail.rates import in_words, parse_rate, window_of
+from ratelimit_mail.rates import parse_rate, window_ms, window_text
 from ratelimit_mail.scopes import normal_scope
 
 __all__ = ["table_of"]
 
 Table = dict[str, Any]
 Hook = Callable[[Any], Any]
-"""From a value of the library to one of a file."""
+"""Converts a value of the library to one of a file."""
 
 FIRST: Final = ("kind", "name", "senders", "when", "limits", "reason", "granted_by")
-"""The keys that a table begins with, as one reads it; the others follow in the classes' order."""
+"""The keys that a table begins with; the others follow in the order of the class's fields."""
 
 UNITS: Final = ("second", "minute", "hour", "day", "month", "year")
-"""Those of the notation; others, which a program may have made, no other program reads."""
+"""The units of the notation. A program may define others, but no other program can read them."""
 
 
 def table_of(policy: Any) -> Table:
-    """The tables of `policy`. Raises Misplaced for what no file can hold."""
+    """Return the tables of `policy`. Raises Misplaced for what a file cannot hold."""
     write = _writer(
         type(policy),
-        limits=_several("limits", _limit),
-        tiers=_several("tiers", _only(Tier, when=_when, limits=_several("limits", _limit))),
-        overrides=_several("overrides", _concession(Override, limits=dict)),
-        exemptions=_several("exemptions", _concession(Exemption)),
-        grants=_several("grants", _concession(Grant)),
+        limits=_list_of("limits", _limit),
+        tiers=_list_of("tiers", _exactly(Tier, when=_when, limits=_list_of("limits", _limit))),
+        overrides=_list_of("overrides", _concession(Override, limits=dict)),
+        exemptions=_list_of("exemptions", _concession(Exemption)),
+        grants=_list_of("grants", _concession(Grant)),
         directory=_directory,
     )
     return write(policy)
 
 
 def _writer(kind: type[Any], **hooks: Hook) -> Callable[[Any], Table]:
-    """What makes a table of one `kind`; a field without a hook is taken as it is."""
+    """Return the function that makes a table of a `kind`. `hooks` convert the fields they name."""
     fields = fields_of(kind)
     overrides: dict[str, Any] = {
-        f.name: override(unstruct_hook=hooks.get(f.name, _as_it_is)) for f in fields
+        f.name: override(unstruct_hook=hooks.get(f.name, _unchanged)) for f in fields
     }
     write = make_dict_unstructure_fn_from_attrs(
         fields,
@@ -65,23 +65,23 @@ def _writer(kind: type[Any], **hooks: Hook) -> Callable[[Any], Table]:
     return lambda value: _in_order(write(value))
 
 
-def _only(kind: type[Any], **hooks: Hook) -> Callable[[Any], Table]:
-    """The same, for nothing but just this class: a subclass may mean anything."""
+def _exactly(kind: type[Any], **hooks: Hook) -> Callable[[Any], Table]:
+    """Return the same for exactly this class: what a subclass means is unknown."""
     write = _writer(kind, **hooks)
 
     def hook(value: Any) -> Table:
         if type(value) is not kind:
-            raise _of_ones_own(value, kind.__name__)
+            raise _own_class(value, kind.__name__)
         return write(value)
 
     return hook
 
 
 def _concession(kind: type[Any], **hooks: Hook) -> Callable[[Any], Table]:
-    return _only(kind, when=_when, starts=_moment, ends=_moment, **hooks)
+    return _exactly(kind, when=_when, starts=_moment, ends=_moment, **hooks)
 
 
-def _several(name: str, write: Callable[[Any], Table]) -> Hook:
+def _list_of(name: str, write: Callable[[Any], Table]) -> Hook:
     def hook(values: Iterable[Any]) -> list[Table]:
         tables = []
         for i, value in enumerate(values):
@@ -93,14 +93,14 @@ def _several(name: str, write: Callable[[Any], Table]) -> Hook:
 
 
 def _in_order(table: Table) -> Table:
-    return {key: table[key] for key in sorted(table, key=_place)}
+    return {key: table[key] for key in sorted(table, key=_rank)}
 
 
-def _place(key: str) -> int:
+def _rank(key: str) -> int:
     return FIRST.index(key) if key in FIRST else len(FIRST)
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -117,27 +117,27 @@ def _moment(value: Any) -> Any:
 
 
 def _rate(rate: Any) -> str:
-    """`rate` so that it is read the same."""
-    texts = [f"{rate.amount}/{window_of(rate) // 1000} seconds"]
+    """Return a notation of `rate` that is read as the same rate."""
+    texts = [f"{rate.amount}/{window_ms(rate) // 1000} seconds"]
     if rate.GRANULARITY.name in UNITS:
-        texts.insert(0, f"{rate.amount}/{in_words(rate)}")
+        texts.insert(0, f"{rate.amount}/{window_text(rate)}")
     for each in texts:
         try:
             again = parse_rate(each)
         except ValueError:
             continue
-        if (again.amount, window_of(again)) == (rate.amount, window_of(rate)):
+        if (again.amount, window_ms(again)) == (rate.amount, window_ms(rate)):
             return each
     raise Misplaced("rate", f"{show(rate)} has no notation such as '30/minute'")
 
 
 _LIMITS: Final = {kind: (word, _writer(kind, rate=_rate)) for word, kind in KINDS.items()}
-_LIST: Final = _only(MailingList)
+_LIST: Final = _exactly(MailingList)
 
 
 def _limit(limit: Any) -> Table:
     if type(limit) not in _LIMITS:
-        raise _of_ones_own(limit, "limit")
+        raise _own_class(limit, "limit")
     word, write = _LIMITS[type(limit)]
     table = write(limit)
     if isinstance(limit, RateLimit):
@@ -151,14 +151,16 @@ def _limit(limit: Any) -> Table:
 
 def _directory(directory: Any) -> Table:
     if type(directory) is not Directory:
-        raise Misplaced("directory", f"{show(directory)} is no Directory, so no file can hold it")
+        raise Misplaced(
+            "directory", f"{show(directory)} is not a Directory, so a file cannot hold it"
+        )
     aliases: dict[str, list[str]] = {}
     for alias, owner in directory.aliases.items():
         aliases.setdefault(owner, []).append(alias)
     with under("directory"):
-        lists = _several("lists", _LIST)(directory.lists)
+        lists = _list_of("lists", _LIST)(directory.lists)
     return {key: value for key, value in (("aliases", aliases), ("lists", lists)) if value}
 
 
-def _of_ones_own(value: object, kind: str) -> Misplaced:
-    return Misplaced("", f"{show(value)} is a {kind} of your own class, which no file can hold")
+def _own_class(value: object, kind: str) -> Misplaced:
+    return Misplaced("", f"{show(value)} is a {kind} of your own class, which a file cannot hold")

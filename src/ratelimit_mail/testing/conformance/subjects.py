@@ -1,4 +1,4 @@
-"""What is counted together, and what never is."""
+"""Tests of subjects: which messages are counted together."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.limits import MessageRateLimit
 from ratelimit_mail.policy import Policy, Tier
 from ratelimit_mail.testing.clock import ManualClock
-from ratelimit_mail.testing.conformance.suite import Suite, letter, policy_of
+from ratelimit_mail.testing.conformance.suite import ConformanceTests, envelope_to, policy_with
 
-__all__ = ["Subjects"]
+__all__ = ["SubjectTests"]
 
 
-class Subjects(Suite):
-    """What is counted together, and what never is."""
+class SubjectTests(ConformanceTests):
+    """Tests of subjects: which messages are counted together."""
 
     def test_senders_do_not_share_a_count(self) -> None:
-        """Scope `sender`; the null sender is one of its own."""
+        """With the scope `sender`, each sender has its own count, and so has the null sender."""
         limiter, _ = self.limiter(MessageRateLimit("1/minute"))
         for sender in ("ann@uwo.ca", "Ann@uwo.ca", "bob@uwo.ca", "<>"):
-            assert limiter.try_acquire(letter(sender=sender))
-            assert not limiter.try_acquire(letter(sender=sender))
+            assert limiter.try_acquire(envelope_to(sender=sender))
+            assert not limiter.try_acquire(envelope_to(sender=sender))
 
-    def test_a_global_count_is_one_for_all(self) -> None:
-        """Scope `global`."""
+    def test_the_global_scope_has_one_count(self) -> None:
+        """All senders share it."""
         limiter, _ = self.limiter(MessageRateLimit("2/minute", scope="global"))
-        answers = [limiter.try_acquire(letter(sender=f"{s}@uwo.ca")).allowed for s in "abc"]
+        answers = [limiter.try_acquire(envelope_to(sender=f"{s}@uwo.ca")).allowed for s in "abc"]
         assert answers == [True, True, False]
 
-    def test_subjects_of_several_parts_do_not_collide(self) -> None:
-        """Point 3.8, whatever characters the parts have."""
+    def test_subjects_of_several_scopes_do_not_collide(self) -> None:
+        """Whatever characters their values contain."""
         limiter, _ = self.limiter(MessageRateLimit("1/minute", scope=("client", "user")))
         for user in ("1", "11", "1:1", "1:", ":1", "8:10.1.1.1", "{1}", "a*", "\u00e9"):
             for address in ("10.1.1.1", "10.1.1.11", None):
@@ -39,24 +39,24 @@ class Subjects(Suite):
                 assert limiter.try_acquire(envelope)
                 assert not limiter.try_acquire(envelope)
 
-    def test_policies_on_one_backend_do_not_mix(self) -> None:
-        """Each counts for itself, even where one's name continues the other's."""
+    def test_policies_on_one_backend_have_separate_counts(self) -> None:
+        """Even if the name of one policy starts with the name of another."""
         backend = self.backend(ManualClock())
         for name in ("a", "a sender", "a.sender", "aa"):
-            limiter = Limiter(policy_of(MessageRateLimit("1/minute"), name=name), backend)
-            assert limiter.try_acquire(letter())
-            assert not limiter.try_acquire(letter())
+            limiter = Limiter(policy_with(MessageRateLimit("1/minute"), name=name), backend)
+            assert limiter.try_acquire(envelope_to())
+            assert not limiter.try_acquire(envelope_to())
 
-    def test_history_outlives_the_numbers(self) -> None:
-        """Point 3.8: a limit raised, a window added."""
+    def test_the_history_remains_when_limits_change(self) -> None:
+        """A higher limit and an additional window count earlier messages."""
         backend = self.backend(ManualClock())
-        before = Limiter(policy_of(MessageRateLimit("3/day")), backend)
-        assert all(before.try_acquire(letter()) for _ in range(3))
-        after = Limiter(policy_of(MessageRateLimit("5/day"), MessageRateLimit("4/hour")), backend)
-        assert [bool(after.try_acquire(letter())) for _ in range(3)] == [1, 0, 0]
+        before = Limiter(policy_with(MessageRateLimit("3/day")), backend)
+        assert all(before.try_acquire(envelope_to()) for _ in range(3))
+        after = Limiter(policy_with(MessageRateLimit("5/day"), MessageRateLimit("4/hour")), backend)
+        assert [bool(after.try_acquire(envelope_to())) for _ in range(3)] == [1, 0, 0]
 
-    def test_history_outlives_a_change_of_tier(self) -> None:
-        """Point 3.8: what was sent in one tier counts in the next."""
+    def test_the_history_remains_when_the_tier_changes(self) -> None:
+        """Messages that were sent in one tier count in the next."""
         clock = ManualClock()
         policy = Policy(
             name="tiers",
@@ -70,4 +70,4 @@ class Subjects(Suite):
         assert limiter.try_acquire(wireless)
         assert limiter.try_acquire(wireless)
         clock.advance(3600)
-        assert [limiter.try_acquire(letter()).allowed for _ in range(2)] == [True, False]
+        assert [limiter.try_acquire(envelope_to()).allowed for _ in range(2)] == [True, False]

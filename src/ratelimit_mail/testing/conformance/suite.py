@@ -1,4 +1,4 @@
-"""What every part of the suite stands on: an empty backend, and a limiter on it."""
+"""ConformanceTests: the base class of the suite, with an empty backend and a limiter on it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from ratelimit_mail.limits import Limit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.testing.clock import ManualClock
 
-__all__ = ["Suite", "letter", "policy_of"]
+__all__ = ["ConformanceTests", "envelope_to", "policy_with"]
 
 
-def letter(
+def envelope_to(
     recipients: int = 1, sender: str = "ann@uwo.ca", domain: str = "example.com"
 ) -> Envelope:
-    """A message to so many recipients of one domain."""
+    """Return an envelope to a number of recipients of one domain."""
     return Envelope(sender, [f"r{i}@{domain}" for i in range(recipients)])
 
 
-def policy_of(*limits: Limit, name: str = "conformance") -> Policy:
-    """A policy of `limits` for everybody."""
+def policy_with(*limits: Limit, name: str = "conformance") -> Policy:
+    """Return a policy with `limits` for every client."""
     return Policy(name=name, limits=limits, internal_domains=["uwo.ca"])
 
 
-class Suite(ABC):
-    """Tests of a backend that a subclass gives."""
+class ConformanceTests(ABC):
+    """Tests of the backend that a subclass creates."""
 
     @abstractmethod
     def backend(self, clock: Callable[[], int]) -> Backend:
-        """An empty backend whose time is `clock`."""
+        """Return an empty backend whose time is `clock`."""
 
     def limiter(self, *limits: Limit) -> tuple[Limiter, ManualClock]:
-        """A limiter on an empty backend, and its clock."""
+        """Return a limiter on an empty backend, and its clock."""
         clock = ManualClock()
-        return Limiter(policy_of(*limits), self.backend(clock), sleep=clock.advance), clock
+        return Limiter(policy_with(*limits), self.backend(clock), sleep=clock.advance), clock

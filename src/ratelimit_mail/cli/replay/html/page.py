@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing else: no network, no script, no font."""
+"""Render a report as one HTML page without scripts, external fonts or network access."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from importlib.resources import files
 import attrs
 from jinja2 import Environment, StrictUndefined
 
-from ratelimit_mail.cli.escaping import safe
-from ratelimit_mail.cli.replay import text_tables
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.replay import report_tables
 from ratelimit_mail.cli.replay.demand import Demand
-from ratelimit_mail.cli.replay.html import figures
+from ratelimit_mail.cli.replay.formatting import amount_of, percent
+from ratelimit_mail.cli.replay.html import report_charts
 from ratelimit_mail.cli.replay.html.time_charts import Chart
-from ratelimit_mail.cli.replay.outcome import Report
-from ratelimit_mail.cli.replay.text_tables import Grid
+from ratelimit_mail.cli.replay.report import Report
+from ratelimit_mail.cli.replay.report_tables import ReportTable
 from ratelimit_mail.cli.replay.time_bins import Bins, moment
 from ratelimit_mail.cli.replay.timeline import Timeline
-from ratelimit_mail.cli.replay.wording import many, percent
 from ratelimit_mail.policy import Policy
 
 __all__ = ["render"]
@@ -24,88 +24,92 @@ __all__ = ["render"]
 
 @attrs.frozen
 class Section:
-    """A part of the page: words, pictures, then tables."""
+    """A section of the page: text, charts, then tables."""
 
     title: str
-    words: str = ""
+    text: str = ""
     charts: list[Chart] = attrs.field(factory=list)
-    grids: list[Grid] = attrs.field(factory=list)
+    tables: list[ReportTable] = attrs.field(factory=list)
 
 
 def render(report: Report, policy: Policy, timeline: Timeline, demand: Demand) -> str:
-    """The whole page; the same for the same data."""
+    """Return the page as a string, the same for the same data."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     source = files(__package__).joinpath("page.html.j2")
     template = environment.from_string(source.read_text(encoding="utf-8"))
     return template.render(
-        file=safe(report.file),
-        policy=safe(report.policy),
-        figures=_figures(report),
-        facts=text_tables.data(report),
+        file=escape(report.file),
+        policy=escape(report.policy),
+        key_figures=_key_figures(report),
+        facts=report_tables.replay_facts(report),
         sections=_sections(report, policy, timeline, demand),
     )
 
 
-def _figures(report: Report) -> list[tuple[str, str, str]]:
-    """The few numbers that matter most, and their shares."""
+def _key_figures(report: Report) -> list[tuple[str, str, str]]:
+    """Return the most important numbers, with their shares."""
     tally, counts = report.tally, report.tally.all
     seen = len(tally.by_sender)
     return [
-        ("messages", f"{counts.messages:,}", f"of {many(seen, 'senders')}"),
+        ("messages", f"{counts.messages:,}", f"of {amount_of(seen, 'senders')}"),
         *(
             (kind, f"{number:,}", percent(number, counts.messages))
             for kind, number in counts.of(tally.kinds).items()
         ),
-        ("senders touched", f"{tally.touched:,}", percent(tally.touched, seen)),
+        ("senders affected", f"{tally.affected:,}", percent(tally.affected, seen)),
     ]
 
 
 def _sections(report: Report, policy: Policy, timeline: Timeline, demand: Demand) -> list[Section]:
     sections = [
-        Section("Mail over time", _left_out(timeline.bins), figures.mail(report, timeline)),
+        Section(
+            "Mail over time", _left_out(timeline.bins), report_charts.mail_charts(report, timeline)
+        ),
         Section(
             "Mail against each limit",
-            f"Each bar is the peak of its {timeline.bins.unit}, as if nothing had been refused:"
-            " what stands above the line is what the limit holds back.",
-            figures.limits(policy, demand),
+            f"Each bar is the peak of its {timeline.bins.unit}, as if nothing had been refused."
+            " The limit holds back everything above the line.",
+            report_charts.limit_charts(policy, demand),
         ),
-        Section("Senders", "", figures.senders(report), text_tables.senders_of(report)),
-        Section("Decisions", "", [], text_tables.tables_of(report)),
+        Section(
+            "Senders", "", report_charts.sender_charts(report), report_tables.sender_tables(report)
+        ),
+        Section("Decisions", "", [], report_tables.decision_tables(report)),
     ]
     if report.compared:
         sections.append(
             Section(
                 "Policies side by side",
                 "",
-                figures.compared(report),
-                [text_tables.comparison(report)],
+                report_charts.comparison_charts(report),
+                [report_tables.comparison_table(report)],
             )
         )
     if report.suggested is not None:
         sections.append(
             Section(
-                "Numbers that would touch few",
-                "Each limit alone, in its own window: the smallest number that keeps the share of"
-                f" senders touched within {report.touch:g} %, found by replays.",
+                "Numbers that would affect few senders",
+                "For each limit by itself, in its own window: the smallest number that affects at"
+                f" most {report.touch:g} % of the senders, found by replays.",
                 [],
-                [text_tables.suggestions(report)],
+                [report_tables.suggestion_table(report)],
             )
         )
     return sections
 
 
 def _left_out(bins: Bins) -> str:
-    """Which messages the pictures over time leave out, if any."""
-    parts = []
+    """Return which messages the charts over time leave out, if any."""
+    periods = []
     if bins.before:
-        parts.append(f"{bins.before:,} before {moment(bins.edges[0]):%Y-%m-%d}")
+        periods.append(f"{bins.before:,} before {moment(bins.edges[0]):%Y-%m-%d}")
     if bins.after:
-        parts.append(f"{bins.after:,} from {moment(bins.edges[-1]):%Y-%m-%d} on")
-    if not parts:
+        periods.append(f"{bins.after:,} from {moment(bins.edges[-1]):%Y-%m-%d} on")
+    if not periods:
         return ""
     return (
-        f"Messages left out of the pictures over time, but counted: {' and '.join(parts)}."
-        " So few of them, so far from the rest, are often dated by a wrong clock."
+        f"The charts over time leave out messages that are counted: {' and '.join(periods)}."
+        " A few messages far from the rest often come from a wrong clock."
     )

@@ -1,4 +1,4 @@
-"""Pictures of what happened when: bars over time, and the limit beside them."""
+"""Charts over time: bars for each bin, and the peaks of each limit with a line for the limit."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ratelimit_mail.cli.replay.html.canvas import DARK, MAIL, REJECTED, picture
+from ratelimit_mail.cli.replay.html.svg_figure import DARK, MAIL, REJECTED, svg_figure
 from ratelimit_mail.cli.replay.time_bins import DAY, Bins, moment
 
-__all__ = ["Chart", "Series", "against", "over_time"]
+__all__ = ["Chart", "Series", "bars_over_time", "peaks_against_limit"]
 
 HEIGHT: Final = 2.7
 
 TICKS: Final = ["%Y", "%b", "%b %d", "%H:%M", "%H:%M", "%H:%M:%S"]
 """Years, months, days, hours, minutes and seconds on the axis of time."""
 
-FEWEST: Final = 12
-"""A picture has room for so many bins at least, so that one message is no wall of colour."""
+FEWEST_BINS: Final = 12
+"""The smallest number of bins that a chart has room for, so that a lone bar is not too wide."""
 
-WIDE: Final = 20
-"""Where the peak is so many times the limit, or the other way round, the axis is logarithmic."""
+LOG_RATIO: Final = 20
+"""The axis is logarithmic if the peak is this many times the limit, or the limit the peak."""
 
 
 @attrs.frozen
 class Chart:
-    """A picture under a title, with what it says in words; no picture where words say it all."""
+    """A title, a description in words, and a chart; no chart if the words are enough."""
 
     title: str
     words: str
@@ -43,62 +43,62 @@ class Chart:
 
 @attrs.frozen
 class Series:
-    """A value for each bin."""
+    """A value for each bin, with a name and a color."""
 
     name: str
     values: Sequence[int]
-    colour: str
+    color: str
 
 
-def over_time(
+def bars_over_time(
     name: str, title: str, words: str, bins: Bins, label: str, *series: Series, stacked: bool
 ) -> Chart:
-    """Bars for each bin, one on the other or one before the other."""
-    with picture(name, f"{title}. {words}", HEIGHT) as drawn:
-        axes = drawn.axes
+    """Draw bars for each bin, stacked, or one series in front of the other."""
+    with svg_figure(name, f"{title}. {words}", HEIGHT) as figure:
+        axes = figure.axes
         base = np.zeros(len(bins))
         for each in series:
             heights = np.array(each.values, dtype=float)
-            _bars(axes, bins, base, base + heights, each.name, each.colour)
+            _bars(axes, bins, base, base + heights, each.name, each.color)
             if stacked:
                 base += heights
         top = max(float(base.max()), *(max(each.values) for each in series))
         axes.set_ylim(0, top * 1.08)
-        _dress(axes, bins, label, legend=len(series) > 1)
-    return Chart(title, words, drawn.svg)
+        _finish_axes(axes, bins, label, legend=len(series) > 1)
+    return Chart(title, words, figure.svg)
 
 
-def against(
+def peaks_against_limit(
     name: str, title: str, words: str, bins: Bins, label: str, peaks: Sequence[int], limit: int
 ) -> Chart:
-    """The peak of each bin, and the limit as a line."""
-    with picture(name, f"{title}. {words}", HEIGHT) as drawn:
-        axes = drawn.axes
+    """Draw the peak of each bin, and the limit as a line."""
+    with svg_figure(name, f"{title}. {words}", HEIGHT) as figure:
+        axes = figure.axes
         heights = np.array(peaks, dtype=float)
         highest = max(float(heights.max()), float(limit))
         floor = 0.0
-        if not limit / WIDE <= heights.max() <= limit * WIDE:
+        if not limit / LOG_RATIO <= heights.max() <= limit * LOG_RATIO:
             axes.set_yscale("log")
             floor, label = 0.8, f"{label} (log scale)"
             axes.set_ylim(floor, highest * 2)
         else:
             axes.set_ylim(0, highest * 1.12)
         base = np.full(len(bins), floor)
-        for part, colour, shown in (
+        for part, color, shown in (
             ("within the limit", MAIL, heights <= limit),
             ("above it", REJECTED, heights > limit),
         ):
             if np.any(shown & (heights > 0)):
-                _bars(axes, bins, base, np.where(shown, heights, 0), part, colour)
+                _bars(axes, bins, base, np.where(shown, heights, 0), part, color)
         axes.axhline(limit, color=DARK, linewidth=1.5, linestyle="--", label=f"limit {limit:,}")
-        _dress(axes, bins, label, legend=True)
-    return Chart(title, words, drawn.svg)
+        _finish_axes(axes, bins, label, legend=True)
+    return Chart(title, words, figure.svg)
 
 
 def _bars(
-    axes: Axes, bins: Bins, base: np.ndarray, tops: np.ndarray, name: str, colour: str
+    axes: Axes, bins: Bins, base: np.ndarray, tops: np.ndarray, name: str, color: str
 ) -> None:
-    """One path for all bars of a colour: a tenth of the size of so many rectangles."""
+    """Draw all bars of one color as one path, which is a tenth of the size of rectangles."""
     edges = np.array(bins.edges, dtype=float) / DAY
     shown = np.flatnonzero(tops > base)
     left, right, low, high = edges[shown], edges[shown + 1], base[shown], tops[shown]
@@ -112,13 +112,13 @@ def _bars(
         axis=1,
     )
     path = Path.make_compound_path(*(Path(each, closed=False) for each in corners))
-    # The edge keeps a lone bar among hundreds of bins visible.
-    axes.add_patch(PathPatch(path, facecolor=colour, edgecolor=colour, linewidth=0.3, label=name))
+    # With an edge, a single bar among hundreds of bins is visible.
+    axes.add_patch(PathPatch(path, facecolor=color, edgecolor=color, linewidth=0.3, label=name))
 
 
-def _dress(axes: Axes, bins: Bins, label: str, *, legend: bool) -> None:
+def _finish_axes(axes: Axes, bins: Bins, label: str, *, legend: bool) -> None:
     first, last = bins.edges[0] / DAY, bins.edges[-1] / DAY
-    room = max(0.0, FEWEST - len(bins)) * (last - first) / len(bins) / 2
+    room = max(0.0, FEWEST_BINS - len(bins)) * (last - first) / len(bins) / 2
     axes.set_xlim(first - room, last + room)
     axes.xaxis_date(UTC)
     locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
@@ -133,7 +133,7 @@ def _dress(axes: Axes, bins: Bins, label: str, *, legend: bool) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(visible=True, axis="y")
-    # Along the axis there is no room for a long label.
+    # The label is above the chart, because a long one does not fit along the axis.
     if legend:
         axes.legend(
             loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3, title=label, alignment="left"
@@ -143,7 +143,7 @@ def _dress(axes: Axes, bins: Bins, label: str, *, legend: bool) -> None:
 
 
 def _span(bins: Bins) -> str:
-    """What the horizontal axis is: where it begins and ends, and what one bar is."""
+    """Return the label of the time axis: its start, its end, and the length of one bar."""
     first, last = moment(bins.edges[0]), moment(bins.edges[-1] - 1)
     if len(bins) == 1 and bins.unit in ("minute", "hour"):
         span = f"{first:%Y-%m-%d %H:%M}"

@@ -1,4 +1,4 @@
-"""An empty figure, and a drawn one as SVG for a page: the same bytes for the same data."""
+"""SvgFigure: a matplotlib figure as SVG for a page, the same bytes for the same data."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["DARK", "DEFERRED", "FAINT", "MAIL", "REJECTED", "Picture", "picture"]
+__all__ = ["DARK", "DEFERRED", "FAINT", "MAIL", "REJECTED", "SvgFigure", "svg_figure"]
 
-# Told apart also by the colour-blind, and three times as dark as the page at least.
+# Distinguishable with color blindness, with a contrast of at least 3 to the page.
 MAIL: Final = "#7089a1"
 DARK: Final = "#12304d"
 DEFERRED: Final = "#0072b2"
 REJECTED: Final = "#d55e00"
 FAINT: Final = "#dde3e9"
 
-WIDTH: Final = 4.8  # inches: letters of 10 points are then 10 pixels on a phone
+WIDTH: Final = 4.8  # inches, so that text of 10 points is 10 pixels high on a phone
 
 _STYLE: Final[Any] = {
     "axes.axisbelow": True,
@@ -42,8 +42,8 @@ _STYLE: Final[Any] = {
     "legend.columnspacing": 1.2,
     "legend.frameon": False,
     "legend.handlelength": 1.1,
-    "svg.fonttype": "none",  # real letters: small, to be searched, and in the page's own font
-    "text.parse_math": False,  # a dollar in an address is no formula
+    "svg.fonttype": "none",  # text, not paths: small, searchable, and in the font of the page
+    "text.parse_math": False,  # a dollar sign in an address is not a formula
     "xtick.color": "#333333",
     "ytick.color": "#333333",
 }
@@ -51,8 +51,8 @@ _STYLE: Final[Any] = {
 _FONT: Final = re.compile(r"font-family:[^;]*;?|font: ([0-9.]+px)[^;]*;?")
 
 
-class Picture:
-    """One figure with one pair of axes; `svg` is there once it is drawn."""
+class SvgFigure:
+    """A figure with one pair of axes; `svg` is set when it is complete."""
 
     def __init__(self, figure: Figure) -> None:
         self.axes: Axes = figure.add_subplot()
@@ -60,26 +60,26 @@ class Picture:
 
 
 @contextmanager
-def picture(name: str, title: str, height: float) -> Iterator[Picture]:
-    """A picture to draw in; `name` is its own within a page, `title` is what is read aloud.
+def svg_figure(name: str, title: str, height: float) -> Iterator[SvgFigure]:
+    """Return an empty figure to draw in, and render it when the block ends.
 
-    height: in inches.
+    name: unique within a page. title: for screen readers. height: in inches.
     """
-    # A user's own style changes nothing. A letter that the font lacks is the browser's to find.
+    # Ignore the user's style, and warnings of missing glyphs: the browser draws the text.
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mpl.rcdefaults()
         mpl.rcParams.update({**_STYLE, "svg.hashsalt": name})
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        drawn = Picture(figure)
-        yield drawn
+        canvas = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = SvgFigure(canvas)
+        yield figure
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    drawn.svg = Markup(_inline(file.getvalue(), name, title))  # noqa: S704 - escaped by the writer
+        canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure.svg = Markup(_inline(file.getvalue(), name, title))  # noqa: S704 - escaped by the writer
 
 
 def _inline(text: str, name: str, title: str) -> str:
-    """The SVG without what only a file of its own needs, and with ids that no other has."""
+    """Return the SVG for embedding: without metadata and style sheet, with unique ids."""
     root = ElementTree.fromstring(text)  # noqa: S314 - written by matplotlib just now
     for parent in list(root.iter()):
         for child in list(parent):
@@ -111,5 +111,5 @@ def _attribute(key: str, value: str, name: str) -> tuple[str, str]:
     return key, value.replace("url(#", f"url(#{name}-")
 
 
-def _size(found: re.Match[str]) -> str:
-    return f"font-size: {found[1]};" if found[1] else ""
+def _size(match: re.Match[str]) -> str:
+    return f"font-size: {match[1]};" if match[1] else ""

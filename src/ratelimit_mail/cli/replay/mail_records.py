@@ -1,22 +1,22 @@
-"""The messages of a replay, kept compactly and put in order of time."""
+"""MailRecords: the messages of a replay, stored compactly and sorted by time."""
 
 from __future__ import annotations
 
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ratelimit_mail.envelope import Client, Envelope
 
-__all__ = ["STAND_IN", "Message", "Messages"]
+__all__ = ["PLACEHOLDER_DOMAIN", "MailRecord", "MailRecords"]
 
-STAND_IN = "replay.invalid"
-"""The domain of addresses that the data does not tell (RFC 2606: it never exists)."""
+PLACEHOLDER_DOMAIN: Final = "replay.invalid"
+"""The domain of addresses that the data does not contain (RFC 2606: it never exists)."""
 
 
-class Message(NamedTuple):
-    """One message as read: the recipients are addresses, or only how many there were."""
+class MailRecord(NamedTuple):
+    """One message as read: its recipients are addresses, or only their number."""
 
     time: int
     sender: str
@@ -24,22 +24,22 @@ class Message(NamedTuple):
     client: Client
 
 
-class Messages:
-    """Messages in four columns, so that a row costs four references and no object."""
+class MailRecords:
+    """Messages stored in four columns, so that each costs four references and no object."""
 
     def __init__(self) -> None:
         self._times = array("q")
         self._senders: list[str] = []
         self._recipients: list[tuple[str, ...] | int] = []
         self._clients: list[Client] = []
-        self._made_up: list[str] = []
+        self._generated: list[str] = []
         self._newest = 0
         self.out_of_order = 0
-        """How many stood after a message of a later time."""
+        """How many messages came after a message with a later time."""
 
-    def append(self, message: Message) -> None:
-        """Add a message behind the others."""
-        time, sender, recipients, client = message
+    def append(self, record: MailRecord) -> None:
+        """Add a message."""
+        time, sender, recipients, client = record
         if time < self._newest:
             self.out_of_order += 1
         else:
@@ -65,21 +65,25 @@ class Messages:
         return max(self._times)
 
     def times(self) -> Sequence[int]:
-        """The time of each message, in order."""
+        """Return the times of all messages, sorted."""
         return array("q", sorted(self._times)) if self.out_of_order else self._times
 
-    def in_order(self) -> Iterator[tuple[int, Envelope]]:
-        """Each message's time and envelope, by time; those of one time as they stood."""
+    def by_time(self) -> Iterator[tuple[int, Envelope]]:
+        """Yield the time and the envelope of each message, sorted by time.
+
+        Messages with the same time keep the order in which they were added.
+        """
         order: Sequence[int] = range(len(self))
         if self.out_of_order:
             order = array("q", sorted(order, key=self._times.__getitem__))
         for i in order:
             recipients = self._recipients[i]
             if isinstance(recipients, int):
-                recipients = self._make_up(recipients)
+                recipients = self._generate(recipients)
             yield self._times[i], Envelope(self._senders[i], recipients, self._clients[i])
 
-    def _make_up(self, count: int) -> tuple[str, ...]:
-        for number in range(len(self._made_up) + 1, count + 1):
-            self._made_up.append(f"recipient-{number}@{STAND_IN}")
-        return tuple(self._made_up[:count])
+    def _generate(self, count: int) -> tuple[str, ...]:
+        """Return `count` generated addresses, the same for every message."""
+        for number in range(len(self._generated) + 1, count + 1):
+            self._generated.append(f"recipient-{number}@{PLACEHOLDER_DOMAIN}")
+        return tuple(self._generated[:count])

@@ -1,56 +1,59 @@
-"""All that a replay has to say, for people and for machines alike."""
+"""Report: the results of a replay, and the same as JSON."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from ratelimit_mail.cli.replay.suggest import Suggestion
-from ratelimit_mail.cli.replay.tally import Counts, Tally
+from ratelimit_mail.cli.replay.tally import DecisionCounts, Tally
 
-__all__ = ["MOST_TOUCHED", "Report", "as_json", "share"]
+__all__ = ["MOST_AFFECTED_SHOWN", "Report", "as_json", "share"]
 
-MOST_TOUCHED = 10
+MOST_AFFECTED_SHOWN: Final = 10
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """The outcome of one replay; times are in milliseconds since the epoch.
+    """The results of one replay; times are in milliseconds since the epoch.
 
-    given: the policy as the command line named it. compared: other policies on the same mail, by
-    such names. touch: the share of senders that a policy may touch, in percent. suggested: where
-    each limit would touch no more than that; None where nobody asked.
+    name: the policy as named on the command line. policy: the policy's own name.
+    out_of_order: how many messages came after a message with a later time.
+    rejected_rows: how many rows could not be read.
+    compared: the results of other policies on the same mail, by name.
+    touch: the share of senders that a policy may affect, in percent.
+    suggested: the number at which each limit would affect no more than that, if requested.
     """
 
     file: str
     format: str
     policy: str
-    given: str
+    name: str
     tally: Tally
     first: int
     last: int
     out_of_order: int
-    broken: int
+    rejected_rows: int
     compared: dict[str, Tally] = attrs.field(factory=dict)
     touch: float = 0.2
     suggested: list[Suggestion] | None = None
 
     @property
     def side_by_side(self) -> dict[str, Tally]:
-        """This policy and those it is compared with."""
-        return {self.given: self.tally, **self.compared}
+        """The results of this policy and of those it is compared with, by name."""
+        return {self.name: self.tally, **self.compared}
 
 
 def share(part: int, whole: int) -> float:
-    """`part` of `whole`, from 0 to 1."""
+    """Return `part` of `whole`, from 0 to 1."""
     return part / whole if whole else 0.0
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as one object of plain values, times in Unix seconds; its keys stay."""
+    """Return the report for JSON, with times in Unix seconds. The keys are stable."""
     tally = report.tally
-    found = {
+    result = {
         "file": report.file,
         "format": report.format,
         "policy": report.policy,
@@ -61,7 +64,7 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "rows": {
             "messages": tally.all.messages,
-            "broken": report.broken,
+            "broken": report.rejected_rows,
             "out_of_order": report.out_of_order,
             "sorted": report.out_of_order > 0,
         },
@@ -73,30 +76,30 @@ def as_json(report: Report) -> dict[str, Any]:
         "senders": _senders(tally),
         "most_touched": [
             {"sender": sender, "messages": x.messages, **x.of(tally.kinds)}
-            for sender, x in tally.most_touched(MOST_TOUCHED)
+            for sender, x in tally.most_affected(MOST_AFFECTED_SHOWN)
         ],
     }
     if tally.by_rule:
-        found["rules"] = [
+        result["rules"] = [
             {"rule": rule, "rejected": x.rejected, "held": x.held}
             for rule, x in tally.by_rule.items()
         ]
     if tally.by_shadow:
-        found["only_reported"] = _refusals(tally.by_shadow)
+        result["only_reported"] = _refusals(tally.by_shadow)
     if report.compared:
-        found["compared"] = [
+        result["compared"] = [
             {"policy": name, "messages": _with_shares(x.all, x.kinds), "senders": _senders(x)}
             for name, x in report.side_by_side.items()
         ]
     if report.suggested is not None:
-        found["suggested"] = {
+        result["suggested"] = {
             "touch_percent": report.touch,
             "limits": [_suggestion(each, len(tally.by_sender)) for each in report.suggested],
         }
-    return found
+    return result
 
 
-def _refusals(by_limit: dict[str, Counts]) -> list[dict[str, Any]]:
+def _refusals(by_limit: dict[str, DecisionCounts]) -> list[dict[str, Any]]:
     return [
         {"limit": limit, "deferred": x.deferred, "rejected": x.rejected}
         for limit, x in by_limit.items()
@@ -105,25 +108,25 @@ def _refusals(by_limit: dict[str, Counts]) -> list[dict[str, Any]]:
 
 def _senders(tally: Tally) -> dict[str, Any]:
     seen = len(tally.by_sender)
-    return {"seen": seen, "touched": tally.touched, "share": share(tally.touched, seen)}
+    return {"seen": seen, "touched": tally.affected, "share": share(tally.affected, seen)}
 
 
 def _suggestion(each: Suggestion, senders: int) -> dict[str, Any]:
-    below = each.below
+    below = each.affected_below
     return {
         "limit": str(each.limit),
         "tier": each.tier,
         "suggested": each.text,
         "number": each.number,
-        "touched": each.touched,
-        "share": share(each.touched, senders),
+        "touched": each.affected,
+        "share": share(each.affected, senders),
         "one_less": None if below is None else {"touched": below, "share": share(below, senders)},
     }
 
 
-def _with_shares(counts: Counts, kinds: tuple[str, ...]) -> dict[str, Any]:
-    """Each count and its share of all messages of the same kind."""
-    whole = counts.messages
-    parts = counts.of(kinds).items()
-    shares = {name: {"messages": part, "share": share(part, whole)} for name, part in parts}
-    return {"total": whole, **shares}
+def _with_shares(counts: DecisionCounts, kinds: tuple[str, ...]) -> dict[str, Any]:
+    """Return each count with its share of all messages."""
+    total = counts.messages
+    numbers = counts.of(kinds).items()
+    shares = {kind: {"messages": n, "share": share(n, total)} for kind, n in numbers}
+    return {"total": total, **shares}

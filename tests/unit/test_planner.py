@@ -1,4 +1,4 @@
-"""The planner: its times against two other ways to them, which limit holds, and bad input."""
+"""The planner: times compared with other computations, delaying limits, and invalid input."""
 
 from __future__ import annotations
 
@@ -45,28 +45,25 @@ def seconds(plan: MailingPlan, moment: datetime) -> float:
     return (moment - plan.start).total_seconds()
 
 
-def stretches(plan: MailingPlan) -> list[tuple[str, float, float, int]]:
+def delay_periods(plan: MailingPlan) -> list[tuple[str, float, float, int]]:
     return [
         (str(held.limit), seconds(plan, held.start), seconds(plan, held.end), held.waiting)
         for held in plan.held
     ]
 
 
-# Two other ways to the same times
-
-
 def closed_form(i: int) -> int:
-    """When message `i` of Leeds's mailing goes: 10,000 a day, in them 30 a minute, in seconds.
+    """Return when message `i` goes under 10,000 a day and 30 a minute, in seconds.
 
-    A day's 10,000 have gone after 333 full minutes and 10 messages of the next, long before the
-    day is over. The window slides, so the next day's go as those of the day before leave it: 30 as
-    the clock comes round to the start, and so on, each minute as many as the day before.
+    The 10,000 of a day have gone after 333 full minutes and 10 messages of the next minute, long
+    before the day is over. The window slides, so the messages of the next day go as those of the
+    day before leave the window: in each minute as many as on the day before.
     """
-    day, of_the_day = divmod(i, 10_000)
-    return day * DAY + of_the_day // 30 * 60
+    day, number = divmod(i, 10_000)
+    return day * DAY + number // 30 * 60
 
 
-def test_25000_single_messages_of_leeds_take_2_days_2_hours_and_46_minutes() -> None:
+def test_25000_messages_under_leeds_take_2_days_2_hours_and_46_minutes() -> None:
     plan = plan_mailing(presets.leeds_office365(), [1] * 25_000, start=START)
     assert list(plan.delays) == [closed_form(i) for i in range(25_000)]
     assert (plan.messages, plan.recipients) == (25_000, 25_000)
@@ -75,11 +72,11 @@ def test_25000_single_messages_of_leeds_take_2_days_2_hours_and_46_minutes() -> 
     assert plan.last == START + timedelta(days=2, hours=2, minutes=46)
 
 
-def test_leeds_is_held_by_the_minute_then_by_the_day_and_so_each_day() -> None:
+def test_leeds_delays_by_the_minute_and_then_by_the_day() -> None:
     plan = plan_mailing(presets.leeds_office365(), [1] * 25_000, start=START)
     minute, day = "30 messages per minute per sender", "10000 recipients per day per sender"
     full = closed_form(9_999)
-    assert stretches(plan) == [
+    assert delay_periods(plan) == [
         (minute, 0, full, 25_000 - 30),
         (day, full, DAY, 15_000),
         (minute, DAY, DAY + full, 15_000 - 30),
@@ -90,11 +87,11 @@ def test_leeds_is_held_by_the_minute_then_by_the_day_and_so_each_day() -> None:
 
 
 Numbers = tuple[str, int, int]
-"""A kind of limit, how many, and in how many milliseconds."""
+"""The unit of a limit, its number, and its window in milliseconds."""
 
 
 def brute_force(limits: Sequence[Numbers], sizes: Sequence[int]) -> list[int] | int:
-    """The earliest time for each message in turn, or the number of the one that never goes."""
+    """Return the earliest time for each message, or the number of one that can never go."""
     sent: list[tuple[int, int]] = []
     for number, size in enumerate(sizes, 1):
         if any((1 if kind == "messages" else size) > most for kind, most, _ in limits):
@@ -111,13 +108,13 @@ def brute_force(limits: Sequence[Numbers], sizes: Sequence[int]) -> list[int] | 
 def refusing(
     limits: Sequence[Numbers], sent: Sequence[tuple[int, int]], size: int, moment: int
 ) -> list[Numbers]:
-    """The limits whose window, if it ended with this message at `moment`, would hold too many."""
-    found = []
+    """Return the limits that a message at `moment` would exceed."""
+    exceeded = []
     for kind, most, length in limits:
         window = [size for time, size in sent if moment - length < time] + [size]
         if (len(window) if kind == "messages" else sum(window)) > most:
-            found.append((kind, most, length))
-    return found
+            exceeded.append((kind, most, length))
+    return exceeded
 
 
 rate_limits = st.builds(
@@ -146,8 +143,8 @@ def test_each_message_goes_at_the_earliest_moment_at_which_no_window_is_exceeded
     numbers = [each for _, each in limits]
     expected = brute_force(numbers, sizes)
     if isinstance(expected, list):
-        found = plan(*(limit for limit, _ in limits), messages=sizes)
-        assert [round(delay * 1000) for delay in found.delays] == expected
+        result = plan(*(limit for limit, _ in limits), messages=sizes)
+        assert [round(delay * 1000) for delay in result.delays] == expected
         return
     with pytest.raises(CannotFinish) as caught:
         plan(*(limit for limit, _ in limits), messages=sizes)
@@ -158,27 +155,27 @@ def test_each_message_goes_at_the_earliest_moment_at_which_no_window_is_exceeded
     st.lists(rate_limits, min_size=1, max_size=3),
     st.lists(st.integers(1, 3), min_size=1, max_size=25),
 )
-def test_a_limit_that_held_a_message_refuses_it_to_the_last_millisecond(
+def test_a_delaying_limit_refuses_the_message_until_the_last_millisecond(
     limits: list[tuple[RateLimit, Numbers]], sizes: list[int]
 ) -> None:
     usable = [(limit, each) for limit, each in limits if each[1] >= 3]
     numbers = [each for _, each in usable]
-    found = plan(*(limit for limit, _ in usable), messages=sizes)
-    times = [round(delay * 1000) for delay in found.delays]
+    result = plan(*(limit for limit, _ in usable), messages=sizes)
+    times = [round(delay * 1000) for delay in result.delays]
     sent = list(zip(times, sizes, strict=True))
     for number, (time, size) in enumerate(sent):
         if number and times[number - 1] < time:
             [held] = [
                 held
-                for held in found.held
-                if round(seconds(found, held.start) * 1000) <= times[number - 1]
-                if time <= round(seconds(found, held.end) * 1000)
+                for held in result.held
+                if round(seconds(result, held.start) * 1000) <= times[number - 1]
+                if time <= round(seconds(result, held.end) * 1000)
             ]
             assert isinstance(held.limit, RateLimit)
             limit = (held.limit.unit, held.limit.limit, held.limit.window)
             assert limit in refusing(numbers, sent[:number], size, time - 1)
     waited = sum(
-        round(seconds(found, h.end) * 1000 - seconds(found, h.start) * 1000) for h in found.held
+        round(seconds(result, h.end) * 1000 - seconds(result, h.start) * 1000) for h in result.held
     )
     assert waited == times[-1]
 
@@ -188,7 +185,7 @@ def test_a_limit_that_held_a_message_refuses_it_to_the_last_millisecond(
     st.lists(st.integers(1, 3), min_size=1, max_size=25),
     st.sampled_from([None, "1 second"]),
 )
-def test_reservations_that_are_all_made_at_the_start_stand_at_the_same_times(
+def test_reservations_made_at_the_start_have_the_same_times(
     limits: list[tuple[RateLimit, Numbers]], sizes: list[int], resolution: str | None
 ) -> None:
     usable = [
@@ -199,64 +196,59 @@ def test_reservations_that_are_all_made_at_the_start_stand_at_the_same_times(
     policy = Policy(name="example", limits=usable)
     clock = ManualClock(round(START.timestamp() * 1000))
     limiter = Limiter(policy, MemoryBackend(clock=clock))
-    made = [
+    booked = [
         limiter.reserve(Envelope("ann@x.org", [f"{i}-{j}@y.org" for j in range(size)])).delay
         for i, size in enumerate(sizes)
     ]
     if usable:
-        assert list(plan(*usable, messages=sizes).delays) == made
+        assert list(plan(*usable, messages=sizes).delays) == booked
 
 
-# What a plan says
+def test_30_messages_go_at_once_and_the_next_30_a_minute_later() -> None:
+    result = plan(MessageRateLimit("30/minute"), messages=[1] * 61)
+    assert result.delays == (0.0,) * 30 + (60.0,) * 30 + (120.0,)
 
 
-def test_30_a_minute_go_at_once_and_the_next_30_a_minute_later() -> None:
-    found = plan(MessageRateLimit("30/minute"), messages=[1] * 61)
-    assert found.delays == (0.0,) * 30 + (60.0,) * 30 + (120.0,)
-
-
-def test_messages_that_fit_go_at_once_and_nothing_holds_them() -> None:
-    found = plan(MessageRateLimit("30/minute"), RecipientLimit(5), messages=[5] * 30)
-    assert (found.first, found.half, found.last) == (START, START, START)
-    assert (found.held, found.longest_held) == ((), None)
-    [hour] = found.by_hour
+def test_messages_that_fit_go_at_once_without_a_delay() -> None:
+    result = plan(MessageRateLimit("30/minute"), RecipientLimit(5), messages=[5] * 30)
+    assert (result.first, result.half, result.last) == (START, START, START)
+    assert (result.held, result.longest_held) == ((), None)
+    [hour] = result.by_hour
     assert (hour.number, hour.messages, hour.recipients, hour.held) == (0, 30, 150, ())
 
 
-def test_a_policy_without_limits_lets_all_go_at_once() -> None:
+def test_without_limits_all_messages_go_at_once() -> None:
     assert plan(messages=[1, 2, 3]).last == START
 
 
 @pytest.mark.parametrize(("messages", "half"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
-def test_half_have_gone_when_at_least_as_many_have_gone_as_have_not(
-    messages: int, half: int
-) -> None:
-    found = plan(MessageRateLimit("1/minute"), messages=[1] * messages)
-    assert seconds(found, found.half) == half * 60
+def test_at_half_at_least_half_of_the_messages_have_gone(messages: int, half: int) -> None:
+    result = plan(MessageRateLimit("1/minute"), messages=[1] * messages)
+    assert seconds(result, result.half) == half * 60
 
 
-def test_an_hour_begins_at_its_first_moment_and_an_empty_one_is_left_out() -> None:
-    found = plan(MessageRateLimit("2/3 hours"), messages=[1, 2, 3, 4, 5])
-    assert [(hour.number, hour.messages, hour.recipients) for hour in found.by_hour] == [
+def test_hours_are_counted_from_the_start_and_empty_hours_are_left_out() -> None:
+    result = plan(MessageRateLimit("2/3 hours"), messages=[1, 2, 3, 4, 5])
+    assert [(hour.number, hour.messages, hour.recipients) for hour in result.by_hour] == [
         (0, 2, 3),
         (3, 2, 7),
         (6, 1, 5),
     ]
 
 
-def test_an_hour_names_the_limits_that_held_in_it_the_longest_first() -> None:
+def test_an_hour_names_its_delaying_limits_the_longest_first() -> None:
     hour, rate = MessageRateLimit("90/hour"), MessageRateLimit("30/minute")
-    found = plan(hour, rate, messages=[1] * 100)
-    assert [each.held for each in found.by_hour] == [(hour, rate), ()]
-    assert stretches(found) == [(str(rate), 0, 120, 70), (str(hour), 120, 3600, 10)]
+    result = plan(hour, rate, messages=[1] * 100)
+    assert [each.held for each in result.by_hour] == [(hour, rate), ()]
+    assert delay_periods(result) == [(str(rate), 0, 120, 70), (str(hour), 120, 3600, 10)]
 
 
-def test_limits_that_held_are_found_for_any_stretch_of_time() -> None:
+def test_held_between_returns_the_delaying_limits_of_any_period() -> None:
     hour, rate = MessageRateLimit("90/hour"), MessageRateLimit("30/minute")
-    found = plan(hour, rate, messages=[1] * 100)
+    result = plan(hour, rate, messages=[1] * 100)
 
     def between(since: int, until: int) -> tuple[Limit, ...]:
-        return found.held_between(
+        return result.held_between(
             START + timedelta(seconds=since), START + timedelta(seconds=until)
         )
 
@@ -266,37 +258,37 @@ def test_limits_that_held_are_found_for_any_stretch_of_time() -> None:
     assert between(3600, 9999) == ()
 
 
-def test_the_limit_that_gives_way_last_is_the_one_that_held() -> None:
-    # Both refuse the third; the one that rejects speaks, but the other holds for longer.
+def test_the_limit_that_has_capacity_last_is_reported() -> None:
+    # Both limits refuse the third message; the other one has capacity later.
     rejects = MessageRateLimit("2/minute", on_excess="reject")
     defers = RecipientRateLimit("10/5 minutes")
-    found = plan(rejects, defers, messages=[1, 9, 1])
-    assert stretches(found) == [(str(defers), 0, 300, 1)]
+    result = plan(rejects, defers, messages=[1, 9, 1])
+    assert delay_periods(result) == [(str(defers), 0, 300, 1)]
 
 
-def test_waiting_works_for_limits_that_reject_and_no_attempt_is_counted() -> None:
+def test_limits_that_reject_are_waited_for_without_counting_attempts() -> None:
     limit = MessageRateLimit("2/minute", on_excess="reject", denied="count")
     assert plan(limit, messages=[1] * 5).delays == (0.0, 0.0, 60.0, 60.0, 120.0)
 
 
-def test_no_two_made_up_recipients_are_alike() -> None:
+def test_generated_recipients_are_all_different() -> None:
     limit = MessageRateLimit("1/day", scope="recipient")
     assert plan(limit, messages=[1, 2, 3]).last == START
 
 
-def test_made_up_recipients_are_external() -> None:
+def test_generated_recipients_are_external() -> None:
     policy = Policy(
         name="campus",
         internal_domains=["uwo.ca"],
         limits=[RecipientRateLimit("2/minute", count="external")],
     )
     inside = Envelope("ann@uwo.ca", ["bob@uwo.ca", "kim@uwo.ca", "joe@uwo.ca"])
-    found = plan_mailing(policy, [inside, 2, inside, 1], sender="ann@uwo.ca", start=START)
-    assert found.delays == (0.0, 0.0, 0.0, 60.0)
-    assert found.sizes == (3, 2, 3, 1)
+    result = plan_mailing(policy, [inside, 2, inside, 1], sender="ann@uwo.ca", start=START)
+    assert result.delays == (0.0, 0.0, 0.0, 60.0)
+    assert result.sizes == (3, 2, 3, 1)
 
 
-def test_the_client_is_in_its_tier() -> None:
+def test_the_client_selects_the_tier() -> None:
     policy = Policy(
         name="campus",
         tiers=[Tier("slow", when=protocol("webmail"), limits=[MessageRateLimit("1/minute")])],
@@ -306,18 +298,18 @@ def test_the_client_is_in_its_tier() -> None:
     assert plan_mailing(policy, [1, 1]).delays == (0.0, 0.0)
 
 
-def test_messages_of_several_senders_go_in_the_order_given() -> None:
+def test_messages_of_several_senders_go_in_their_order() -> None:
     ann, kim = (Envelope(name, ["bob@y.org"]) for name in ("ann@x.org", "kim@x.org"))
-    found = plan(MessageRateLimit("1/minute"), messages=[ann, kim, ann, kim])
-    assert found.delays == (0.0, 0.0, 60.0, 60.0)
+    result = plan(MessageRateLimit("1/minute"), messages=[ann, kim, ann, kim])
+    assert result.delays == (0.0, 0.0, 60.0, 60.0)
 
 
-def test_any_iterable_of_messages_will_do() -> None:
+def test_the_messages_may_be_any_iterable() -> None:
     policy = Policy(name="example", limits=[MessageRateLimit("1/minute")])
     assert plan_mailing(policy, (1 for _ in range(3))).messages == 3
 
 
-def test_an_override_holds_until_its_end_in_the_midst_of_the_mailing() -> None:
+def test_an_override_may_end_during_the_mailing() -> None:
     more = Override(
         {"messages a minute": 2}, senders=["ann@x.org"], ends=START + timedelta(seconds=61)
     )
@@ -326,41 +318,38 @@ def test_an_override_holds_until_its_end_in_the_midst_of_the_mailing() -> None:
         limits=[MessageRateLimit("1/minute", name="messages a minute")],
         overrides=[more],
     )
-    found = plan_mailing(policy, [1] * 6, sender="ann@x.org", start=START)
-    assert found.delays == (0.0, 0.0, 60.0, 60.0, 120.0, 180.0)
+    result = plan_mailing(policy, [1] * 6, sender="ann@x.org", start=START)
+    assert result.delays == (0.0, 0.0, 60.0, 60.0, 120.0, 180.0)
 
 
-def test_times_are_utc_whatever_zone_the_start_is_in() -> None:
+def test_times_are_utc_for_a_start_in_any_time_zone() -> None:
     start = datetime(2026, 11, 23, 11, 0, 0, 1999, tzinfo=timezone(timedelta(hours=2)))
-    found = plan(MessageRateLimit("1/minute"), messages=[1, 1], start=start)
-    assert found.start == START + timedelta(milliseconds=1)
-    assert found.last.isoformat() == "2026-11-23T09:01:00.001000+00:00"
+    result = plan(MessageRateLimit("1/minute"), messages=[1, 1], start=start)
+    assert result.start == START + timedelta(milliseconds=1)
+    assert result.last.isoformat() == "2026-11-23T09:01:00.001000+00:00"
 
 
-def test_it_starts_now_where_no_start_is_given() -> None:
+def test_the_default_start_is_now() -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
-    found = plan_mailing(Policy(name="example"), [1])
-    assert before <= found.start <= datetime.now(UTC)
+    result = plan_mailing(Policy(name="example"), [1])
+    assert before <= result.start <= datetime.now(UTC)
 
 
-NEED_A_GRANT = ("leeds-smtp",)
+WITH_GRANTS = ("leeds-smtp",)
 
 
-@pytest.mark.parametrize("name", sorted(set(presets.PRESETS) - set(NEED_A_GRANT)))
-def test_every_preset_has_a_plan_but_those_that_grant_senders_first(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(presets.PRESETS) - set(WITH_GRANTS)))
+def test_every_preset_without_grants_has_a_plan(name: str) -> None:
     assert plan_mailing(presets.PRESETS[name](), [1] * 40, start=START).messages == 40
 
 
-@pytest.mark.parametrize("name", NEED_A_GRANT)
-def test_a_preset_that_grants_senders_first_says_so(name: str) -> None:
+@pytest.mark.parametrize("name", WITH_GRANTS)
+def test_a_preset_with_grants_cannot_finish_for_other_senders(name: str) -> None:
     with pytest.raises(CannotFinish, match=r"message 1, .* senders must be granted first"):
         plan_mailing(presets.PRESETS[name](), [1])
 
 
-# A plan that can never finish
-
-
-def test_a_message_over_the_cap_is_named_with_its_recipients_and_the_limit() -> None:
+def test_a_message_over_a_recipient_limit_is_reported_with_its_size_and_the_limit() -> None:
     with pytest.raises(CannotFinish) as caught:
         plan_mailing(presets.leeds_office365(), [100, 1, 1101])
     error = caught.value
@@ -372,19 +361,19 @@ def test_a_message_over_the_cap_is_named_with_its_recipients_and_the_limit() -> 
     assert isinstance(error, ValueError)
 
 
-def test_a_message_over_a_rate_by_itself_is_one_too() -> None:
+def test_a_message_that_exceeds_a_rate_by_itself_can_never_go() -> None:
     with pytest.raises(CannotFinish, match="at most 4 recipients per day per sender"):
         plan(RecipientRateLimit("4/day"), messages=[4, 5])
 
 
-def test_a_sender_who_must_be_granted_first_gets_the_rule() -> None:
+def test_a_sender_without_a_grant_can_never_send() -> None:
     policy = Policy(name="example", grants=[Grant(senders=["ann@x.org"])])
     assert plan_mailing(policy, [1], sender="ann@x.org").messages == 1
     with pytest.raises(CannotFinish, match="can never go: senders must be granted first"):
         plan_mailing(policy, [1], sender="kim@x.org")
 
 
-def test_a_message_that_waits_for_a_moderator_has_no_time() -> None:
+def test_a_message_held_for_a_moderator_cannot_be_planned() -> None:
     closed = MailingList("staff@x.org", members=["ann@x.org"], posting="moderated")
     policy = Policy(name="example", internal_domains=["x.org"], directory=Directory(lists=[closed]))
     message = Envelope("kim@x.org", ["staff@x.org"])
@@ -393,7 +382,7 @@ def test_a_message_that_waits_for_a_moderator_has_no_time() -> None:
     assert caught.value.decision.action is Action.HOLD
 
 
-def test_a_plan_that_ends_after_all_ages_is_none() -> None:
+def test_a_plan_beyond_the_year_9998_cannot_finish() -> None:
     # 2026 and 80 times 100 years of 365 days
     with pytest.raises(CannotFinish, match=r"message 81, .*, would go after the year 9998"):
         plan(MessageRateLimit("1/36500 days"), messages=[1] * 100)
@@ -405,10 +394,8 @@ def test_the_error_may_be_pickled() -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-# Bad input
-
 BAD_MESSAGES: list[tuple[Any, type[Exception], str]] = [
-    ([], ValueError, "messages: there are none to plan for"),
+    ([], ValueError, "messages: at least one is needed"),
     (25_000, TypeError, "messages: a list such as"),
     ("25000", TypeError, "messages: a list such as"),
     ([1, 0], ValueError, "messages: message 2 cannot have 0 recipients; 1 to 1,000,000"),
@@ -422,7 +409,7 @@ BAD_MESSAGES: list[tuple[Any, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("messages", "error", "text"), BAD_MESSAGES)
-def test_messages_that_are_none_are_named(messages: Any, error: type[Exception], text: str) -> None:
+def test_invalid_messages_raise_an_error(messages: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         plan_mailing(Policy(name="example"), messages)
 
@@ -436,12 +423,12 @@ BAD_STARTS: list[tuple[Any, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("start", "error", "text"), BAD_STARTS)
-def test_a_start_that_is_none_is_named(start: Any, error: type[Exception], text: str) -> None:
+def test_an_invalid_start_raises_an_error(start: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         plan_mailing(Policy(name="example"), [1], start=start)
 
 
-def test_policy_sender_and_client_are_checked() -> None:
+def test_an_invalid_policy_sender_or_client_raises_an_error() -> None:
     nonsense: Any = "leeds-office365"
     with pytest.raises(TypeError, match="a Policy is needed, not 'leeds-office365'"):
         plan_mailing(nonsense, [1])

@@ -1,4 +1,4 @@
-"""The same policy with other numbers, to learn what each of its limits does alone."""
+"""Variants of a policy with different numbers, to find out what each limit does by itself."""
 
 from __future__ import annotations
 
@@ -11,49 +11,52 @@ from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.rates import MOST
 
-__all__ = ["alone", "opened", "own_limits", "with_number"]
+__all__ = ["own_limits", "unlimited", "with_number", "with_only_limit"]
 
 
 def own_limits(policy: Policy) -> list[tuple[str | None, Limit]]:
-    """The limits of `policy` without those of its overrides, each with its tier's name."""
+    """Return the limits of `policy`, each with the name of its tier.
+
+    The limits of its overrides are not included. Other functions identify a limit by its index
+    in this list.
+    """
     limits: list[tuple[str | None, Limit]] = [(None, limit) for limit in policy.limits]
     return limits + [(tier.name, limit) for tier in policy.tiers for limit in tier.limits]
 
 
 def with_number(limit: Limit, number: int) -> Limit:
-    """`limit` with another number, in its own window, scope and count, and enforced."""
+    """Return `limit` with another number and enforced; window, scope and count stay."""
     if isinstance(limit, RateLimit):
         rate = type(limit.rate)(number, limit.rate.multiples)
         return attrs.evolve(limit, rate=rate, share=None, enforce=True)
     return attrs.evolve(limit, limit=number, enforce=True)
 
 
-def opened(policy: Policy) -> tuple[Policy, dict[int, int]]:
-    """`policy` with numbers that nobody reaches, and which limit each of them stands for.
+def unlimited(policy: Policy) -> tuple[Policy, dict[int, int]]:
+    """Return `policy` with numbers that no sender reaches, and the index of each number's limit.
 
-    All is counted as before: the history that a limit sees may come from other tiers.
-    Limits are told by their place in `own_limits`.
+    It counts the same as before, because the history of a limit may come from other tiers.
     """
     limits = [limit for _, limit in own_limits(policy)]
-    numbers = [MOST - place for place in range(len(limits))]
+    numbers = [MOST - index for index in range(len(limits))]
     changed = [with_number(x, n) for x, n in zip(limits, numbers, strict=True)]
-    open_ = _with_limits(policy, changed, overrides=())
-    return open_, {number: place for place, number in enumerate(numbers)}
+    variant = _with_limits(policy, changed, overrides=())
+    return variant, {number: index for index, number in enumerate(numbers)}
 
 
-def alone(policy: Policy, place: int, number: int) -> Policy:
-    """`policy` where only its limit at `place` can refuse anything, above `number`.
+def with_only_limit(policy: Policy, index: int, number: int) -> Policy:
+    """Return `policy` so that only its limit at `index` can refuse a message, above `number`.
 
-    An override of that limit holds for its senders, whatever the number.
+    Overrides of that limit stay in force for their senders.
     """
     changed = []
-    for at, (_, limit) in enumerate(own_limits(policy)):
-        if at == place:
+    for i, (_, limit) in enumerate(own_limits(policy)):
+        if i == index:
             changed.append(with_number(limit, number))
         else:
             changed.append(attrs.evolve(with_number(limit, MOST), name=None))
-    # The other limits have no name now: what is conceded of them goes.
-    name = changed[place].name
+    # The other limits have no name now, so overrides and exemptions of them are dropped.
+    name = changed[index].name
     return _with_limits(
         policy,
         changed,
@@ -71,8 +74,10 @@ def alone(policy: Policy, place: int, number: int) -> Policy:
 
 
 def _with_limits(policy: Policy, limits: Sequence[Limit], **changes: Any) -> Policy:
-    """`policy` with each of `own_limits` replaced."""
-    left = iter(limits)
-    common = [next(left) for _ in policy.limits]
-    tiers = [attrs.evolve(tier, limits=[next(left) for _ in tier.limits]) for tier in policy.tiers]
+    """Return `policy` with each of `own_limits` replaced."""
+    remaining = iter(limits)
+    common = [next(remaining) for _ in policy.limits]
+    tiers = [
+        attrs.evolve(tier, limits=[next(remaining) for _ in tier.limits]) for tier in policy.tiers
+    ]
     return policy.evolve(limits=common, tiers=tiers, **changes)

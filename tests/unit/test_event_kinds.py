@@ -1,4 +1,4 @@
-"""Events: values that say what happened to whom, by which limit, and when."""
+"""The kinds of events are immutable values with the same common attributes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_event_is_a_value() -> None:
 
 
 @pytest.mark.parametrize("kind", [FirstDenial, NearLimit, BurstAfterDenial, BackToNormal])
-def test_every_kind_says_whose_it_is_and_of_which_limit(kind: type[Event]) -> None:
+def test_every_kind_has_the_common_attributes(kind: type[Event]) -> None:
     names = {field.name for field in attrs.fields(kind)}
     assert issubclass(kind, Event)
     assert {"sender", "subject", "limit", "policy", "tier", "at", "client"} < names
@@ -49,17 +49,17 @@ def test_two_kinds_with_the_same_values_differ() -> None:
     assert denial != burst
 
 
-def test_the_repr_of_an_event_is_one_line_whatever_an_address_holds() -> None:
+def test_the_repr_of_an_event_is_one_line_for_any_address() -> None:
     shown = repr(near(sender='"a\n\x1b[31m"@uwo.ca'))
     assert shown.isprintable()
     assert "ann@uwo.ca" in shown
 
 
 @pytest.mark.parametrize("module", ["logging", "hmac", "hashlib"])
-def test_importing_events_imports_no_log_and_no_hash(module: str) -> None:
+def test_importing_events_imports_neither_logging_nor_hashing(module: str) -> None:
     code = (
         "import sys, ratelimit_mail; before = set(sys.modules);"
-        " import ratelimit_mail.events, ratelimit_mail.events;"
+        " import ratelimit_mail.events, ratelimit_mail.events.detector;"
         f"print({module!r} in set(sys.modules) - before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""A plan as one object of plain values, for machines; its keys stay."""
+"""The plans of a mailing as JSON; the keys are stable."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ratelimit_mail.planner import CannotFinish, MailingPlan
 __all__ = ["Outcome", "as_json"]
 
 Outcome = tuple[str, MailingPlan | CannotFinish]
-"""A policy's name, and its plan, or why it has none."""
+"""The name of a policy, and its plan or the reason why there is none."""
 
 
 def as_json(mailing: Mailing, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The plans of one mailing; times are Unix seconds, `after` seconds from the start."""
+    """Return the plans for JSON; times are Unix seconds, `after` is in seconds after the start."""
     return {
         "start": mailing.start.timestamp(),
         "messages": len(mailing.messages),

@@ -1,11 +1,11 @@
-"""The messages of an mbox file or a Maildir directory."""
+"""Read the messages of an mbox file or a Maildir directory."""
 
 from __future__ import annotations
 
 import mailbox
 from collections.abc import Iterator
 from contextlib import closing
-from email.message import Message as MailMessage
+from email.message import Message
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,75 +13,75 @@ from typing import Any, Final, Protocol
 from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.times import parse_mail_time
-from ratelimit_mail.cli.replay.messages import Message
+from ratelimit_mail.cli.replay.mail_records import MailRecord
 from ratelimit_mail.envelope import Envelope
 
 __all__ = ["read_maildir", "read_mbox"]
 
 LONGEST_HEADER: Final = 1024 * 1024
-"""Of all header fields together; no body is ever read."""
+"""Bytes of all header fields together. Bodies are not read."""
 
 _parser = BytesHeaderParser()
 
 
 class _File(Protocol):
-    """What a mailbox opens a message as."""
+    """A message as opened by a mailbox."""
 
     def readline(self, size: int, /) -> bytes: ...
 
 
-def read_mbox(path: Path) -> Iterator[Message | RejectedRow]:
-    """The messages of an mbox file, as they stand."""
+def read_mbox(path: Path) -> Iterator[MailRecord | RejectedRow]:
+    """Yield the messages of an mbox file, in the order of the file."""
     with closing(mailbox.mbox(path, create=False)) as box:
         for number, key in enumerate(box.iterkeys(), 1):
             with closing(box.get_file(key, from_=True)) as file:
                 yield _read(f"message {number}", file, file.readline(1000))
 
 
-def read_maildir(path: Path) -> Iterator[Message | RejectedRow]:
-    """The messages of a Maildir's cur and new, by the names of their files."""
+def read_maildir(path: Path) -> Iterator[MailRecord | RejectedRow]:
+    """Yield the messages in `cur` and `new` of a Maildir, sorted by file name."""
     with closing(mailbox.Maildir(path, create=False)) as box:
         for key in sorted(box.iterkeys()):
             try:
                 with closing(box.get_file(key)) as file:
                     yield _read(f"message {show(key)}", file)
-            except (OSError, KeyError) as error:  # it was moved away, or may not be read
+            except (OSError, KeyError) as error:  # moved meanwhile, or not readable
                 yield RejectedRow(f"message {show(key)}", f"cannot be read: {error}")
 
 
-def _read(where: str, file: _File, from_line: bytes = b"") -> Message | RejectedRow:
+def _read(where: str, file: _File, from_line: bytes = b"") -> MailRecord | RejectedRow:
     try:
         header = _parser.parsebytes(_header(file))
-        return _message(header, from_line.decode("ascii", "replace"))
+        return _record(header, from_line.decode("ascii", "replace"))
     except (ValueError, TypeError) as error:
         return RejectedRow(where, str(error))
-    except (IndexError, RecursionError):  # what the address parser of email.utils may raise
+    except (IndexError, RecursionError):  # errors of the address parser of email.utils
         return RejectedRow(where, "its sender or recipients cannot be parsed")
 
 
 def _header(file: _File) -> bytes:
-    """All up to the first blank line."""
+    """Return all lines before the first blank line."""
     lines = []
-    room = LONGEST_HEADER
-    while (line := file.readline(room)).rstrip(b"\r\n"):
+    space = LONGEST_HEADER
+    while (line := file.readline(space)).rstrip(b"\r\n"):
         lines.append(line)
-        room -= len(line)
-        if room <= 0:
+        space -= len(line)
+        if space <= 0:
             raise ValueError(f"its header is longer than {LONGEST_HEADER:,} bytes")
     return b"".join(lines)
 
 
-def _message(header: MailMessage[Any, Any], from_line: str) -> Message:
+def _record(header: Message[Any, Any], from_line: str) -> MailRecord:
     envelope = Envelope.from_message(header)
     received = str(header.get("Received", "")).rpartition(";")[2]
     for text in (str(header.get("Date", "")), received, _date_of(from_line)):
         time = parse_mail_time(text)
         if time is not None:
-            return Message(time, envelope.sender, envelope.recipients, envelope.client)
+            return MailRecord(time, envelope.sender, envelope.recipients, envelope.client)
     raise ValueError("time: no usable date in Date, Received or the 'From ' line")
 
 
 def _date_of(from_line: str) -> str:
-    """What follows `From ` and the address."""
+    """Return what follows `From ` and the address."""
     words = from_line.split(maxsplit=2)
     return words[2] if len(words) == 3 else ""

@@ -1,4 +1,4 @@
-"""Pictures of bars that lie: one row for each sender, limit or policy, its name above the bar."""
+"""Charts with horizontal bars: a row for each sender, limit or policy, its name above the bar."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from typing import Final
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ratelimit_mail.cli.replay.html.canvas import DARK, picture
+from ratelimit_mail.cli.replay.html.svg_figure import DARK, svg_figure
 from ratelimit_mail.cli.replay.html.time_charts import Chart
 
-__all__ = ["Part", "in_rows"]
+__all__ = ["BarSegments", "horizontal_bar_chart"]
 
 LONGEST: Final = 54
-"""How many letters of a name fit above a bar."""
+"""How many characters of a name fit above a bar."""
 
 PAPER: Final = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-"""What keeps letters legible where the mark runs behind them."""
+"""A white background for text, to be legible over the line of the mark."""
 
-Part = tuple[str, str, Sequence[float]]
-"""A name, a colour, and a value for each row."""
+BarSegments = tuple[str, str, Sequence[float]]
+"""A name, a color, and a value for each row."""
 
 
-def in_rows(
+def horizontal_bar_chart(
     name: str,
     title: str,
     words: str,
     labels: Sequence[str],
-    parts: Sequence[Part],
+    segments: Sequence[BarSegments],
     notes: Sequence[str],
     axis: str,
     mark: float | None = None,
 ) -> Chart:
-    """A row for each of `labels` with its parts side by side, and a note behind.
+    """Draw a row for each of `labels`, with its segments in one bar and a note after it.
 
-    mark: a share in percent that is drawn as a line; the values are percent then.
+    mark: a share in percent that is drawn as a line; the values are then in percent.
     """
     count = len(labels)
-    with picture(name, f"{title}. {words}", 0.95 + 0.46 * count) as drawn:
-        axes = drawn.axes
-        places = [count - 1 - row for row in range(count)]
+    with svg_figure(name, f"{title}. {words}", 0.95 + 0.46 * count) as figure:
+        axes = figure.axes
+        positions = [count - 1 - row for row in range(count)]
         left = [0.0] * count
-        for part, colour, values in parts:
-            axes.barh(places, values, left=left, height=0.36, color=colour, label=part)
+        for segment, color, values in segments:
+            axes.barh(positions, values, left=left, height=0.36, color=color, label=segment)
             left = [a + b for a, b in zip(left, values, strict=True)]
-        for place, label, end, note in zip(places, labels, left, notes, strict=True):
-            axes.text(0, place + 0.24, _shortened(label), ha="left", va="bottom", bbox=PAPER)
+        for position, label, end, note in zip(positions, labels, left, notes, strict=True):
+            axes.text(0, position + 0.24, _shortened(label), ha="left", va="bottom", bbox=PAPER)
             axes.annotate(
-                note, (end, place), (5, 0), textcoords="offset points", va="center", bbox=PAPER
+                note, (end, position), (5, 0), textcoords="offset points", va="center", bbox=PAPER
             )
         widest = max(*left, mark or 0, 1e-9)
         axes.set_xlim(0, widest * 1.3)
@@ -60,9 +60,9 @@ def in_rows(
         if mark is not None:
             line = axes.axvline(mark, color=DARK, linewidth=1.5, linestyle="--")
             line.set_label(f"{mark:g} % of the senders")
-        if mark is not None or len(parts) > 1:
+        if mark is not None or len(segments) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
-    return Chart(title, words, drawn.svg)
+    return Chart(title, words, figure.svg)
 
 
 def _number(value: float, _: object) -> str:

@@ -1,0 +1,49 @@
+"""Read the rows of CSV text, each with the lines that it stands in, and each error in its place."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ratelimit_mail._util.text import show
+
+__all__ = ["CsvRow", "column_names", "csv_rows"]
+
+MOST_NAMES = 12
+
+
+class CsvRow(NamedTuple):
+    """One row of CSV text.
+
+    line, last_line: the numbers of its first and its last line; a quoted field may hold several.
+    cells: its fields; none for a blank line.
+    error: what is wrong with the row, which then has no cells.
+    """
+
+    line: int
+    last_line: int
+    cells: list[str]
+    error: csv.Error | None = None
+
+
+def csv_rows(lines: Iterable[str]) -> Iterator[CsvRow]:
+    """Yield each row of `lines`, also those that are blank or broken."""
+    reader = csv.reader(lines, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield CsvRow(line, reader.line_num, [], error)
+        else:
+            yield CsvRow(line, reader.line_num, cells)
+
+
+def column_names(header: Sequence[str]) -> str:
+    """Return the names in a header row for an error: the first ones, and how many more."""
+    names = ", ".join(map(show, header[:MOST_NAMES]))
+    more = len(header) - MOST_NAMES
+    return f"{names} and {more} more" if more > 0 else names

@@ -1,0 +1,168 @@
+"""The tables of a report as plain text, for the terminal and the HTML page."""
+
+from __future__ import annotations
+
+import attrs
+
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.replay.formatting import duration, percent, timestamp
+from ratelimit_mail.cli.replay.report import MOST_AFFECTED_SHOWN, Report
+from ratelimit_mail.cli.replay.suggest import Suggestion
+from ratelimit_mail.cli.replay.tally import KINDS, DecisionCounts, Tally
+
+__all__ = [
+    "ReportTable",
+    "comparison_table",
+    "decision_tables",
+    "replay_facts",
+    "sender_tables",
+    "suggestion_table",
+]
+
+
+@attrs.frozen
+class ReportTable:
+    """One table: the first column is text, the others are numbers.
+
+    An indented row is a part of the total in the last row above it that is not indented.
+    note: an explanation below the table.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]] = attrs.field(factory=list)
+    note: str | None = None
+
+    def is_total(self, row: tuple[str, ...]) -> bool:
+        """Return whether the rows below `row` are its parts."""
+        return any(each[0].startswith(" ") for each in self.rows) and not row[0].startswith(" ")
+
+
+def replay_facts(report: Report) -> list[tuple[str, str]]:
+    """Return what was replayed, as names and values."""
+    moved = report.out_of_order
+    order = f"{moved:,} came after a later message; sorted by time" if moved else "as in the file"
+    return [
+        ("messages", f"{report.tally.all.messages:,}, each tried once at its time"),
+        ("from", timestamp(report.first)),
+        ("to", f"{timestamp(report.last)}, {duration(report.last - report.first)} later"),
+        ("order", order),
+        ("skipped", f"{report.rejected_rows:,} that cannot be read"),
+    ]
+
+
+def decision_tables(report: Report) -> list[ReportTable]:
+    """Return the tables of the decisions of one policy."""
+    tally = report.tally
+    tables = [_decisions(tally), _limits("Refusals by limit", tally.by_limit)]
+    if tally.by_rule:
+        tables.append(_rules(tally))
+    if tally.by_shadow:
+        title = "Would have been refused (limits that only report)"
+        tables.append(_limits(title, tally.by_shadow))
+    return tables
+
+
+def sender_tables(report: Report) -> list[ReportTable]:
+    """Return the tables of how many senders were affected, and which most."""
+    tally = report.tally
+    return [_senders(tally), *([_most_affected(tally)] if tally.affected else [])]
+
+
+def comparison_table(report: Report) -> ReportTable:
+    """Return the table with one row for each policy."""
+    shown = _kinds(report)
+    kinds = [kind for kind in KINDS.values() if kind in shown]
+    table = ReportTable(
+        "Policies on the same mail",
+        ("policy", *kinds, "affected", "share"),
+        note="affected: senders with a message deferred or rejected; share: of all senders",
+    )
+    for name, tally in report.side_by_side.items():
+        counts = [f"{getattr(tally.all, kind):,}" for kind in kinds]
+        share = percent(tally.affected, len(tally.by_sender))
+        table.rows.append((escape(name), *counts, f"{tally.affected:,}", share))
+    return table
+
+
+def suggestion_table(report: Report) -> ReportTable:
+    """Return the table of the numbers at which each limit affects few enough senders."""
+    table = ReportTable(
+        f"Numbers that affect at most {report.touch:g} % of the senders",
+        ("limit, by itself", "affected", "share"),
+        note="one less: the next lower number, which affects too many",
+    )
+    for each in report.suggested or []:
+        table.rows.extend(_suggestion(each, len(report.tally.by_sender)))
+    return table
+
+
+def _suggestion(each: Suggestion, senders: int) -> list[tuple[str, ...]]:
+    tier = "" if each.tier is None else f"{each.tier}: "
+    total = (f"{tier}{each.limit}", "", "")
+    if each.number is None and not each.affected:
+        return [total, ("  no message is subject to it", "", "")]
+    if each.number is None:
+        row = (
+            "  no number fits, because of overrides",
+            f"{each.affected:,}",
+            percent(each.affected, senders),
+        )
+        return [total, row]
+    rows: list[tuple[str, ...]] = [total]
+    rows.append((f"  {each.text}", f"{each.affected:,}", percent(each.affected, senders)))
+    below = each.affected_below
+    if below is not None:
+        rows.append(("  one less", f"{below:,}", percent(below, senders)))
+    return rows
+
+
+def _kinds(report: Report) -> set[str]:
+    return {kind for tally in report.side_by_side.values() for kind in tally.kinds}
+
+
+def _decisions(tally: Tally) -> ReportTable:
+    table = ReportTable("Decisions", ("", "messages", "share"))
+    table.rows.extend(_counts("all", tally.all, tally.kinds))
+    if set(tally.by_tier) != {None}:
+        for tier, counts in tally.by_tier.items():
+            table.rows.extend(_counts("no tier" if tier is None else tier, counts, tally.kinds))
+    return table
+
+
+def _counts(name: str, counts: DecisionCounts, kinds: tuple[str, ...]) -> list[tuple[str, ...]]:
+    total = counts.messages
+    numbers = counts.of(kinds).items()
+    rows = [(f"  {kind}", f"{number:,}", percent(number, total)) for kind, number in numbers]
+    return [(name, f"{total:,}", ""), *rows]
+
+
+def _limits(title: str, by_limit: dict[str, DecisionCounts]) -> ReportTable:
+    table = ReportTable(title, ("limit", "deferred", "rejected"))
+    for limit, counts in by_limit.items():
+        table.rows.append((limit, f"{counts.deferred:,}", f"{counts.rejected:,}"))
+    return table
+
+
+def _rules(tally: Tally) -> ReportTable:
+    table = ReportTable("Rejected or held by rules", ("rule", "rejected", "held"))
+    for rule, counts in tally.by_rule.items():
+        table.rows.append((escape(rule), f"{counts.rejected:,}", f"{counts.held:,}"))
+    return table
+
+
+def _senders(tally: Tally) -> ReportTable:
+    seen, affected = len(tally.by_sender), tally.affected
+    table = ReportTable("Senders", ("", "senders", "share"))
+    table.rows.append(("seen", f"{seen:,}", ""))
+    table.rows.append(("affected: deferred or rejected", f"{affected:,}", percent(affected, seen)))
+    return table
+
+
+def _most_affected(tally: Tally) -> ReportTable:
+    title = f"Most affected senders (at most {MOST_AFFECTED_SHOWN})"
+    table = ReportTable(title, ("sender", "messages", *tally.kinds))
+    for sender, counts in tally.most_affected(MOST_AFFECTED_SHOWN):
+        numbers = (counts.messages, *counts.of(tally.kinds).values())
+        table.rows.append((escape(sender), *(f"{number:,}" for number in numbers)))
+    return table

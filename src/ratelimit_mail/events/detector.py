@@ -1,0 +1,151 @@
+"""EventDetector: derives events from a limiter's decisions, and hands them to a dispatcher."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.steps import Steps
+from ratelimit_mail._util.text import show
+from ratelimit_mail.backends.base import Reading
+from ratelimit_mail.decision import ACCEPT, Decision
+from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.events import Dispatcher
+from ratelimit_mail.events.denials import Denial, DenialTracker
+from ratelimit_mail.events.factory import (
+    back_to_normal,
+    denial_events,
+    near_limit,
+    subject_of_denial,
+)
+from ratelimit_mail.events.near_limit import NearLimitTracker, UsageQuery
+from ratelimit_mail.exceptions import BackendError
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.policy.charges import ChargePlan
+
+__all__ = ["EventDetector"]
+
+MOST_SUBJECTS: Final = 100_000
+
+LARGEST_BURST: Final = 1000
+
+WARN_EVERY: Final = 60.0
+"""Seconds between two log lines about unexpected errors."""
+
+
+class EventDetector:
+    """Derive events from every decision of one limiter, and dispatch them.
+
+    near: the share of a limit that must be used for a NearLimit, above 0 and at most 1.
+    burst, burst_seconds: how many denials after the first, within how many seconds, cause a
+        BurstAfterDenial.
+    most_subjects: the largest number of subjects to remember. If there are more, the oldest are
+        forgotten, and may be reported again.
+
+    Each limiter reports each kind of event at most once per subject, limit and window of that
+    limit. Several processes each report what they see. If one process does all the counting, it
+    reports NearLimit with the message that reaches the mark. If other processes count too, it
+    reports NearLimit with its next message of the subject, at most a twentieth of the window
+    late, or ten seconds if that is longer. The same holds for reservations in the future.
+    Thread-safe, and safe for event loops.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        dispatcher: Dispatcher,
+        *,
+        near: float = 0.8,
+        burst: int = 10,
+        burst_seconds: float = 60.0,
+        most_subjects: int = MOST_SUBJECTS,
+    ) -> None:
+        _number("near", near, at_most=1)
+        _number("burst", burst, at_most=LARGEST_BURST, whole=True)
+        _number("burst_seconds", burst_seconds, at_most=24 * 3600)
+        _number("most_subjects", most_subjects, whole=True)
+        self._policy = policy.name
+        self._dispatcher = dispatcher
+        self._lock = threading.Lock()
+        self._next_warning = 0.0
+        self._usage = NearLimitTracker(near, most_subjects)
+        self._denials = DenialTracker(burst, math.ceil(burst_seconds * 1000), most_subjects)
+
+    def size(self) -> int:
+        """Return how many entries are remembered."""
+        with self._lock:
+            return len(self._usage) + len(self._denials)
+
+    def observe_steps(
+        self, backend: Any, envelope: Envelope, plan: ChargePlan, decision: Decision, now: int
+    ) -> Steps[None]:
+        """Dispatch the events that follow from `decision`, made at `now`; never raise an Exception.
+
+        backend: the backend whose counts are read if necessary, sync or async.
+        """
+        try:
+            queries = self._observe(envelope, plan, decision, now)
+            for query in queries:
+                yield from self._read_usage_steps(backend, envelope, query, now)
+        except Exception as error:
+            self._log_error(error)
+
+    def _observe(
+        self, envelope: Envelope, plan: ChargePlan, decision: Decision, now: int
+    ) -> list[UsageQuery]:
+        """Dispatch the events about denials, and return the counts that must be read."""
+        queries: list[UsageQuery] = []
+        denial: Denial | None = None
+        accepted = decision.action is ACCEPT
+        # A decision without a limit and without a rule is due to an outage.
+        is_denial = not accepted and (decision.limit is not None or decision.rule is not None)
+        subject = subject_of_denial(envelope, plan, decision.limit) if is_denial else ("", "")
+        with self._lock:
+            ended = self._denials.pop_ended(now)
+            if is_denial:
+                denial = self._denials.record(envelope, subject, decision, now)
+            if plan.charges and not decision.degraded:
+                queries = self._usage.record(plan, accepted, now)
+        for period in ended:
+            self._dispatcher.dispatch(back_to_normal(self._policy, period, now))
+        if denial is not None:
+            for event in denial_events(self._policy, envelope, decision, denial, now):
+                self._dispatcher.dispatch(event)
+        return queries
+
+    def _read_usage_steps(
+        self, backend: Any, envelope: Envelope, query: UsageQuery, now: int
+    ) -> Steps[None]:
+        """Read counts, and dispatch an event for each limit that reached its mark."""
+        readings: Sequence[Sequence[Reading]] | None
+        try:
+            readings = yield partial(backend.usage, query.ledger, query.subject)
+        except BackendError:
+            readings = None
+        with self._lock:
+            reached = self._usage.update(query, readings, now)
+        for limit, used in reached:
+            if used <= limit.limit:  # above the limit, denials are reported instead
+                event = near_limit(self._policy, envelope, query, limit, used, now)
+                self._dispatcher.dispatch(event)
+
+    def _log_error(self, error: Exception) -> None:
+        """Log an unexpected error, at most once a minute; the decision stays as it is."""
+        moment = time.monotonic()
+        if moment >= self._next_warning:
+            self._next_warning = moment + WARN_EVERY
+            log_warning("events are lost: %s: %s", type(error).__name__, show(str(error)))
+
+
+def _number(name: str, value: object, *, at_most: float | None = None, whole: bool = False) -> None:
+    kinds, kind = (int, "a whole number") if whole else (int | float, "a number")
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{name}: {kind} is needed, not {show(value)}")
+    if not 0 < value <= (math.inf if at_most is None else at_most):
+        bound = "" if at_most is None else f" and at most {at_most}"
+        raise ValueError(f"{name}: {show(value)} is not above 0{bound}")
