@@ -5,7 +5,11 @@ It is slow and forgets nothing. If another backend gives a different answer, tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import count as count_up
+from typing import Any
 
 import attrs
 
@@ -32,6 +36,40 @@ class _Event:
     refused: bool
 
 
+class _Receipt(list[_Event]):
+    """The events of one message; of a booking also its queue, its time and its place there."""
+
+    def __init__(self, additions: list[_Addition]) -> None:
+        super().__init__()
+        self.additions = additions
+        self.queue: Any = None
+        self.at = 0
+        self.number: Any = None
+        self.in_queue: list[_Event] = []
+
+
+@cache
+def _parts(cost: int, windows: tuple[Window, ...]) -> list[tuple[int, int]]:
+    """Return the parts of a cost with their offsets: each unit as early as windows that spread it.
+
+    One part at offset 0, if no window spreads it.
+    """
+    spreading = [window for window in windows if window.spread and window.limit < cost]
+    if not spreading:
+        return [(0, cost)]
+    units: list[int] = []
+    offset = 0
+    for _ in range(cost):
+        while any(
+            sum(unit > offset - window.length - window.resolution + 1 for unit in units)
+            >= window.limit
+            for window in spreading
+        ):
+            offset += 1
+        units.append(offset)
+    return sorted(Counter(units).items())
+
+
 def _leaves(window: Window, moment: int) -> int:
     """Return when an event at `moment` leaves: one window after the last moment of its slot."""
     end_of_slot = (moment // window.resolution + 1) * window.resolution - 1
@@ -47,6 +85,8 @@ class BruteForceBackend:
         self._newest: dict[_Name, int] = {}
         self._spans: dict[tuple[str, int], int] = {}
         self._answers: dict[str, tuple[int, Verdict]] = {}
+        self._bookings: dict[_Name, dict[int, _Receipt]] = {}
+        self._numbers = count_up()
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
@@ -55,9 +95,12 @@ class BruteForceBackend:
             return self._decide(charges, intent, now)
         until, verdict = self._answers.get(idempotency.name, (LONG_AGO, Verdict(now, now)))
         if now < until:
-            return verdict._replace(now=now, at=max(now, verdict.at))
+            return verdict._replace(now=now, at=max(now, verdict.at), repeated=True)
+        if intent.recall:
+            return Verdict(now, now)
         verdict = self._decide(charges, intent, now)
-        until = now + idempotency.lifetime
+        booked_at = now if verdict.refusals else verdict.at
+        until = booked_at + idempotency.lifetime
         self._answers[idempotency.name] = (
             min(until, verdict.at) if verdict.refusals else until,
             verdict,
@@ -80,29 +123,80 @@ class BruteForceBackend:
             start = max([now, *(event.moment for event in self._of(queue[0][0]))])
             at = self._first(start, additions)
             if intent.max_delay is None or at - now <= intent.max_delay:
-                return Verdict(
-                    now, at, self._record(additions + queue if at > now else additions, now, at)
-                )
+                booking = self._record(additions, now, at)
+                booking.queue, booking.at = queue[0], at
+                if at > now:
+                    self._enqueue(booking, next(self._numbers), now)
+                return Verdict(now, at, booking)
         elif not refusals:
             return Verdict(now, now, self._record(additions, now, now) if intent.record else None)
         if not refusals:  # only earlier bookings are in the way: report the fullest window
-            refusals = [
-                min(
-                    self._windows(additions),
-                    key=lambda pair: self._remaining(pair[0], pair[1], now),
-                )
-            ]
+            refusals = [self._fullest_window(additions, now)]
         if intent.record:
             self._record_refused(additions, now)
         reasons = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
         return Verdict(now, self._first(start, additions), None, reasons)
 
-    def refund(self, receipt: Iterable[_Event]) -> None:
+    def refund(self, receipt: _Receipt) -> None:
         """See `Backend.refund`."""
-        removed = list(receipt)
         for name in [name for name, (_, each) in self._answers.items() if each.receipt is receipt]:
             del self._answers[name]
+        self._remove(receipt)
+
+    def settle(self, receipt: _Receipt, charges: Sequence[Charge] | None = None) -> _Receipt:
+        """See `Backend.settle`."""
+        now = self._clock()
+        self._remove(receipt)
+        additions = receipt.additions if charges is None else _additions(charges)
+        settled = self._record(additions, now, now)
+        receipt[:], receipt.additions = settled, additions
+        return receipt
+
+    def redeem(self, receipt: _Receipt, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        now, additions, number = self._clock(), _additions(charges), receipt.number
+        bookings = self._bookings.setdefault(receipt.queue[0], {})
+        others = [other for other in bookings.values() if other is not receipt]
+        if number is None:
+            behind = [other for other in others if other.at > receipt.at]
+        else:
+            behind = [other for other in others if other.number > number]
+        ahead = [other for other in others if not any(other is each for each in behind)]
+        events = self.events
+        self.events = [e for e in events if all(e not in each for each in [receipt, *behind])]
+        start = max([now, *(other.at for other in ahead)])
+        is_early = number is not None and receipt.at > now
+        at = receipt.at if is_early else self._first(start, additions)
+        reasons: list[tuple[Count, int, int]] = []
+        if at > now:
+            refusals = self._refusals(additions, now)
+            reasons = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
+            if not reasons:
+                each, i = self._fullest_window(additions, now)
+                reasons = [(each[1], i, at)]
+        self.events = events
+        if not is_early:
+            self._remove(receipt)
+            receipt[:], receipt.at = self._record(additions, now, at), at
+            receipt.additions = additions
+            if at > now:
+                first = min(bookings, default=1) - 1
+                self._enqueue(receipt, first if number is None else number, now)
+        return Verdict(now, at, receipt, reasons)
+
+    def _enqueue(self, booking: _Receipt, number: int, now: int) -> None:
+        booking.number = number
+        booking.in_queue = self._record([booking.queue], now, booking.at)
+        self._bookings.setdefault(booking.queue[0], {})[number] = booking
+
+    def _remove(self, receipt: _Receipt) -> None:
+        """Remove the events of a receipt, and a booking from its queue."""
+        removed = [*receipt, *receipt.in_queue]
         self.events = [event for event in self.events if event not in removed]
+        receipt.in_queue = []
+        if receipt.number is not None:
+            self._bookings.get(receipt.queue[0], {}).pop(receipt.number, None)
+            receipt.number = None
 
     def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - there are no shards
         """See `Backend.shard_of`."""
@@ -129,6 +223,7 @@ class BruteForceBackend:
         self.events = [event for event in self.events if event.name not in names]
         for name in names:
             self._newest.pop(name, None)
+            self._bookings.pop(name, None)
 
     def _of(self, name: _Name) -> list[_Event]:
         return [event for event in self.events if event.name == name]
@@ -148,16 +243,29 @@ class BruteForceBackend:
         ]
 
     def _fits(self, each: _Addition, window: Window, now: int) -> bool:
-        name, _, cost = each
-        return max(self._sums(name, window, now)) + cost <= window.limit
+        """Return whether an addition fits at `now`, each part of it at its own time."""
+        name, count, cost = each
+        events = self.events
+        self.events = [*events]
+        try:
+            for offset, part in _parts(cost, count.windows):
+                if max(self._sums(name, window, now + offset)) + part > window.limit:
+                    return False
+                self.events.append(_Event(name, now + offset, part, refused=False))
+            return True
+        finally:
+            self.events = events
 
     def _first(self, start: int, additions: list[_Addition], only: int | None = None) -> int:
         """Return the first moment from `start` at which all fit, in every window or in `only`."""
         moments = {start}
-        for name, count, _ in additions:
+        for name, count, cost in additions:
             for event in self._of(name):
-                moments.add(event.moment + 1)
-                moments.update(_leaves(window, event.moment) for window in count.windows)
+                for offset, _ in _parts(cost, count.windows):
+                    moments.add(event.moment + 1 - offset)
+                    moments.update(
+                        _leaves(window, event.moment) - offset for window in count.windows
+                    )
         return next(
             moment
             for moment in sorted(moments)
@@ -178,6 +286,12 @@ class BruteForceBackend:
         limit = count.windows[window].limit
         return max(0, limit - max(self._sums(name, count.windows[window], now)))
 
+    def _fullest_window(self, additions: list[_Addition], now: int) -> tuple[_Addition, int]:
+        """Return the window with the least room."""
+        return min(
+            self._windows(additions), key=lambda pair: self._remaining(pair[0], pair[1], now)
+        )
+
     def _refusals(self, additions: list[_Addition], now: int) -> list[tuple[_Addition, int]]:
         return [
             (each, i)
@@ -185,14 +299,19 @@ class BruteForceBackend:
             if not self._fits(each, each[1].windows[i], now)
         ]
 
-    def _record(self, additions: list[_Addition], now: int, at: int) -> list[_Event]:
-        recorded = []
-        for name, count, cost in additions:
+    def _record(self, additions: list[_Addition], now: int, at: int) -> _Receipt:
+        recorded = _Receipt(additions)
+        parts = [
+            (name, count, offset, part)
+            for name, count, cost in additions
+            for offset, part in _parts(cost, count.windows)
+        ]
+        for name, count, offset, part in parts:
             present = self._present(name, now)
-            moment = max(present, at)
+            moment = max(present, at + offset)
             if moment == present:
                 self._newest[name] = present
-            recorded.append(_Event(name, moment, cost, refused=False))
+            recorded.append(_Event(name, moment, part, refused=False))
             self.events.append(recorded[-1])
             # A backend may forget an event that has left every window, but not when it left.
             for event in self._of(name):

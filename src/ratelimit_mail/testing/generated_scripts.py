@@ -75,6 +75,7 @@ def _limits(random: random.Random, *, jumps: bool) -> list[Limit]:
             "count": random.choice(("all", "external")),
             "denied": random.choice(("ignore", "ignore", "count")),
             "on_excess": random.choice(("defer", "reject")),
+            "on_oversize": random.choice(("reject", "reject", "spread")),
         }
         rate = f"{random.randint(1, 8)}/{random.choice(('second', '2 seconds', '10 seconds'))}"
         resolution = random.choice((None, None, "1 second"))
@@ -103,12 +104,21 @@ def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], 
             ("reserve", envelope, random.choice((None, None, 0, 1, 3))),
             ("reserve", envelope, random.choice((None, None, 0, 1, 3))),
             ("refund", nth),
+            ("refund_envelope", envelope),
             ("cancel", nth),
+            ("redeem", nth),
+            ("redeem", random.choice((0, 0, nth))),
+            ("settle", nth, _refused(random)),
+            ("settle_reservation", nth, _refused(random)),
             ("usage", envelope.sender, envelope.client),
             ("reset", envelope.sender) if random.random() < 0.3 else ("check", envelope),
         )
     )
     return operation, tuple(arguments), pause
+
+
+def _refused(random: random.Random) -> list[str]:
+    return random.sample(RECIPIENTS, random.choice((0, 0, 0, 1, 2, 5)))
 
 
 def _envelope(random: random.Random, *, ids: bool) -> Envelope:
@@ -148,7 +158,7 @@ def _run_step(
     decisions: list[Decision],
     reservations: list[Reservation],
 ) -> str:
-    """Run one step; refunds and cancellations count accepted messages from the end."""
+    """Run one step; those about an earlier message count accepted messages from the end."""
     try:
         if operation == "reserve":
             reservation = limiter.reserve(*arguments)
@@ -158,9 +168,21 @@ def _run_step(
         if operation == "cancel":
             reservations[-1 - arguments[0]].cancel()
             return "cancelled"
+        if operation == "redeem":
+            redeemed = reservations[-1 - arguments[0]].redeem()
+            return f"{redeemed.action} {redeemed.retry_after} {redeemed.limit}"
         if operation == "refund":
             limiter.refund(decisions[-1 - arguments[0]])
             return "refunded"
+        if operation == "refund_envelope":
+            limiter.refund(arguments[0])
+            return "refunded"
+        if operation == "settle":
+            limiter.settle(decisions[-1 - arguments[0]], arguments[1])
+            return "settled"
+        if operation == "settle_reservation":
+            limiter.settle(reservations[-1 - arguments[0]].decision, arguments[1])
+            return "settled"
         if operation == "usage":
             usages = limiter.usage(arguments[0], client=arguments[1])
             return "; ".join(f"{u.limit}: {u.used} {u.remaining} {u.resets_in}" for u in usages)
@@ -171,7 +193,9 @@ def _run_step(
         answers: list[Decision] = answer if isinstance(answer, list) else [answer]
         if operation != "check":
             decisions += filter(None, answers)
-        return "; ".join(f"{d.action} {d.retry_after} {d.limit} {d.tier}" for d in answers)
+        return "; ".join(
+            f"{d.action} {d.retry_after} {d.limit} {d.tier} {d.repeated}" for d in answers
+        )
     except RateLimitExceeded as error:
         return f"exceeded: {error}"
     except (IndexError, ValueError) as error:

@@ -34,6 +34,15 @@ class SyncAdapter:
         """See `Backend.refund`."""
         self._wait(self._backend.refund(receipt))
 
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        return self._wait(self._backend.settle(receipt, charges))
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        verdict: Verdict = self._wait(self._backend.redeem(receipt, charges))
+        return verdict
+
     def shard_of(self, charges: Sequence[Charge]) -> str:  # noqa: ARG002 - must not do I/O
         """Return "", because the backend is available as a whole or not at all."""
         return ""

@@ -239,7 +239,9 @@ class MemoryBackend:
                         previous[0] = (counts, ledger, costs, now)
                         return receipt
                 charges = _whole_charges(previous)
-            if not (isinstance(receipt, SharedReceipt) and receipt.refunded):
+            if isinstance(receipt, SharedReceipt) and receipt.refunded:
+                receipt.refunded = False  # whoever refunds it now takes this charge out
+            else:
                 refund([previous])
             subject_charges = self._subject_charges(charges, now)
             previous[:] = Transaction(subject_charges, now).charge(now)

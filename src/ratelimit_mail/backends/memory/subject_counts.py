@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count as count_up
 from typing import Any, Final, NamedTuple
 
 from ratelimit_mail.backends.base import Refusal, Verdict
@@ -21,6 +22,10 @@ __all__ = ["RepeatedRefusal", "SubjectCounts"]
 
 MOST_PENDING: Final = 64
 """How many charges are pending before they are put into the logs."""
+
+
+_booking_numbers: Final = count_up()
+"""One order for all queues: of two bookings of a queue, the later has the higher number."""
 
 
 class RepeatedRefusal(NamedTuple):
@@ -224,7 +229,7 @@ class SubjectCounts:
         while bookings and (first := bookings[next(iter(bookings))]).at <= oldest:
             del bookings[first.number]
         if number is None:
-            number = max(bookings) + 1 if bookings else 0
+            number = next(_booking_numbers)
         bookings[number] = booking
         return number
 
