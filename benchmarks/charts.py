@@ -23,7 +23,6 @@ PICTURES = {
     "latency": ["memory, p99.9"],
 }
 """The groups that each picture shows, one above another."""
-AGAINST = {BY_HAND: "a loop by hand", NO_OP: "a script that does nothing", "p50": "p50"}
 FILL = {OURS: "#0b6e99", BY_HAND: "#c9ced6", NO_OP: "#c9ced6"}
 PEER_FILL = "#8a94a3"
 
@@ -46,7 +45,8 @@ def _draw(axes: Axes, results: Results, group: str) -> None:
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_visible(False)
-    axes.set_title(f"{group[0].upper()}{group[1:]}, against {AGAINST[floor]}")
+    title = f"{group[0].upper()}{group[1:]}"
+    axes.set_title(title if floor in FILL else f"{title}, against {floor}")
 
 
 def draw(results: Results, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The e-mail check that every contender does: its limits and its messages.
 
 At most 100 recipients, 30 messages a minute and 10,000 external recipients a day, for a message
-to 5 recipients of whom 2 are internal.
+to 5 recipients, 2 of them internal.
 """
 
 import os

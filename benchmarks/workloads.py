@@ -76,7 +76,7 @@ WORKLOADS: Final[dict[str, Callable[[Contender], Workload]]] = {
 
 
 def among(senders: int, contender: Contender) -> Workload:
-    """Messages of many senders in no order, each of whom has sent one before.
+    """Messages of many senders in no order; each has sent one before.
 
     Each message is built anew, as a caller builds it: only what the limiter holds is cold.
     """
