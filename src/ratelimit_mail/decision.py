@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import attrs
 
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.smtp_reply import OK, UNAVAILABLE, Reply, reply_of
+from ratelimit_mail.smtp_reply import (
+    BLOCKED,
+    BLOCKED_FOR_NOW,
+    OK,
+    UNAVAILABLE,
+    Reply,
+    reply_of,
+)
 
 __all__ = [
     "ACCEPT",
     "Action",
+    "Block",
     "Decision",
     "Rule",
     "Usage",
@@ -87,6 +96,23 @@ def refused_by(mailing_list: str) -> Rule:
     )
 
 
+@attrs.frozen(kw_only=True)
+class Block:
+    """A subject that may send nothing.
+
+    scope, subject: what is blocked, such as `("sender",)` and an address; a tuple of values if
+        the scope has several words, None for `("global",)`.
+    since: when it was blocked. until: when that ends; None if it must be lifted by `unblock`.
+    reason: why, for people to read.
+    """
+
+    scope: tuple[str, ...]
+    subject: str | tuple[str, ...] | None
+    since: datetime
+    until: datetime | None = None
+    reason: str | None = None
+
+
 @attrs.frozen(slots=False)  # building one takes a third longer with slots
 class Decision:
     """Whether a message may be sent now, later or never; true if it may be sent now.
@@ -100,6 +126,7 @@ class Decision:
         mailing list.
     recipients: the decision for each recipient, if the policy decides on mail that arrives
         recipient by recipient; else None. The message is accepted if any of them is.
+    block: the block that refused the message; None if none did.
     shadow: what limits with `enforce=False` would have answered; None if there are none, or if a
         rule refused the message.
     degraded: whether the decision was made while the backend was unavailable; `limit` is then
@@ -115,6 +142,7 @@ class Decision:
     degraded: bool = attrs.field(default=False, kw_only=True)
     repeated: bool = attrs.field(default=False, kw_only=True, eq=False)
     rule: Rule | None = attrs.field(default=None, kw_only=True)
+    block: Block | None = attrs.field(default=None, kw_only=True)
     recipients: Mapping[str, Decision] | None = attrs.field(default=None, kw_only=True, hash=False)
     shadow: Decision | None = attrs.field(default=None, kw_only=True)
     refund_token: list[Any] | None = attrs.field(default=None, repr=False, eq=False)
@@ -139,6 +167,8 @@ class Decision:
         """The SMTP reply to the client; `str()` of it is the line to send."""
         if self.rule is not None:
             return self.rule.reply
+        if self.block is not None:
+            return BLOCKED if self.block.until is None else BLOCKED_FOR_NOW
         if self.limit is None:
             return OK if self.action is ACCEPT else UNAVAILABLE
         return reply_of(
@@ -197,9 +227,11 @@ class Usage:
         be missing.
     remaining: the most that fits now, without moving what is booked for later.
     resets_in: seconds until nothing that was sent or booked counts any more.
+    block: the block of the subject, if it is blocked.
     """
 
     limit: RateLimit
     used: int
     remaining: int
     resets_in: float
+    block: Block | None = None

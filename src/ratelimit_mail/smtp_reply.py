@@ -9,7 +9,7 @@ import attrs
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import quantity, window_text
 
-__all__ = ["OK", "UNAVAILABLE", "Reply", "reply_of"]
+__all__ = ["BLOCKED", "BLOCKED_FOR_NOW", "OK", "UNAVAILABLE", "Reply", "reply_of"]
 
 
 @attrs.frozen
@@ -25,6 +25,10 @@ class Reply:
 
 
 OK: Final = Reply(250, "2.0.0", "OK")
+
+BLOCKED: Final = Reply(550, "5.7.1", "Sending is blocked. Ask your mail administrator.")
+
+BLOCKED_FOR_NOW: Final = Reply(450, "4.7.1", "Sending is blocked for now. Try again later.")
 
 UNAVAILABLE: Final = Reply(451, "4.3.0", "Sending limits cannot be checked now. Try again later.")
 """The reply to a message that is deferred because the backend cannot be reached."""

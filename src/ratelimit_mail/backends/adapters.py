@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.counting.charge import Charge, Ledger
 
 __all__ = ["InlineAdapter"]
@@ -52,3 +52,11 @@ class InlineAdapter:
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         self._backend.reset(ledgers, subject)
+
+    async def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        return self._backend.read_register(name)
+
+    async def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        self._backend.write_register(name, changes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
@@ -20,6 +20,7 @@ __all__ = [
     "Message",
     "Reading",
     "Refusal",
+    "Register",
     "Verdict",
     "counts_of",
     "refusal_numbers",
@@ -141,6 +142,13 @@ class Reading(NamedTuple):
     empty_in: int
 
 
+class Register(NamedTuple):
+    """The entries of a register, and the backend's time at which they were read."""
+
+    now: int
+    entries: Mapping[str, str]
+
+
 class Backend(Protocol):
     """Where counts live; each method is one step, of which no caller sees a half."""
 
@@ -201,6 +209,14 @@ class Backend(Protocol):
         """Forget everything that was counted for one subject, in every unit."""
         ...
 
+    def read_register(self, name: str) -> Register:
+        """Return all entries of a register: a few texts by key that all processes share."""
+        ...
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Set entries of a register, or remove those that are None."""
+        ...
+
 
 class AsyncBackend(Protocol):
     """What `Backend` is, for a backend that must be awaited."""
@@ -239,4 +255,12 @@ class AsyncBackend(Protocol):
 
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
+        ...
+
+    async def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        ...
+
+    async def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
         ...

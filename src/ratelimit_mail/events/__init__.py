@@ -3,21 +3,25 @@
 from ratelimit_mail.events.dispatcher import Dispatcher
 from ratelimit_mail.events.kinds import (
     BackToNormal,
+    Blocked,
     BurstAfterDenial,
     Event,
     FirstDenial,
     NearLimit,
+    Unblocked,
 )
 from ratelimit_mail.events.listeners import Listener
 from ratelimit_mail.events.log_listener import log_events
 
 __all__ = [
     "BackToNormal",
+    "Blocked",
     "BurstAfterDenial",
     "Dispatcher",
     "Event",
     "FirstDenial",
     "Listener",
     "NearLimit",
+    "Unblocked",
     "log_events",
 ]

@@ -5,16 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from ratelimit_mail._util.epoch import datetime_of
-from ratelimit_mail.decision import Decision
-from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.events import BackToNormal, BurstAfterDenial, Event, FirstDenial, NearLimit
+from ratelimit_mail.decision import Block, Decision
+from ratelimit_mail.envelope import NOBODY, Envelope
+from ratelimit_mail.events import (
+    BackToNormal,
+    Blocked,
+    BurstAfterDenial,
+    Event,
+    FirstDenial,
+    NearLimit,
+    Unblocked,
+)
 from ratelimit_mail.events.denials import Denial, DenialPeriod
 from ratelimit_mail.events.near_limit import UsageQuery
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import split_subject
 
-__all__ = ["back_to_normal", "denial_events", "near_limit", "subject_of_denial"]
+__all__ = [
+    "back_to_normal",
+    "blocked",
+    "denial_events",
+    "near_limit",
+    "subject_of_denial",
+    "unblocked",
+]
 
 
 def subject_of_denial(envelope: Envelope, plan: ChargePlan, limit: object) -> tuple[str, str]:
@@ -95,3 +110,25 @@ def back_to_normal(policy: str, period: DenialPeriod, now: int) -> BackToNormal:
         denials=period.denials,
         since=datetime_of(period.start),
     )
+
+
+def blocked(policy: str, block: Block) -> Blocked:
+    """Create the event of a new block."""
+    return Blocked(block=block, **_of_block(policy, block), at=block.since)
+
+
+def unblocked(policy: str, block: Block, now: int) -> Unblocked:
+    """Create the event of a block that was lifted at `now`."""
+    return Unblocked(block=block, **_of_block(policy, block), at=datetime_of(now))
+
+
+def _of_block(policy: str, block: Block) -> dict[str, Any]:
+    values = block.subject if isinstance(block.subject, tuple) else (block.subject or "everybody",)
+    return {
+        "sender": block.subject if block.scope == ("sender",) else "",
+        "subject": " and ".join(values),
+        "limit": None,
+        "policy": policy,
+        "tier": None,
+        "client": NOBODY,
+    }

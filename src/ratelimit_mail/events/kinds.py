@@ -6,11 +6,19 @@ from datetime import datetime
 
 import attrs
 
-from ratelimit_mail.decision import Decision
+from ratelimit_mail.decision import Block, Decision
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit
 
-__all__ = ["BackToNormal", "BurstAfterDenial", "Event", "FirstDenial", "NearLimit"]
+__all__ = [
+    "BackToNormal",
+    "Blocked",
+    "BurstAfterDenial",
+    "Event",
+    "FirstDenial",
+    "NearLimit",
+    "Unblocked",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +79,27 @@ class BurstAfterDenial(Event):
 
     attempts: int
     seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Blocked(Event):
+    """A subject was blocked by this limiter: by an administrator, or by a provider's reply.
+
+    block: the block, with its reason and its end. `limit` and `tier` are None, the client is
+        unknown, and `sender` is empty if something else than a sender is blocked.
+    """
+
+    block: Block
+
+
+@attrs.frozen(kw_only=True)
+class Unblocked(Event):
+    """A block was lifted by this limiter before its end.
+
+    block: the block that was lifted; the other attributes as in Blocked.
+    """
+
+    block: Block
 
 
 @attrs.frozen(kw_only=True)

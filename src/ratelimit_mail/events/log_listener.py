@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.events.kinds import (
     BackToNormal,
+    Blocked,
     BurstAfterDenial,
     Event,
     FirstDenial,
     NearLimit,
+    Unblocked,
 )
 from ratelimit_mail.events.listeners import Listener
 
@@ -46,12 +48,12 @@ def log_events(
         hexadecimal digits. They are the same for the same address and key, so that all lines of
         one sender can be found, but an address cannot be found out without the key. Without a
         key, addresses are logged as they are, with unprintable characters escaped.
-    level: the level of every line; the default is INFO for BackToNormal and WARNING for all
-        others.
+    level: the level of every line; the default is INFO for BackToNormal and Unblocked, and WARNING
+        for all others.
 
     The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
-    and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`.
+    and `retry_after`; `used` and `share`; `scope`, `until` and `reason`; `attempts` and `seconds`; `denials` and `since`.
     """
     import logging
 
@@ -67,7 +69,9 @@ def log_events(
     def listen(event: Event) -> None:
         at_level = level
         if at_level is None:
-            at_level = logging.INFO if isinstance(event, BackToNormal) else logging.WARNING
+            at_level = (
+                logging.INFO if isinstance(event, BackToNormal | Unblocked) else logging.WARNING
+            )
         title, text, own_fields = _describe(event)
         sender = names.quoted(event.sender)
         if event.subject != event.sender:
@@ -158,6 +162,14 @@ def _describe(event: Event) -> tuple[str, str, dict[str, Any]]:
                 "retry_after": decision.retry_after,
             },
         )
+    if isinstance(event, Blocked | Unblocked):
+        block = event.block
+        until = None if block.until is None else block.until.isoformat()
+        fields = {"scope": "+".join(block.scope), "until": until, "reason": block.reason}
+        reason = "" if block.reason is None else f" ({show(block.reason)})"
+        if isinstance(event, Unblocked):
+            return "unblocked", f"may send again{reason}", fields
+        return "blocked", f"may not send until {until or 'it is unblocked'}{reason}", fields
     if isinstance(event, NearLimit):
         return (
             "near a limit",

@@ -17,7 +17,7 @@ from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Decision, Usage
+from ratelimit_mail.decision import Block, Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.decorator import (
     Errors,
@@ -123,6 +123,7 @@ class AsyncLimiter:
         self._operations = Operations(
             policy,
             self._backend,
+            backend,
             sleep=sleep or asyncio.sleep,
             wait_until_first=_wait_until_first,
             apply_booking=apply_booking,
@@ -150,7 +151,7 @@ class AsyncLimiter:
         if self._fast_path is not None and (decision := self._fast_path(envelope)) is not None:
             return decision
         operations = self._operations
-        if not operations.is_plain:
+        if not operations.is_plain or operations.blocks.concern(envelope):
             return await run_async(operations.try_acquire_steps(envelope))
         plan = operations.plan(envelope)
         if not plan.charges:
@@ -222,6 +223,36 @@ class AsyncLimiter:
     ) -> None:
         """See `Limiter.reset`."""
         await run_async(self._operations.reset_steps(subject, scope))
+
+    async def block(
+        self,
+        subject: str | Sequence[str] | None = None,
+        seconds: float | None = None,
+        reason: str | None = None,
+        *,
+        scope: str | Sequence[str] = "sender",
+    ) -> Block:
+        """See `Limiter.block`."""
+        return await run_async(self._operations.block_steps(subject, scope, seconds, reason))
+
+    async def unblock(
+        self,
+        subject: str | Sequence[str] | None = None,
+        *,
+        scope: str | Sequence[str] = "sender",
+    ) -> bool:
+        """See `Limiter.unblock`."""
+        return await run_async(self._operations.unblock_steps(subject, scope))
+
+    async def blocks(self) -> tuple[Block, ...]:
+        """See `Limiter.blocks`."""
+        return await run_async(self._operations.blocks.list_steps())
+
+    async def pushback(
+        self, envelope: Envelope | str, reply: object, seconds: float = 60.0
+    ) -> Block | None:
+        """See `Limiter.pushback`."""
+        return await run_async(self._operations.pushback_steps(envelope, reply, seconds))
 
     @overload
     def limited(

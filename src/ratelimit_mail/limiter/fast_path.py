@@ -49,6 +49,7 @@ def fast_path(operations: Operations, backend: object) -> FastPath | None:
 def _for_limits(limits: EffectiveLimits, backend: MemoryBackend, owner: Operations) -> FastPath:
     # Names of a closure are quicker than attributes.
     charges_by_domains, take, tier = limits.charges_by_domains, backend.take, limits.tier
+    blocks = owner.blocks
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
@@ -58,6 +59,8 @@ def _for_limits(limits: EffectiveLimits, backend: MemoryBackend, owner: Operatio
         if charges is None or len(charges) != 1:
             return None
         if envelope.id is not None or envelope.direction == "inbound":
+            return None
+        if (blocks.is_stale or blocks.exist) and blocks.concern(envelope):
             return None
         ledger, subject, costs = charges[0]
         answer = take(ledger, subject(envelope), costs)

@@ -9,7 +9,7 @@ import attrs
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.decision import Decision
+from ratelimit_mail.decision import Block, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.shadow import BOOKING, shadow_steps
@@ -47,7 +47,11 @@ class Observers:
     ) -> None:
         self._intents = intents
         self._queue = policy.queue(shadow=True)
-        self._detector = None if on_event is None else _detector(policy, on_event)
+        self._policy = policy.name
+        self._dispatcher = None if on_event is None else _dispatcher(on_event)
+        self._detector: EventDetector | None = None
+        if self._dispatcher is not None:
+            self._detector = _detector(policy, self._dispatcher)
         self.is_idle = self._detector is None and not policy.has_shadow
 
     def observe_steps(self, backend: Any, decided: DecidedMessage) -> Steps[Decision]:
@@ -71,14 +75,29 @@ class Observers:
             yield from self._detector.observe_steps(backend, envelope, plan, decision, now)
         return decision
 
+    def report_block(self, block: Block) -> None:
+        """Emit the event of a new block."""
+        if self._dispatcher is not None:
+            from ratelimit_mail.events.factory import blocked
 
-def _detector(
-    policy: Policy, on_event: Listener | Sequence[Listener] | Dispatcher
-) -> EventDetector:
+            self._dispatcher.dispatch(blocked(self._policy, block))
+
+    def report_unblock(self, block: Block, now: int) -> None:
+        """Emit the event of a block that was lifted."""
+        if self._dispatcher is not None:
+            from ratelimit_mail.events.factory import unblocked
+
+            self._dispatcher.dispatch(unblocked(self._policy, block, now))
+
+
+def _dispatcher(on_event: Listener | Sequence[Listener] | Dispatcher) -> Dispatcher:
     # Imported here, because most limiters have no listener.
     from ratelimit_mail.events import Dispatcher
+
+    return on_event if isinstance(on_event, Dispatcher) else Dispatcher(on_event)
+
+
+def _detector(policy: Policy, dispatcher: Dispatcher) -> EventDetector:
     from ratelimit_mail.events.detector import EventDetector
 
-    return EventDetector(
-        policy, on_event if isinstance(on_event, Dispatcher) else Dispatcher(on_event)
-    )
+    return EventDetector(policy, dispatcher)

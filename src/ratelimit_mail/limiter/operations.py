@@ -24,9 +24,10 @@ from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Action, Decision, Usage
+from ratelimit_mail.decision import Action, Block, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
+from ratelimit_mail.limiter.blocks import Blocks
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.observers import DecidedMessage, Observers
 from ratelimit_mail.limiter.partial import MessageDecisions
@@ -44,6 +45,7 @@ from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, Wa
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.scopes import normal_scope
+from ratelimit_mail.smtp_errors import as_text, pushback_seconds
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener
@@ -97,6 +99,7 @@ class Operations:
     """The operations of one limiter, sync or async.
 
     backend: its methods return results; those of an AsyncLimiter's return awaitables of them.
+    store: the backend that the caller gave, without what answers during an outage.
     sleep: waits for a number of seconds.
     wait_until_first: waits until a waiter is first in its queue, at most so many seconds.
     apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
@@ -107,6 +110,7 @@ class Operations:
         self,
         policy: Policy,
         backend: Any,
+        store: object,
         *,
         sleep: Callable[[float], Any],
         wait_until_first: Callable[[WaitQueue, Waiter, float], Any],
@@ -131,6 +135,7 @@ class Operations:
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
         self._observers = Observers(self.policy, self._intents, on_event)
+        self.blocks = Blocks(self.policy, backend, store)
         self.is_plain = self._observers.is_idle and not self.policy.partial
         """Whether a message needs nothing but a decision: no shadow limits, events or parts."""
 
@@ -142,8 +147,12 @@ class Operations:
         """See `Limiter.check`."""
         decisions = []
         message = MessageDecisions(self.policy, envelope)
+        yield from self.blocks.refresh_steps()
         for part in message.envelopes:
             plan = self.plan(part)
+            if (block := self.blocks.find(part)) is not None:
+                decisions.append(self.blocks.decision(block, plan.effective_limits.tier))
+                continue
             decision = yield from check_steps(self._backend, plan)
             if plan.shadow is not None:
                 shadow = yield from check_shadow_steps(self._backend, plan.shadow)
@@ -159,15 +168,27 @@ class Operations:
     def try_acquire_many_steps(self, envelopes: Iterable[Envelope]) -> Steps[list[Decision]]:
         """See `Limiter.try_acquire_many`."""
         messages = [MessageDecisions(self.policy, envelope) for envelope in envelopes]
-        plans = [(self.plan(part), part) for message in messages for part in message.envelopes]
-        requests = [(plan.charges, self.intent(plan, part)) for plan, part in plans if plan.charges]
+        yield from self.blocks.refresh_steps()
+        plans = [
+            (self.plan(part), part, self.blocks.find(part))
+            for message in messages
+            for part in message.envelopes
+        ]
+        requests = [
+            (plan.charges, self.intent(plan, part))
+            for plan, part, block in plans
+            if plan.charges and block is None
+        ]
         verdicts: Iterator[Verdict] = iter(())
         if len(requests) == 1:  # one shard of a cluster may be away while others answer
             verdicts = iter([(yield partial(self._backend.apply, *requests[0]))])
         elif requests:
             verdicts = iter((yield partial(self._backend.apply_many, requests)))
         decisions = []
-        for plan, part in plans:
+        for plan, part, block in plans:
+            if block is not None:
+                decisions.append(self.blocks.decision(block, plan.effective_limits.tier))
+                continue
             verdict = next(verdicts) if plan.charges else None
             decision = self.decide(plan, verdict, part)
             if not self.is_plain:
@@ -182,6 +203,7 @@ class Operations:
     def reserve_steps(self, envelope: Envelope, max_delay: int | None) -> Steps[Booking]:
         """See `Limiter.reserve`; `max_delay` is in milliseconds."""
         plan = self.plan(envelope)
+        yield from self._check_blocks_steps(envelope, plan.effective_limits.tier)
         verdict: Verdict | None = None
         queue_subject: str | None = None
         if plan.charges and plan.never is not None:
@@ -211,6 +233,12 @@ class Operations:
             decision, verdict.at, delay, plan.effective_limits, plan.charges, queue_subject
         )
 
+    def _check_blocks_steps(self, envelope: Envelope, tier: str | None) -> Steps[None]:
+        """Raise RateLimitExceeded if `envelope` is blocked."""
+        yield from self.blocks.refresh_steps()
+        if (block := self.blocks.find(envelope)) is not None:
+            raise RateLimitExceeded(self.blocks.decision(block, tier))
+
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
         """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
 
@@ -235,6 +263,7 @@ class Operations:
                         yield partial(self._wait_until_first, self._wait_queue, waiter, longest)
                     if delay <= 0:  # it could go at once, and has not waited
                         return decision
+                    yield from self._check_blocks_steps(envelope, decision.tier)
                     redeemed, booked_at = yield from self._redeem_steps(booking)
                 finally:
                     self._wait_queue.leave(waiter)
@@ -264,6 +293,9 @@ class Operations:
             raise ValueError("the reservation was cancelled or refunded, so it cannot be used")
         if token[RECEIPTS] is None:  # nothing is counted
             return decision, booking.at
+        yield from self.blocks.refresh_steps()
+        if isinstance(token[1], Envelope) and (block := self.blocks.find(token[1])) is not None:
+            return self.blocks.decision(block, decision.tier), booking.at
         verdict: Verdict = yield partial(self._backend.redeem, token[RECEIPTS], booking.charges)
         if verdict.receipt is not None:
             token[RECEIPTS] = verdict.receipt
@@ -348,15 +380,54 @@ class Operations:
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         key, sender = self.policy.subject(scope, subject)
         limits = self.policy.effective_limits(client or NOBODY, sender, self._backend.now())
+        yield from self.blocks.refresh_steps()
+        block = self.blocks.of_subject(normal_scope(scope), key)
         usages: list[Usage] = []
         for ledger in limits.ledgers_of(normal_scope(scope)):
             readings = yield partial(self._backend.usage, ledger, key)
             usages += (
-                Usage(limits.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)
+                Usage(
+                    limits.limit_of(count, i),
+                    each.used,
+                    each.remaining,
+                    each.empty_in / 1000,
+                    block,
+                )
                 for count, of_count in zip(ledger.counts, readings, strict=True)
                 for i, each in enumerate(of_count)
             )
         return tuple(usages)
+
+    def block_steps(
+        self,
+        subject: str | Sequence[str] | None,
+        scope: str | Sequence[str],
+        seconds: float | None,
+        reason: str | None,
+    ) -> Steps[Block]:
+        """See `Limiter.block`."""
+        block = yield from self.blocks.add_steps(subject, scope, seconds, reason)
+        self._observers.report_block(block)
+        return block
+
+    def pushback_steps(
+        self, envelope: Envelope | str, reply: object, seconds: float
+    ) -> Steps[Block | None]:
+        """See `Limiter.pushback`."""
+        wait = pushback_seconds(reply, seconds)
+        if wait is None:
+            return None
+        sender = envelope.sender if isinstance(envelope, Envelope) else envelope
+        return (yield from self.block_steps(sender, "sender", wait, f"provider: {as_text(reply)}"))
+
+    def unblock_steps(
+        self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
+    ) -> Steps[bool]:
+        """See `Limiter.unblock`."""
+        block = yield from self.blocks.remove_steps(subject, scope)
+        if block is not None:
+            self._observers.report_unblock(block, self._backend.now())
+        return block is not None
 
     def reset_steps(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]

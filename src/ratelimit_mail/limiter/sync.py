@@ -17,7 +17,7 @@ from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import FallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
-from ratelimit_mail.decision import Decision, Usage
+from ratelimit_mail.decision import Block, Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.decorator import (
     Errors,
@@ -141,6 +141,7 @@ class Limiter:
         self._operations = Operations(
             policy,
             self._backend,
+            backend,
             sleep=sleep,
             wait_until_first=_wait_until_first,
             apply_booking=self._backend.apply,
@@ -169,7 +170,7 @@ class Limiter:
             return decision
         operations = self._operations
         # 2. Shadow limits, events and partial answers need more than one call of the backend.
-        if not operations.is_plain:
+        if not operations.is_plain or operations.blocks.concern(envelope):
             return run(operations.try_acquire_steps(envelope))
         # 3. Otherwise: charges, the backend's verdict on them in one step, the decision.
         plan = operations.plan(envelope)
@@ -285,6 +286,52 @@ class Limiter:
     ) -> None:
         """Forget everything that was counted for a subject of `scope`, bookings included."""
         run(self._operations.reset_steps(subject, scope))
+
+    def block(
+        self,
+        subject: str | Sequence[str] | None = None,
+        seconds: float | None = None,
+        reason: str | None = None,
+        *,
+        scope: str | Sequence[str] = "sender",
+    ) -> Block:
+        """Refuse all messages of a subject from now on, in every process that shares the backend.
+
+        subject, scope: what is blocked, named as in `usage`; scopes with recipients cannot be.
+        seconds: how long; None until `unblock`. reason: for people to read, in `Decision.block`.
+
+        Messages that were accepted or booked before stay counted; waiting ones are refused when
+        their time comes. Other processes know of it at the latest a second later. Blocking a
+        blocked subject replaces its block.
+        """
+        return run(self._operations.block_steps(subject, scope, seconds, reason))
+
+    def unblock(
+        self,
+        subject: str | Sequence[str] | None = None,
+        *,
+        scope: str | Sequence[str] = "sender",
+    ) -> bool:
+        """Lift the block of a subject. Return whether there was one."""
+        return run(self._operations.unblock_steps(subject, scope))
+
+    def blocks(self) -> tuple[Block, ...]:
+        """Return the blocks that are in force."""
+        return run(self._operations.blocks.list_steps())
+
+    def pushback(
+        self, envelope: Envelope | str, reply: object, seconds: float = 60.0
+    ) -> Block | None:
+        """Block a sender for the time that its provider's reply names.
+
+        envelope: the message that was answered so, or the sender's address.
+        reply: what the provider said: an exception of smtplib or aiosmtplib, a pair of code and
+            text, or a line such as "432 4.3.2 Concurrent connections limit exceeded".
+        seconds: how long if the reply names no time.
+
+        Return None, and block nothing, if the reply does not say that the sender is too fast.
+        """
+        return run(self._operations.pushback_steps(envelope, reply, seconds))
 
     @overload
     def limited(

@@ -6,14 +6,14 @@ It is slow and forgets nothing. If another backend gives a different answer, tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import count as count_up
 from typing import Any
 
 import attrs
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.counting.charge import UNITS, Charge, Count, Ledger
 from ratelimit_mail.counting.event_log import LONG_AGO
 from ratelimit_mail.counting.window import Window
@@ -87,6 +87,7 @@ class BruteForceBackend:
         self._answers: dict[str, tuple[int, Verdict]] = {}
         self._bookings: dict[_Name, dict[int, _Receipt]] = {}
         self._numbers = count_up()
+        self._registers: dict[str, dict[str, str]] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `Backend.apply`."""
@@ -224,6 +225,15 @@ class BruteForceBackend:
         for name in names:
             self._newest.pop(name, None)
             self._bookings.pop(name, None)
+
+    def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        return Register(self._clock(), dict(self._registers.get(name, {})))
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        entries = {**self._registers.get(name, {}), **changes}
+        self._registers[name] = {key: text for key, text in entries.items() if text is not None}
 
     def _of(self, name: _Name) -> list[_Event]:
         return [event for event in self.events if event.name == name]

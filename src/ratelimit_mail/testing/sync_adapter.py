@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from ratelimit_mail.backends.base import TAKE, AsyncBackend, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import (
+    TAKE,
+    AsyncBackend,
+    Intent,
+    Message,
+    Reading,
+    Register,
+    Verdict,
+)
 from ratelimit_mail.counting.charge import Charge, Ledger
 
 __all__ = ["SyncAdapter"]
@@ -60,3 +68,12 @@ class SyncAdapter:
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         self._wait(self._backend.reset(ledgers, subject))
+
+    def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        register: Register = self._wait(self._backend.read_register(name))
+        return register
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        self._wait(self._backend.write_register(name, changes))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+from weakref import WeakSet
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict, verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict, verdict
 from ratelimit_mail.backends.memory.clock import steady_clock, whole_clock
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
 from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
@@ -22,6 +23,14 @@ from ratelimit_mail.counting.charge import Charge, Costs, Ledger
 from ratelimit_mail.counting.event_log import FAR_AHEAD
 
 __all__ = ["MemoryBackend"]
+
+
+class RegisterCopy(Protocol):
+    """A copy of a register that is to be told of changes."""
+
+    is_stale: bool
+
+    def __hash__(self) -> int: ...
 
 
 class MemoryBackend:
@@ -41,6 +50,8 @@ class MemoryBackend:
         self._evict_at = FAR_AHEAD
         self._refunds: deque[Sequence[SubjectCharge] | SharedReceipt] = deque()
         self._idempotency = IdempotencyCache()
+        self._registers: dict[str, dict[str, str]] = {}
+        self._copies: dict[str, WeakSet[RegisterCopy]] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
@@ -315,6 +326,28 @@ class MemoryBackend:
             for ledger in ledgers:
                 if ledger.name in self._tables:
                     self._tables[ledger.name].remove(subject)
+
+    def read_register(self, name: str) -> Register:
+        """Return all entries of a register."""
+        with self._lock:
+            return Register(self._clock(), dict(self._registers.get(name, {})))
+
+    def watch_register(self, name: str, copy: RegisterCopy) -> None:
+        """Set `is_stale` of a copy whenever the register changes, as long as the copy exists."""
+        with self._lock:
+            self._copies.setdefault(name, WeakSet()).add(copy)
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Set entries of a register, or remove those that are None."""
+        with self._lock:
+            register = self._registers.setdefault(name, {})
+            for key, text in changes.items():
+                if text is None:
+                    register.pop(key, None)
+                else:
+                    register[key] = text
+            for copy in self._copies.get(name, ()):
+                copy.is_stale = True
 
     def size(self) -> int:
         """Return how many subjects are held, in all ledgers together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from ratelimit_mail.backends.base import (
     Intent,
     Message,
     Reading,
+    Register,
     Verdict,
 )
 from ratelimit_mail.backends.outage.circuit_breaker import CircuitBreaker
@@ -157,14 +158,26 @@ class _OutageSteps:
             call = partial(self._backend.reset, ledgers, subject)
             yield from self._require_steps(ledgers[0], subject, call)
 
+    def read_register_steps(self, name: str) -> Steps[Register]:
+        """See `Backend.read_register`."""
+        return self._only_backend_steps("", partial(self._backend.read_register, name))
+
+    def write_register_steps(self, name: str, changes: Mapping[str, str | None]) -> Steps[None]:
+        """See `Backend.write_register`."""
+        call = partial(self._backend.write_register, name, changes)
+        return self._only_backend_steps("", call)
+
     def _require_steps(self, ledger: Ledger, subject: str, call: Callable[[], Any]) -> Steps[Any]:
+        """Return the result of `call`, which needs the backend of one subject."""
+        return self._only_backend_steps(self._backend.shard_of([(ledger, subject, NO_COSTS)]), call)
+
+    def _only_backend_steps(self, shard: str, call: Callable[[], Any]) -> Steps[Any]:
         """Return the result of `call`, which only the backend itself can give."""
 
         def instead(breaker: CircuitBreaker, error: BackendUnavailable | None) -> Steps[Any]:
             yield from ()
             raise error or breaker.error()
 
-        shard = self._backend.shard_of([(ledger, subject, NO_COSTS)])
         return self._call_steps(shard, call, instead)
 
     def _call_steps(
@@ -242,6 +255,14 @@ class FallbackBackend:
         """See `Backend.reset`."""
         run(self._steps.reset_steps(ledgers, subject))
 
+    def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        return run(self._steps.read_register_steps(name))
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        run(self._steps.write_register_steps(name, changes))
+
 
 class AsyncFallbackBackend:
     """What `FallbackBackend` is, for a backend that must be awaited."""
@@ -285,3 +306,11 @@ class AsyncFallbackBackend:
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         await run_async(self._steps.reset_steps(ledgers, subject))
+
+    async def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        return await run_async(self._steps.read_register_steps(name))
+
+    async def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        await run_async(self._steps.write_register_steps(name, changes))

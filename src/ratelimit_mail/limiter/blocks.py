@@ -1,0 +1,246 @@
+"""Blocks: subjects that may send nothing, until a time or until they are unblocked.
+
+The blocks of a policy are a register of its backend. A limiter holds a copy of it, so that a
+message needs no call of its own: in memory the copy is renewed whenever the register changes, with
+a server at most a second after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from time import monotonic
+from typing import Any, Final
+
+from ratelimit_mail._util.epoch import datetime_of, milliseconds_of
+from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.steps import Steps
+from ratelimit_mail._util.text import show
+from ratelimit_mail.backends.base import Register
+from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.decision import Action, Block, Decision
+from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.exceptions import BackendError
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.scopes import is_per_recipient, normal_scope, subject_getter
+
+__all__ = ["Blocks", "blocked"]
+
+REFRESH_SECONDS: Final = 1.0
+"""How old the copy of a server's register may be."""
+
+LONGEST_REASON: Final = 400
+
+
+class Blocks:
+    """The blocks of one policy, as one limiter knows them."""
+
+    def __init__(self, policy: Policy, backend: Any, store: object) -> None:
+        self._policy = policy
+        self._backend = backend
+        self._name = f"{policy.counted_as}:blocks"
+        self._by_scope: dict[tuple[str, ...], dict[str, Block]] = {}
+        self.exist = False
+        """Whether there are any."""
+        self._getters: dict[tuple[str, ...], Callable[[Envelope], str]] = {}
+        self._ahead = 0
+        """How much the clock of the backend is ahead of `backend.now()`, in milliseconds."""
+        self._refresh_at = 0.0
+        self.is_stale = True
+        """Whether the register may have changed; for a server, `is_due` asks the clock too."""
+        self._is_local = isinstance(store, MemoryBackend)
+        if isinstance(store, MemoryBackend):
+            store.watch_register(self._name, self)
+
+    def concern(self, envelope: Envelope) -> bool:
+        """Return whether `envelope` may be blocked, so that its blocks must be looked up."""
+        return self.is_due() or (bool(self._by_scope) and self.find(envelope) is not None)
+
+    def is_due(self) -> bool:
+        """Return whether the copy must be renewed first."""
+        if self._is_local:
+            return self.is_stale
+        return self.is_stale or monotonic() >= self._refresh_at
+
+    def refresh_steps(self) -> Steps[None]:
+        """Renew the copy if it is due; during an outage the old one stays in force."""
+        if not self.is_due():
+            return
+        self.is_stale = False
+        self._refresh_at = monotonic() + REFRESH_SECONDS
+        try:
+            register: Register = yield partial(self._backend.read_register, self._name)
+        except BackendError as error:
+            if self._by_scope:
+                log_warning("the blocks could not be read; those known stay in force: %s", error)
+            return
+        self._take(register)
+
+    def find(self, envelope: Envelope) -> Block | None:
+        """Return the block of `envelope`, if there is one."""
+        if not self._by_scope:
+            return None
+        sender = self._policy.owner(envelope.sender)
+        now = datetime_of(self._now())
+        for scope, blocks in self._by_scope.items():
+            subjects = {self._getters[scope](envelope)}
+            if sender != envelope.sender:
+                subjects.add(self._getters[scope](_sent_by(envelope, sender)))
+            for subject in subjects:
+                block = blocks.get(subject)
+                if block is not None and (block.until is None or now < block.until):
+                    return block
+        return None
+
+    def of_subject(self, scope: tuple[str, ...], key: str) -> Block | None:
+        """Return the block of exactly this subject, if there is one."""
+        block = self._by_scope.get(scope, {}).get(key)
+        if block is None or (block.until is not None and block.until <= datetime_of(self._now())):
+            return None
+        return block
+
+    def decision(self, block: Block, tier: str | None) -> Decision:
+        """Return the decision on a message that `block` refuses."""
+        return blocked(block, tier, self._now())
+
+    def list_steps(self) -> Steps[tuple[Block, ...]]:
+        """See `Limiter.blocks`."""
+        self.is_stale = False
+        register: Register = yield partial(self._backend.read_register, self._name)
+        self._take(register)
+        now = datetime_of(register.now)
+        blocks = (block for each in self._by_scope.values() for block in each.values())
+        return tuple(block for block in blocks if block.until is None or now < block.until)
+
+    def add_steps(
+        self,
+        subject: str | Sequence[str] | None,
+        scope: str | Sequence[str],
+        seconds: float | None,
+        reason: str | None,
+    ) -> Steps[Block]:
+        """See `Limiter.block`."""
+        ordered, key = self._key(subject, scope)
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float)
+        ):
+            raise TypeError(f"seconds: a number is needed, or None, not {show(seconds)}")
+        if seconds is not None and not 0 < seconds <= 10**10:
+            raise ValueError(f"seconds: {show(seconds)} is not a number of seconds above 0")
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"reason: a text is needed, not {show(reason)}")
+        if reason is not None and not (reason.isprintable() and len(reason) <= LONGEST_REASON):
+            raise ValueError(
+                f"reason: {show(reason)} is not a line of at most {LONGEST_REASON} characters"
+            )
+        register: Register = yield partial(self._backend.read_register, self._name)
+        until = None if seconds is None else register.now + round(seconds * 1000)
+        shown = subject if subject is None or isinstance(subject, str) else tuple(subject)
+        entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
+        changes: dict[str, str | None] = dict.fromkeys(_expired(register))
+        changes[_entry_key(ordered, key)] = json.dumps(entry)
+        yield partial(self._backend.write_register, self._name, changes)
+        entries = {**register.entries, **changes}
+        texts = {name: text for name, text in entries.items() if text is not None}
+        self._take(Register(register.now, texts))
+        return self._by_scope[ordered][key]
+
+    def remove_steps(
+        self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
+    ) -> Steps[Block | None]:
+        """See `Limiter.unblock`; return the block that was lifted."""
+        ordered, key = self._key(subject, scope)
+        register: Register = yield partial(self._backend.read_register, self._name)
+        self._take(register)
+        block = self._by_scope.get(ordered, {}).get(key)
+        changes = dict.fromkeys([_entry_key(ordered, key), *_expired(register)])
+        yield partial(self._backend.write_register, self._name, changes)
+        rest = {name: text for name, text in register.entries.items() if name not in changes}
+        self._take(Register(register.now, rest))
+        if block is not None and block.until is not None:
+            return block if datetime_of(register.now) < block.until else None
+        return block
+
+    def _key(
+        self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
+    ) -> tuple[tuple[str, ...], str]:
+        ordered = normal_scope(scope)
+        if is_per_recipient(ordered):
+            raise ValueError(
+                f"scope: {show(scope)}: a block stops those who send; recipients cannot be blocked"
+            )
+        key, _ = self._policy.subject(scope, subject)
+        return ordered, key
+
+    def _take(self, register: Register) -> None:
+        """Replace the copy."""
+        self._ahead = register.now - self._backend.now()
+        by_scope: dict[tuple[str, ...], dict[str, Block]] = {}
+        for name, text in register.entries.items():
+            try:
+                scope, key, block = _parsed(name, text)
+            except (ValueError, TypeError, KeyError):
+                log_warning("a block in the backend is not readable: %s", show(name))
+                continue
+            by_scope.setdefault(scope, {})[key] = block
+            self._getters.setdefault(scope, subject_getter(scope))
+        self._by_scope = by_scope
+        self.exist = bool(by_scope)
+
+    def _now(self) -> int:
+        now: int = self._backend.now() + self._ahead
+        return now
+
+
+def blocked(block: Block, tier: str | None, now: int) -> Decision:
+    """Return the decision on a message that `block` refuses at the moment `now`."""
+    if block.until is None:
+        return Decision(Action.REJECT, None, None, tier, block=block)
+    wait = max(0, milliseconds_of(block.until) - now) / 1000
+    return Decision(Action.DEFER, wait, None, tier, block=block)
+
+
+def _sent_by(envelope: Envelope, sender: str) -> Envelope:
+    return Envelope(
+        sender,
+        envelope.recipients,
+        envelope.client,
+        id=envelope.id,
+        direction=envelope.direction,
+    )
+
+
+def _entry_key(scope: tuple[str, ...], key: str) -> str:
+    return f"{'+'.join(scope)} {key}"
+
+
+def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block]:
+    words, _, key = name.partition(" ")
+    scope = normal_scope(words.split("+"))
+    entry: Mapping[str, Any] = json.loads(text)
+    subject = entry["subject"]
+    until = entry["until"]
+    block = Block(
+        scope=scope,
+        subject=tuple(subject) if isinstance(subject, list) else subject,
+        since=datetime_of(entry["since"]),
+        until=None if until is None else datetime_of(until),
+        reason=entry["reason"],
+    )
+    return scope, key, block
+
+
+def _expired(register: Register) -> list[str]:
+    """Return the keys of entries that are over, or cannot be read."""
+    over = []
+    now: datetime = datetime_of(register.now)
+    for name, text in register.entries.items():
+        try:
+            block = _parsed(name, text)[2]
+        except (ValueError, TypeError, KeyError):
+            continue
+        if block.until is not None and block.until <= now:
+            over.append(name)
+    return over
