@@ -53,7 +53,8 @@ def log_events(
 
     The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
-    and `retry_after`; `used` and `share`; `scope`, `until` and `reason`; `attempts` and `seconds`; `denials` and `since`.
+    and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
+    `scope`, `until` and `reason`.
     """
     import logging
 
@@ -69,9 +70,8 @@ def log_events(
     def listen(event: Event) -> None:
         at_level = level
         if at_level is None:
-            at_level = (
-                logging.INFO if isinstance(event, BackToNormal | Unblocked) else logging.WARNING
-            )
+            is_good = isinstance(event, BackToNormal | Unblocked)
+            at_level = logging.INFO if is_good else logging.WARNING
         title, text, own_fields = _describe(event)
         sender = names.quoted(event.sender)
         if event.subject != event.sender:

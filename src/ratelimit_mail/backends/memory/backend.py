@@ -140,6 +140,25 @@ class MemoryBackend:
             lock.release()
         return [(counts, ledger, costs, now)]
 
+    def peek(self, ledger: Ledger, subject: str, costs: Costs) -> bool | Verdict | None:
+        """Return what `take` would answer, and change nothing: True for a charge that it accepts.
+
+        A subject that has no counts has room for any charge that fits into empty ones.
+        """
+        with self._lock:
+            table = self._tables.get(ledger.name)
+            if table is None or self._refunds:
+                return None
+            counts = table.young.get(subject)
+            if counts is None:
+                return None
+            if not counts.allowance:
+                return self._refuse_again(counts.refusal, ledger, costs)
+            if counts.costs is not costs or counts.ledger is not ledger:
+                return None
+            now = self._clock()
+            return True if counts.newest <= now < self._evict_at else None
+
     def _refuse_again(
         self, refusal: RepeatedRefusal | None, ledger: Ledger, costs: Costs
     ) -> Verdict | None:
