@@ -33,7 +33,9 @@ class TestAsyncCluster(AsyncBackendConformance):
         self._url = cluster.url
 
     def async_backend(self, clock: Callable[[], int]) -> AsyncRedisBackend:
-        return AsyncRedisBackend.from_url(self._url, prefix=unique_prefix(), clock=clock)
+        return AsyncRedisBackend.from_url(
+            self._url, prefix=unique_prefix(), clock=clock, timeout=30
+        )
 
     async def close(self, backend: AsyncBackend) -> None:
         assert isinstance(backend, AsyncRedisBackend)

@@ -52,7 +52,7 @@ SCANNING_COMMANDS = {
 
 def test_usage_and_reset_do_not_scan_the_keys(spare: Server) -> None:
     policy = Policy(name="test", limits=limits_per("hour", limit=1000))
-    backend = RedisBackend.from_url(spare.url)
+    backend = RedisBackend.from_url(spare.url, timeout=30)
     with contextlib.closing(backend), spare.client() as client:
         limiter = Limiter(policy, backend)
         assert all(
@@ -70,7 +70,7 @@ def test_a_message_is_one_call_of_a_script_whatever_its_limits_and_scopes(
     spare: Server,
 ) -> None:
     policy = Policy(name="test", limits=limits_per("hour", limit=1000))
-    backend = RedisBackend.from_url(spare.url)
+    backend = RedisBackend.from_url(spare.url, timeout=30)
     with contextlib.closing(backend), spare.client() as client:
         limiter = Limiter(policy, backend)
         assert limiter.try_acquire(envelope_from())
@@ -95,7 +95,7 @@ def test_a_message_is_one_call_of_a_script_whatever_its_limits_and_scopes(
 
 async def test_a_message_is_one_call_of_a_script_for_an_async_backend(spare: Server) -> None:
     policy = Policy(name="test", limits=limits_per("hour", limit=1000))
-    async with contextlib.aclosing(AsyncRedisBackend.from_url(spare.url)) as backend:
+    async with contextlib.aclosing(AsyncRedisBackend.from_url(spare.url, timeout=30)) as backend:
         limiter = AsyncLimiter(policy, backend)
         assert await limiter.try_acquire(envelope_from())
         with spare.client() as client, counted(client) as calls:
@@ -106,7 +106,7 @@ async def test_a_message_is_one_call_of_a_script_for_an_async_backend(spare: Ser
 
 def test_the_text_of_a_script_is_sent_once(spare: Server) -> None:
     policy = Policy(name="test", limits=limits_per("hour", limit=1000))
-    backend = RedisBackend.from_url(spare.url)
+    backend = RedisBackend.from_url(spare.url, timeout=30)
     with contextlib.closing(backend), spare.client() as client:
         limiter = Limiter(policy, backend)
         for _ in range(2):

@@ -93,7 +93,9 @@ def test_every_key_expires_whatever_was_done(
     server: Server, client: redis.Redis, prefix: str
 ) -> None:
     policy = Policy(name="test", limits=limits_per("hour"))
-    with contextlib.closing(RedisBackend.from_url(server.url, prefix=prefix)) as backend:
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30)
+    ) as backend:
         results: dict[str, Any] = {}
         keys: set[str] = set()
         for name, result in play(Limiter(policy, backend)):
@@ -114,7 +116,9 @@ def test_every_key_expires_whatever_was_done(
 
 def test_reading_creates_no_key(server: Server, client: redis.Redis, prefix: str) -> None:
     policy = Policy(name="test", limits=limits_per("hour"))
-    with contextlib.closing(RedisBackend.from_url(server.url, prefix=prefix)) as backend:
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30)
+    ) as backend:
         limiter = Limiter(policy, backend)
         assert limiter.check(envelope_from())
         assert limiter.check(envelope_from(envelope_id="1"))
@@ -129,7 +133,9 @@ def test_a_refused_message_changes_no_key_if_refused_attempts_do_not_count(
     server: Server, client: redis.Redis, prefix: str
 ) -> None:
     policy = Policy(name="test", limits=[RecipientRateLimit("3/hour", scope="sender_domain")])
-    with contextlib.closing(RedisBackend.from_url(server.url, prefix=prefix)) as backend:
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30)
+    ) as backend:
         limiter = Limiter(policy, backend)
         assert not limiter.try_acquire(envelope_from(recipients=4))
         assert limiter.try_acquire(envelope_from(recipients=3))
@@ -149,7 +155,9 @@ def test_nothing_is_left_once_every_window_is_over(
     server: Server, client: redis.Redis, prefix: str
 ) -> None:
     policy = Policy(name="test", limits=limits_per("second"))
-    with contextlib.closing(RedisBackend.from_url(server.url, prefix=prefix)) as backend:
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30)
+    ) as backend:
         assert list(play(Limiter(policy, backend, remember=1)))
         ttls = milliseconds_to_live(client, prefix)
         assert ttls
@@ -162,7 +170,7 @@ async def test_every_key_of_an_async_backend_expires(
 ) -> None:
     policy = Policy(name="test", limits=limits_per("second"))
     async with contextlib.aclosing(
-        AsyncRedisBackend.from_url(server.url, prefix=prefix)
+        AsyncRedisBackend.from_url(server.url, prefix=prefix, timeout=30)
     ) as backend:
         limiter = AsyncLimiter(policy, backend, remember=1)
         assert await limiter.try_acquire(envelope_from(envelope_id="1"))
@@ -177,7 +185,9 @@ def test_a_key_does_not_expire_before_its_window_is_over(
     server: Server, client: redis.Redis, prefix: str
 ) -> None:
     policy = Policy(name="test", limits=[MessageRateLimit("2/second"), MessageRateLimit("2/hour")])
-    with contextlib.closing(RedisBackend.from_url(server.url, prefix=prefix)) as backend:
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30)
+    ) as backend:
         limiter = Limiter(policy, backend)
         for _ in range(2):
             assert limiter.try_acquire(envelope_from())
@@ -195,7 +205,7 @@ def test_a_key_expires_also_with_a_clock_of_the_backend(
 ) -> None:
     policy = Policy(name="test", limits=limits_per("second"))
     with contextlib.closing(
-        RedisBackend.from_url(server.url, prefix=prefix, clock=ManualClock())
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30, clock=ManualClock())
     ) as backend:
         for name, _ in play(Limiter(policy, backend, remember=1)):
             ttls = milliseconds_to_live(client, prefix)
@@ -205,7 +215,9 @@ def test_a_key_expires_also_with_a_clock_of_the_backend(
 def test_a_key_of_two_policies_lives_as_long_as_the_longer_window_needs(
     server: Server, client: redis.Redis, prefix: str
 ) -> None:
-    with contextlib.closing(RedisBackend.from_url(server.url, prefix=prefix)) as backend:
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30)
+    ) as backend:
         for rate in ("9/second", "9/hour", "9/second"):
             limits = [MessageRateLimit(rate)]
             assert Limiter(Policy(name="test", limits=limits), backend).try_acquire(envelope_from())

@@ -245,7 +245,9 @@ def test_in_a_batch_with_a_value_of_another_program_all_other_messages_are_refun
 @pytest.fixture
 def on_cluster(cluster: Cluster, prefix: str) -> Iterator[tuple[Limiter, Any]]:
     """Return a limiter on a cluster, and a client of the cluster."""
-    with contextlib.closing(RedisBackend.from_url(cluster.url, prefix=prefix)) as backend:
+    with contextlib.closing(
+        RedisBackend.from_url(cluster.url, prefix=prefix, timeout=30)
+    ) as backend:
         cluster_client = redis.RedisCluster.from_url(cluster.masters[0].url.removesuffix("/0"))
         with contextlib.closing(cluster_client) as client:
             yield Limiter(POLICY, backend), client

@@ -179,7 +179,7 @@ def test_the_fallback_can_be_another_server(
     make_limiter: MakeLimiter, kind: str, proxy: Proxy, server: Server
 ) -> None:
     other_prefix = unique_prefix()
-    other = AnyLimiter(kind, server.url, PER_DAY_100, prefix=other_prefix)
+    other = AnyLimiter(kind, server.url, PER_DAY_100, prefix=other_prefix, backend={"timeout": 30})
     limiter = make_limiter(on_backend_error=other.backend)
     with proxy.away():
         assert limiter.try_acquire(ENVELOPE).degraded

@@ -122,7 +122,7 @@ async def test_an_async_limiter_ends_an_override_by_the_clock_too(
     server: Server, prefix: str, clock: ManualClock
 ) -> None:
     raised = Override({"recipients a message": 5}, senders=[ANN], ends=NOON)
-    backend = AsyncRedisBackend.from_url(server.url, prefix=prefix, clock=clock)
+    backend = AsyncRedisBackend.from_url(server.url, prefix=prefix, timeout=30, clock=clock)
     try:
         limiter = AsyncLimiter(campus_policy(overrides=[raised]), backend)
         message = envelope_from(recipients=5)

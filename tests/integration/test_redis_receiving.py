@@ -76,7 +76,9 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 async def async_backend(server: Server) -> AsyncIterator[AsyncRedisBackend]:
-    backend = AsyncRedisBackend.from_url(server.url, prefix=unique_prefix(), clock=ManualClock())
+    backend = AsyncRedisBackend.from_url(
+        server.url, prefix=unique_prefix(), timeout=30, clock=ManualClock()
+    )
     yield backend
     await backend.aclose()
 

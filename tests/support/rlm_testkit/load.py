@@ -34,7 +34,7 @@ def one_limit_policy(limit: int, per: str = "day") -> Policy:
 
 def used_on_server(url: str, policy: Policy, prefix: str) -> int:
     """Return what a server has counted for SENDER under the first limit, by its own connection."""
-    backend = RedisBackend.from_url(url, prefix=prefix, timeout=10)
+    backend = RedisBackend.from_url(url, prefix=prefix, timeout=30)
     try:
         return Limiter(policy, backend).usage(SENDER)[0].used
     finally:

@@ -28,7 +28,7 @@ SLOTS = (("ann@uwo.ca", "sender"), ("a.org", "recipient_domain"), ("b.org", "rec
 def cluster_client(cluster: Cluster) -> Iterator[redis.RedisCluster]:
     """Connect a client to the cluster: a fixture."""
     client: redis.RedisCluster = client_from_url(
-        cluster.url, timeout=10, is_async=False, options={}
+        cluster.url, timeout=30, is_async=False, options={}
     )
     yield client
     client.close()

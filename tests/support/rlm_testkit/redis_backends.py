@@ -68,7 +68,7 @@ class BackendFactory:
 
     def from_url(self, url: str, **options: Any) -> Any:
         """Return a backend on the server of a URL."""
-        options.setdefault("timeout", 10)  # a slow machine is not an outage
+        options.setdefault("timeout", 30)  # a slow machine is not an outage
         return self.make(
             lambda: RedisBackend.from_url(url, **options),
             lambda: AsyncRedisBackend.from_url(url, **options),
