@@ -165,7 +165,7 @@ class Tally(NamedTuple):
         the last of these ended; 0.0 if there were none.
     """
 
-    asked: int
+    calls: int
     admitted: int
     refused: int
     failed: int
@@ -183,7 +183,7 @@ class Row(NamedTuple):
     """
 
     fault: str
-    asked: int
+    calls: int
     admitted: int
     lost: int
     over: int
@@ -201,7 +201,7 @@ class Row(NamedTuple):
     ) -> Row:
         """Return the row of a load that continued until the limit was reached."""
         lost, over = max(0, limit - tally.admitted), max(0, tally.admitted - limit)
-        return cls(fault, tally.asked, tally.admitted, lost, over, away, normal)
+        return cls(fault, tally.calls, tally.admitted, lost, over, away, normal)
 
 
 class Load:
@@ -243,8 +243,8 @@ class Load:
     def tally(self) -> Tally:
         with self._lock:
             admitted, refused, failed = self._outcomes
-            asked = admitted + refused + failed
-            return Tally(asked, admitted, refused, failed, *self._failures)
+            calls = admitted + refused + failed
+            return Tally(calls, admitted, refused, failed, *self._failures)
 
     def wait_for(self, condition: Callable[[Tally], bool], timeout: float = 60) -> None:
         """Wait until a condition is true of the tally, or raise the error of a worker."""

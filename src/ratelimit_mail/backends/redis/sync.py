@@ -95,7 +95,7 @@ class RedisBackend:
         return self._codec.verdict(packed, reply)
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
-        """`apply` for each of several messages, in order, many with one script."""
+        """Apply several messages in order, many with one script."""
         return run(self._core.apply_many_steps(messages))
 
     def refund(self, receipt: Any) -> None:
