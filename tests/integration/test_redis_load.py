@@ -89,7 +89,7 @@ CROWD = Policy(name="test", limits=[MessageRateLimit("100/minute"), MessageRateL
 async def test_cancelling_some_of_a_thousand_waiting_tasks_does_not_affect_the_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelimit_mail.limiter.operations.LONGEST_TURN", 60)
+    monkeypatch.setattr("ratelimit_mail.limiter.operations.LONGEST_WAIT_FOR_FIRST", 60)
     clock = ManualClock()
     start = clock()
     timetable = Timetable(clock)
