@@ -184,7 +184,7 @@ Decision.action = ACCEPT
 _new = object.__new__
 
 
-def accepted(tier: str | None, refund_token: list[Any]) -> Decision:
+def accepted(tier: str | None, refund_token: list[Any] | None) -> Decision:
     """Return `Decision(ACCEPT, ...)`, in a third of the time."""
     decision = _new(Decision)
     fields = decision.__dict__

@@ -132,6 +132,7 @@ class AsyncLimiter:
             on_event=on_event,
         )
         self._fast_path = fast_path(self._operations, backend)
+        self._fast_check = fast_path(self._operations, backend, record=False)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
@@ -143,6 +144,8 @@ class AsyncLimiter:
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
+        if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:
+            return decision
         return await run_async(self._operations.check_steps(envelope))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:

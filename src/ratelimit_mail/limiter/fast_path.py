@@ -24,16 +24,19 @@ FastPath = Callable[[Envelope], Decision | None]
 """Returns the decision on a message, or None if the message needs the general path."""
 
 
-def fast_path(operations: Operations, backend: object) -> FastPath | None:
+def fast_path(operations: Operations, backend: object, *, record: bool = True) -> FastPath | None:
     """Return the fast path of a limiter.
 
     None if it counts elsewhere than in memory, if a message needs more than a decision, or if its
     limits depend on more than the client's tier.
+
+    record: False for a check, which charges nothing.
     """
     selector = operations.policy.selector_by_tier
     if not operations.is_plain or selector is None or type(backend) is not MemoryBackend:
         return None
-    paths = selector.by_tier.map(partial(_for_limits, backend=backend, owner=operations))
+    for_limits = partial(_for_limits, backend=backend, owner=operations, record=record)
+    paths = selector.by_tier.map(for_limits)
     if not paths.rows:
         return paths.default
     choose = paths.choose
@@ -46,10 +49,12 @@ def fast_path(operations: Operations, backend: object) -> FastPath | None:
     return decide
 
 
-def _for_limits(limits: EffectiveLimits, backend: MemoryBackend, owner: Operations) -> FastPath:
+def _for_limits(
+    limits: EffectiveLimits, backend: MemoryBackend, owner: Operations, *, record: bool
+) -> FastPath:
     # Names of a closure are quicker than attributes.
-    charges_by_domains, take, tier = limits.charges_by_domains, backend.take, limits.tier
-    blocks = owner.blocks
+    charges_by_domains, tier, blocks = limits.charges_by_domains, limits.tier, owner.blocks
+    answer_to = backend.take if record else backend.peek
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
@@ -63,9 +68,9 @@ def _for_limits(limits: EffectiveLimits, backend: MemoryBackend, owner: Operatio
         if (blocks.is_stale or blocks.exist) and blocks.concern(envelope):
             return None
         ledger, subject, costs = charges[0]
-        answer = take(ledger, subject(envelope), costs)
+        answer = answer_to(ledger, subject(envelope), costs)
         if type(answer) is list:
-            return accepted(tier, [owner, envelope, answer])
+            return accepted(tier, [owner, envelope, answer] if record else None)
         return refused(limits, answer) if isinstance(answer, Verdict) else None
 
     return decide

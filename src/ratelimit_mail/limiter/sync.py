@@ -150,6 +150,7 @@ class Limiter:
             on_event=on_event,
         )
         self._fast_path = fast_path(self._operations, backend)
+        self._fast_check = fast_path(self._operations, backend, record=False)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
@@ -161,6 +162,8 @@ class Limiter:
 
     def check(self, envelope: Envelope) -> Decision:
         """Return whether `envelope` could go now; charge nothing, not even a refused attempt."""
+        if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:
+            return decision
         return run(self._operations.check_steps(envelope))
 
     def try_acquire(self, envelope: Envelope) -> Decision:

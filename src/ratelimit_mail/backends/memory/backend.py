@@ -140,11 +140,10 @@ class MemoryBackend:
             lock.release()
         return [(counts, ledger, costs, now)]
 
-    def peek(self, ledger: Ledger, subject: str, costs: Costs) -> bool | Verdict | None:
-        """Return what `take` would answer, and change nothing: True for a charge that it accepts.
-
-        A subject that has no counts has room for any charge that fits into empty ones.
-        """
+    def peek(
+        self, ledger: Ledger, subject: str, costs: Costs
+    ) -> list[SubjectCharge] | Verdict | None:
+        """Return what `take` would answer, and change nothing: an empty list if it would accept."""
         with self._lock:
             table = self._tables.get(ledger.name)
             if table is None or self._refunds:
@@ -157,7 +156,7 @@ class MemoryBackend:
             if counts.costs is not costs or counts.ledger is not ledger:
                 return None
             now = self._clock()
-            return True if counts.newest <= now < self._evict_at else None
+            return [] if counts.newest <= now < self._evict_at else None
 
     def _refuse_again(
         self, refusal: RepeatedRefusal | None, ledger: Ledger, costs: Costs
