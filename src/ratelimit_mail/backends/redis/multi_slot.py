@@ -32,7 +32,7 @@ from ratelimit_mail.backends.redis.codec import (
     LEAST_REMAINING,
     Receipt,
 )
-from ratelimit_mail.backends.redis.keys import foreign_value_error, refund_marker_key
+from ratelimit_mail.backends.redis.keys import foreign_value_error, moved_key
 from ratelimit_mail.backends.redis.scripts import MULTI_SLOT_IDEMPOTENCY
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.counting.charge import Charge, Count
@@ -95,7 +95,7 @@ def apply_multi_slot_steps(
 def refund_multi_slot_steps(calls: SingleSlotCalls, receipt: MultiSlotReceipt) -> Steps[None]:
     """Take the charges of a receipt out; those of an id once, whoever refunds them."""
     if receipt.token:
-        marker_key = refund_marker_key(receipt.id_key, receipt.token)
+        marker_key = moved_key(receipt.id_key, receipt.token)
         keys = [receipt.id_key, marker_key, receipt.log_key]
         arguments = [b"refund", calls.codec.clock_text(), receipt.token.encode()]
         is_first = yield from _idempotency_steps(calls, keys, arguments)
