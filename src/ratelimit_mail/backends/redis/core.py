@@ -15,9 +15,13 @@ from ratelimit_mail.backends.base import Intent, Message, Reading, Register, Ver
 from ratelimit_mail.backends.redis.batches import Batch
 from ratelimit_mail.backends.redis.codec import BatchShare, Codec, Receipt
 from ratelimit_mail.backends.redis.multi_slot import (
-    MultiSlotReceipt,
     apply_multi_slot_steps,
     refund_multi_slot_steps,
+)
+from ratelimit_mail.backends.redis.multi_slot_answers import MultiSlotReceipt
+from ratelimit_mail.backends.redis.multi_slot_moves import (
+    redeem_multi_slot_steps,
+    settle_multi_slot_steps,
 )
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.backends.redis.transport import AsyncTransport, Transport
@@ -106,10 +110,19 @@ class RedisCore(Generic[AnyTransport]):
             receipt = self._codec.receipt_of_share(receipt)
         if charges is None:
             charges = receipt.charges
+        if isinstance(receipt, MultiSlotReceipt):
+            return (yield from settle_multi_slot_steps(self._calls, receipt, charges))
+        if self._keys.is_multi_slot([*receipt.charges, *charges], None):
+            yield from self._calls.refund_steps(receipt)
+            return (yield from settle_multi_slot_steps(self._calls, MultiSlotReceipt([]), charges))
         return (yield from self._calls.settle_steps(receipt, charges))
 
     def redeem_steps(self, receipt: AnyReceipt, charges: Sequence[Charge]) -> Steps[Verdict]:
         """Use a booking now if it fits now, or book it anew."""
+        if isinstance(receipt, MultiSlotReceipt):
+            return redeem_multi_slot_steps(self._calls, receipt, charges)
+        if isinstance(receipt, BatchShare):
+            raise TypeError("the receipt of a booking is needed")
         return self._calls.redeem_steps(receipt, charges)
 
     def usage_steps(self, ledger: Ledger, subject: str) -> Steps[list[list[Reading]]]:

@@ -13,7 +13,7 @@ from ratelimit_mail.backends.base import Idempotency
 from ratelimit_mail.counting.charge import UNITS, Charge, Ledger
 from ratelimit_mail.exceptions import BackendError
 
-__all__ = ["DEFAULT_PREFIX", "Keys", "count_name", "foreign_value_error", "moved_key"]
+__all__ = ["DEFAULT_PREFIX", "Keys", "count_name", "foreign_value_error", "moved_key", "tag_of_key"]
 
 DEFAULT_PREFIX: Final = "ratelimit-mail:"
 
@@ -97,6 +97,11 @@ def moved_key(id_key: bytes, token: int | str) -> bytes:
     It is used once the answer cannot say so.
     """
     return b"%b:%b" % (id_key, str(token).encode())
+
+
+def tag_of_key(key: bytes) -> bytes:
+    """Return the beginning of a key, up to the end of its tag: equal ones are in the same slot."""
+    return key[: key.index(b"}") + 1]
 
 
 def foreign_value_error(key: bytes) -> BackendError:

@@ -10,7 +10,9 @@ import attrs
 
 __all__ = [
     "APPLY",
+    "MOVE",
     "MULTI_SLOT_IDEMPOTENCY",
+    "PLACES",
     "READ_REGISTER",
     "REDEEM",
     "REFUND",
@@ -88,5 +90,9 @@ SETTLE: Final = Script.from_files(
 REDEEM: Final = Script.from_files(
     "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "redeem"
 )
+MOVE: Final = Script.from_files(
+    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "move"
+)
+PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
 READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")
 WRITE_REGISTER: Final = Script.from_files("fetch", "write_register")

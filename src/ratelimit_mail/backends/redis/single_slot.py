@@ -15,6 +15,7 @@ from ratelimit_mail.backends.redis.codec import Codec, PackedMessage, Receipt
 from ratelimit_mail.backends.redis.keys import foreign_value_error
 from ratelimit_mail.backends.redis.scripts import (
     APPLY,
+    MOVE,
     READ_REGISTER,
     REDEEM,
     REFUND,
@@ -77,6 +78,25 @@ class SingleSlotCalls:
             raise TypeError("the receipt of a booking is needed")
         packed = self.codec.pack(charges, Intent(queue=place.queue))
         return (yield from self._move_steps(REDEEM, packed, receipt))
+
+    def move_steps(
+        self,
+        charges: Sequence[Charge],
+        intent: Intent,
+        own: Receipt,
+        behind: Receipt,
+        *,
+        start: int | None,
+        flags: int,
+    ) -> Steps[Verdict]:
+        """Check charges without the events of a booking and of those behind it, or move it."""
+        packed = self.codec.pack(charges, intent, start=start, flags=flags)
+        own_keys, own_argument = self.codec.pack_receipt(own)
+        behind_keys, behind_argument = self.codec.pack_receipt(behind)
+        packed = packed._replace(keys=packed.keys + own_keys + behind_keys)
+        arguments = [packed.message, own_argument, behind_argument]
+        reply = yield from self.run_steps(MOVE, packed.keys, arguments)
+        return self.codec.verdict(packed, reply)
 
     def _move_steps(
         self, script: Script, packed: PackedMessage, receipt: Receipt

@@ -28,37 +28,15 @@ local last_ahead, behind, first_number = bookings.neighbours(record)
 local is_early = record.number and record.at > now
 
 -- Returns the message's charges on copies of their logs without the booking's own events, and
--- without those of the bookings behind it that are before `bound`.
+-- without those of the bookings behind it whose time is before `bound`.
 local function without_behind(bound)
-  local events_by_key = {}
-  local function add(events)
-    for _, event in ipairs(events) do
-      local of_key = events_by_key[event.key]
-      if of_key and event.moment < bound then
-        of_key[#of_key + 1] = event
-      end
-    end
-  end
-  for _, charge in ipairs(charges) do
-    events_by_key[charge.log.key] = {}
-  end
-  add(record.events)
+  local removed = {record.events}
   for _, other in ipairs(behind) do
     if other.at < bound then
-      add(read_events(other.text, other.pos))
+      removed[#removed + 1] = read_events(other.text, other.pos)
     end
   end
-  local probes = {}
-  for i, charge in ipairs(charges) do
-    local probe = {}
-    for name, value in pairs(charge) do
-      probe[name] = value
-    end
-    probe.log = logs.copy(charge.log)
-    logs.remove(probe.log, events_by_key[charge.log.key])
-    probes[i] = probe
-  end
-  return transaction(probes, room, now)
+  return transaction(without(charges, removed, logs), room, now)
 end
 
 -- Returns whether the message fits now. Most often this is decided by the events of the next window.

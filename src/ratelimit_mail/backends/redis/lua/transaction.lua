@@ -76,6 +76,33 @@ local function read_charges(message, first, logs)
   return charges
 end
 
+-- Returns the charges on copies of their logs, from which lists of events are taken out.
+local function without(charges, lists, logs)
+  local events_by_key = {}
+  for _, charge in ipairs(charges) do
+    events_by_key[charge.log.key] = {}
+  end
+  for _, events in ipairs(lists) do
+    for _, event in ipairs(events) do
+      local of_key = events_by_key[event.key]
+      if of_key then
+        of_key[#of_key + 1] = event
+      end
+    end
+  end
+  local probes = {}
+  for i, charge in ipairs(charges) do
+    local probe = {}
+    for name, value in pairs(charge) do
+      probe[name] = value
+    end
+    probe.log = logs.copy(charge.log)
+    logs.remove(probe.log, events_by_key[charge.log.key])
+    probes[i] = probe
+  end
+  return probes
+end
+
 -- Returns the functions that decide on `charges` at the time `now`. A refusal is a list: the number
 -- of the charge, the number of its window, the first moment with room, how much room there is.
 local function transaction(charges, room, now)
