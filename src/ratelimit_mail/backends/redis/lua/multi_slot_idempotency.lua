@@ -44,7 +44,7 @@ if command == 'take' or command == 'put' then
   if command == 'put' then
     if has_answer and valid_until ~= '0' then
       store(valid_until, token, ARGV[4], math.max(lifetime, redis.call('PTTL', KEYS[1])))
-      redis.call('DEL', KEYS[2])
+      redis.call('PEXPIRE', KEYS[2], 0)
     else
       redis.call('SET', KEYS[2], 'ratelimit-mail ' .. ARGV[4], 'PX', lifetime)
     end
