@@ -17,8 +17,16 @@ from ratelimit_mail import (
     Policy,
 )
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
+from ratelimit_mail.backends.base import TAKE
+from ratelimit_mail.limiter import blocks
 
 spare = pytest.fixture(spare_server)
+
+
+@pytest.fixture(autouse=True)
+def _blocks_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no call for the blocks come in between on a slow machine."""
+    monkeypatch.setattr(blocks, "REFRESH_SECONDS", 1e9)
 
 
 def calls_of(client: redis.Redis) -> dict[str, int]:
@@ -73,7 +81,11 @@ def test_a_message_is_one_call_of_a_script_whatever_its_limits_and_scopes(
     backend = RedisBackend.from_url(spare.url, timeout=30)
     with contextlib.closing(backend), spare.client() as client:
         limiter = Limiter(policy, backend)
-        assert limiter.try_acquire(envelope_from())
+        decisions = [limiter.try_acquire(envelope_from()) for _ in range(2)]
+        reservation = limiter.reserve(envelope_from())
+        first = limiter.reserve(envelope_from())
+        limiter.settle(decisions[0])
+        assert first.redeem()
         requests: list[Callable[[], Any]] = [
             lambda: limiter.try_acquire(envelope_from()),
             lambda: limiter.try_acquire(envelope_from(recipients=5)),
@@ -81,6 +93,8 @@ def test_a_message_is_one_call_of_a_script_whatever_its_limits_and_scopes(
             lambda: limiter.try_acquire(envelope_from(recipients=1001)),
             lambda: limiter.check(envelope_from(recipients=5)),
             lambda: limiter.reserve(envelope_from(envelope_id="2", recipients=5)),
+            lambda: limiter.settle(decisions[1]),
+            reservation.redeem,
             lambda: limiter.try_acquire_many(
                 [envelope_from(envelope_id=str(i), recipients=5) for i in range(50)]
             ),
@@ -108,10 +122,10 @@ def test_the_text_of_a_script_is_sent_once(spare: Server) -> None:
     policy = Policy(name="test", limits=limits_per("hour", limit=1000))
     backend = RedisBackend.from_url(spare.url, timeout=30)
     with contextlib.closing(backend), spare.client() as client:
-        limiter = Limiter(policy, backend)
+        charges = policy.plan(envelope_from()).charges
         for _ in range(2):
             with counted(client) as calls:
                 for _ in range(9):
-                    assert limiter.try_acquire(envelope_from())
+                    assert backend.apply(charges, TAKE).receipt
             assert (calls["evalsha"], calls["eval"]) == (9, 1)
             command(client, "SCRIPT", "FLUSH")

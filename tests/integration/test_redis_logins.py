@@ -113,15 +113,24 @@ def test_the_permissions_that_the_error_lists_are_sufficient(
         backend.usage(*POLICY.plan(envelope_from()).charges[0][:2])
     needed = str(caught.value).partition("It calls")[2]
     rules = [f"+{word.lower()}" for word in re.findall(r"\b[A-Z]{3,}\b", needed)]
-    rules_by_word = {"lists": "+@list", "strings": "+@string", "expiry": "+pexpire +pttl"}
+    rules_by_word = {
+        "lists": "+@list",
+        "strings": "+@string",
+        "hashes": "+@hash",
+        "expiry": "+pexpire +pttl",
+    }
     rules += [rule for word, rule in rules_by_word.items() if word in needed]
     limiter = Limiter(
         POLICY, backends.from_url(user(f"~{prefix}* {' '.join(rules)}"), prefix=prefix)
     )
     limiter.refund(limiter.try_acquire(envelope_from(envelope_id="1")))
     limiter.reserve(envelope_from()).cancel()
+    limiter.settle(limiter.try_acquire(envelope_from(envelope_id="2")))
+    assert limiter.reserve(envelope_from()).redeem()
+    limiter.block(ANN, 60)
+    limiter.unblock(ANN)
     limiter.reset(ANN)
-    assert used(limiter) == [0, 0, 0]
+    assert used(limiter)[0] == 0
 
 
 def test_a_permission_that_is_missing_halfway_leaves_nothing_half_done(

@@ -343,9 +343,12 @@ class Operations:
         receipts: Receipts = []
         for part in MessageDecisions(self.policy, envelope).envelopes:
             plan = self.plan(part)
+            queue: Charge = (self._queue, self.policy.owner(part.sender), BOOKING)
             for operation in ("take", "book") if plan.charges else ():
                 intent = Intent(
-                    recall=True, idempotency=self._intents.idempotency(plan, part, operation)
+                    queue=queue if operation == "book" else None,
+                    idempotency=self._intents.idempotency(plan, part, operation),
+                    recall=True,
                 )
                 verdict: Verdict = yield partial(self._backend.apply, plan.charges, intent)
                 if verdict.receipt is not None:

@@ -283,16 +283,22 @@ class MemoryBackend:
             now = self._clock()
             if self._refunds:
                 self._apply_refunds()
-            booking = receipt.receipt if isinstance(receipt, SharedReceipt) else receipt
-            queue, queue_ledger, costs, at = booking.queue
+            booking: BookingReceipt
+            if not isinstance(receipt, SharedReceipt):
+                booking = receipt
+            else:
+                booking = receipt.receipt
+                if receipt.refunded:  # another caller has taken its charges out
+                    receipt.refunded = False
+                    booking.clear()
+            queue, queue_ledger, costs, _ = booking.queue
+            queue_charges: list[Charge] = [(queue_ledger, queue.subject, costs)]
             subject_charges = self._subject_charges(charges, now)
-            if booking.number is None:  # perhaps the queue was evicted since
-                [(queue, *_)] = self._subject_charges([(queue_ledger, queue.subject, costs)], now)
-                booking.queue = (queue, queue_ledger, costs, at)
-            answer = Transaction(subject_charges, now).redeem(booking)
+            # The queue may have been reset or evicted since.
+            [queue_charge] = self._subject_charges(queue_charges, now)
+            answer = Transaction(subject_charges, now).redeem(booking, queue_charge[0])
             self._put(charges, subject_charges, now)
-            if booking.number is not None:
-                self._put([(queue_ledger, queue.subject, costs)], [booking.queue], now)
+            self._put(queue_charges, [queue_charge], now)
             return answer._replace(receipt=receipt)
 
     def _subject_charges(self, charges: Sequence[Charge], now: int) -> list[SubjectCharge]:

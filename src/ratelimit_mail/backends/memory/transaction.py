@@ -51,11 +51,13 @@ class BookingReceipt(list[SubjectCharge]):
         self.number = None
         return self.queue
 
-    def neighbours(self) -> tuple[list[BookingReceipt], list[BookingReceipt]]:
-        """Return the bookings ahead of this one in its queue, and those behind it."""
+    def neighbours(
+        self, queue: SubjectCounts
+    ) -> tuple[list[BookingReceipt], list[BookingReceipt]]:
+        """Return the bookings ahead of this one in a queue, and those behind it."""
         ahead: list[BookingReceipt] = []
         behind: list[BookingReceipt] = []
-        for number, other in (self.queue[0].bookings or {}).items():
+        for number, other in (queue.bookings or {}).items():
             if number != self.number:
                 is_ahead = other.at <= self.at if self.number is None else number < self.number
                 (ahead if is_ahead else behind).append(other)
@@ -106,14 +108,16 @@ class Transaction:
             booking.enqueue(None, now)
         return verdict(now, at, booking)
 
-    def redeem(self, booking: BookingReceipt) -> Verdict:
+    def redeem(self, booking: BookingReceipt, queue: SubjectCounts) -> Verdict:
         """Let a booking stand now if it fits now, or book it anew at the first moment with room.
 
         The check leaves out the bookings behind it in its queue. The new time is not before the
         bookings ahead of it, and it keeps its place among them. Before its time nothing changes.
+
+        queue: the counts of its queue, which are new if it was reset or evicted since.
         """
         now, number = self._now, booking.number
-        ahead, behind = booking.neighbours()
+        ahead, behind = booking.neighbours(queue)
         probe = self._without([booking, *behind])
         is_early = number is not None and booking.at > now
         start = max([now, *(other.at for other in ahead)])
@@ -126,10 +130,10 @@ class Transaction:
             return Verdict(now, at, booking, refusals)
         refund([booking])
         booking[:] = self.charge(at)
-        counts, ledger, costs, _ = booking.queue
-        booking.queue = (counts, ledger, costs, at)
+        _, ledger, costs, _ = booking.queue
+        booking.queue = (queue, ledger, costs, at)
         if at > now:
-            booking.enqueue(counts.first_number() if number is None else number, now)
+            booking.enqueue(queue.first_number() if number is None else number, now)
         return verdict(now, at, booking, refusals)
 
     def _without(self, bookings: Iterable[BookingReceipt]) -> Transaction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import redis.asyncio
 
 from ratelimit_mail._util.steps import run_async
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.backends.redis.core import RedisCore
 from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
@@ -95,6 +95,14 @@ class AsyncRedisBackend:
         """See `RedisBackend.refund`."""
         await run_async(self._core().refund_steps(receipt))
 
+    async def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `RedisBackend.settle`."""
+        return await run_async(self._core().settle_steps(receipt, charges))
+
+    async def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `RedisBackend.redeem`."""
+        return await run_async(self._core().redeem_steps(receipt, charges))
+
     def shard_of(self, charges: Sequence[Charge]) -> str:
         """See `RedisBackend.shard_of`; not awaited."""
         return self._core().shard_of(charges) if self._codec.keys.sharded else ""
@@ -110,6 +118,14 @@ class AsyncRedisBackend:
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `RedisBackend.reset`."""
         await run_async(self._core().reset_steps(ledgers, subject))
+
+    async def read_register(self, name: str) -> Register:
+        """See `RedisBackend.read_register`."""
+        return await run_async(self._core().read_register_steps(name))
+
+    async def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `RedisBackend.write_register`."""
+        await run_async(self._core().write_register_steps(name, changes))
 
     async def aclose(self) -> None:
         """Close the connections of the client, and with `from_url` those of the running loop."""

@@ -23,7 +23,7 @@ from ratelimit_mail.backends.redis.keys import (
     Keys,
     count_name,
     foreign_value_error,
-    refund_marker_key,
+    moved_key,
 )
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
@@ -32,6 +32,7 @@ __all__ = [
     "DENIALS_UNCOUNTED",
     "LEAST_REMAINING",
     "BatchShare",
+    "BookedPlace",
     "Codec",
     "PackedMessage",
     "Receipt",
@@ -58,6 +59,15 @@ LEAST_REMAINING: Final = 1 << 8
 """Charge nothing, and report the window with the least remaining capacity."""
 HAS_START: Final = 1 << 9
 """The search for a moment starts later than now."""
+RECALL: Final = 1 << 10
+"""Charge nothing if the message's id has no answer yet."""
+ENQUEUE: Final = 1 << 11
+"""Add the booking to those of its queue, whose key follows the logs."""
+
+# The flags of a reply.
+CHARGED: Final = 1 << 0
+REPEATED: Final = 1 << 1
+"""The answer to the message's id was given before."""
 
 LONG_AGO: Final = -(1 << 54)
 """Before any moment; as in lua/state.lua."""
@@ -76,6 +86,7 @@ class PackedMessage(NamedTuple):
     """One message as a script takes it.
 
     records: whether the message is charged if it fits.
+    queue: the queue that it is booked in. id_key: where the answer to its id is.
     """
 
     keys: list[bytes]
@@ -83,21 +94,42 @@ class PackedMessage(NamedTuple):
     charges: Sequence[Charge]
     costs: list[int]
     records: bool
+    queue: Charge | None = None
+    id_key: bytes = b""
+
+
+class BookedPlace(NamedTuple):
+    """The place of a booking in its queue.
+
+    queue: what it is charged there. at: the booked time.
+    number: its number; None while it does not stand there: it could go at once, was redeemed,
+        settled or refunded.
+    """
+
+    queue: Charge
+    at: int
+    number: int | None
 
 
 class Receipt(NamedTuple):
-    """What was charged: the logs, the cost in each, and when.
+    """What was charged: of each event the log, the cost and the moment.
 
-    moments: of each charge, or one for all.
+    moments: of each event, or one for all.
+    charges: that made the events.
     token: identifies the answer that was remembered for an id; 0 without an id.
     generations: of the logs; empty if no log was ever reset.
+    id_key: where the answer to the id is.
+    place: of a booking.
     """
 
     keys: list[bytes]
     costs: list[int]
     moments: int | list[int]
+    charges: Sequence[Charge]
     token: int = 0
     generations: Sequence[int] = ()
+    id_key: bytes = b""
+    place: BookedPlace | None = None
 
 
 class BatchShare(NamedTuple):
@@ -160,9 +192,14 @@ class Codec:
                     chunks.append(tail)
         if intent is TAKE and not flags and start is None:
             chunks[0] = self._plain_header(len(keys), now)
-        else:
-            chunks[0] = self._header(charges, intent, keys, start, flags, now)
-        return PackedMessage(keys, b"".join(chunks), charges, costs, intent.record)
+            return PackedMessage(keys, b"".join(chunks), charges, costs, True)
+        id_key = b""
+        if intent.idempotency is not None:
+            id_key = self.keys.id_key(charges, intent.idempotency)
+        chunks[0] = self._header(intent, keys, id_key, start, flags, now)
+        return PackedMessage(
+            keys, b"".join(chunks), charges, costs, intent.record, intent.queue, id_key
+        )
 
     def _plain_header(self, count: int, now: int | None) -> bytes:
         """Pack the header of a message that is only charged now."""
@@ -178,14 +215,14 @@ class Codec:
 
     def _header(
         self,
-        charges: Sequence[Charge],
         intent: Intent,
         keys: list[bytes],
+        id_key: bytes,
         start: int | None,
         flags: int,
         now: int | None,
     ) -> bytes:
-        """Pack the header of any message, and add the key of its id to `keys`."""
+        """Pack the header of any message, and add to `keys` those of its queue and its id."""
         time, lifetime, token = 0, 0, 0
         max_delay = -1 if intent.max_delay is None else intent.max_delay
         count = len(keys)
@@ -195,8 +232,13 @@ class Codec:
             flags |= REFUSED
         if intent.queue is not None:
             flags |= QUEUE | (BOOK if intent.record else 0)
+            if intent.record and not flags & AT_START_ONLY:
+                flags |= ENQUEUE
+                keys.append(self.keys.bookings_key(intent.queue))
         if flags & AT_START_ONLY:
             flags |= BOOK
+        if intent.recall:
+            flags |= RECALL
         if start is not None:
             flags |= HAS_START
         if self._clock is not None:
@@ -205,7 +247,7 @@ class Codec:
         if intent.idempotency is not None:
             flags |= IDEMPOTENT
             lifetime, token = intent.idempotency.lifetime, random.getrandbits(48) | 1
-            keys.append(self.keys.id_key(charges, intent.idempotency))
+            keys.append(id_key)
         return b"".join(
             (
                 _uint16(flags),
@@ -246,48 +288,88 @@ class Codec:
         first_key: the number of the message's first key among those of the script.
         """
         if type(reply) is int:
-            receipt = Receipt(packed.keys, packed.costs, reply) if packed.records else None
+            receipt = None
+            if packed.records:
+                receipt = Receipt(packed.keys, packed.costs, reply, packed.charges)
             return verdict(reply, reply, receipt)
         if len(reply) == 2:
             raise foreign_value_error(packed.keys[reply[1] - first_key])
-        now, at, recorded, token, refused, *numbers = reply
-        if recorded:
-            # The remembered charge of an id may be for a moment that is over.
-            half = len(numbers) // 2
-            moments, generations = numbers[:half], numbers[half:]
-            receipt = Receipt(packed.keys, packed.costs, moments, token, generations)
-            return verdict(now, max(now, at), receipt)
-        refusals = (numbers[i : i + 3] for i in range(0, 4 * refused, 4))
-        return verdict(now, at, None, refusals_from_numbers(refusals, packed.charges))
+        now, at, flags, token, refused, *numbers = reply
+        refusals = refusals_from_numbers(
+            (numbers[i : i + 3] for i in range(0, 4 * refused, 4)), packed.charges
+        )
+        receipt = None
+        if flags & CHARGED:
+            receipt = self._receipt(packed, token, numbers[4 * refused :])
+        if flags & REPEATED:  # perhaps of a booking whose time is over
+            return Verdict(now, max(now, at), receipt, refusals, repeated=True)
+        return verdict(now, at, receipt, refusals)
+
+    def _receipt(self, packed: PackedMessage, token: int, record: Sequence[Any]) -> Receipt:
+        """Read the receipt of a message from the record at the end of a reply."""
+        is_standing, number, booked_at, *events = record
+        keys = [
+            packed.keys[key] if isinstance(key, int) else _bytes(key) for key in events[::4]
+        ]
+        moments, costs, generations = events[1::4], events[2::4], events[3::4]
+        place = None
+        if packed.queue is not None:
+            place = BookedPlace(packed.queue, booked_at, number if is_standing else None)
+        return Receipt(
+            keys, costs, moments, packed.charges, token, generations, packed.id_key, place
+        )
 
     def receipt_of_share(self, share: BatchShare) -> Receipt:
         """Return the receipt of one message of a batch."""
-        charges, (keys, _, moments, token, generations) = share
+        charges, whole = share
         own = self.pack(charges, TAKE, now=0)
-        if isinstance(moments, int):
-            return Receipt(own.keys, own.costs, moments)
-        positions = [keys.index(key) for key in own.keys]
+        if isinstance(whole.moments, int):
+            return Receipt(own.keys, own.costs, whole.moments, charges)
+        # Each key occurs once: no cost is spread in a batch.
+        positions = [whole.keys.index(key) for key in own.keys]
         return Receipt(
             own.keys,
             own.costs,
-            [moments[position] for position in positions],
-            token,
-            [generations[position] for position in positions],
+            [whole.moments[position] for position in positions],
+            charges,
+            whole.token,
+            [whole.generations[position] for position in positions],
         )
 
-    def pack_refund(self, receipt: Receipt) -> tuple[list[bytes], bytes]:
-        """Pack what takes the charges of a receipt out of their logs."""
+    def pack_receipt(self, receipt: Receipt) -> tuple[list[bytes], bytes]:
+        """Pack what was charged, and the keys that lua/records.lua reads with it."""
+        count = len(receipt.costs)
         moments = receipt.moments
         if isinstance(moments, int):
-            moments = [moments] * len(receipt.costs)
-        chunks = [_uint48(receipt.token), len(moments).to_bytes(4, "little")]
-        generations = receipt.generations or [0] * len(moments)
-        # A booking for now is not in the queue, so there may be one cost more than moments.
-        for at, cost, generation in zip(moments, receipt.costs, generations, strict=False):
-            chunks += [_int56(at), _uint48(cost), _uint16(generation)]
-        keys = receipt.keys[: len(moments)]
+            moments = [moments] * count
+        generations = receipt.generations or [0] * count
+        positions: dict[bytes, int] = {}
+        for key in receipt.keys:
+            positions.setdefault(key, len(positions))
+        keys = list(positions)
+        number, at = 0, 0
+        is_standing = False
+        if receipt.place is not None:
+            at = receipt.place.at
+            if receipt.place.number is not None:
+                is_standing, number = True, receipt.place.number
+            ledger, subject, _ = receipt.place.queue
+            keys.append(self.keys.key(ledger, subject, ledger.counts[0].unit))
+            keys.append(self.keys.bookings_key(receipt.place.queue))
+        chunks = [
+            _uint48(receipt.token),
+            _uint16(len(positions)),
+            count.to_bytes(4, "little"),
+            bytes((receipt.place is not None, is_standing)),
+            _int56(number),
+            _int56(at),
+        ]
+        for key, at, cost, generation in zip(
+            receipt.keys, moments, receipt.costs, generations, strict=True
+        ):
+            chunks += [_uint16(positions[key]), _int56(at), _uint48(cost), _uint16(generation)]
         if receipt.token:
-            keys += [receipt.keys[-1], refund_marker_key(receipt.keys[-1], receipt.token)]
+            keys += [receipt.id_key, moved_key(receipt.id_key, receipt.token)]
         return keys, b"".join(chunks)
 
     def pack_usage(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
@@ -332,9 +414,14 @@ def _pack_windows(count: Count) -> bytes:
         _uint48(window.limit)
         + _uint48(window.length)
         + _uint48(window.resolution)
-        + bytes((window.denied,))
+        + bytes((window.denied | window.spread << 1,))
         for window in count.windows
     )
+
+
+def _bytes(key: bytes | str) -> bytes:
+    """Return a key of a reply, which a client with `decode_responses` has decoded."""
+    return key.encode() if isinstance(key, str) else key
 
 
 def _uint16(number: int) -> bytes:

@@ -7,17 +7,21 @@ are in several slots of a cluster, `Batch` for many messages at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from ratelimit_mail._util.steps import Steps
-from ratelimit_mail.backends.base import Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.batches import Batch
 from ratelimit_mail.backends.redis.codec import BatchShare, Codec, Receipt
 from ratelimit_mail.backends.redis.multi_slot import (
-    MultiSlotReceipt,
     apply_multi_slot_steps,
     refund_multi_slot_steps,
+)
+from ratelimit_mail.backends.redis.multi_slot_answers import MultiSlotReceipt
+from ratelimit_mail.backends.redis.multi_slot_moves import (
+    redeem_multi_slot_steps,
+    settle_multi_slot_steps,
 )
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.backends.redis.transport import AsyncTransport, Transport
@@ -25,6 +29,8 @@ from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["RedisCore"]
+
+AnyReceipt = Receipt | BatchShare | MultiSlotReceipt
 
 AnyTransport = TypeVar("AnyTransport", bound=Transport | AsyncTransport)
 
@@ -84,7 +90,7 @@ class RedisCore(Generic[AnyTransport]):
             slots.setdefault(slot, []).append(number)
         return slots.values()
 
-    def refund_steps(self, receipt: Receipt | BatchShare | MultiSlotReceipt) -> Steps[None]:
+    def refund_steps(self, receipt: AnyReceipt) -> Steps[None]:
         """Take the charges of a receipt out."""
         if isinstance(receipt, MultiSlotReceipt):
             yield from refund_multi_slot_steps(self._calls, receipt)
@@ -98,6 +104,27 @@ class RedisCore(Generic[AnyTransport]):
                     error.safe_to_repeat = True
                 raise
 
+    def settle_steps(self, receipt: AnyReceipt, charges: Sequence[Charge] | None) -> Steps[Any]:
+        """Move the charges of a receipt to the present; return the new receipt."""
+        if isinstance(receipt, BatchShare):
+            receipt = self._codec.receipt_of_share(receipt)
+        if charges is None:
+            charges = receipt.charges
+        if isinstance(receipt, MultiSlotReceipt):
+            return (yield from settle_multi_slot_steps(self._calls, receipt, charges))
+        if self._keys.is_multi_slot([*receipt.charges, *charges], None):
+            yield from self._calls.refund_steps(receipt)
+            return (yield from settle_multi_slot_steps(self._calls, MultiSlotReceipt([]), charges))
+        return (yield from self._calls.settle_steps(receipt, charges))
+
+    def redeem_steps(self, receipt: AnyReceipt, charges: Sequence[Charge]) -> Steps[Verdict]:
+        """Use a booking now if it fits now, or book it anew."""
+        if isinstance(receipt, MultiSlotReceipt):
+            return redeem_multi_slot_steps(self._calls, receipt, charges)
+        if isinstance(receipt, BatchShare):
+            raise TypeError("the receipt of a booking is needed")
+        return self._calls.redeem_steps(receipt, charges)
+
     def usage_steps(self, ledger: Ledger, subject: str) -> Steps[list[list[Reading]]]:
         """Read each window of each of the ledger's counts, for one subject."""
         return self._calls.usage_steps(ledger, subject)
@@ -106,3 +133,11 @@ class RedisCore(Generic[AnyTransport]):
         """Forget all that was counted for one subject, in every unit."""
         for ledger in ledgers:
             yield from self._calls.reset_steps(ledger, subject)
+
+    def read_register_steps(self, name: str) -> Steps[Register]:
+        """Read all entries of a register."""
+        return self._calls.read_register_steps(name)
+
+    def write_register_steps(self, name: str, changes: Mapping[str, str | None]) -> Steps[None]:
+        """Set entries of a register, or remove those that are None."""
+        return self._calls.write_register_steps(name, changes)

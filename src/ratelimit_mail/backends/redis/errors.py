@@ -80,8 +80,8 @@ def backend_error(error: BaseException, server: str) -> BackendError:
     ):
         return BackendError(
             f"{server} does not permit this user what the backend needs: {text}. It calls EVALSHA"
-            " and EVAL, and in them TIME and commands on lists, strings and expiry, for keys that"
-            " begin with its prefix"
+            " and EVAL, and in them TIME and commands on lists, strings, hashes and expiry, for"
+            " keys that begin with its prefix"
         )
     if _TOO_OLD_TEXT in text:
         return BackendError(

@@ -13,7 +13,7 @@ from ratelimit_mail.backends.base import Idempotency
 from ratelimit_mail.counting.charge import UNITS, Charge, Ledger
 from ratelimit_mail.exceptions import BackendError
 
-__all__ = ["DEFAULT_PREFIX", "Keys", "count_name", "foreign_value_error", "refund_marker_key"]
+__all__ = ["DEFAULT_PREFIX", "Keys", "count_name", "foreign_value_error", "moved_key", "tag_of_key"]
 
 DEFAULT_PREFIX: Final = "ratelimit-mail:"
 
@@ -71,6 +71,16 @@ class Keys:
         ledger, subject, _ = charges[0]
         return self.key(ledger, subject, 0)
 
+    def bookings_key(self, queue: Charge) -> bytes:
+        """Return the key of the bookings of a queue, beside the log of the queue."""
+        ledger, subject, _ = queue
+        beginning, end = self.affixes(ledger, subject)
+        return f"{beginning}:{ledger.name}:places{end}".encode()
+
+    def register_key(self, name: str) -> bytes:
+        """Return the key of a register."""
+        return f"{self._stem}{_quote(name)}}}:register".encode()
+
     def id_key(self, charges: Sequence[Charge], idempotency: Idempotency) -> bytes:
         """Return the key of the answer to an id, in the slot of the first charge."""
         return f"{self.tag(charges[0])}:once:{idempotency.name}".encode()
@@ -81,9 +91,17 @@ def count_name(ledger: Ledger, unit: int) -> str:
     return f":{ledger.name}:{unit}"
 
 
-def refund_marker_key(id_key: bytes, token: int | str) -> bytes:
-    """Return the key that marks the charge of an id as refunded."""
+def moved_key(id_key: bytes, token: int | str) -> bytes:
+    """Return the key that says where the charges of an answer are now, or that they are refunded.
+
+    It is used once the answer cannot say so.
+    """
     return b"%b:%b" % (id_key, str(token).encode())
+
+
+def tag_of_key(key: bytes) -> bytes:
+    """Return the beginning of a key, up to the end of its tag: equal ones are in the same slot."""
+    return key[: key.index(b"}") + 1]
 
 
 def foreign_value_error(key: bytes) -> BackendError:

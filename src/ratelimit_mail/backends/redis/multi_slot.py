@@ -8,37 +8,30 @@ of a message, even if the message is then refused.
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import attrs
 
 from ratelimit_mail._util.steps import Steps
-from ratelimit_mail.backends.base import (
-    CHECK,
-    REFUSE,
-    Intent,
-    Refusal,
-    Verdict,
-    counts_of,
-    refusal_numbers,
-    refusals_from_numbers,
-)
+from ratelimit_mail.backends.base import CHECK, REFUSE, Intent, Refusal, Verdict, counts_of
 from ratelimit_mail.backends.redis.codec import (
     AT_START_ONLY,
     DENIALS_UNCOUNTED,
     LEAST_REMAINING,
     Receipt,
 )
-from ratelimit_mail.backends.redis.keys import foreign_value_error, refund_marker_key
-from ratelimit_mail.backends.redis.scripts import MULTI_SLOT_IDEMPOTENCY
+from ratelimit_mail.backends.redis.multi_slot_answers import (
+    MultiSlotReceipt,
+    read_answer_steps,
+    store_answer_steps,
+    take_steps,
+)
+from ratelimit_mail.backends.redis.places import add_booking_steps, remove_booking_steps
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.counting.charge import Charge, Count
 
 __all__ = [
-    "MultiSlotReceipt",
     "MultiSlotTransaction",
     "apply_multi_slot_steps",
     "refund_multi_slot_steps",
@@ -48,91 +41,59 @@ MAX_ATTEMPTS: Final = 20
 """How often other messages may be charged in between before a message is refused."""
 
 
-class MultiSlotReceipt(NamedTuple):
-    """The receipts of several slots.
-
-    id_key, token: where the answer to an id is remembered, and its token.
-    log_key: the key of a log in the same slot.
-    """
-
-    receipts: Sequence[Receipt]
-    id_key: bytes = b""
-    token: str = ""
-    log_key: bytes = b""
-
-
 def apply_multi_slot_steps(
     calls: SingleSlotCalls, charges: Sequence[Charge], intent: Intent
 ) -> Steps[Verdict]:
     """Charge all of `charges` or none; a repeated id gets the first answer again."""
-    idempotency = intent.idempotency
     transaction = MultiSlotTransaction(calls, charges, intent)
-    if idempotency is None:
+    if intent.idempotency is None:
         return (yield from transaction.verdict_steps())
-    codec = calls.codec
-    id_key = codec.keys.id_key(charges, idempotency)
-    log_key = codec.keys.first_key(charges)
-    clock = codec.clock_text()
-    now, answer = yield from _idempotency_steps(calls, [id_key], [b"read", clock])
-    if answer is None:
-        verdict = yield from transaction.verdict_steps()
-        token, text = _write_answer(verdict, charges)
-        lifetime = idempotency.lifetime
-        if verdict.refusals:
-            lifetime = max(1, min(lifetime, verdict.at - verdict.now))
-        arguments = [b"store", clock, str(lifetime).encode(), token.encode(), text.encode()]
-        now, answer = yield from _idempotency_steps(calls, [id_key], arguments)
-        if answer is None:
-            if verdict.receipt is None:
-                return verdict
-            receipt = MultiSlotReceipt(verdict.receipt.receipts, id_key, token, log_key)
-            return verdict._replace(receipt=receipt)
-        if verdict.receipt is not None:  # another call with the id was charged at the same time
-            yield from refund_multi_slot_steps(calls, verdict.receipt)
-    return _read_answer(answer, now, id_key, log_key, charges)
+    now, answer = yield from read_answer_steps(calls, charges, intent)
+    if answer is not None:
+        return answer
+    if intent.recall:
+        return Verdict(now, now)
+    verdict = yield from transaction.verdict_steps()
+    first = yield from store_answer_steps(calls, charges, intent, verdict)
+    if first.repeated and verdict.receipt is not None:
+        # Another call with the id was charged at the same time.
+        yield from refund_multi_slot_steps(calls, verdict.receipt)
+    return first
 
 
 def refund_multi_slot_steps(calls: SingleSlotCalls, receipt: MultiSlotReceipt) -> Steps[None]:
     """Take the charges of a receipt out; those of an id once, whoever refunds them."""
-    if receipt.token:
-        marker_key = refund_marker_key(receipt.id_key, receipt.token)
-        keys = [receipt.id_key, marker_key, receipt.log_key]
-        arguments = [b"refund", calls.codec.clock_text(), receipt.token.encode()]
-        is_first = yield from _idempotency_steps(calls, keys, arguments)
-        if not is_first:
+    current = yield from take_steps(calls, receipt, refund=True)
+    if current is None:
+        return
+    place = current.place
+    if place is not None and place.number is not None:
+        is_there = yield from remove_booking_steps(calls, place)
+        if not is_there:  # a call whose answer was lost has taken it out
             return
-    for slot_receipt in receipt.receipts:
+    for slot_receipt in current.receipts:
         yield from calls.refund_steps(slot_receipt)
 
 
-def _idempotency_steps(
-    calls: SingleSlotCalls, keys: Sequence[bytes], arguments: Sequence[bytes]
-) -> Steps[Any]:
-    reply = yield from calls.run_steps(MULTI_SLOT_IDEMPOTENCY, keys, arguments)
-    if reply == -1:
-        raise foreign_value_error(keys[0])
-    return reply
-
-
 @attrs.frozen
-class _Slot:
+class Slot:
     """The charges of one slot, and the charge of the sender's queue if it is there."""
 
     charges: Sequence[Charge]
     queue: Charge | None = None
 
 
-def _slots(
+def slots_of(
     charges: Sequence[Charge], queue: Charge | None, tag: Callable[[Charge], str]
-) -> list[_Slot]:
+) -> list[Slot]:
     """Group charges by slot; the slot of the queue is the last."""
     by_tag: dict[str, list[Charge]] = {}
     for charge in charges:
         by_tag.setdefault(tag(charge), []).append(charge)
     if queue is None:
-        return [_Slot(slot_charges) for slot_charges in by_tag.values()]
+        return [Slot(slot_charges) for slot_charges in by_tag.values()]
     beside_queue = by_tag.pop(tag(queue), [])
-    return [*map(_Slot, by_tag.values()), _Slot(beside_queue, queue)]
+    return [*map(Slot, by_tag.values()), Slot(beside_queue, queue)]
 
 
 class MultiSlotTransaction:
@@ -143,7 +104,8 @@ class MultiSlotTransaction:
 
     def __init__(self, calls: SingleSlotCalls, charges: Sequence[Charge], intent: Intent) -> None:
         self._calls = calls
-        self._slots = _slots(charges, intent.queue, calls.codec.keys.tag)
+        self._charges = charges
+        self._slots = slots_of(charges, intent.queue, calls.codec.keys.tag)
         self._intent = intent
         self._order: dict[Count, int] = {}
         for number, count in enumerate(counts_of(charges)):
@@ -164,7 +126,12 @@ class MultiSlotTransaction:
                 break
             receipts = yield from self._charge_steps(at if books else None)
             if receipts is not None:
-                return Verdict(now, at, MultiSlotReceipt(receipts))
+                receipt = MultiSlotReceipt(receipts)
+                if intent.queue is not None:
+                    receipt = yield from add_booking_steps(
+                        self._calls, receipts, intent.queue, at
+                    )
+                return Verdict(now, at, receipt._replace(charges=self._charges))
         else:  # another message was charged in between each time; a moment later there may be room
             at, refusals = max(at, now + 1), refusals or (yield from self._tightest_steps(now + 1))
         refusals = refusals or (yield from self._tightest_steps(at))
@@ -252,38 +219,11 @@ class MultiSlotTransaction:
         for slot in self._slots:
             counting = [charge for charge in slot.charges if charge[0].counts_denied]
             if counting:
-                verdict = yield from self._apply_slot_steps(_Slot(counting), REFUSE)
+                verdict = yield from self._apply_slot_steps(Slot(counting), REFUSE)
                 now = verdict.now
         return now
 
     def _apply_slot_steps(
-        self, slot: _Slot, intent: Intent, start: int | None = None, flags: int = 0
+        self, slot: Slot, intent: Intent, start: int | None = None, flags: int = 0
     ) -> Steps[Verdict]:
         return self._calls.apply_steps(slot.charges, intent, start=start, flags=flags)
-
-
-def _write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]:
-    """Return a verdict as a token, 0 for a refusal, and a text."""
-    receipts = [] if verdict.receipt is None else verdict.receipt.receipts
-    answer = {
-        "at": verdict.at,
-        "receipts": [
-            [[key.decode() for key in receipt.keys], *receipt[1:]] for receipt in receipts
-        ],
-        "refusals": refusal_numbers(verdict.refusals, charges),
-    }
-    return str(random.getrandbits(48) | 1 if receipts else 0), json.dumps(answer)
-
-
-def _read_answer(
-    text: str | bytes, now: int, id_key: bytes, log_key: bytes, charges: Sequence[Charge]
-) -> Verdict:
-    """Return the verdict of a remembered answer, as of now."""
-    _, _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 3)
-    answer: dict[str, Any] = json.loads(rest)
-    receipts = [
-        Receipt([key.encode() for key in keys], *fields) for keys, *fields in answer["receipts"]
-    ]
-    receipt = MultiSlotReceipt(receipts, id_key, token, log_key) if receipts else None
-    refusals = refusals_from_numbers(answer["refusals"], charges)
-    return Verdict(now, max(now, answer["at"]), receipt, refusals)

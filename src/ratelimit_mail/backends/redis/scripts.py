@@ -8,7 +8,20 @@ from typing import Final
 
 import attrs
 
-__all__ = ["APPLY", "MULTI_SLOT_IDEMPOTENCY", "REFUND", "RESET", "USAGE", "Script"]
+__all__ = [
+    "APPLY",
+    "MOVE",
+    "MULTI_SLOT_IDEMPOTENCY",
+    "PLACES",
+    "READ_REGISTER",
+    "REDEEM",
+    "REFUND",
+    "RESET",
+    "SETTLE",
+    "USAGE",
+    "WRITE_REGISTER",
+    "Script",
+]
 
 
 @attrs.frozen
@@ -40,6 +53,7 @@ def _loader(name: str, function: str, *names: str) -> bytes:
 
 
 _EVENT_LOG: Final = ("server", "fetch", "state", "entry", "search", "event_log")
+_RECORDS: Final = ("records", "idempotency")
 
 # The loaders are first, so that they capture no local of the files after them: each call of the
 # script would pay for what they capture.
@@ -51,7 +65,8 @@ APPLY: Final = Script(
         *_EVENT_LOG,
         "availability",
         "mutations",
-        "idempotency",
+        "transaction",
+        *_RECORDS,
         "decide",
     )
     + _loader(
@@ -68,4 +83,16 @@ APPLY: Final = Script(
 RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
 USAGE: Final = Script.from_files("message", *_EVENT_LOG, "availability", "usage")
 MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files("server", "fetch", "multi_slot_idempotency")
-REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", "idempotency", "refund")
+REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", *_RECORDS, "refund")
+SETTLE: Final = Script.from_files(
+    "message", *_EVENT_LOG, "mutations", "transaction", *_RECORDS, "settle"
+)
+REDEEM: Final = Script.from_files(
+    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "redeem"
+)
+MOVE: Final = Script.from_files(
+    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "move"
+)
+PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
+READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")
+WRITE_REGISTER: Final = Script.from_files("fetch", "write_register")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import redis
 
 from ratelimit_mail._util.steps import run
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.backends.redis.core import RedisCore
 from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
@@ -102,6 +102,14 @@ class RedisBackend:
         """Take the charges of a receipt out."""
         run(self._core.refund_steps(receipt))
 
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """Move the charges of a receipt to the present; return the new receipt."""
+        return run(self._core.settle_steps(receipt, charges))
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """Use a booking now if it fits now, or book it anew; it keeps its place in its queue."""
+        return run(self._core.redeem_steps(receipt, charges))
+
     def shard_of(self, charges: Sequence[Charge]) -> str:
         """Return the node of a cluster that counts `charges`; of several nodes the first."""
         return self._core.shard_of(charges)
@@ -117,6 +125,14 @@ class RedisBackend:
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget all that was counted for one subject, in every unit."""
         run(self._core.reset_steps(ledgers, subject))
+
+    def read_register(self, name: str) -> Register:
+        """Return all entries of a register."""
+        return run(self._core.read_register_steps(name))
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Set entries of a register, or remove those that are None."""
+        run(self._core.write_register_steps(name, changes))
 
     def close(self) -> None:
         """Close the connections of the client."""

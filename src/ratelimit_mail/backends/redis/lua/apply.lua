@@ -1,5 +1,5 @@
 -- Decide on messages in order, each in one step. ARGV: the messages, packed. KEYS: the logs of each
--- message, then the key of its id if it has one. The reply to a message is the time if it fits now,
+-- message, then the key of its queue's bookings and that of its id, if it has them. The reply to a message is the time if it fits now,
 -- otherwise the list that `decide` returns. What is not always needed is in functions of its own
 -- (`load_decide`, `load_add_full_windows`), because a server sets up all of a script for each call.
 
@@ -109,6 +109,9 @@ for i = 1, #ARGV do
   end
   replies[i] = reply
   first = first + count
+  if bit.band(flags, ENQUEUE) > 0 then
+    first = first + 1
+  end
   if bit.band(flags, IDEMPOTENT) > 0 then
     first = first + 1
   end

@@ -5,6 +5,7 @@ local function availability(logs, now)
   local floor, max, min = math.floor, math.max, math.min
   local time, total, load, last_by, first_with =
     logs.time, logs.total, logs.load, logs.last_by, logs.first_with
+  local copy, enter = logs.copy, logs.enter
 
   local function cutoff(window, moment)
     return floor((moment - window.length + 1) / window.slot) * window.slot - 1
@@ -85,6 +86,31 @@ local function availability(logs, now)
     return free_at > at and free_at or moment
   end
 
+  -- Returns the first moment, `moment` or later, at which each part of a spread cost fits into
+  -- each of `windows` at its own time.
+  local function earliest_spread(log, moment, schedule, windows)
+    local at = moment
+    while true do
+      local probe, late = copy(log), nil
+      for _, part in ipairs(schedule) do
+        local part_at = at + part.offset
+        local fits_at = part_at
+        for _, window in ipairs(windows) do
+          fits_at = earliest(probe, fits_at, part.cost, window)
+        end
+        if fits_at > part_at then
+          late = fits_at - part.offset
+          break
+        end
+        enter(probe, part_at, LONG_AGO, part.cost, part.cost)
+      end
+      if not late then
+        return at
+      end
+      at = late
+    end
+  end
+
   local function used(log, window)
     local at = max(now, log.newest)
     local past = last_by(log, at, 0, log.n)
@@ -115,5 +141,8 @@ local function availability(logs, now)
     return max(0, leaves_at(window, time(log, last)) - now)
   end
 
-  return {earliest = earliest, used = used, remaining = remaining, empty_in = empty_in}
+  return {
+    earliest = earliest, earliest_spread = earliest_spread, used = used, remaining = remaining,
+    empty_in = empty_in,
+  }
 end

@@ -2,7 +2,7 @@
 
 -- Returns the functions that open and search logs.
 local function event_logs()
-  local ceil, max = math.ceil, math.max
+  local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
   local call = redis.call
 
   local function common_divisor(a, b)
@@ -12,9 +12,15 @@ local function event_logs()
     return a
   end
 
+  local opened = {}
+
   -- Returns the log at `key`, or nil if the value there is not a log. `span`, `slot`, `ceiling`:
-  -- what the current policy needs retained; what other policies need is retained as well.
+  -- what the current policy needs retained; what other policies need is retained as well. Nil if
+  -- the log is only read or has been opened before.
   local function open(key, span, slot, ceiling)
+    if opened[key] then
+      return opened[key]
+    end
     local state, is_foreign = fetch('LINDEX', key, -1)
     if is_foreign or state and not is_state(state) then
       return nil
@@ -34,7 +40,7 @@ local function event_logs()
         span, slot, ceiling = log_span, log_slot, log_ceiling
       end
     end
-    return {
+    opened[key] = {
       key = key, times = {}, sent_totals = {}, attempted_totals = {}, trim = 0, stored = n,
       from = n + 1, stored_oldest = oldest, stored_base = base,
       stored_attempted_base = attempted_base, generation = generation, n = n, newest = newest,
@@ -42,6 +48,7 @@ local function event_logs()
       attempted = attempted, compact_at = compact_at, span = span, slot = slot, ceiling = ceiling,
       expires = expires,
     }
+    return opened[key]
   end
 
   local function read(log, i, entry)
@@ -115,8 +122,86 @@ local function event_logs()
     return first_with_total(total_at, target, low, high, total_at(low - 1), total_at(high))
   end
 
+  -- Inserts an event in the order of time, before the bookings after it.
+  local function enter(log, at, present, sent, attempted)
+    local i = log.last <= at and log.n or last_by(log, at, 0, log.n)
+    local last = i > log.trim and time(log, i)
+    if last and (last == at or at <= present and floor(last / log.slot) == floor(at / log.slot))
+    then
+      make_writable(log, i)
+      log.times[i] = at
+      i = i - 1
+    else
+      make_writable(log, i + 1)
+      for j = log.n, i + 1, -1 do
+        log.times[j + 1], log.sent_totals[j + 1], log.attempted_totals[j + 1] =
+          log.times[j], log.sent_totals[j], log.attempted_totals[j]
+      end
+      log.times[i + 1], log.sent_totals[i + 1], log.attempted_totals[i + 1] =
+        at, total(log, i), total(log, i, true)
+      log.n = log.n + 1
+    end
+    for j = i + 1, log.n do
+      log.sent_totals[j] = log.sent_totals[j] + sent
+      log.attempted_totals[j] = log.attempted_totals[j] + attempted
+    end
+    log.sent, log.attempted = log.sent + sent, log.attempted + attempted
+    log.last = max(log.last, at)
+    log.oldest = i == 0 and at or log.oldest
+  end
+
+  -- Takes out events of this log; those that have left every window, or were forgotten by a reset,
+  -- are ignored. Returns whether any was there.
+  local function remove(log, events)
+    local cost_at, first = {}, nil
+    for _, event in ipairs(events) do
+      local at = event.moment
+      local i = last_by(log, at - 1, 0, log.n) + 1
+      if event.generation == log.generation and i <= log.n and at > log.newest - log.span
+        and floor(time(log, i) / log.slot) == floor(at / log.slot)
+      then
+        cost_at[i] = (cost_at[i] or 0) + event.cost
+        first = min(first or i, i)
+      end
+    end
+    if not first then
+      return false
+    end
+    make_writable(log, first)
+    local n, removed = first - 1, 0
+    for i = first, log.n do
+      removed = removed + (cost_at[i] or 0)
+      local sent, attempted = log.sent_totals[i] - removed, log.attempted_totals[i] - removed
+      if sent ~= total(log, n) or attempted ~= total(log, n, true) then
+        n = n + 1
+        log.times[n], log.sent_totals[n], log.attempted_totals[n] = log.times[i], sent, attempted
+      end
+    end
+    log.n, log.sent, log.attempted = n, log.sent - removed, log.attempted - removed
+    log.last = n > 0 and time(log, n) or LONG_AGO
+    if first == 1 then
+      log.oldest = n > 0 and time(log, 1) or LONG_AGO
+    end
+    return true
+  end
+
+  -- Returns a copy of a log, which may be changed but not saved.
+  local function copy(log)
+    local new = {}
+    for name, value in pairs(log) do
+      new[name] = value
+    end
+    for _, name in ipairs({'times', 'sent_totals', 'attempted_totals'}) do
+      new[name] = {}
+      for i, value in pairs(log[name]) do
+        new[name][i] = value
+      end
+    end
+    return new
+  end
+
   return {
     open = open, time = time, total = total, load = load, make_writable = make_writable,
-    last_by = last_by, first_with = first_with,
+    last_by = last_by, first_with = first_with, enter = enter, remove = remove, copy = copy,
   }
 end

@@ -3,7 +3,7 @@
 -- Returns the reply of a command that reads a key, and whether the value is of another type.
 local function fetch(command, key, ...)
   local reply = redis.pcall(command, key, ...)
-  if type(reply) ~= 'table' then
+  if type(reply) ~= 'table' or not reply.err then
     return reply, false
   elseif not string.find(reply.err, 'WRONGTYPE') then
     redis.call(command, key, ...) -- raises the error

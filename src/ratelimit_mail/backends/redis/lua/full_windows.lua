@@ -4,7 +4,8 @@
 local function add_full_windows(reply, number, key, state, cost, message, pos, windows)
   local _, _, n, _, _, oldest, base, sent, attempted_base, attempted = struct.unpack(STATE, state)
   for w = 0, windows - 1 do
-    local limit, length, slot, denied = struct.unpack(WINDOW, message, pos + w * WINDOW_SIZE)
+    local limit, length, slot, window_flags = struct.unpack(WINDOW, message, pos + w * WINDOW_SIZE)
+    local denied = window_flags % 2
     local function read(i)
       return read_entry(redis.call('LINDEX', key, i - 1), oldest, base, attempted_base)
     end

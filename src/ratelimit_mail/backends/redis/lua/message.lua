@@ -6,7 +6,7 @@
 --
 -- A charge: its cost, the smallest limit, what its log retains (span, slot, ceiling), whether
 -- refused attempts count, and the number of windows. A window: its limit, its length, its
--- resolution, and whether refused attempts count.
+-- resolution, and its flags: 1 if refused attempts count, 2 if it spreads a cost above its limit.
 
 local HEADER, HEADER_SIZE = '<I2I4i7i7i7I6I6', 39
 local CHARGE, WINDOW, WINDOW_SIZE = '<I6I6I6I6I6BI2', '<I6I6I6B', 19
@@ -14,3 +14,4 @@ local CHARGE, WINDOW, WINDOW_SIZE = '<I6I6I6I6I6BI2', '<I6I6I6B', 19
 -- The flags; codec.py says what each means. CLOCK is 16; HAS_START, 512, is not needed here.
 local RECORD, REFUSED, QUEUE, BOOK, IDEMPOTENT = 1, 2, 4, 8, 32
 local DENIALS_UNCOUNTED, AT_START_ONLY, LEAST_REMAINING = 64, 128, 256
+local RECALL, ENQUEUE = 1024, 2048

@@ -1,11 +1,11 @@
--- Change a log: record, refuse, book, refund, reset.
+-- Change a log: record, refuse, book, reset; and store it.
 
 -- Returns the functions that change logs. `grace`: the milliseconds that a key outlives its use.
 local function mutations(logs, now, grace)
   local floor, max, min = math.floor, math.max, math.min
   local call = redis.call
-  local time, total, make_writable, last_by =
-    logs.time, logs.total, logs.make_writable, logs.last_by
+  local time, total, make_writable, last_by, enter =
+    logs.time, logs.total, logs.make_writable, logs.last_by, logs.enter
 
   -- Forgets what has left every window by `present`. Time does not go back before that.
   local function forget(log, present)
@@ -51,32 +51,8 @@ local function mutations(logs, now, grace)
     log.oldest, log.last = times[1] or LONG_AGO, times[n] or LONG_AGO
   end
 
-  -- Inserts an event in the order of time, before the bookings after it.
   local function insert(log, at, present, sent, attempted)
-    local i = log.last <= at and log.n or last_by(log, at, 0, log.n)
-    local last = i > log.trim and time(log, i)
-    if last and (last == at or at <= present and floor(last / log.slot) == floor(at / log.slot))
-    then
-      make_writable(log, i)
-      log.times[i] = at
-      i = i - 1
-    else
-      make_writable(log, i + 1)
-      for j = log.n, i + 1, -1 do
-        log.times[j + 1], log.sent_totals[j + 1], log.attempted_totals[j + 1] =
-          log.times[j], log.sent_totals[j], log.attempted_totals[j]
-      end
-      log.times[i + 1], log.sent_totals[i + 1], log.attempted_totals[i + 1] =
-        at, total(log, i), total(log, i, true)
-      log.n = log.n + 1
-    end
-    for j = i + 1, log.n do
-      log.sent_totals[j] = log.sent_totals[j] + sent
-      log.attempted_totals[j] = log.attempted_totals[j] + attempted
-    end
-    log.sent, log.attempted = log.sent + sent, log.attempted + attempted
-    log.last = max(log.last, at)
-    log.oldest = i == 0 and at or log.oldest
+    enter(log, at, present, sent, attempted)
     forget(log, present)
     if log.n >= log.compact_at then
       local refused = log.attempted - log.attempted_base - log.sent + log.base
@@ -101,27 +77,6 @@ local function mutations(logs, now, grace)
   local function refuse(log, cost)
     log.newest = max(now, log.newest)
     insert(log, log.newest, log.newest, 0, cost)
-  end
-
-  -- Takes out what was charged at `at`; returns false if it has left every window.
-  local function refund(log, at, cost)
-    local i = last_by(log, at - 1, 0, log.n) + 1
-    if i > log.n or at <= log.newest - log.span
-      or floor(time(log, i) / log.slot) ~= floor(at / log.slot)
-    then
-      return false
-    end
-    make_writable(log, i)
-    local n, old_n = i - 1, log.n
-    for j = i, old_n do
-      local sent, attempted = log.sent_totals[j] - cost, log.attempted_totals[j] - cost
-      if sent ~= total(log, n) or attempted ~= total(log, n, true) then
-        n = n + 1
-        log.times[n], log.sent_totals[n], log.attempted_totals[n] = log.times[j], sent, attempted
-      end
-    end
-    log.n, log.sent, log.attempted = n, log.sent - cost, log.attempted - cost
-    return true
   end
 
   local function save(log)
@@ -172,5 +127,5 @@ local function mutations(logs, now, grace)
     save(log)
   end
 
-  return {book = book, refuse = refuse, refund = refund, reset = reset, save = save}
+  return {book = book, refuse = refuse, reset = reset, save = save}
 end

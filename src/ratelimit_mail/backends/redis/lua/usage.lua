@@ -17,9 +17,9 @@ for i = 1, #KEYS do
   local windows
   windows, pos = struct.unpack('<I2', ARGV[1], pos)
   for _ = 1, windows do
-    local limit, length, slot, denied
-    limit, length, slot, denied, pos = struct.unpack(WINDOW, ARGV[1], pos)
-    local window = {limit = limit, length = length, slot = slot, denied = denied > 0}
+    local limit, length, slot, window_flags
+    limit, length, slot, window_flags, pos = struct.unpack(WINDOW, ARGV[1], pos)
+    local window = {limit = limit, length = length, slot = slot, denied = window_flags % 2 > 0}
     readings[#readings + 1] = room.used(log, window)
     readings[#readings + 1] = room.remaining(log, window)
     readings[#readings + 1] = room.empty_in(log, window)

@@ -1,0 +1,183 @@
+-- What messages were charged, and the bookings of queues.
+--
+-- A record has `events`, each with its key, moment, cost and the generation of its log. The record
+-- of a booking also has `at`, the booked time, and, while it stands in its queue, `number`, its
+-- place there. `is_live` is false once it was refunded.
+--
+-- The bookings of a queue are in a hash: by number, the packed record and what the queue's log was
+-- charged for it; under 'state', the last number, when the hash expires, and at how many fields
+-- bookings are dropped that have left every window. A booking whose queue event has another
+-- generation than the queue's log was made before a reset and stands in no queue any more.
+
+local EVENT = '<I2c0i7I6I2'
+local BOOKING = '<i7i7i7I6I2'
+local QUEUE_STATE = '<i7i7I4'
+
+local function write_events(events)
+  local words = {}
+  for i, event in ipairs(events) do
+    words[i] =
+      struct.pack(EVENT, #event.key, event.key, event.moment, event.cost, event.generation)
+  end
+  return table.concat(words)
+end
+
+local function read_events(text, pos)
+  local events = {}
+  while pos <= #text do
+    local event = {}
+    event.key, event.moment, event.cost, event.generation, pos = struct.unpack(EVENT, text, pos)
+    events[#events + 1] = event
+  end
+  return events
+end
+
+local function write_record(record)
+  return struct.pack('<BBi7i7', record.is_live and 1 or 0, record.number and 1 or 0,
+    record.number or 0, record.at) .. write_events(record.events)
+end
+
+local function read_record(text, pos)
+  local is_live, is_standing, number, at
+  is_live, is_standing, number, at, pos = struct.unpack('<BBi7i7', text, pos)
+  return {
+    is_live = is_live > 0, number = is_standing > 0 and number or nil, at = at,
+    events = read_events(text, pos),
+  }
+end
+
+-- Reads a receipt, as codec.py packs it: the token of the id, the number of keys, of events, whether
+-- there is a queue, the number of the booking (if it stands in its queue) and its time; then the
+-- events. KEYS from `first` on: the logs, then the log and the bookings of the queue, then the id
+-- and the key of the record that has replaced that of the answer.
+local function read_receipt(packed, first)
+  local token, keys, count, has_queue, is_standing, number, at, pos =
+    struct.unpack('<I6I2I4BBi7i7', packed)
+  local receipt = {
+    token = token > 0 and token,
+    record = {is_live = true, number = is_standing > 0 and number or nil, at = at, events = {}},
+  }
+  for i = 1, count do
+    local event, index = {}, nil
+    index, event.moment, event.cost, event.generation, pos = struct.unpack('<I2i7I6I2', packed, pos)
+    event.key = KEYS[first + index]
+    receipt.record.events[i] = event
+  end
+  receipt.log_key, receipt.first, first = KEYS[first], first, first + keys
+  if has_queue > 0 then
+    receipt.queue_key, receipt.bookings_key, first = KEYS[first], KEYS[first + 1], first + 2
+  end
+  receipt.id, receipt.moved_key, receipt.next = KEYS[first], KEYS[first + 1], first
+  return receipt
+end
+
+-- Returns the functions for the bookings of one queue.
+local function bookings_of(hash, log, logs)
+  local self = {}
+  local state, is_foreign = fetch('HGET', hash, 'state')
+  self.is_foreign = is_foreign
+  local last_number, expires, prune_at = LONG_AGO, LONG_AGO, 64
+  if state then
+    last_number, expires, prune_at = struct.unpack(QUEUE_STATE, state)
+  elseif not is_foreign then
+    must_expire(hash)
+  end
+
+  local function read(number, text)
+    local booking = {number = number, text = text, is_live = true}
+    booking.at, booking.last, booking.queue_moment, booking.queue_cost, booking.queue_generation,
+      booking.pos = struct.unpack(BOOKING, text)
+    return booking
+  end
+
+  -- Returns the booking with this number, or nil.
+  function self.get(number)
+    local text = redis.call('HGET', hash, string.format('%.0f', number))
+    if not text then
+      return nil
+    end
+    local booking = read(number, text)
+    booking.events = read_events(text, booking.pos)
+    return booking
+  end
+
+  -- Returns all bookings, their events still packed, in no order.
+  local function all()
+    local bookings, fields = {}, redis.call('HGETALL', hash)
+    for i = 1, #fields, 2 do
+      if fields[i] ~= 'state' then
+        bookings[#bookings + 1] = read(tonumber(fields[i]), fields[i + 1])
+      end
+    end
+    return bookings
+  end
+
+  -- Returns when the last of the bookings ahead of a record is due, and the bookings behind it.
+  function self.neighbours(record)
+    local last_ahead, behind, first_number = LONG_AGO, {}, nil
+    for _, other in ipairs(all()) do
+      first_number = math.min(first_number or other.number, other.number)
+      if other.number ~= record.number and other.queue_generation == log.generation then
+        local is_ahead
+        if record.number then
+          is_ahead = other.number < record.number
+        else
+          is_ahead = other.at <= record.at
+        end
+        if is_ahead then
+          last_ahead = math.max(last_ahead, other.at)
+        else
+          behind[#behind + 1] = other
+        end
+      end
+    end
+    return last_ahead, behind, first_number
+  end
+
+  -- Removes a booking and its event in the queue's log, which is not saved.
+  function self.remove(booking)
+    redis.call('HDEL', hash, string.format('%.0f', booking.number))
+    logs.remove(log, {{
+      moment = booking.queue_moment, cost = booking.queue_cost,
+      generation = booking.queue_generation,
+    }})
+  end
+
+  -- Adds the record of a booking, at the end of the queue or in its place, and what the queue's log
+  -- was charged for it.
+  function self.add(record, queue_event, now, grace)
+    if not record.number then
+      record.number = math.max(last_number + 1, now)
+      last_number = record.number
+    end
+    local last = queue_event.moment
+    for _, event in ipairs(record.events) do
+      last = math.max(last, event.moment)
+    end
+    if redis.call('HLEN', hash) >= prune_at then
+      local used = {}
+      for _, booking in ipairs(all()) do
+        if booking.last + log.span <= now then
+          redis.call('HDEL', hash, string.format('%.0f', booking.number))
+        else
+          used[#used + 1] = booking
+        end
+      end
+      prune_at = 2 * #used + 64
+    end
+    local needed_until = last + log.span
+    local is_renewed = needed_until > expires
+    if is_renewed then
+      expires = needed_until + math.floor(log.span / 8)
+    end
+    local text = struct.pack(BOOKING, record.at, last, queue_event.moment, queue_event.cost,
+      queue_event.generation) .. write_events(record.events)
+    redis.call('HSET', hash, 'state', struct.pack(QUEUE_STATE, last_number, expires, prune_at),
+      string.format('%.0f', record.number), text)
+    if is_renewed then
+      redis.call('PEXPIRE', hash, expires - now + grace)
+    end
+  end
+
+  return self
+end

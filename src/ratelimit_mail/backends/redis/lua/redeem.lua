@@ -1,0 +1,86 @@
+-- Use a booking now if it fits now, or book it anew. ARGV[1]: the message, packed, with its queue.
+-- ARGV[2]: its receipt. KEYS: the logs of the message, the log of the queue, the bookings of the
+-- queue, then the keys of the receipt, as records.lua reads them. Returns what `decide` returns; a
+-- booking that may not go has both refusals and a record.
+
+local flags, count, now = struct.unpack('<I2I4i7', ARGV[1])
+local grace = 3600000
+if bit.band(flags, 16) == 0 then
+  now, grace = server_time(), 0
+end
+local logs = event_logs()
+local room, change = availability(logs, now), mutations(logs, now, grace)
+local charges, queue = read_charges(ARGV[1], 1, logs)
+if not charges then
+  return {-1, queue}
+end
+local receipt = read_receipt(ARGV[2], count + 2)
+local before = charges_of(receipt, logs)
+if before.foreign_key then
+  return {-1, before.foreign_key}
+end
+local bookings = before.bookings or bookings_of(KEYS[count + 1], queue.log, logs)
+if bookings.is_foreign then
+  return {-1, count + 1}
+end
+local record = before.record
+local last_ahead, behind, first_number = bookings.neighbours(record)
+local is_early = record.number and record.at > now
+
+-- Returns the message's charges on copies of their logs without the booking's own events, and
+-- without those of the bookings behind it whose time is before `bound`.
+local function without_behind(bound)
+  local removed = {record.events}
+  for _, other in ipairs(behind) do
+    if other.at < bound then
+      removed[#removed + 1] = read_events(other.text, other.pos)
+    end
+  end
+  return transaction(without(charges, removed, logs), room, now)
+end
+
+-- Returns whether the message fits now. Most often this is decided by the events of the next window.
+local function fits_now()
+  local bound = now
+  for _, charge in ipairs(charges) do
+    if charge.schedule then
+      return false
+    end
+    bound = math.max(bound, now + charge.log.span)
+  end
+  return without_behind(bound).earliest(now) == now
+end
+
+local at, refusals = now, {}
+local start = math.max(now, last_ahead)
+if is_early or start > now or not fits_now() then
+  local probe = without_behind(math.huge)
+  at = is_early and record.at or probe.earliest(start)
+  if at > now then
+    refusals = probe.refusals()
+    if #refusals == 0 then
+      refusals = probe.tightest(at)
+    end
+  end
+end
+if not is_early then
+  local all = transaction(charges, room, now)
+  local changed = before.take_out()
+  record = {is_live = true, at = at, events = all.charge(at, change)}
+  if at > now then
+    record.number = before.record.number or first_number and first_number - 1 - now % 1000
+    local event = transaction({queue}, room, now).charge(at, change)[1]
+    bookings.add(record, event, now, grace)
+    changed[#changed + 1] = queue.log
+  end
+  all.save(change, changed)
+  before.store(record)
+end
+local reply = {now, at, 1, receipt.token or 0, #refusals}
+for _, refusal in ipairs(refusals) do
+  for i = 1, 4 do
+    reply[#reply + 1] = refusal[i]
+  end
+end
+add_record(reply, record)
+return reply
