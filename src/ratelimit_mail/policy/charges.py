@@ -1,7 +1,8 @@
 """Count what a message costs each limit: messages, recipients, external recipients.
 
 `EffectiveLimits` are the limits of one tier. They are prepared once as ledgers, so that the
-`ChargePlan` of a message is quick to make.
+`ChargePlan` of a message is quick to make. What the other tiers count is recorded as well, without
+a limit, so that a client who comes to another tier finds there what was sent before.
 """
 
 from __future__ import annotations
@@ -55,12 +56,22 @@ class ChargePlan(NamedTuple):
     never: Limit | Rule | None = None
     shadow: ChargePlan | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a limit counts the message; if not, it is at most recorded for other tiers."""
+        return any(
+            count.windows and costs[count.unit]
+            for ledger, _, costs in self.charges
+            for count in ledger.counts
+        )
+
 
 class EffectiveLimits:
     """The limits that a message is subject to, those of its tier included, as ledgers.
 
     name: the name under which the policy's messages are counted.
     tier: the name of the tier.
+    recorded: the limits of all tiers; what they count is recorded.
     enforce: False takes the limits that only report.
     """
 
@@ -73,23 +84,31 @@ class EffectiveLimits:
         retentions: Retentions,
         shard: str | None = None,
         *,
+        recorded: Iterable[Limit] = (),
         enforce: bool = True,
     ) -> None:
         self.tier = tier
-        limits = tuple(limits)
+        limits, recorded = tuple(limits), tuple(recorded)
         self.limits = tuple(limit for limit in limits if limit.enforce is enforce)
+        counted = [limit for limit in (*limits, *recorded) if limit.enforce is enforce]
         self.shadow: EffectiveLimits | None = None
-        if enforce and len(self.limits) < len(limits):
+        if enforce and len(counted) < len(limits) + len(recorded):
             self.shadow = EffectiveLimits(
-                name, tier, limits, internal, retentions, shard, enforce=False
+                name, tier, limits, internal, retentions, shard, recorded=recorded, enforce=False
             )
         self._shard = shard
         self._internal = internal
         self._is_internal = internal.__getitem__
         self._limits_of: dict[Count, list[RateLimit]] = {}
+        limits_of = by_ledger_key(self.limits)
         self._ledgers = {
-            key: self._ledger(name, key, units, retentions[key])
-            for key, units in by_ledger_key(self.limits).items()
+            key: self._ledger(
+                name,
+                key,
+                {unit: limits_of.get(key, {}).get(unit, []) for unit in units},
+                retentions[key],
+            )
+            for key, units in by_ledger_key(counted).items()
         }
         self._per_message = [
             (ledger, subject_getter(scope))
@@ -106,7 +125,7 @@ class EffectiveLimits:
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
-        self._counts_external = any(limit.count == "external" for limit in self.limits)
+        self._counts_external = any(limit.count == "external" for limit in counted)
         self._most = self._smallest_limit("all")
         self._most_external = self._smallest_limit("external")
         self.charges_by_domains = BoundedCache(self._charges_for, most=512)
@@ -260,7 +279,10 @@ class EffectiveLimits:
         return self._limits_of[count][window]
 
     def ledgers_of(self, scope: Scope) -> list[Ledger]:
-        """Return the ledgers per `scope`: first the outbound one, then the inbound one."""
+        """Return the ledgers per `scope`, those that are only recorded included.
+
+        First the outbound one, then the inbound one.
+        """
         return [ledger for key, ledger in self._ledgers.items() if key.scope == scope]
 
 

@@ -164,9 +164,9 @@ class MultiSlotTransaction:
         for slot in self._slots:
             if slot.charges:
                 verdict: Verdict = yield self._ask_slot(slot, CHECK, None, ROOM)
-                (refusal,) = verdict.refusals
-                found = (verdict.at, self._place(refusal), (*refusal[:2], at))
-                least = found if least is None or found[:2] < least[:2] else least
+                for refusal in verdict.refusals:  # none if the slot is only recorded
+                    found = (verdict.at, self._place(refusal), (*refusal[:2], at))
+                    least = found if least is None or found[:2] < least[:2] else least
         return [] if least is None else [least[2]]
 
     def _count_refused(self) -> Steps[int]:
