@@ -113,7 +113,7 @@ class Operations:
             raise ValueError(
                 f"remember: {show(remember)} is not a number of seconds from 0.001 to a year"
             )
-        self._intents = Intents(self.policy.counted_as, lifetime)
+        self._intents = Intents(self.policy.counted_as, lifetime, self.policy.comparison)
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
         self._observers = Observers(self.policy, self._intents, on_event)
@@ -176,7 +176,7 @@ class Operations:
             intent = self.intent(plan, envelope, "book")
             verdict = yield partial(self._backend.apply, plan.charges, intent)
         elif plan.charges:
-            queue_subject = self.policy.owner(envelope.sender)
+            queue_subject = self.policy.sender_subject(envelope)
             intent = Intent(
                 queue=(self._queue, queue_subject, BOOKING),
                 max_delay=max_delay,

@@ -20,6 +20,8 @@ from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
 from ratelimit_mail.scopes import (
+    WITHOUT_CASE,
+    Comparison,
     Scope,
     envelope_values,
     is_per_recipient,
@@ -35,7 +37,7 @@ NO_BOUND: Final = 1 << 62
 NONE_EXEMPT: Final[frozenset[str]] = frozenset()
 
 _Recipient = tuple[str, str]
-"""An address and its domain."""
+"""The key of an address, and its domain."""
 
 MessageCharge = tuple[Ledger, Callable[[Envelope], str], Costs]
 """A charge whose subject does not depend on the recipients: the function gets it."""
@@ -72,6 +74,7 @@ class EffectiveLimits:
     name: the name under which the policy's messages are counted.
     tier: the name of the tier.
     recorded: the limits of all tiers; what they count is recorded.
+    comparison: how addresses and clients are compared.
     enforce: False takes the limits that only report.
     """
 
@@ -85,16 +88,27 @@ class EffectiveLimits:
         shard: str | None = None,
         *,
         recorded: Iterable[Limit] = (),
+        comparison: Comparison = WITHOUT_CASE,
         enforce: bool = True,
     ) -> None:
         self.tier = tier
+        self.comparison = comparison
+        self._domains_of = comparison.domains_getter()
         limits, recorded = tuple(limits), tuple(recorded)
         self.limits = tuple(limit for limit in limits if limit.enforce is enforce)
         counted = [limit for limit in (*limits, *recorded) if limit.enforce is enforce]
         self.shadow: EffectiveLimits | None = None
         if enforce and len(counted) < len(limits) + len(recorded):
             self.shadow = EffectiveLimits(
-                name, tier, limits, internal, retentions, shard, recorded=recorded, enforce=False
+                name,
+                tier,
+                limits,
+                internal,
+                retentions,
+                shard,
+                recorded=recorded,
+                comparison=comparison,
+                enforce=False,
             )
         self._shard = shard
         self._internal = internal
@@ -111,7 +125,7 @@ class EffectiveLimits:
             for key, units in by_ledger_key(counted).items()
         }
         self._per_message = [
-            (ledger, subject_getter(scope))
+            (ledger, subject_getter(scope, comparison))
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "outbound" and not is_per_recipient(scope)
         ]
@@ -171,10 +185,10 @@ class EffectiveLimits:
     def plan(self, envelope: Envelope, exempt: Set[str] = NONE_EXEMPT) -> ChargePlan:
         """Return the charges of `envelope`, or the limit that it can never meet.
 
-        exempt: recipients that no rate limit counts.
+        exempt: recipients that no rate limit counts, by the keys of their addresses.
         """
         try:
-            message_charges = self.charges_by_domains[envelope.domains]
+            message_charges = self.charges_by_domains[self._domains_of(envelope)]
             if message_charges is None or exempt or envelope.direction == "inbound":
                 return self._plan_by_recipient(envelope, exempt)
         except AttributeError:
@@ -201,7 +215,7 @@ class EffectiveLimits:
         """Return the plan of a message whose charges depend on the recipients."""
         counted = [
             (recipient, domain)
-            for recipient, domain in zip(envelope.recipients, envelope.domains, strict=True)
+            for recipient, domain in self.comparison.domain_of(envelope).items()
             if recipient not in exempt
         ]
         charges: list[Charge] = []
@@ -240,7 +254,7 @@ class EffectiveLimits:
         self, ledger: Ledger, scope: Scope, envelope: Envelope, counted: list[_Recipient]
     ) -> list[Charge]:
         """Return one charge for each subject among the counted recipients and their domains."""
-        common = envelope_values(scope, envelope)
+        common = envelope_values(scope, envelope, self.comparison)
         domains_of: dict[str, list[str]] = {}
         for recipient, domain in counted:
             values = {**common, "recipient": recipient, "recipient_domain": domain}
@@ -254,7 +268,7 @@ class EffectiveLimits:
 
     def _exceeded_recipient_limit(self, envelope: Envelope) -> RecipientLimit | None:
         """Return the first recipient limit that the message exceeds."""
-        _, total, _, external = self._costs(envelope.domains)
+        _, total, _, external = self._costs(self._domains_of(envelope))
         for limit in self.limits:
             recipients = total if limit.count == "all" else external
             if isinstance(limit, RecipientLimit) and recipients > limit.limit:

@@ -15,6 +15,7 @@ from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, ap
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.policy.ledger_keys import Retentions
 from ratelimit_mail.policy.tiers import Tier, TierTable
+from ratelimit_mail.scopes import Comparison
 
 __all__ = ["LimitSelector"]
 
@@ -48,6 +49,7 @@ class LimitSelector:
     internal: DomainSet
     retentions: Retentions
     shard: str | None
+    comparison: Comparison
     by_tier: TierTable[EffectiveLimits] = attrs.field(init=False)
     _limits_of_tier: dict[TierName, tuple[Limit, ...]] = attrs.field(init=False)
     _all_limits: tuple[Limit, ...] = attrs.field(init=False)
@@ -155,4 +157,5 @@ class LimitSelector:
             self.retentions,
             self.shard,
             recorded=recorded,
+            comparison=self.comparison,
         )
