@@ -100,6 +100,22 @@ def test_the_limits_can_count_messages_as_the_table_says() -> None:
     assert not limiter.try_acquire(external_message(1, OFF_CAMPUS))
 
 
+def test_a_stolen_account_has_one_limit_under_any_sender_address() -> None:
+    limiter, _ = western()
+    stolen = Client(address="203.0.113.7", user="ann", protocol="smtp")
+    senders = [f"made-up-{i}@uwo.ca" for i in range(100)]
+    passed = [bool(limiter.try_acquire(external_message(1, stolen, each))) for each in senders]
+    assert passed == [True] * 50 + [False] * 50
+    assert limiter.usage("user:ann", scope="submitter", client=stolen)[0].remaining == 0
+
+
+def test_spellings_and_subaddresses_of_a_sender_have_one_limit() -> None:
+    limiter, _ = western()
+    spellings = ["ann@uwo.ca", "ANN@uwo.ca", "ann+a@uwo.ca", "Ann+b@uwo.ca"] * 25
+    passed = [bool(limiter.try_acquire(external_message(1, OFF_CAMPUS, s))) for s in spellings]
+    assert passed == [True] * 50 + [False] * 50
+
+
 def test_an_infected_host_is_stopped_under_any_sender_if_clients_are_counted() -> None:
     limiter, _ = western(scope="client")
     infected = Client(address="129.100.8.9", tags=["wireless"])

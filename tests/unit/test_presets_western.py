@@ -173,6 +173,14 @@ def test_convergence_refuses_with_the_reply_of_the_source(unit: Any, retry_after
         assert str(Decision(Action.REJECT, retry_after, limit).reply) == REFUSAL
 
 
+def test_convergence_counts_per_submitter_and_without_subaddresses() -> None:
+    policy = presets.western_convergence()
+    assert policy.subaddress == presets.leeds_smtp().subaddress == "+"
+    assert {limit.scope for limit in policy.all_limits if isinstance(limit, RateLimit)} == {
+        ("submitter",)
+    }
+
+
 def test_convergence_counts_refused_attempts_too() -> None:
     for limit in presets.western_convergence().all_limits:
         assert isinstance(limit, RateLimit)
