@@ -70,9 +70,9 @@ def test_every_limit_and_the_source_of_a_preset_are_listed(name: str) -> None:
             "western-convergence",
             [
                 "clients by webmail or tagged wireless or tagged reznet or without an address in"
-                " 129.100.0.0/16: 50 external recipients per 15 minutes per sender; excess"
+                " 129.100.0.0/16: 50 external recipients per 15 minutes per submitter; excess"
                 " messages are rejected; refused attempts count",
-                "any other client: 500 external recipients per day per sender",
+                "any other client: 500 external recipients per day per submitter",
                 "per_server, exemptions",
             ],
         ),

@@ -152,7 +152,7 @@ def test_convergence_counts_a_message_to_60_outsiders_as_60() -> None:
     decision = limiter.check(envelope_to(60))
     assert (limit_name(decision), decision.retry_after) == ("recipients in 15 minutes", None)
     assert limiter.try_acquire(envelope_to(60, client=Client(address=CAMPUS)))
-    assert limiter.usage("ann@uwo.ca")[0].used == 60
+    assert limiter.usage("sender:ann@uwo.ca", scope="submitter")[0].used == 60
 
 
 def test_convergence_can_count_messages() -> None:
