@@ -1,4 +1,4 @@
-"""Every Python block of README.md and of docs/*.md is a test; each document starts afresh."""
+"""Run the Python blocks of README.md and docs/*.md as tests, each document by itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ try:
     from sybil import Sybil
     from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
     from sybil.sybil import SybilCollection
-except ModuleNotFoundError:  # benchmarks do without; asked for a document, pytest then complains
+except ModuleNotFoundError:  # the benchmarks do not need it
     Sybil = None
 
 
 class Servers:
-    """Servers that run while the blocks of one document do.
+    """The servers that the blocks of one document need.
 
-    urls: variables of the environment, in which the document finds where they are.
+    urls: environment variables that are set to their URLs.
     """
 
     def __init__(self, *urls: str) -> None:
@@ -26,7 +26,7 @@ class Servers:
         self._end = contextlib.ExitStack()
 
     def start(self, namespace: dict[str, Any]) -> None:
-        """Start them; `server` and `wire` are for a document that shows what an outage does."""
+        """Start the servers; `server` and `wire` are for a document that causes an outage."""
         try:
             from rlm_testkit.proxy import Proxy
             from rlm_testkit.servers import Cluster, SentinelSet, Server, valkey
@@ -42,17 +42,17 @@ class Servers:
                 running = Cluster(program)
             else:
                 running = namespace["server"] = Server(program, "--appendonly", "yes")
-                wire = namespace["wire"] = Proxy(running.port)
-                self._end.callback(wire.close)
+                proxy = namespace["wire"] = Proxy(running.port)
+                self._end.callback(proxy.close)
             self._end.callback(running.stop)
             environment.setenv(url, running.url)
 
     def stop(self, _: dict[str, Any]) -> None:
-        """Stop them."""
+        """Stop the servers."""
         self._end.close()
 
 
-NEEDED = {
+SERVERS_BY_DOCUMENT = {
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),
     "docs/outages.md": Servers("REDIS_URL"),
     "docs/testing.md": Servers("REDIS_URL"),
@@ -60,27 +60,29 @@ NEEDED = {
 
 if Sybil is not None:
     parsers = [PythonCodeBlockParser(), SkipParser()]
-    documents = Sybil(parsers, patterns=["README.md", "docs/*.md"], excludes=list(NEEDED))
+    documents = Sybil(
+        parsers, patterns=["README.md", "docs/*.md"], excludes=list(SERVERS_BY_DOCUMENT)
+    )
     with_servers = [
         Sybil(parsers, pattern=document, setup=servers.start, teardown=servers.stop)
-        for document, servers in NEEDED.items()
+        for document, servers in SERVERS_BY_DOCUMENT.items()
     ]
     pytest_collect_file = SybilCollection([documents, *with_servers]).pytest()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Let `pytest -n` send what belongs together to one process.
+    """Let `pytest -n` run the tests of some files in one process.
 
-    That is the blocks of one document, which build on each other, and the tests that share a
-    cluster. Any other test goes wherever there is room.
+    These are the blocks of a document, which build on each other, and tests that share a cluster.
+    Any other test runs in any process.
     """
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-    class Together(LoadScopeScheduling):  # type: ignore[misc]
+    class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            together = path.endswith(".md") or "test_redis_cluster" in path
-            return path if together else nodeid
+            is_together = path.endswith(".md") or "test_redis_cluster" in path
+            return path if is_together else nodeid
 
-    return Together(config, log) if config.getoption("dist") == "load" else None
+    return FileScheduling(config, log) if config.getoption("dist") == "load" else None

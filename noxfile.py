@@ -70,9 +70,9 @@ def types(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """All measured beside floors and peers, for docs/benchmarks.md; `-- --quick` tries it out."""
     install(session, "benchmarks")
-    options = ("-o", "addopts=", "--timeout=0", "--durations=0", "--durations-min=1")
-    session.run("pytest", "benchmarks", *options, *session.posargs)
-    session.run("python", "benchmarks/page.py")
+    figures = f"{session.create_tmp()}/benchmarks.json"
+    session.run("pytest", "benchmarks", f"--benchmark-json={figures}", *session.posargs)
+    session.run("python", "-m", "benchmarks.page", figures)
 
 
 @nox.session

@@ -1,96 +1,111 @@
-"""All contenders by their names, and what there is to say of each. None is imported before use."""
+"""All contenders by name: floors, this library and peers. A peer is imported at its first use."""
 
-from __future__ import annotations
-
-import importlib
-from typing import Final, Literal
+import pkgutil
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 import attrs
-from contender import Contender
-from work import NUMBERS, Numbers
 
-Kind = Literal["floor", "ours", "best", "safe", "cheap"]
+from benchmarks.email_check import MINUTE
+from ratelimit_mail import Envelope
+
+Check = Callable[[Envelope], object]
+"""Decides on a message; the answer is true if the message may go."""
+AsyncCheck = Callable[[Envelope], Awaitable[object]]
+
+
+def _nothing(*_: object) -> Any:
+    """Do nothing, for a contender that has no such method."""
 
 
 @attrs.frozen
-class Entry:
-    """One contender, before it is made."""
+class Contender:
+    """One way of doing the e-mail check, with its own counts."""
 
-    module: str
-    function: str
-    kind: Kind
-    about: str
-    slow: bool = False
-    """Whether a few turns must do."""
+    check: Check
+    """The e-mail check."""
+    charge_minute: Check = _nothing
+    """Charges a message to the minute alone."""
+    charge_day: Callable[[str, int], object] = _nothing
+    """Charges a number of recipients of a sender to the day alone."""
+    check_many: Callable[[list[Envelope]], Sequence[object]] = _nothing
+    """Decides on many messages in one call."""
+    trims: Sequence[Callable[[], None]] = ()
+    """What the peer's background thread does, where that thread is left out."""
 
-    def make(self, numbers: Numbers = NUMBERS, port: int | None = None) -> Contender:
-        """Make it, with counts in Redis where a port is given."""
-        made = getattr(importlib.import_module(self.module), self.function)(numbers, port)
-        assert isinstance(made, Contender)
-        return made
+
+def in_sequence(*steps: Callable[[str], object]) -> Check:
+    """Return a check that asks one limit of a sender after another, until one refuses."""
+
+    def check(envelope: Envelope) -> bool:
+        sender = envelope.sender
+        for step in steps:  # noqa: SIM110  a generator would take longer than some steps
+            if not step(sender):
+                return False
+        return True
+
+    return check
+
+
+def in_sequence_async(*steps: Callable[[str], Awaitable[object]]) -> AsyncCheck:
+    """Return the same for asyncio."""
+
+    async def check(envelope: Envelope) -> bool:
+        sender = envelope.sender
+        for step in steps:
+            if not await step(sender):
+                return False
+        return True
+
+    return check
 
 
 EMPTY: Final = "an empty call"
 BY_HAND: Final = "by hand"
-NO_OP: Final = "no-op EVALSHA"
 SOCKET: Final = "no-op, bare socket"
+NO_OP: Final = "no-op EVALSHA"
 OURS: Final = "ratelimit-mail"
 BUILT: Final = "ratelimit-mail, from strings"
 LIMITS: Final = "limits"
+TOKENS: Final = "token-throttle"
 
-ENTRIES: Final = {
-    EMPTY: Entry("floors", "empty_call", "floor", "a function that does nothing"),
-    BY_HAND: Entry(
-        "floors",
-        "by_hand",
-        "floor",
-        "the same exact check in one loop with two deques; without locks, refunds, a time to try "
-        "again, or letting go of senders who are gone",
-    ),
-    SOCKET: Entry("floors", "bare_socket", "floor", "a script that does nothing, by a socket"),
-    NO_OP: Entry("floors", "no_op", "floor", "a script that does nothing, by redis-py"),
-    OURS: Entry("ours", "try_acquire", "ours", "`Limiter.try_acquire`"),
-    BUILT: Entry(
-        "ours", "from_strings", "ours", "the same, with the `Envelope` built from plain strings"
-    ),
-    LIMITS: Entry("peer_limits", "best", "best", "moving window; hit, then hit"),
-    "limits, safe": Entry("peer_limits", "safe", "safe", "the same; test, test, hit, hit"),
-    "limits, fixed window": Entry("peer_limits", "cheap", "cheap", "hit, then hit; not exact"),
-    "pyrate-limiter": Entry(
-        "peer_pyrate", "best", "best", "log of the window; `try_acquire` twice, not blocking"
-    ),
-    "pyrate-limiter, safe": Entry(
-        "peer_pyrate", "safe", "safe", "the same; both buckets trimmed and counted first"
-    ),
-    "pyrate-limiter, GCRA": Entry(
-        "peer_pyrate", "cheap", "cheap", "`try_acquire` twice; not exact"
-    ),
-    "throttled-py": Entry(
-        "peer_throttled", "best", "best", "sliding window of two averaged counters; limit, limit"
-    ),
-    "throttled-py, safe": Entry(
-        "peer_throttled", "safe", "safe", "the same; peek, peek, limit, limit"
-    ),
-    "throttled-py, GCRA": Entry("peer_throttled", "cheap", "cheap", "limit, limit; not exact"),
-    "token-throttle": Entry(
-        "peer_token_throttle",
-        "best",
-        "best",
-        "token buckets; acquire both at once, then close",
-        slow=True,
-    ),
+FACTORIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    EMPTY: ("floors:empty_call", {}),
+    BY_HAND: ("floors:by_hand", {}),
+    SOCKET: ("floors:bare_socket", {}),
+    NO_OP: ("floors:no_op", {}),
+    OURS: ("ours:make", {}),
+    BUILT: ("ours:make", {"from_strings": True}),
+    LIMITS: ("peer_limits:make", {}),
+    "limits, safe": ("peer_limits:make", {"tests_first": True}),
+    "limits, fixed window": ("peer_limits:make", {"strategy": "fixed-window"}),
+    "pyrate-limiter": ("peer_pyrate:make", {}),
+    "pyrate-limiter, safe": ("peer_pyrate:make", {"counts_first": True}),
+    "pyrate-limiter, GCRA": ("peer_pyrate:make", {"gcra": True}),
+    "throttled-py": ("peer_throttled:make", {}),
+    "throttled-py, safe": ("peer_throttled:make", {"peeks_first": True}),
+    "throttled-py, GCRA": ("peer_throttled:make", {"algorithm": "gcra"}),
+    TOKENS: ("peer_token_throttle:make", {}),
 }
+"""The function that makes each contender, and its options; FUNCTION_async makes it for asyncio."""
 
-PACKAGES: Final = ("limits", "pyrate-limiter", "throttled-py", "token-throttle")
-"""The peers, as pip calls them."""
-
-IN_MEMORY: Final = [name for name in ENTRIES if name not in (NO_OP, SOCKET)]
-IN_REDIS: Final = [
-    name for name in ENTRIES if name not in (EMPTY, BY_HAND, BUILT, "pyrate-limiter, GCRA")
-]
-DECIDING: Final = [name for name, entry in ENTRIES.items() if entry.kind != "floor"]
+FLOORS: Final = {"memory": BY_HAND, "Valkey": NO_OP, "Redis": NO_OP}  # by store
+UNDECIDING: Final = (EMPTY, SOCKET, NO_OP)  # their answers are not looked at
+PEERS: Final = [name for name, (factory, _) in FACTORIES.items() if factory.startswith("peer")]
+BEST: Final = [name for name in PEERS if "," not in name]  # the peers by their best idioms
+IN_MEMORY: Final = [EMPTY, BY_HAND, OURS, BUILT, *PEERS]
+ON_SERVER: Final = [SOCKET, NO_OP, OURS, *(p for p in PEERS if p != "pyrate-limiter, GCRA")]
 
 
-def of_kinds(names: list[str], *kinds: Kind) -> list[str]:
-    """Those of `names` that are of one of the kinds."""
-    return [name for name in names if ENTRIES[name].kind in kinds]
+def make(name: str, port: int | None = None, minute: int = MINUTE) -> Contender:
+    """Return a new contender; its counts are in memory, or on the server at `port`."""
+    factory, options = FACTORIES[name]
+    contender: Contender = pkgutil.resolve_name(f"benchmarks.{factory}")(port, minute, **options)
+    return contender
+
+
+async def make_async(name: str, port: int | None = None) -> AsyncCheck:
+    """Return the e-mail check of a new contender for asyncio."""
+    make_check = pkgutil.resolve_name(f"benchmarks.{FACTORIES[name][0]}_async")
+    check: AsyncCheck = await make_check(port)
+    return check

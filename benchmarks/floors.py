@@ -1,33 +1,29 @@
-"""What no contender can go below: an empty call, a loop by hand, and bare trips to Redis."""
-
-from __future__ import annotations
+"""Floors, which no contender can go below: an empty call, a loop by hand, and bare round trips."""
 
 import socket
 import time
 from collections import defaultdict, deque
 
 import redis
-from contender import Contender, floor
-from work import INTERNAL, Numbers
+import redis.asyncio
 
+from benchmarks.contenders import AsyncCheck, Contender
+from benchmarks.email_check import DAY, INTERNAL, MINUTE
 from ratelimit_mail import Envelope
 
-
-def empty_call(_numbers: Numbers, _port: int | None) -> Contender:
-    """A function that does nothing."""
-    return floor(lambda _: True)
+NOTHING = "return 1"
 
 
-def by_hand(numbers: Numbers, _port: int | None) -> Contender:
-    """The same exact check in one loop written by hand.
+def empty_call(_port: int | None, _minute: int) -> Contender:
+    """Make a function that does nothing."""
+    return Contender(lambda _: True)
 
-    It leaves out what makes a limiter: threads, refunds, the time to try again, which limit
-    spoke, and letting go of senders who are gone.
-    """
+
+def by_hand(_port: int | None, limit: int) -> Contender:
+    """Make the same exact check as one loop written by hand; the page says what it leaves out."""
     minutes: dict[str, deque[float]] = defaultdict(deque)
     days: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
     spent: dict[str, int] = defaultdict(int)
-    per_minute, per_day = numbers.minute, numbers.day
 
     def check(envelope: Envelope) -> bool:
         if len(envelope.recipients) > 100:
@@ -43,7 +39,7 @@ def by_hand(numbers: Numbers, _port: int | None) -> Contender:
             minute.popleft()
         while day and day[0][0] <= now - 86_400:
             spent[sender] -= day.popleft()[1]
-        if len(minute) + 1 > per_minute or spent[sender] + external > per_day:
+        if len(minute) + 1 > limit or spent[sender] + external > DAY:
             return False
         minute.append(now)
         day.append((now, external))
@@ -51,40 +47,52 @@ def by_hand(numbers: Numbers, _port: int | None) -> Contender:
         return True
 
     def charge_minute(envelope: Envelope) -> bool:
-        minute, now = minutes[envelope.sender], time.time()
-        while minute and minute[0] <= now - 60:
-            minute.popleft()
-        if len(minute) + 1 > per_minute:
-            return False
-        minute.append(now)
-        return True
+        return check(Envelope(envelope.sender, [f"amy@{INTERNAL}"]))
 
-    def spend_day(sender: str, recipients: int) -> None:
+    def charge_day(sender: str, recipients: int) -> None:
         days[sender].extend((time.time(), 1) for _ in range(recipients))
         spent[sender] += recipients
 
-    return Contender(check, charge_minute, spend_day)
+    return Contender(check, charge_minute, charge_day)
 
 
-def no_op(_numbers: Numbers, port: int | None) -> Contender:
-    """A script that does nothing, by the client that all the others use."""
+async def by_hand_async(port: int | None) -> AsyncCheck:
+    """Make the loop written by hand as a coroutine that awaits nothing."""
+    decide = by_hand(port, MINUTE).check
+
+    async def check(envelope: Envelope) -> object:
+        return decide(envelope)
+
+    return check
+
+
+def no_op(port: int | None, _minute: int) -> Contender:
+    """Make a call of a script that does nothing, by redis-py."""
     assert port is not None
     client = redis.Redis(port=port)
-    sha = client.script_load("return 1")
-    return floor(lambda _: client.evalsha(sha, 0))
+    sha = client.script_load(NOTHING)
+    return Contender(lambda _: client.evalsha(sha, 0))
 
 
-def bare_socket(_numbers: Numbers, port: int | None) -> Contender:
-    """The same script by a socket, without a client."""
+async def no_op_async(port: int | None) -> AsyncCheck:
+    """Make the same call by redis-py's client for asyncio."""
+    assert port is not None
+    client = redis.asyncio.Redis(port=port)
+    sha = await client.script_load(NOTHING)
+    return lambda _: client.evalsha(sha, 0)
+
+
+def bare_socket(port: int | None, _minute: int) -> Contender:
+    """Make the same call by a socket, without a client."""
     assert port is not None
     with redis.Redis(port=port) as client:
-        sha = client.script_load("return 1")
+        sha = client.script_load(NOTHING)
     command = f"*3\r\n$7\r\nEVALSHA\r\n$40\r\n{sha}\r\n$1\r\n0\r\n".encode()
-    link = socket.create_connection(("127.0.0.1", port))
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def check(_: Envelope) -> bool:
-        link.sendall(command)
-        return link.recv(64) == b":1\r\n"
+        connection.sendall(command)
+        return connection.recv(64) == b":1\r\n"
 
-    return floor(check)
+    return Contender(check)

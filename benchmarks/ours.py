@@ -1,13 +1,12 @@
-"""This library: `try_acquire`, in memory and in Redis."""
-
-from __future__ import annotations
+"""This library: `try_acquire`, in memory and on a server."""
 
 import redis
-from contender import Check, Contender
-from work import INTERNAL, RECIPIENTS, Numbers, policy
+import redis.asyncio
 
-from ratelimit_mail import Envelope, Limiter, Policy, RecipientRateLimit
-from ratelimit_mail.backends import Backend, MemoryBackend, RedisBackend
+from benchmarks.contenders import AsyncCheck, Contender
+from benchmarks.email_check import INTERNAL, RECIPIENTS, policy
+from ratelimit_mail import AsyncLimiter, Envelope, Limiter, Policy, RecipientRateLimit
+from ratelimit_mail.backends import AsyncRedisBackend, Backend, MemoryBackend, RedisBackend
 
 DAY_ALONE = Policy(
     name="benchmark",
@@ -16,39 +15,33 @@ DAY_ALONE = Policy(
 )
 
 
-def _as_internal(check: Check) -> Check:
-    return lambda envelope: check(Envelope(envelope.sender, [f"amy@{INTERNAL}"]))
+def make(port: int | None, minute: int, *, from_strings: bool = False) -> Contender:
+    """Make `Limiter.try_acquire`.
 
-
-def try_acquire(numbers: Numbers, port: int | None) -> Contender:
-    """The one call that does it all."""
+    from_strings: the envelope is built from plain strings each time.
+    """
     backend: Backend = MemoryBackend() if port is None else RedisBackend(redis.Redis(port=port))
-    limiter = Limiter(policy(numbers), backend)
-    earlier = Limiter(DAY_ALONE, backend)
-
-    def spend_day(sender: str, recipients: int) -> None:
-        """As messages to five, which is what a sender of many messages has sent."""
-        while recipients:
-            cost = min(recipients, 5)
-            envelope = Envelope(sender, [f"{i}@example.com" for i in range(cost)])
-            envelopes = [envelope] * min(recipients // cost, 500)
-            assert all(earlier.try_acquire_many(envelopes))
-            recipients -= cost * len(envelopes)
-
-    return Contender(
-        limiter.try_acquire,
-        _as_internal(limiter.try_acquire),
-        spend_day,
-        limiter.try_acquire_many,
-    )
-
-
-def from_strings(numbers: Numbers, port: int | None) -> Contender:
-    """The same with the envelope built from plain strings each time."""
-    ready = try_acquire(numbers, port)
-    check = ready.check
+    limiter = Limiter(policy(minute), backend)
+    day_alone = Limiter(DAY_ALONE, backend)
 
     def built(envelope: Envelope) -> object:
-        return check(Envelope(envelope.sender, RECIPIENTS))
+        return limiter.try_acquire(Envelope(envelope.sender, RECIPIENTS))
 
-    return Contender(built, ready.charge_minute, ready.spend_day, ready.together)
+    def charge_minute(envelope: Envelope) -> object:
+        return limiter.try_acquire(Envelope(envelope.sender, [f"amy@{INTERNAL}"]))
+
+    def charge_day(sender: str, recipients: int) -> None:
+        """Charge messages to five recipients each, as a sender of many messages has sent."""
+        envelope = Envelope(sender, [f"{i}@example.com" for i in range(5)])
+        assert all(day_alone.try_acquire_many([envelope] * (recipients // 5)))
+
+    check = built if from_strings else limiter.try_acquire
+    return Contender(check, charge_minute, charge_day, limiter.try_acquire_many)
+
+
+async def make_async(port: int | None) -> AsyncCheck:
+    """Make `AsyncLimiter.try_acquire`."""
+    if port is None:
+        return AsyncLimiter(policy()).try_acquire
+    backend = AsyncRedisBackend(redis.asyncio.Redis(port=port))
+    return AsyncLimiter(policy(), backend).try_acquire

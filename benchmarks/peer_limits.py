@@ -1,60 +1,50 @@
 """The peer `limits`: two hits, one for the minute and one for the day.
 
-It counts no recipients: what a message costs is handed to it for nothing.
+It counts no recipients: what a message costs is passed to it ready.
 """
 
-from __future__ import annotations
+from functools import partial
+from typing import Any
 
-from contender import Contender
 from limits import parse
-from limits.storage import MemoryStorage, RedisStorage, Storage
-from limits.strategies import (
-    FixedWindowRateLimiter,
-    MovingWindowRateLimiter,
-    RateLimiter,
-)
-from work import EXTERNAL, Numbers
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.storage import storage_from_string
+from limits.strategies import STRATEGIES
 
-from ratelimit_mail import Envelope
+from benchmarks.contenders import AsyncCheck, Contender, in_sequence, in_sequence_async
+from benchmarks.email_check import DAY, EXTERNAL, MINUTE
 
 
-def _storage(port: int | None) -> Storage:
-    return MemoryStorage() if port is None else RedisStorage(f"redis://127.0.0.1:{port}")
+def make(
+    port: int | None, limit: int, strategy: str = "moving-window", *, tests_first: bool = False
+) -> Contender:
+    """Make a hit and a hit.
 
-
-def _contender(limiter: RateLimiter, numbers: Numbers, *, tested: bool) -> Contender:
-    minute, day = parse(f"{numbers.minute}/minute"), parse(f"{numbers.day}/day")
-
-    def two_hits(envelope: Envelope) -> bool:
-        sender = envelope.sender
-        return limiter.hit(minute, sender) and limiter.hit(day, sender, cost=EXTERNAL)
-
-    def tested_first(envelope: Envelope) -> bool:
-        sender = envelope.sender
-        return (
-            limiter.test(minute, sender)
-            and limiter.test(day, sender, cost=EXTERNAL)
-            and limiter.hit(minute, sender)
-            and limiter.hit(day, sender, cost=EXTERNAL)
-        )
-
+    strategy: the moving window is exact, the fixed window is not.
+    tests_first: both limits are tested before either is hit.
+    """
+    storage: Any = storage_from_string("memory://" if port is None else f"redis://127.0.0.1:{port}")
+    limiter = STRATEGIES[strategy](storage)
+    minute, day = parse(f"{limit}/minute"), parse(f"{DAY}/day")
+    tests = (partial(limiter.test, minute), partial(limiter.test, day, cost=EXTERNAL))
+    hit_minute = partial(limiter.hit, minute)
+    hit_day = partial(limiter.hit, day, cost=EXTERNAL)
     return Contender(
-        tested_first if tested else two_hits,
-        lambda envelope: limiter.hit(minute, envelope.sender),
+        in_sequence(*(tests if tests_first else ()), hit_minute, hit_day),
+        in_sequence(hit_minute),
         lambda sender, recipients: limiter.hit(day, sender, cost=recipients),
     )
 
 
-def best(numbers: Numbers, port: int | None) -> Contender:
-    """Its exact strategy: a hit and a hit."""
-    return _contender(MovingWindowRateLimiter(_storage(port)), numbers, tested=False)
-
-
-def safe(numbers: Numbers, port: int | None) -> Contender:
-    """The same, with both tested before either is hit."""
-    return _contender(MovingWindowRateLimiter(_storage(port)), numbers, tested=True)
-
-
-def cheap(numbers: Numbers, port: int | None) -> Contender:
-    """Its fixed window, which is not exact."""
-    return _contender(FixedWindowRateLimiter(_storage(port)), numbers, tested=False)
+async def make_async(port: int | None) -> AsyncCheck:
+    """Make the two hits for asyncio."""
+    storage: Any = (
+        storage_from_string("async+memory://")
+        if port is None
+        else storage_from_string(f"async+redis://127.0.0.1:{port}", implementation="redispy")
+    )
+    limiter = MovingWindowRateLimiter(storage)
+    return in_sequence_async(
+        partial(limiter.hit, parse(f"{MINUTE}/minute")),
+        partial(limiter.hit, parse(f"{DAY}/day"), cost=EXTERNAL),
+    )

@@ -1,60 +1,60 @@
-"""The peer `throttled-py`: two limits, each with a store of its own.
+"""The peer `throttled-py`: two limits, each with its own store.
 
-Its memory store holds 1,024 keys unless told otherwise and forgets the rest; here it is told.
+Its memory store holds 1,024 keys by default and forgets the rest; here it holds them all.
 """
 
-from __future__ import annotations
+from typing import Any
 
-from contender import Contender
-from throttled import MemoryStore, Quota, RedisStore, Throttled, per_day, per_min
-from work import EXTERNAL, Numbers
+import throttled
+import throttled.asyncio
 
+from benchmarks.contenders import AsyncCheck, Contender, in_sequence
+from benchmarks.email_check import DAY, EXTERNAL, MINUTE
 from ratelimit_mail import Envelope
 
 
-def _throttled(name: str, using: str, quota: Quota, port: int | None) -> Throttled:
+def _limit(package: Any, port: int | None, quota: throttled.Quota, algorithm: str) -> Any:
+    """Return a limit of `throttled`, or of `throttled.asyncio`, which has the same names."""
     store = (
-        MemoryStore(options={"MAX_SIZE": 10_000_000})
+        package.MemoryStore(options={"MAX_SIZE": 10_000_000})
         if port is None
-        else RedisStore(server=f"redis://127.0.0.1:{port}/0")
+        else package.RedisStore(server=f"redis://127.0.0.1:{port}/0")
     )
-    return Throttled(using=using, quota=quota, store=store, key_prefix=name)
+    prefix = f"{quota.get_limit()}/{quota.get_period_sec()}"
+    return package.Throttled(using=algorithm, quota=quota, store=store, key_prefix=prefix)
 
 
-def _contender(numbers: Numbers, port: int | None, using: str, *, tested: bool) -> Contender:
-    minute = _throttled("minute", using, per_min(numbers.minute), port)
-    day = _throttled("day", using, per_day(numbers.day), port)
+def make(
+    port: int | None, limit: int, algorithm: str = "sliding_window", *, peeks_first: bool = False
+) -> Contender:
+    """Make a limit and a limit.
 
-    def two_limits(envelope: Envelope) -> bool:
-        sender = envelope.sender
-        return not minute.limit(sender).limited and not day.limit(sender, EXTERNAL).limited
-
-    def tested_first(envelope: Envelope) -> bool:
-        sender = envelope.sender
-        return (
-            minute.peek(sender).remaining >= 1
-            and day.peek(sender).remaining >= EXTERNAL
-            and not minute.limit(sender).limited
-            and not day.limit(sender, EXTERNAL).limited
-        )
-
+    algorithm: the sliding window averages two counters; like its GCRA, it is not exact.
+    peeks_first: both limits are peeked at before either is charged.
+    """
+    minute = _limit(throttled, port, throttled.per_min(limit), algorithm)
+    day = _limit(throttled, port, throttled.per_day(DAY), algorithm)
+    peeks = (
+        lambda sender: minute.peek(sender).remaining >= 1,
+        lambda sender: day.peek(sender).remaining >= EXTERNAL,
+    )
+    limits = (
+        lambda sender: not minute.limit(sender).limited,
+        lambda sender: not day.limit(sender, EXTERNAL).limited,
+    )
     return Contender(
-        tested_first if tested else two_limits,
-        lambda envelope: not minute.limit(envelope.sender).limited,
-        lambda sender, recipients: day.limit(sender, recipients),
+        in_sequence(*(peeks if peeks_first else ()), *limits), in_sequence(limits[0]), day.limit
     )
 
 
-def best(numbers: Numbers, port: int | None) -> Contender:
-    """Its sliding window, which averages two; it has no exact one."""
-    return _contender(numbers, port, "sliding_window", tested=False)
+async def make_async(port: int | None) -> AsyncCheck:
+    """Make the two limits for asyncio."""
+    minute = _limit(throttled.asyncio, port, throttled.per_min(MINUTE), "sliding_window")
+    day = _limit(throttled.asyncio, port, throttled.per_day(DAY), "sliding_window")
 
+    async def check(envelope: Envelope) -> object:
+        sender = envelope.sender
+        first = await minute.limit(sender)
+        return not first.limited and not (await day.limit(sender, EXTERNAL)).limited
 
-def safe(numbers: Numbers, port: int | None) -> Contender:
-    """The same, with both peeked at first."""
-    return _contender(numbers, port, "sliding_window", tested=True)
-
-
-def cheap(numbers: Numbers, port: int | None) -> Contender:
-    """Its GCRA, which is not exact either."""
-    return _contender(numbers, port, "gcra", tested=False)
+    return check

@@ -1,57 +1,42 @@
 """The peer `token-throttle`: both limits in one acquisition, all or nothing.
 
-It is made for calls of language models; a sender is a model family of its own here. Each
-acquisition is closed by a refund of nothing, as its manual asks: else it keeps them for ever.
+It is made for calls of language models; each sender is a model family here. Each acquisition is
+closed by a refund of nothing, as its manual asks: without it the reservations pile up.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import redis
 import redis.asyncio
 import token_throttle
-from contender import AwaitedCheck, Contender
-from token_throttle import (
-    MemoryBackendBuilder,
-    PerModelConfig,
-    Quota,
-    RateLimiter,
-    SyncMemoryBackendBuilder,
-    SyncRateLimiter,
-    UsageQuotas,
-)
-from work import EXTERNAL, NUMBERS, Numbers
 
+from benchmarks.contenders import AsyncCheck, Contender
+from benchmarks.email_check import DAY, EXTERNAL, MINUTE
 from ratelimit_mail import Envelope
 
-MANY = 10_000_000
-
-_lazy: Any = token_throttle
-"""For names that it has only when they are asked for, which types do not know."""
+tokens: Final[Any] = token_throttle  # without types, as it loads some names on demand
 
 
-def _config(numbers: Numbers) -> Callable[[str], PerModelConfig]:
-    quotas = UsageQuotas(
-        [
-            Quota(metric="messages", limit=numbers.minute, per_seconds=60),
-            Quota(metric="recipients", limit=numbers.day, per_seconds=86_400),
-        ]
+def _limiter(limiter: Any, backend: Any, limit: int) -> Any:
+    minute = tokens.Quota(metric="messages", limit=limit, per_seconds=60)
+    day = tokens.Quota(metric="recipients", limit=DAY, per_seconds=86_400)
+    quotas = tokens.UsageQuotas([minute, day])
+    return limiter(
+        lambda sender: tokens.PerModelConfig(quotas=quotas, model_family=sender),
+        backend=backend,
+        max_model_families=10_000_000,
+        max_aliases=10_000_000,
     )
-    return lambda sender: PerModelConfig(quotas=quotas, model_family=sender)
 
 
-def best(numbers: Numbers, port: int | None) -> Contender:
-    """Acquire without waiting, then close."""
+def make(port: int | None, limit: int) -> Contender:
+    """Make an acquisition that does not wait, and its close."""
     backend = (
-        SyncMemoryBackendBuilder()
+        tokens.SyncMemoryBackendBuilder()
         if port is None
-        else _lazy.SyncRedisBackendBuilder(redis.Redis(port=port), key_prefix="benchmark")
+        else tokens.SyncRedisBackendBuilder(redis.Redis(port=port), key_prefix="benchmark")
     )
-    limiter = SyncRateLimiter(
-        _config(numbers), backend=backend, max_model_families=MANY, max_aliases=MANY
-    )
+    limiter = _limiter(tokens.SyncRateLimiter, backend, limit)
 
     def charge(sender: str, messages: int, recipients: int) -> bool:
         usage = {"messages": messages, "recipients": recipients}
@@ -69,16 +54,14 @@ def best(numbers: Numbers, port: int | None) -> Contender:
     )
 
 
-def awaited(port: int | None) -> AwaitedCheck:
-    """The same for asyncio."""
+async def make_async(port: int | None) -> AsyncCheck:
+    """Make the same for asyncio."""
     backend = (
-        MemoryBackendBuilder()
+        tokens.MemoryBackendBuilder()
         if port is None
-        else _lazy.RedisBackendBuilder(redis.asyncio.Redis(port=port), key_prefix="benchmark")
+        else tokens.RedisBackendBuilder(redis.asyncio.Redis(port=port), key_prefix="benchmark")
     )
-    limiter = RateLimiter(
-        _config(NUMBERS), backend=backend, max_model_families=MANY, max_aliases=MANY
-    )
+    limiter = _limiter(tokens.RateLimiter, backend, MINUTE)
     usage = {"messages": 1, "recipients": EXTERNAL}
 
     async def check(envelope: Envelope) -> bool:

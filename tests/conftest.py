@@ -1,4 +1,4 @@
-"""How many cases hypothesis generates, and the servers that tests ask for."""
+"""Set how many examples hypothesis generates, and start the servers that tests need."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def program(name: str) -> str:
-    """The program of a server, or a skipped test where pip has none for this interpreter."""
+    """Return the path of a server's program; skip the test if pip has not installed it."""
     try:
         return valkey() if name == "valkey" else redis_server()
     except ModuleNotFoundError as error:
@@ -24,7 +24,7 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server of each kind, shared by the tests of one process: use a prefix of your own."""
+    """Start a server of each kind, shared by the tests of a process, which use unique prefixes."""
     server = Server(program(request.param))
     yield server
     server.stop()
@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def own_server() -> Iterator[Server]:
-    """A server that a test may kill; it keeps its data."""
+    """Start a server with persistence, which a test may kill."""
     server = Server(program("valkey"), "--appendonly", "yes", "--appendfsync", "always")
     yield server
     server.stop()
@@ -40,7 +40,7 @@ def own_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A cluster of three masters with a replica each, shared by the tests of one process."""
+    """Start a cluster of three masters with a replica each, shared by the tests of a process."""
     cluster = Cluster(program("valkey"))
     yield cluster
     cluster.stop()
@@ -48,7 +48,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def sentinels() -> Iterator[SentinelSet]:
-    """A master with a replica under three Sentinels, for a test to kill."""
+    """Start a master with a replica under three Sentinels, which a test may kill."""
     sentinels = SentinelSet(program("valkey"))
     yield sentinels
     sentinels.stop()

@@ -1,40 +1,47 @@
-"""The Redis backend, in both colours, passes the conformance suite on Valkey and on Redis."""
+"""The sync and async Redis backends pass the conformance suite on Valkey and on Redis."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
+from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Server
 
 from ratelimit_mail.backends import AsyncBackend, AsyncRedisBackend, RedisBackend
 from ratelimit_mail.testing import AsyncBackendConformance, BackendConformance
 
-
-def own_prefix() -> str:
-    """What makes a backend empty."""
-    return f"test-{uuid.uuid4().hex[:12]}:"
+TIMEOUT = 30
+"""A slow machine is not an outage."""
 
 
 class TestRedis(BackendConformance):
     @pytest.fixture(autouse=True)
-    def _on(self, server: Server) -> None:
+    def _use(self, server: Server) -> Iterator[None]:
         self._server = server
+        with contextlib.ExitStack() as self._open:
+            yield
 
     def backend(self, clock: Callable[[], int]) -> RedisBackend:
-        return RedisBackend.from_url(self._server.url, prefix=own_prefix(), clock=clock)
+        backend = RedisBackend.from_url(
+            self._server.url, prefix=unique_prefix(), clock=clock, timeout=TIMEOUT
+        )
+        self._open.callback(backend.close)
+        return backend
 
 
-class TestRedisAwaited(AsyncBackendConformance):
+class TestAsyncRedis(AsyncBackendConformance):
     scripts = 50
 
     @pytest.fixture(autouse=True)
-    def _on(self, server: Server) -> None:
+    def _use(self, server: Server) -> None:
         self._server = server
 
     def async_backend(self, clock: Callable[[], int]) -> AsyncRedisBackend:
-        return AsyncRedisBackend.from_url(self._server.url, prefix=own_prefix(), clock=clock)
+        return AsyncRedisBackend.from_url(
+            self._server.url, prefix=unique_prefix(), clock=clock, timeout=TIMEOUT
+        )
 
     async def close(self, backend: AsyncBackend) -> None:
         assert isinstance(backend, AsyncRedisBackend)

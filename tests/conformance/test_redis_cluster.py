@@ -1,47 +1,41 @@
-"""The Redis backend passes the conformance suite on a cluster, also where counts are spread."""
+"""The Redis backends pass the conformance suite on a cluster, also with counts in several slots."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 
 import pytest
 import redis
+from rlm_testkit.multi_slot import cluster_client
+from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Cluster
 
 from ratelimit_mail.backends import AsyncBackend, AsyncRedisBackend, RedisBackend
-from ratelimit_mail.backends.redis.urls import client_from
 from ratelimit_mail.testing import AsyncBackendConformance, BackendConformance
 
-
-def own_prefix() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}:"
-
-
-@pytest.fixture(scope="module")
-def client(cluster: Cluster) -> redis.RedisCluster:
-    made: redis.RedisCluster = client_from(cluster.url, timeout=5, is_async=False, options={})
-    return made
+client = pytest.fixture(cluster_client, scope="module")
 
 
 class TestCluster(BackendConformance):
     @pytest.fixture(autouse=True)
-    def _on(self, client: redis.RedisCluster) -> None:
+    def _use(self, client: redis.RedisCluster) -> None:
         self._client = client
 
     def backend(self, clock: Callable[[], int]) -> RedisBackend:
-        return RedisBackend(self._client, prefix=own_prefix(), clock=clock)
+        return RedisBackend(self._client, prefix=unique_prefix(), clock=clock)
 
 
-class TestClusterAwaited(AsyncBackendConformance):
+class TestAsyncCluster(AsyncBackendConformance):
     scripts = 20
 
     @pytest.fixture(autouse=True)
-    def _on(self, cluster: Cluster) -> None:
+    def _use(self, cluster: Cluster) -> None:
         self._url = cluster.url
 
     def async_backend(self, clock: Callable[[], int]) -> AsyncRedisBackend:
-        return AsyncRedisBackend.from_url(self._url, prefix=own_prefix(), clock=clock)
+        return AsyncRedisBackend.from_url(
+            self._url, prefix=unique_prefix(), clock=clock, timeout=30
+        )
 
     async def close(self, backend: AsyncBackend) -> None:
         assert isinstance(backend, AsyncRedisBackend)

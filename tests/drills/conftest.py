@@ -1,4 +1,4 @@
-"""The table of what came of the drills, printed at the end."""
+"""Print a table of the outcomes of the drills at the end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROWS: Final = pytest.StashKey[list[Row]]()
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[[Row], None]:
-    """Puts a row into the table."""
+    """Return a function that adds a row to the table."""
     return request.config.stash.setdefault(ROWS, []).append
 
 
-def _seconds(found: float | None) -> str:
-    return "-" if found is None else f"{found:.2f}"
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.2f}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

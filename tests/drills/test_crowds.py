@@ -1,4 +1,4 @@
-"""Many at once on one sender: processes of threads, and tasks of which some give up."""
+"""Many concurrent calls for one sender: threads of eight processes, and a thousand tasks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from random import Random
 
 import pytest
 from rlm_testkit.load import (
-    LETTER,
+    ENVELOPE,
     SENDER,
     Row,
-    at_most,
-    held,
-    in_processes,
-    moment_of,
-    most_in,
-    own_prefix,
+    charged_at,
+    fullest_window,
+    load_from_processes,
+    one_limit_policy,
+    used_on_server,
 )
+from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Server
 
 from ratelimit_mail import AsyncLimiter, MessageRateLimit, Policy
@@ -29,10 +29,12 @@ Report = Callable[[Row], None]
 
 
 def test_eight_processes_of_four_threads_for_ten_seconds(server: Server, report: Report) -> None:
-    limit, prefix = 10_000, own_prefix()
-    tally = in_processes(server.url, prefix=prefix, limit=limit, processes=8, threads=4, seconds=10)
-    report(Row.of(f"{server.name}: 8 processes of 4 threads", tally, limit))
-    assert tally.admitted == held(server.url, at_most(limit), prefix) == limit
+    limit, prefix = 10_000, unique_prefix()
+    tally = load_from_processes(
+        server.url, prefix=prefix, limit=limit, processes=8, threads=4, seconds=10
+    )
+    report(Row.from_tally(f"{server.name}: 8 processes of 4 threads", tally, limit))
+    assert tally.admitted == used_on_server(server.url, one_limit_policy(limit), prefix) == limit
     assert tally.failed == 0
 
 
@@ -43,22 +45,24 @@ CROWD = Policy(
 )
 
 
-async def test_a_thousand_tasks_of_which_a_tenth_gives_up(server: Server, report: Report) -> None:
-    backend = AsyncRedisBackend.from_url(server.url, prefix=own_prefix(), timeout=30)
-    asleep = 0
+async def test_a_thousand_tasks_of_which_a_tenth_is_cancelled(
+    server: Server, report: Report
+) -> None:
+    backend = AsyncRedisBackend.from_url(server.url, prefix=unique_prefix(), timeout=30)
+    sleeping = 0
     moments: list[int] = []
 
     async def sleep(seconds: float) -> None:
-        nonlocal asleep
-        asleep += 1
+        nonlocal sleeping
+        sleeping += 1
         await asyncio.sleep(seconds)
 
     async def send() -> None:
-        moments.append(moment_of(await limiter.acquire(LETTER)))
+        moments.append(charged_at(await limiter.acquire(ENVELOPE)))
 
     limiter = AsyncLimiter(CROWD, backend, sleep=sleep)
     tasks = [asyncio.create_task(send()) for _ in range(TASKS)]
-    while asleep < TASKS - RATE:
+    while sleeping < TASKS - RATE:
         await asyncio.sleep(0.01)
     cancelled = Random(1).sample([task for task in tasks if not task.done()], TASKS // 10)
     for task in cancelled:
@@ -66,7 +70,7 @@ async def test_a_thousand_tasks_of_which_a_tenth_gives_up(server: Server, report
     await asyncio.gather(*tasks, return_exceptions=True)
     _, day = await limiter.usage(SENDER)
     await backend.aclose()
-    admitted, over = len(moments), max(0, most_in(1000, moments) - RATE)
+    admitted, over = len(moments), max(0, fullest_window(1000, moments) - RATE)
     lost = day.used - admitted
     report(Row(f"{server.name}: 1,000 tasks, 100 cancelled", TASKS, admitted, lost, over))
     assert admitted == day.used == TASKS - len(cancelled)

@@ -1,4 +1,4 @@
-"""Batches: how many calls they take, and that each message's charge can be taken out alone."""
+"""Batches: how many calls they take, and that each message can be refunded separately."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from rlm_testkit.load import own_prefix
-from rlm_testkit.redis_backends import letter
+from rlm_testkit.redis_backends import envelope_from, unique_prefix
 from rlm_testkit.servers import Server
 
 from ratelimit_mail import Decision, Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
@@ -20,22 +19,22 @@ POLICY = Policy(
 )
 
 
-class Counting:
-    """A limiter, and the number of scripts that it has run."""
+class CountedLimiter:
+    """A limiter that counts the calls of scripts."""
 
     def __init__(self, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.limiter = Limiter(POLICY, RedisBackend(client, prefix=own_prefix()))
+        self.limiter = Limiter(POLICY, RedisBackend(client, prefix=unique_prefix()))
         self.calls = 0
         run = Transport.run
 
-        def counted(*arguments: object) -> object:
+        def count_and_run(*arguments: object) -> object:
             self.calls += 1
             return run(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Transport, "run", counted)
+        monkeypatch.setattr(Transport, "run", count_and_run)
 
     def send(self, *envelopes: Envelope) -> tuple[list[bool], int]:
-        """Which of a batch may go, and how many calls that took."""
+        """Return which envelopes of a batch are accepted, and how many calls that took."""
         decisions, calls = self.decide(*envelopes)
         return [decision.allowed for decision in decisions], calls
 
@@ -48,45 +47,52 @@ class Counting:
 
 
 @pytest.fixture
-def counting(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counting]:
+def counted(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[CountedLimiter]:
     with server.client() as client:
-        yield Counting(client, monkeypatch)
+        yield CountedLimiter(client, monkeypatch)
 
 
-def of(*senders: str) -> list[Envelope]:
-    return [letter(sender=sender) for sender in senders]
+def envelopes_from(*senders: str) -> list[Envelope]:
+    return [envelope_from(sender=sender) for sender in senders]
 
 
-def test_what_fits_together_takes_one_call(counting: Counting) -> None:
-    assert counting.send(*of(*(f"{i}@{i}.org" for i in range(100)))) == ([True] * 100, 1)
+def test_messages_that_fit_together_take_one_call(counted: CountedLimiter) -> None:
+    assert counted.send(*envelopes_from(*(f"{i}@{i}.org" for i in range(100)))) == ([True] * 100, 1)
 
 
-def test_one_sender_with_too_many_does_not_keep_the_others_apart(counting: Counting) -> None:
-    many = of("a@a.org", *["b@b.org"] * 5, "c@c.org")
-    assert counting.send(*many) == ([True] * 4 + [False] * 2 + [True], 2)
+def test_a_sender_with_too_many_messages_does_not_split_the_other_messages(
+    counted: CountedLimiter,
+) -> None:
+    envelopes = envelopes_from("a@a.org", *["b@b.org"] * 5, "c@c.org")
+    assert counted.send(*envelopes) == ([True] * 4 + [False] * 2 + [True], 2)
 
 
-def test_one_sender_without_room_does_not_keep_the_others_apart(counting: Counting) -> None:
-    counting.send(*of(*["b@b.org"] * 3))
-    assert counting.send(*of("a@a.org", "b@b.org", "c@c.org")) == ([True, False, True], 3)
+def test_a_sender_without_room_does_not_split_the_other_messages(counted: CountedLimiter) -> None:
+    counted.send(*envelopes_from(*["b@b.org"] * 3))
+    assert counted.send(*envelopes_from("a@a.org", "b@b.org", "c@c.org")) == (
+        [True, False, True],
+        3,
+    )
 
 
-def test_those_who_share_a_limit_are_decided_in_order(counting: Counting) -> None:
-    counting.send(*of(*(f"{i}@x.org" for i in range(38))))
-    allowed, _ = counting.send(*of("a@a.org", "b@x.org", "c@x.org", "d@x.org", "e@e.org"))
+def test_messages_that_share_a_limit_are_decided_in_order(counted: CountedLimiter) -> None:
+    counted.send(*envelopes_from(*(f"{i}@x.org" for i in range(38))))
+    allowed, _ = counted.send(
+        *envelopes_from("a@a.org", "b@x.org", "c@x.org", "d@x.org", "e@e.org")
+    )
     assert allowed == [True, True, True, False, True]
 
 
 @pytest.mark.parametrize("was_reset", [False, True])
-def test_a_refund_takes_out_its_own_share_alone(counting: Counting, was_reset: bool) -> None:
+def test_a_refund_takes_out_only_its_own_share(counted: CountedLimiter, was_reset: bool) -> None:
     if was_reset:
-        counting.send(*of("a@a.org", "b@a.org"))
-        counting.limiter.reset("a@a.org")
-    decisions, calls = counting.decide(*of("a@a.org", "a@a.org", "b@b.org"))
+        counted.send(*envelopes_from("a@a.org", "b@a.org"))
+        counted.limiter.reset("a@a.org")
+    decisions, calls = counted.decide(*envelopes_from("a@a.org", "a@a.org", "b@b.org"))
     assert calls == 1
-    before = counting.used("a@a.org")
-    counting.limiter.refund(decisions[1])
-    assert counting.used("a@a.org") == [used - 1 for used in before]
-    assert counting.used("b@b.org")[0] == 1
-    counting.limiter.refund(decisions[2])
-    assert counting.used("b@b.org")[0] == 0
+    before = counted.used("a@a.org")
+    counted.limiter.refund(decisions[1])
+    assert counted.used("a@a.org") == [used - 1 for used in before]
+    assert counted.used("b@b.org")[0] == 1
+    counted.limiter.refund(decisions[2])
+    assert counted.used("b@b.org")[0] == 0

@@ -1,4 +1,4 @@
-"""A server that cannot answer for a while, or has no memory left, is an outage."""
+"""A server that is busy with a script, or has no memory left, is an outage."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
-import redis.asyncio.retry
-import redis.retry
 from rlm_testkit.redis_backends import (
     ANN,
     POLICY,
-    Colour,
-    colour_at,
-    everything,
-    letter,
-    new_prefix,
+    BackendFactory,
+    dump_all,
+    envelope_from,
+    one_kind_per_server,
     spare_server,
+    unique_prefix,
     used,
 )
 from rlm_testkit.servers import Server, command, wait_until
@@ -32,16 +29,16 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.exceptions import BackendUnavailable
 
-prefix = pytest.fixture(new_prefix)
-colour = pytest.fixture(colour_at)
+prefix = pytest.fixture(unique_prefix)
+backends = pytest.fixture(one_kind_per_server)
 spare = pytest.fixture(spare_server)
 
-Verb = Callable[[Limiter], Any]
+Call = Callable[[Limiter], Any]
 
 
 @contextlib.contextmanager
 def busy(server: Server) -> Iterator[None]:
-    """Somebody's script runs for ever."""
+    """Let a script run for ever."""
 
     def run_for_ever() -> None:
         with server.client(socket_timeout=None) as client, contextlib.suppress(redis.RedisError):
@@ -68,7 +65,7 @@ def busy(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full(server: Server) -> Iterator[None]:
-    """The server has no memory left."""
+    """Leave the server no memory."""
     with server.client() as admin:
         command(admin, "CONFIG", "SET", "maxmemory-policy", "noeviction")
         command(admin, "CONFIG", "SET", "maxmemory", 1)
@@ -78,65 +75,67 @@ def full(server: Server) -> Iterator[None]:
             command(admin, "CONFIG", "SET", "maxmemory", 0)
 
 
-CHARGING: dict[str, Verb] = {
-    "somebody known": lambda limiter: limiter.try_acquire(letter()),
-    "somebody new": lambda limiter: limiter.try_acquire(letter("bob@x.org")),
-    "by id": lambda limiter: limiter.try_acquire(letter(known_by="new")),
-    "too much": lambda limiter: limiter.try_acquire(letter(recipients=1001)),
-    "many": lambda limiter: limiter.try_acquire_many([letter("bob@x.org")] * 150),
-    "reserve": lambda limiter: limiter.reserve(letter()),
-    "acquire": lambda limiter: limiter.acquire(letter()),
-    "acquire by somebody new": lambda limiter: limiter.acquire(letter("bob@x.org")),
+CHARGING_CALLS: dict[str, Call] = {
+    "a known sender": lambda limiter: limiter.try_acquire(envelope_from()),
+    "a new sender": lambda limiter: limiter.try_acquire(envelope_from("bob@x.org")),
+    "by id": lambda limiter: limiter.try_acquire(envelope_from(envelope_id="new")),
+    "too much": lambda limiter: limiter.try_acquire(envelope_from(recipients=1001)),
+    "many": lambda limiter: limiter.try_acquire_many([envelope_from("bob@x.org")] * 150),
+    "reserve": lambda limiter: limiter.reserve(envelope_from()),
+    "acquire": lambda limiter: limiter.acquire(envelope_from()),
+    "acquire by a new sender": lambda limiter: limiter.acquire(envelope_from("bob@x.org")),
 }
 
 
 @pytest.mark.parametrize("state", [busy, full])
 def test_a_server_that_is_busy_or_full_is_an_outage(
-    state: Callable[[Server], Any], colour: Colour, spare: Server
+    state: Callable[[Server], Any], backends: BackendFactory, spare: Server
 ) -> None:
-    backend = colour.at(spare.url)
+    backend = backends.from_url(spare.url)
     limiter = Limiter(POLICY, backend)
-    assert limiter.try_acquire(letter())
+    assert limiter.try_acquire(envelope_from())
     with spare.client() as client:
-        before = everything(client)
+        before = dump_all(client)
         with state(spare):
-            for verb in CHARGING.values():
+            for call in CHARGING_CALLS.values():
                 with pytest.raises(BackendUnavailable, match="is away"):
-                    verb(Limiter(POLICY, backend))
-        assert everything(client) == before
-    for verb in CHARGING.values():
-        verb(Limiter(POLICY, backend))
+                    call(Limiter(POLICY, backend))
+        assert dump_all(client) == before
+    for call in CHARGING_CALLS.values():
+        call(Limiter(POLICY, backend))
     assert (used(limiter)[0], used(limiter, "bob@x.org")[0]) == (5, 152)
 
 
 @pytest.mark.parametrize("state", [busy, full])
-def test_while_a_server_is_busy_or_full_nothing_is_taken_for_accepted(
-    state: Callable[[Server], Any], colour: Colour, spare: Server
+def test_while_a_server_is_busy_or_full_no_message_is_accepted(
+    state: Callable[[Server], Any], backends: BackendFactory, spare: Server
 ) -> None:
-    backend = colour.at(spare.url)
+    backend = backends.from_url(spare.url)
     limiter = Limiter(POLICY, backend, on_backend_error="deny")
-    assert limiter.try_acquire(letter())
+    assert limiter.try_acquire(envelope_from())
     with state(spare):
-        for ask in (limiter.try_acquire, lambda each: limiter.try_acquire_many([each])[0]):
-            for known_by in (None, "1"):
-                decision = ask(letter(known_by=known_by))
+        for call in (limiter.try_acquire, lambda each: limiter.try_acquire_many([each])[0]):
+            for envelope_id in (None, "1"):
+                decision = call(envelope_from(envelope_id=envelope_id))
                 assert (decision.action, decision.degraded) == (Action.DEFER, True)
                 assert decision.retry_after is not None
                 assert decision.retry_after > 0
         with pytest.raises(RateLimitExceeded, match="the backend is away"):
-            limiter.reserve(letter())
-    wait_until(lambda: not limiter.check(letter()).degraded)
+            limiter.reserve(envelope_from())
+    wait_until(lambda: not limiter.check(envelope_from()).degraded)
     assert used(limiter) == [1, 1, 1]
-    decision = limiter.try_acquire(letter(known_by="1"))
+    decision = limiter.try_acquire(envelope_from(envelope_id="1"))
     assert (decision.action, decision.degraded) == (Action.ACCEPT, False)
     assert used(limiter) == [2, 2, 2]
 
 
-def test_a_refund_while_the_server_is_full_is_done_or_not_but_never_half(
-    colour: Colour, spare: Server
+def test_a_refund_while_the_server_is_full_is_made_completely_or_not_at_all(
+    backends: BackendFactory, spare: Server
 ) -> None:
-    limiter = Limiter(POLICY, colour.at(spare.url))
-    decisions = limiter.try_acquire_many([letter(known_by=each) for each in (None, "1", None)])
+    limiter = Limiter(POLICY, backends.from_url(spare.url))
+    decisions = limiter.try_acquire_many(
+        [envelope_from(envelope_id=each) for each in (None, "1", None)]
+    )
     with full(spare):
         lost = 0
         for decision in decisions:
@@ -144,11 +143,11 @@ def test_a_refund_while_the_server_is_full_is_done_or_not_but_never_half(
                 Limiter.refund(limiter, decision)
             except BackendUnavailable:
                 lost += 1
-    wait_until(lambda: _idempotency(limiter))
+    wait_until(lambda: _is_available(limiter))
     assert used(limiter) == [lost, lost, lost]
 
 
-def _idempotency(limiter: Limiter) -> bool:
+def _is_available(limiter: Limiter) -> bool:
     with contextlib.suppress(BackendUnavailable):
         limiter.usage(ANN)
         return True

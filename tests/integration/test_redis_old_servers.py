@@ -1,4 +1,4 @@
-"""A server that is too old is told of, as far as none is to be had; one without HELLO will do."""
+"""Simulated old servers: one that is too old is an error, one without HELLO is accepted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from rlm_testkit.redis_backends import (
-    COLOURS,
+    KINDS,
     POLICY,
-    Colour,
-    both_colours,
-    letter,
-    new_prefix,
+    BackendFactory,
+    both_kinds,
+    envelope_from,
+    unique_prefix,
     valkey_only,
 )
 from rlm_testkit.servers import Server
@@ -27,8 +27,8 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
-prefix = pytest.fixture(new_prefix)
-colour = pytest.fixture(both_colours, params=COLOURS)
+prefix = pytest.fixture(unique_prefix)
+backends = pytest.fixture(both_kinds, params=KINDS)
 
 TOO_OLD = (
     b"ERR Error running script (call to f_b8b80d40c0f90fb84d3f02ca60f916634195a519):"
@@ -39,7 +39,7 @@ TOO_OLD = (
 
 
 class Redis4(socketserver.StreamRequestHandler):
-    """What Redis 4 answers."""
+    """Answer as Redis 4 does."""
 
     ANSWERS = {  # noqa: RUF012 - never changed
         b"PING": b"+PONG",
@@ -61,7 +61,7 @@ class Redis4(socketserver.StreamRequestHandler):
 
 @contextlib.contextmanager
 def answering(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
-    """The URL of a server that answers so."""
+    """Run a server with this handler, and return its URL."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         server.block_on_close = False
@@ -73,32 +73,32 @@ def answering(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("instead", ["raise", "allow", "deny"])
-def test_a_server_that_is_too_old_is_told_which_version_is_needed_and_why(
-    instead: Any, colour: Colour
+def test_the_error_for_a_server_that_is_too_old_says_which_version_is_needed_and_why(
+    instead: Any, backends: BackendFactory
 ) -> None:
     with answering(Redis4) as url:
-        limiter = Limiter(POLICY, colour.at(url), on_backend_error=instead)
+        limiter = Limiter(POLICY, backends.from_url(url), on_backend_error=instead)
         with pytest.raises(BackendError, match=r"too old.*Redis 5\.0 or newer.*because") as caught:
-            limiter.try_acquire(letter())
+            limiter.try_acquire(envelope_from())
     assert not isinstance(caught.value, BackendUnavailable)
     assert "clock" in str(caught.value)
 
 
 class Redis5(socketserver.BaseRequestHandler):
-    """A server behind a door that knows no HELLO, as Redis 5 does not."""
+    """Pass bytes on to a server, but do not support HELLO, as Redis 5 does not."""
 
-    behind = 0
+    server_port = 0
 
     def handle(self) -> None:
-        begin = self.request.recv(65_536)
-        with socket.create_connection(("127.0.0.1", self.behind)) as far:
-            if b"HELLO" in begin:
+        request = self.request.recv(65_536)
+        with socket.create_connection(("127.0.0.1", self.server_port)) as server:
+            if b"HELLO" in request:
                 self.request.sendall(
                     b"-ERR unknown command `HELLO`, with args beginning with: \r\n"
                 )
             else:
-                far.sendall(begin)
-            other = {self.request: far, far: self.request}
+                server.sendall(request)
+            other = {self.request: server, server: self.request}
             while True:
                 for each in select.select([*other], [], [])[0]:
                     if not (data := each.recv(65_536)):
@@ -107,7 +107,9 @@ class Redis5(socketserver.BaseRequestHandler):
 
 
 @valkey_only
-def test_a_server_that_knows_no_hello_will_do(colour: Colour, server: Server, prefix: str) -> None:
-    handler = type("Behind", (Redis5,), {"behind": server.port})
+def test_a_server_without_hello_is_accepted(
+    backends: BackendFactory, server: Server, prefix: str
+) -> None:
+    handler = type("BehindRedis5", (Redis5,), {"server_port": server.port})
     with answering(handler) as url:
-        assert Limiter(POLICY, colour.at(url, prefix=prefix)).try_acquire(letter())
+        assert Limiter(POLICY, backends.from_url(url, prefix=prefix)).try_acquire(envelope_from())

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
-from rlm_testkit.redis_backends import new_prefix
+from rlm_testkit.builders import inbound_envelope
+from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Server
 
 from ratelimit_mail import (
@@ -41,7 +42,7 @@ LIMITS: list[Limit] = [
 ]
 
 
-def policy_of(limits: list[Limit] = LIMITS, *, partial: bool = True) -> Policy:
+def campus_policy(limits: list[Limit] = LIMITS, *, partial: bool = True) -> Policy:
     return Policy(
         name="test",
         limits=limits,
@@ -51,19 +52,15 @@ def policy_of(limits: list[Limit] = LIMITS, *, partial: bool = True) -> Policy:
     )
 
 
-def arriving(*recipients: str, sender: str = EVE, known_by: str | None = None) -> Envelope:
-    return Envelope(sender, recipients, id=known_by, direction="inbound")
-
-
 TRAFFIC = [
-    arriving(ANN, SMITH, BOB),
-    arriving(SMITH, HELD, OUT),
+    inbound_envelope(ANN, SMITH, BOB),
+    inbound_envelope(SMITH, HELD, OUT),
     Envelope(CY, [SMITH, BOB, OUT]),
     Envelope(CY, [OUT, ANN, "free@uwo.ca"]),
-    arriving(BOB, ANN, CY, sender=OUT),
+    inbound_envelope(BOB, ANN, CY, sender=OUT),
     Envelope(CY, ["free@uwo.ca"]),
-    arriving(ANN, BOB, CY, sender="<>", known_by="queue-1"),
-    arriving(ANN, BOB, CY, sender="<>", known_by="queue-1"),
+    inbound_envelope(ANN, BOB, CY, sender="<>", id="queue-1"),
+    inbound_envelope(ANN, BOB, CY, sender="<>", id="queue-1"),
     Envelope(SMITH, [OUT, EVE, BOB]),
     Envelope(ANN, [OUT], id="job-1"),
     Envelope(ANN, [OUT], id="job-1"),
@@ -78,13 +75,16 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-async def awaited(server: Server) -> AsyncIterator[AsyncRedisBackend]:
-    backend = AsyncRedisBackend.from_url(server.url, prefix=new_prefix(), clock=ManualClock())
+async def async_backend(server: Server) -> AsyncIterator[AsyncRedisBackend]:
+    backend = AsyncRedisBackend.from_url(
+        server.url, prefix=unique_prefix(), timeout=30, clock=ManualClock()
+    )
     yield backend
     await backend.aclose()
 
 
 def used(limiter: Limiter) -> list[int]:
+    """Return how much of each limit is used for each subject."""
     return [
         usage.used
         for subject in SUBJECTS
@@ -95,60 +95,64 @@ def used(limiter: Limiter) -> list[int]:
 
 @pytest.mark.parametrize("partial", [True, False])
 @pytest.mark.parametrize("as_batch", [True, False])
-def test_redis_answers_as_memory_does(client: redis.Redis, partial: bool, as_batch: bool) -> None:
+def test_a_redis_backend_gives_the_answers_of_a_memory_backend(
+    client: redis.Redis, partial: bool, as_batch: bool
+) -> None:
     clock = ManualClock()
-    policy = policy_of(partial=partial)
+    policy = campus_policy(partial=partial)
     memory = Limiter(policy, MemoryBackend(clock))
-    remote = Limiter(policy, RedisBackend(client, prefix=new_prefix(), clock=clock))
+    remote = Limiter(policy, RedisBackend(client, prefix=unique_prefix(), clock=clock))
     for _ in range(3):
-        expected, given = (
+        expected, decisions = (
             limiter.try_acquire_many(TRAFFIC)
             if as_batch
             else [limiter.try_acquire(each) for each in TRAFFIC]
             for limiter in (memory, remote)
         )
-        assert given == expected
+        assert decisions == expected
         assert any(expected)
         assert used(remote) == used(memory)
-        for limiter, decisions in ((memory, expected), (remote, given)):
-            limiter.refund(next(filter(None, decisions)))
+        for limiter, answers in ((memory, expected), (remote, decisions)):
+            limiter.refund(next(filter(None, answers)))
         assert used(remote) == used(memory)
         assert [remote.check(each) for each in TRAFFIC] == [memory.check(each) for each in TRAFFIC]
         clock.advance(1800)
 
 
-async def test_an_awaited_redis_answers_as_memory_does(awaited: AsyncRedisBackend) -> None:
-    memory = Limiter(policy_of(), MemoryBackend(ManualClock()))
-    limiter = AsyncLimiter(policy_of(), awaited)
-    given = [await limiter.try_acquire(each) for each in TRAFFIC]
+async def test_an_async_redis_backend_gives_the_answers_of_a_memory_backend(
+    async_backend: AsyncRedisBackend,
+) -> None:
+    memory = Limiter(campus_policy(), MemoryBackend(ManualClock()))
+    limiter = AsyncLimiter(campus_policy(), async_backend)
+    decisions = [await limiter.try_acquire(each) for each in TRAFFIC]
     expected = [memory.try_acquire(each) for each in TRAFFIC]
-    assert given == expected
-    await limiter.refund(given[0])
+    assert decisions == expected
+    await limiter.refund(decisions[0])
     memory.refund(expected[0])
     for subject in SUBJECTS:
-        asked = await limiter.usage(subject, scope="recipient")
-        assert asked == memory.usage(subject, scope="recipient")
+        usage = await limiter.usage(subject, scope="recipient")
+        assert usage == memory.usage(subject, scope="recipient")
     await limiter.reset(SMITH, scope="recipient")
     assert (await limiter.usage(ANN, scope="recipient"))[0].used == 0
-    assert (await limiter.check(arriving(ANN))).shadow
+    assert (await limiter.check(inbound_envelope(ANN))).shadow
 
 
-def answers(decision: Decision) -> list[Action]:
+def actions(decision: Decision) -> list[Action]:
     assert decision.recipients is not None
     return [each.action for each in decision.recipients.values()]
 
 
-def test_parts_are_refunded_once_each(client: redis.Redis) -> None:
+def test_each_recipient_of_a_partial_answer_is_refunded_once(client: redis.Redis) -> None:
     limits: list[Limit] = [MessageRateLimit("1/hour", direction="inbound")]
-    limiter = Limiter(policy_of(limits), RedisBackend(client, prefix=new_prefix()))
-    assert limiter.try_acquire(arriving(BOB))
-    decision = limiter.try_acquire(arriving(ANN, BOB, CY))
-    assert answers(decision) == [Action.ACCEPT, Action.DEFER, Action.ACCEPT]
+    limiter = Limiter(campus_policy(limits), RedisBackend(client, prefix=unique_prefix()))
+    assert limiter.try_acquire(inbound_envelope(BOB))
+    decision = limiter.try_acquire(inbound_envelope(ANN, BOB, CY))
+    assert actions(decision) == [Action.ACCEPT, Action.DEFER, Action.ACCEPT]
     assert decision.recipients is not None
     limiter.refund(decision.recipients[ANN])
-    assert answers(limiter.check(arriving(ANN, CY))) == [Action.ACCEPT, Action.DEFER]
+    assert actions(limiter.check(inbound_envelope(ANN, CY))) == [Action.ACCEPT, Action.DEFER]
     limiter.refund(decision)
-    assert answers(limiter.check(arriving(ANN, BOB, CY))) == [
+    assert actions(limiter.check(inbound_envelope(ANN, BOB, CY))) == [
         Action.ACCEPT,
         Action.DEFER,
         Action.ACCEPT,
@@ -157,45 +161,45 @@ def test_parts_are_refunded_once_each(client: redis.Redis) -> None:
         limiter.refund(decision)
 
 
-def test_a_count_of_a_limit_that_only_reports_may_be_another_programs(
+def test_a_foreign_value_at_the_key_of_a_limit_that_only_reports_refuses_no_message(
     client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prefix = new_prefix()
+    prefix = unique_prefix()
     limits: list[Limit] = [MessageRateLimit("9/day"), MessageRateLimit("1/day", enforce=False)]
-    limiter = Limiter(policy_of(limits), RedisBackend(client, prefix=prefix))
-    letter = Envelope(ANN, [OUT])
-    assert limiter.try_acquire(letter).shadow
+    limiter = Limiter(campus_policy(limits), RedisBackend(client, prefix=prefix))
+    envelope = Envelope(ANN, [OUT])
+    assert limiter.try_acquire(envelope).shadow
     reported = [key for key in client.scan_iter(f"{prefix}*") if b"shadow" in key]
     assert reported
     for key in reported:
         client.delete(key)
         client.sadd(key, "another program's")
     with caplog.at_level(logging.WARNING):
-        decision = limiter.try_acquire(letter)
+        decision = limiter.try_acquire(envelope)
     assert decision
     assert decision.shadow is None
-    assert "limits that only report" in caplog.text
+    assert "the answer of shadow limits is not known" in caplog.text
     limiter.refund(decision)
     assert limiter.usage(ANN)[0].used == 1
 
 
-def test_limits_that_only_report_are_booked_and_cancelled_too(client: redis.Redis) -> None:
+def test_bookings_of_limits_that_only_report_can_be_cancelled(client: redis.Redis) -> None:
     clock = ManualClock()
     limits: list[Limit] = [
         MessageRateLimit("1/minute"),
         MessageRateLimit("2/day", enforce=False),
     ]
     limiter = Limiter(
-        policy_of(limits),
-        RedisBackend(client, prefix=new_prefix(), clock=clock),
+        campus_policy(limits),
+        RedisBackend(client, prefix=unique_prefix(), clock=clock),
         sleep=clock.advance,
     )
-    letter = Envelope(ANN, [OUT])
-    first, second, third = (limiter.reserve(letter) for _ in range(3))
+    envelope = Envelope(ANN, [OUT])
+    first, second, third = (limiter.reserve(envelope) for _ in range(3))
     assert [each.delay for each in (first, second, third)] == [0, 60, 120]
     reported = [each.decision.shadow for each in (first, second, third)]
     assert [bool(each) for each in reported] == [True, True, False]
     second.cancel()
-    assert limiter.check(letter).shadow
-    assert limiter.acquire(letter).shadow
-    assert not limiter.acquire(letter).shadow
+    assert limiter.check(envelope).shadow
+    assert limiter.acquire(envelope).shadow
+    assert not limiter.acquire(envelope).shadow

@@ -1,10 +1,9 @@
-"""Generated scripts on real servers: memory, Valkey and Redis, in both colours, answer alike."""
+"""Generated scripts on real servers: memory, Valkey and Redis, sync and async, answer alike."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ import redis
 import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Server
 
 from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit
@@ -28,8 +28,8 @@ from ratelimit_mail.testing.sync_adapter import SyncAdapter
 
 T = TypeVar("T")
 
-HALF = settings(max_examples=settings().max_examples // 2)
-"""50 scripts, and 10,000 for the oracle, each played three times."""
+FEWER_EXAMPLES = settings(max_examples=settings().max_examples // 2)
+"""50 scripts, and 10,000 with the profile "oracle", because each is played three times."""
 
 LARGE = Policy(
     name="large",
@@ -40,7 +40,7 @@ LARGE = Policy(
         MessageRateLimit("900/day", scope="global", resolution="1 second"),
     ],
 )
-"""One log is trimmed all the time; two grow until what cannot be told apart is kept as one."""
+"""One log is trimmed all the time; two grow until their entries are merged."""
 
 
 SHORT = Policy(
@@ -53,75 +53,78 @@ SHORT = Policy(
     ],
 )
 EDGES = (0, 0, 0.001, 0.001, 0.002, 0.5, 0.997, 0.998, 0.999)
-"""Pauses after which some of what SHORT counts has just left, and some is just about to."""
+"""Pauses after which some events have just left a window of SHORT, and some are about to."""
 
 
-Makers = list[Callable[[ManualClock], Backend]]
-
-
-def own_prefix() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}:"
+BackendMakers = list[Callable[[ManualClock], Backend]]
 
 
 @pytest.fixture(scope="module")
-def both_colours(server: Server) -> Iterator[Makers]:
-    """What makes an empty backend on the server, in each colour."""
+def make_backends(server: Server) -> Iterator[BackendMakers]:
+    """Return functions that make a new sync and a new async backend on the server."""
     client = server.client()
     loop = asyncio.new_event_loop()
-    awaited = redis.asyncio.Redis(port=server.port)
+    async_client = redis.asyncio.Redis(port=server.port)
     yield [
-        lambda clock: RedisBackend(client, prefix=own_prefix(), clock=clock),
+        lambda clock: RedisBackend(client, prefix=unique_prefix(), clock=clock),
         lambda clock: SyncAdapter(
-            AsyncRedisBackend(awaited, prefix=own_prefix(), clock=clock), loop.run_until_complete
+            AsyncRedisBackend(async_client, prefix=unique_prefix(), clock=clock),
+            loop.run_until_complete,
         ),
     ]
-    loop.run_until_complete(awaited.aclose())
+    loop.run_until_complete(async_client.aclose())
     loop.close()
     client.close()
 
 
-@HALF
+@FEWER_EXAMPLES
 @given(seed=st.integers(0, 1 << 64), jumps=st.booleans())
-def test_generated_scripts_have_the_answers_of_memory(
-    both_colours: Makers, seed: int, jumps: bool
+def test_generated_scripts_give_the_answers_of_a_memory_backend(
+    make_backends: BackendMakers, seed: int, jumps: bool
 ) -> None:
     script = generated_script(random.Random(seed), jumps=jumps)
     expected = play(script, MemoryBackend)
-    for backend in both_colours:
-        assert play(script, backend) == expected
+    for make_backend in make_backends:
+        assert play(script, make_backend) == expected
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_long_scripts_have_the_answers_of_memory(both_colours: Makers, seed: int) -> None:
+def test_long_scripts_give_the_answers_of_a_memory_backend(
+    make_backends: BackendMakers, seed: int
+) -> None:
     script = generated_script(random.Random(seed), steps=300, jumps=bool(seed % 2))
     expected = play(script, MemoryBackend)
-    for backend in both_colours:
-        assert play(script, backend) == expected
+    for make_backend in make_backends:
+        assert play(script, make_backend) == expected
 
 
 def script_under(policy: Policy, seed: int, pauses: Callable[[float], float]) -> Script:
-    """A long script of messages without ids, whose pauses are made of those that were drawn."""
+    """Return a long script without resets, with its pauses changed by a function."""
     script = generated_script(random.Random(seed), steps=600, jumps=True)
     steps = [
-        (verb, arguments, pauses(pause))
-        for verb, arguments, pause in script.steps
-        if verb != "reset"
+        (method, arguments, pauses(pause))
+        for method, arguments, pause in script.steps
+        if method != "reset"
     ]
     return attrs.evolve(script, policy=policy, steps=tuple(steps))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_large_logs_have_the_answers_of_memory(both_colours: Makers, seed: int) -> None:
+def test_large_logs_give_the_answers_of_a_memory_backend(
+    make_backends: BackendMakers, seed: int
+) -> None:
     script = script_under(LARGE, seed, abs)
     expected = play(script, MemoryBackend)
-    for backend in both_colours:
-        assert play(script, backend) == expected
+    for make_backend in make_backends:
+        assert play(script, make_backend) == expected
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_short_windows_have_the_answers_of_memory(both_colours: Makers, seed: int) -> None:
+def test_short_windows_give_the_answers_of_a_memory_backend(
+    make_backends: BackendMakers, seed: int
+) -> None:
     source = random.Random(seed)
     script = script_under(SHORT, seed, lambda _: source.choice(EDGES))
     expected = play(script, MemoryBackend)
-    for backend in both_colours:
-        assert play(script, backend) == expected
+    for make_backend in make_backends:
+        assert play(script, make_backend) == expected

@@ -1,173 +1,252 @@
 """The tools of the benchmarks: floors that decide rightly, medians, targets, the page."""
 
-import importlib
-import json
-import platform
-import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import charts, contenders, email_check, neighbours, page, workloads
+from benchmarks.results import Results, number
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-KEPT = (
-    *("better", "contender", "contenders", "figures", "floors", "imports", "ours", "page"),
-    *("pictures", "side_by_side", "surroundings", "tables", "targets", "turned_clock", "work"),
-)
+from ratelimit_mail import Envelope
 
-
-class Tools:
-    """The modules in benchmarks/, by their names."""
-
-    def __getattr__(self, name: str) -> Any:
-        return importlib.import_module(name)
+BENCHMARKS = Path(page.__file__).parent
+ACCEPTED = "memory, accepted"
 
 
-@pytest.fixture
-def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tools]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in KEPT:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield Tools()
-    for name in KEPT:
-        sys.modules.pop(name, None)
+def entry(
+    group: str,
+    name: str,
+    seconds: Sequence[float],
+    beside: dict[str, list[float]] | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """A benchmark as pytest-benchmark writes it, with a message a round."""
+    return {
+        "group": group,
+        "extra_info": {"contender": name, "messages": 1, "beside": beside or {}, **extra},
+        "stats": {"data": list(seconds), "median": sorted(seconds)[len(seconds) // 2]},
+    }
 
 
-def measured(tools: Tools, **seconds: list[float]) -> Any:
-    """Figures of the check in memory: for each contender, its turns."""
-    taken = {name.replace("_", " "): [[each] for each in turns] for name, turns in seconds.items()}
-    return tools.figures.Figures(groups={"memory, accepted": {"accepted": taken}})
+def results(*entries: dict[str, Any], **report: Any) -> Results:
+    machine = {
+        "cpu": {"brand_raw": "a processor", "count": 2},
+        "node": "the-machines-own-name",
+        "system": "Linux",
+        "machine": "x86_64",
+        "python_implementation": "CPython",
+        "python_implementation_version": "3.13.0",
+    }
+    surroundings = {"load": 0.5, "versions": {"redis": "6.0"}, "failures": {}}
+    return Results(
+        {
+            "benchmarks": list(entries),
+            "machine_info": machine,
+            "datetime": "2026-01-02T03:04:05",
+            **surroundings,
+            **report,
+        }
+    )
 
 
-WHO = "memory, accepted"
+def against_by_hand(ours: float) -> Results:
+    """The e-mail check in memory, `ours` times as long as the loop by hand."""
+    return results(
+        entry(ACCEPTED, "by hand", [1.0]),
+        entry(ACCEPTED, "ratelimit-mail", [ours], {"by hand": [1.0]}),
+    )
 
 
 @pytest.mark.parametrize("name", ["by hand", "ratelimit-mail", "ratelimit-mail, from strings"])
-def test_a_minute_holds_thirty(tools: Tools, name: str) -> None:
-    check = tools.contenders.ENTRIES[name].make().check
-    answers = [bool(check(letter)) for letter in tools.work.letters(31)]
+def test_a_minute_holds_thirty(name: str) -> None:
+    check = contenders.make(name).check
+    answers = [bool(check(message)) for message in email_check.new_senders(1, 31)]
     assert answers == [True] * 30 + [False]
 
 
 @pytest.mark.parametrize("name", ["by hand", "ratelimit-mail"])
-def test_a_full_day_denies_and_leaves_the_minute_as_it_was(tools: Tools, name: str) -> None:
-    made = tools.contenders.ENTRIES[name].make()
-    letters = tools.work.letters(30)
-    made.spend_day(letters[0].sender, 9_998)
-    assert not any(made.check(letter) for letter in letters)
-    assert all(made.charge_minute(letter) for letter in letters)
-    assert not made.charge_minute(letters[0])
+def test_a_full_day_denies_and_leaves_the_minute_as_it_was(name: str) -> None:
+    contender = contenders.make(name)
+    messages = email_check.new_senders(1, 30)
+    contender.charge_day(messages[0].sender, 10_000)
+    assert not any(contender.check(message) for message in messages)
+    assert all(contender.charge_minute(message) for message in messages)
+    assert not contender.charge_minute(messages[0])
 
 
-def test_the_day_has_room_to_its_last_recipient(tools: Tools) -> None:
-    made = tools.contenders.ENTRIES["ratelimit-mail"].make()
-    letter, other = tools.work.letters(2)
-    made.spend_day(letter.sender, 9_997)
-    assert made.check(letter)
-    assert not made.check(other)
+@pytest.mark.parametrize("name", ["by hand", "ratelimit-mail"])
+def test_a_day_with_room_for_a_single_message_accepts_one(name: str) -> None:
+    contender = contenders.make(name)
+    messages = email_check.new_senders(1, 2)
+    contender.charge_day(messages[0].sender, 9_995)
+    assert [bool(contender.check(message)) for message in messages] == [True, False]
 
 
-def test_every_contender_names_a_function_that_is_there(tools: Tools) -> None:
-    for entry in tools.contenders.ENTRIES.values():
-        text = (BENCHMARKS / f"{entry.module}.py").read_text()
-        assert f"def {entry.function}(" in text
+@pytest.mark.parametrize("name", ["by hand", "ratelimit-mail"])
+@pytest.mark.parametrize("work", [work for work in workloads.WORKLOADS if work != "8 threads"])
+def test_exact_contenders_answer_each_workload_as_it_expects(name: str, work: str) -> None:
+    workload = workloads.WORKLOADS[work](contenders.make(name))
+    answers = workload.send(workload.prepare())
+    assert [bool(answer) for answer in answers] == [workload.expected] * len(answers)
 
 
-def test_a_ratio_is_the_median_of_the_turns_ratios(tools: Tools) -> None:
-    figures = measured(tools, by_hand=[1.0, 2.0, 10.0], limits=[2.0, 6.0, 10.0])
-    assert figures.ratio(WHO, ("accepted", "limits"), ("accepted", "by hand")) == 2.0
+def test_every_contender_names_a_function_of_a_module() -> None:
+    for factory, _ in contenders.FACTORIES.values():
+        module, function = factory.split(":")
+        assert f"def {function}(" in (BENCHMARKS / f"{module}.py").read_text()
 
 
-def test_whoever_took_fewer_turns_is_compared_in_those(tools: Tools) -> None:
-    figures = measured(tools, by_hand=[1.0, 1.0, 100.0], limits=[4.0, 4.0])
-    assert figures.ratio(WHO, ("accepted", "limits"), ("accepted", "by hand")) == 4.0
+def test_a_check_asks_no_further_limit_after_a_refusal() -> None:
+    asked = []
+
+    def limit(answer: bool) -> Any:
+        def ask(sender: str) -> bool:
+            asked.append((sender, answer))
+            return answer
+
+        return ask
+
+    check = contenders.in_sequence(limit(True), limit(False), limit(True))
+    assert check(Envelope("ann@uwo.ca", ["bob@example.com"])) is False
+    assert asked == [("ann@uwo.ca", True), ("ann@uwo.ca", False)]
 
 
-def test_what_nobody_measured_has_no_figure(tools: Tools) -> None:
-    figures = measured(tools, by_hand=[1.0])
-    assert figures.median(WHO, ("accepted", "limits")) is None
-    assert figures.ratio(WHO, ("accepted", "by hand"), ("accepted", "limits")) is None
+def test_a_round_is_timed_after_a_round_that_warms_up() -> None:
+    sent: list[list[Envelope]] = []
+
+    def send(envelopes: list[Envelope]) -> list[object]:
+        sent.append(envelopes)
+        return []
+
+    envelopes = neighbours.prepared(workloads.Workload(email_check.new_senders, send))
+    assert len(sent) == 1
+    assert envelopes[0].sender != sent[0][0].sender
 
 
-def test_figures_are_read_as_they_were_written(tools: Tools, tmp_path: Path) -> None:
-    figures = measured(tools, by_hand=[1.0, 2.0])
-    figures.machine["date"] = "2026-01-02"
-    figures.save(tmp_path / "figures.json")
-    assert tools.figures.Figures.load(tmp_path / "figures.json") == figures
-    assert json.loads((tmp_path / "figures.json").read_text())["machine"]["date"] == "2026-01-02"
+def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
+    beside = {"by hand": [1.0, 2.0, 10.0]}
+    measured = results(entry(ACCEPTED, "limits", [2.0, 6.0, 10.0], beside))
+    assert measured.ratio(ACCEPTED, "limits", "by hand") == 2.0
+
+
+def test_a_median_is_that_of_a_message() -> None:
+    measured = results(entry(ACCEPTED, "limits", [30.0, 60.0, 90.0], messages=30))
+    assert measured.median(ACCEPTED, "limits") == 2.0
+    assert measured.median(ACCEPTED, "limits", 1e3) == 2_000.0
+
+
+def test_what_was_not_measured_has_no_figure() -> None:
+    measured = results(entry(ACCEPTED, "by hand", [1.0]))
+    assert measured.median(ACCEPTED, "limits") is None
+    assert measured.ratio(ACCEPTED, "by hand", "limits") is None
+    assert number(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"), [(0.123, "0.12"), (12.34, "12.3"), (1234.5, "1,234"), (99.99, "100.0")]
+)
+def test_a_figure_has_three_digits(figure: float, text: str) -> None:
+    assert number(figure) == text
 
 
 @pytest.mark.parametrize(("ours", "word"), [(2.0, "met"), (2.5, "met"), (3.0, "missed")])
-def test_a_target_is_met_up_to_its_bound(tools: Tools, ours: float, word: str) -> None:
-    figures = measured(tools, by_hand=[1e-6], **{"ratelimit-mail": [ours * 1e-6]})
-    row = next(
-        line for line in tools.tables.targets(figures).splitlines() if "loop by hand" in line
-    )
+def test_a_target_is_met_up_to_its_bound(ours: float, word: str) -> None:
+    lines = page.render(against_by_hand(ours)).splitlines()
+    row = next(line for line in lines if "against the loop by hand" in line)
     assert row.split("|")[4].strip() == word
 
 
-def test_a_target_without_a_figure_is_not_met(tools: Tools) -> None:
-    told = tools.tables.targets(tools.figures.Figures())
-    assert told.count("not measured") == len(tools.targets.TARGETS)
+@pytest.mark.parametrize(("peer", "word"), [(3.0, "missed"), (4.0, "met"), (5.0, "met")])
+def test_a_target_of_at_least_is_met_from_its_bound_on(peer: float, word: str) -> None:
+    measured = results(entry(ACCEPTED, "limits", [peer], {"ratelimit-mail": [1.0]}))
+    row = next(line for line in page.render(measured).splitlines() if "how many times" in line)
+    assert row.split("|")[4].strip() == word
+    assert "`limits` is the fastest" in row
 
 
-def test_the_fastest_peer_is_sought_among_best_idioms_alone(tools: Tools) -> None:
-    seconds = {"limits, fixed window": [1.0], "throttled-py": [2.0], "limits": [3.0]}
-    figures = measured(tools, **seconds)
-    assert tools.targets.fastest_peer(figures, WHO, "accepted") == "throttled-py"
+def test_a_target_without_a_figure_is_not_met() -> None:
+    text = page.render(results())
+    assert text.count("| not measured |") == 15
 
 
-def test_the_page_names_every_peer_that_is_better_and_no_other(tools: Tools) -> None:
-    seconds = {"limits": [1.0], "ratelimit-mail": [2.0], "throttled-py": [3.0], "by hand": [0.1]}
-    told = tools.better.lines(measured(tools, **seconds))
-    assert told == "- memory, accepted: limits 0.50"
+def test_the_fastest_peer_is_sought_among_best_idioms_alone() -> None:
+    names = {"limits, fixed window": 1.0, "throttled-py": 2.0, "limits": 3.0}
+    measured = results(
+        *(entry(ACCEPTED, name, [time], {"ratelimit-mail": [1.0]}) for name, time in names.items())
+    )
+    assert measured.fastest_peer(ACCEPTED) == "throttled-py"
 
 
-def test_the_page_says_so_where_no_peer_is_better(tools: Tools) -> None:
-    assert tools.better.lines(measured(tools, limits=[2.0], **{"ratelimit-mail": [1.0]})) == (
-        "- nowhere"
+def better(*entries: dict[str, Any]) -> str:
+    """What the page says of where a peer is better."""
+    text = page.render(results(*entries))
+    return text.partition("## Where a peer is better")[2].partition("## Repeat it")[0]
+
+
+def test_the_page_names_every_peer_that_is_better_and_no_other() -> None:
+    times = {"by hand": 0.1, "limits": 1.0, "ratelimit-mail": 2.0, "throttled-py": 3.0}
+    lines = better(*(entry(ACCEPTED, name, [time]) for name, time in times.items()))
+    assert [line for line in lines.splitlines() if line.startswith("- ")] == [
+        "- memory, accepted: limits 0.50"
+    ]
+
+
+def test_where_two_alternated_the_page_uses_their_ratio() -> None:
+    ours = entry(ACCEPTED, "ratelimit-mail", [2.0])
+    assert "limits 0.25" in better(
+        ours, entry(ACCEPTED, "limits", [1.0], {"ratelimit-mail": [4.0]})
     )
 
 
-def test_the_page_tells_who_could_not(tools: Tools) -> None:
-    figures = tools.figures.Figures(troubles={WHO: {"limits": "OSError: no | room\nat all"}})
-    text = tools.page.text(figures)
-    assert "- limits could not: `OSError: no | room` (memory, accepted)" in text
+def test_the_page_says_so_where_no_peer_is_better() -> None:
+    times = {"limits": 2.0, "ratelimit-mail": 1.0}
+    assert "- nowhere" in better(*(entry(ACCEPTED, name, [time]) for name, time in times.items()))
 
 
-def test_a_wrong_refusal_stands_beside_the_time(tools: Tools) -> None:
-    taken = {"pyrate-limiter": [[1e-6, 0.25]], "by hand": [[1e-6, 0.0]]}
-    figures = tools.figures.Figures(groups={"memory, 8 threads": {"8 threads": taken}})
-    told = tools.tables.times(figures, [("memory, 8 threads", "8 threads")], "by hand")
-    assert "| pyrate-limiter | 1.00 (1.00), 25% refused wrongly |" in told
-    assert "| by hand | 1.00 |" in told
+def test_a_peer_with_wrong_answers_is_not_called_better() -> None:
+    ours = entry("memory, 8 threads", "ratelimit-mail", [2.0])
+    wrong = entry("memory, 8 threads", "pyrate-limiter", [1.0], wrong=0.25)
+    assert "- nowhere" in better(ours, wrong)
 
 
-def test_a_picture_is_the_same_for_the_same_figures(tools: Tools, tmp_path: Path) -> None:
-    panel = tools.pictures.Panel("title", [("by hand", 1.0), ("limits", 8.0)])
-    for name in ("one", "two"):
-        tools.pictures.draw([panel], tmp_path / f"{name}.svg")
-    one, two = (tmp_path / "one.svg").read_text(), (tmp_path / "two.svg").read_text()
+def test_wrong_answers_stand_beside_the_time() -> None:
+    group = "memory, 8 threads"
+    text = page.render(
+        results(
+            entry(group, "pyrate-limiter", [1e-6], {"by hand": [1e-6]}, wrong=0.25),
+            entry(group, "by hand", [1e-6], wrong=0.0),
+        )
+    )
+    assert "| pyrate-limiter |  |  | 1.00 (1.00), 25% wrong answers |  |" in text
+    assert "| by hand |  |  | 1.00 |  |" in text
+
+
+def test_the_page_says_what_was_not_measured_and_why() -> None:
+    failures = {"test_check[a]": "OSError('no room')", "test_check[b]": "OSError('no room')"}
+    text = page.render(results(failures=failures))
+    assert "- `OSError('no room')`: test_check[a]; test_check[b]" in text
+    assert "could not be measured" not in page.render(results())
+
+
+def test_the_page_describes_the_machine_without_its_name() -> None:
+    text = page.render(results())
+    assert "| processor | a processor, 2 cores |" in text
+    assert "| date | 2026-01-02 |" in text
+    assert "the-machines-own-name" not in text
+
+
+def test_a_table_of_the_page_has_as_many_cells_in_each_row() -> None:
+    lines = [line for line in page.render(against_by_hand(2.0)).splitlines() if line[:1] == "|"]
+    head = next(i for i, line in enumerate(lines) if line.startswith("| µs a message | accepted"))
+    assert len({line.count("|") for line in lines[head : head + 4]}) == 1
+    assert lines[head + 3].startswith("| **ratelimit-mail** |")
+
+
+def test_a_picture_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        charts.draw(against_by_hand(2.0), tmp_path / folder)
+    one, two = ((tmp_path / folder / "overview.svg").read_text() for folder in ("one", "two"))
     assert one == two
     assert one.startswith("<?xml")
-
-
-def test_the_machine_is_described_without_its_name(tools: Tools) -> None:
-    told = tools.surroundings.describe()
-    assert {"date", "processor", "Python", "limits"} <= set(told)
-    assert not platform.node() or platform.node() not in " ".join(told.values())
-
-
-def test_a_worker_in_trouble_is_told_of_and_the_others_go_on(tools: Tools) -> None:
-    taken, troubles = tools.side_by_side.side_by_side(
-        [("accepted", "by hand"), ("no such work", "an empty call")], turns=2
-    )
-    assert len(taken["accepted"]["by hand"]) == 2
-    assert "no such work" in troubles["an empty call"]
-
-
-def test_whoever_refuses_wrongly_is_not_called_better(tools: Tools) -> None:
-    taken = {"pyrate-limiter": [[1e-6, 0.25]], "ratelimit-mail": [[2e-6, 0.0]]}
-    figures = tools.figures.Figures(groups={"memory, 8 threads": {"8 threads": taken}})
-    assert tools.better.lines(figures) == "- nowhere"
+    assert not (tmp_path / "one" / "latency.svg").exists()

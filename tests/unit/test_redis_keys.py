@@ -1,4 +1,4 @@
-"""The keys of the Redis backend: they never collide, and stand together in a cluster."""
+"""The keys of the Redis backend never collide, and those of a message share a slot in a cluster."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ANN = "ann@uwo.ca"
 HOUR = 3_600_000
 
 
-WORDS = "{}%:+@<>. \u00e9\u00c9\u0131\u5b57\N{SNOWMAN}/-_0123456789aA"
+CHARACTERS = "{}%:+@<>. \u00e9\u00c9\u0131\u5b57\N{SNOWMAN}/-_0123456789aA"
 
-subject = st.text(st.sampled_from(WORDS), max_size=12)
+subject = st.text(st.sampled_from(CHARACTERS), max_size=12)
 scopes = st.lists(st.sampled_from(SCOPES), min_size=1, max_size=3, unique=True).filter(
     lambda words: "global" not in words or len(words) == 1
 )
@@ -39,15 +39,15 @@ prefixes = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters="{}"), min_size=1, max_size=9
 )
 
-Counted = tuple[str, tuple[str, ...], tuple[str, ...], int]
-"""A policy's name, a scope, what each part of it is, and a unit."""
+CountOf = tuple[str, tuple[str, ...], tuple[str, ...], int]
+"""A policy's name, a scope, the value of each of its words, and a unit."""
 
 
 @st.composite
-def counts(draw: st.DrawFn) -> Counted:
+def counts(draw: st.DrawFn) -> CountOf:
     scope = normal_scope(draw(scopes))
-    parts = tuple("" if word == "global" else draw(subject) for word in scope)
-    return draw(names), scope, parts, draw(st.integers(0, 3))
+    values = tuple("" if word == "global" else draw(subject) for word in scope)
+    return draw(names), scope, values, draw(st.integers(0, 3))
 
 
 UNITS: list[Callable[..., Limit]] = [
@@ -60,14 +60,14 @@ UNITS: list[Callable[..., Limit]] = [
 Mode = tuple[str | None, bool]
 
 
-def key_of(count: Counted, mode: Mode) -> bytes:
-    """The key of a count."""
-    name, scope, parts, unit = count
+def key_of(count: CountOf, mode: Mode) -> bytes:
+    """Return the key of a count."""
+    name, scope, values, unit = count
     shard, sharded = mode
     policy = Policy(name=name, limits=[UNITS[unit](scope=scope)], shard_by=shard)
     charge: Charge = (
         policy.ledgers_of(scope)[0],
-        subject_of(scope, dict(zip(scope, parts, strict=True))),
+        subject_of(scope, dict(zip(scope, values, strict=True))),
         (1, 1, 1, 1),
     )
     (key,) = Codec("p:", None, sharded=sharded).pack([charge], Intent()).keys
@@ -75,7 +75,7 @@ def key_of(count: Counted, mode: Mode) -> bytes:
 
 
 modes = st.sampled_from([(None, False), *((shard, True) for shard in (None, *SCOPES))])
-"""By what a policy spreads its keys, and whether on a cluster."""
+"""The scope by which a policy shards its keys, and whether it is on a cluster."""
 
 
 @given(counts(), counts(), modes, modes)
@@ -94,7 +94,7 @@ modes = st.sampled_from([(None, False), *((shard, True) for shard in (None, *SCO
     ("user", True),
 )
 def test_two_subjects_never_have_one_key(
-    one: Counted, other: Counted, mode: Mode, other_mode: Mode
+    one: CountOf, other: CountOf, mode: Mode, other_mode: Mode
 ) -> None:
     if one != other:
         assert key_of(one, mode) != key_of(other, other_mode)
@@ -102,26 +102,26 @@ def test_two_subjects_never_have_one_key(
 
 
 @given(counts(), subject, modes, st.text("0123456789abcdef", min_size=32, max_size=32))
-def test_neither_a_queue_nor_an_answer_has_the_key_of_a_count(
-    count: Counted, sender: str, mode: Mode, name: str
+def test_the_keys_of_queues_and_answers_differ_from_those_of_counts(
+    count: CountOf, sender: str, mode: Mode, name: str
 ) -> None:
     shard, sharded = mode
     queue = queue_of(count[0], retentions_of([MessageRateLimit("9/hour")]), shard)
-    line: Charge = (queue, sender, (1, 0, 0, 0))
+    booking: Charge = (queue, sender, (1, 0, 0, 0))
     idempotency = Idempotency(name, HOUR)
-    keys = Codec("p:", None, sharded=sharded).pack([line], Intent(idempotency=idempotency)).keys
+    keys = Codec("p:", None, sharded=sharded).pack([booking], Intent(idempotency=idempotency)).keys
     assert len({key_of(count, mode), *keys}) == 3
 
 
 @given(st.lists(counts(), min_size=1, max_size=3), prefixes, prefixes)
 @example([("a", ("user",), ("",), 0)], "a:", "a:a:")
-def test_two_prefixes_never_meet_in_one_key(some: list[Counted], one: str, other: str) -> None:
+def test_two_prefixes_never_have_a_key_in_common(some: list[CountOf], one: str, other: str) -> None:
     ends = {key_of(count, (None, False)).removeprefix(b"p:") for count in some}
     keys = [{prefix.encode() + end for end in ends} for prefix in (one, other)]
     assert bool(keys[0] & keys[1]) == (one == other)
 
 
-# In a cluster what belongs together has one slot.
+# In a cluster all keys of a message are in one slot.
 
 SENDERS = [
     ANN,
@@ -141,8 +141,8 @@ PER_SENDER: list[Limit] = [
     MessageRateLimit("9/hour", scope=("sender", "recipient_domain")),
     RecipientRateLimit("9/hour", scope=("sender", "recipient"), count="external"),
 ]
-TOGETHER = {
-    "by sender, which all tell": Policy(name="test", limits=PER_SENDER),
+POLICIES = {
+    "by sender, the default": Policy(name="test", limits=PER_SENDER),
     "by sender": Policy(name="test", limits=PER_SENDER, shard_by="sender"),
     "by domain": Policy(
         name="test",
@@ -163,7 +163,7 @@ TOGETHER = {
 
 
 def slots_of(policy: Policy, envelope: Envelope) -> set[int]:
-    """The slots of a message that is booked, and known by an id."""
+    """Return the slots of the keys of a message that is booked and has an id."""
     queue = queue_of(policy.name, retentions_of(policy.all_limits), policy.shard)
     intent = Intent(
         queue=(queue, policy.sender_subject(envelope), (1, 0, 0, 0)),
@@ -176,23 +176,28 @@ def slots_of(policy: Policy, envelope: Envelope) -> set[int]:
 
 
 @pytest.mark.parametrize("sender", SENDERS)
-@pytest.mark.parametrize("which", TOGETHER)
-def test_all_keys_of_one_message_have_one_slot(which: str, sender: str) -> None:
+@pytest.mark.parametrize("which", POLICIES)
+def test_all_keys_of_a_message_are_in_one_slot(which: str, sender: str) -> None:
     recipients = ["eve@a.org", "bob@b.org", "{x}@c.org", "bob@x.org"]
     client = Client(address="10.0.0.1", user="{\u00e9}")
-    assert len(slots_of(TOGETHER[which], Envelope(sender, recipients, client))) == 1
+    assert len(slots_of(POLICIES[which], Envelope(sender, recipients, client))) == 1
 
 
-@pytest.mark.parametrize("which", ["by sender, which all tell", "by sender", "by domain"])
+@pytest.mark.parametrize("which", ["by sender, the default", "by sender", "by domain"])
 def test_the_messages_of_many_senders_are_spread_over_the_slots(which: str) -> None:
     slots = [
-        slots_of(TOGETHER[which], Envelope(f"ann@d{i}.uwo.ca", ["bob@b.org"])) for i in range(50)
+        slots_of(POLICIES[which], Envelope(f"ann@d{i}.uwo.ca", ["bob@b.org"])) for i in range(50)
     ]
     assert len(set.union(*slots)) > 40
 
 
-@given(st.sampled_from(["client", "user"]), st.text(WORDS.replace(" ", ""), min_size=1, max_size=9))
-def test_what_is_counted_per_client_has_one_slot_whatever_its_login(scope: str, user: str) -> None:
+@given(
+    st.sampled_from(["client", "user"]),
+    st.text(CHARACTERS.replace(" ", ""), min_size=1, max_size=9),
+)
+def test_counts_per_client_or_user_are_in_one_slot_whatever_the_login(
+    scope: str, user: str
+) -> None:
     policy = Policy(
         name="test",
         limits=[

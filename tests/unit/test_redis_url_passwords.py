@@ -1,4 +1,4 @@
-"""Whatever is wrong with a URL of a Redis server, no password is shown."""
+"""Errors and reprs never show the password of a Redis URL, whatever is wrong with the URL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ratelimit_mail import Envelope, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.exceptions import BackendUnavailable
 
-COLOURS = [RedisBackend, AsyncRedisBackend]
+BACKEND_TYPES = [RedisBackend, AsyncRedisBackend]
 
 SECRET = "Hunter2"
 DIGITS = "40404"
@@ -29,7 +29,7 @@ DIGITS = "40404"
 
 @contextlib.contextmanager
 def all_logged() -> Iterator[io.StringIO]:
-    """Whatever is logged, by whomever; pytest's own fixture does not go with hypothesis."""
+    """Collect all log messages; pytest's fixture cannot be used with hypothesis."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     root, level = logging.getLogger(), logging.getLogger().level
@@ -42,21 +42,21 @@ def all_logged() -> Iterator[io.StringIO]:
         root.setLevel(level)
 
 
-def all_told(colour: Any, url: str, **options: Any) -> str:
-    """All that anybody can read where a backend is made of a URL, or is not."""
+def all_text(backend_type: Any, url: str, **options: Any) -> str:
+    """Return all text that is shown or logged when a backend is created from a URL, or fails."""
     with all_logged() as logged:
         try:
-            backend = colour.from_url(url, **options)
+            backend = backend_type.from_url(url, **options)
         except ValueError as error:
-            told = [str(error), repr(error), *traceback.format_exception(error)]
+            texts = [str(error), repr(error), *traceback.format_exception(error)]
         else:
-            told = [str(backend), repr(backend), f"{backend}"]
-    return "\n".join([*told, logged.getvalue()])
+            texts = [str(backend), repr(backend), f"{backend}"]
+    return "\n".join([*texts, logged.getvalue()])
 
 
-def shows(text: str) -> list[str]:
-    """Which parts of the passwords of these tests stand in a text."""
-    return [part for part in (SECRET, DIGITS) if part.lower() in text.lower()]
+def shown_secrets(text: str) -> list[str]:
+    """Return which secrets of these tests a text contains."""
+    return [secret for secret in (SECRET, DIGITS) if secret.lower() in text.lower()]
 
 
 FRAMES = [
@@ -71,7 +71,7 @@ FRAMES = [
     "{scheme}://one/mail/0?db=x&{option}&y=z",
     "{scheme}://{login}one,two:x/mail?{option}",
 ]
-"""URLs with something wrong, most of them."""
+"""URLs, most of which are invalid."""
 
 SCHEMES = [
     "redis",
@@ -89,65 +89,65 @@ passwords = st.lists(
     st.sampled_from([SECRET, DIGITS, *"@/#?:%&=[],;+ \\\"'\n\t\0.", "%40", "%zz", "\u00e9", "://"]),
     min_size=1,
     max_size=6,
-).map(lambda parts: "".join([SECRET, *parts, SECRET]))
+).map(lambda middle: "".join([SECRET, *middle, SECRET]))
 
 
-@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(COLOURS))
+@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(BACKEND_TYPES))
 def test_a_password_that_is_percent_encoded_is_never_shown(
-    frame: str, scheme: str, password: str, colour: Any
+    frame: str, scheme: str, password: str, backend_type: Any
 ) -> None:
     word = quote(password, safe="")
     for user in ("", "ann"):
         for option in (f"password={word}", f"sentinel_password={word}"):
             url = frame.format(scheme=scheme, login=f"{user}:{word}@", option=option)
-            assert not shows(all_told(colour, url))
+            assert not shown_secrets(all_text(backend_type, url))
 
 
-@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(COLOURS))
+@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(BACKEND_TYPES))
 @example(FRAMES[0], "redis", f"{SECRET}/x", RedisBackend)
 @example(FRAMES[0], "redis+sentinel", f"{SECRET}#x", AsyncRedisBackend)
 @example(FRAMES[0], "redis", f"{DIGITS}/{SECRET}", RedisBackend)
 def test_a_password_that_should_have_been_percent_encoded_is_not_shown(
-    frame: str, scheme: str, password: str, colour: Any
+    frame: str, scheme: str, password: str, backend_type: Any
 ) -> None:
     for user in ("", "ann"):
         url = frame.format(scheme=scheme, login=f"{user}:{password}@", option="y=z")
-        assert not shows(all_told(colour, url))
+        assert not shown_secrets(all_text(backend_type, url))
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("backend_type", BACKEND_TYPES)
 @pytest.mark.parametrize("sign", ["/", "?", "#"])
 @pytest.mark.parametrize("user", ["", "ann"])
-def test_a_password_that_looks_like_a_port_is_neither_taken_for_one_nor_shown(
-    colour: Any, sign: str, user: str
+def test_a_password_that_looks_like_a_port_is_not_shown(
+    backend_type: Any, sign: str, user: str
 ) -> None:
     url = f"redis://{user}:{DIGITS}{sign}{SECRET}@one/0"
-    assert not shows(all_told(colour, url))
+    assert not shown_secrets(all_text(backend_type, url))
     with pytest.raises(ValueError, match=r"^url redis://\*\*\*: "):
-        colour.from_url(url)
+        backend_type.from_url(url)
 
 
-@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(COLOURS))
+@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(BACKEND_TYPES))
 @example(FRAMES[6], "http", f"{SECRET}@{SECRET}", RedisBackend)
 @example(FRAMES[7], "redis", f"{SECRET}@{DIGITS}", AsyncRedisBackend)
 def test_a_password_among_the_options_that_should_have_been_percent_encoded_is_not_shown(
-    frame: str, scheme: str, password: str, colour: Any
+    frame: str, scheme: str, password: str, backend_type: Any
 ) -> None:
-    password = password.replace("&", "")  # behind which there is another option
+    password = password.replace("&", "")  # which would begin another option
     for option in (f"password={password}", f"sentinel_password={password}"):
         url = frame.format(scheme=scheme, login="", option=option)
-        assert not shows(all_told(colour, url))
+        assert not shown_secrets(all_text(backend_type, url))
 
 
-@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(COLOURS))
-def test_a_password_that_is_handed_in_is_not_shown(
-    frame: str, scheme: str, password: str, colour: Any
+@given(st.sampled_from(FRAMES), st.sampled_from(SCHEMES), passwords, st.sampled_from(BACKEND_TYPES))
+def test_a_password_that_is_an_argument_is_not_shown(
+    frame: str, scheme: str, password: str, backend_type: Any
 ) -> None:
     url = frame.format(scheme=scheme, login="", option="y=z")
-    assert not shows(all_told(colour, url, password=password))
+    assert not shown_secrets(all_text(backend_type, url, password=password))
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("backend_type", BACKEND_TYPES)
 @pytest.mark.parametrize(
     "url",
     [
@@ -160,29 +160,31 @@ def test_a_password_that_is_handed_in_is_not_shown(
         f"redis+cluster://ann:{SECRET}@127.0.0.1:{{}}",
     ],
 )
-def test_a_server_that_is_not_there_is_told_of_without_the_password(colour: Any, url: str) -> None:
+def test_the_error_for_a_missing_server_does_not_show_the_password(
+    backend_type: Any, url: str
+) -> None:
     url = url.format(free_port())
     with all_logged() as logged:
-        error = outage_of(colour, url)
-    told = [str(error), repr(error), *traceback.format_exception(error), logged.getvalue()]
-    assert not shows("\n".join(told))
+        error = outage_of(backend_type, url)
+    texts = [str(error), repr(error), *traceback.format_exception(error), logged.getvalue()]
+    assert not shown_secrets("\n".join(texts))
     assert "is away" in str(error)
 
 
-def outage_of(colour: Any, url: str) -> BackendUnavailable:
-    """What a backend raises that no server answers."""
+def outage_of(backend_type: Any, url: str) -> BackendUnavailable:
+    """Return the error of a backend whose server does not answer."""
     plan = Policy(name="test", limits=[MessageRateLimit("1/minute")]).plan(
         Envelope("ann@uwo.ca", ["bob@example.com"])
     )
 
-    def ask() -> None:
+    def apply() -> None:
         with contextlib.closing(RedisBackend.from_url(url)) as backend:
             backend.apply(plan.charges)
 
-    async def ask_awaited() -> None:
+    async def apply_async() -> None:
         async with contextlib.aclosing(AsyncRedisBackend.from_url(url)) as backend:
             await backend.apply(plan.charges)
 
     with pytest.raises(BackendUnavailable) as caught:
-        ask() if colour is RedisBackend else asyncio.run(ask_awaited())
+        apply() if backend_type is RedisBackend else asyncio.run(apply_async())
     return caught.value

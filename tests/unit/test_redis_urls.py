@@ -1,4 +1,4 @@
-"""From a URL to a client of redis-py: what it makes, and how long that waits."""
+"""Redis URLs: which redis-py client they make, and how long that waits."""
 
 from __future__ import annotations
 
@@ -12,124 +12,124 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
-from ratelimit_mail.backends.redis.urls import client_from
+from ratelimit_mail.backends.redis.urls import client_from_url
 
-COLOURS = [RedisBackend, AsyncRedisBackend]
+BACKEND_TYPES = [RedisBackend, AsyncRedisBackend]
 
-each_colour = pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "awaited"])
+sync_and_async = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 
-def made(url: str, is_async: bool, timeout: float = 1.0, **options: Any) -> Any:
-    return client_from(url, timeout=timeout, is_async=is_async, options=options)
+def client_of(url: str, is_async: bool, timeout: float = 1.0, **options: Any) -> Any:
+    return client_from_url(url, timeout=timeout, is_async=is_async, options=options)
 
 
 def settings(client: Any) -> dict[str, Any]:
-    """What a client opens its connections with."""
-    found: dict[str, Any] = client.connection_pool.connection_kwargs
-    return found
+    """Return the settings of a client's connections."""
+    kwargs: dict[str, Any] = client.connection_pool.connection_kwargs
+    return kwargs
 
 
 def sentinels(client: Any) -> list[dict[str, Any]]:
-    """What a client opens its connections to each Sentinel with."""
+    """Return the settings of a client's connections to each Sentinel."""
     return [settings(each) for each in client.connection_pool.sentinel_manager.sentinels]
 
 
-def in_cluster(url: str, **options: Any) -> Any:
-    """The client to be awaited: only its blocking twin connects when it is made."""
-    return made(url, True, **options)
+def cluster_client_of(url: str, **options: Any) -> Any:
+    """Return the async client of a cluster; the sync one would connect when it is made."""
+    return client_of(url, True, **options)
 
 
-# What a URL makes.
+# The client of a URL.
 
 
-@each_colour
+@sync_and_async
 def test_a_plain_url_makes_a_client_of_one_server(is_async: bool) -> None:
-    client = made("redis://mail.example:7000/3", is_async)
+    client = client_of("redis://mail.example:7000/3", is_async)
     assert type(client) is (redis.asyncio.Redis if is_async else redis.Redis)
-    told = settings(client)
-    assert (told["host"], told["port"], told["db"]) == ("mail.example", 7000, 3)
+    kwargs = settings(client)
+    assert (kwargs["host"], kwargs["port"], kwargs["db"]) == ("mail.example", 7000, 3)
     assert not client.connection_pool.connection_class.__name__.startswith("SSL")
 
 
-@each_colour
+@sync_and_async
 @pytest.mark.parametrize("url", ["redis://mail.example", "redis://mail.example/"])
 def test_a_url_may_leave_port_and_database_out(url: str, is_async: bool) -> None:
-    told = settings(made(url, is_async))
-    assert (told.get("port", 6379), told.get("db", 0)) == (6379, 0)
+    kwargs = settings(client_of(url, is_async))
+    assert (kwargs.get("port", 6379), kwargs.get("db", 0)) == (6379, 0)
 
 
-@each_colour
+@sync_and_async
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 def test_a_host_may_be_an_ipv6_address(scheme: str, is_async: bool) -> None:
-    told = settings(made(f"{scheme}://[::1]:7000/0", is_async))
-    assert (told["host"], told["port"]) == ("::1", 7000)
+    kwargs = settings(client_of(f"{scheme}://[::1]:7000/0", is_async))
+    assert (kwargs["host"], kwargs["port"]) == ("::1", 7000)
 
 
-@each_colour
-def test_two_s_mean_tls(is_async: bool) -> None:
-    client = made("rediss://mail.example:7000/3?ssl_ca_certs=/etc/ca.pem", is_async)
+@sync_and_async
+def test_the_scheme_rediss_uses_tls(is_async: bool) -> None:
+    client = client_of("rediss://mail.example:7000/3?ssl_ca_certs=/etc/ca.pem", is_async)
     assert client.connection_pool.connection_class.__name__ == "SSLConnection"
-    told = settings(client)
-    assert (told["host"], told["port"], told["db"]) == ("mail.example", 7000, 3)
-    assert told["ssl_ca_certs"] == "/etc/ca.pem"
+    kwargs = settings(client)
+    assert (kwargs["host"], kwargs["port"], kwargs["db"]) == ("mail.example", 7000, 3)
+    assert kwargs["ssl_ca_certs"] == "/etc/ca.pem"
 
 
-@each_colour
-def test_a_socket_of_the_machine(is_async: bool) -> None:
-    client = made("unix://ann:word@/run/redis.sock?db=2", is_async)
+@sync_and_async
+def test_a_url_of_a_unix_socket(is_async: bool) -> None:
+    client = client_of("unix://ann:word@/run/redis.sock?db=2", is_async)
     assert client.connection_pool.connection_class.__name__ == "UnixDomainSocketConnection"
-    told = settings(client)
-    assert (told["path"], told["db"]) == ("/run/redis.sock", 2)
-    assert (told["username"], told["password"]) == ("ann", "word")
+    kwargs = settings(client)
+    assert (kwargs["path"], kwargs["db"]) == ("/run/redis.sock", 2)
+    assert (kwargs["username"], kwargs["password"]) == ("ann", "word")
 
 
-@each_colour
+@sync_and_async
 def test_the_master_of_a_service_by_its_sentinels(is_async: bool) -> None:
-    client = made("redis+sentinel://one:26000,two,[::1]:26001/mail/4", is_async)
+    client = client_of("redis+sentinel://one:26000,two,[::1]:26001/mail/4", is_async)
     assert type(client) is (redis.asyncio.Redis if is_async else redis.Redis)
     pool: Any = client.connection_pool
     assert pool.service_name == "mail"
     assert pool.is_master
     assert settings(client)["db"] == 4
-    places = [(told["host"], told["port"]) for told in sentinels(client)]
-    assert places == [("one", 26000), ("two", 26379), ("::1", 26001)]
+    addresses = [(kwargs["host"], kwargs["port"]) for kwargs in sentinels(client)]
+    assert addresses == [("one", 26000), ("two", 26379), ("::1", 26001)]
 
 
-@each_colour
+@sync_and_async
 @pytest.mark.parametrize("url", ["redis+sentinel://one/mail", "redis+sentinel://one/mail/"])
 def test_a_service_may_leave_the_database_out(url: str, is_async: bool) -> None:
-    client = made(url, is_async)
+    client = client_of(url, is_async)
     assert (client.connection_pool.service_name, settings(client).get("db", 0)) == ("mail", 0)
 
 
-@each_colour
-def test_a_service_and_its_sentinels_by_tls(is_async: bool) -> None:
-    client = made("rediss+sentinel://one/mail", is_async)
+@sync_and_async
+def test_a_service_and_its_sentinels_over_tls(is_async: bool) -> None:
+    client = client_of("rediss+sentinel://one/mail", is_async)
     manager = client.connection_pool.sentinel_manager
     assert "SSL" in client.connection_pool.connection_class.__name__
     assert ["SSL" in each.connection_pool.connection_class.__name__ for each in manager.sentinels]
 
 
-@each_colour
-def test_servers_and_sentinels_may_have_logins_of_their_own(is_async: bool) -> None:
-    client = made(
+@sync_and_async
+def test_servers_and_sentinels_may_have_different_logins(is_async: bool) -> None:
+    client = client_of(
         "redis+sentinel://ann:word@one,two/mail?sentinel_username=eve&sentinel_password=other",
         is_async,
     )
     assert (settings(client)["username"], settings(client)["password"]) == ("ann", "word")
-    for told in sentinels(client):
-        assert (told["username"], told["password"]) == ("eve", "other")
+    for kwargs in sentinels(client):
+        assert (kwargs["username"], kwargs["password"]) == ("eve", "other")
 
 
-@each_colour
-def test_sentinels_are_not_told_the_password_of_the_servers(is_async: bool) -> None:
-    for told in sentinels(made("redis+sentinel://ann:word@one/mail", is_async)):
-        assert (told.get("username"), told.get("password")) == (None, None)
+@sync_and_async
+def test_sentinels_do_not_get_the_password_of_the_servers(is_async: bool) -> None:
+    for kwargs in sentinels(client_of("redis+sentinel://ann:word@one/mail", is_async)):
+        assert (kwargs.get("username"), kwargs.get("password")) == (None, None)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/0"])
 def test_a_cluster_by_several_of_its_nodes(path: str) -> None:
-    client = in_cluster(f"redis+cluster://ann:word@one:7000,two,[::1]:7001{path}")
+    client = cluster_client_of(f"redis+cluster://ann:word@one:7000,two,[::1]:7001{path}")
     assert type(client) is redis.asyncio.RedisCluster
     nodes = client.nodes_manager.startup_nodes.values()
     assert {(node.host, node.port) for node in nodes} == {
@@ -137,21 +137,21 @@ def test_a_cluster_by_several_of_its_nodes(path: str) -> None:
         ("two", 6379),
         ("::1", 7001),
     }
-    told = client.connection_kwargs
-    assert (told["username"], told["password"]) == ("ann", "word")
+    kwargs = client.connection_kwargs
+    assert (kwargs["username"], kwargs["password"]) == ("ann", "word")
 
 
-def test_a_cluster_by_tls() -> None:
-    client = in_cluster("rediss+cluster://one")
+def test_a_cluster_over_tls() -> None:
+    client = cluster_client_of("rediss+cluster://one")
     assert client.connection_kwargs["connection_class"].__name__ == "SSLConnection"
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_backend_on_a_cluster_is_made_without_asking_it(colour: Any) -> None:
-    assert "Cluster" in repr(colour.from_url("redis+cluster://cluster.invalid:7000"))
+@pytest.mark.parametrize("backend_type", BACKEND_TYPES)
+def test_a_backend_on_a_cluster_is_created_without_connecting(backend_type: Any) -> None:
+    assert "Cluster" in repr(backend_type.from_url("redis+cluster://cluster.invalid:7000"))
 
 
-@each_colour
+@sync_and_async
 @pytest.mark.parametrize(
     "url", ["redis://{}one/0", "rediss://{}one", "unix://{}/run/r", "redis+sentinel://{}one/mail"]
 )
@@ -161,8 +161,8 @@ def test_a_login_may_have_any_character_percent_encoded(
     url: str, is_async: bool, user: str, password: str
 ) -> None:
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@"
-    told = settings(made(url.format(login), is_async))
-    assert (told["username"], told["password"]) == (user, password)
+    kwargs = settings(client_of(url.format(login), is_async))
+    assert (kwargs["username"], kwargs["password"]) == (user, password)
 
 
 @given(password=st.text(min_size=1))
@@ -170,81 +170,89 @@ def test_a_login_may_have_any_character_percent_encoded(
 def test_a_password_may_stand_among_the_options(password: str) -> None:
     word = quote(password, safe="")
     for is_async in (False, True):
-        assert settings(made(f"redis://one/0?password={word}", is_async))["password"] == password
-        told = sentinels(made(f"redis+sentinel://one/mail?sentinel_password={word}", is_async))
-        assert told[0]["password"] == password
+        assert (
+            settings(client_of(f"redis://one/0?password={word}", is_async))["password"] == password
+        )
+        sentinel_kwargs = sentinels(
+            client_of(f"redis+sentinel://one/mail?sentinel_password={word}", is_async)
+        )
+        assert sentinel_kwargs[0]["password"] == password
 
 
 @given(password=st.text(min_size=1))
-def test_a_cluster_has_the_password_of_its_url(password: str) -> None:
-    client = in_cluster(f"redis+cluster://:{quote(password, safe='')}@one")
+def test_a_cluster_client_has_the_password_of_its_url(password: str) -> None:
+    client = cluster_client_of(f"redis+cluster://:{quote(password, safe='')}@one")
     assert client.connection_kwargs["password"] == password
 
 
-# How long a client waits, and how often it asks.
+# Timeouts and retries.
 
 EVERYWHERE = ["redis://one", "rediss://one", "unix:///run/r", "redis+sentinel://one/mail"]
 
 
-@each_colour
+@sync_and_async
 @pytest.mark.parametrize("url", EVERYWHERE)
-def test_a_client_waits_a_bounded_time(url: str, is_async: bool) -> None:
+def test_a_client_has_the_timeout_of_the_backend(url: str, is_async: bool) -> None:
     for timeout in (1.0, 0.25):
-        client = made(url, is_async, timeout)
-        for told in (settings(client), *(sentinels(client) if "sentinel" in url else ())):
-            assert told["socket_timeout"] == timeout
+        client = client_of(url, is_async, timeout)
+        for kwargs in (settings(client), *(sentinels(client) if "sentinel" in url else ())):
+            assert kwargs["socket_timeout"] == timeout
         if "unix" not in url:  # redis-py has no such argument there
             assert settings(client)["socket_connect_timeout"] == timeout
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_backend_bounds_the_time_by_default(colour: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+@pytest.mark.parametrize("backend_type", BACKEND_TYPES)
+def test_a_backend_has_a_timeout_by_default(
+    backend_type: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {}
 
-    def noted(url: str, **others: Any) -> Any:
-        asked.update(others)
-        return client_from(url, **others)
+    def record(url: str, **others: Any) -> Any:
+        arguments.update(others)
+        return client_from_url(url, **others)
 
-    monkeypatch.setattr(f"{colour.__module__}.client_from", noted)
-    colour.from_url("redis://one")
-    assert 0 < asked["timeout"] <= 1
-
-
-def test_a_client_of_a_cluster_waits_a_bounded_time() -> None:
-    told = in_cluster("redis+cluster://one", timeout=0.25).connection_kwargs
-    assert (told["socket_timeout"], told["socket_connect_timeout"]) == (0.25, 0.25)
+    monkeypatch.setattr(f"{backend_type.__module__}.client_from_url", record)
+    backend_type.from_url("redis://one")
+    assert 0 < arguments["timeout"] <= 1
 
 
-@each_colour
+def test_a_cluster_client_has_the_timeout_of_the_backend() -> None:
+    kwargs = cluster_client_of("redis+cluster://one", timeout=0.25).connection_kwargs
+    assert (kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (0.25, 0.25)
+
+
+@sync_and_async
 @pytest.mark.parametrize("url", EVERYWHERE)
-def test_a_client_does_not_repeat_a_command(url: str, is_async: bool) -> None:
-    client = made(url, is_async)
-    for told in (settings(client), *(sentinels(client) if "sentinel" in url else ())):
-        assert told["retry"].get_retries() == 0
-        assert not told.get("retry_on_timeout")
-        assert not told.get("retry_on_error")
+def test_a_client_does_not_retry_a_command(url: str, is_async: bool) -> None:
+    client = client_of(url, is_async)
+    for kwargs in (settings(client), *(sentinels(client) if "sentinel" in url else ())):
+        assert kwargs["retry"].get_retries() == 0
+        assert not kwargs.get("retry_on_timeout")
+        assert not kwargs.get("retry_on_error")
 
 
-def test_a_client_of_a_cluster_does_not_repeat_a_command() -> None:
-    assert in_cluster("redis+cluster://one").retry.get_retries() == 0
+def test_a_cluster_client_does_not_retry_a_command() -> None:
+    assert cluster_client_of("redis+cluster://one").retry.get_retries() == 0
 
 
-@each_colour
+@sync_and_async
 @pytest.mark.parametrize("url", ["redis://one/0", "redis+sentinel://one/mail"])
 def test_options_in_the_query_reach_the_client(url: str, is_async: bool) -> None:
     query = "?socket_timeout=0.5&socket_connect_timeout=0.25&protocol=2&client_name=mailer"
-    told = settings(made(url + query, is_async))
-    assert (told["socket_timeout"], told["socket_connect_timeout"]) == (0.5, 0.25)
-    assert (int(told["protocol"]), told["client_name"]) == (2, "mailer")
+    kwargs = settings(client_of(url + query, is_async))
+    assert (kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (0.5, 0.25)
+    assert (int(kwargs["protocol"]), kwargs["client_name"]) == (2, "mailer")
 
 
-def test_options_in_the_query_reach_the_client_of_a_cluster() -> None:
-    told = in_cluster("redis+cluster://one?socket_timeout=0.5&client_name=mailer").connection_kwargs
-    assert (told["socket_timeout"], told["client_name"]) == (0.5, "mailer")
+def test_options_in_the_query_reach_the_cluster_client() -> None:
+    kwargs = cluster_client_of(
+        "redis+cluster://one?socket_timeout=0.5&client_name=mailer"
+    ).connection_kwargs
+    assert (kwargs["socket_timeout"], kwargs["client_name"]) == (0.5, "mailer")
 
 
-@each_colour
+@sync_and_async
 @pytest.mark.parametrize("url", ["redis://one/0", "redis+sentinel://one/mail"])
 def test_more_arguments_reach_the_client(url: str, is_async: bool) -> None:
-    told = settings(made(url, is_async, client_name="mailer", socket_keepalive=True))
-    assert (told["client_name"], told["socket_keepalive"]) == ("mailer", True)
+    kwargs = settings(client_of(url, is_async, client_name="mailer", socket_keepalive=True))
+    assert (kwargs["client_name"], kwargs["socket_keepalive"]) == ("mailer", True)

@@ -1,4 +1,4 @@
-"""Shadow limits (`enforce=False`): what they would have answered, and the counts they keep.
+"""Shadow limits, which only report (`enforce=False`): their answers, and their own counts.
 
 They answer as a limiter of their own that sees the messages which the enforced limits accept; a
 message that a shadow limit would have turned away does not count for the shadow limits. Nothing

@@ -1,4 +1,4 @@
-"""LimitSelector: selects the limits of a message, by the client's tier and by what is conceded."""
+"""LimitSelector: selects the limits of a message, by tier, overrides and exemptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load on a limiter of either colour, and what came of it."""
+"""Put load on a sync or async limiter with its counts in Redis, and count the outcomes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import heapq
 import multiprocessing
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -22,101 +21,98 @@ from ratelimit_mail.testing import ManualClock
 from rlm_testkit.servers import wait_until
 
 SENDER: Final = "ann@uwo.ca"
-LETTER: Final = Envelope(SENDER, ["bob@example.com"])
-COLOURS: Final = ("blocking", "awaited")
+ENVELOPE: Final = Envelope(SENDER, ["bob@example.com"])
 
 PAUSE: Final = 0.001
-"""Seconds that one waits after an answer, so that a machine of two cores keeps up."""
+"""Seconds that a worker waits after an answer, so that a machine with two cores can keep up."""
 
 
-def own_prefix() -> str:
-    """What keeps the counts of one test from those of another on the same server."""
-    return f"test-{uuid.uuid4().hex[:12]}:"
-
-
-def at_most(limit: int, per: str = "day") -> Policy:
-    """A policy of one limit."""
+def one_limit_policy(limit: int, per: str = "day") -> Policy:
+    """Return a policy with one message rate limit."""
     return Policy(name="test", limits=[MessageRateLimit(f"{limit}/{per}")])
 
 
-def held(url: str, policy: Policy, prefix: str) -> int:
-    """What a server holds for the sender under the first limit, asked by a way of one's own."""
-    backend = RedisBackend.from_url(url, prefix=prefix, timeout=10)
+def used_on_server(url: str, policy: Policy, prefix: str) -> int:
+    """Return what a server has counted for SENDER under the first limit, by its own connection."""
+    backend = RedisBackend.from_url(url, prefix=prefix, timeout=30)
     try:
         return Limiter(policy, backend).usage(SENDER)[0].used
     finally:
         backend.close()
 
 
-def moment_of(decision: Decision) -> int:
-    """When an accepted message is counted, by the server's clock."""
+def charged_at(decision: Decision) -> int:
+    """Return when an accepted message is counted, by the server's clock."""
     assert decision.refund_token is not None
     moments = decision.refund_token[1].moments
-    found: int = moments if isinstance(moments, int) else moments[0]
-    return found
+    first: int = moments if isinstance(moments, int) else moments[0]
+    return first
 
 
-def most_in(window: int, moments: Sequence[int]) -> int:
-    """How many of `moments` stand in the fullest window of so many milliseconds."""
-    return max(sum(end - window < moment <= end for moment in moments) for end in moments)
+def fullest_window(length: int, moments: Sequence[int]) -> int:
+    """Return how many of `moments` the fullest window of `length` milliseconds contains."""
+    return max(sum(end - length < moment <= end for moment in moments) for end in moments)
 
 
-class Watch:
-    """How often a backend is tried, and by how many calls at once."""
+class CallCounter:
+    """Count the calls of a backend.
+
+    calls: how many there were. active, max_active: how many are in progress, and were at most.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.tries = 0
-        self.inside = 0
-        self.most = 0
+        self.calls = 0
+        self.active = 0
+        self.max_active = 0
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
+    def call(self) -> Iterator[None]:
         with self._lock:
-            self.tries += 1
-            self.inside += 1
-            self.most = max(self.most, self.inside)
+            self.calls += 1
+            self.active += 1
+            self.max_active = max(self.max_active, self.active)
         try:
             yield
         finally:
             with self._lock:
-                self.inside -= 1
+                self.active -= 1
 
-    def forget(self) -> None:
+    def restart(self) -> None:
         """Count anew from now on."""
         with self._lock:
-            self.tries, self.most = 0, self.inside
+            self.calls, self.max_active = 0, self.active
 
 
-class Watched(RedisBackend):
-    """A backend that tells how often it is tried."""
+class CountedBackend(RedisBackend):
+    """A backend that counts the calls of `apply`."""
 
-    watch: Watch
+    counter: CallCounter
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        with self.watch.one():
+        with self.counter.call():
             return super().apply(charges, intent)
 
 
-class AsyncWatched(AsyncRedisBackend):
-    """The same, to be awaited."""
+class AsyncCountedBackend(AsyncRedisBackend):
+    """An async backend that counts the calls of `apply`."""
 
-    watch: Watch
+    counter: CallCounter
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
-        with self.watch.one():
+        with self.counter.call():
             return await super().apply(charges, intent)
 
 
-class Asked:
-    """A limiter of either colour with its counts on a server, asked in the same words.
+class AnyLimiter:
+    """A sync or async limiter with its counts on a server, called in the same way.
 
-    backend: for the limiter: keyword arguments of `from_url`; options: of the limiter.
+    kind: "sync" or "async". backend: keyword arguments of `from_url`. options: of the limiter.
     """
 
     def __init__(
         self,
-        colour: str,
+        kind: str,
         url: str,
         policy: Policy,
         *,
@@ -124,26 +120,26 @@ class Asked:
         backend: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        self.watch = Watch()
-        self.is_async = colour == "awaited"
-        made: type[Any] = AsyncWatched if self.is_async else Watched
-        self.backend = made.from_url(url, prefix=prefix, **(backend or {}))
-        self.backend.watch = self.watch
-        limiter: type[Any] = AsyncLimiter if self.is_async else Limiter
-        self.limiter = limiter(policy, self.backend, **options)
+        self.counter = CallCounter()
+        self.is_async = kind == "async"
+        backend_type: type[Any] = AsyncCountedBackend if self.is_async else CountedBackend
+        self.backend = backend_type.from_url(url, prefix=prefix, **(backend or {}))
+        self.backend.counter = self.counter
+        limiter_type: type[Any] = AsyncLimiter if self.is_async else Limiter
+        self.limiter = limiter_type(policy, self.backend, **options)
         self._loop = asyncio.new_event_loop() if self.is_async else None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """A verb of the limiter."""
-        verb = getattr(self.limiter, name)
-        return lambda *args, **options: self.wait(verb(*args, **options))
+        """Return a method of the limiter that needs no `await`."""
+        method = getattr(self.limiter, name)
+        return lambda *args, **options: self.wait(method(*args, **options))
 
-    def wait(self, answer: Any) -> Any:
-        """The answer of something that this colour may have to await."""
-        return answer if self._loop is None else self._loop.run_until_complete(answer)
+    def wait(self, result: Any) -> Any:
+        """Return a result; for an async limiter, wait for it."""
+        return result if self._loop is None else self._loop.run_until_complete(result)
 
     def limited(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """What the limiter makes of a send function."""
+        """Decorate a send function with the limiter."""
         if not self.is_async:
             decorated: Callable[..., Any] = self.limiter.limited(**options)(function)
             return decorated
@@ -151,33 +147,25 @@ class Asked:
         async def send(*args: Any) -> Any:
             return function(*args)
 
-        awaited = self.limiter.limited(**options)(send)
-        return lambda *args: self.wait(awaited(*args))
-
-    async def leave_loop(self) -> None:
-        """Close what is connected in the event loop that runs."""
-        pool = getattr(self.backend._link.client, "connection_pool", None)
-        manager = getattr(pool, "sentinel_manager", None)
-        await self.backend.aclose()
-        for sentinel in manager.sentinels if manager else ():
-            await sentinel.aclose()  # which nobody else does
+        async_decorated = self.limiter.limited(**options)(send)
+        return lambda *args: self.wait(async_decorated(*args))
 
     def close(self) -> None:
         if self._loop is None:
             self.backend.close()
         else:
-            self.wait(self.leave_loop())
+            self.wait(self.backend.aclose())
             self._loop.close()
 
 
 class Tally(NamedTuple):
-    """What came of a load.
+    """The outcomes of a load.
 
     failed: calls that raised BackendUnavailable. first_failure, last_failure: when the first and
-        the last of these ended; 0.0 where there are none.
+        the last of these ended; 0.0 if there were none.
     """
 
-    asked: int
+    calls: int
     admitted: int
     refused: int
     failed: int
@@ -186,16 +174,16 @@ class Tally(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What came of one drill.
+    """The outcome of one drill.
 
-    lost: charged on the server, but the caller got an error; where a replica has taken over, less
-        what that was not told. over: admitted above the limit.
-    away, normal: how many seconds until the server was there again, and from then on until no
-        call failed any more; the worst of several times.
+    lost: charged on the server, but the caller got an error; if a replica has taken over, less the
+        charges that had not reached it. over: admitted above the limit.
+    away, normal: how many seconds until the server was back, and from then on until no call failed
+        any more; the longest of several times.
     """
 
     fault: str
-    asked: int
+    calls: int
     admitted: int
     lost: int
     over: int
@@ -203,7 +191,7 @@ class Row(NamedTuple):
     normal: float | None = None
 
     @classmethod
-    def of(
+    def from_tally(
         cls,
         fault: str,
         tally: Tally,
@@ -211,31 +199,33 @@ class Row(NamedTuple):
         away: float | None = None,
         normal: float | None = None,
     ) -> Row:
-        """The row of a load that went on until there was no room left, so all of it is charged."""
+        """Return the row of a load that continued until the limit was reached."""
         lost, over = max(0, limit - tally.admitted), max(0, tally.admitted - limit)
-        return cls(fault, tally.asked, tally.admitted, lost, over, away, normal)
+        return cls(fault, tally.calls, tally.admitted, lost, over, away, normal)
 
 
 class Load:
-    """Several who ask for one message again and again, in threads or tasks, until it is over.
+    """Workers that ask for one message again and again, in threads or tasks, until the end.
 
-    Anything but an answer or BackendUnavailable is raised at the end.
+    Any error but BackendUnavailable is raised at the end.
     """
 
-    def __init__(self, asked: Asked, workers: int = 4, letter: Envelope = LETTER) -> None:
-        self._asked = asked
-        self._letter = letter
-        self._over = threading.Event()
+    def __init__(
+        self, limiter: AnyLimiter, workers: int = 4, envelope: Envelope = ENVELOPE
+    ) -> None:
+        self._limiter = limiter
+        self._envelope = envelope
+        self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._notes = [0, 0, 0]
+        self._outcomes = [0, 0, 0]
         self._failures = (0.0, 0.0)
-        self._before_failure = 0
-        self._wrong: list[BaseException] = []
+        self._admitted_before_failure = 0
+        self._errors: list[BaseException] = []
         self._workers = workers
-        if asked.is_async:
-            self._threads = [threading.Thread(target=lambda: asyncio.run(self._tasks()))]
+        if limiter.is_async:
+            self._threads = [threading.Thread(target=lambda: asyncio.run(self._run_tasks()))]
         else:
-            self._threads = [threading.Thread(target=self._thread) for _ in range(workers)]
+            self._threads = [threading.Thread(target=self._run_thread) for _ in range(workers)]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -243,145 +233,154 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._ended.set()
         for thread in self._threads:
             thread.join()
-        for error in self._wrong:
+        for error in self._errors:
             raise error
 
     @property
     def tally(self) -> Tally:
         with self._lock:
-            admitted, refused, failed = self._notes
-            asked = admitted + refused + failed
-            return Tally(asked, admitted, refused, failed, *self._failures)
+            admitted, refused, failed = self._outcomes
+            calls = admitted + refused + failed
+            return Tally(calls, admitted, refused, failed, *self._failures)
 
-    def wait_for(self, what: Callable[[Tally], bool], max_delay: float = 60) -> None:
-        """Until `what` is true of the tally; raises what went wrong."""
+    def wait_for(self, condition: Callable[[Tally], bool], timeout: float = 60) -> None:
+        """Wait until a condition is true of the tally, or raise the error of a worker."""
 
         def holds() -> bool:
-            return bool(self._wrong) or what(self.tally)
+            return bool(self._errors) or condition(self.tally)
 
-        wait_until(holds, max_delay)
-        for error in self._wrong:
+        wait_until(holds, timeout)
+        for error in self._errors:
             raise error
 
     def recover(self, back: float) -> float:
-        """How many seconds after `back` the last call failed before many in a row were admitted."""
-        begin = self.tally.admitted
-        self.wait_for(lambda tally: tally.admitted > max(begin, self._before_failure) + 200)
+        """Wait until many calls in a row are admitted.
+
+        Returns how many seconds after `back` the last call failed.
+        """
+        before = self.tally.admitted
+        self.wait_for(
+            lambda tally: tally.admitted > max(before, self._admitted_before_failure) + 200
+        )
         return max(0.0, self.tally.last_failure - back)
 
     def exhaust(self) -> Tally:
-        """Ask until there is no room left."""
+        """Wait until the limit is reached, and return the tally."""
         refused = self.tally.refused
         self.wait_for(lambda tally: tally.refused > refused)
         return self.tally
 
-    def _note(self, outcome: int) -> None:
+    def _count(self, outcome: int) -> None:
         with self._lock:
-            self._notes[outcome] += 1
+            self._outcomes[outcome] += 1
             if outcome == 2:
                 now = time.monotonic()
                 self._failures = (self._failures[0] or now, now)
-                self._before_failure = self._notes[0]
+                self._admitted_before_failure = self._outcomes[0]
 
-    def _thread(self) -> None:
-        while not self._over.wait(PAUSE):
+    def _run_thread(self) -> None:
+        while not self._ended.wait(PAUSE):
             try:
-                self._note(0 if self._asked.limiter.try_acquire(self._letter) else 1)
+                self._count(0 if self._limiter.limiter.try_acquire(self._envelope) else 1)
             except BackendUnavailable:
-                self._note(2)
+                self._count(2)
             except BaseException as error:
-                self._wrong.append(error)
+                self._errors.append(error)
                 return
 
-    async def _task(self) -> None:
-        while not self._over.is_set():
+    async def _run_task(self) -> None:
+        while not self._ended.is_set():
             try:
-                self._note(0 if await self._asked.limiter.try_acquire(self._letter) else 1)
+                self._count(0 if await self._limiter.limiter.try_acquire(self._envelope) else 1)
             except BackendUnavailable:
-                self._note(2)
+                self._count(2)
             await asyncio.sleep(PAUSE)
 
-    async def _tasks(self) -> None:
+    async def _run_tasks(self) -> None:
         try:
-            await asyncio.gather(*(self._task() for _ in range(self._workers)))
+            await asyncio.gather(*(self._run_task() for _ in range(self._workers)))
         except BaseException as error:
-            self._wrong.append(error)
+            self._errors.append(error)
         finally:
-            await self._asked.leave_loop()
+            await self._limiter.backend.aclose()
 
 
 class Timetable:
-    """Sleep in the time of a clock that is turned by hand, from one waking to the next.
+    """Sleep in the time of a manual clock, which is advanced from one waking to the next.
 
-    Of those who wake at the same moment, who lay down last wakes first. due: who wakes when.
+    Of the tasks that wake at the same moment, the last to fall asleep wakes first.
+    due: when each task wakes.
     """
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         self._numbers = count()
-        self._asleep: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._sleeping: list[tuple[int, int, asyncio.Future[None]]] = []
         self.due: dict[asyncio.Task[Any] | None, int] = {}
 
     async def sleep(self, seconds: float) -> None:
-        woken = asyncio.get_running_loop().create_future()
+        waking = asyncio.get_running_loop().create_future()
         at = self.due[asyncio.current_task()] = self._clock() + round(seconds * 1000)
-        heapq.heappush(self._asleep, (at, -next(self._numbers), woken))
-        await woken
+        heapq.heappush(self._sleeping, (at, -next(self._numbers), waking))
+        await waking
 
     def __len__(self) -> int:
-        return sum(not woken.done() for _, _, woken in self._asleep)
+        return sum(not waking.done() for _, _, waking in self._sleeping)
 
-    def turn(self) -> bool:
-        """Turn the clock to the next moment at which somebody wakes, if there is one."""
-        while self._asleep and self._asleep[0][2].done():  # cancelled
-            heapq.heappop(self._asleep)
-        if not self._asleep:
+    def advance(self) -> bool:
+        """Set the clock to the next moment at which a task wakes; return whether there is one."""
+        while self._sleeping and self._sleeping[0][2].done():  # cancelled
+            heapq.heappop(self._sleeping)
+        if not self._sleeping:
             return False
-        at = self._asleep[0][0]
+        at = self._sleeping[0][0]
         self._clock.set(at)
-        while self._asleep and self._asleep[0][0] == at:
-            _, _, woken = heapq.heappop(self._asleep)
-            if not woken.done():
-                woken.set_result(None)
+        while self._sleeping and self._sleeping[0][0] == at:
+            _, _, waking = heapq.heappop(self._sleeping)
+            if not waking.done():
+                waking.set_result(None)
         return True
 
 
-def in_processes(
+def load_from_processes(
     url: str, *, prefix: str, limit: int, processes: int, threads: int, seconds: float
 ) -> Tally:
-    """Ask for one sender from several processes at once, until time is up and no room is left."""
+    """Put load on one sender from several processes, until it is over and no room is left."""
     context = multiprocessing.get_context("spawn")
-    gate = context.Barrier(processes)
-    tallies: Any = context.Queue()
+    barrier = context.Barrier(processes)
+    queue: Any = context.Queue()
     started = [
         context.Process(
-            target=_process, args=(url, prefix, limit, threads, seconds, gate, tallies), daemon=True
+            target=_run_process,
+            args=(url, prefix, limit, threads, seconds, barrier, queue),
+            daemon=True,
         )
         for _ in range(processes)
     ]
     for process in started:
         process.start()
-    found = [tallies.get(timeout=seconds + 90) for _ in started]
+    tallies = [queue.get(timeout=seconds + 90) for _ in started]
     for process in started:
         process.join()
         process.close()
-    tallies.close()
-    tallies.join_thread()
-    return Tally(*(sum(numbers) for numbers in zip(*found, strict=True)))
+    queue.close()
+    queue.join_thread()
+    return Tally(*(sum(numbers) for numbers in zip(*tallies, strict=True)))
 
 
-def _process(
-    url: str, prefix: str, limit: int, threads: int, seconds: float, gate: Any, tallies: Any
+def _run_process(
+    url: str, prefix: str, limit: int, threads: int, seconds: float, barrier: Any, queue: Any
 ) -> None:
-    # Eight processes on two cores: a slow machine is no outage.
-    asked = Asked("blocking", url, at_most(limit), prefix=prefix, backend={"timeout": 30})
-    asked.check(LETTER)
-    gate.wait(60)
-    with Load(asked, threads) as load:
+    # Eight processes on two cores: a slow machine is not an outage.
+    policy = one_limit_policy(limit)
+    limiter = AnyLimiter("sync", url, policy, prefix=prefix, backend={"timeout": 30})
+    limiter.check(ENVELOPE)
+    barrier.wait(60)
+    with Load(limiter, threads) as load:
         time.sleep(seconds)
         load.exhaust()
-    asked.close()
-    tallies.put(tuple(load.tally))
+    limiter.close()
+    queue.put(tuple(load.tally))

@@ -1,4 +1,4 @@
-"""A proxy before a server that loses answers, keeps them back, stalls, or cuts everybody off."""
+"""A proxy in front of a server that loses or withholds answers, stalls, or cuts connections."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-CHUNK: Final = 65_536
-MOMENT: Final = 0.005
+CHUNK_SIZE: Final = 65_536
+POLL_SECONDS: Final = 0.005
 
 
 class Proxy:
-    """Passes bytes on, as long as nothing is wrong.
+    """Pass bytes on between clients and a server, until a test asks for a fault.
 
-    lose_answers: so many of the next answers are thrown away, and their connections cut.
-    spare_answers: but not so many before those.
-    only: the bytes that a request holds whose answer may be lost; a connection's greeting has none.
-    lost, lost_at: how many answers have been thrown away, and when the last was.
-    connections: how many there have been.
-    stalled: nothing is passed on any more.
-    held: requests are passed on, answers are not.
+    lose_answers: how many of the next answers to drop, with their connections.
+    spare_answers: how many answers to pass on before those.
+    only: lose only answers to requests that contain these bytes; a new connection's greeting does
+        not contain them.
+    lost, lost_at: how many answers were dropped, and when the last was.
+    connections: how many there were so far.
+    requests: how many requests contained the bytes of `only` so far.
+    stalled: if set, nothing is passed on.
+    answers_withheld: if set, requests are passed on and answers are not.
     """
 
     def __init__(self, port: int, *, only: bytes = b"") -> None:
@@ -32,14 +34,15 @@ class Proxy:
         self.lost = 0
         self.lost_at = 0.0
         self.connections = 0
+        self.requests = 0
         self.stalled = threading.Event()
-        self.held = threading.Event()
+        self.answers_withheld = threading.Event()
         self._away = threading.Event()
-        self._server = port
+        self._server_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self._open_sockets: set[socket.socket] = set()
         self._closed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -49,12 +52,12 @@ class Proxy:
 
     @property
     def open(self) -> int:
-        """How many clients are connected."""
-        return len(self._open) // 2
+        """Return how many clients are connected."""
+        return len(self._open_sockets) // 2
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Whoever is connected is cut off, and whoever comes is turned away."""
+        """Cut all connections and refuse new ones."""
         self.leave()
         try:
             yield
@@ -67,66 +70,71 @@ class Proxy:
         self._cut()
 
     def come_back(self) -> None:
-        """Be there again."""
+        """End being away."""
         self._away.clear()
 
     def _accept(self) -> None:
         while not self._closed.is_set():
             with contextlib.suppress(OSError):
-                near, _ = self._listener.accept()
+                client, _ = self._listener.accept()
                 self.connections += 1
-                self._connect(near)
+                self._connect(client)
 
-    def _connect(self, near: socket.socket) -> None:
+    def _connect(self, client: socket.socket) -> None:
         try:
             if self._away.is_set():
                 raise ConnectionRefusedError
-            far = socket.create_connection(("127.0.0.1", self._server))
+            server = socket.create_connection(("127.0.0.1", self._server_port))
         except OSError:
-            near.close()
+            client.close()
             return
-        self._open |= {near, far}
-        asked = _Asked()
-        for source, sink, answers in ((near, far, False), (far, near, True)):
+        self._open_sockets |= {client, server}
+        last_request = _LastRequest()
+        for source, sink, is_answers in ((client, server, False), (server, client, True)):
             threading.Thread(
-                target=self._pass_on, args=(source, sink, asked, answers), daemon=True
+                target=self._pass_on, args=(source, sink, last_request, is_answers), daemon=True
             ).start()
 
     def _pass_on(
-        self, source: socket.socket, sink: socket.socket, asked: _Asked, answers: bool
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        last_request: _LastRequest,
+        is_answers: bool,
     ) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(CHUNK):
-                while self._keeps(answers) and not self._closed.wait(MOMENT):
+            while data := source.recv(CHUNK_SIZE):
+                while self._is_withheld(is_answers) and not self._closed.wait(POLL_SECONDS):
                     pass
-                if not answers:
-                    asked.last = data
-                elif self._loses(asked.last):
+                if not is_answers:
+                    last_request.data = data
+                    self.requests += self.only in data
+                elif self._loses_answer_to(last_request.data):
                     break
                 sink.sendall(data)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-            self._open.discard(each)
+            self._open_sockets.discard(each)
 
-    def _keeps(self, answers: bool) -> bool:
-        return self.stalled.is_set() or (answers and self.held.is_set())
+    def _is_withheld(self, is_answers: bool) -> bool:
+        return self.stalled.is_set() or (is_answers and self.answers_withheld.is_set())
 
-    def _loses(self, asked: bytes) -> bool:
+    def _loses_answer_to(self, request: bytes) -> bool:
         with self._lock:
-            if self.lose_answers == 0 or self.only not in asked:
+            if self.lose_answers == 0 or self.only not in request:
                 return False
-            loses = self.spare_answers == 0
-            self.spare_answers -= not loses
-            self.lose_answers -= loses
-            if loses:
+            is_lost = self.spare_answers == 0
+            self.spare_answers -= not is_lost
+            self.lose_answers -= is_lost
+            if is_lost:
                 self.lost_at = time.monotonic()
-            self.lost += loses
-            return loses
+            self.lost += is_lost
+            return is_lost
 
     def _cut(self) -> None:
-        for each in list(self._open):
+        for each in list(self._open_sockets):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
@@ -138,8 +146,8 @@ class Proxy:
         self._cut()
 
 
-class _Asked:
-    """The last request of a connection, which one thread sees and another must know of."""
+class _LastRequest:
+    """The last request on a connection, shared by the threads of both directions."""
 
     def __init__(self) -> None:
-        self.last = b""
+        self.data = b""

@@ -1,4 +1,4 @@
-"""What the tests of the Redis backend share: a policy, both colours of a backend, fixtures."""
+"""Make sync and async Redis backends that a test can use in the same way, with a policy."""
 
 from __future__ import annotations
 
@@ -28,61 +28,62 @@ from ratelimit_mail.limits import Limit
 from ratelimit_mail.testing.sync_adapter import SyncAdapter
 from rlm_testkit.servers import Server
 
-COLOURS = ["blocking", "awaited"]
+KINDS = ("sync", "async")
 
 valkey_only = pytest.mark.parametrize("server", ["valkey"], indirect=True)
-"""For what does not depend on the kind of the server."""
+"""For tests whose result does not depend on the kind of the server."""
 
 T = TypeVar("T")
 
-MINE = MessageRateLimit("1000/day")
-DOMAINS = MessageRateLimit("1000/hour", scope="sender_domain", denied="count")
-ALL = RecipientRateLimit("1000/day", scope="global")
-POLICY = Policy(name="test", limits=[MINE, DOMAINS, ALL])
+SENDER_LIMIT = MessageRateLimit("1000/day")
+DOMAIN_LIMIT = MessageRateLimit("1000/hour", scope="sender_domain", denied="count")
+GLOBAL_LIMIT = RecipientRateLimit("1000/day", scope="global")
+POLICY = Policy(name="test", limits=[SENDER_LIMIT, DOMAIN_LIMIT, GLOBAL_LIMIT])
 
 ANN = "ann@uwo.ca"
 
 
-class Blocking(SyncAdapter):
-    """An AsyncRedisBackend, called from a thread without an event loop."""
+class SyncOverAsync(SyncAdapter):
+    """An AsyncRedisBackend that is called like a sync backend."""
 
     def __init__(self, runner: asyncio.Runner, make: Callable[[], AsyncRedisBackend]) -> None:
-        self._made = runner.run(_called(make))
-        super().__init__(self._made, runner.run)
+        self._backend_made = runner.run(_call(make))
+        super().__init__(self._backend_made, runner.run)
 
     def close(self) -> None:
-        self._wait(self._made.aclose())
+        self._wait(self._backend_made.aclose())
 
 
-async def _called(make: Callable[[], T]) -> T:
+async def _call(make: Callable[[], T]) -> T:
     return make()
 
 
-class Colour:
-    """Backends of one colour, to be called in the blocking way, and closed at the end."""
+class BackendFactory:
+    """Make sync or async backends, all called like sync backends, and close them at the end."""
 
-    def __init__(self, *, awaited: bool) -> None:
-        self.awaited = awaited
+    def __init__(self, *, is_async: bool) -> None:
+        self.is_async = is_async
         self._stack = contextlib.ExitStack()
-        self._runner = self._stack.enter_context(asyncio.Runner()) if awaited else None
+        self._runner = self._stack.enter_context(asyncio.Runner()) if is_async else None
 
-    def at(self, url: str, **options: Any) -> Any:
-        """A backend on the server of a URL."""
-        return self.made(
+    def from_url(self, url: str, **options: Any) -> Any:
+        """Return a backend on the server of a URL."""
+        options.setdefault("timeout", 30)  # a slow machine is not an outage
+        return self.make(
             lambda: RedisBackend.from_url(url, **options),
             lambda: AsyncRedisBackend.from_url(url, **options),
         )
 
-    def on(
-        self, port: int, prefix: str, clock: Any = None, *, repeats: bool = True, **options: Any
+    def from_client(
+        self, port: int, prefix: str, clock: Any = None, *, retries: bool = True, **options: Any
     ) -> Any:
-        """A backend by a client of redis-py that has these options.
+        """Return a backend with a redis-py client that has these options.
 
-        repeats: it repeats a command as often as redis-py does by default.
+        retries: whether the client repeats commands, as redis-py does by default.
         """
-        if not repeats:
+        if not retries:
             options["retry"] = self.no_retry
-        return self.made(
+        return self.make(
             lambda: RedisBackend(redis.Redis(port=port, **options), prefix=prefix, clock=clock),
             lambda: AsyncRedisBackend(
                 redis.asyncio.Redis(port=port, **options), prefix=prefix, clock=clock
@@ -91,15 +92,18 @@ class Colour:
 
     @property
     def no_retry(self) -> Any:
-        """What makes a client send a command once."""
-        kind: Any = redis.asyncio.retry.Retry if self.awaited else redis.retry.Retry
+        """Return the `retry` of a client that sends a command once."""
+        kind: Any = redis.asyncio.retry.Retry if self.is_async else redis.retry.Retry
         return kind(NoBackoff(), 0)
 
-    def made(
-        self, blocking: Callable[[], RedisBackend], awaited: Callable[[], AsyncRedisBackend]
+    def make(
+        self, make_sync: Callable[[], RedisBackend], make_async: Callable[[], AsyncRedisBackend]
     ) -> Any:
-        """What one of two functions makes."""
-        backend = blocking() if self._runner is None else Blocking(self._runner, awaited)
+        """Return the backend that one of two functions makes."""
+        if self._runner is None:
+            backend: Any = make_sync()
+        else:
+            backend = SyncOverAsync(self._runner, make_async)
         self._stack.callback(backend.close)
         return backend
 
@@ -107,63 +111,65 @@ class Colour:
         self._stack.close()
 
 
-def both_colours(request: pytest.FixtureRequest) -> Iterator[Colour]:
-    """A fixture of both colours, with `params=COLOURS`."""
-    colour = Colour(awaited=request.param == "awaited")
-    yield colour
-    colour.close()
+def both_kinds(request: pytest.FixtureRequest) -> Iterator[BackendFactory]:
+    """Make sync and async backends: a fixture with `params=KINDS`."""
+    factory = BackendFactory(is_async=request.param == "async")
+    yield factory
+    factory.close()
 
 
-def colour_at(server: Server) -> Iterator[Colour]:
-    """A fixture of one colour a server: neither knows of the other, so not all pairs are tried."""
-    colour = Colour(awaited=server.name == "Redis")
-    yield colour
-    colour.close()
+def one_kind_per_server(server: Server) -> Iterator[BackendFactory]:
+    """Make sync backends on Valkey and async ones on Redis: a fixture for half of the cases."""
+    factory = BackendFactory(is_async=server.name == "Redis")
+    yield factory
+    factory.close()
 
 
-def new_prefix() -> str:
-    """A fixture: a prefix that nobody else has."""
+def unique_prefix() -> str:
+    """Return a prefix that separates the counts of one test from those of all others."""
     return f"test-{uuid.uuid4().hex[:12]}:"
 
 
 def spare_server(server: Server) -> Iterator[Server]:
-    """A fixture: a server of the same kind, to be spoiled."""
+    """Start another server of the same kind, whose settings a test may change: a fixture."""
     spare = Server(server.program)
     yield spare
     spare.stop()
 
 
-def letter(sender: str = ANN, known_by: str | None = None, recipients: int = 1) -> Envelope:
-    """A message to as many recipients, each of a domain of its own."""
-    return Envelope(sender, [f"r{i}@d{i}.org" for i in range(recipients)], id=known_by)
+def envelope_from(
+    sender: str = ANN, envelope_id: str | None = None, recipients: int = 1
+) -> Envelope:
+    """Return an envelope to so many recipients, each in a domain of its own."""
+    return Envelope(sender, [f"r{i}@d{i}.org" for i in range(recipients)], id=envelope_id)
 
 
-def limits_per(length: str, most: int = 3) -> list[Limit]:
-    """Limits of several scopes and units, with and without refused attempts."""
+def limits_per(length: str, limit: int = 3) -> list[Limit]:
+    """Return limits of several scopes and units, with and without refused attempts."""
     return [
-        MessageRateLimit(f"{most}/{length}", denied="count"),
-        RecipientRateLimit(f"{most}/{length}", resolution="1 second"),
-        MessageRateLimit(f"{9 * most}/{length}", scope="sender_domain", count="external"),
-        RecipientRateLimit(f"{9 * most}/{length}", scope="recipient_domain"),
-        MessageRateLimit(f"{9 * most}/{length}", scope="global", denied="count"),
+        MessageRateLimit(f"{limit}/{length}", denied="count"),
+        RecipientRateLimit(f"{limit}/{length}", resolution="1 second"),
+        MessageRateLimit(f"{9 * limit}/{length}", scope="sender_domain", count="external"),
+        RecipientRateLimit(f"{9 * limit}/{length}", scope="recipient_domain"),
+        MessageRateLimit(f"{9 * limit}/{length}", scope="global", denied="count"),
     ]
 
 
 def used(limiter: Limiter, sender: str = ANN) -> list[int]:
-    """What is counted of each limit of `POLICY`."""
-    asked: list[tuple[str | None, str]] = [
+    """Return how much of each limit of `POLICY` is used."""
+    subjects: list[tuple[str | None, str]] = [
         (sender, "sender"),
         (sender.partition("@")[2], "sender_domain"),
         (None, "global"),
     ]
-    return [limiter.usage(subject, scope=scope)[0].used for subject, scope in asked]
+    return [limiter.usage(subject, scope=scope)[0].used for subject, scope in subjects]
 
 
-def everything(client: redis.Redis, prefix: str = "") -> dict[bytes, Any]:
-    """Every key with its value, without the time that it has left."""
+def dump_all(client: redis.Redis, prefix: str = "") -> dict[bytes, Any]:
+    """Return every key with its value, but without its expiry."""
     return {key: client.dump(key) for key in client.scan_iter(f"{prefix}*")}
 
 
 def text_of(error: BaseException) -> str:
-    """All that anybody can read of an error."""
+    """Return all text of an error: its repr and its traceback."""
     return "\n".join([repr(error), *traceback.format_exception(error)])

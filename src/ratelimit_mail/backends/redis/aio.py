@@ -1,4 +1,4 @@
-"""AsyncRedisBackend: what RedisBackend is, for asyncio."""
+"""AsyncRedisBackend: `RedisBackend` for asyncio."""
 
 from __future__ import annotations
 
@@ -12,34 +12,39 @@ import redis.asyncio
 
 from ratelimit_mail._util.steps import run_async
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.core import PREFIX, RedisCore
+from ratelimit_mail.backends.redis.codec import Codec
+from ratelimit_mail.backends.redis.core import RedisCore
+from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
 from ratelimit_mail.backends.redis.scripts import APPLY
 from ratelimit_mail.backends.redis.transport import AsyncTransport
-from ratelimit_mail.backends.redis.urls import client_from
+from ratelimit_mail.backends.redis.urls import client_from_url
 from ratelimit_mail.counting.charge import Charge, Ledger
 
 __all__ = ["AsyncRedisBackend"]
 
 
-class AsyncRedisBackend(RedisCore):
-    """What `RedisBackend` is, for AsyncLimiter.
+class AsyncRedisBackend:
+    """`RedisBackend` for AsyncLimiter.
 
-    client: a `redis.asyncio.Redis`, also a Sentinel's `master_for`, or a
-        `redis.asyncio.RedisCluster`; it belongs to one event loop, where a backend `from_url` has
-        connections of its own for each.
-    prefix, clock: as in `RedisBackend`; with the same prefix both share their counts.
+    client: a `redis.asyncio.Redis`, also the result of a Sentinel's `master_for`, or a
+        `redis.asyncio.RedisCluster`. It belongs to one event loop, whereas a backend created by
+        `from_url` has separate connections for each event loop.
+    prefix, clock: as in `RedisBackend`; backends with the same prefix share their counts.
     """
 
     def __init__(
         self,
         client: redis.asyncio.Redis | redis.asyncio.RedisCluster,
         *,
-        prefix: str = PREFIX,
+        prefix: str = DEFAULT_PREFIX,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(AsyncTransport(client), prefix, clock)
-        self._make: Callable[[], Any] | None = None
-        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport] = (
+        transport = AsyncTransport(client)
+        self._server = transport.server
+        self._codec = Codec(prefix, clock, sharded=transport.sharded)
+        self._own_core = RedisCore(transport, self._codec)
+        self._make_client: Callable[[], Any] | None = None
+        self._cores: WeakKeyDictionary[asyncio.AbstractEventLoop, RedisCore[AsyncTransport]] = (
             WeakKeyDictionary()
         )
 
@@ -48,64 +53,65 @@ class AsyncRedisBackend(RedisCore):
         cls,
         url: str,
         *,
-        prefix: str = PREFIX,
+        prefix: str = DEFAULT_PREFIX,
         clock: Callable[[], int] | None = None,
         timeout: float = 1.0,
         **options: Any,
     ) -> AsyncRedisBackend:
         """See `RedisBackend.from_url`."""
-        make = partial(client_from, url, timeout=timeout, is_async=True, options=options)
-        backend = cls(make(), prefix=prefix, clock=clock)
-        backend._make = make
+        make_client = partial(client_from_url, url, timeout=timeout, is_async=True, options=options)
+        backend = cls(make_client(), prefix=prefix, clock=clock)
+        backend._make_client = make_client
         return backend
 
-    @property
-    def _link(self) -> AsyncTransport:
-        if self._make is None:
-            only: AsyncTransport = self._first_link
-            return only
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._server}, prefix {self._codec.keys.prefix!r}>"
+
+    def _core(self) -> RedisCore[AsyncTransport]:
+        """Return the core of the running event loop, made when it is first needed."""
+        if self._make_client is None:
+            return self._own_core
         loop = asyncio.get_running_loop()
-        link = self._links.get(loop)
-        if link is None:
-            link = self._links[loop] = AsyncTransport(self._make())
-        return link
+        core = self._cores.get(loop)
+        if core is None:
+            core = RedisCore(AsyncTransport(self._make_client()), self._codec)
+            self._cores[loop] = core
+        return core
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `RedisBackend.apply`."""
-        if self._is_multi_slot(charges, intent):
-            return await run_async(self._multi_slot_steps(charges, intent))
-        return await self._ask(charges, intent)
-
-    async def _ask(
-        self,
-        charges: Sequence[Charge],
-        intent: Intent,
-        *,
-        start: int | None = None,
-        flags: int = 0,
-    ) -> Verdict:
-        packed = self._codec.pack(charges, intent, start=start, flags=flags)
-        reply = await self._link.run(APPLY, packed.keys, (packed.message,))
+        core = self._core()
+        if self._codec.keys.is_multi_slot(charges, intent.queue):
+            return await run_async(core.apply_steps(charges, intent))
+        packed = self._codec.pack(charges, intent)
+        reply = await core.transport.run(APPLY, packed.keys, (packed.message,))
         return self._codec.verdict(packed, reply)
 
     async def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
         """See `RedisBackend.apply_many`."""
-        return await run_async(self._apply_many_steps(messages))
+        return await run_async(self._core().apply_many_steps(messages))
 
     async def refund(self, receipt: Any) -> None:
         """See `RedisBackend.refund`."""
-        await run_async(self._refund_steps(receipt))
+        await run_async(self._core().refund_steps(receipt))
+
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        """See `RedisBackend.shard_of`; not awaited."""
+        return self._core().shard_of(charges) if self._codec.keys.sharded else ""
+
+    def now(self) -> int:
+        """See `RedisBackend.now`; not awaited."""
+        return self._codec.now()
 
     async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `RedisBackend.usage`."""
-        return await run_async(self._usage_steps(ledger, subject))
+        return await run_async(self._core().usage_steps(ledger, subject))
 
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `RedisBackend.reset`."""
-        await run_async(self._reset_steps(ledgers, subject))
+        await run_async(self._core().reset_steps(ledgers, subject))
 
     async def aclose(self) -> None:
-        """Close the connections of the client, those of the event loop that runs."""
-        await self._link.close()
-        if self._make is not None:
-            del self._links[asyncio.get_running_loop()]
+        """Close the connections of the client, and with `from_url` those of the running loop."""
+        await self._core().transport.close()
+        self._cores.pop(asyncio.get_running_loop(), None)

@@ -1,131 +1,139 @@
-"""Many messages: those that fit together at the price of one, the others by one script in order."""
+"""Decide on many messages at once.
+
+Messages that fit together are charged as one: one call, with each subject once. The other messages
+are decided in order, many with one call of a script.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from functools import partial
 from typing import Any, Final
-
-import attrs
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import TAKE, Message, Verdict, verdict
-from ratelimit_mail.backends.redis.codec import QUIET, BatchShare, Codec
+from ratelimit_mail.backends.redis.codec import DENIALS_UNCOUNTED, BatchShare
 from ratelimit_mail.backends.redis.scripts import APPLY
+from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.exceptions import BackendError
 
-__all__ = ["Batches", "Name", "full_of", "share_nothing", "summed"]
+__all__ = ["Batch", "CountedSubject", "find_independent", "refused_subjects", "sum_charges"]
 
-MOST_AT_ONCE: Final = 100
-"""How many messages one script decides on: others wait for about a millisecond meanwhile."""
+MAX_MESSAGES_PER_CALL: Final = 100
+"""How many messages one script decides on: other clients wait for about a millisecond meanwhile."""
 
-MOST_CHARGES_AT_ONCE: Final = 500
+MAX_CHARGES_PER_CALL: Final = 500
 """The same for charges, each of which has one key or two, rarely up to four."""
 
-MOST_SUMS: Final = 3
-"""How often to ask for messages as one, each time without what had no room."""
+MAX_ATTEMPTS_AS_ONE: Final = 3
+"""How often to try to charge messages as one, each time without those that had no room."""
 
 
-@attrs.frozen
-class Batches:
-    """Messages, and the verdicts on those that are decided, by their numbers.
+class Batch:
+    """Messages and, by their numbers, the verdicts on those that are decided.
 
-    link: the way to the server, of either colour.
+    calls: runs scripts. verdicts: is filled.
     """
 
-    calls: Codec
-    link: Any
-    messages: Sequence[Message]
-    verdicts: dict[int, Verdict]
-    _times: list[int] = attrs.field(init=False)
+    def __init__(
+        self, calls: SingleSlotCalls, messages: Sequence[Message], verdicts: dict[int, Verdict]
+    ) -> None:
+        self._calls = calls
+        self._codec = calls.codec
+        self._messages = messages
+        self._verdicts = verdicts
+        self._times = self._codec.times(len(messages))
 
-    @_times.default
-    def _times_of_all(self) -> list[int]:
-        return self.calls.times(len(self.messages))
+    def decide_steps(self, numbers: Sequence[int]) -> Steps[None]:
+        """Decide on the messages of these numbers, whose counts are in one slot."""
+        for chunk in self._chunks(numbers):
+            undecided = yield from self._charge_together_steps(chunk)
+            if undecided:
+                yield from self._decide_in_order_steps(undecided)
 
-    def decide(self, numbers: Sequence[int]) -> Steps[None]:
-        """Decide on the messages of these numbers, whose counts one script reaches."""
-        for batch in self._parts(numbers):
-            left = yield from self._together(batch)
-            if left:
-                yield from self._in_order(left)
-
-    def _parts(self, numbers: Sequence[int]) -> Iterable[list[int]]:
-        batch: list[int] = []
-        size = 0
+    def _chunks(self, numbers: Sequence[int]) -> Iterable[list[int]]:
+        """Split the messages into chunks for one call each."""
+        chunk: list[int] = []
+        charges = 0
         for number in numbers:
-            if len(batch) == MOST_AT_ONCE or size >= MOST_CHARGES_AT_ONCE:
-                yield batch
-                batch, size = [], 0
-            batch.append(number)
-            size += len(self.messages[number][0])
-        yield batch
+            if len(chunk) == MAX_MESSAGES_PER_CALL or charges >= MAX_CHARGES_PER_CALL:
+                yield chunk
+                chunk, charges = [], 0
+            chunk.append(number)
+            charges += len(self._messages[number][0])
+        yield chunk
 
-    def _together(self, numbers: list[int]) -> Steps[list[int]]:
-        """Charge those that fit together; gives the numbers of the others."""
+    def _charge_together_steps(self, numbers: list[int]) -> Steps[list[int]]:
+        """Charge the messages that fit together as one; return the numbers of the others."""
         if len({self._times[number] for number in numbers}) > 1:
             return numbers
-        apart: list[int] = []
-        for _ in range(MOST_SUMS):
+        undecided: list[int] = []
+        for _ in range(MAX_ATTEMPTS_AS_ONE):
             if len(numbers) < 2:
                 break
-            messages = [self.messages[number] for number in numbers]
-            charges, full = summed(messages)
-            if not full:
-                verdicts = yield from self._as_one(messages, charges, self._times[numbers[0]])
-                if isinstance(verdicts, list):
-                    self.verdicts.update(zip(numbers, verdicts, strict=True))
-                    return sorted(apart)
-                full = verdicts
-            fits = share_nothing(messages, full)
-            apart += [number for number, fit in zip(numbers, fits, strict=True) if not fit]
-            numbers = [number for number, fit in zip(numbers, fits, strict=True) if fit]
-        return sorted(apart + numbers)
+            messages = [self._messages[number] for number in numbers]
+            charges, excluded = sum_charges(messages)
+            if not excluded:
+                now = self._times[numbers[0]]
+                outcome = yield from self._charge_as_one_steps(messages, charges, now)
+                if isinstance(outcome, list):
+                    self._verdicts.update(zip(numbers, outcome, strict=True))
+                    return sorted(undecided)
+                excluded = outcome
+            independent = find_independent(messages, excluded)
+            pairs = list(zip(numbers, independent, strict=True))
+            undecided += [number for number, is_independent in pairs if not is_independent]
+            numbers = [number for number, is_independent in pairs if is_independent]
+        return sorted(undecided + numbers)
 
-    def _as_one(
+    def _charge_as_one_steps(
         self, messages: Sequence[Message], charges: list[Charge], now: int
-    ) -> Steps[list[Verdict] | set[Name]]:
-        """The verdict on each where all fit together; else what has no room."""
-        total = self.calls.pack(charges, TAKE, flags=QUIET, now=now)
-        reply = yield partial(self.link.run, APPLY, total.keys, [total.message])
-        at, _, whole, *_ = self.calls.verdict(total, reply)
+    ) -> Steps[list[Verdict] | set[CountedSubject]]:
+        """Return the verdict on each message if all fit together, else what has no room."""
+        total = self._codec.pack(charges, TAKE, flags=DENIALS_UNCOUNTED, now=now)
+        reply = yield from self._calls.run_steps(APPLY, total.keys, [total.message])
+        at, _, whole, *_ = self._codec.verdict(total, reply)
         if whole is None:
-            return full_of(charges, reply)
-        return [verdict(at, at, BatchShare(each, whole)) for each, _ in messages]
+            return refused_subjects(charges, reply)
+        return [verdict(at, at, BatchShare(own_charges, whole)) for own_charges, _ in messages]
 
-    def _in_order(self, numbers: Sequence[int]) -> Steps[None]:
+    def _decide_in_order_steps(self, numbers: Sequence[int]) -> Steps[None]:
+        """Decide on messages one after another, with one call."""
         packed = [
-            self.calls.pack(*self.messages[number], now=self._times[number]) for number in numbers
+            self._codec.pack(*self._messages[number], now=self._times[number]) for number in numbers
         ]
         keys = [key for each in packed for key in each.keys]
-        replies = yield partial(self.link.run, APPLY, keys, [each.message for each in packed])
+        replies = yield from self._calls.run_steps(APPLY, keys, [each.message for each in packed])
         first_key = 1
-        failed: BackendError | None = None
+        first_error: BackendError | None = None
         for number, each, reply in zip(
             numbers, packed, replies if len(numbers) > 1 else [replies], strict=True
         ):
             try:
-                self.verdicts[number] = self.calls.verdict(each, reply, first_key)
+                self._verdicts[number] = self._codec.verdict(each, reply, first_key)
             except BackendError as error:
-                failed = failed or error
+                first_error = first_error or error
             first_key += len(each.keys)
-        if failed is not None:
-            raise failed
+        if first_error is not None:
+            raise first_error
 
 
-Name = tuple[str, str]
-"""A ledger's and a subject: what they count is charged together, or by each message itself."""
+CountedSubject = tuple[str, str]
+"""The name of a ledger, and a subject. All its counts are charged as one, or none."""
 
 
-def summed(messages: Sequence[Message]) -> tuple[list[Charge], set[Name]]:
-    """The charges of all messages as those of one, and what could not be asked for so."""
-    sums: dict[Name, Charge] = {}
-    full: set[Name] = set()
-    added = False
+def sum_charges(messages: Sequence[Message]) -> tuple[list[Charge], set[CountedSubject]]:
+    """Return the sum of all charges, and the subjects that cannot be charged as one.
+
+    These are subjects of a message that is not simply charged, with limits that differ between
+    messages, or whose sum is above a limit.
+    """
+    sums: dict[CountedSubject, Charge] = {}
+    excluded: set[CountedSubject] = set()
+    is_any_added = False
     for charges, intent in messages:
         if intent is not TAKE:
-            full.update(_names(charges))
+            excluded.update(_counted_subjects(charges))
         for charge in charges:
             ledger, subject, (a, b, c, d) = charge
             name = (ledger.name, subject)
@@ -133,43 +141,48 @@ def summed(messages: Sequence[Message]) -> tuple[list[Charge], set[Name]]:
             if before is None:
                 sums[name] = charge
             elif before[0] is not ledger:  # another tier has other limits
-                full.add(name)
+                excluded.add(name)
             else:
                 w, x, y, z = before[2]
                 sums[name] = (ledger, subject, (a + w, b + x, c + y, d + z))
-                added = True
-    if added:
+                is_any_added = True
+    if is_any_added:
         for name, (ledger, _, costs) in sums.items():
             for unit, smallest in ledger.bounds:
                 if costs[unit] > smallest:
-                    full.add(name)
-    return list(sums.values()), full
+                    excluded.add(name)
+    return list(sums.values()), excluded
 
 
-def full_of(charges: Sequence[Charge], reply: Sequence[Any]) -> set[Name]:
-    """What had no room, by the reply that refuses all as one."""
-    names = [
+def refused_subjects(charges: Sequence[Charge], reply: Sequence[Any]) -> set[CountedSubject]:
+    """Return the subjects without room, from a reply that refuses `charges`."""
+    subjects = [
         (ledger.name, subject)
         for ledger, subject, costs in charges
         for count in ledger.counts
         if costs[count.unit]
     ]
     _, _, _, _, refused, *numbers = reply
-    return {names[number] for number in numbers[: 4 * refused : 4]}
+    return {subjects[number] for number in numbers[: 4 * refused : 4]}
 
 
-def share_nothing(messages: Sequence[Message], full: Collection[Name]) -> list[bool]:
-    """Which messages share nothing with `full`, not by way of other messages either."""
-    named = [set(_names(charges)) for charges, _ in messages]
-    reached = set(full)
+def find_independent(
+    messages: Sequence[Message], excluded: Collection[CountedSubject]
+) -> list[bool]:
+    """Return for each message whether it shares no subject with `excluded`.
+
+    A message that shares a subject with a dependent message is dependent too.
+    """
+    subjects_by_message = [set(_counted_subjects(charges)) for charges, _ in messages]
+    dependent = set(excluded)
     size = 0
-    while len(reached) > size:
-        size = len(reached)
-        for names in named:
-            if not names.isdisjoint(reached):
-                reached |= names
-    return [names.isdisjoint(reached) for names in named]
+    while len(dependent) > size:
+        size = len(dependent)
+        for subjects in subjects_by_message:
+            if not subjects.isdisjoint(dependent):
+                dependent |= subjects
+    return [subjects.isdisjoint(dependent) for subjects in subjects_by_message]
 
 
-def _names(charges: Sequence[Charge]) -> list[Name]:
+def _counted_subjects(charges: Sequence[Charge]) -> list[CountedSubject]:
     return [(ledger.name, subject) for ledger, subject, _ in charges]

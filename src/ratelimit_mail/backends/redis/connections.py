@@ -1,6 +1,8 @@
-"""Connections of a pool that are kept for some milliseconds, so that not every call asks the pool.
+"""Use the connections of a redis-py pool at a lower cost: reused (sync) or pipelined (async).
 
-With client and server on one core, a check then takes 0.75 times as long.
+`ReusedConnections` holds on to a connection for some milliseconds, so that not every call asks the
+pool. If client and server share one core, a check then takes 0.75 times as long.
+`PipelinedConnections` sends the waiting calls of many tasks together.
 """
 
 from __future__ import annotations
@@ -18,50 +20,61 @@ from redis.sentinel import SentinelConnectionPool
 
 from ratelimit_mail.backends.redis.errors import UNREACHABLE, NotSent
 
-__all__ = ["LONGEST", "PipelinedConnections", "ReusedConnections"]
+__all__ = [
+    "MAX_CALLS_TOGETHER",
+    "MAX_CONNECTIONS",
+    "MAX_REUSE_SECONDS",
+    "PipelinedConnections",
+    "ReusedConnections",
+]
 
-LONGEST: Final = 0.005
-"""For how many seconds; then the pool sees a connection again, which looks whether the server has
-closed it, whether there is another master, and whether there is another password."""
+MAX_REUSE_SECONDS: Final = 0.005
+"""How long a connection is reused. Then it is returned to the pool, which checks whether the server
+has closed it, and whether there is another master or another password."""
 
-_KNOWN: Final = (redis.ConnectionPool, SentinelConnectionPool)
-"""Pools that make nobody wait for a connection that another gives back."""
+_REUSABLE_POOLS: Final = (redis.ConnectionPool, SentinelConnectionPool)
+"""Pools in which no caller waits until another one releases a connection."""
+
+_Argument = bytes | str | int
 
 
 class ReusedConnections:
-    """Calls by the connections of a pool, and those that are kept between them.
+    """Send commands by the connections of a pool, and reuse them for the next commands.
 
-    Others may need connections of the pool too: at most half as many are kept as it may have.
+    The application may need connections of the pool too, so at most half of its `max_connections`
+    are held.
     """
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        # Each with the time when the pool gave it; for all who call by the pool, as long as it is.
+        # Each with the time at which it left the pool. The list belongs to the pool, so that all
+        # backends that use the pool share it.
         self._idle: list[tuple[Any, float]] = vars(pool).setdefault("_ratelimit_mail_idle", [])
-        may_keep = type(pool) in _KNOWN and pool.cache is None
-        self._most = pool.max_connections // 2 if may_keep else 0
+        is_reusable = type(pool) in _REUSABLE_POOLS and pool.cache is None
+        self._max_idle = pool.max_connections // 2 if is_reusable else 0
 
-    def call(self, *command: bytes | str | int) -> Any:
-        """Send a command once, and read its answer."""
-        connection, since = self._take()
-        answered = False
+    def call(self, *command: _Argument) -> Any:
+        """Send a command once, and return its answer."""
+        connection, since = self._acquire()
+        is_answered = False
         try:
             connection.send_command(*command)
             answer = connection.read_response()
-            answered = True
+            is_answered = True
             return answer
         except ResponseError:
-            answered = True
+            is_answered = True
             raise
         finally:
-            if answered and len(self._idle) < self._most:
+            if is_answered and len(self._idle) < self._max_idle:
                 self._idle.append((connection, since))
             else:
-                if not answered:  # or what still comes would answer the next command
+                if not is_answered:  # or a late answer would be read as that of the next command
                     connection.disconnect()
                 self._pool.release(connection)
 
-    def _take(self) -> tuple[Any, float]:
+    def _acquire(self) -> tuple[Any, float]:
+        """Return a connection and the time at which it left the pool."""
         now = monotonic()
         try:
             try:
@@ -69,82 +82,83 @@ class ReusedConnections:
             except IndexError:
                 pass
             else:
-                if now - since < LONGEST and connection.pid == os.getpid():  # the same process
+                # A forked process must not use the connections of its parent.
+                if now - since < MAX_REUSE_SECONDS and connection.pid == os.getpid():
                     return connection, since
                 self._pool.release(connection)
             return self._pool.get_connection(), now
         except UNREACHABLE as error:
             raise NotSent(error) from error
 
-    def give_back(self) -> None:
-        """Let the pool have what is kept."""
+    def release_all(self) -> None:
+        """Return all held connections to the pool."""
         while self._idle:
             self._pool.release(self._idle.pop()[0])
 
 
-MOST_CONNECTIONS: Final = 4
-"""How many are in use at once."""
+MAX_CONNECTIONS: Final = 4
+"""How many connections an event loop uses at the same time."""
 
-MOST_TOGETHER: Final = 32
-"""How many calls are sent together, and so lose their answers together."""
+MAX_CALLS_TOGETHER: Final = 32
+"""How many calls are sent together, and would lose their answers together."""
 
-_Part = bytes | str | int
-_Call = tuple[Sequence[_Part], asyncio.Future[Any]]
+_Call = tuple[Sequence[_Argument], asyncio.Future[Any]]
+"""A command, and the future of its answer."""
 
 
 class PipelinedConnections:
-    """Calls of one event loop by the connections of a pool."""
+    """Send the commands of one event loop by the connections of a pool, many at once."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._most = min(MOST_CONNECTIONS, pool.max_connections)
+        self._max_senders = min(MAX_CONNECTIONS, pool.max_connections)
         self._waiting: deque[_Call] = deque()
-        self._carriers: list[asyncio.Task[None]] = []
+        self._senders: list[asyncio.Task[None]] = []
 
-    async def call(self, *command: _Part) -> Any:
-        """Send a command once, and read its answer."""
+    async def call(self, *command: _Argument) -> Any:
+        """Send a command once, and return its answer."""
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
-        self._carriers = [carrier for carrier in self._carriers if not carrier.done()]
-        if len(self._carriers) < self._most:
-            self._carriers.append(asyncio.create_task(self._carry()))
+        self._senders = [sender for sender in self._senders if not sender.done()]
+        if len(self._senders) < self._max_senders:
+            self._senders.append(asyncio.create_task(self._send_waiting()))
         return await answer
 
     async def close(self) -> None:
-        """Break off what is under way."""
-        for carrier in self._carriers:
-            carrier.cancel()
-        await asyncio.gather(*self._carriers, return_exceptions=True)
-        _fail(self._next(len(self._waiting)), NotSent(_closed()))
+        """Cancel the calls in progress; those that wait fail as not sent."""
+        for sender in self._senders:
+            sender.cancel()
+        await asyncio.gather(*self._senders, return_exceptions=True)
+        _fail(self._next_calls(len(self._waiting)), NotSent(_closed_error()))
 
-    async def _carry(self) -> None:
-        """Send what waits, until nothing does."""
+    async def _send_waiting(self) -> None:
+        """Send the waiting calls by one connection at a time, until no call waits."""
         while self._waiting:
             try:
                 connection = await self._pool.get_connection()
             except Exception as error:
                 not_sent = NotSent(error) if isinstance(error, UNREACHABLE) else error
-                _fail(self._next(len(self._waiting)), not_sent)
+                _fail(self._next_calls(len(self._waiting)), not_sent)
                 return
-            calls = self._next(MOST_TOGETHER)
+            calls = self._next_calls(MAX_CALLS_TOGETHER)
             try:
                 await _exchange(connection, calls)
             except BaseException as error:
-                # What still comes would answer the next command.
+                # A late answer would be read as that of the next command.
                 await connection.disconnect(nowait=True)
-                broken = error if isinstance(error, Exception) else _closed()
-                _fail(calls, broken)
-                if isinstance(broken, UNREACHABLE):
-                    _fail(self._next(len(self._waiting)), NotSent(broken))
-                if broken is not error:
+                cause = error if isinstance(error, Exception) else _closed_error()
+                _fail(calls, cause)
+                if isinstance(cause, UNREACHABLE):
+                    _fail(self._next_calls(len(self._waiting)), NotSent(cause))
+                if cause is not error:
                     raise
             finally:
                 await self._pool.release(connection)
 
-    def _next(self, most: int) -> list[_Call]:
-        """Those that waited longest; without those whose task has been cancelled."""
+    def _next_calls(self, limit: int) -> list[_Call]:
+        """Remove and return the calls that waited longest, without those of cancelled tasks."""
         calls: list[_Call] = []
-        while self._waiting and len(calls) < most:
+        while self._waiting and len(calls) < limit:
             call = self._waiting.popleft()
             if not call[1].done():
                 calls.append(call)
@@ -152,7 +166,7 @@ class PipelinedConnections:
 
 
 async def _exchange(connection: Any, calls: Sequence[_Call]) -> None:
-    """Send commands, and hand each its answer."""
+    """Send the commands together, and set the answer of each."""
     if not calls:
         return
     commands = connection.pack_commands([command for command, _ in calls])
@@ -171,8 +185,8 @@ def _fail(calls: Sequence[_Call], error: Exception) -> None:
     for _, answer in calls:
         if not answer.done():
             answer.set_exception(error)
-            answer.exception()  # or asyncio complains where its task is cancelled just now
+            answer.exception()  # or asyncio reports it as never retrieved if its task is cancelled
 
 
-def _closed() -> ConnectionError:
+def _closed_error() -> ConnectionError:
     return ConnectionError("it was closed")

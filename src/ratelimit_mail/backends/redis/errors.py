@@ -1,4 +1,4 @@
-"""What goes wrong with a server, in this library's errors and without its secrets."""
+"""Translate the errors of redis-py to this library's, without passwords."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 __all__ = ["CLIENT_ERRORS", "UNREACHABLE", "NotSent", "backend_error"]
 
 CLIENT_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
-"""What a client of redis-py raises when a command fails."""
+"""What a redis-py client raises if a command fails."""
 
 UNREACHABLE: Final = (
     exceptions.ConnectionError,
@@ -19,9 +19,9 @@ UNREACHABLE: Final = (
     exceptions.SlotNotCoveredError,
     OSError,
 )
-"""No answer of the node that was asked, or no such node."""
+"""The node did not answer, or there is no node for the slot."""
 
-_PASSING: Final = (
+_TEMPORARY: Final = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.BusyLoadingError,
@@ -33,9 +33,9 @@ _PASSING: Final = (
     exceptions.SlotNotCoveredError,
     OSError,
 )
-"""What passes by itself, or once an administrator has done something on the server."""
+"""Errors that end by themselves, or once an administrator has acted on the server."""
 
-_PASSING_WORDS: Final = (
+_TEMPORARY_TEXTS: Final = (
     "BUSY ",
     "LOADING ",
     "MASTERDOWN ",
@@ -49,42 +49,45 @@ _PASSING_WORDS: Final = (
     "could not agree on a valid slots cache",
 )
 
-_NOT_PERMITTED: Final = ("NOPERM", "ACL failure", "can't run this command", "can't access")
+_NOT_PERMITTED_TEXTS: Final = ("NOPERM", "ACL failure", "can't run this command", "can't access")
 
-_TOO_OLD: Final = "Write commands not allowed after non deterministic commands"
+_TOO_OLD_TEXT: Final = "Write commands not allowed after non deterministic commands"
 
 
 class NotSent(exceptions.ConnectionError):
-    """There was no connection to send a command by."""
+    """A command was not sent, because there was no connection."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
 
 
-def backend_error(error: BaseException, where: str) -> BackendError:
-    """The error to raise for `error` from the server that `where` tells."""
+def backend_error(error: BaseException, server: str) -> BackendError:
+    """Return this library's error for an error of redis-py.
+
+    server: a description of the server, without user name and password.
+    """
     if isinstance(error, NotSent):
-        found = backend_error(error.error, where)
-        if isinstance(found, BackendUnavailable):
-            found.safe_to_repeat = True
-        return found
+        translated = backend_error(error.error, server)
+        if isinstance(translated, BackendUnavailable):
+            translated.safe_to_repeat = True
+        return translated
     text = " ".join(str(error).split())[:200]
     if isinstance(error, exceptions.AuthenticationError) or text.startswith("WRONGPASS"):
-        return BackendUnavailable(f"{where} refuses the user name or the password")
+        return BackendUnavailable(f"{server} refuses the user name or the password")
     if isinstance(error, exceptions.NoPermissionError) or any(
-        word in text for word in _NOT_PERMITTED
+        each in text for each in _NOT_PERMITTED_TEXTS
     ):
         return BackendError(
-            f"{where} does not permit this user what the backend needs: {text}. It calls EVALSHA"
+            f"{server} does not permit this user what the backend needs: {text}. It calls EVALSHA"
             " and EVAL, and in them TIME and commands on lists, strings and expiry, for keys that"
             " begin with its prefix"
         )
-    if _TOO_OLD in text:
+    if _TOO_OLD_TEXT in text:
         return BackendError(
-            f"{where} is too old: Redis 5.0 or newer is needed, or Valkey, because before that"
+            f"{server} is too old: Redis 5.0 or newer is needed, or Valkey, because before that"
             " a script that reads the clock may not write"
         )
-    if isinstance(error, _PASSING) or any(word in text for word in _PASSING_WORDS):
-        return BackendUnavailable(f"{where} is away: {type(error).__name__}: {text}")
-    return BackendError(f"{where}: {type(error).__name__}: {text}")
+    if isinstance(error, _TEMPORARY) or any(each in text for each in _TEMPORARY_TEXTS):
+        return BackendUnavailable(f"{server} is away: {type(error).__name__}: {text}")
+    return BackendError(f"{server}: {type(error).__name__}: {text}")

@@ -1,71 +1,101 @@
-"""The names of keys: which log, which answer, and what stands in one slot of a cluster."""
+"""The names of all keys in Redis, and which of them share a slot in a cluster.
+
+A key is `prefix{tag}...`: a cluster places it by the tag in braces.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Idempotency
 from ratelimit_mail.counting.charge import UNITS, Charge, Ledger
 from ratelimit_mail.exceptions import BackendError
 
-__all__ = ["Keys", "foreign", "middle_of", "refund_key"]
+__all__ = ["DEFAULT_PREFIX", "Keys", "count_name", "foreign_value_error", "refund_marker_key"]
+
+DEFAULT_PREFIX: Final = "ratelimit-mail:"
 
 
 class Keys:
-    """The names of one backend.
+    """The key names of one backend.
 
-    prefix: what all its keys begin with.
-    sharded: whether keys are to stand together by tag; else each is its own subject's.
+    prefix: the beginning of all key names.
+    sharded: whether keys are placed by the tag of their ledger, as a cluster needs it; otherwise
+        each subject is its own tag.
     """
 
     def __init__(self, prefix: str, *, sharded: bool) -> None:
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix: a string is needed, not {show(prefix)}")
+        if not 0 < len(prefix) <= 100 or not prefix.isprintable() or set(prefix) & set("{} "):
+            raise ValueError(
+                f"prefix: {show(prefix)} is not 1 to 100 printable characters without braces and"
+                " spaces, which keep the keys of two prefixes apart"
+            )
+        self.prefix = prefix
+        self.sharded = sharded
         self._stem = prefix + "{"
-        self._sharded = sharded
 
-    def around(self, ledger: Ledger, subject: str) -> tuple[str, str]:
-        """The beginning and the end of a subject's keys."""
-        if self._sharded and ledger.tag_of is not None:
-            return f"{self._stem}{_quoted(ledger.tag_of(subject))}}}", f":{subject}"
-        return f"{self._stem}{_quoted(subject)}}}", ""
+    def affixes(self, ledger: Ledger, subject: str) -> tuple[str, str]:
+        """Return the beginning and the end that all keys of a subject have."""
+        if self.sharded and ledger.tag_of is not None:
+            return f"{self._stem}{_quote(ledger.tag_of(subject))}}}", f":{subject}"
+        return f"{self._stem}{_quote(subject)}}}", ""
 
     def tag(self, charge: Charge) -> str:
-        """What stands in the same slot has the same tag."""
-        return self.around(charge[0], charge[1])[0]
+        """Return the beginning of a charge's keys: equal tags are in the same slot."""
+        return self.affixes(charge[0], charge[1])[0]
 
-    def key_of(self, ledger: Ledger, subject: str, unit: int) -> bytes:
-        """The key of one count."""
-        begin, end = self.around(ledger, subject)
-        return f"{begin}{middle_of(ledger, unit)}{end}".encode()
+    def is_multi_slot(self, charges: Sequence[Charge], queue: Charge | None) -> bool:
+        """Return whether the counts of a message are in several slots of a cluster."""
+        if not self.sharded:
+            return False
+        tags = {self.tag(charge) for charge in charges}
+        if queue is not None:
+            tags.add(self.tag(queue))
+        return len(tags) > 1
 
-    def keys_of(self, ledger: Ledger, subject: str) -> list[bytes]:
-        """The keys of all that may be counted for a subject, in every unit."""
-        return [self.key_of(ledger, subject, unit) for unit in range(len(UNITS))]
+    def key(self, ledger: Ledger, subject: str, unit: int) -> bytes:
+        """Return the key of one count."""
+        beginning, end = self.affixes(ledger, subject)
+        return f"{beginning}{count_name(ledger, unit)}{end}".encode()
+
+    def all_keys(self, ledger: Ledger, subject: str) -> list[bytes]:
+        """Return the keys of every unit that may be counted for a subject."""
+        return [self.key(ledger, subject, unit) for unit in range(len(UNITS))]
+
+    def first_key(self, charges: Sequence[Charge]) -> bytes:
+        """Return a key in the slot of the first charge: that of its count of messages."""
+        ledger, subject, _ = charges[0]
+        return self.key(ledger, subject, 0)
 
     def id_key(self, charges: Sequence[Charge], idempotency: Idempotency) -> bytes:
-        """The key of an answer, in the slot of the first charge."""
+        """Return the key of the answer to an id, in the slot of the first charge."""
         return f"{self.tag(charges[0])}:once:{idempotency.name}".encode()
 
 
-def middle_of(ledger: Ledger, unit: int) -> str:
-    """What stands between the beginning and the end of a count's key."""
+def count_name(ledger: Ledger, unit: int) -> str:
+    """Return what is between the beginning and the end of a count's key."""
     return f":{ledger.name}:{unit}"
 
 
-def refund_key(id_key: bytes, token: int | str) -> bytes:
-    """The key that tells that a charge has been taken out, by whoever held its answer."""
+def refund_marker_key(id_key: bytes, token: int | str) -> bytes:
+    """Return the key that marks the charge of an id as refunded."""
     return b"%b:%b" % (id_key, str(token).encode())
 
 
-def foreign(key: bytes) -> BackendError:
-    """The error that something stands at a key that this library has not put there."""
+def foreign_value_error(key: bytes) -> BackendError:
+    """Return the error that the value at `key` was not stored by this library."""
     return BackendError(
-        f"the key {key.decode()!r} holds something that is not of this library; nothing was"
+        f"the key {key.decode()!r} holds a value that is not of this library; nothing was"
         " changed. Give the backend another prefix=, or delete the key if nobody needs it"
     )
 
 
-def _quoted(tag: str) -> str:
-    """`tag` without braces, and never empty, so that a cluster takes it for a hash tag."""
+def _quote(tag: str) -> str:
+    """Return `tag` without braces and never empty, so that a cluster reads it as a hash tag."""
     if not tag:
         return "%"
     if "%" in tag or "{" in tag or "}" in tag:

@@ -1,9 +1,9 @@
-"""A message whose counts stand in several slots of a cluster: charged slot by slot, or given back.
+"""Charge a message whose counts are in several slots of a cluster: all of them, or none.
 
-No script reaches two slots. So all are looked at first, and then charged in turn; where others have
-come in between and one refuses, those before it are given their charges back. Every window
-stays within its limit at any moment; in between, a reader may see some of a message's charges, also
-those of one that is then refused.
+A script reaches only one slot. So all slots are checked first, and then charged one after another.
+If another message was charged in between and a slot refuses, the charges already made are taken
+back. Every window stays within its limit at any moment; in between, a reader may see some charges
+of a message, even if the message is then refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -27,21 +26,97 @@ from ratelimit_mail.backends.base import (
     refusal_numbers,
     refusals_from_numbers,
 )
-from ratelimit_mail.backends.redis.codec import EXACT, QUIET, ROOM, Receipt
+from ratelimit_mail.backends.redis.codec import (
+    AT_START_ONLY,
+    DENIALS_UNCOUNTED,
+    LEAST_REMAINING,
+    Receipt,
+)
+from ratelimit_mail.backends.redis.keys import foreign_value_error, refund_marker_key
+from ratelimit_mail.backends.redis.scripts import MULTI_SLOT_IDEMPOTENCY
+from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.counting.charge import Charge, Count
 
-__all__ = ["MultiSlotReceipt", "MultiSlotTransaction", "read_answer", "write_answer"]
+__all__ = [
+    "MultiSlotReceipt",
+    "MultiSlotTransaction",
+    "apply_multi_slot_steps",
+    "refund_multi_slot_steps",
+]
 
-MOST_TRIES: Final = 20
-"""How often others may come in between before a message is refused."""
+MAX_ATTEMPTS: Final = 20
+"""How often other messages may be charged in between before a message is refused."""
 
-Ask = Callable[..., Any]
-"""`ask(charges, intent, start=, flags=)` of one slot gives its verdict, or what to await for it."""
+
+class MultiSlotReceipt(NamedTuple):
+    """The receipts of several slots.
+
+    id_key, token: where the answer to an id is remembered, and its token.
+    log_key: the key of a log in the same slot.
+    """
+
+    receipts: Sequence[Receipt]
+    id_key: bytes = b""
+    token: str = ""
+    log_key: bytes = b""
+
+
+def apply_multi_slot_steps(
+    calls: SingleSlotCalls, charges: Sequence[Charge], intent: Intent
+) -> Steps[Verdict]:
+    """Charge all of `charges` or none; a repeated id gets the first answer again."""
+    idempotency = intent.idempotency
+    transaction = MultiSlotTransaction(calls, charges, intent)
+    if idempotency is None:
+        return (yield from transaction.verdict_steps())
+    codec = calls.codec
+    id_key = codec.keys.id_key(charges, idempotency)
+    log_key = codec.keys.first_key(charges)
+    clock = codec.clock_text()
+    now, answer = yield from _idempotency_steps(calls, [id_key], [b"read", clock])
+    if answer is None:
+        verdict = yield from transaction.verdict_steps()
+        token, text = _write_answer(verdict, charges)
+        lifetime = idempotency.lifetime
+        if verdict.refusals:
+            lifetime = max(1, min(lifetime, verdict.at - verdict.now))
+        arguments = [b"store", clock, str(lifetime).encode(), token.encode(), text.encode()]
+        now, answer = yield from _idempotency_steps(calls, [id_key], arguments)
+        if answer is None:
+            if verdict.receipt is None:
+                return verdict
+            receipt = MultiSlotReceipt(verdict.receipt.receipts, id_key, token, log_key)
+            return verdict._replace(receipt=receipt)
+        if verdict.receipt is not None:  # another call with the id was charged at the same time
+            yield from refund_multi_slot_steps(calls, verdict.receipt)
+    return _read_answer(answer, now, id_key, log_key, charges)
+
+
+def refund_multi_slot_steps(calls: SingleSlotCalls, receipt: MultiSlotReceipt) -> Steps[None]:
+    """Take the charges of a receipt out; those of an id once, whoever refunds them."""
+    if receipt.token:
+        marker_key = refund_marker_key(receipt.id_key, receipt.token)
+        keys = [receipt.id_key, marker_key, receipt.log_key]
+        arguments = [b"refund", calls.codec.clock_text(), receipt.token.encode()]
+        is_first = yield from _idempotency_steps(calls, keys, arguments)
+        if not is_first:
+            return
+    for slot_receipt in receipt.receipts:
+        yield from calls.refund_steps(slot_receipt)
+
+
+def _idempotency_steps(
+    calls: SingleSlotCalls, keys: Sequence[bytes], arguments: Sequence[bytes]
+) -> Steps[Any]:
+    reply = yield from calls.run_steps(MULTI_SLOT_IDEMPOTENCY, keys, arguments)
+    if reply == -1:
+        raise foreign_value_error(keys[0])
+    return reply
 
 
 @attrs.frozen
 class _Slot:
-    """The charges of one slot, and the line where that stands there."""
+    """The charges of one slot, and the charge of the sender's queue if it is there."""
 
     charges: Sequence[Charge]
     queue: Charge | None = None
@@ -50,175 +125,165 @@ class _Slot:
 def _slots(
     charges: Sequence[Charge], queue: Charge | None, tag: Callable[[Charge], str]
 ) -> list[_Slot]:
+    """Group charges by slot; the slot of the queue is the last."""
     by_tag: dict[str, list[Charge]] = {}
     for charge in charges:
         by_tag.setdefault(tag(charge), []).append(charge)
     if queue is None:
-        return [_Slot(found) for found in by_tag.values()]
-    with_line = by_tag.pop(tag(queue), [])
-    return [*map(_Slot, by_tag.values()), _Slot(with_line, queue)]
+        return [_Slot(slot_charges) for slot_charges in by_tag.values()]
+    beside_queue = by_tag.pop(tag(queue), [])
+    return [*map(_Slot, by_tag.values()), _Slot(beside_queue, queue)]
 
 
 class MultiSlotTransaction:
-    """One message on its way through its slots."""
+    """The charges of one message, grouped by slot.
 
-    def __init__(
-        self,
-        charges: Sequence[Charge],
-        intent: Intent,
-        tag: Callable[[Charge], str],
-        ask: Ask,
-        refund: Callable[[Receipt], Any],
-    ) -> None:
-        self._slots = _slots(charges, intent.queue, tag)
+    calls: decides on the charges of one slot.
+    """
+
+    def __init__(self, calls: SingleSlotCalls, charges: Sequence[Charge], intent: Intent) -> None:
+        self._calls = calls
+        self._slots = _slots(charges, intent.queue, calls.codec.keys.tag)
+        self._intent = intent
         self._order: dict[Count, int] = {}
         for number, count in enumerate(counts_of(charges)):
             self._order.setdefault(count, number)
-        self._intent = intent
-        self._ask = ask
-        self._apply_refunds = refund
 
-    def verdict(self) -> Steps[Verdict]:
-        """Charge all, or none and say when they fit."""
+    def verdict_steps(self) -> Steps[Verdict]:
+        """Charge all slots, or none and say when they have room."""
         intent = self._intent
         if intent.refused:
-            return Verdict((yield from self._count_refused()), 0)
+            return Verdict((yield from self._count_refused_steps()), 0)
         if not intent.record:
-            return Verdict(*(yield from self._look()))
+            return Verdict(*(yield from self._check_steps()))
         books = intent.queue is not None
-        for _ in range(MOST_TRIES):
-            now, at, _, refusals = yield from self._look()
-            too_late = intent.max_delay is not None and at - now > intent.max_delay
-            if too_late if books else refusals:
+        for _ in range(MAX_ATTEMPTS):
+            now, at, _, refusals = yield from self._check_steps()
+            is_too_late = intent.max_delay is not None and at - now > intent.max_delay
+            if is_too_late if books else refusals:
                 break
-            receipts = yield from self._charge(at if books else None)
+            receipts = yield from self._charge_steps(at if books else None)
             if receipts is not None:
                 return Verdict(now, at, MultiSlotReceipt(receipts))
-        else:  # others have come in between each time; a moment later there may be room
-            at, refusals = max(at, now + 1), refusals or (yield from self._tightest(now + 1))
-        refusals = refusals or (yield from self._tightest(at))
+        else:  # another message was charged in between each time; a moment later there may be room
+            at, refusals = max(at, now + 1), refusals or (yield from self._tightest_steps(now + 1))
+        refusals = refusals or (yield from self._tightest_steps(at))
         if any(ledger.counts_denied for slot in self._slots for ledger, *_ in slot.charges):
-            yield from self._count_refused()
-            told = {refusal[:2] for refusal in refusals}
-            now, at, _, later = yield from self._look()
-            refusals = [refusal for refusal in later if refusal[:2] in told] or refusals
+            yield from self._count_refused_steps()
+            refusing = {refusal[:2] for refusal in refusals}
+            now, at, _, later = yield from self._check_steps()
+            refusals = [refusal for refusal in later if refusal[:2] in refusing] or refusals
         return Verdict(now, at, None, refusals)
 
-    def _charge(self, at: int | None) -> Steps[list[Receipt] | None]:
-        """Charge each slot now, or for the moment `at`; None where that failed and nothing is."""
+    def _charge_steps(self, at: int | None) -> Steps[list[Receipt] | None]:
+        """Charge each slot now, or at the moment `at`; None if a slot refused and none is."""
         receipts: list[Receipt] = []
-        flags = QUIET if at is None else QUIET | EXACT
+        flags = DENIALS_UNCOUNTED if at is None else DENIALS_UNCOUNTED | AT_START_ONLY
         try:
             for slot in self._slots:
-                verdict: Verdict = yield self._ask_slot(slot, Intent(queue=slot.queue), at, flags)
+                intent = Intent(queue=slot.queue)
+                verdict = yield from self._apply_slot_steps(slot, intent, at, flags)
                 if verdict.receipt is None:
-                    yield from self._give_back(receipts)
+                    yield from self._take_back_steps(receipts)
                     return None
                 receipts.append(verdict.receipt)
-        except GeneratorExit:  # nobody is left to do anything
+        except GeneratorExit:  # nobody runs the steps any more
             raise
         except BaseException:
-            yield from self._give_back(receipts)
+            yield from self._take_back_steps(receipts)
             raise
         return receipts
 
-    def _give_back(self, receipts: list[Receipt]) -> Steps[None]:
+    def _take_back_steps(self, receipts: list[Receipt]) -> Steps[None]:
         while receipts:
-            yield partial(self._apply_refunds, receipts.pop())
+            yield from self._calls.refund_steps(receipts.pop())
 
-    def _look(self) -> Steps[tuple[int, int, None, list[Refusal]]]:
-        """The time, the first moment at which all slots have room, and what has none now."""
-        ready: list[int | None] = []  # None: at once
+    def _check_steps(self) -> Steps[tuple[int, int, None, list[Refusal]]]:
+        """Return the time, the first moment at which all slots have room, and the refusals."""
+        moments: list[int | None] = []  # of each slot; None: now
         refusals: list[Refusal] = []
         for slot in self._slots:
-            verdict: Verdict = yield self._ask_slot(slot, Intent(record=False, queue=slot.queue))
-            ready.append(verdict.at if verdict.at > verdict.now else None)
+            intent = Intent(record=False, queue=slot.queue)
+            verdict = yield from self._apply_slot_steps(slot, intent)
+            moments.append(verdict.at if verdict.at > verdict.now else None)
             refusals += verdict.refusals
-            if len(ready) == 1:
+            if len(moments) == 1:
                 now = verdict.now
-        at = max((moment for moment in ready if moment is not None), default=now)
-        if any(ready):
-            at = yield from self._agreed(at, [moment == at for moment in ready])
-        return now, at, None, sorted(refusals, key=self._place)
+        at = max((moment for moment in moments if moment is not None), default=now)
+        if any(moments):
+            at = yield from self._common_moment_steps(at, [moment == at for moment in moments])
+        return now, at, None, sorted(refusals, key=self._order_of)
 
-    def _agreed(self, at: int, fits: list[bool]) -> Steps[int]:
-        """The first moment from `at` on at which all slots have room; some are known to have."""
+    def _common_moment_steps(self, at: int, fits: list[bool]) -> Steps[int]:
+        """Return the first moment, `at` or later, at which all slots have room.
+
+        fits: for which slots `at` is known to have room.
+        """
         while not all(fits):
             i = fits.index(False)
             slot = self._slots[i]
             intent = Intent(record=False, queue=slot.queue)
-            verdict: Verdict = yield self._ask_slot(slot, intent, at)
-            # Time passes from one slot to the next, and they tell it by clocks of their own.
+            verdict = yield from self._apply_slot_steps(slot, intent, at)
+            # Time passes from one call to the next, and each node has its own clock.
             if verdict.at > max(at, verdict.now):
                 at = verdict.at
                 fits = [False] * len(fits)
             fits[i] = True
         return at
 
-    def _place(self, refusal: Refusal) -> tuple[int, int]:
+    def _order_of(self, refusal: Refusal) -> tuple[int, int]:
         return self._order[refusal[0]], refusal[1]
 
-    def _tightest(self, at: int) -> Steps[list[Refusal]]:
-        """The window with the least room, where only others in the line are in the way."""
-        least: tuple[int, tuple[int, int], Refusal] | None = None
+    def _tightest_steps(self, at: int) -> Steps[list[Refusal]]:
+        """Return the window with the least room, if only earlier bookings are in the way."""
+        tightest: tuple[int, tuple[int, int], Refusal] | None = None
         for slot in self._slots:
             if slot.charges:
-                verdict: Verdict = yield self._ask_slot(slot, CHECK, None, ROOM)
-                for refusal in verdict.refusals:  # none if the slot is only recorded
-                    found = (verdict.at, self._place(refusal), (*refusal[:2], at))
-                    least = found if least is None or found[:2] < least[:2] else least
-        return [] if least is None else [least[2]]
+                verdict = yield from self._apply_slot_steps(slot, CHECK, None, LEAST_REMAINING)
+                for refusal in verdict.refusals:  # none if the slot's counts have no windows
+                    candidate = (verdict.at, self._order_of(refusal), (*refusal[:2], at))
+                    if tightest is None or candidate[:2] < tightest[:2]:
+                        tightest = candidate
+        return [] if tightest is None else [tightest[2]]
 
-    def _count_refused(self) -> Steps[int]:
+    def _count_refused_steps(self) -> Steps[int]:
+        """Charge the counts that count refused attempts; return the time."""
         now = 0
         for slot in self._slots:
             counting = [charge for charge in slot.charges if charge[0].counts_denied]
             if counting:
-                verdict: Verdict = yield self._ask_slot(_Slot(counting), REFUSE)
+                verdict = yield from self._apply_slot_steps(_Slot(counting), REFUSE)
                 now = verdict.now
         return now
 
-    def _ask_slot(
+    def _apply_slot_steps(
         self, slot: _Slot, intent: Intent, start: int | None = None, flags: int = 0
-    ) -> Callable[[], Any]:
-        return lambda: self._ask(slot.charges, intent, start=start, flags=flags)
+    ) -> Steps[Verdict]:
+        return self._calls.apply_steps(slot.charges, intent, start=start, flags=flags)
 
 
-class MultiSlotReceipt(NamedTuple):
-    """The receipts of several slots.
-
-    key, token: of the answer, where it is remembered. log: the key of a log beside it.
-    """
-
-    receipts: Sequence[Receipt]
-    key: bytes = b""
-    token: str = ""
-    log: bytes = b""
-
-
-def write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]:
-    """A verdict as a token, 0 for a refusal, and a text."""
+def _write_answer(verdict: Verdict, charges: Sequence[Charge]) -> tuple[str, str]:
+    """Return a verdict as a token, 0 for a refusal, and a text."""
     receipts = [] if verdict.receipt is None else verdict.receipt.receipts
-    told = {
+    answer = {
         "at": verdict.at,
         "receipts": [
             [[key.decode() for key in receipt.keys], *receipt[1:]] for receipt in receipts
         ],
         "refusals": refusal_numbers(verdict.refusals, charges),
     }
-    return str(random.getrandbits(48) | 1 if receipts else 0), json.dumps(told)
+    return str(random.getrandbits(48) | 1 if receipts else 0), json.dumps(answer)
 
 
-def read_answer(
-    text: str | bytes, now: int, key: bytes, log: bytes, charges: Sequence[Charge]
+def _read_answer(
+    text: str | bytes, now: int, id_key: bytes, log_key: bytes, charges: Sequence[Charge]
 ) -> Verdict:
-    """The verdict that a text tells, from now."""
+    """Return the verdict of a remembered answer, as of now."""
     _, _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 3)
-    told: dict[str, Any] = json.loads(rest)
+    answer: dict[str, Any] = json.loads(rest)
     receipts = [
-        Receipt([name.encode() for name in names], *others) for names, *others in told["receipts"]
+        Receipt([key.encode() for key in keys], *fields) for keys, *fields in answer["receipts"]
     ]
-    receipt = MultiSlotReceipt(receipts, key, token, log) if receipts else None
-    return Verdict(
-        now, max(now, told["at"]), receipt, refusals_from_numbers(told["refusals"], charges)
-    )
+    receipt = MultiSlotReceipt(receipts, id_key, token, log_key) if receipts else None
+    refusals = refusals_from_numbers(answer["refusals"], charges)
+    return Verdict(now, max(now, answer["at"]), receipt, refusals)

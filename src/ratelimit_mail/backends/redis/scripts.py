@@ -1,4 +1,4 @@
-"""The Lua scripts that decide inside Redis, each with the digest that it is called by."""
+"""The Lua scripts that run inside Redis, each with the digest by which it is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["APPLY", "MULTI_SLOT_IDEMPOTENCY", "REFUND", "RESET", "USAGE", "Scrip
 
 @attrs.frozen
 class Script:
-    """A script: its text, and its SHA-1, by which a server that knows it is told to run it."""
+    """The text of a script and its SHA-1 digest, by which a server finds a loaded script."""
 
     text: bytes = attrs.field(repr=False)
     sha: str = attrs.field(init=False)
@@ -23,8 +23,8 @@ class Script:
         return hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     @classmethod
-    def of(cls, *names: str) -> Script:
-        """The program that the files of these names make in this order."""
+    def from_files(cls, *names: str) -> Script:
+        """Return the script that the files of these names make in this order."""
         return cls(_text(*names))
 
 
@@ -33,31 +33,39 @@ def _text(*names: str) -> bytes:
     return b"\n".join((folder / f"{name}.lua").read_bytes() for name in names)
 
 
-def _function(name: str, returned: str, *files_of_it: str) -> bytes:
-    """What makes and returns something of these files, when it is called."""
-    body = _text(*files_of_it)
-    return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, returned.encode())
+def _loader(name: str, function: str, *names: str) -> bytes:
+    """Return a Lua function that defines what is in these files, and returns `function` of it."""
+    body = _text(*names)
+    return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, function.encode())
 
 
-_LOGS: Final = ("server", "fetch", "state", "entry", "search", "event_log")
+_EVENT_LOG: Final = ("server", "fetch", "state", "entry", "search", "event_log")
 
-# The functions stand first, so that they take nothing from around them: what they took would be
-# paid for by each call.
+# The loaders are first, so that they capture no local of the files after them: each call of the
+# script would pay for what they capture.
 APPLY: Final = Script(
-    _function(
-        "the_careful_one",
-        "careful",
+    _loader(
+        "load_decide",
+        "decide",
         "message",
-        *_LOGS,
+        *_EVENT_LOG,
         "availability",
         "mutations",
         "idempotency",
         "decide",
     )
-    + _function("the_search", "add_full", "message", "state", "entry", "search", "full_windows")
+    + _loader(
+        "load_add_full_windows",
+        "add_full_windows",
+        "message",
+        "state",
+        "entry",
+        "search",
+        "full_windows",
+    )
     + _text("server", "message", "state", "entry", "apply")
 )
-RESET: Final = Script.of(*_LOGS, "mutations", "reset")
-USAGE: Final = Script.of("message", *_LOGS, "availability", "usage")
-MULTI_SLOT_IDEMPOTENCY: Final = Script.of("server", "fetch", "multi_slot_idempotency")
-REFUND: Final = Script.of(*_LOGS, "mutations", "idempotency", "refund")
+RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
+USAGE: Final = Script.from_files("message", *_EVENT_LOG, "availability", "usage")
+MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files("server", "fetch", "multi_slot_idempotency")
+REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", "idempotency", "refund")

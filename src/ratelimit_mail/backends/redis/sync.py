@@ -10,97 +10,114 @@ import redis
 
 from ratelimit_mail._util.steps import run
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
-from ratelimit_mail.backends.redis.core import PREFIX, RedisCore
+from ratelimit_mail.backends.redis.codec import Codec
+from ratelimit_mail.backends.redis.core import RedisCore
+from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
 from ratelimit_mail.backends.redis.scripts import APPLY
 from ratelimit_mail.backends.redis.transport import Transport
-from ratelimit_mail.backends.redis.urls import client_from, is_cluster
+from ratelimit_mail.backends.redis.urls import client_from_url, is_cluster
 from ratelimit_mail.counting.charge import Charge, Ledger
 
 __all__ = ["RedisBackend"]
 
 
-class RedisBackend(RedisCore):
-    """Counts in Redis or Valkey, shared by all processes and hosts that reach it.
+class RedisBackend:
+    """Count in Redis or Valkey, shared by all processes and hosts that connect to the server.
 
-    client: a `redis.Redis`, also a Sentinel's `master_for`, or a `redis.RedisCluster`.
-    prefix: what the names of all its keys begin with.
-    clock: gives integer milliseconds since the epoch, for tests; left out: the server's clock.
+    client: a `redis.Redis`, also the result of a Sentinel's `master_for`, or a
+        `redis.RedisCluster`.
+    prefix: the beginning of all key names.
+    clock: returns integer milliseconds since the epoch, for tests; by default the server's clock
+        is used.
 
-    Safe for threads. Redis 5.0 or newer, or Valkey. Methods raise BackendUnavailable where the
-    server is away, BackendError where it cannot be used at all.
+    Thread-safe. Requires Redis 5.0 or newer, or Valkey. Methods raise BackendUnavailable if the
+    server is away, and BackendError if it cannot be used at all.
     """
 
     def __init__(
         self,
         client: redis.Redis | redis.RedisCluster,
         *,
-        prefix: str = PREFIX,
+        prefix: str = DEFAULT_PREFIX,
         clock: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(Transport.to(client), prefix, clock)
+        self._set_up(Transport.from_client(client), prefix, clock)
+
+    def _set_up(self, transport: Transport, prefix: str, clock: Callable[[], int] | None) -> None:
+        self._transport = transport
+        self._codec = Codec(prefix, clock, sharded=transport.sharded)
+        self._core = RedisCore(transport, self._codec)
 
     @classmethod
     def from_url(
         cls,
         url: str,
         *,
-        prefix: str = PREFIX,
+        prefix: str = DEFAULT_PREFIX,
         clock: Callable[[], int] | None = None,
         timeout: float = 1.0,
         **options: Any,
     ) -> RedisBackend:
-        """A backend on the server, Sentinel set or cluster of a URL.
+        """Return a backend on the server, Sentinel set or cluster of a URL.
 
         url: `redis://user:password@host:6379/0`, `rediss://` for TLS, `unix:///path?db=0`,
             `redis+sentinel://host:26379,host:26379/service`, `redis+cluster://host:6379`.
         timeout: the most seconds to wait for a connection, and for an answer.
-        options: more arguments for the client of redis-py.
+        options: more arguments for the redis-py client.
 
         Raises ValueError that says what is wrong with the URL, without its password.
         """
-        make = partial(client_from, url, timeout=timeout, is_async=False, options=options)
-        if is_cluster(url):  # whose client connects when it is made
-            client_from(url, timeout=timeout, is_async=True, options=options)  # says what is wrong
-            link = Transport(make, sharded=True, where="the Redis Cluster")
+        make_client = partial(
+            client_from_url, url, timeout=timeout, is_async=False, options=options
+        )
+        if is_cluster(url):
+            # The sync client of a cluster connects when it is made, so it is made later; making
+            # the async one validates the URL.
+            client_from_url(url, timeout=timeout, is_async=True, options=options)
+            transport = Transport(make_client, sharded=True, server="the Redis Cluster")
         else:
-            link = Transport.to(make())
+            transport = Transport.from_client(make_client())
         backend = cls.__new__(cls)
-        RedisCore.__init__(backend, link, prefix, clock)
+        backend._set_up(transport, prefix, clock)
         return backend
+
+    def __repr__(self) -> str:
+        prefix = self._codec.keys.prefix
+        return f"<{type(self).__name__} on {self._transport.server}, prefix {prefix!r}>"
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
-        if self._is_multi_slot(charges, intent):
-            return run(self._multi_slot_steps(charges, intent))
-        return self._ask(charges, intent)
-
-    def _ask(
-        self,
-        charges: Sequence[Charge],
-        intent: Intent,
-        *,
-        start: int | None = None,
-        flags: int = 0,
-    ) -> Verdict:
-        packed = self._codec.pack(charges, intent, start=start, flags=flags)
-        return self._codec.verdict(packed, self._link.run(APPLY, packed.keys, (packed.message,)))
+        if self._codec.keys.is_multi_slot(charges, intent.queue):
+            return run(self._core.apply_steps(charges, intent))
+        # `SingleSlotCalls.apply_steps` without the cost of steps, for nearly every message.
+        packed = self._codec.pack(charges, intent)
+        reply = self._transport.run(APPLY, packed.keys, (packed.message,))
+        return self._codec.verdict(packed, reply)
 
     def apply_many(self, messages: Sequence[Message]) -> list[Verdict]:
-        """`apply` for each of several messages, in order, many with one script."""
-        return run(self._apply_many_steps(messages))
+        """Apply several messages in order, many with one script."""
+        return run(self._core.apply_many_steps(messages))
 
     def refund(self, receipt: Any) -> None:
         """Take the charges of a receipt out."""
-        run(self._refund_steps(receipt))
+        run(self._core.refund_steps(receipt))
+
+    def shard_of(self, charges: Sequence[Charge]) -> str:
+        """Return the node of a cluster that counts `charges`; of several nodes the first."""
+        return self._core.shard_of(charges)
+
+    def now(self) -> int:
+        """Return the time of `clock`, or of this host if the server's clock is used."""
+        return self._codec.now()
 
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
-        """The readings of each window of each of the ledger's counts, for one subject."""
-        return run(self._usage_steps(ledger, subject))
+        """Return the readings of each window of each of the ledger's counts, for one subject."""
+        return run(self._core.usage_steps(ledger, subject))
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget all that was counted for one subject, in every unit."""
-        run(self._reset_steps(ledgers, subject))
+        run(self._core.reset_steps(ledgers, subject))
 
     def close(self) -> None:
         """Close the connections of the client."""
-        self._link.close()
+        self._transport.close()

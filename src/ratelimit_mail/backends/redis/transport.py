@@ -1,7 +1,8 @@
-"""The way to a server, in both colours: scripts are called by digest, and told where unknown.
+"""Run scripts on a server through a redis-py client, sync and async.
 
-A call is sent once, whatever the client's own settings: its repeats would charge a message twice
-where only the answer was lost.
+A script is called by its digest; its text is sent if the server does not know it. A call is sent
+once, whatever the client's own settings say: repeating a call whose answer was lost would charge a
+message twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import redis.asyncio
 from redis import exceptions
@@ -22,30 +23,31 @@ from ratelimit_mail.backends.redis.connections import PipelinedConnections, Reus
 from ratelimit_mail.backends.redis.errors import CLIENT_ERRORS, UNREACHABLE, backend_error
 from ratelimit_mail.backends.redis.scripts import Script
 
-__all__ = ["AsyncTransport", "Transport", "place_of"]
+__all__ = ["AsyncTransport", "Transport"]
 
-_ELSEWHERE: Final = (exceptions.AskError, exceptions.TryAgainError)
-"""Not decided here; MovedError is one of the first."""
+_REDIRECTED: Final = (exceptions.AskError, exceptions.TryAgainError)
+"""Another node decides. A MovedError is an AskError too."""
 
-_Part = bytes | str | int
+_Argument = bytes | str | int
 
 
-def place_of(client: Any) -> str:
-    """Where a client's server is, for people, without user name and password."""
+def _describe_server(client: Any) -> str:
+    """Return where the server of a client is, without user name and password."""
     pool = getattr(client, "connection_pool", None)
     if pool is None:
         return "the Redis Cluster"
     service = getattr(pool, "service_name", None)
     if service is not None:
         return f"Redis, the master of {service!r} by Sentinel"
-    told = pool.connection_kwargs
-    if "path" in told:
-        return f"Redis at {told['path']}"
-    return f"Redis at {told.get('host', 'localhost')}:{told.get('port', 6379)}/{told.get('db', 0)}"
+    settings = pool.connection_kwargs
+    if "path" in settings:
+        return f"Redis at {settings['path']}"
+    host, port = settings.get("host", "localhost"), settings.get("port", 6379)
+    return f"Redis at {host}:{port}/{settings.get('db', 0)}"
 
 
 def _sentinels_of(client: Any) -> Sequence[Any]:
-    """The clients by which a Sentinel's client asks for the master."""
+    """Return the clients by which the client of a Sentinel set asks for the master."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     return () if manager is None else manager.sentinels
 
@@ -53,122 +55,125 @@ def _sentinels_of(client: Any) -> Sequence[Any]:
 def _node_of(client: Any, key: bytes) -> str:
     try:
         return str(client.get_node_from_key(key).name)
-    except (*CLIENT_ERRORS, AttributeError, LookupError):  # not connected yet, or in between
+    except (*CLIENT_ERRORS, AttributeError, LookupError):  # not connected, or during a change
         return ""
 
 
 class Transport:
-    """A client of redis-py, made when it is first needed."""
+    """A sync redis-py client, made when it is first needed.
 
-    def __init__(self, make: Callable[[], Any], *, sharded: bool, where: str) -> None:
+    make_client: returns the client.
+    sharded: whether that is the client of a cluster.
+    server: a description of the server, without user name and password.
+    """
+
+    def __init__(self, make_client: Callable[[], Any], *, sharded: bool, server: str) -> None:
         self.sharded = sharded
-        self.where = where
-        self._make = make
+        self.server = server
+        self._make_client = make_client
         self._lock = threading.Lock()
         self._client: Any = None
-        self._send: Callable[..., Any] = self._first
+        self._send: Callable[..., Any] = self._connect_and_send
 
     @classmethod
-    def to(cls, client: Any) -> Transport:
-        """The link by a client that is there. Raises TypeError for what is none."""
+    def from_client(cls, client: Any) -> Self:
+        """Return the transport of an existing client; TypeError if it is not a sync client."""
         if not isinstance(client, redis.Redis | redis.RedisCluster):
             raise TypeError(
-                "client: a redis.Redis or redis.RedisCluster is needed (or its asyncio twin for an"
-                f" AsyncRedisBackend), not {show(type(client))}"
+                "client: a redis.Redis or redis.RedisCluster is needed (or, for an"
+                f" AsyncRedisBackend, its asyncio counterpart), not {show(type(client))}"
             )
         return cls(
             lambda: client,
             sharded=isinstance(client, redis.RedisCluster),
-            where=place_of(client),
+            server=_describe_server(client),
         )
 
-    def _first(self, *command: _Part) -> Any:
+    def _connect_and_send(self, *command: _Argument) -> Any:
         """Make the client, which may connect, and send a command."""
         with self._lock:
             if self._client is None:
-                self._client = self._make()
-        self._send = self._in_cluster
+                self._client = self._make_client()
+        self._send = self._send_to_node
         if not self.sharded:
             self._send = ReusedConnections(self._client.connection_pool).call
         return self._send(*command)
 
-    def _in_cluster(self, *command: _Part) -> Any:
-        """Send a command to the node that has its first key, as far as the client knows."""
+    def _send_to_node(self, *command: _Argument) -> Any:
+        """Send a command to the node of a cluster that has its first key, as far as is known."""
         client = self._client
         try:
             node = client.get_node_from_key(command[3])
             if node is not None and node.redis_connection is not None:
                 return ReusedConnections(node.redis_connection.connection_pool).call(*command)
-        except _ELSEWHERE:
+        except _REDIRECTED:
             pass
         except UNREACHABLE:
             with contextlib.suppress(*CLIENT_ERRORS):
-                client.nodes_manager.initialize()  # somebody else may have taken over
+                client.nodes_manager.initialize()  # a replica may have taken over
             raise
         return client.execute_command(*command)
 
-    def run(self, program: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
-        """What a program replies."""
+    def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+        """Run a script, and return its reply."""
         try:
             try:
-                return self._send("EVALSHA", program.sha, len(keys), *keys, *arguments)
+                return self._send("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:  # a new server, a restart, a SCRIPT FLUSH
-                return self._send("EVAL", program.text, len(keys), *keys, *arguments)
+                return self._send("EVAL", script.text, len(keys), *keys, *arguments)
         except CLIENT_ERRORS as error:
-            raise backend_error(error, self.where) from error
+            raise backend_error(error, self.server) from error
 
     def slot(self, key: bytes) -> int:
-        """The slot of a key in a cluster."""
+        """Return the slot of a key in a cluster."""
         return key_slot(key)
 
     def node(self, key: bytes) -> str:
-        """The node of a cluster that has a key, as far as is known."""
+        """Return the node of a cluster that has a key; empty if it is not known."""
         return _node_of(self._client, key)
 
     def close(self) -> None:
         """Close the client's connections."""
         if self._client is not None:
             if not self.sharded:
-                ReusedConnections(self._client.connection_pool).give_back()
+                ReusedConnections(self._client.connection_pool).release_all()
             self._client.close()
             for sentinel in _sentinels_of(self._client):
                 sentinel.close()
 
 
 class AsyncTransport:
-    """The same, for a client to be awaited."""
-
-    client: Any
+    """An async redis-py client, which belongs to one event loop; see `Transport`."""
 
     def __init__(self, client: Any) -> None:
         if not isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
             raise TypeError(
-                "client: a redis.asyncio.Redis or redis.asyncio.RedisCluster is needed (or its"
-                f" blocking twin for a RedisBackend), not {show(type(client))}"
+                "client: a redis.asyncio.Redis or redis.asyncio.RedisCluster is needed (or, for a"
+                f" RedisBackend, its sync counterpart), not {show(type(client))}"
             )
-        self.client = client
         self.sharded = isinstance(client, redis.asyncio.RedisCluster)
-        self.where = place_of(client)
-        self._piped: PipelinedConnections | None = None
-        self._send: Callable[..., Any] = self._in_cluster
-        if self.sharded:
-            self._starting: asyncio.Lock | None = asyncio.Lock()
-        else:
-            self._piped = PipelinedConnections(self.client.connection_pool)
-            self._send = self._piped.call
+        self.server = _describe_server(client)
+        self._client: Any = client
+        self._pipelined: PipelinedConnections | None = None
+        self._connecting = asyncio.Lock() if self.sharded else None
+        self._send: Callable[..., Any] = self._send_to_node
+        if isinstance(client, redis.asyncio.Redis):
+            self._pipelined = PipelinedConnections(client.connection_pool)
+            self._send = self._pipelined.call
 
-    async def _in_cluster(self, *command: _Part) -> Any:
-        if self._starting is not None:
-            # Started by several calls at once, the client cuts connections that are in use.
-            async with self._starting:
-                await self.client.initialize()
-            self._starting = None
-        client = self.client
+    async def _send_to_node(self, *command: _Argument) -> Any:
+        """See `Transport._send_to_node`; connect first."""
+        if self._connecting is not None:
+            # Initialized by several calls at once, the client cuts connections that are in use.
+            async with self._connecting:
+                await self._client.initialize()
+            self._connecting = None
+        client = self._client
         try:
             node = client.get_node_from_key(command[3])
             if node is not None:
                 return await node.execute_command(*command)
-        except _ELSEWHERE:
+        except _REDIRECTED:
             pass
         except UNREACHABLE:
             with contextlib.suppress(*CLIENT_ERRORS):
@@ -176,28 +181,28 @@ class AsyncTransport:
             raise
         return await client.execute_command(*command)
 
-    async def run(self, program: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
-        """See `Link.run`."""
+    async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+        """See `Transport.run`."""
         try:
             try:
-                return await self._send("EVALSHA", program.sha, len(keys), *keys, *arguments)
+                return await self._send("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
-                return await self._send("EVAL", program.text, len(keys), *keys, *arguments)
+                return await self._send("EVAL", script.text, len(keys), *keys, *arguments)
         except CLIENT_ERRORS as error:
-            raise backend_error(error, self.where) from error
+            raise backend_error(error, self.server) from error
 
     def slot(self, key: bytes) -> int:
-        """See `Link.slot`."""
+        """See `Transport.slot`."""
         return key_slot(key)
 
     def node(self, key: bytes) -> str:
-        """See `Link.node`."""
-        return _node_of(self.client, key)
+        """See `Transport.node`."""
+        return _node_of(self._client, key)
 
     async def close(self) -> None:
-        """See `Link.close`."""
-        if self._piped is not None:
-            await self._piped.close()
-        await self.client.aclose()
-        for sentinel in _sentinels_of(self.client):
+        """See `Transport.close`."""
+        if self._pipelined is not None:
+            await self._pipelined.close()
+        await self._client.aclose()
+        for sentinel in _sentinels_of(self._client):
             await sentinel.aclose()

@@ -1,59 +1,60 @@
--- What fits: when there is room in a log, and how much, bookings respected.
+-- When a log has room and for how much, bookings respected.
 
--- The functions that tell what logs hold and when something fits, at the time `now`.
-local function rooms(lib, now)
+-- Returns the functions that answer this at the time `now`.
+local function availability(logs, now)
   local floor, max, min = math.floor, math.max, math.min
-  local time, total, load, upto, first_with = lib.time, lib.total, lib.load, lib.upto, lib.first_with
+  local time, total, load, last_by, first_with =
+    logs.time, logs.total, logs.load, logs.last_by, logs.first_with
 
   local function cutoff(window, moment)
     return floor((moment - window.length + 1) / window.slot) * window.slot - 1
   end
 
-  local function left_at(window, event)
+  local function leaves_at(window, event)
     return expiry(event, window.length, window.slot)
   end
 
-  -- Visits the windows that hold `at` and end at a booking after it, the last first, with what each
-  -- holds and that booking's time, until `visit` gives true. None where all together hold no more
-  -- than `room`.
+  -- Calls `visit` for the windows that contain `at` and end at a later booking, the last window
+  -- first, with what the window holds and the time of that booking, until `visit` returns true.
+  -- Calls it for no window if all of them together hold no more than `room`.
   local function visit_windows(log, at, past, first, room, window, visit)
-    local last = upto(log, left_at(window, at) - 1, past, log.n)
-    local asked = window.denied
-    if last == past or total(log, last, asked) - total(log, first, asked) <= room then
+    local last = last_by(log, leaves_at(window, at) - 1, past, log.n)
+    local denied = window.denied
+    if last == past or total(log, last, denied) - total(log, first, denied) <= room then
       return
     end
     load(log, first + 1, min(last, log.from - 1))
     local start = last
     for i = last, past + 1, -1 do
-      local gone = cutoff(window, time(log, i))
+      local outside = cutoff(window, time(log, i))
       start = min(start, i - 1)
-      while start > first and time(log, start) > gone do
+      while start > first and time(log, start) > outside do
         start = start - 1
       end
-      if visit(total(log, i, asked) - total(log, start, asked), time(log, i)) then
+      if visit(total(log, i, denied) - total(log, start, denied), time(log, i)) then
         return
       end
     end
   end
 
-  -- The last booking after `at` whose window holds `at` and would have no room.
+  -- Returns the last booking after `at` whose window contains `at` and would have no room.
   local function last_overfull(log, at, past, first, room, window)
-    local found
-    visit_windows(log, at, past, first, room, window, function(held, booked_at)
-      found = held > room and booked_at or nil
-      return found
+    local overfull
+    visit_windows(log, at, past, first, room, window, function(used, booked_at)
+      overfull = used > room and booked_at or nil
+      return overfull
     end)
-    return found
+    return overfull
   end
 
   local function earliest_among_bookings(log, moment, present, room, window)
-    local at, asked = present, window.denied
+    local at, denied = present, window.denied
     while true do
-      local past = upto(log, at, 0, log.n)
-      local first = upto(log, cutoff(window, at), 0, past)
-      if total(log, past, asked) - total(log, first, asked) > room then
-        local gone = first_with(log, total(log, past, asked) - room, first + 1, past, asked)
-        at = left_at(window, time(log, gone))
+      local past = last_by(log, at, 0, log.n)
+      local first = last_by(log, cutoff(window, at), 0, past)
+      if total(log, past, denied) - total(log, first, denied) > room then
+        local leaving = first_with(log, total(log, past, denied) - room, first + 1, past, denied)
+        at = leaves_at(window, time(log, leaving))
       else
         local overfull = last_overfull(log, at, past, first, room, window)
         if not overfull then
@@ -64,54 +65,54 @@ local function rooms(lib, now)
     end
   end
 
-  -- The first moment, `moment` or later, at which `cost` more fit; `cost` at most the limit.
+  -- Returns the first moment, `moment` or later, at which `cost`, at most the limit, fits.
   local function earliest(log, moment, cost, window)
     local room = window.limit - cost
-    if log.asked - log.asked_base <= room then -- whatever its times
+    if log.attempted - log.attempted_base <= room then -- whatever its times
       return moment
     end
     local at = max(moment, log.newest)
     if log.last > at then
       return earliest_among_bookings(log, moment, at, room, window)
     end
-    -- So much of the oldest must have left; often it is the very first.
-    local asked = window.denied
-    local target = (asked and log.asked or log.sent) - room
-    if total(log, 0, asked) >= target then
+    -- The oldest entries up to this total must leave; often that is only the first.
+    local denied = window.denied
+    local target = (denied and log.attempted or log.sent) - room
+    if total(log, 0, denied) >= target then
       return moment
     end
-    local free_at = left_at(window, time(log, first_with(log, target, 1, log.n, asked)))
+    local free_at = leaves_at(window, time(log, first_with(log, target, 1, log.n, denied)))
     return free_at > at and free_at or moment
   end
 
   local function used(log, window)
     local at = max(now, log.newest)
-    local past = upto(log, at, 0, log.n)
-    local first = upto(log, cutoff(window, at), 0, past)
+    local past = last_by(log, at, 0, log.n)
+    local first = last_by(log, cutoff(window, at), 0, past)
     return total(log, past, window.denied) - total(log, first, window.denied)
   end
 
-  -- The most that would fit now, bookings respected.
+  -- Returns the most that would fit now, bookings respected.
   local function remaining(log, window)
     local most, at = used(log, window), max(now, log.newest)
     if log.last > at then
-      local past = upto(log, at, 0, log.n)
-      local first = upto(log, cutoff(window, at), 0, past)
-      visit_windows(log, at, past, first, most, window, function(held)
-        most = max(most, held)
+      local past = last_by(log, at, 0, log.n)
+      local first = last_by(log, cutoff(window, at), 0, past)
+      visit_windows(log, at, past, first, most, window, function(used_then)
+        most = max(most, used_then)
       end)
     end
     return max(0, window.limit - most)
   end
 
-  -- Milliseconds until nothing recorded counts any more.
+  -- Returns the milliseconds until nothing recorded counts any more.
   local function empty_in(log, window)
-    local asked = window.denied
-    if log.n == 0 or total(log, log.n, asked) == total(log, 0, asked) then
+    local denied = window.denied
+    if log.n == 0 or total(log, log.n, denied) == total(log, 0, denied) then
       return 0
     end
-    local last = first_with(log, total(log, log.n, asked), 1, log.n, asked)
-    return max(0, left_at(window, time(log, last)) - now)
+    local last = first_with(log, total(log, log.n, denied), 1, log.n, denied)
+    return max(0, leaves_at(window, time(log, last)) - now)
   end
 
   return {earliest = earliest, used = used, remaining = remaining, empty_in = empty_in}

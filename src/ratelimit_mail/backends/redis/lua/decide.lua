@@ -1,15 +1,16 @@
--- The ruling on one message's charges, log by log: what ratelimit_mail.backends.memory.transaction does.
+-- Decide on the charges of one message, log by log: what ratelimit_mail.backends.memory.transaction
+-- does.
 
--- The charges of a packed message and the queue that it stands in, or the number of a key where
--- something stands that is no log.
-local function charges_of(message, first, lib)
-  local mode, count = struct.unpack('<I2I4', message)
+-- Returns the charges of a packed message and the charge of its queue; or nil and the number of a
+-- key whose value is not a log.
+local function read_charges(message, first, logs)
+  local flags, count = struct.unpack('<I2I4', message)
   local pos = HEADER_SIZE + 1
   local charges = {}
   for i = 1, count do
     local cost, smallest, span, slot, ceiling, denied, windows
     cost, smallest, span, slot, ceiling, denied, windows, pos = struct.unpack(CHARGE, message, pos)
-    local log = lib.open(KEYS[first + i - 1], span, slot, ceiling)
+    local log = logs.open(KEYS[first + i - 1], span, slot, ceiling)
     if not log then
       return nil, first + i - 1
     end
@@ -17,44 +18,46 @@ local function charges_of(message, first, lib)
       log = log, cost = cost, smallest = smallest, counts_denied = denied > 0, windows = {},
     }
     for w = 1, windows do
-      local limit, length, slot_of, counts
-      limit, length, slot_of, counts, pos = struct.unpack(WINDOW, message, pos)
-      charges[i].windows[w] = {limit = limit, length = length, slot = slot_of, denied = counts > 0}
+      local limit, length, window_slot, counts
+      limit, length, window_slot, counts, pos = struct.unpack(WINDOW, message, pos)
+      charges[i].windows[w] =
+        {limit = limit, length = length, slot = window_slot, denied = counts > 0}
     end
   end
-  if bit.band(mode, LINE) > 0 then
+  if bit.band(flags, QUEUE) > 0 then
     return charges, table.remove(charges)
   end
   return charges
 end
 
--- Rules on the message whose logs stand in KEYS from `first` on. Gives the time; the first moment
--- with room; 1 where it was charged; the token of its id; the number of windows without room, and
--- for each of those the number of its charge, its own, the first moment with room, and how
--- much there is; the moments at which the charges stand; the generations of their logs.
--- Or -1, and the number of a key where something stands that is not ours.
-local function careful(message, first, now, grace)
-  local lib = logs()
-  local room, change = rooms(lib, now), changes(lib, now, grace)
-  local mode, count, _, patience, start, lifetime, token = struct.unpack(HEADER, message)
+-- Decides on the message whose logs are in KEYS from `first` on. Returns a list: the time; the first
+-- moment with room; 1 if the message was charged; the token of its id; the number of refusals; for
+-- each refusal the number of the charge, the number of its window, the first moment with room, and
+-- how much room there is; the moments of the charges; the generations of their logs.
+-- Or -1, and the number of a key whose value was not stored by this library.
+local function decide(message, first, now, grace)
+  local logs = event_logs()
+  local room, change = availability(logs, now), mutations(logs, now, grace)
+  local flags, count, _, max_delay, start, lifetime, token = struct.unpack(HEADER, message)
   local function has(flag)
-    return bit.band(mode, flag) > 0
+    return bit.band(flags, flag) > 0
   end
-  local charges, queue = charges_of(message, first, lib)
+  local charges, queue = read_charges(message, first, logs)
   if not charges then
     return {-1, queue}
   end
-  local id = has(ONCE) and KEYS[first + count]
+  local id = has(IDEMPOTENT) and KEYS[first + count]
   if id then
-    local valid_until, told = read_answer(id)
+    local valid_until, answer = read_answer(id)
     if valid_until == false then
       return {-1, first + count}
     elseif valid_until and now < valid_until then
-      told[1] = now
-      return told
+      answer[1] = now
+      return answer
     end
   end
 
+  -- Returns the reply, and stores it as the answer to the id.
   local function reply(at, recorded, refusals, moments)
     local answer = {now, at, recorded, id and token or 0, #refusals}
     for _, refusal in ipairs(refusals) do
@@ -67,10 +70,10 @@ local function careful(message, first, now, grace)
     end
     if id then
       local valid = lifetime
-      if #refusals > 0 then -- until it is worth asking again
+      if #refusals > 0 then -- no longer than until the message may fit
         valid = math.min(valid, at - now)
       end
-      keep_answer(id, now + valid, answer, valid + grace)
+      store_answer(id, now + valid, answer, valid + grace)
     end
     return answer
   end
@@ -107,36 +110,37 @@ local function careful(message, first, now, grace)
     return counted
   end
 
-  -- The windows without room: the number of the charge, their own, and when they have room.
-  local function without_room()
-    local found = {}
+  -- Returns a refusal for each window without room.
+  local function find_refusals()
+    local refusals = {}
     for i, charge in ipairs(charges) do
       for w, window in ipairs(charge.windows) do
         local at = room.earliest(charge.log, now, charge.cost, window)
         if at > now then
-          found[#found + 1] = {i - 1, w - 1, at, 0}
+          refusals[#refusals + 1] = {i - 1, w - 1, at, 0}
         end
       end
     end
-    return found
+    return refusals
   end
 
-  -- The window with the least room, where only others in the line are in the way.
+  -- Returns a refusal for the window with the least room, if only earlier bookings of the queue are
+  -- in the way.
   local function tightest(at)
     local least
     for i, charge in ipairs(charges) do
       for w, window in ipairs(charge.windows) do
-        local left = room.remaining(charge.log, window)
-        if not least or left < least[4] then
-          least = {i - 1, w - 1, at, left}
+        local remaining = room.remaining(charge.log, window)
+        if not least or remaining < least[4] then
+          least = {i - 1, w - 1, at, remaining}
         end
       end
     end
     return {least}
   end
 
-  local function refused(refusals, from)
-    local counted = has(RECORD) and not has(QUIET) and count_refused()
+  local function refuse(refusals, from)
+    local counted = has(RECORD) and not has(DENIALS_UNCOUNTED) and count_refused()
     local at = from
     for _, refusal in ipairs(refusals) do
       if counted then
@@ -153,7 +157,7 @@ local function careful(message, first, now, grace)
     return reply(at, 0, refusals, {})
   end
 
-  local function charged(at)
+  local function charge_all(at)
     local moments, generations = {}, {}
     if queue and at > now then
       charges[#charges + 1] = queue
@@ -174,7 +178,7 @@ local function careful(message, first, now, grace)
     save_refused()
     return reply(now, 0, {}, {})
   end
-  if has(ROOM) then
+  if has(LEAST_REMAINING) then
     local least = tightest(now)
     return reply(least[1] and least[1][4] or 0, 0, least, {})
   end
@@ -184,18 +188,20 @@ local function careful(message, first, now, grace)
   end
   if has(BOOK) then
     local at = earliest(from)
-    if (patience >= 0 and at - now > patience) or (has(EXACT) and at > math.max(now, start)) then
-      local refusals = without_room()
-      return refused(#refusals > 0 and refusals or tightest(at), from)
+    if (max_delay >= 0 and at - now > max_delay)
+      or (has(AT_START_ONLY) and at > math.max(now, start))
+    then
+      local refusals = find_refusals()
+      return refuse(#refusals > 0 and refusals or tightest(at), from)
     end
-    return charged(at)
+    return charge_all(at)
   end
-  local refusals = without_room()
+  local refusals = find_refusals()
   if #refusals > 0 then
-    return refused(refusals, from)
+    return refuse(refusals, from)
   end
   if has(RECORD) then
-    return charged(now)
+    return charge_all(now)
   end
   return reply(from == now and now or earliest(from), 0, {}, {})
 end

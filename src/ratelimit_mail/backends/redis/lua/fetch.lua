@@ -1,12 +1,12 @@
--- How a key is read at which something else may stand.
+-- Read a key that may hold a value of another program.
 
--- What a command reads at a key; and true where something of another type stands there.
+-- Returns the reply of a command that reads a key, and whether the value is of another type.
 local function fetch(command, key, ...)
-  local found = redis.pcall(command, key, ...)
-  if type(found) ~= 'table' then
-    return found, false
-  elseif not string.find(found.err, 'WRONGTYPE') then
-    redis.call(command, key, ...) -- raises the error that it is
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' then
+    return reply, false
+  elseif not string.find(reply.err, 'WRONGTYPE') then
+    redis.call(command, key, ...) -- raises the error
   end
   return nil, true
 end

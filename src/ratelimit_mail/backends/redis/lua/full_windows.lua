@@ -1,26 +1,26 @@
--- Which windows of a log are full, where nothing is booked.
+-- Find the full windows of a log that has no bookings.
 
--- Adds those that have no room to the reply that refuses, as ruling.lua describes it.
-local function add_full(reply, number, key, state, cost, message, pos, windows)
-  local _, _, n, _, _, oldest, base, sent, asked_base, asked = struct.unpack(STATE, state)
+-- Adds the windows without room to a refusing reply, in the format that decide.lua documents.
+local function add_full_windows(reply, number, key, state, cost, message, pos, windows)
+  local _, _, n, _, _, oldest, base, sent, attempted_base, attempted = struct.unpack(STATE, state)
   for w = 0, windows - 1 do
     local limit, length, slot, denied = struct.unpack(WINDOW, message, pos + w * WINDOW_SIZE)
     local function read(i)
-      return read_entry(redis.call('LINDEX', key, i - 1), oldest, base, asked_base)
+      return read_entry(redis.call('LINDEX', key, i - 1), oldest, base, attempted_base)
     end
     local function total(i)
-      local _, sent_by_then, asked_by_then = read(i)
-      return denied > 0 and asked_by_then or sent_by_then
+      local _, sent_by_then, attempted_by_then = read(i)
+      return denied > 0 and attempted_by_then or sent_by_then
     end
     local before, after = base, sent
     if denied > 0 then
-      before, after = asked_base, asked
+      before, after = attempted_base, attempted
     end
-    -- So much of the oldest must have left; often it is the very first.
+    -- The oldest entries up to this total must leave; often that is only the first.
     local target = after - (limit - cost)
     if before < target then
-      local gone = reaching(total, target, 1, n, before, after)
-      local at = expiry(gone == 1 and oldest or read(gone), length, slot)
+      local leaving = first_with_total(total, target, 1, n, before, after)
+      local at = expiry(leaving == 1 and oldest or read(leaving), length, slot)
       if at > reply[1] then
         reply[2], reply[5] = math.max(reply[2], at), reply[5] + 1
         local size = #reply

@@ -1,9 +1,10 @@
--- The answer to a message with an id, as a text of numbers: until when it holds, and the reply.
+-- The remembered answer to a message with an id: a text of numbers, which are the time until which
+-- the answer is valid, and the reply.
 
 local ANSWER = 'ratelimit-mail '
 
--- Until when the answer at `id` holds, and the reply; nil where there is none, false where
--- something stands that is none.
+-- Returns until when the answer at `id` is valid, and the reply; nil if there is no value, false if
+-- the value is not an answer.
 local function read_answer(id)
   local text, is_foreign = fetch('GET', id)
   if is_foreign then
@@ -20,7 +21,7 @@ local function read_answer(id)
   return table.remove(numbers, 1), numbers
 end
 
-local function keep_answer(id, valid_until, reply, lifetime)
+local function store_answer(id, valid_until, reply, lifetime)
   local words = {string.format('%.0f', valid_until)}
   for i, number in ipairs(reply) do
     words[i + 1] = string.format('%.0f', number)

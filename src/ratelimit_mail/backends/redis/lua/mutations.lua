@@ -1,80 +1,85 @@
--- Changes: what is recorded, refused, booked and taken out of a log.
+-- Change a log: record, refuse, book, refund, reset.
 
--- The functions that change logs; `grace`: milliseconds that a key outlives its use.
-local function changes(lib, now, grace)
+-- Returns the functions that change logs. `grace`: the milliseconds that a key outlives its use.
+local function mutations(logs, now, grace)
   local floor, max, min = math.floor, math.max, math.min
   local call = redis.call
-  local time, total, own, upto = lib.time, lib.total, lib.own, lib.upto
+  local time, total, make_writable, last_by =
+    logs.time, logs.total, logs.make_writable, logs.last_by
 
-  -- Let go of what has left every window by `present`, and let time not fall back to it.
+  -- Forgets what has left every window by `present`. Time does not go back before that.
   local function forget(log, present)
     if log.n > 0 and log.oldest <= present - log.span then
-      log.trim = upto(log, present - log.span, 0, log.n)
+      log.trim = last_by(log, present - log.span, 0, log.n)
     end
     if log.trim > 0 then
       log.newest = max(log.newest, time(log, log.trim) + log.span)
     end
   end
 
-  -- Keep as one what no window can tell apart, so that memory stays bounded: what stands in one
-  -- slot, and refused attempts so old that those after them fill the largest limit.
+  -- Merges entries that no window can tell apart, so that memory stays bounded: those of one slot,
+  -- and refused attempts so old that the refused attempts after them fill the largest limit.
   local function compact(log, present)
-    own(log, 1)
-    local past = upto(log, present, 0, log.n)
+    make_writable(log, 1)
+    local past = last_by(log, present, 0, log.n)
     local refused = total(log, past, true) - total(log, past)
-    local t, s, a, kept = {}, {}, {}, 0
-    local base, asked_base = total(log, log.trim), total(log, log.trim, true)
+    local times, sent_totals, attempted_totals, n = {}, {}, {}, 0
+    local base, attempted_base = total(log, log.trim), total(log, log.trim, true)
     for i = log.trim + 1, log.n do
       local merged, outweighed = false, false
       if i <= past then
-        merged = kept > 0 and floor(t[kept] / log.slot) == floor(log.t[i] / log.slot)
-        outweighed = log.s[i] == total(log, i - 1)
-          and refused - (log.a[i] - log.s[i]) >= log.ceiling
+        merged = n > 0 and floor(times[n] / log.slot) == floor(log.times[i] / log.slot)
+        outweighed = log.sent_totals[i] == total(log, i - 1)
+          and refused - (log.attempted_totals[i] - log.sent_totals[i]) >= log.ceiling
       end
       if not merged and not outweighed then
-        kept = kept + 1
+        n = n + 1
       end
-      if kept == 0 then
-        base, asked_base = log.s[i], log.a[i]
+      if n == 0 then
+        base, attempted_base = log.sent_totals[i], log.attempted_totals[i]
       else
-        t[kept] = not merged and outweighed and t[kept] or log.t[i]
-        s[kept], a[kept] = log.s[i], log.a[i]
+        times[n] = not merged and outweighed and times[n] or log.times[i]
+        sent_totals[n], attempted_totals[n] = log.sent_totals[i], log.attempted_totals[i]
       end
     end
     if past > 0 then
-      log.newest = max(log.newest, log.t[past])
+      log.newest = max(log.newest, log.times[past])
     end
-    log.t, log.s, log.a, log.n, log.trim = t, s, a, kept, 0
-    log.base, log.asked_base = base, asked_base
-    log.oldest, log.last = t[1] or LONG_AGO, t[kept] or LONG_AGO
+    log.times, log.sent_totals, log.attempted_totals = times, sent_totals, attempted_totals
+    log.n, log.trim = n, 0
+    log.base, log.attempted_base = base, attempted_base
+    log.oldest, log.last = times[1] or LONG_AGO, times[n] or LONG_AGO
   end
 
-  -- Put an event into its place in time, before whatever is booked after it.
-  local function enter(log, at, present, sent, asked)
-    local i = log.last <= at and log.n or upto(log, at, 0, log.n)
+  -- Inserts an event in the order of time, before the bookings after it.
+  local function insert(log, at, present, sent, attempted)
+    local i = log.last <= at and log.n or last_by(log, at, 0, log.n)
     local last = i > log.trim and time(log, i)
     if last and (last == at or at <= present and floor(last / log.slot) == floor(at / log.slot))
     then
-      own(log, i)
-      log.t[i] = at
+      make_writable(log, i)
+      log.times[i] = at
       i = i - 1
     else
-      own(log, i + 1)
+      make_writable(log, i + 1)
       for j = log.n, i + 1, -1 do
-        log.t[j + 1], log.s[j + 1], log.a[j + 1] = log.t[j], log.s[j], log.a[j]
+        log.times[j + 1], log.sent_totals[j + 1], log.attempted_totals[j + 1] =
+          log.times[j], log.sent_totals[j], log.attempted_totals[j]
       end
-      log.t[i + 1], log.s[i + 1], log.a[i + 1] = at, total(log, i), total(log, i, true)
+      log.times[i + 1], log.sent_totals[i + 1], log.attempted_totals[i + 1] =
+        at, total(log, i), total(log, i, true)
       log.n = log.n + 1
     end
     for j = i + 1, log.n do
-      log.s[j], log.a[j] = log.s[j] + sent, log.a[j] + asked
+      log.sent_totals[j] = log.sent_totals[j] + sent
+      log.attempted_totals[j] = log.attempted_totals[j] + attempted
     end
-    log.sent, log.asked = log.sent + sent, log.asked + asked
+    log.sent, log.attempted = log.sent + sent, log.attempted + attempted
     log.last = max(log.last, at)
     log.oldest = i == 0 and at or log.oldest
     forget(log, present)
     if log.n >= log.compact_at then
-      local refused = log.asked - log.asked_base - log.sent + log.base
+      local refused = log.attempted - log.attempted_base - log.sent + log.base
       if is_compactable(log.n, log.span, log.slot, refused) then
         compact(log, present)
       end
@@ -82,40 +87,40 @@ local function changes(lib, now, grace)
     end
   end
 
-  -- Record what is sent now, or will be at `at`; gives the moment at which it stands.
+  -- Records what is sent now, or will be sent at `at`; returns the moment at which it is counted.
   local function book(log, at, cost)
     local present = max(now, log.newest)
     if at <= present then
       log.newest, at = present, present
     end
-    enter(log, at, present, cost, cost)
+    insert(log, at, present, cost, cost)
     return at
   end
 
-  -- Record what was asked for and refused now.
+  -- Records an attempt that is refused now.
   local function refuse(log, cost)
     log.newest = max(now, log.newest)
-    enter(log, log.newest, log.newest, 0, cost)
+    insert(log, log.newest, log.newest, 0, cost)
   end
 
-  -- Take out what stands at `at`; false where it has left.
-  local function take_out(log, at, cost)
-    local i = upto(log, at - 1, 0, log.n) + 1
+  -- Takes out what was charged at `at`; returns false if it has left every window.
+  local function refund(log, at, cost)
+    local i = last_by(log, at - 1, 0, log.n) + 1
     if i > log.n or at <= log.newest - log.span
       or floor(time(log, i) / log.slot) ~= floor(at / log.slot)
     then
       return false
     end
-    own(log, i)
-    local kept, n = i - 1, log.n
-    for j = i, n do
-      local s, a = log.s[j] - cost, log.a[j] - cost
-      if s ~= total(log, kept) or a ~= total(log, kept, true) then
-        kept = kept + 1
-        log.t[kept], log.s[kept], log.a[kept] = log.t[j], s, a
+    make_writable(log, i)
+    local n, old_n = i - 1, log.n
+    for j = i, old_n do
+      local sent, attempted = log.sent_totals[j] - cost, log.attempted_totals[j] - cost
+      if sent ~= total(log, n) or attempted ~= total(log, n, true) then
+        n = n + 1
+        log.times[n], log.sent_totals[n], log.attempted_totals[n] = log.times[j], sent, attempted
       end
     end
-    log.n, log.sent, log.asked = kept, log.sent - cost, log.asked - cost
+    log.n, log.sent, log.attempted = n, log.sent - cost, log.attempted - cost
     return true
   end
 
@@ -125,47 +130,47 @@ local function changes(lib, now, grace)
     local last = n > 0 and time(log, log.n) or LONG_AGO
     local oldest = n > 0 and time(log, log.trim + 1) or LONG_AGO
     if log.trim > 0 then
-      log.base, log.asked_base = total(log, log.trim), total(log, log.trim, true)
+      log.base, log.attempted_base = total(log, log.trim), total(log, log.trim, true)
     end
-    local written = {}
+    local elements = {}
     for i = first, log.n do
-      written[#written + 1] =
-        write_entry(log.t[i], log.s[i], log.a[i], oldest, log.asked_base)
+      elements[#elements + 1] = write_entry(
+        log.times[i], log.sent_totals[i], log.attempted_totals[i], oldest, log.attempted_base)
     end
-    local needed, is_new = max(log.newest, last) + log.span, log.expires == LONG_AGO
-    local renewed = needed > log.expires
-    if renewed then
-      log.expires = needed + floor(log.span / 8)
+    local needed_until, is_new = max(log.newest, last) + log.span, log.expires == LONG_AGO
+    local is_renewed = needed_until > log.expires
+    if is_renewed then
+      log.expires = needed_until + floor(log.span / 8)
     end
-    written[#written + 1] = struct.pack(STATE, MARK, log.generation, n, log.newest, last, oldest,
-      log.base, log.sent, log.asked_base, log.asked, log.compact_at, log.span, log.slot,
+    elements[#elements + 1] = struct.pack(STATE, MARK, log.generation, n, log.newest, last, oldest,
+      log.base, log.sent, log.attempted_base, log.attempted, log.compact_at, log.span, log.slot,
       log.ceiling, log.expires)
     local next = 1
-    if not is_new then -- something of it always stays, or the key would lose its expiry
+    if not is_new then -- the list must not become empty, or the key would lose its expiry
       if first <= log.stored then
         call('LTRIM', log.key, 0, first - 1)
       end
-      call('LSET', log.key, -1, written[1])
+      call('LSET', log.key, -1, elements[1])
       next = 2
     end
-    for i = next, #written, 1000 do
-      call('RPUSH', log.key, unpack(written, i, min(i + 999, #written)))
+    for i = next, #elements, 1000 do
+      call('RPUSH', log.key, unpack(elements, i, min(i + 999, #elements)))
     end
     if log.trim > 0 then
       call('LTRIM', log.key, log.trim, -1)
     end
-    if renewed then
+    if is_renewed then
       call('PEXPIRE', log.key, log.expires - now + grace)
     end
   end
 
-  -- Forget everything; the key stays until what it held could not matter any more.
+  -- Forgets everything. The key remains until what it held could not matter any more.
   local function reset(log)
     log.n, log.trim, log.from = 0, 0, 1
-    log.newest, log.base, log.sent, log.asked_base, log.asked = LONG_AGO, 0, 0, 0, 0
+    log.newest, log.base, log.sent, log.attempted_base, log.attempted = LONG_AGO, 0, 0, 0, 0
     log.compact_at, log.generation = 64, (log.generation + 1) % 65536
     save(log)
   end
 
-  return {book = book, refuse = refuse, take_out = take_out, reset = reset, save = save}
+  return {book = book, refuse = refuse, refund = refund, reset = reset, save = save}
 end

@@ -1,15 +1,15 @@
--- Forgets all that logs hold. KEYS: the logs. Gives 0, or the number of a key that is no log.
+-- Forget all that logs hold. KEYS: the logs. Returns 0, or the number of a key that is not a log.
 
-local lib = logs()
-local change = changes(lib, 0, 0)
-local found = {}
+local logs = event_logs()
+local change = mutations(logs, 0, 0)
+local opened = {}
 for i = 1, #KEYS do
-  found[i] = lib.open(KEYS[i])
-  if not found[i] then
+  opened[i] = logs.open(KEYS[i])
+  if not opened[i] then
     return i
   end
 end
-for _, log in ipairs(found) do
+for _, log in ipairs(opened) do
   if log.expires > LONG_AGO then
     change.reset(log)
   end

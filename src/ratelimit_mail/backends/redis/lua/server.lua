@@ -1,4 +1,4 @@
--- The time by which a script goes, without a clock of its own.
+-- The server's clock, used if the backend has no clock of its own.
 
 local function server_time()
   local time = redis.call('TIME')

@@ -1,9 +1,9 @@
--- The log of one count: what ratelimit_mail.counting.event_log does, on a list.
+-- The state of a log. It is the last element of the list that stores the log of one count.
 --
--- The list holds the entries, oldest first, and behind them its state. An entry is a moment and
--- the running totals after it: what was sent, and, where that is more, what was asked for,
--- refused attempts included. Entry 0 is what has been forgotten. The generation of a log goes up
--- when it is reset, so that what was charged before cannot be taken out of it afterwards.
+-- The list has the entries, oldest first, and then the state. An entry is a moment and the running
+-- totals after it: what was sent and, if that is more, what was attempted, refused attempts
+-- included. Entry 0 stands for all that was forgotten. A reset raises the generation of a log, so
+-- that what was charged before cannot be refunded afterwards.
 
 local STATE, STATE_SIZE, MARK = '<I4I2I4i7i7i7I6I6I6I6I4I6I6I6i7', 84, 0x326d6c72 -- rlm2
 local LONG_AGO = -18014398509481984
@@ -12,12 +12,12 @@ local function is_state(value)
   return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm2'
 end
 
--- Whether so many entries could be fewer, for what they stand for.
+-- Returns whether `n` entries may be more than needed for what they record.
 local function is_compactable(n, span, slot, refused)
   return refused > 0 or n * slot > 2 * span
 end
 
--- Raises an error, before anything is written, where the user may not let keys expire.
+-- Raises an error, before anything is written, if the user may not let keys expire.
 local may_expire
 local function must_expire(key)
   if may_expire then

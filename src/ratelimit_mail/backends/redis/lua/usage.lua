@@ -1,16 +1,16 @@
--- Reads logs. ARGV: the time, or nothing for the server's, and the windows of each log, packed;
--- KEYS: the logs. Gives for each window what it holds, what still fits, and the milliseconds until
--- it is empty.
+-- Read logs. ARGV[1]: the time, whether it is from a clock of the backend (otherwise the server's
+-- clock is used), and the windows of each log, packed. KEYS: the logs. Returns for each window what
+-- is used, what remains, and the milliseconds until it is empty.
 
-local now, given, pos = struct.unpack('<i7B', ARGV[1])
-if given == 0 then
+local now, has_clock, pos = struct.unpack('<i7B', ARGV[1])
+if has_clock == 0 then
   now = server_time()
 end
-local lib = logs()
-local room = rooms(lib, now)
+local logs = event_logs()
+local room = availability(logs, now)
 local readings = {}
 for i = 1, #KEYS do
-  local log = lib.open(KEYS[i], 1, 1, 0)
+  local log = logs.open(KEYS[i], 1, 1, 0)
   if not log then
     return {-1, i}
   end

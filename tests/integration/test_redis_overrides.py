@@ -1,4 +1,4 @@
-"""Overrides, exemptions, grants and counts per node on real servers, as in memory."""
+"""Overrides, exemptions, grants and counts per node on real servers, with the answers of memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import Any
 import attrs
 import pytest
 import redis
-from rlm_testkit.redis_backends import ANN, Colour, colour_at, letter, new_prefix
+from rlm_testkit.redis_backends import (
+    ANN,
+    BackendFactory,
+    envelope_from,
+    one_kind_per_server,
+    unique_prefix,
+)
 from rlm_testkit.servers import Server, wait_until
 
 from ratelimit_mail import (
@@ -37,8 +43,8 @@ LIMITS = [
     RecipientRateLimit("9/day", name="recipients a day"),
 ]
 
-prefix = pytest.fixture(new_prefix)
-colour = pytest.fixture(colour_at)
+prefix = pytest.fixture(unique_prefix)
+backends = pytest.fixture(one_kind_per_server)
 
 
 @pytest.fixture
@@ -52,24 +58,25 @@ def client(server: Server) -> Iterator[redis.Redis]:
         yield client
 
 
-def policy_of(**options: Any) -> Policy:
+def campus_policy(**options: Any) -> Policy:
     return Policy(name="uwo", internal_domains=["uwo.ca"], **{"limits": LIMITS, **options})
 
 
-def passing(limiter: Limiter, sender: str = ANN) -> int:
-    """How many go before one is turned away."""
-    sent = 0
-    while sent < 50 and limiter.try_acquire(letter(sender)):
-        sent += 1
-    return sent
+def accepted_in_a_row(limiter: Limiter, sender: str = ANN) -> int:
+    """Return how many messages are accepted before the first denial, at most 50."""
+    accepted = 0
+    while accepted < 50 and limiter.try_acquire(envelope_from(sender)):
+        accepted += 1
+    return accepted
 
 
 def used(limiter: Limiter, sender: str = ANN) -> list[tuple[int, int]]:
+    """Return how much of each limit is used, and the limit."""
     return [(usage.used, usage.limit.limit) for usage in limiter.usage(sender)]
 
 
 def test_what_was_sent_before_a_raise_counts_and_what_was_sent_in_it_counts_after(
-    colour: Colour, server: Server, prefix: str, clock: ManualClock
+    backends: BackendFactory, server: Server, prefix: str, clock: ManualClock
 ) -> None:
     hour = timedelta(hours=1)
     raised = Override(
@@ -78,32 +85,32 @@ def test_what_was_sent_before_a_raise_counts_and_what_was_sent_in_it_counts_afte
         starts=NOON + hour,
         ends=NOON + 2 * hour,
     )
-    backend = colour.at(server.url, prefix=prefix, clock=clock)
-    limiter = Limiter(policy_of(overrides=[raised]), backend)
-    assert passing(limiter) == 3
+    backend = backends.from_url(server.url, prefix=prefix, clock=clock)
+    limiter = Limiter(campus_policy(overrides=[raised]), backend)
+    assert accepted_in_a_row(limiter) == 3
     clock.advance(120)
-    assert passing(limiter) == 3
+    assert accepted_in_a_row(limiter) == 3
     clock.advance(3480 - 0.001)
     assert used(limiter) == [(0, 3), (6, 9)]
-    clock.advance(0.001)  # 13:00, and the window is another
+    clock.advance(0.001)  # 13:00: a different window
     assert used(limiter) == [(4, 30), (6, 12)]  # the refused attempt of 12:02 is one of them
-    assert passing(limiter) == 6
+    assert accepted_in_a_row(limiter) == 6
     clock.advance(3600)
     assert used(limiter) == [(0, 3), (12, 9)]
-    decision = limiter.try_acquire(letter())
+    decision = limiter.try_acquire(envelope_from())
     assert decision.limit == LIMITS[2]
-    assert passing(limiter, BOB) == 3
+    assert accepted_in_a_row(limiter, BOB) == 3
 
 
-def test_an_override_ends_to_the_millisecond_by_the_clock_that_is_given(
-    colour: Colour, server: Server, prefix: str, clock: ManualClock
+def test_an_override_ends_to_the_millisecond_by_the_clock_of_the_backend(
+    backends: BackendFactory, server: Server, prefix: str, clock: ManualClock
 ) -> None:
     raised = Override(
         {"recipients a message": 5}, senders=[ANN], ends=NOON + timedelta(milliseconds=3)
     )
-    backend = colour.at(server.url, prefix=prefix, clock=clock)
-    limiter = Limiter(policy_of(overrides=[raised]), backend)
-    message = letter(recipients=5)
+    backend = backends.from_url(server.url, prefix=prefix, clock=clock)
+    limiter = Limiter(campus_policy(overrides=[raised]), backend)
+    message = envelope_from(recipients=5)
     allowed = []
     for _ in range(5):
         allowed.append(bool(limiter.check(message)))
@@ -115,10 +122,10 @@ async def test_an_async_limiter_ends_an_override_by_the_clock_too(
     server: Server, prefix: str, clock: ManualClock
 ) -> None:
     raised = Override({"recipients a message": 5}, senders=[ANN], ends=NOON)
-    backend = AsyncRedisBackend.from_url(server.url, prefix=prefix, clock=clock)
+    backend = AsyncRedisBackend.from_url(server.url, prefix=prefix, timeout=30, clock=clock)
     try:
-        limiter = AsyncLimiter(policy_of(overrides=[raised]), backend)
-        message = letter(recipients=5)
+        limiter = AsyncLimiter(campus_policy(overrides=[raised]), backend)
+        message = envelope_from(recipients=5)
         clock.set(NOON_MS - 1)
         assert await limiter.try_acquire(message)
         clock.set(NOON_MS)
@@ -129,7 +136,7 @@ async def test_an_async_limiter_ends_an_override_by_the_clock_too(
 
 
 def test_without_a_clock_an_override_ends_when_it_says(
-    colour: Colour, server: Server, prefix: str
+    backends: BackendFactory, server: Server, prefix: str
 ) -> None:
     ends = datetime.now(UTC) + timedelta(milliseconds=300)
     hour = timedelta(hours=1)
@@ -138,14 +145,16 @@ def test_without_a_clock_an_override_ends_when_it_says(
         Override({"recipients a message": 50}, senders=[ANN], starts=ends + hour),
         Override({"recipients a message": 50}, senders=[ANN], ends=ends - hour),
     ]
-    limiter = Limiter(policy_of(overrides=overrides), colour.at(server.url, prefix=prefix))
-    message = letter(recipients=5)
+    limiter = Limiter(
+        campus_policy(overrides=overrides), backends.from_url(server.url, prefix=prefix)
+    )
+    message = envelope_from(recipients=5)
 
     def is_over() -> bool:
         before = time.time()
         is_denied = not limiter.check(message)
         after = time.time()
-        # To the millisecond, which is what a time is cut to.
+        # Times are truncated to the millisecond.
         if is_denied:
             assert after >= ends.timestamp() - 0.001
         else:
@@ -153,58 +162,58 @@ def test_without_a_clock_an_override_ends_when_it_says(
         return is_denied
 
     wait_until(is_over)
-    assert limiter.check(letter(recipients=3))
+    assert limiter.check(envelope_from(recipients=3))
 
 
-def test_the_exempt_and_those_without_a_grant_leave_no_key(
-    colour: Colour, server: Server, prefix: str, client: redis.Redis
+def test_exempt_senders_and_senders_without_a_grant_leave_no_key(
+    backends: BackendFactory, server: Server, prefix: str, client: redis.Redis
 ) -> None:
-    policy = policy_of(
+    policy = campus_policy(
         exemptions=[Exemption(senders=[ANN])], grants=[Grant(senders=[ANN, "eve@uwo.ca"])]
     )
-    limiter = Limiter(policy, colour.at(server.url, prefix=prefix))
+    limiter = Limiter(policy, backends.from_url(server.url, prefix=prefix))
     for _ in range(9):
-        assert limiter.try_acquire(letter(ANN, recipients=50))
-        assert limiter.acquire(letter(ANN, known_by="1"))
-        assert str(limiter.try_acquire(letter(BOB)).rule) == "senders must be granted first"
-        assert limiter.try_acquire(letter(BOB, known_by="2")).rule is not None
+        assert limiter.try_acquire(envelope_from(ANN, recipients=50))
+        assert limiter.acquire(envelope_from(ANN, envelope_id="1"))
+        assert str(limiter.try_acquire(envelope_from(BOB)).rule) == "senders must be granted first"
+        assert limiter.try_acquire(envelope_from(BOB, envelope_id="2")).rule is not None
     assert [*client.scan_iter(f"{prefix}*")] == []
-    assert limiter.try_acquire(letter("eve@uwo.ca"))
+    assert limiter.try_acquire(envelope_from("eve@uwo.ca"))
     assert [*client.scan_iter(f"{prefix}*")] != []
 
 
-def test_each_node_counts_on_its_own_and_with_others_of_its_name(
-    colour: Colour, server: Server, prefix: str, clock: ManualClock
+def test_nodes_share_counts_only_with_nodes_of_the_same_name(
+    backends: BackendFactory, server: Server, prefix: str, clock: ManualClock
 ) -> None:
-    policy = policy_of(per_node=True)
+    policy = campus_policy(per_node=True)
     limiters = [
-        Limiter(policy, colour.at(server.url, prefix=prefix, clock=clock), node=node)
+        Limiter(policy, backends.from_url(server.url, prefix=prefix, clock=clock), node=node)
         for node in ("mail1", "mail2", "mail1", "mail 1")
     ]
-    together = Limiter(policy_of(), colour.at(server.url, prefix=prefix, clock=clock))
+    together = Limiter(campus_policy(), backends.from_url(server.url, prefix=prefix, clock=clock))
     first, second, again, other = limiters
-    assert passing(first) == 3
-    assert passing(again) == 0
-    assert [passing(each) for each in (second, other, together)] == [3, 3, 3]
+    assert accepted_in_a_row(first) == 3
+    assert accepted_in_a_row(again) == 0
+    assert [accepted_in_a_row(each) for each in (second, other, together)] == [3, 3, 3]
     second.reset(ANN)
     assert [used(each)[1][0] for each in (*limiters, together)] == [3, 0, 3, 3, 3]
-    assert second.reserve(letter()).delay == 0
-    assert first.reserve(letter()).delay > 0
-    assert again.reserve(letter()).delay > 0
-    assert second.reserve(letter(known_by="1")).delay == 0
-    assert second.try_acquire(letter(known_by="1"))
+    assert second.reserve(envelope_from()).delay == 0
+    assert first.reserve(envelope_from()).delay > 0
+    assert again.reserve(envelope_from()).delay > 0
+    assert second.reserve(envelope_from(envelope_id="1")).delay == 0
+    assert second.try_acquire(envelope_from(envelope_id="1"))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_generated_scripts_with_exceptions_have_the_answers_of_the_memory(
-    colour: Colour, server: Server, prefix: str, seed: int
+def test_generated_scripts_with_overrides_have_the_answers_of_a_memory_backend(
+    backends: BackendFactory, server: Server, prefix: str, seed: int
 ) -> None:
     source = random.Random(seed)
     script = generated_script(source, steps=120)
     named = [attrs.evolve(limit, name=f"limit {i}") for i, limit in enumerate(script.policy.limits)]
     begin = datetime.fromtimestamp(1_700_000_000, UTC)
 
-    def some_time() -> dict[str, Any]:
+    def random_period() -> dict[str, Any]:
         starts = begin + timedelta(milliseconds=source.randint(0, 40_000))
         return {"starts": starts, "ends": starts + timedelta(seconds=source.randint(1, 40))}
 
@@ -213,18 +222,18 @@ def test_generated_scripts_with_exceptions_have_the_answers_of_the_memory(
         limits=named,
         tiers=(),
         overrides=[
-            Override({limit.name or "": source.randint(1, 9)}, senders=[sender], **some_time())
+            Override({limit.name or "": source.randint(1, 9)}, senders=[sender], **random_period())
             for limit in named
             for sender in (ANN, "uwo.ca", "<>")
         ],
         exemptions=[
-            Exemption([named[0].name or ""], when=has_tag("wireless"), **some_time()),
-            Exemption(senders=[BOB], **some_time()),
+            Exemption([named[0].name or ""], when=has_tag("wireless"), **random_period()),
+            Exemption(senders=[BOB], **random_period()),
         ],
-        grants=[Grant(senders=["uwo.ca"]), Grant(senders=["<>"], **some_time())],
+        grants=[Grant(senders=["uwo.ca"]), Grant(senders=["<>"], **random_period())],
     )
     script = attrs.evolve(script, policy=policy)
-    answers = play(script, lambda clock: colour.at(server.url, prefix=prefix, clock=clock))
+    answers = play(script, lambda clock: backends.from_url(server.url, prefix=prefix, clock=clock))
     assert answers == play(script, MemoryBackend)
     plain = policy.evolve(overrides=(), exemptions=(), grants=None)
     assert answers != play(attrs.evolve(script, policy=plain), MemoryBackend)

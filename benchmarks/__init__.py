@@ -1,0 +1,1 @@
+"""Benchmarks for pytest-benchmark, and the page docs/benchmarks.md made from their JSON."""
