@@ -185,7 +185,7 @@ class Blocks:
                 log_warning("a block in the backend is not readable: %s", show(name))
                 continue
             by_scope.setdefault(scope, {})[key] = block
-            self._getters.setdefault(scope, subject_getter(scope))
+            self._getters.setdefault(scope, subject_getter(scope, self._policy.comparison))
         self._by_scope = by_scope
         self.exist = bool(by_scope)
 

@@ -55,10 +55,12 @@ def _for_limits(
     # Names of a closure are quicker than attributes.
     charges_by_domains, tier, blocks = limits.charges_by_domains, limits.tier, owner.blocks
     answer_to = backend.take if record else backend.peek
+    is_prepared, domains_of = limits.comparison.is_prepared, limits.comparison.domains
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
-            charges = charges_by_domains[envelope.domains]
+            domains = envelope.folded_domains if is_prepared else domains_of(envelope)
+            charges = charges_by_domains[domains]
         except AttributeError:
             return None
         if charges is None or len(charges) != 1:

@@ -131,7 +131,7 @@ class Operations:
             raise ValueError(
                 f"remember: {show(remember)} is not a number of seconds from 0.001 to a year"
             )
-        self._intents = Intents(self.policy.counted_as, lifetime)
+        self._intents = Intents(self.policy.counted_as, lifetime, self.policy.comparison)
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
         self._observers = Observers(self.policy, self._intents, on_event)
@@ -154,7 +154,7 @@ class Operations:
                 decisions.append(self.blocks.decision(block, plan.effective_limits.tier))
                 continue
             decision = yield from check_steps(self._backend, plan)
-            if plan.shadow is not None:
+            if plan.shadow is not None and plan.shadow.effective_limits.limits:
                 shadow = yield from check_shadow_steps(self._backend, plan.shadow)
                 decision = attrs.evolve(decision, shadow=shadow)
             decisions.append(decision)
@@ -208,8 +208,11 @@ class Operations:
         queue_subject: str | None = None
         if plan.charges and plan.never is not None:
             yield partial(self._backend.apply, plan.charges, self.intent(plan, envelope))
+        elif plan.charges and not plan.is_limited:  # recorded for other tiers, and goes at once
+            intent = self.intent(plan, envelope, "book")
+            verdict = yield partial(self._backend.apply, plan.charges, intent)
         elif plan.charges:
-            queue_subject = self.policy.owner(envelope.sender)
+            queue_subject = self.policy.sender_subject(envelope)
             intent = Intent(
                 queue=(self._queue, queue_subject, BOOKING),
                 max_delay=max_delay,
@@ -291,7 +294,7 @@ class Operations:
         token = decision.refund_token
         if token is None or len(token) <= RECEIPTS:
             raise ValueError("the reservation was cancelled or refunded, so it cannot be used")
-        if token[RECEIPTS] is None:  # nothing is counted
+        if token[RECEIPTS] is None or booking.queue_subject is None:  # nothing limits it
             return decision, booking.at
         yield from self.blocks.refresh_steps()
         if isinstance(token[1], Envelope) and (block := self.blocks.find(token[1])) is not None:
@@ -387,6 +390,8 @@ class Operations:
         block = self.blocks.of_subject(normal_scope(scope), key)
         usages: list[Usage] = []
         for ledger in limits.ledgers_of(normal_scope(scope)):
+            if not ledger.has_windows:
+                continue
             readings = yield partial(self._backend.usage, ledger, key)
             usages += (
                 Usage(

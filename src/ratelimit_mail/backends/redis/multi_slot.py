@@ -128,9 +128,7 @@ class MultiSlotTransaction:
             if receipts is not None:
                 receipt = MultiSlotReceipt(receipts)
                 if intent.queue is not None:
-                    receipt = yield from add_booking_steps(
-                        self._calls, receipts, intent.queue, at
-                    )
+                    receipt = yield from add_booking_steps(self._calls, receipts, intent.queue, at)
                 return Verdict(now, at, receipt._replace(charges=self._charges))
         else:  # another message was charged in between each time; a moment later there may be room
             at, refusals = max(at, now + 1), refusals or (yield from self._tightest_steps(now + 1))
@@ -207,10 +205,10 @@ class MultiSlotTransaction:
         for slot in self._slots:
             if slot.charges:
                 verdict = yield from self._apply_slot_steps(slot, CHECK, None, LEAST_REMAINING)
-                (refusal,) = verdict.refusals
-                candidate = (verdict.at, self._order_of(refusal), (*refusal[:2], at))
-                if tightest is None or candidate[:2] < tightest[:2]:
-                    tightest = candidate
+                for refusal in verdict.refusals:  # none if the slot's counts have no windows
+                    candidate = (verdict.at, self._order_of(refusal), (*refusal[:2], at))
+                    if tightest is None or candidate[:2] < tightest[:2]:
+                        tightest = candidate
         return [] if tightest is None else [tightest[2]]
 
     def _count_refused_steps(self) -> Steps[int]:
