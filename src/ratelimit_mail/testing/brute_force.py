@@ -181,7 +181,7 @@ class BruteForceBackend:
             receipt[:], receipt.at = self._record(additions, now, at), at
             receipt.additions = additions
             if at > now:
-                first = min(bookings, default=1) - 1
+                first = min(bookings) - 1 if bookings else next(self._numbers)
                 self._enqueue(receipt, first if number is None else number, now)
         return Verdict(now, at, receipt, reasons)
 

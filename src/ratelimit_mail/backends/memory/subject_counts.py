@@ -235,7 +235,7 @@ class SubjectCounts:
 
     def first_number(self) -> int:
         """Return the number of a booking that stands ahead of all others in this queue."""
-        return min(self.bookings) - 1 if self.bookings else 0
+        return min(self.bookings) - 1 if self.bookings else next(_booking_numbers)
 
     def remove_booking(self, number: int) -> None:
         """Remove a booking from this queue, if it is still there."""
