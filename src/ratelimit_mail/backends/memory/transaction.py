@@ -51,9 +51,7 @@ class BookingReceipt(list[SubjectCharge]):
         self.number = None
         return self.queue
 
-    def neighbours(
-        self, queue: SubjectCounts
-    ) -> tuple[list[BookingReceipt], list[BookingReceipt]]:
+    def neighbours(self, queue: SubjectCounts) -> tuple[list[BookingReceipt], list[BookingReceipt]]:
         """Return the bookings ahead of this one in a queue, and those behind it."""
         ahead: list[BookingReceipt] = []
         behind: list[BookingReceipt] = []

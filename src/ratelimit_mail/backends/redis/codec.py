@@ -308,9 +308,7 @@ class Codec:
     def _receipt(self, packed: PackedMessage, token: int, record: Sequence[Any]) -> Receipt:
         """Read the receipt of a message from the record at the end of a reply."""
         is_standing, number, booked_at, *events = record
-        keys = [
-            packed.keys[key] if isinstance(key, int) else _bytes(key) for key in events[::4]
-        ]
+        keys = [packed.keys[key] if isinstance(key, int) else _bytes(key) for key in events[::4]]
         moments, costs, generations = events[1::4], events[2::4], events[3::4]
         place = None
         if packed.queue is not None:

@@ -128,9 +128,7 @@ class MultiSlotTransaction:
             if receipts is not None:
                 receipt = MultiSlotReceipt(receipts)
                 if intent.queue is not None:
-                    receipt = yield from add_booking_steps(
-                        self._calls, receipts, intent.queue, at
-                    )
+                    receipt = yield from add_booking_steps(self._calls, receipts, intent.queue, at)
                 return Verdict(now, at, receipt._replace(charges=self._charges))
         else:  # another message was charged in between each time; a moment later there may be room
             at, refusals = max(at, now + 1), refusals or (yield from self._tightest_steps(now + 1))

@@ -109,7 +109,7 @@ def _run_steps(calls: SingleSlotCalls, queue: Charge, arguments: Sequence[bytes]
     return reply
 
 
-def _pack_queue(queue: Charge, is_charged: bool, moment: int, generation: int) -> bytes:  # noqa: FBT001
+def _pack_queue(queue: Charge, is_charged: bool, moment: int, generation: int) -> bytes:
     """Pack what a queue's log is charged, as lua/places.lua reads it."""
     ledger, _, costs = queue
     [count] = ledger.counts
