@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-NO_TOKEN: Final = "0"
+NO_TOKEN: Final = "0"  # noqa: S105
 """The token of a refusal, which cannot be refunded."""
 
 Event = tuple[bytes, int, int, int]
