@@ -41,7 +41,7 @@ def answers(backend: Backend, clock: ManualClock, seed: int) -> list[Any]:
         intent = source.choice(
             (TAKE, TAKE, TAKE, CHECK, Intent(queue=(queue, "ann", (1, 0, 0, 0))))
         )
-        now, at, receipt, refusals, _ = backend.apply(charges, intent)
+        now, at, receipt, refusals, *_ = backend.apply(charges, intent)
         results.append((now, at, receipt is None, [(window, room) for _, window, room in refusals]))
         if receipt is not None:
             receipts.append(receipt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.outage.circuit_breaker import CircuitBreaker
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendUnavailable
@@ -109,6 +109,25 @@ class InterruptibleBackend:
         self._record("reset")
         self._memory.reset(ledgers, subject)
 
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        self._record("settle")
+        return self._memory.settle(receipt, charges)
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        self._record("redeem", charges[0][1])
+        return self._memory.redeem(receipt, charges)
+
+    def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`; blocks are not what these tests take away."""
+        return self._memory.read_register(name)
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        self._record("write_register")
+        self._memory.write_register(name, changes)
+
 
 class AsyncInterruptibleBackend:
     """What InterruptibleBackend is, for a backend that must be awaited.
@@ -150,6 +169,22 @@ class AsyncInterruptibleBackend:
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         self._backend.reset(ledgers, subject)
+
+    async def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        return self._backend.settle(receipt, charges)
+
+    async def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        return self._backend.redeem(receipt, charges)
+
+    async def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        return self._backend.read_register(name)
+
+    async def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        self._backend.write_register(name, changes)
 
 
 class LimiterInOutage:

@@ -126,11 +126,10 @@ def sum_charges(messages: Sequence[Message]) -> tuple[list[Charge], set[CountedS
     """Return the sum of all charges, and the subjects that cannot be charged as one.
 
     These are subjects of a message that is not simply charged, with limits that differ between
-    messages, or whose sum is above a limit.
+    messages, or whose sum is above a limit: it would be taken for one message that is spread.
     """
     sums: dict[CountedSubject, Charge] = {}
     excluded: set[CountedSubject] = set()
-    is_any_added = False
     for charges, intent in messages:
         if intent is not TAKE:
             excluded.update(_counted_subjects(charges))
@@ -145,12 +144,10 @@ def sum_charges(messages: Sequence[Message]) -> tuple[list[Charge], set[CountedS
             else:
                 w, x, y, z = before[2]
                 sums[name] = (ledger, subject, (a + w, b + x, c + y, d + z))
-                is_any_added = True
-    if is_any_added:
-        for name, (ledger, _, costs) in sums.items():
-            for unit, smallest in ledger.bounds:
-                if costs[unit] > smallest:
-                    excluded.add(name)
+    for name, (ledger, _, costs) in sums.items():
+        for unit, smallest in ledger.bounds:
+            if costs[unit] > smallest:
+                excluded.add(name)
     return list(sums.values()), excluded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import (
@@ -31,6 +31,9 @@ __all__ = [
     "take_steps",
 ]
 
+
+NO_TOKEN: Final = "0"  # noqa: S105
+"""The token of a refusal, which cannot be refunded."""
 
 Event = tuple[bytes, int, int, int]
 """One event in a log: its key, cost, moment and generation."""
@@ -73,7 +76,7 @@ def store_answer_steps(
     assert intent.idempotency is not None  # noqa: S101 - for the type checker
     id_key = _id_key(calls, charges, intent)
     receipt: MultiSlotReceipt | None = verdict.receipt
-    token = "0" if receipt is None else str(random.getrandbits(48) | 1)
+    token = NO_TOKEN if receipt is None else str(random.getrandbits(48) | 1)
     lifetime = intent.idempotency.lifetime
     if verdict.refusals:
         lifetime = max(1, min(lifetime, verdict.at - verdict.now))
@@ -215,7 +218,7 @@ def _read_answer(
     _, _, token, rest = (text.decode() if isinstance(text, bytes) else text).split(" ", 3)
     answer: dict[str, Any] = json.loads(rest)
     receipt: MultiSlotReceipt | None = None
-    if token != "0":
+    if token != NO_TOKEN:
         receipts, place = _read_charges(answer, intent.queue)
         receipt = MultiSlotReceipt(
             receipts,

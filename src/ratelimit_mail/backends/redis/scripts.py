@@ -53,12 +53,20 @@ def _loader(name: str, function: str, *names: str) -> bytes:
 
 
 _EVENT_LOG: Final = ("server", "fetch", "state", "entry", "search", "event_log")
-_RECORDS: Final = ("records", "idempotency")
+_RECORDS: Final = ("reply", "records", "idempotency")
 
 # The loaders are first, so that they capture no local of the files after them: each call of the
 # script would pay for what they capture.
 APPLY: Final = Script(
     _loader(
+        "load_records",
+        "{bookings_of = bookings_of, read_answer = read_answer, repeat_answer = repeat_answer,"
+        " store_answer = store_answer}",
+        "fetch",
+        "state",
+        *_RECORDS,
+    )
+    + _loader(
         "load_decide",
         "decide",
         "message",
@@ -66,7 +74,7 @@ APPLY: Final = Script(
         "availability",
         "mutations",
         "transaction",
-        *_RECORDS,
+        "reply",
         "decide",
     )
     + _loader(

@@ -28,7 +28,11 @@ from ratelimit_mail.testing.conformance.batches import BatchTests
 from ratelimit_mail.testing.conformance.bookings import BookingTests
 from ratelimit_mail.testing.conformance.clocks import ClockTests
 from ratelimit_mail.testing.conformance.idempotency import IdempotencyTests
+from ratelimit_mail.testing.conformance.redeeming import RedeemTests
 from ratelimit_mail.testing.conformance.refusals import RefusalTests
+from ratelimit_mail.testing.conformance.registers import RegisterTests
+from ratelimit_mail.testing.conformance.settling import SettleTests
+from ratelimit_mail.testing.conformance.spreading import SpreadTests
 from ratelimit_mail.testing.conformance.subjects import SubjectTests
 from ratelimit_mail.testing.conformance.windows import WindowTests
 from ratelimit_mail.testing.generated_scripts import generated_script, play
@@ -44,9 +48,13 @@ class BackendConformance(
     SubjectTests,
     RefusalTests,
     BookingTests,
+    SettleTests,
+    RedeemTests,
+    SpreadTests,
     ClockTests,
     IdempotencyTests,
     BatchTests,
+    RegisterTests,
 ):
     """All conformance tests. A subclass defines `backend`, which returns an empty backend."""
 

@@ -3,7 +3,7 @@
 -- otherwise the list that `decide` returns. What is not always needed is in functions of its own
 -- (`load_decide`, `load_add_full_windows`), because a server sets up all of a script for each call.
 
-local TAKE, CHECK, CLOCK = 1, 0, 16
+local TAKE, CHECK, CLOCK, ENQUEUE = 1, 0, 16, 2048
 local ALL_BUT_CLOCK_AND_DENIALS = 65535 - CLOCK - DENIALS_UNCOUNTED
 
 local add_full_windows, decide
@@ -99,22 +99,20 @@ for i = 1, #ARGV do
     now, grace = time, 0
   end
   local reply
+  local keys = count
   local simple_flags = bit.band(flags, ALL_BUT_CLOCK_AND_DENIALS)
   if simple_flags == TAKE or simple_flags == CHECK then
     reply = decide_simple(message, first, count, now, grace, bit.band(flags, 65535 - CLOCK))
+  else
+    keys = keys + (bit.band(flags, ENQUEUE) > 0 and 1 or 0)
+      + (bit.band(flags, IDEMPOTENT) > 0 and 1 or 0)
   end
   if not reply then
     decide = decide or load_decide()
     reply = decide(message, first, now, grace)
   end
   replies[i] = reply
-  first = first + count
-  if bit.band(flags, ENQUEUE) > 0 then
-    first = first + 1
-  end
-  if bit.band(flags, IDEMPOTENT) > 0 then
-    first = first + 1
-  end
+  first = first + keys
 end
 if #replies == 1 then
   return replies[1]

@@ -1,5 +1,7 @@
 -- Decide on the charges of one message, log by log.
 
+local RECALL, ENQUEUE = 1024, 2048
+
 -- Decides on the message whose logs are in KEYS from `first` on. Returns a list: the time; the first
 -- moment with room; flags, 1 if the message was charged and 2 if this answer was given before; the
 -- token of its id; the number of refusals; the refusals, as transaction.lua has them. If the message
@@ -17,21 +19,17 @@ local function decide(message, first, now, grace)
   if not charges then
     return {-1, queue}
   end
-  local next, bookings = first + count, nil
-  if has(ENQUEUE) then
-    bookings = bookings_of(KEYS[next], queue.log, logs)
-    if bookings.is_foreign then
-      return {-1, next}
-    end
-    next = next + 1
-  end
+  local bookings_key = has(ENQUEUE) and first + count
+  local next = bookings_key and first + count + 1 or first + count
   local id = has(IDEMPOTENT) and KEYS[next]
+  local records
   if id then
-    local answer = read_answer(id)
+    records = load_records()
+    local answer = records.read_answer(id)
     if answer == false then
       return {-1, next}
     elseif answer and now < answer.valid_until then
-      return repeat_answer(id, answer, now)
+      return records.repeat_answer(id, answer, now)
     elseif has(RECALL) then
       return {now, now, 0, 0, 0}
     end
@@ -56,7 +54,7 @@ local function decide(message, first, now, grace)
       elseif at > now then
         valid_until = at + lifetime
       end
-      store_answer(id, {valid_until = valid_until, reply = answer}, valid_until - now + grace)
+      records.store_answer(id, {valid_until = valid_until, reply = answer}, valid_until - now + grace)
     end
     return answer
   end
@@ -97,6 +95,14 @@ local function decide(message, first, now, grace)
   end
 
   local function charge_all(at)
+    local bookings
+    if bookings_key and at > now then
+      records = records or load_records()
+      bookings = records.bookings_of(KEYS[bookings_key], queue.log, logs)
+      if bookings.is_foreign then
+        return {-1, bookings_key}
+      end
+    end
     local record = {at = at, events = all.charge(at, change)}
     all.save(change)
     if queue and at > now then

@@ -154,9 +154,13 @@ local function event_logs()
   -- are ignored. Returns whether any was there.
   local function remove(log, events)
     local cost_at, first = {}, nil
+    -- Most often they are among the latest.
+    local low = max(0, log.n - 8)
+    load(log, low + 1, min(log.n, log.from - 1))
     for _, event in ipairs(events) do
       local at = event.moment
-      local i = last_by(log, at - 1, 0, log.n) + 1
+      local is_recent = low > 0 and time(log, low + 1) < at
+      local i = last_by(log, at - 1, is_recent and low + 1 or 0, log.n) + 1
       if event.generation == log.generation and i <= log.n and at > log.newest - log.span
         and floor(time(log, i) / log.slot) == floor(at / log.slot)
       then

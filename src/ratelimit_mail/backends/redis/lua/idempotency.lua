@@ -28,27 +28,16 @@ local function read_answer(id)
 end
 
 local function store_answer(id, answer, lifetime)
-  local words = {string.format('%.0f', answer.valid_until), answer.is_shared and '1' or '0'}
-  for i, number in ipairs(answer.reply) do
-    words[i + 2] = string.format('%.0f', number)
+  local reply = answer.reply
+  local text = string.format('%s%.0f %d', ANSWER, answer.valid_until, answer.is_shared and 1 or 0)
+  for i = 1, #reply, 1000 do
+    local last = math.min(i + 999, #reply)
+    text = text .. string.format(string.rep(' %.0f', last - i + 1), unpack(reply, i, last))
   end
-  local text = ANSWER .. table.concat(words, ' ')
   if answer.moved then
     text = text .. '\n' .. write_record(answer.moved)
   end
   redis.call('SET', id, text, 'PX', math.max(1, lifetime))
-end
-
--- Adds the place of a record in its queue and its events to a reply.
-local function add_record(reply, record)
-  local size = #reply
-  reply[size + 1], reply[size + 2], reply[size + 3] =
-    record.number and 1 or 0, record.number or 0, record.at
-  for i, event in ipairs(record.events) do
-    local place = size + 4 * i
-    reply[place], reply[place + 1], reply[place + 2], reply[place + 3] =
-      event.charge or event.key, event.moment, event.cost, event.generation
-  end
 end
 
 -- Returns the reply of an answer that is given again at the time `now`.

@@ -11,7 +11,7 @@
 local HEADER, HEADER_SIZE = '<I2I4i7i7i7I6I6', 39
 local CHARGE, WINDOW, WINDOW_SIZE = '<I6I6I6I6I6BI2', '<I6I6I6B', 19
 
--- The flags; codec.py says what each means. CLOCK is 16; HAS_START, 512, is not needed here.
+-- The flags; codec.py says what each means. CLOCK is 16; HAS_START, 512, is not needed here; RECALL
+-- and ENQUEUE are where they are used.
 local RECORD, REFUSED, QUEUE, BOOK, IDEMPOTENT = 1, 2, 4, 8, 32
 local DENIALS_UNCOUNTED, AT_START_ONLY, LEAST_REMAINING = 64, 128, 256
-local RECALL, ENQUEUE = 1024, 2048

@@ -1,0 +1,13 @@
+-- The end of the reply on a message that was charged.
+
+-- Adds the place of a record in its queue and its events to a reply.
+local function add_record(reply, record)
+  local size = #reply
+  reply[size + 1], reply[size + 2], reply[size + 3] =
+    record.number and 1 or 0, record.number or 0, record.at
+  for i, event in ipairs(record.events) do
+    local place = size + 4 * i
+    reply[place], reply[place + 1], reply[place + 2], reply[place + 3] =
+      event.charge or event.key, event.moment, event.cost, event.generation
+  end
+end
