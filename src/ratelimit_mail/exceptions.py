@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendError",
     "BackendUnavailable",
+    "ConnectionPoolFull",
     "PolicyFileError",
     "RateLimitExceeded",
     "RateLimitMailError",
@@ -38,6 +39,14 @@ class BackendUnavailable(BackendError):
     """
 
     safe_to_repeat = False
+
+
+class ConnectionPoolFull(BackendError):
+    """All connections of the application's own client were in use for too long.
+
+    The backend is not away, so `on_backend_error` does not apply. Nothing was sent, so the call can
+    be repeated; a larger `max_connections` prevents the error.
+    """
 
 
 class RateLimitExceeded(RateLimitMailError):

@@ -115,6 +115,79 @@ def test_a_password_that_should_have_been_percent_encoded_is_not_shown(
         assert not shown_secrets(all_text(backend_type, url))
 
 
+FORGOTTEN_HOSTS = [
+    "{scheme}://{user}:{password}",
+    "{scheme}://{user}:{password}/0",
+    "{scheme}://{user}:{password}/x",
+    "{scheme}://{user}:{password}/mail/x",
+    "{scheme}://{user}:{password}/0?socket_timeout=nan",
+    "{scheme}://{user}:{password}?db=x",
+    "{scheme}://{user}:{password}?max_connections=0&speed=1",
+    "{scheme}://{user}:{password}/0?speed=1",
+    "{scheme}://{user}:{password},one/0",
+    "{scheme}://one:6379,{user}:{password}/mail/x",
+    "{scheme}://{user}:{password}/0#",
+    "{scheme}://{user}%3A{password}%40one/0",
+    "{scheme}://{user}\uff1a{password}/0",
+]
+"""Invalid URLs with a login, but without the @ behind it."""
+
+
+@given(
+    st.sampled_from(FORGOTTEN_HOSTS),
+    st.sampled_from(SCHEMES),
+    st.one_of(passwords, st.sampled_from([SECRET, DIGITS, DIGITS * 3, f"6379{SECRET}"])),
+    st.booleans(),
+    st.sampled_from(BACKEND_TYPES),
+)
+@example("{scheme}://{user}:{password}/0?socket_timeout=nan", "redis", SECRET, True, RedisBackend)
+@example("{scheme}://{user}:{password}/x", "redis", DIGITS, True, AsyncRedisBackend)
+def test_a_password_is_not_shown_if_the_host_is_missing(
+    frame: str, scheme: str, password: str, is_quoted: bool, backend_type: Any
+) -> None:
+    word = quote(password, safe="") if is_quoted else password
+    for user in ("", "ann"):
+        with all_logged() as logged:
+            try:
+                backend_type.from_url(frame.format(scheme=scheme, user=user, password=word))
+            except ValueError as error:
+                texts = [str(error), repr(error), *traceback.format_exception(error)]
+            else:
+                return  # a valid URL: a host and a port
+        assert not shown_secrets("\n".join([*texts, logged.getvalue()]))
+
+
+SECRET_OPTIONS = ("password", "ssl_password", "sentinel_password")
+MISSPELT_OPTIONS = ("pasword", "auth", "pass", "sentinel_pass", "secret", "token", "PASSWORD")
+
+
+@given(
+    st.sampled_from(["redis", "rediss", "redis+sentinel", "rediss+sentinel", "rediss+cluster"]),
+    st.sampled_from(["one", "one:6379", "ann:word@one"]),
+    st.sampled_from([*SECRET_OPTIONS, *MISSPELT_OPTIONS]),
+    passwords,
+    st.sampled_from(["", "&speed=1", "&socket_timeout=nan", "&db=x", "&max_connections=-1"]),
+    st.sampled_from(BACKEND_TYPES),
+)
+def test_a_password_in_any_option_is_not_shown(
+    scheme: str, host: str, option: str, password: str, more: str, backend_type: Any
+) -> None:
+    url = f"{scheme}://{host}/mail/x?{option}={quote(password, safe='')}{more}"
+    assert not shown_secrets(all_text(backend_type, url))
+
+
+@pytest.mark.parametrize("option", [*SECRET_OPTIONS, "client_name"])
+def test_a_password_that_should_have_been_quoted_does_not_become_the_name_of_an_option(
+    option: str,
+) -> None:
+    for behind in (SECRET.lower(), f"{SECRET.lower()}=1", f"db={SECRET}", f"db={DIGITS}x"):
+        url = f"rediss+sentinel://one/mail?{option}=word"
+        if option != "client_name":
+            assert not shown_secrets(all_text(RedisBackend, f"{url}&{behind}"))
+        else:
+            assert "Hunter2" not in all_text(RedisBackend, f"{url}&{SECRET}=1")
+
+
 @pytest.mark.parametrize("backend_type", BACKEND_TYPES)
 @pytest.mark.parametrize("sign", ["/", "?", "#"])
 @pytest.mark.parametrize("user", ["", "ann"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ import redis
 import redis.asyncio
 from hypothesis import example, given
 from hypothesis import strategies as st
+from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.backends.redis.urls import client_from_url
@@ -256,3 +258,105 @@ def test_options_in_the_query_reach_the_cluster_client() -> None:
 def test_more_arguments_reach_the_client(url: str, is_async: bool) -> None:
     kwargs = settings(client_of(url, is_async, client_name="mailer", socket_keepalive=True))
     assert (kwargs["client_name"], kwargs["socket_keepalive"]) == ("mailer", True)
+
+
+@sync_and_async
+@pytest.mark.parametrize("url", ["redis://one/0", "redis+sentinel://one/mail"])
+def test_options_of_redis_py_may_stand_in_the_url(url: str, is_async: bool) -> None:
+    client = client_of(
+        f"{url}?max_connections=20&health_check_interval=30&socket_keepalive=no"
+        "&decode_responses=True",
+        is_async,
+    )
+    assert client.connection_pool.max_connections == 20
+    kwargs = settings(client)
+    assert kwargs["health_check_interval"] == 30
+    assert kwargs["socket_keepalive"] is False
+    assert kwargs["decode_responses"] is True
+
+
+@sync_and_async
+def test_an_argument_replaces_an_option_of_the_url(is_async: bool) -> None:
+    client = client_of("redis://one?max_connections=20", is_async, max_connections=30)
+    assert client.connection_pool.max_connections == 30
+
+
+@sync_and_async
+@pytest.mark.parametrize("text", ["1", "true", "True", "YES", "y", "t"])
+def test_an_option_may_be_switched_on_as_in_redis_py(text: str, is_async: bool) -> None:
+    kwargs = settings(client_of(f"redis://one?socket_keepalive={text}", is_async))
+    assert kwargs["socket_keepalive"] is True
+
+
+TLS_OPTIONS = {
+    "ssl_ca_certs": "/etc/ca.pem",
+    "ssl_ca_data": "data",
+    "ssl_certfile": "/etc/client.pem",
+    "ssl_keyfile": "/etc/client.key",
+    "ssl_ciphers": "HIGH",
+}
+
+
+@sync_and_async
+@pytest.mark.parametrize("url", ["rediss://one/0", "rediss+sentinel://one/mail"])
+def test_tls_options_reach_the_connections(url: str, is_async: bool) -> None:
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in TLS_OPTIONS.items())
+    client = client_of(
+        f"{url}?{query}&ssl_cert_reqs=optional&ssl_check_hostname=no&ssl_min_version=772",
+        is_async,
+    )
+    for kwargs in (settings(client), *(sentinels(client) if "sentinel" in url else ())):
+        assert TLS_OPTIONS.items() <= kwargs.items()
+        assert kwargs["ssl_cert_reqs"] == "optional"
+        assert kwargs["ssl_check_hostname"] is False
+        assert kwargs["ssl_min_version"] == ssl.TLSVersion.TLSv1_3
+
+
+@sync_and_async
+@pytest.mark.parametrize("url", ["rediss://one/0", "rediss+sentinel://one/mail"])
+@pytest.mark.parametrize("as_argument", [False, True])
+def test_a_certificate_that_is_not_verified_is_not_compared_with_the_host(
+    url: str, is_async: bool, as_argument: bool
+) -> None:
+    if as_argument:
+        client = client_of(url, is_async, ssl_cert_reqs="none")
+    else:
+        client = client_of(f"{url}?ssl_cert_reqs=none", is_async)
+    kwargs = settings(client)
+    assert (kwargs["ssl_cert_reqs"], kwargs["ssl_check_hostname"]) == ("none", False)
+
+
+def test_options_reach_the_cluster_client() -> None:
+    client = cluster_client_of(
+        "rediss+cluster://one?max_connections=20&socket_keepalive=1&ssl_cert_reqs=none"
+    )
+    kwargs = client.connection_kwargs
+    assert kwargs["max_connections"] == 20
+    assert kwargs["socket_keepalive"] is True
+    assert "SSL" in kwargs["connection_class"].__name__
+
+
+def test_a_sync_client_connects_to_sentinels_from_any_number_of_threads() -> None:
+    client = client_of("redis+sentinel://one/mail?max_connections=2", is_async=False)
+    (sentinel,) = client.connection_pool.sentinel_manager.sentinels
+    assert sentinel.connection_pool.max_connections > 10_000
+
+
+@sync_and_async
+@pytest.mark.parametrize("name", sorted(URL_QUERY_ARGUMENT_PARSERS))
+def test_every_option_that_redis_py_reads_is_taken_or_refused_by_name(
+    name: str, is_async: bool
+) -> None:
+    values = {
+        "ssl_min_version": "772",
+        "ssl_include_verify_flags": "VERIFY_X509_STRICT",
+        "ssl_exclude_verify_flags": "[VERIFY_X509_STRICT, VERIFY_X509_PARTIAL_CHAIN]",
+        "protocol": "3",
+    }
+    url = f"rediss://one?{name}={values.get(name, '1')}"
+    if name in ("timeout", "retry_on_timeout", "retry_on_error"):
+        with pytest.raises(ValueError, match=f"option {name} is not taken"):
+            client_of(url, is_async)
+    else:
+        ours = settings(client_of(url, is_async)).get(name)
+        assert ours == settings(redis.Redis.from_url(url)).get(name)

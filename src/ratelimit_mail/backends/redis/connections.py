@@ -15,10 +15,18 @@ from time import monotonic
 from typing import Any, Final
 
 import redis
+import redis.asyncio
 from redis.exceptions import ResponseError
 from redis.sentinel import SentinelConnectionPool
 
-from ratelimit_mail.backends.redis.errors import UNREACHABLE, NotSent
+from ratelimit_mail.backends.redis.errors import (
+    TIMED_OUT,
+    UNREACHABLE,
+    NotSent,
+    PoolFull,
+    is_pool_full,
+)
+from ratelimit_mail.backends.redis.full_pool import AsyncPoolQueue, PoolQueue, longest_wait
 
 __all__ = [
     "MAX_CALLS_TOGETHER",
@@ -38,18 +46,31 @@ _REUSABLE_POOLS: Final = (redis.ConnectionPool, SentinelConnectionPool)
 _Argument = bytes | str | int
 
 
+class _PoolState:
+    """What the backends of a process that use the same pool share.
+
+    idle: the connections that are held, each with the time at which it left the pool.
+    """
+
+    def __init__(self) -> None:
+        self.idle: list[tuple[Any, float]] = []
+        self.queue = PoolQueue()
+
+
 class ReusedConnections:
     """Send commands by the connections of a pool, and reuse them for the next commands.
 
     The application may need connections of the pool too, so at most half of its `max_connections`
-    are held.
+    are held. If all connections are in use, a call waits until one is returned.
     """
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        # Each with the time at which it left the pool. The list belongs to the pool, so that all
-        # backends that use the pool share it.
-        self._idle: list[tuple[Any, float]] = vars(pool).setdefault("_ratelimit_mail_idle", [])
+        state: _PoolState = vars(pool).get("_ratelimit_mail") or vars(pool).setdefault(
+            "_ratelimit_mail", _PoolState()
+        )
+        self._idle = state.idle
+        self._queue = state.queue
         is_reusable = type(pool) in _REUSABLE_POOLS and pool.cache is None
         self._max_idle = pool.max_connections // 2 if is_reusable else 0
 
@@ -65,6 +86,9 @@ class ReusedConnections:
         except ResponseError:
             is_answered = True
             raise
+        except TIMED_OUT as error:
+            self._queue.fail(error)
+            raise
         finally:
             if is_answered and len(self._idle) < self._max_idle:
                 self._idle.append((connection, since))
@@ -72,23 +96,41 @@ class ReusedConnections:
                 if not is_answered:  # or a late answer would be read as that of the next command
                     connection.disconnect()
                 self._pool.release(connection)
+            if self._queue.waiters:
+                self._queue.wake()
 
     def _acquire(self) -> tuple[Any, float]:
-        """Return a connection and the time at which it left the pool."""
+        """Return a connection and the time at which it left the pool; wait for it if need be."""
+        try:
+            if not self._queue.waiters:
+                try:
+                    return self._take()
+                except UNREACHABLE as error:
+                    if not is_pool_full(error):
+                        raise
+                    if isinstance(self._pool, redis.BlockingConnectionPool):
+                        raise PoolFull(self._pool.timeout or 0) from error
+            return self._queue.run(self._take, longest_wait(self._pool.connection_kwargs))
+        except NotSent:
+            raise
+        except UNREACHABLE as error:
+            if isinstance(error, TIMED_OUT):
+                self._queue.fail(error)
+            raise NotSent(error) from error
+
+    def _take(self) -> tuple[Any, float]:
+        """Return a connection that is held, or one of the pool, with the time of now."""
         now = monotonic()
         try:
-            try:
-                connection, since = self._idle.pop()
-            except IndexError:
-                pass
-            else:
-                # A forked process must not use the connections of its parent.
-                if now - since < MAX_REUSE_SECONDS and connection.pid == os.getpid():
-                    return connection, since
-                self._pool.release(connection)
-            return self._pool.get_connection(), now
-        except UNREACHABLE as error:
-            raise NotSent(error) from error
+            connection, since = self._idle.pop()
+        except IndexError:
+            pass
+        else:
+            # A forked process must not use the connections of its parent.
+            if now - since < MAX_REUSE_SECONDS and connection.pid == os.getpid():
+                return connection, since
+            self._pool.release(connection)
+        return self._pool.get_connection(), now
 
     def release_all(self) -> None:
         """Return all held connections to the pool."""
@@ -102,23 +144,29 @@ MAX_CONNECTIONS: Final = 4
 MAX_CALLS_TOGETHER: Final = 32
 """How many calls are sent together, and would lose their answers together."""
 
-_Call = tuple[Sequence[_Argument], asyncio.Future[Any]]
-"""A command, and the future of its answer."""
+_Call = tuple[Sequence[_Argument], asyncio.Future[Any], float]
+"""A command, the future of its answer, and the time at which it was made."""
 
 
 class PipelinedConnections:
-    """Send the commands of one event loop by the connections of a pool, many at once."""
+    """Send the commands of one event loop by the connections of a pool, many at once.
+
+    If all connections are in use, the calls wait until one is returned.
+    """
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self._queue: AsyncPoolQueue = vars(pool).setdefault("_ratelimit_mail", AsyncPoolQueue())
         self._max_senders = min(MAX_CONNECTIONS, pool.max_connections)
+        is_blocking = isinstance(pool, redis.asyncio.BlockingConnectionPool)  # has its own queue
+        self._longest_wait = 0.0 if is_blocking else longest_wait(pool.connection_kwargs)
         self._waiting: deque[_Call] = deque()
         self._senders: list[asyncio.Task[None]] = []
 
     async def call(self, *command: _Argument) -> Any:
         """Send a command once, and return its answer."""
         answer = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, answer))
+        self._waiting.append((command, answer, monotonic()))
         self._senders = [sender for sender in self._senders if not sender.done()]
         if len(self._senders) < self._max_senders:
             self._senders.append(asyncio.create_task(self._send_waiting()))
@@ -135,25 +183,56 @@ class PipelinedConnections:
         """Send the waiting calls by one connection at a time, until no call waits."""
         while self._waiting:
             try:
-                connection = await self._pool.get_connection()
+                connection = await self._acquire()
+            except PoolFull as error:
+                self._fail_older_than(self._longest_wait, error)
+                continue
             except Exception as error:
                 not_sent = NotSent(error) if isinstance(error, UNREACHABLE) else error
                 _fail(self._next_calls(len(self._waiting)), not_sent)
                 return
             calls = self._next_calls(MAX_CALLS_TOGETHER)
+            is_loop_gone = False
             try:
                 await _exchange(connection, calls)
+            except GeneratorExit:
+                is_loop_gone = True  # nothing can be awaited
+                raise
             except BaseException as error:
                 # A late answer would be read as that of the next command.
                 await connection.disconnect(nowait=True)
                 cause = error if isinstance(error, Exception) else _closed_error()
                 _fail(calls, cause)
+                if isinstance(cause, TIMED_OUT):
+                    self._queue.fail(cause)
                 if isinstance(cause, UNREACHABLE):
                     _fail(self._next_calls(len(self._waiting)), NotSent(cause))
                 if cause is not error:
                     raise
             finally:
-                await self._pool.release(connection)
+                if not is_loop_gone:
+                    await self._pool.release(connection)
+                    self._queue.wake()
+
+    async def _acquire(self) -> Any:
+        """Return a connection; wait for it as long as the call that was made first may wait."""
+        get_connection = self._pool.get_connection
+        if not self._longest_wait:
+            try:
+                return await get_connection()
+            except UNREACHABLE as error:
+                raise (PoolFull(self._pool.timeout) if is_pool_full(error) else error) from error
+        since = self._waiting[0][2]
+        try:
+            return await self._queue.run(get_connection, since + self._longest_wait - monotonic())
+        except PoolFull:
+            raise PoolFull(self._longest_wait) from None
+
+    def _fail_older_than(self, seconds: float, error: Exception) -> None:
+        """Fail the calls that have waited for so long."""
+        end = monotonic() - seconds
+        while self._waiting and self._waiting[0][2] <= end:
+            _fail([self._waiting.popleft()], error)
 
     def _next_calls(self, limit: int) -> list[_Call]:
         """Remove and return the calls that waited longest, without those of cancelled tasks."""
@@ -169,7 +248,7 @@ async def _exchange(connection: Any, calls: Sequence[_Call]) -> None:
     """Send the commands together, and set the answer of each."""
     if not calls:
         return
-    commands = connection.pack_commands([command for command, _ in calls])
+    commands = connection.pack_commands([call[0] for call in calls])
     await connection.send_packed_command(commands)
     for call in calls:
         try:
@@ -182,7 +261,7 @@ async def _exchange(connection: Any, calls: Sequence[_Call]) -> None:
 
 
 def _fail(calls: Sequence[_Call], error: Exception) -> None:
-    for _, answer in calls:
+    for _, answer, _ in calls:
         if not answer.done():
             answer.set_exception(error)
             answer.exception()  # or asyncio reports it as never retrieved if its task is cancelled

@@ -6,9 +6,17 @@ from typing import Final
 
 from redis import exceptions
 
-from ratelimit_mail.exceptions import BackendError, BackendUnavailable
+from ratelimit_mail.exceptions import BackendError, BackendUnavailable, ConnectionPoolFull
 
-__all__ = ["CLIENT_ERRORS", "UNREACHABLE", "NotSent", "backend_error"]
+__all__ = [
+    "CLIENT_ERRORS",
+    "TIMED_OUT",
+    "UNREACHABLE",
+    "NotSent",
+    "PoolFull",
+    "backend_error",
+    "is_pool_full",
+]
 
 CLIENT_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """What a redis-py client raises if a command fails."""
@@ -20,6 +28,9 @@ UNREACHABLE: Final = (
     OSError,
 )
 """The node did not answer, or there is no node for the slot."""
+
+TIMED_OUT: Final = (exceptions.TimeoutError, TimeoutError)
+"""The server did not answer in time, or did not accept a connection in time."""
 
 _TEMPORARY: Final = (
     exceptions.ConnectionError,
@@ -62,6 +73,26 @@ class NotSent(exceptions.ConnectionError):
         self.error = error
 
 
+class PoolFull(exceptions.RedisError):
+    """All connections of the client were in use for `seconds`; the command was not sent."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"all connections were in use for {seconds:g} seconds")
+
+
+_POOL_FULL_TEXTS: Final = ("Too many connections", "No connection available")
+"""Before redis-py 7, a full pool has no class of its own. A Sentinel pool and a cluster client
+quote the error of the pool in one of theirs."""
+
+
+def is_pool_full(error: BaseException) -> bool:
+    """Return whether a command was not sent because all connections of a pool were in use."""
+    return isinstance(error, exceptions.MaxConnectionsError | PoolFull) or (
+        isinstance(error, exceptions.ConnectionError | exceptions.RedisClusterException)
+        and any(each in str(error) for each in _POOL_FULL_TEXTS)
+    )
+
+
 def backend_error(error: BaseException, server: str) -> BackendError:
     """Return this library's error for an error of redis-py.
 
@@ -72,6 +103,12 @@ def backend_error(error: BaseException, server: str) -> BackendError:
         if isinstance(translated, BackendUnavailable):
             translated.safe_to_repeat = True
         return translated
+    if is_pool_full(error):
+        reason = str(error) if isinstance(error, PoolFull) else "all connections were in use"
+        return ConnectionPoolFull(
+            f"{server} was not asked, because {reason}: the client's pool of connections is too"
+            " small (max_connections)"
+        )
     text = " ".join(str(error).split())[:200]
     if isinstance(error, exceptions.AuthenticationError) or text.startswith("WRONGPASS"):
         return BackendUnavailable(f"{server} refuses the user name or the password")

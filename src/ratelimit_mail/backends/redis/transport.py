@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Self
 
 import redis.asyncio
@@ -21,6 +22,7 @@ from redis.exceptions import NoScriptError
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.redis.connections import PipelinedConnections, ReusedConnections
 from ratelimit_mail.backends.redis.errors import CLIENT_ERRORS, UNREACHABLE, backend_error
+from ratelimit_mail.backends.redis.full_pool import AsyncPoolQueue, PoolQueue, longest_wait
 from ratelimit_mail.backends.redis.scripts import Script
 
 __all__ = ["AsyncTransport", "Transport"]
@@ -59,6 +61,12 @@ def _node_of(client: Any, key: bytes) -> str:
         return ""
 
 
+def _cluster_settings(client: Any) -> Mapping[str, Any]:
+    """Return the settings of the connections of a cluster client."""
+    manager_settings: Mapping[str, Any] = client.nodes_manager.connection_kwargs
+    return manager_settings
+
+
 class Transport:
     """A sync redis-py client, made when it is first needed.
 
@@ -73,6 +81,7 @@ class Transport:
         self._make_client = make_client
         self._lock = threading.Lock()
         self._client: Any = None
+        self._redirected = PoolQueue()
         self._send: Callable[..., Any] = self._connect_and_send
 
     @classmethod
@@ -112,7 +121,9 @@ class Transport:
             with contextlib.suppress(*CLIENT_ERRORS):
                 client.nodes_manager.initialize()  # a replica may have taken over
             raise
-        return client.execute_command(*command)
+        return self._redirected.run(
+            partial(client.execute_command, *command), longest_wait(_cluster_settings(client))
+        )
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """Run a script, and return its reply."""
@@ -172,14 +183,21 @@ class AsyncTransport:
         try:
             node = client.get_node_from_key(command[3])
             if node is not None:
-                return await node.execute_command(*command)
+                return await self._run(node.name, partial(node.execute_command, *command))
         except _REDIRECTED:
             pass
         except UNREACHABLE:
             with contextlib.suppress(*CLIENT_ERRORS):
                 await client.nodes_manager.initialize()
             raise
-        return await client.execute_command(*command)
+        return await self._run("", partial(client.execute_command, *command))
+
+    async def _run(self, node: str, attempt: Callable[[], Awaitable[Any]]) -> Any:
+        """Return the result of `attempt`, repeated while all connections to the node are in use."""
+        # The queues belong to the client, so that all backends that use the client share them.
+        queues: dict[str, AsyncPoolQueue] = vars(self._client).setdefault("_ratelimit_mail", {})
+        queue = queues.get(node) or queues.setdefault(node, AsyncPoolQueue())
+        return await queue.run(attempt, longest_wait(_cluster_settings(self._client)))
 
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """See `Transport.run`."""
