@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from rlm_testkit.shadow_limits import (
 from ratelimit_mail import AsyncLimiter, Decision, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.backends.adapters import InlineAdapter
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 from ratelimit_mail.testing import ManualClock
@@ -116,6 +116,18 @@ class ShardedBySender:
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         self._memory.reset(ledgers, subject)
+
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        return self._memory.settle(receipt, charges)
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        return self._memory.redeem(receipt, charges)
+
+    def read_register(self, name: str) -> Register:
+        return self._memory.read_register(name)
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        self._memory.write_register(name, changes)
 
 
 @pytest.mark.parametrize(

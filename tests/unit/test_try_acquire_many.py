@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.testing import ManualClock, generated_script
@@ -62,6 +62,18 @@ class BatchRecorder:
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         self._memory.reset(ledgers, subject)
+
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        return self._memory.settle(receipt, charges)
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        return self._memory.redeem(receipt, charges)
+
+    def read_register(self, name: str) -> Register:
+        return self._memory.read_register(name)
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        self._memory.write_register(name, changes)
 
 
 @given(st.integers(0, 1 << 32), st.data())

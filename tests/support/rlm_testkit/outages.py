@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Verdict
+from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.outage.circuit_breaker import CircuitBreaker
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendUnavailable
@@ -62,7 +62,8 @@ class InterruptibleBackend:
 
     error: what each call raises instead of an answer; None while the backend answers.
     shard_away: the one shard that is away, each sender being a shard; None if all of it is.
-    calls: the methods that were called.
+    calls: the methods that were called. A limiter reads a register once a second in real time, so
+        that reads are not recorded, except those in vain.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
@@ -109,11 +110,32 @@ class InterruptibleBackend:
         self._record("reset")
         self._memory.reset(ledgers, subject)
 
+    def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        self._record("settle")
+        return self._memory.settle(receipt, charges)
+
+    def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        self._record("redeem", charges[0][1])
+        return self._memory.redeem(receipt, charges)
+
+    def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        if self.error is not None:
+            self._record("read_register")
+        return self._memory.read_register(name)
+
+    def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        self._record("write_register")
+        self._memory.write_register(name, changes)
+
 
 class AsyncInterruptibleBackend:
     """What InterruptibleBackend is, for a backend that must be awaited.
 
-    is_silent: `apply` takes a message and never answers.
+    is_silent: `apply` takes a message and never answers, nor does `read_register`.
     """
 
     def __init__(self, backend: InterruptibleBackend) -> None:
@@ -151,6 +173,25 @@ class AsyncInterruptibleBackend:
         """See `Backend.reset`."""
         self._backend.reset(ledgers, subject)
 
+    async def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
+        """See `Backend.settle`."""
+        return self._backend.settle(receipt, charges)
+
+    async def redeem(self, receipt: Any, charges: Sequence[Charge]) -> Verdict:
+        """See `Backend.redeem`."""
+        return self._backend.redeem(receipt, charges)
+
+    async def read_register(self, name: str) -> Register:
+        """See `Backend.read_register`."""
+        if self.is_silent:
+            self._backend.calls.append("read_register")
+            await asyncio.Event().wait()
+        return self._backend.read_register(name)
+
+    async def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """See `Backend.write_register`."""
+        self._backend.write_register(name, changes)
+
 
 class LimiterInOutage:
     """A sync or async limiter on a backend that can be taken away; its methods never need await.
@@ -158,6 +199,7 @@ class LimiterInOutage:
     mode: "sync" or "async".
     seconds: the time of the circuit breaker, to be moved by hand.
     slept: the seconds of each sleep of the limiter, which takes no time.
+    on_sleep: called with the seconds of each sleep, such as `ManualClock.advance`.
     """
 
     def __init__(
@@ -170,17 +212,23 @@ class LimiterInOutage:
         self.backend = InterruptibleBackend(ManualClock())
         self.seconds = 1000.0
         self.slept: list[float] = []
+        self.on_sleep: Callable[[float], object] | None = None
         options = {"on_backend_error": on_backend_error, **options}
         self.limiter: Any
         if mode == "sync":
-            self.limiter = Limiter(policy, self.backend, sleep=self.slept.append, **options)
+            self.limiter = Limiter(policy, self.backend, sleep=self._record_sleep, **options)
         else:
             self.async_backend = AsyncInterruptibleBackend(self.backend)
             self.limiter = AsyncLimiter(policy, self.async_backend, sleep=self._sleep, **options)
         self.limiter._backend._steps._breakers[""] = CircuitBreaker(lambda: self.seconds)
 
-    async def _sleep(self, seconds: float) -> None:
+    def _record_sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        if self.on_sleep is not None:
+            self.on_sleep(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._record_sleep(seconds)
 
     def __getattr__(self, name: str) -> Any:
         """Return a method of the limiter, as one that does not need to be awaited."""
