@@ -134,21 +134,23 @@ def refused_recipients(outcome: object, recipients: Iterable[str]) -> frozenset[
 
 def _replies_by_recipient(value: object) -> dict[str, tuple[int, Any]]:
     """Return the code and text with which each recipient was refused; empty for other values."""
-    if isinstance(value, list):  # aiosmtplib's SMTPRecipientsRefused
-        replies = {
-            getattr(each, "recipient", None): (
-                getattr(each, "code", None),
-                getattr(each, "message", ""),
-            )
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, Mapping):
+        items = [*value.items()]
+    elif isinstance(value, list):  # aiosmtplib's SMTPRecipientsRefused
+        items = [
+            (getattr(each, "recipient", None), (getattr(each, "code", None), _text_of(each)))
             for each in value
-        }
-    else:
-        replies = dict(value) if isinstance(value, Mapping) else {}
-    for recipient, reply in replies.items():
+        ]
+    for recipient, reply in items:
         is_reply = isinstance(reply, tuple) and len(reply) == 2 and isinstance(reply[0], int)
         if not (is_reply and isinstance(recipient, str)):
             return {}
-    return replies
+    return dict(items)
+
+
+def _text_of(error: object) -> Any:
+    return getattr(error, "smtp_error", getattr(error, "message", ""))
 
 
 def pushback_seconds(reply: object, default: float) -> float | None:
@@ -196,7 +198,7 @@ def _codes_and_texts(reply: object) -> Iterator[tuple[int | None, str]]:
     recipients = reply
     if isinstance(reply, BaseException):
         code = getattr(reply, "smtp_code", getattr(reply, "code", None))
-        text = getattr(reply, "smtp_error", getattr(reply, "message", ""))
+        text = _text_of(reply)
         recipients = getattr(reply, "recipients", None) if code is None else None
         reply = (code, text)
     if replies := _replies_by_recipient(recipients):

@@ -39,6 +39,7 @@ class UnusableBackend:
         raise AssertionError("the backend was called")
 
     apply = apply_many = shard_of = refund = now = usage = reset = _fail
+    settle = redeem = read_register = write_register = _fail
 
 
 def limiter_under(*limits: Any) -> tuple[Limiter, ManualClock]:
