@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ratelimit_mail._util.epoch import datetime_of
@@ -52,9 +53,12 @@ def subject_of_denial(envelope: Envelope, plan: ChargePlan, limit: object) -> tu
 
 
 def _in_words(limit: RateLimit, subject: str) -> str:
-    if limit.scope == ("global",):
+    return _values_in_words(split_subject(limit.scope, subject))
+
+
+def _values_in_words(values: Mapping[str, str]) -> str:
+    if "global" in values:
         return "everybody"
-    values = split_subject(limit.scope, subject)
     return " and ".join(value or f"no {word.replace('_', ' ')}" for word, value in values.items())
 
 
@@ -123,10 +127,10 @@ def unblocked(policy: str, block: Block, now: int) -> Unblocked:
 
 
 def _of_block(policy: str, block: Block) -> dict[str, Any]:
-    values = block.subject if isinstance(block.subject, tuple) else (block.subject or "everybody",)
+    values = block.subject if isinstance(block.subject, tuple) else (block.subject or "",)
     return {
-        "sender": block.subject if block.scope == ("sender",) else "",
-        "subject": " and ".join(values),
+        "sender": values[0] if block.scope == ("sender",) else "",
+        "subject": _values_in_words(dict(zip(block.scope, values, strict=False))),
         "limit": None,
         "policy": policy,
         "tier": None,

@@ -20,6 +20,7 @@ from ratelimit_mail._util.epoch import datetime_of, milliseconds_of
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
+from ratelimit_mail.addresses import NULL_SENDER
 from ratelimit_mail.backends.base import Register
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.decision import Action, Block, Decision
@@ -144,7 +145,7 @@ class Blocks:
             )
         register: Register = yield partial(self._backend.read_register, self._name)
         until = None if seconds is None else register.now + round(seconds * 1000)
-        shown = subject if subject is None or isinstance(subject, str) else tuple(subject)
+        shown = _in_order(ordered, scope, subject)
         entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
         changes: dict[str, str | None] = dict.fromkeys(_expired(register))
         changes[_entry_key(ordered, key)] = json.dumps(entry)
@@ -218,6 +219,21 @@ def blocked(block: Block, tier: str | None, now: int) -> Decision:
         return Decision(Action.REJECT, None, None, tier, block=block)
     wait = max(0, milliseconds_of(block.until) - now) / 1000
     return Decision(Action.DEFER, wait, None, tier, block=block)
+
+
+def _in_order(
+    ordered: tuple[str, ...], scope: str | Sequence[str], subject: str | Sequence[str] | None
+) -> str | tuple[str, ...] | None:
+    """Return the values of a subject in the order of its normal scope, as the caller wrote them."""
+    if subject is None:
+        return None
+    words = (scope,) if isinstance(scope, str) else tuple(scope)
+    values = dict(
+        zip(words, (subject,) if isinstance(subject, str) else tuple(subject), strict=True)
+    )
+    if values.get("sender") == "":
+        values["sender"] = NULL_SENDER
+    return values[ordered[0]] if len(ordered) == 1 else tuple(values[word] for word in ordered)
 
 
 def _entry_key(scope: tuple[str, ...], key: str) -> str:
