@@ -112,6 +112,11 @@ class Block:
     until: datetime | None = None
     reason: str | None = None
 
+    def __str__(self) -> str:
+        values = self.subject if isinstance(self.subject, tuple) else (self.subject,)
+        subject = " and ".join("everybody" if each is None else show(each) for each in values)
+        return f"{subject} is blocked" + ("" if self.reason is None else f": {self.reason}")
+
 
 @attrs.frozen(slots=False)  # building one takes a third longer with slots
 class Decision:

@@ -62,10 +62,16 @@ class RateLimitExceeded(RateLimitMailError):
     def __str__(self) -> str:
         wait = self.decision.retry_after
         when = "it can never go" if wait is None else f"it fits in {_seconds_text(wait)}"
+        if self.decision.block is not None:
+            when = "until it is unblocked" if wait is None else f"for {_seconds_text(wait)}"
         if self.decision.action.value == "hold":
             when = "a moderator decides"
-        why = self.decision.limit or self.decision.rule or "the backend is away"
-        return f"{self.decision.reply} ({why}; {when})"
+        return f"{self.decision.reply} ({self._reason()}; {when})"
+
+    def _reason(self) -> str:
+        if self.decision.block is not None:
+            return str(self.decision.block)
+        return str(self.decision.limit or self.decision.rule or "the backend is away")
 
 
 class PolicyFileError(RateLimitMailError, ValueError):

@@ -25,7 +25,6 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.backends.adapters import InlineAdapter
-from ratelimit_mail.backends.base import Register
 from ratelimit_mail.conditions import protocol
 from ratelimit_mail.testing import ManualClock
 
@@ -39,21 +38,8 @@ class UnusableBackend:
     def _fail(self, *_: object) -> Any:
         raise AssertionError("the backend was called")
 
-    apply = apply_many = shard_of = refund = usage = reset = _fail
-    settle = redeem = write_register = _fail
-
-    def now(self) -> int:
-        return 0
-
-    def read_register(self, name: str) -> Any:
-        return Register(0, {})
-
-
-class AsyncUnusableBackend(UnusableBackend):
-    """The same, for a backend that must be awaited."""
-
-    async def read_register(self, name: str) -> Register:
-        return Register(0, {})
+    apply = apply_many = shard_of = refund = now = usage = reset = _fail
+    settle = redeem = read_register = write_register = _fail
 
 
 def limiter_under(*limits: Any) -> tuple[Limiter, ManualClock]:
@@ -284,7 +270,7 @@ def test_an_async_backend_for_a_sync_limiter_or_the_reverse_raises() -> None:
     with pytest.raises(TypeError, match="AsyncLimiter"):
         Limiter(campus_policy(), InlineAdapter(MemoryBackend()))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Limiter"):
-        AsyncLimiter(campus_policy(), AsyncUnusableBackend())
+        AsyncLimiter(campus_policy(), UnusableBackend())
 
 
 def test_a_backend_that_is_not_one_raises() -> None:

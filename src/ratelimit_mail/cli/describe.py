@@ -87,6 +87,11 @@ def limit_in_words(limit: Limit) -> str:
             words += "; excess messages are rejected"
         if limit.denied == "count":
             words += "; refused attempts count"
+        if limit.on_oversize == "spread":
+            words += (
+                "; a larger message is accepted when nothing is counted, and holds the limit for"
+                " longer"
+            )
     return words
 
 

@@ -84,7 +84,7 @@ class EventLog:
 
         schedule: from `spread_schedule`: offsets from that moment, each with its part.
         """
-        at = now
+        at = present = max(now, self.newest)
         while True:
             probe = self.without((), _NOTHING)
             for offset, part in schedule:
@@ -97,7 +97,7 @@ class EventLog:
                 probe.held += part
                 probe._enter(moment, part, part)
             else:
-                return at
+                return now if at == present else at
 
     def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
         """Return the same if events are booked ahead: windows that end at these count too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ratelimit_mail._util.epoch import datetime_of
@@ -67,6 +67,12 @@ def _in_words(limit: RateLimit, subject: str, envelope: Envelope, comparison: Co
         shown = next((each for each in spellings if comparison.value(word, each) == value), value)
         words.append(shown or f"no {word.replace('_', ' ')}")
     return " and ".join(words)
+
+
+def _values_in_words(values: Mapping[str, str]) -> str:
+    if "global" in values:
+        return "everybody"
+    return " and ".join(value or f"no {word.replace('_', ' ')}" for word, value in values.items())
 
 
 def denial_events(
@@ -134,10 +140,10 @@ def unblocked(policy: str, block: Block, now: int) -> Unblocked:
 
 
 def _of_block(policy: str, block: Block) -> dict[str, Any]:
-    values = block.subject if isinstance(block.subject, tuple) else (block.subject or "everybody",)
+    values = block.subject if isinstance(block.subject, tuple) else (block.subject or "",)
     return {
-        "sender": block.subject if block.scope == ("sender",) else "",
-        "subject": " and ".join(values),
+        "sender": values[0] if block.scope == ("sender",) else "",
+        "subject": _values_in_words(dict(zip(block.scope, values, strict=False))),
         "limit": None,
         "policy": policy,
         "tier": None,

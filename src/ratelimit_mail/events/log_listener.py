@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ratelimit_mail._util.text import escape, show
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["log_events"]
 
 SHORTEST_KEY: Final = 16
+
+_ADDRESS: Final = re.compile(r"[^\s<>()\[\]{},;:'\"]+@[^\s<>()\[\]{},;:'\"]+")
 
 LONGEST_NAME: Final = 320
 """Characters; an address has no more."""
@@ -46,8 +49,9 @@ def log_events(
     logger: a logger or its name; the default is `ratelimit_mail.events`.
     key: at least 16 secret bytes. With a key, each address, login and subject is replaced by 16
         hexadecimal digits. They are the same for the same address and key, so that all lines of
-        one sender can be found, but an address cannot be found out without the key. Without a
-        key, addresses are logged as they are, with unprintable characters escaped.
+        one sender can be found, but an address cannot be found out without the key. So is each
+        address in the reason of a block, which may be a provider's reply. Without a key, addresses
+        are logged as they are, with unprintable characters escaped.
     level: the level of every line; the default is INFO for BackToNormal and Unblocked, and WARNING
         for all others.
 
@@ -72,7 +76,7 @@ def log_events(
         if at_level is None:
             is_good = isinstance(event, BackToNormal | Unblocked)
             at_level = logging.INFO if is_good else logging.WARNING
-        title, text, own_fields = _describe(event)
+        title, text, own_fields = _describe(event, names)
         sender = names.quoted(event.sender)
         if event.subject != event.sender:
             sender += f" (counted for {names.quoted(event.subject)})"
@@ -107,6 +111,12 @@ class _Names:
 
         text = name.encode(errors="surrogatepass")
         return hmac.digest(self._key, text, "sha256").hex()[:16]
+
+    def in_text(self, text: str) -> str:
+        """Return `text`, such as a provider's reply, with its addresses as `field` gives them."""
+        if self._key is not None:
+            text = _ADDRESS.sub(lambda match: str(self.field(match[0])), text)
+        return escape(text)
 
     def quoted(self, name: str) -> str:
         """Return `name` in quotes for the line, so that it cannot pose as the text around it."""
@@ -147,7 +157,7 @@ def _context(event: Event, names: _Names) -> str:
     return ", ".join(f"{name} {value}" for name, value in values if value is not None)
 
 
-def _describe(event: Event) -> tuple[str, str, dict[str, Any]]:
+def _describe(event: Event, names: _Names) -> tuple[str, str, dict[str, Any]]:
     """Return the title, the text and the fields of this kind of event, without any address."""
     if isinstance(event, FirstDenial):
         decision = event.decision
@@ -165,8 +175,9 @@ def _describe(event: Event) -> tuple[str, str, dict[str, Any]]:
     if isinstance(event, Blocked | Unblocked):
         block = event.block
         until = None if block.until is None else block.until.isoformat()
-        fields = {"scope": "+".join(block.scope), "until": until, "reason": block.reason}
-        reason = "" if block.reason is None else f" ({show(block.reason)})"
+        reason_field = None if block.reason is None else names.in_text(block.reason)
+        fields = {"scope": "+".join(block.scope), "until": until, "reason": reason_field}
+        reason = "" if reason_field is None else f" ({show(reason_field)})"
         if isinstance(event, Unblocked):
             return "unblocked", f"may send again{reason}", fields
         return "blocked", f"may not send until {until or 'it is unblocked'}{reason}", fields

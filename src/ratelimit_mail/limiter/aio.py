@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail._util.steps import run_async, shielded
+from ratelimit_mail._util.steps import Steps, run_async, shielded
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
@@ -42,6 +42,7 @@ __all__ = ["AsyncLimiter", "AsyncReservation"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -60,7 +61,9 @@ class AsyncReservation:
 
     async def redeem(self) -> Decision:
         """See `Reservation.redeem`."""
-        return await run_async(self._operations.redeem_steps(self._booking))
+        operations = self._operations
+        decision: Decision = await operations.finish(operations.redeem_steps(self._booking))
+        return decision
 
 
 def _async_backend(name: str, backend: Any) -> AsyncBackend:
@@ -115,8 +118,10 @@ class AsyncLimiter:
             raise TypeError(f"sleep: {show(sleep)} is not an async function")
         self._backend = _async_backend("backend", backend)
         apply_booking: Callable[[Sequence[Charge], Intent], Awaitable[Verdict]]
+        finish: Callable[[Steps[Any]], Awaitable[Any]] = _finish
         if isinstance(self._backend, InlineAdapter):  # is never away, and never waits
             apply_booking = self._backend.apply
+            finish = run_async
         else:
             self._backend = AsyncFallbackBackend(self._backend, fallback, share)
             apply_booking = partial(_apply_booking, self._backend)
@@ -127,6 +132,7 @@ class AsyncLimiter:
             sleep=sleep or asyncio.sleep,
             wait_until_first=_wait_until_first,
             apply_booking=apply_booking,
+            finish=finish,
             remember=remember,
             node=node,
             on_event=on_event,
@@ -206,7 +212,8 @@ class AsyncLimiter:
 
     async def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:
         """See `Limiter.settle`."""
-        await run_async(self._operations.settle_steps(decision, recipient_set(refused)))
+        steps = self._operations.settle_steps(decision, recipient_set(refused))
+        await self._operations.finish(steps)
 
     async def usage(
         self,
@@ -308,6 +315,11 @@ class AsyncLimiter:
             return send
 
         return decorate
+
+
+async def _finish(steps: Steps[T]) -> T:
+    """Return what `steps` return; they go on to their end however often this task is cancelled."""
+    return await shielded(run_async(steps))
 
 
 async def _apply_booking(

@@ -14,10 +14,13 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
+import attrs
+
 from ratelimit_mail._util.epoch import datetime_of, milliseconds_of
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
+from ratelimit_mail.addresses import NULL_SENDER
 from ratelimit_mail.backends.base import Register
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.decision import Action, Block, Decision
@@ -32,6 +35,11 @@ REFRESH_SECONDS: Final = 1.0
 """How old the copy of a server's register may be."""
 
 LONGEST_REASON: Final = 400
+
+LONGEST_BLOCK: Final = 10**10
+
+UNREADABLE: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What reading an entry raises that this version of the library did not write."""
 
 
 class Blocks:
@@ -64,9 +72,13 @@ class Blocks:
             return self.is_stale
         return self.is_stale or monotonic() >= self._refresh_at
 
-    def refresh_steps(self) -> Steps[None]:
-        """Renew the copy if it is due; during an outage the old one stays in force."""
-        if not self.is_due():
+    def refresh_steps(self, *, is_charged: bool = True) -> Steps[None]:
+        """Renew the copy if it is due; during an outage the old one stays in force.
+
+        is_charged: whether the message that needs it is charged anything. One that is not asks no
+            server, and is subject to the blocks that are known.
+        """
+        if not self.is_due() or not (is_charged or self._is_local):
             return
         self.is_stale = False
         self._refresh_at = monotonic() + REFRESH_SECONDS
@@ -80,14 +92,14 @@ class Blocks:
 
     def find(self, envelope: Envelope) -> Block | None:
         """Return the block of `envelope`, if there is one."""
-        if not self._by_scope:
+        if not self._by_scope or not isinstance(envelope, Envelope):
             return None
         sender = self._policy.owner(envelope.sender)
         now = datetime_of(self._now())
         for scope, blocks in self._by_scope.items():
             subjects = {self._getters[scope](envelope)}
             if sender != envelope.sender:
-                subjects.add(self._getters[scope](_sent_by(envelope, sender)))
+                subjects.add(self._getters[scope](attrs.evolve(envelope, sender=sender)))
             for subject in subjects:
                 block = blocks.get(subject)
                 if block is not None and (block.until is None or now < block.until):
@@ -123,12 +135,8 @@ class Blocks:
     ) -> Steps[Block]:
         """See `Limiter.block`."""
         ordered, key = self._key(subject, scope)
-        if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float)
-        ):
-            raise TypeError(f"seconds: a number is needed, or None, not {show(seconds)}")
-        if seconds is not None and not 0 < seconds <= 10**10:
-            raise ValueError(f"seconds: {show(seconds)} is not a number of seconds above 0")
+        if seconds is not None:
+            self.check_seconds(seconds)
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"reason: a text is needed, not {show(reason)}")
         if reason is not None and not (reason.isprintable() and len(reason) <= LONGEST_REASON):
@@ -137,7 +145,7 @@ class Blocks:
             )
         register: Register = yield partial(self._backend.read_register, self._name)
         until = None if seconds is None else register.now + round(seconds * 1000)
-        shown = subject if subject is None or isinstance(subject, str) else tuple(subject)
+        shown = _in_order(ordered, scope, subject)
         entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
         changes: dict[str, str | None] = dict.fromkeys(_expired(register))
         changes[_entry_key(ordered, key)] = json.dumps(entry)
@@ -163,6 +171,17 @@ class Blocks:
             return block if datetime_of(register.now) < block.until else None
         return block
 
+    @staticmethod
+    def check_seconds(seconds: object) -> None:
+        """Raise TypeError or ValueError if `seconds` is not how long a block may last."""
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"seconds: a number is needed, not {show(seconds)}")
+        if not 0.001 <= seconds <= LONGEST_BLOCK:
+            raise ValueError(
+                f"seconds: {show(seconds)} is not a number of seconds from 0.001 to"
+                f" {LONGEST_BLOCK}; leave it out to block for ever"
+            )
+
     def _key(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
     ) -> tuple[tuple[str, ...], str]:
@@ -181,7 +200,7 @@ class Blocks:
         for name, text in register.entries.items():
             try:
                 scope, key, block = _parsed(name, text)
-            except (ValueError, TypeError, KeyError):
+            except UNREADABLE:
                 log_warning("a block in the backend is not readable: %s", show(name))
                 continue
             by_scope.setdefault(scope, {})[key] = block
@@ -202,14 +221,19 @@ def blocked(block: Block, tier: str | None, now: int) -> Decision:
     return Decision(Action.DEFER, wait, None, tier, block=block)
 
 
-def _sent_by(envelope: Envelope, sender: str) -> Envelope:
-    return Envelope(
-        sender,
-        envelope.recipients,
-        envelope.client,
-        id=envelope.id,
-        direction=envelope.direction,
+def _in_order(
+    ordered: tuple[str, ...], scope: str | Sequence[str], subject: str | Sequence[str] | None
+) -> str | tuple[str, ...] | None:
+    """Return the values of a subject in the order of its normal scope, as the caller wrote them."""
+    if subject is None:
+        return None
+    words = (scope,) if isinstance(scope, str) else tuple(scope)
+    values = dict(
+        zip(words, (subject,) if isinstance(subject, str) else tuple(subject), strict=True)
     )
+    if values.get("sender") == "":
+        values["sender"] = NULL_SENDER
+    return values[ordered[0]] if len(ordered) == 1 else tuple(values[word] for word in ordered)
 
 
 def _entry_key(scope: tuple[str, ...], key: str) -> str:
@@ -219,6 +243,8 @@ def _entry_key(scope: tuple[str, ...], key: str) -> str:
 def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block]:
     words, _, key = name.partition(" ")
     scope = normal_scope(words.split("+"))
+    if is_per_recipient(scope):
+        raise ValueError(f"recipients cannot be blocked: {show(name)}")
     entry: Mapping[str, Any] = json.loads(text)
     subject = entry["subject"]
     until = entry["until"]
@@ -233,13 +259,13 @@ def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block]:
 
 
 def _expired(register: Register) -> list[str]:
-    """Return the keys of entries that are over, or cannot be read."""
+    """Return the keys of entries that are over."""
     over = []
     now: datetime = datetime_of(register.now)
     for name, text in register.entries.items():
         try:
             block = _parsed(name, text)[2]
-        except (ValueError, TypeError, KeyError):
+        except UNREADABLE:
             continue
         if block.until is not None and block.until <= now:
             over.append(name)

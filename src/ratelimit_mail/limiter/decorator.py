@@ -79,10 +79,12 @@ class LimitedCall:
             result = yield partial(function, *args, **kwargs)
         except BaseException as error:
             if self.settle or self._is_proof(error):
-                yield from finish_steps(operations, envelope, decision, error, self.refund_on)
+                steps = finish_steps(operations, envelope, decision, error, self.refund_on)
+                yield partial(operations.finish, steps)
             raise
         if self.settle:
-            yield from finish_steps(operations, envelope, decision, result, self.refund_on)
+            steps = finish_steps(operations, envelope, decision, result, self.refund_on)
+            yield partial(operations.finish, steps)
         return result
 
     def _is_proof(self, error: BaseException) -> bool:

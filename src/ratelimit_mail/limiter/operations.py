@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
@@ -32,8 +32,12 @@ from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.observers import DecidedMessage, Observers
 from ratelimit_mail.limiter.partial import MessageDecisions
 from ratelimit_mail.limiter.refunds import (
+    ENVELOPE,
     RECEIPTS,
     Receipts,
+    envelope_of,
+    is_settled,
+    mark_settled,
     receipts_of,
     refund_steps,
     take_receipts,
@@ -103,6 +107,7 @@ class Operations:
     sleep: waits for a number of seconds.
     wait_until_first: waits until a waiter is first in its queue, at most so many seconds.
     apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
+    finish: runs steps to their end, also if the caller is cancelled meanwhile.
     remember, node, on_event: as `Limiter` documents them.
     """
 
@@ -115,6 +120,7 @@ class Operations:
         sleep: Callable[[float], Any],
         wait_until_first: Callable[[WaitQueue, Waiter, float], Any],
         apply_booking: Callable[[Sequence[Charge], Intent], Any],
+        finish: Callable[[Steps[Any]], Any],
         remember: float,
         node: str | None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
@@ -125,6 +131,7 @@ class Operations:
         self._sleep = sleep
         self._wait_until_first = wait_until_first
         self._apply_booking = apply_booking
+        self.finish = finish
         self._queue = self.policy.queue()
         lifetime = milliseconds("remember", remember) or 0
         if not 0 < lifetime <= LONGEST_MEMORY:
@@ -147,9 +154,9 @@ class Operations:
         """See `Limiter.check`."""
         decisions = []
         message = MessageDecisions(self.policy, envelope)
-        yield from self.blocks.refresh_steps()
-        for part in message.envelopes:
-            plan = self.plan(part)
+        plans = [(part, self.plan(part)) for part in message.envelopes]
+        yield from self.blocks.refresh_steps(is_charged=any(plan.charges for _, plan in plans))
+        for part, plan in plans:
             if (block := self.blocks.find(part)) is not None:
                 decisions.append(self.blocks.decision(block, plan.effective_limits.tier))
                 continue
@@ -168,12 +175,9 @@ class Operations:
     def try_acquire_many_steps(self, envelopes: Iterable[Envelope]) -> Steps[list[Decision]]:
         """See `Limiter.try_acquire_many`."""
         messages = [MessageDecisions(self.policy, envelope) for envelope in envelopes]
-        yield from self.blocks.refresh_steps()
-        plans = [
-            (self.plan(part), part, self.blocks.find(part))
-            for message in messages
-            for part in message.envelopes
-        ]
+        planned = [(self.plan(part), part) for message in messages for part in message.envelopes]
+        yield from self.blocks.refresh_steps(is_charged=any(plan.charges for plan, _ in planned))
+        plans = [(plan, part, self.blocks.find(part)) for plan, part in planned]
         requests = [
             (plan.charges, self.intent(plan, part))
             for plan, part, block in plans
@@ -203,7 +207,8 @@ class Operations:
     def reserve_steps(self, envelope: Envelope, max_delay: int | None) -> Steps[Booking]:
         """See `Limiter.reserve`; `max_delay` is in milliseconds."""
         plan = self.plan(envelope)
-        yield from self._check_blocks_steps(envelope, plan.effective_limits.tier)
+        tier, is_charged = plan.effective_limits.tier, bool(plan.charges)
+        yield from self._check_blocks_steps(envelope, tier, is_charged=is_charged)
         verdict: Verdict | None = None
         queue_subject: str | None = None
         if plan.charges and plan.never is not None:
@@ -225,7 +230,7 @@ class Operations:
             try:
                 decision = yield from self._observers.observe_steps(self._backend, decided)
             except BaseException:
-                yield from self._give_back_steps(decision)
+                yield partial(self.finish, self._give_back_steps(decision))
                 raise
         if not decision:
             raise RateLimitExceeded(decision)
@@ -236,9 +241,11 @@ class Operations:
             decision, verdict.at, delay, plan.effective_limits, plan.charges, queue_subject
         )
 
-    def _check_blocks_steps(self, envelope: Envelope, tier: str | None) -> Steps[None]:
+    def _check_blocks_steps(
+        self, envelope: Envelope, tier: str | None, *, is_charged: bool = True
+    ) -> Steps[None]:
         """Raise RateLimitExceeded if `envelope` is blocked."""
-        yield from self.blocks.refresh_steps()
+        yield from self.blocks.refresh_steps(is_charged=is_charged)
         if (block := self.blocks.find(envelope)) is not None:
             raise RateLimitExceeded(self.blocks.decision(block, tier))
 
@@ -252,6 +259,12 @@ class Operations:
         decision, at, delay, _, _, queue_subject = booking
         if queue_subject is None or not _is_refundable(decision):
             return decision
+        if decision.repeated and timeout is not None and delay > timeout / 1000:
+            # It was booked by an earlier call, which may have had more time: it stays booked.
+            redeemed, _ = yield partial(self.finish, self._redeem_steps(booking))
+            if not redeemed:
+                raise RateLimitExceeded(redeemed)
+            return decision
         spare = math.inf if timeout is None else timeout / 1000
         early = 0
         try:
@@ -264,13 +277,14 @@ class Operations:
                     if not self._wait_queue.is_first(waiter):
                         longest = min(spare, LONGEST_WAIT_FOR_FIRST)
                         yield partial(self._wait_until_first, self._wait_queue, waiter, longest)
-                    if delay <= 0:  # it could go at once, and has not waited
+                    # It could go at once, and has not waited; with an id, perhaps since long ago.
+                    if delay <= 0 and not decision.repeated:
                         return decision
                     yield from self._check_blocks_steps(envelope, decision.tier)
-                    redeemed, booked_at = yield from self._redeem_steps(booking)
+                    redeemed, booked_at = yield partial(self.finish, self._redeem_steps(booking))
                 finally:
                     self._wait_queue.leave(waiter)
-                is_early = booked_at == at
+                is_early = booked_at == at and delay > 0
                 early += is_early
                 # A sleep that keeps ending too early, by the backend's clock, is taken at its word.
                 if redeemed or early > MOST_EARLY:
@@ -280,7 +294,7 @@ class Operations:
                 if delay > spare and not is_early:
                     raise RateLimitExceeded(redeemed)
         except BaseException:
-            yield from self._give_back_steps(decision)
+            yield partial(self.finish, self._give_back_steps(decision))
             raise
 
     def redeem_steps(self, booking: Booking) -> Steps[Decision]:
@@ -294,10 +308,12 @@ class Operations:
         token = decision.refund_token
         if token is None or len(token) <= RECEIPTS:
             raise ValueError("the reservation was cancelled or refunded, so it cannot be used")
+        if is_settled(token):
+            raise ValueError("the message of the reservation was settled: it has been sent")
         if token[RECEIPTS] is None or booking.queue_subject is None:  # nothing limits it
             return decision, booking.at
         yield from self.blocks.refresh_steps()
-        if isinstance(token[1], Envelope) and (block := self.blocks.find(token[1])) is not None:
+        if (block := self.blocks.find(token[ENVELOPE])) is not None:
             return self.blocks.decision(block, decision.tier), booking.at
         verdict: Verdict = yield partial(self._backend.redeem, token[RECEIPTS], booking.charges)
         if verdict.receipt is not None:
@@ -315,16 +331,19 @@ class Operations:
 
     def settle_steps(self, decision: Decision, not_reached: Collection[str]) -> Steps[None]:
         """See `Limiter.settle`; `not_reached` are the recipients that were refused."""
-        for token in tokens_of(decision, self):
-            envelope: Envelope | None = token[1]
+        for token, recipients in tokens_of(decision, self):
+            envelope = envelope_of(token)
+            reached = [
+                each for each in recipients or envelope.recipients if each not in not_reached
+            ]
+            if not reached:
+                yield from refund_steps(self._backend, receipts_of([token]))
+                continue
             plan: ChargePlan | None = None
-            if not_reached and envelope is not None:
-                reached = [each for each in envelope.recipients if each not in not_reached]
-                if not reached:
-                    yield from refund_steps(self._backend, receipts_of([token]))
-                    continue
-                plan = self.plan(_addressed_to(envelope, reached))
-            token[1] = None
+            if recipients is None and len(reached) < len(envelope.recipients):
+                plan = self.plan(attrs.evolve(envelope, recipients=reached))
+                if plan.never is not None:  # the limits have changed since: all of it is charged
+                    plan = None
             for number, receipt in enumerate(token[RECEIPTS:], RECEIPTS):
                 if receipt is None:
                     continue
@@ -332,11 +351,12 @@ class Operations:
                 if plan is not None and number > RECEIPTS and plan.shadow is not None:
                     charges = plan.shadow.charges
                 token[number] = yield partial(self._backend.settle, receipt, charges)
+            mark_settled(token)
 
     def is_settled(self, decision: Decision) -> bool:
         """Return whether a decision was settled or refunded by hand."""
         return all(
-            token[1] is None or len(token) <= RECEIPTS for token in tokens_of(decision, self)
+            is_settled(token) or len(token) <= RECEIPTS for token, _ in tokens_of(decision, self)
         )
 
     def refund_envelope_steps(self, envelope: Envelope) -> Steps[None]:
@@ -346,14 +366,15 @@ class Operations:
         receipts: Receipts = []
         for part in MessageDecisions(self.policy, envelope).envelopes:
             plan = self.plan(part)
-            queue: Charge = (self._queue, self.policy.owner(part.sender), BOOKING)
-            for operation in ("take", "book") if plan.charges else ():
+            queue: Charge = (self._queue, self.policy.sender_subject(part), BOOKING)
+            plans = [each for each in (plan, plan.shadow) if each is not None and each.charges]
+            for each, operation in product(plans, ("take", "book")):
                 intent = Intent(
                     queue=queue if operation == "book" else None,
-                    idempotency=self._intents.idempotency(plan, part, operation),
+                    idempotency=self._intents.idempotency(each, part, operation),
                     recall=True,
                 )
-                verdict: Verdict = yield partial(self._backend.apply, plan.charges, intent)
+                verdict: Verdict = yield partial(self._backend.apply, each.charges, intent)
                 if verdict.receipt is not None:
                     receipts.append(([], verdict.receipt))
         if not receipts:
@@ -422,6 +443,7 @@ class Operations:
         self, envelope: Envelope | str, reply: object, seconds: float
     ) -> Steps[Block | None]:
         """See `Limiter.pushback`."""
+        self.blocks.check_seconds(seconds)
         wait = pushback_seconds(reply, seconds)
         if wait is None:
             return None
@@ -452,14 +474,3 @@ def _is_refundable(decision: Decision) -> bool:
     """Return whether a refund of `decision` would take anything out."""
     token = decision.refund_token
     return token is not None and len(token) > RECEIPTS and token[RECEIPTS] is not None
-
-
-def _addressed_to(envelope: Envelope, recipients: Sequence[str]) -> Envelope:
-    """Return `envelope` with fewer recipients."""
-    return Envelope(
-        envelope.sender,
-        recipients,
-        envelope.client,
-        id=envelope.id,
-        direction=envelope.direction,
-    )

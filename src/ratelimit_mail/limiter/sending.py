@@ -9,15 +9,16 @@ then holds more than the limit, wherever it begins.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ratelimit_mail._util.logger import log_warning
-from ratelimit_mail._util.steps import Steps, run, run_async, shielded
+from ratelimit_mail._util.steps import Steps, run, run_async
 from ratelimit_mail._util.text import show
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.exceptions import BackendError
-from ratelimit_mail.smtp_errors import proves_not_sent, refused_recipients
+from ratelimit_mail.smtp_errors import normal_recipients, proves_not_sent, refused_recipients
 
 if TYPE_CHECKING:
     from ratelimit_mail.envelope import Envelope
@@ -27,10 +28,17 @@ __all__ = ["AsyncSending", "Sending", "finish_steps", "recipient_set"]
 
 
 def recipient_set(refused: Iterable[str]) -> frozenset[str]:
-    """Return the recipients that a caller says were refused. Raises TypeError for other values."""
+    """Return the recipients that a caller says were refused, as envelopes write addresses.
+
+    Raises TypeError for other values.
+    """
     if isinstance(refused, str | bytes) or not isinstance(refused, Iterable):
         raise TypeError(f"refused: a list or dict of addresses is needed, not {show(refused)}")
-    return frozenset(refused)
+    addresses = list(refused)
+    for each in addresses:
+        if not isinstance(each, str):
+            raise TypeError(f"refused: {show(each)} is not an address")
+    return normal_recipients(addresses)
 
 
 def finish_steps(
@@ -78,20 +86,30 @@ class _Sending:
         refund_on: tuple[type[BaseException], ...] | None,
     ) -> None:
         self._operations = operations
+        self.finish = operations.finish
         self._envelope = envelope
         self._timeout = timeout
         self._refund_on = refund_on
         self._decision: Decision | None = None
+        self._in_use = Lock()
 
     def enter_steps(self) -> Steps[Decision]:
-        """Wait until the message may go."""
-        self._decision = yield from self._operations.acquire_steps(self._envelope, self._timeout)
-        return self._decision
+        """Wait until the message may go. Raises RuntimeError if it is being sent already."""
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("this message is being sent: call `sending` anew for each message")
+        try:
+            decision = yield from self._operations.acquire_steps(self._envelope, self._timeout)
+        except BaseException:
+            self._in_use.release()
+            raise
+        self._decision = decision
+        return decision
 
     def exit_steps(self, error: BaseException | None) -> Steps[None]:
         """Settle or refund the message."""
         decision, self._decision = self._decision, None
         if decision is not None:
+            self._in_use.release()
             yield from finish_steps(
                 self._operations, self._envelope, decision, error, self._refund_on
             )
@@ -131,4 +149,4 @@ class AsyncSending:
         traceback: TracebackType | None,
     ) -> None:
         # A cancelled task has sent, or proved that it has not, all the same.
-        await shielded(run_async(self._sending.exit_steps(error)))
+        await self._sending.finish(self._sending.exit_steps(error))

@@ -145,6 +145,7 @@ class Limiter:
             sleep=sleep,
             wait_until_first=_wait_until_first,
             apply_booking=self._backend.apply,
+            finish=run,
             remember=remember,
             node=node,
             on_event=on_event,

@@ -258,10 +258,11 @@ class BruteForceBackend:
         events = self.events
         self.events = [*events]
         try:
+            start = self._present(name, now)
             for offset, part in _parts(cost, count.windows):
-                if max(self._sums(name, window, now + offset)) + part > window.limit:
+                if max(self._sums(name, window, start + offset)) + part > window.limit:
                     return False
-                self.events.append(_Event(name, now + offset, part, refused=False))
+                self.events.append(_Event(name, start + offset, part, refused=False))
             return True
         finally:
             self.events = events
@@ -312,13 +313,13 @@ class BruteForceBackend:
     def _record(self, additions: list[_Addition], now: int, at: int) -> _Receipt:
         recorded = _Receipt(additions)
         parts = [
-            (name, count, offset, part)
+            (name, count, max(at, self._present(name, now)) + offset, part)
             for name, count, cost in additions
             for offset, part in _parts(cost, count.windows)
         ]
-        for name, count, offset, part in parts:
+        for name, count, start, part in parts:
             present = self._present(name, now)
-            moment = max(present, at + offset)
+            moment = max(present, start)
             if moment == present:
                 self._newest[name] = present
             recorded.append(_Event(name, moment, part, refused=False))

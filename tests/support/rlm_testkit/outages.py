@@ -62,7 +62,8 @@ class InterruptibleBackend:
 
     error: what each call raises instead of an answer; None while the backend answers.
     shard_away: the one shard that is away, each sender being a shard; None if all of it is.
-    calls: the methods that were called.
+    calls: the methods that were called. A limiter reads a register once a second in real time, so
+        that reads are not recorded, except those in vain.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
@@ -120,7 +121,9 @@ class InterruptibleBackend:
         return self._memory.redeem(receipt, charges)
 
     def read_register(self, name: str) -> Register:
-        """See `Backend.read_register`; blocks are not what these tests take away."""
+        """See `Backend.read_register`."""
+        if self.error is not None:
+            self._record("read_register")
         return self._memory.read_register(name)
 
     def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
@@ -132,7 +135,7 @@ class InterruptibleBackend:
 class AsyncInterruptibleBackend:
     """What InterruptibleBackend is, for a backend that must be awaited.
 
-    is_silent: `apply` takes a message and never answers.
+    is_silent: `apply` takes a message and never answers, nor does `read_register`.
     """
 
     def __init__(self, backend: InterruptibleBackend) -> None:
@@ -180,6 +183,9 @@ class AsyncInterruptibleBackend:
 
     async def read_register(self, name: str) -> Register:
         """See `Backend.read_register`."""
+        if self.is_silent:
+            self._backend.calls.append("read_register")
+            await asyncio.Event().wait()
         return self._backend.read_register(name)
 
     async def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
@@ -193,6 +199,7 @@ class LimiterInOutage:
     mode: "sync" or "async".
     seconds: the time of the circuit breaker, to be moved by hand.
     slept: the seconds of each sleep of the limiter, which takes no time.
+    on_sleep: called with the seconds of each sleep, such as `ManualClock.advance`.
     """
 
     def __init__(
@@ -205,17 +212,23 @@ class LimiterInOutage:
         self.backend = InterruptibleBackend(ManualClock())
         self.seconds = 1000.0
         self.slept: list[float] = []
+        self.on_sleep: Callable[[float], object] | None = None
         options = {"on_backend_error": on_backend_error, **options}
         self.limiter: Any
         if mode == "sync":
-            self.limiter = Limiter(policy, self.backend, sleep=self.slept.append, **options)
+            self.limiter = Limiter(policy, self.backend, sleep=self._record_sleep, **options)
         else:
             self.async_backend = AsyncInterruptibleBackend(self.backend)
             self.limiter = AsyncLimiter(policy, self.async_backend, sleep=self._sleep, **options)
         self.limiter._backend._steps._breakers[""] = CircuitBreaker(lambda: self.seconds)
 
-    async def _sleep(self, seconds: float) -> None:
+    def _record_sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        if self.on_sleep is not None:
+            self.on_sleep(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._record_sleep(seconds)
 
     def __getattr__(self, name: str) -> Any:
         """Return a method of the limiter, as one that does not need to be awaited."""

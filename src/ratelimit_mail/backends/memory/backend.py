@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict, verdict
@@ -33,6 +33,14 @@ class RegisterCopy(Protocol):
     def __hash__(self) -> int: ...
 
 
+class _Settlement(NamedTuple):
+    """A call of `settle`: its arguments, and its moment."""
+
+    receipt: Any
+    charges: Sequence[Charge] | None
+    now: int
+
+
 class MemoryBackend:
     """Counts in memory, for one process and any number of threads and event loops.
 
@@ -48,7 +56,8 @@ class MemoryBackend:
         self._lock = threading.Lock()
         self._tables: dict[str, SubjectTable] = {}
         self._evict_at = FAR_AHEAD
-        self._refunds: deque[Sequence[SubjectCharge] | SharedReceipt] = deque()
+        self._changes: deque[Sequence[SubjectCharge] | SharedReceipt | _Settlement] = deque()
+        """Refunds and settlements, applied in order before the next request is decided."""
         self._idempotency = IdempotencyCache()
         self._registers: dict[str, dict[str, str]] = {}
         self._copies: dict[str, WeakSet[RegisterCopy]] = {}
@@ -59,8 +68,8 @@ class MemoryBackend:
             now = self._clock()
             if now >= self._evict_at:
                 self._evict(now)
-            if self._refunds:
-                self._apply_refunds()
+            if self._changes:
+                self._apply_changes()
             subject_charges: list[SubjectCharge] = []
             surely_fits = intent is TAKE
             all_young = True
@@ -121,7 +130,7 @@ class MemoryBackend:
         lock.acquire()
         try:  # twice as quick as `with`
             table = self._tables.get(ledger.name)
-            if table is None or self._refunds:
+            if table is None or self._changes:
                 return None
             counts = table.young.get(subject)
             if counts is None:
@@ -146,7 +155,7 @@ class MemoryBackend:
         """Return what `take` would answer, and change nothing: an empty list if it would accept."""
         with self._lock:
             table = self._tables.get(ledger.name)
-            if table is None or self._refunds:
+            if table is None or self._changes:
                 return None
             counts = table.young.get(subject)
             if counts is None:
@@ -234,55 +243,67 @@ class MemoryBackend:
         Never waits for the lock: the garbage collector may call this, by way of a coroutine that
         it closes, while this very thread holds it.
         """
-        self._refunds.append(receipt)
-
-    def _apply_refunds(self) -> None:
-        receipts: list[Sequence[SubjectCharge]] = []
-        for _ in range(len(self._refunds)):
-            receipt = self._refunds.popleft()
-            if not isinstance(receipt, SharedReceipt):
-                receipts.append(receipt)
-            elif self._idempotency.take_refund(receipt):
-                receipts.append(receipt.receipt)
-        refund(receipts)
+        self._changes.append(receipt)
 
     def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
-        """Move the charges of a receipt to the present; return the receipt, which is changed."""
-        with self._lock:
-            now = self._clock()
-            if self._refunds:
-                self._apply_refunds()
-            previous: list[SubjectCharge] = receipt
-            if isinstance(receipt, SharedReceipt):
-                previous = receipt.receipt
-            if charges is None:
-                # Nearly always the one charge is still pending, and moves without a look at logs.
-                if len(previous) == 1:
-                    counts, ledger, costs, moment = previous[0]
-                    table = self._tables.get(ledger.name)
-                    if (
-                        table is not None
-                        and table.young.get(counts.subject) is counts
-                        and counts.move_pending(moment, now, ledger, costs)
-                    ):
-                        previous[0] = (counts, ledger, costs, now)
-                        return receipt
-                charges = _whole_charges(previous)
-            if isinstance(receipt, SharedReceipt) and receipt.refunded:
-                receipt.refunded = False  # whoever refunds it now takes this charge out
-            else:
-                refund([previous])
-            subject_charges = self._subject_charges(charges, now)
-            previous[:] = Transaction(subject_charges, now).charge(now)
-            self._put(charges, subject_charges, now)
-            return receipt
+        """Move the charges of a receipt to the present; return the receipt, which is changed.
+
+        Never waits for the lock, as `refund`; if it is held, the next request comes after this.
+        """
+        self._changes.append(_Settlement(receipt, charges, self._clock()))
+        if self._lock.acquire(blocking=False):
+            try:
+                self._apply_changes()
+            finally:
+                self._lock.release()
+        return receipt
+
+    def _apply_changes(self) -> None:
+        receipts: list[Sequence[SubjectCharge]] = []
+        for _ in range(len(self._changes)):
+            change = self._changes.popleft()
+            if isinstance(change, _Settlement):
+                refund(receipts)
+                receipts = []
+                self._settle(*change)
+            elif not isinstance(change, SharedReceipt):
+                receipts.append(change)
+            elif self._idempotency.take_refund(change):
+                receipts.append(change.receipt)
+        if receipts:
+            refund(receipts)
+
+    def _settle(self, receipt: Any, charges: Sequence[Charge] | None, now: int) -> None:
+        previous: list[SubjectCharge] = receipt
+        if isinstance(receipt, SharedReceipt):
+            previous = receipt.receipt
+        if charges is None:
+            # Nearly always the one charge is still pending, and moves without a look at logs.
+            if len(previous) == 1:
+                counts, ledger, costs, moment = previous[0]
+                table = self._tables.get(ledger.name)
+                if (
+                    table is not None
+                    and table.young.get(counts.subject) is counts
+                    and counts.move_pending(moment, now, ledger, costs)
+                ):
+                    previous[0] = (counts, ledger, costs, now)
+                    return
+            charges = _whole_charges(previous)
+        if isinstance(receipt, SharedReceipt) and receipt.refunded:
+            receipt.refunded = False  # whoever refunds it now takes this charge out
+        else:
+            refund([previous])
+        subject_charges = self._subject_charges(charges, now)
+        previous[:] = Transaction(subject_charges, now).charge(now)
+        self._put(charges, subject_charges, now)
 
     def redeem(self, receipt: BookingReceipt | SharedReceipt, charges: Sequence[Charge]) -> Verdict:
         """Use a booking now if it fits now, or book it anew; see `Backend.redeem`."""
         with self._lock:
             now = self._clock()
-            if self._refunds:
-                self._apply_refunds()
+            if self._changes:
+                self._apply_changes()
             booking: BookingReceipt
             if not isinstance(receipt, SharedReceipt):
                 booking = receipt
@@ -324,8 +345,8 @@ class MemoryBackend:
         """Return the reading of each window of each of the ledger's counts, for one subject."""
         with self._lock:
             now = self._clock()
-            if self._refunds:
-                self._apply_refunds()
+            if self._changes:
+                self._apply_changes()
             table = self._tables.get(ledger.name) or SubjectTable(ledger, now)
             table.use(ledger)
             logs = table.get(subject).logs()
@@ -345,8 +366,8 @@ class MemoryBackend:
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""
         with self._lock:
-            if self._refunds:
-                self._apply_refunds()
+            if self._changes:
+                self._apply_changes()
             for ledger in ledgers:
                 if ledger.name in self._tables:
                     self._tables[ledger.name].remove(subject)

@@ -237,10 +237,9 @@ class SubjectCounts:
         """Return the number of a booking that stands ahead of all others in this queue."""
         return min(self.bookings) - 1 if self.bookings else next(_booking_numbers)
 
-    def remove_booking(self, number: int) -> None:
-        """Remove a booking from this queue, if it is still there."""
-        if self.bookings is not None:
-            self.bookings.pop(number, None)
+    def remove_booking(self, number: int) -> bool:
+        """Remove a booking from this queue; return whether it was still there."""
+        return self.bookings is not None and self.bookings.pop(number, None) is not None
 
     def idle_from(self, span: int) -> int:
         """Return the first moment from which nothing here can matter to a window of `span`."""

@@ -45,10 +45,9 @@ class BookingReceipt(list[SubjectCharge]):
 
     def dequeue(self) -> SubjectCharge | None:
         """Remove the booking from its queue; return what the queue was charged for it."""
-        if self.number is None:
+        number, self.number = self.number, None
+        if number is None or not self.queue[0].remove_booking(number):
             return None
-        self.queue[0].remove_booking(self.number)
-        self.number = None
         return self.queue
 
     def neighbours(self, queue: SubjectCounts) -> tuple[list[BookingReceipt], list[BookingReceipt]]:
@@ -229,8 +228,9 @@ class Transaction:
             for count in ledger.counts:
                 if costs[count.unit]:
                     number, (log, _, cost, retention) = next(entries)
+                    start = max(at, log.newest)
                     for offset, part in self._schedules.get(number) or [(0, cost)]:
-                        moment = log.book(self._now, at + offset, part, retention)
+                        moment = log.book(self._now, start + offset, part, retention)
                         receipt.append((counts, ledger, _costs_of(count.unit, part), moment))
         self._recount()
         return receipt

@@ -29,6 +29,7 @@ class CircuitBreaker:
         self._next_try = 0.0
         self._trying = False
         self._reason = ""
+        self._unreported: BackendUnavailable | None = None
 
     def may_try(self) -> bool:
         """Return whether this call may try the backend; it must then report how that went."""
@@ -46,10 +47,11 @@ class CircuitBreaker:
         if was_away:
             log_info("the backend is back")
 
-    def failed(self, error: BackendUnavailable, *, tried: bool) -> None:
+    def failed(self, error: BackendUnavailable, *, tried: bool, is_reported: bool = True) -> None:
         """Record that the backend has not answered.
 
         tried: by a call that `may_try` let through, not by one that began before the outage.
+        is_reported: whether the call raises `error`; if not, the next `error()` returns it.
         """
         with self._lock:
             begins, self.is_closed = self.is_closed, False
@@ -61,6 +63,7 @@ class CircuitBreaker:
                 self._next_try = self._monotonic() + self._pause
             self._trying = self._trying and not tried
             self._reason = str(error)
+            self._unreported = None if is_reported else error
         if begins:
             log_warning("the backend is away: %s", error)
 
@@ -71,7 +74,11 @@ class CircuitBreaker:
 
     def error(self) -> BackendUnavailable:
         """Return the error for a call that was not even tried."""
-        error = BackendUnavailable(f"{self._reason} (not tried again for this call)")
+        with self._lock:
+            unreported, self._unreported = self._unreported, None
+        error = unreported
+        if error is None:
+            error = BackendUnavailable(f"{self._reason} (not tried again for this call)")
         error.safe_to_repeat = True
         return error
 

@@ -159,8 +159,13 @@ class _OutageSteps:
             yield from self._require_steps(ledgers[0], subject, call)
 
     def read_register_steps(self, name: str) -> Steps[Register]:
-        """See `Backend.read_register`."""
-        return self._only_backend_steps("", partial(self._backend.read_register, name))
+        """See `Backend.read_register`.
+
+        A message reads it before it is charged, and does without it in an outage: the charge, which
+        is not tried then, reports the error.
+        """
+        call = partial(self._backend.read_register, name)
+        return self._only_backend_steps("", call, is_reported=False)
 
     def write_register_steps(self, name: str, changes: Mapping[str, str | None]) -> Steps[None]:
         """See `Backend.write_register`."""
@@ -171,20 +176,24 @@ class _OutageSteps:
         """Return the result of `call`, which needs the backend of one subject."""
         return self._only_backend_steps(self._backend.shard_of([(ledger, subject, NO_COSTS)]), call)
 
-    def _only_backend_steps(self, shard: str, call: Callable[[], Any]) -> Steps[Any]:
+    def _only_backend_steps(
+        self, shard: str, call: Callable[[], Any], *, is_reported: bool = True
+    ) -> Steps[Any]:
         """Return the result of `call`, which only the backend itself can give."""
 
         def instead(breaker: CircuitBreaker, error: BackendUnavailable | None) -> Steps[Any]:
             yield from ()
             raise error or breaker.error()
 
-        return self._call_steps(shard, call, instead)
+        return self._call_steps(shard, call, instead, is_reported=is_reported)
 
     def _call_steps(
         self,
         shard: str,
         call: Callable[[], Any],
         instead: Callable[[CircuitBreaker, BackendUnavailable | None], Steps[Any]],
+        *,
+        is_reported: bool = True,
     ) -> Steps[Any]:
         """Return the result of `call`; during an outage that of `instead`, mostly untried."""
         breaker = self.breaker(shard)
@@ -194,7 +203,7 @@ class _OutageSteps:
         try:
             result = yield call
         except BackendUnavailable as error:
-            breaker.failed(error, tried=tried)
+            breaker.failed(error, tried=tried, is_reported=is_reported)
             return (yield from instead(breaker, error))
         except BaseException:
             if tried:

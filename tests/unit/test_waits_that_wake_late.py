@@ -1,0 +1,162 @@
+"""`acquire` when it wakes: it redeems its booking, and waits again if there is no room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from rlm_testkit.builders import campus_policy, envelope_to
+from rlm_testkit.either_limiter import EitherLimiter, sync_and_async
+
+from ratelimit_mail import AsyncLimiter, MessageRateLimit, RateLimitExceeded
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.testing import ManualClock
+
+ENVELOPE = envelope_to(["bob@example.com"])
+ONE_A_MINUTE = MessageRateLimit("1/minute")
+
+
+class LimiterWithEvents(EitherLimiter):
+    """A limiter whose n-th sleep is followed by a call."""
+
+    def __init__(self, mode: str, *limits: MessageRateLimit) -> None:
+        super().__init__(mode, *limits)
+        self.after_sleep: dict[int, Callable[[], object]] = {}
+
+    def _sleep(self, seconds: float) -> None:
+        super()._sleep(seconds)
+        if (call := self.after_sleep.get(len(self.slept))) is not None:
+            call()
+
+
+def settle_now(limiter: LimiterWithEvents, times: int = 1) -> Callable[[], None]:
+    """Accept a message now; return a call that settles it directly in the backend."""
+    receipts = [limiter.try_acquire(ENVELOPE).refund_token[2] for _ in range(times)]
+
+    def settle() -> None:
+        for receipt in receipts:
+            limiter.backend.settle(receipt)
+
+    return settle
+
+
+@sync_and_async
+def test_a_wait_whose_room_was_settled_away_goes_on_until_there_is_room(mode: str) -> None:
+    limiter = LimiterWithEvents(mode, ONE_A_MINUTE)
+    limiter.after_sleep[1] = settle_now(limiter)
+    start = limiter.clock()
+    assert limiter.acquire(ENVELOPE)
+    assert limiter.slept == [60, 60]
+    assert limiter.clock() - start == 120_000
+    assert (limiter.used(), limiter.resets_in()) == ([1], [60])
+
+
+@sync_and_async
+def test_a_wait_that_goes_on_respects_its_timeout_and_gives_its_place_back(mode: str) -> None:
+    limiter = LimiterWithEvents(mode, ONE_A_MINUTE)
+    limiter.after_sleep[1] = settle_now(limiter)
+    with pytest.raises(RateLimitExceeded) as caught:
+        limiter.acquire(ENVELOPE, timeout=119.999)
+    assert caught.value.decision.retry_after == 60
+    assert caught.value.decision.limit == ONE_A_MINUTE
+    assert limiter.slept == [60]
+    assert limiter.reserve(ENVELOPE).delay == 60
+
+
+@sync_and_async
+def test_a_wait_that_goes_on_may_use_all_of_its_timeout(mode: str) -> None:
+    limiter = LimiterWithEvents(mode, ONE_A_MINUTE)
+    limiter.after_sleep[1] = settle_now(limiter)
+    assert limiter.acquire(ENVELOPE, timeout=120)
+
+
+@sync_and_async
+def test_a_wait_that_wakes_late_counts_when_it_wakes(mode: str) -> None:
+    limiter = EitherLimiter(mode, ONE_A_MINUTE)
+    assert limiter.try_acquire(ENVELOPE)
+    limiter.oversleep = 55
+    assert limiter.acquire(ENVELOPE)
+    assert (limiter.used(), limiter.resets_in()) == ([1], [60])
+
+
+@sync_and_async
+def test_a_sleep_that_ends_early_is_followed_by_another(mode: str) -> None:
+    limiter = EitherLimiter(mode, ONE_A_MINUTE)
+    assert limiter.try_acquire(ENVELOPE)
+    start = limiter.clock()
+    limiter.oversleep = -10
+    assert limiter.acquire(ENVELOPE)
+    assert limiter.slept[:2] == [60, 10]
+    assert limiter.clock() - start >= 50_000
+
+
+@sync_and_async
+def test_a_sleep_that_does_not_move_the_clock_is_taken_at_its_word_in_the_end(mode: str) -> None:
+    limiter = EitherLimiter(mode, ONE_A_MINUTE)
+    assert limiter.try_acquire(ENVELOPE)
+    limiter.moves_clock = False
+    assert limiter.acquire(ENVELOPE)
+    assert limiter.slept == [60, 60, 60]
+
+
+@sync_and_async
+def test_a_wait_that_is_interrupted_after_it_was_booked_anew_gives_its_place_back(
+    mode: str,
+) -> None:
+    limiter = LimiterWithEvents(mode, ONE_A_MINUTE)
+    limiter.after_sleep[1] = settle_now(limiter)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    limiter.after_sleep[2] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        limiter.acquire(ENVELOPE)
+    assert limiter.used() == [0]  # at the second waking, the settled one has left as well
+    assert limiter.reserve(ENVELOPE).delay == 0
+
+
+@sync_and_async
+def test_a_blocked_sender_is_refused_when_its_wait_ends(mode: str) -> None:
+    limiter = LimiterWithEvents(mode, ONE_A_MINUTE)
+    assert limiter.try_acquire(ENVELOPE)
+    blocking = EitherLimiter("sync", ONE_A_MINUTE, backend=limiter.backend)
+    limiter.after_sleep[1] = lambda: blocking.block("ann@uwo.ca", reason="account stolen")
+    with pytest.raises(RateLimitExceeded) as caught:
+        limiter.acquire(ENVELOPE)
+    assert caught.value.decision.block is not None
+    assert limiter.used() == [0]
+
+
+async def test_tasks_of_one_sender_go_in_order_though_their_room_is_settled_away() -> None:
+    clock = ManualClock()
+    wakeups: list[tuple[int, asyncio.Event]] = []
+
+    async def sleep(seconds: float) -> None:
+        wakeups.append((clock() + round(seconds * 1000), event := asyncio.Event()))
+        await event.wait()
+
+    limiter = AsyncLimiter(
+        campus_policy(MessageRateLimit("2/minute")), MemoryBackend(clock), sleep=sleep
+    )
+    sent: list[tuple[int, int]] = []
+
+    async def send(number: int) -> None:
+        async with limiter.sending(ENVELOPE):
+            sent.append((number, clock()))
+            await sleep(7.5)
+
+    start = clock()
+    tasks = [asyncio.create_task(send(number)) for number in range(9)]
+    while not all(task.done() for task in tasks):
+        for _ in range(20):
+            await asyncio.sleep(0)
+        if wakeups:
+            clock.set(max(clock(), min(at for at, _ in wakeups)))
+            for each in [each for each in wakeups if each[0] <= clock()]:
+                wakeups.remove(each)
+                each[1].set()
+    assert [number for number, _ in sent] == list(range(9))
+    # Each pair goes a window after the end of the one before.
+    assert [(at - start) / 1000 for _, at in sent] == [67.5 * (i // 2) for i in range(9)]
