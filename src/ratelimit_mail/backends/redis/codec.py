@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+import attrs
+
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import (
     TAKE,
@@ -132,14 +134,17 @@ class Receipt(NamedTuple):
     place: BookedPlace | None = None
 
 
-class BatchShare(NamedTuple):
+@attrs.define(eq=False)
+class BatchShare:
     """What one message was charged as a part of a batch. Its keys are named when it is refunded.
 
     whole: the receipt of the batch, in which each key occurs once.
+    is_void: whether what it was charged is not known any more.
     """
 
     charges: Sequence[Charge]
     whole: Receipt
+    is_void: bool = False
 
 
 _PackedCount = tuple[int, str, bytes]
@@ -319,7 +324,9 @@ class Codec:
 
     def receipt_of_share(self, share: BatchShare) -> Receipt:
         """Return the receipt of one message of a batch."""
-        charges, whole = share
+        charges, whole = share.charges, share.whole
+        if share.is_void:
+            return Receipt([], [], [], charges)
         own = self.pack(charges, TAKE, now=0)
         if isinstance(whole.moments, int):
             return Receipt(own.keys, own.costs, whole.moments, charges)

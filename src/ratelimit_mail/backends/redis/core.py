@@ -35,6 +35,43 @@ AnyReceipt = Receipt | BatchShare | MultiSlotReceipt
 AnyTransport = TypeVar("AnyTransport", bound=Transport | AsyncTransport)
 
 
+Result = TypeVar("Result")
+
+
+def _voiding_steps(receipt: AnyReceipt, steps: Steps[Result]) -> Steps[Result]:
+    """Run steps that move the charges of a receipt; if they get no answer, make it void.
+
+    Its charges may then be elsewhere, and another message's in their place. Those of an id and of
+    a booking in its queue are found by the server, so that trying again is safe.
+    """
+    try:
+        return (yield from steps)
+    except BackendUnavailable as error:
+        if getattr(receipt, "token", 0):
+            error.safe_to_repeat = True
+        elif not error.safe_to_repeat:
+            _void(receipt)
+        raise
+    except BackendError:  # nothing was changed
+        raise
+    except BaseException:  # a task was cancelled
+        if not getattr(receipt, "token", 0):
+            _void(receipt)
+        raise
+
+
+def _void(receipt: AnyReceipt) -> None:
+    if isinstance(receipt, BatchShare):
+        receipt.is_void = True
+    elif isinstance(receipt, MultiSlotReceipt):
+        for each in receipt.receipts:
+            _void(each)
+    else:
+        for numbers in (receipt.keys, receipt.costs, receipt.moments, receipt.generations):
+            if isinstance(numbers, list):
+                numbers.clear()
+
+
 class RedisCore(Generic[AnyTransport]):
     """The methods of a backend as steps, by one transport.
 
@@ -95,8 +132,9 @@ class RedisCore(Generic[AnyTransport]):
         if isinstance(receipt, MultiSlotReceipt):
             yield from refund_multi_slot_steps(self._calls, receipt)
         elif isinstance(receipt, BatchShare):
-            yield from self._calls.refund_steps(self._codec.receipt_of_share(receipt))
-        else:
+            if not receipt.is_void:
+                yield from self._calls.refund_steps(self._codec.receipt_of_share(receipt))
+        elif receipt.costs or receipt.token or receipt.place:
             try:
                 yield from self._calls.refund_steps(receipt)
             except BackendUnavailable as error:
@@ -106,10 +144,12 @@ class RedisCore(Generic[AnyTransport]):
 
     def settle_steps(self, receipt: AnyReceipt, charges: Sequence[Charge] | None) -> Steps[Any]:
         """Move the charges of a receipt to the present; return the new receipt."""
+        steps = self._settle_steps(receipt, receipt.charges if charges is None else charges)
+        return (yield from _voiding_steps(receipt, steps))
+
+    def _settle_steps(self, receipt: AnyReceipt, charges: Sequence[Charge]) -> Steps[Any]:
         if isinstance(receipt, BatchShare):
             receipt = self._codec.receipt_of_share(receipt)
-        if charges is None:
-            charges = receipt.charges
         if isinstance(receipt, MultiSlotReceipt):
             return (yield from settle_multi_slot_steps(self._calls, receipt, charges))
         if self._keys.is_multi_slot([*receipt.charges, *charges], None):
@@ -119,11 +159,13 @@ class RedisCore(Generic[AnyTransport]):
 
     def redeem_steps(self, receipt: AnyReceipt, charges: Sequence[Charge]) -> Steps[Verdict]:
         """Use a booking now if it fits now, or book it anew."""
-        if isinstance(receipt, MultiSlotReceipt):
-            return redeem_multi_slot_steps(self._calls, receipt, charges)
         if isinstance(receipt, BatchShare):
             raise TypeError("the receipt of a booking is needed")
-        return self._calls.redeem_steps(receipt, charges)
+        if isinstance(receipt, MultiSlotReceipt):
+            steps = redeem_multi_slot_steps(self._calls, receipt, charges)
+        else:
+            steps = self._calls.redeem_steps(receipt, charges)
+        return _voiding_steps(receipt, steps)
 
     def usage_steps(self, ledger: Ledger, subject: str) -> Steps[list[list[Reading]]]:
         """Read each window of each of the ledger's counts, for one subject."""

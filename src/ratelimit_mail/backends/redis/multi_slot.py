@@ -72,7 +72,8 @@ def refund_multi_slot_steps(calls: SingleSlotCalls, receipt: MultiSlotReceipt) -
         if not is_there:  # a call whose answer was lost has taken it out
             return
     for slot_receipt in current.receipts:
-        yield from calls.refund_steps(slot_receipt)
+        if slot_receipt.costs:
+            yield from calls.refund_steps(slot_receipt)
 
 
 @attrs.frozen
