@@ -92,7 +92,7 @@ _SOURCE_ROUTE = re.compile(
 _READABLE = re.compile(r"[a-z0-9._:!#$%&'*+/=?^{|}-]{1,200}")
 _NOT_IN_DIGEST_NAME = re.compile(r"[^A-Za-z0-9.+-]")
 _DIGEST_NAME = re.compile(r"\[_[A-Za-z0-9._+-]{0,24}~[0-9a-f]{32}\]")
-_BASE = re.compile(r"[^\s,;:<>()\[\]@\"\\+]{1,64}")
+_BASE = re.compile(r"\+?[^\s,;:<>()\[\]@\"\\+]{0,64}")
 """What stands before a subaddress that is replaced by its digest."""
 _DIGEST_LOCAL = re.compile(rf"(?:{_BASE.pattern}\+)?({_DIGEST_NAME.pattern})")
 _ODD_DOMAIN = re.compile(rf"\[_{_READABLE.pattern}\]|{_DIGEST_NAME.pattern}")
@@ -473,8 +473,9 @@ def _digest_local(local: str) -> str:
 
     Otherwise, each subaddress would be a mailbox of its own.
     """
-    base, _, subaddress = local.partition("+")
-    if subaddress and _BASE.fullmatch(base) and not _CONTROL.search(base):
+    cut = local.find("+", 1)
+    base, subaddress = local[: max(cut, 0)], local[cut + 1 :]
+    if base and subaddress and _BASE.fullmatch(base) and not _CONTROL.search(base):
         return f"{base}+{_digest_name(subaddress)}"
     return _digest_name(local)
 
