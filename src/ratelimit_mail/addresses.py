@@ -5,12 +5,15 @@ same string, and two mailboxes never do. `normal_address` takes what RFC 5321 al
 `ValueError` for anything else. `smtp_address` takes everything that a mail server may let pass.
 What is not a regular address or domain stands in square brackets that begin with an underscore,
 such as `postmaster@[_local]`, which `normal_address` refuses and no regular address can equal.
+
+That spelling keeps the case of the local part. `folded` and `without_subaddress` return what a
+policy compares: in most policies `Kim@uwo.ca` is `kim@uwo.ca`, and in some so is `kim+shop@uwo.ca`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,18 +23,23 @@ from ratelimit_mail._util.text import show
 __all__ = [
     "LOCAL_DOMAIN",
     "NULL_SENDER",
+    "SEPARATORS",
     "DomainSet",
+    "folded",
+    "folded_text",
     "normal_address",
     "normal_addresses",
+    "normal_and_folded",
     "normal_domain",
     "normal_pattern",
     "normal_sender",
     "smtp_address",
-    "smtp_addresses",
+    "smtp_and_folded",
     "smtp_sender",
     "subject_address",
     "subject_domain",
     "subject_sender",
+    "without_subaddress",
     "written_local_part",
 ]
 
@@ -40,6 +48,9 @@ NULL_SENDER: Final = "<>"
 
 LOCAL_DOMAIN: Final = "[_local]"
 """The domain of an address without one, such as `postmaster`: the mail server's own."""
+
+SEPARATORS: Final = "!#$%&'*+-/=?^_`{|}~"
+"""What may separate a subaddress: all that an unquoted local part may have, but for the dot."""
 
 LONGEST_ADDRESS: Final = 320
 LONGEST_DOMAIN: Final = 255
@@ -52,6 +63,9 @@ LONGEST_U_LABEL: Final = LONGEST_LABEL - len("xn--")
 _plain = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)").fullmatch
 _domains_of_plain_lines = re.compile(
     r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
+).findall
+_domains_of_folded_lines = re.compile(
+    r"^[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
 ).findall
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
@@ -78,14 +92,23 @@ _SOURCE_ROUTE = re.compile(
 _READABLE = re.compile(r"[a-z0-9._:!#$%&'*+/=?^{|}-]{1,200}")
 _NOT_IN_DIGEST_NAME = re.compile(r"[^A-Za-z0-9.+-]")
 _DIGEST_NAME = re.compile(r"\[_[A-Za-z0-9._+-]{0,24}~[0-9a-f]{32}\]")
+_BASE = re.compile(r"\+?[^\s,;:<>()\[\]@\"\\+]{0,64}")
+"""What stands before a subaddress that is replaced by its digest."""
+_DIGEST_LOCAL = re.compile(rf"(?:{_BASE.pattern}\+)?({_DIGEST_NAME.pattern})")
 _ODD_DOMAIN = re.compile(rf"\[_{_READABLE.pattern}\]|{_DIGEST_NAME.pattern}")
+
+
+MOST_DOMAINS: Final = 4096
+_normal_domains: set[str] = set()
+"""Domains that are known to be normal."""
+_are_normal = _normal_domains.issuperset
 
 
 def normal_address(value: object) -> tuple[str, str]:
     """Return the one spelling of an address, and its domain.
 
-    Domains compare without case and as IDNA. Local parts compare as written, without the quotes
-    that they do not need.
+    The domain is in lower case and as IDNA. The local part is as written, without the quotes that
+    it does not need.
     """
     if not isinstance(value, str):
         raise TypeError(f"an address is a string such as 'bob@example.com', not {show(value)}")
@@ -94,6 +117,8 @@ def normal_address(value: object) -> tuple[str, str]:
     plain = _plain(value)
     if plain:
         written = plain[1]
+        if written in _normal_domains:
+            return value, written
         local = value[: -len(written) - 1]
     else:
         local, written = _split(value)
@@ -102,6 +127,7 @@ def normal_address(value: object) -> tuple[str, str]:
     except ValueError as error:
         raise ValueError(f"the address {show(value)}: {error}") from None
     if plain and domain == written:
+        _remember_normal((domain,))
         return value, domain
     normal = f"{local}@{domain}"
     if len(normal) > LONGEST_ADDRESS:
@@ -112,29 +138,61 @@ def normal_address(value: object) -> tuple[str, str]:
     return normal, domain
 
 
-def _is_normal_domain(domain: str) -> bool:
+def _check_normal(domains: Sequence[str]) -> bool:
+    """Return whether all domains are normal, and remember them; the slow half of `_are_normal`."""
     try:
-        return normal_domain(domain) == domain
+        if any(normal_domain(domain) != domain for domain in domains):
+            return False
     except ValueError:
         return False
+    _remember_normal(domains)
+    return True
 
 
-_is_normal = BoundedCache(_is_normal_domain).__getitem__
+def _remember_normal(domains: Sequence[str]) -> None:
+    if len(domains) <= MOST_DOMAINS:
+        if len(_normal_domains) >= MOST_DOMAINS:
+            _normal_domains.clear()
+        _normal_domains.update(domains)
 
 
-def normal_addresses(values: Iterable[object]) -> dict[str, str]:
+DomainsOf = dict[str, str]
+"""The domain of each address, by the address."""
+
+
+def normal_addresses(values: Iterable[object]) -> DomainsOf:
     """Return the domain of each address, by the address as `normal_address` writes it."""
+    return normal_and_folded(values)[0]
+
+
+def normal_and_folded(values: Iterable[object]) -> tuple[DomainsOf, DomainsOf]:
+    """Return the same as `normal_addresses`, and again by the address as `folded` writes it.
+
+    It is one object twice if no address is changed by that.
+    """
     addresses: list[Any] = list(values)
     try:
         # Most addresses are plain and normal. Matching them as lines of one text takes half the
         # time of matching each.
         text = "\n".join(addresses)
     except TypeError:
-        return dict(map(normal_address, addresses))
-    domains = _domains_of_plain_lines(text)
-    if len(domains) == len(addresses) == text.count("\n") + 1 and all(map(_is_normal, domains)):
-        return dict(zip(addresses, domains, strict=True))
-    return dict(map(normal_address, addresses))
+        return _with_folded(dict(map(normal_address, addresses)))
+    count = len(addresses)
+    if count == text.count("\n") + 1:
+        domains = _domains_of_folded_lines(text)
+        if len(domains) == count and (_are_normal(domains) or _check_normal(domains)):
+            same = dict(zip(addresses, domains, strict=True))
+            return same, same
+        domains = _domains_of_plain_lines(text)
+        if len(domains) == count and (_are_normal(domains) or _check_normal(domains)):
+            lines = text.lower().split("\n")
+            domain_of = dict(zip(addresses, domains, strict=True))
+            return domain_of, dict(zip(lines, domains, strict=True))
+    return _with_folded(dict(map(normal_address, addresses)))
+
+
+def _with_folded(domain_of: DomainsOf) -> tuple[DomainsOf, DomainsOf]:
+    return domain_of, {folded(address): domain for address, domain in domain_of.items()}
 
 
 def normal_sender(value: object) -> tuple[str, str]:
@@ -177,6 +235,58 @@ def written_local_part(local: str) -> str:
 
 def _unquoted(words: str) -> str:
     return _QUOTED.sub(lambda word: _QUOTED_PAIR.sub(r"\1", word[1]), words)
+
+
+# How a policy compares addresses.
+
+
+def folded(address: str) -> str:
+    """Return the spelling of a normal address that is the same for every case of its letters.
+
+    What is not ASCII folds as Unicode says: canonical caseless matching, which takes composed and
+    decomposed letters as one, and `ß` as `ss`. It knows no language: the dotted capital I and the
+    dotless i of Turkish are not `i`.
+    """
+    if address.isascii():
+        return address.lower()
+    local, _, domain = address.rpartition("@")
+    local = folded_text(_bare(local))
+    key = f"{written_local_part(local)}@{domain}"
+    return key if len(key) <= LONGEST_ADDRESS else f"{_digest_local(local)}@{domain}"
+
+
+def folded_text(text: str) -> str:
+    """Return the form of `text` in which it compares without case."""
+    if text.isascii():
+        return text.lower()
+    if len(text) > LONGEST_ADDRESS:  # composing takes more than linear time
+        return text.casefold()
+    import unicodedata  # few addresses need it
+
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+
+
+def without_subaddress(address: str, separators: str) -> str:
+    """Return `kim@uwo.ca` for `kim+shop@uwo.ca`: without all from the first separator on.
+
+    An address with nothing before its separator is returned unchanged.
+
+    separators: the characters that may stand before a subaddress.
+    """
+    if not any(separator in address for separator in separators):
+        return address
+    local, _, domain = address.rpartition("@")
+    digest = _DIGEST_LOCAL.fullmatch(local)
+    bare = _bare(local)
+    end = len(bare) if digest is None else digest.start(1)
+    cuts = [bare.find(separator, 1, end) for separator in separators]
+    cut = min((cut for cut in cuts if cut > 0), default=0)
+    return f"{written_local_part(bare[:cut])}@{domain}" if cut else address
+
+
+def _bare(local: str) -> str:
+    """Return a local part without quotes."""
+    return _unquoted(local) if local[:1] == '"' else local
 
 
 # Domains
@@ -264,13 +374,13 @@ def smtp_address(value: object) -> tuple[str, str]:
         return _odd_address(str(value))
 
 
-def smtp_addresses(values: Iterable[object]) -> dict[str, str]:
-    """Return the domain of each address, by the address as `smtp_address` writes it."""
+def smtp_and_folded(values: Iterable[object]) -> tuple[DomainsOf, DomainsOf]:
+    """Return the same as `normal_and_folded`, for addresses as `smtp_address` writes them."""
     addresses = list(values)
     try:
-        return normal_addresses(addresses)
+        return normal_and_folded(addresses)
     except ValueError:
-        return dict(map(smtp_address, addresses))
+        return _with_folded(dict(map(smtp_address, addresses)))
 
 
 def smtp_sender(value: object) -> tuple[str, str]:
@@ -289,13 +399,13 @@ def _odd_address(value: str) -> tuple[str, str]:
     else:
         local, domain = value, ""
     domain = _smtp_domain(domain)
-    if _DIGEST_NAME.fullmatch(local):
+    if _DIGEST_LOCAL.fullmatch(local):
         return f"{local}@{domain}", domain
     if '"' in local and _WORDS.fullmatch(local):
         local = _unquoted(local)
     address = f"{written_local_part(local)}@{domain}"
     if len(address) > LONGEST_ADDRESS or _CONTROL.search(address):
-        address = f"{_digest_name(local)}@{domain}"
+        address = f"{_digest_local(folded_text(local))}@{domain}"
     return address, domain
 
 
@@ -356,6 +466,18 @@ def _encoded(domain: str) -> str:
         )
     except ValueError:
         return domain
+
+
+def _digest_local(local: str) -> str:
+    """Return a short printable name of a folded local part; what is before a `+` stays readable.
+
+    Otherwise, each subaddress would be a mailbox of its own.
+    """
+    cut = local.find("+", 1)
+    base, subaddress = local[: max(cut, 0)], local[cut + 1 :]
+    if base and subaddress and _BASE.fullmatch(base) and not _CONTROL.search(base):
+        return f"{base}+{_digest_name(subaddress)}"
+    return _digest_name(local)
 
 
 def _digest_name(text: str) -> str:

@@ -5,28 +5,35 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import (
-    normal_addresses,
+    folded,
+    folded_text,
+    normal_and_folded,
     normal_sender,
-    smtp_addresses,
+    smtp_and_folded,
     smtp_sender,
 )
 
 if TYPE_CHECKING:
     from email.message import Message
 
-__all__ = ["PROTOCOLS", "Client", "Envelope"]
+__all__ = ["IPV4_PREFIX", "IPV6_PREFIX", "PROTOCOLS", "Client", "Envelope", "network_of"]
 
 PROTOCOLS: Final = ("smtp", "webmail", "api")
 
 _ZONE: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 LONGEST_ID: Final = 512
+
+IPV4_PREFIX: Final = 32
+IPV6_PREFIX: Final = 64
+"""A host has all addresses of its /64 at hand."""
 
 type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -47,6 +54,25 @@ def _ip(value: object) -> str | None:
             raise ValueError(f"client address: {show(value)} has a zone that is not a name")
         ip = ip.ipv4_mapped or ip
     return str(ip)
+
+
+def network_of(
+    ip: type_of_ip, ipv4_prefix: int = IPV4_PREFIX, ipv6_prefix: int = IPV6_PREFIX
+) -> str:
+    """Return the network of `ip` such as `2001:db8::/64`; an address if it is the whole network."""
+    prefix = ipv4_prefix if ip.version == 4 else ipv6_prefix
+    bits = ip.max_prefixlen - prefix
+    if not bits:
+        return str(ip)
+    address = _address_text(ip.version, int(ip) >> bits << bits)
+    zone = f"%{ip.scope_id}" if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id else ""
+    return f"{address}{zone}/{prefix}"
+
+
+@lru_cache(maxsize=4096)
+def _address_text(version: int, number: int) -> str:
+    kind = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
+    return str(kind(number))
 
 
 def _login(value: object) -> str | None:
@@ -104,10 +130,24 @@ class Client:
     protocol: str | None = attrs.field(default=None, converter=_protocol)
     tags: frozenset[str] = attrs.field(default=frozenset(), converter=_tags)
     ip: type_of_ip | None = attrs.field(init=False, repr=False, eq=False)
+    network: str = attrs.field(init=False, repr=False, eq=False)
+    """The network by which most policies count it; empty without an address."""
+    folded_user: str = attrs.field(init=False, repr=False, eq=False)
+    """The login as most policies compare it; empty without a login."""
 
     @ip.default
     def _parsed(self) -> type_of_ip | None:
         return None if self.address is None else ipaddress.ip_address(self.address)
+
+    @network.default
+    def _network(self) -> str:
+        if self.ip is None or self.address is None:
+            return ""
+        return self.address if self.ip.version == 4 else network_of(self.ip)
+
+    @folded_user.default
+    def _folded_login(self) -> str:
+        return "" if self.user is None else folded_text(self.user)
 
 
 NOBODY: Final = Client()
@@ -119,7 +159,8 @@ class Envelope:
     """The SMTP sender and recipients of one message, and the client that submits it.
 
     sender: an address; `<>` or the empty string is the null sender of bounces.
-    recipients: addresses; the same address twice is one recipient.
+    recipients: addresses; the same address twice is one recipient. Two spellings are two here; the
+        policy says which spellings count as one.
     client: the `Client` that submits the message; by default nothing is known of it.
     id: the name that the program has for this message, such as the number of a job. If a message
         comes again with the same id, sender, recipients and client, a limiter returns its first
@@ -145,6 +186,12 @@ class Envelope:
     sender_domain: str = attrs.field(init=False, repr=False, eq=False)
     domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
     """The domain of each recipient, in the order of `recipients`."""
+    folded_sender: str = attrs.field(init=False, repr=False, eq=False)
+    """The sender as most policies compare it: without case."""
+    folded_recipients: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
+    """The recipients as most policies compare them, each once."""
+    folded_domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
+    """The domain of each of `folded_recipients`."""
 
     def __init__(
         self,
@@ -169,7 +216,9 @@ class Envelope:
         except (TypeError, ValueError) as error:
             raise type(error)(f"sender: {error}") from None
         try:
-            domain_of = smtp_addresses(recipients) if _lenient else normal_addresses(recipients)
+            domain_of, folded_domain_of = (
+                smtp_and_folded(recipients) if _lenient else normal_and_folded(recipients)
+            )
         except (TypeError, ValueError) as error:
             raise type(error)(f"recipients: {error}") from None
         if not domain_of:
@@ -180,13 +229,23 @@ class Envelope:
             raise ValueError(f"direction: {show(direction)} is not one of outbound, inbound")
         # The setters of the slots, because they are faster than `__setattr__`.
         _set_sender(self, address)
-        _set_recipients(self, tuple(domain_of))
+        names, domains = tuple(domain_of), tuple(domain_of.values())
+        _set_recipients(self, names)
         _set_client(self, client)
         _set_id(self, id)
         _set_direction(self, direction)
         _set_lenient(self, _lenient)
         _set_sender_domain(self, domain)
-        _set_domains(self, tuple(domain_of.values()))
+        _set_domains(self, domains)
+        if not address.isascii():
+            address = folded(address)
+        elif address != (lower := address.lower()):
+            address = lower
+        _set_folded_sender(self, address)
+        if folded_domain_of is not domain_of:
+            names, domains = tuple(folded_domain_of), tuple(folded_domain_of.values())
+        _set_folded_recipients(self, names)
+        _set_folded_domains(self, domains)
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = (self.sender, self.recipients, self.client, self.id, self.direction)
@@ -255,6 +314,9 @@ _set_direction = Envelope.__dict__["direction"].__set__
 _set_lenient = Envelope.__dict__["_lenient"].__set__
 _set_sender_domain = Envelope.__dict__["sender_domain"].__set__
 _set_domains = Envelope.__dict__["domains"].__set__
+_set_folded_sender = Envelope.__dict__["folded_sender"].__set__
+_set_folded_recipients = Envelope.__dict__["folded_recipients"].__set__
+_set_folded_domains = Envelope.__dict__["folded_domains"].__set__
 
 
 def _copy(

@@ -84,10 +84,11 @@ class RateLimit:
         not name domains, every recipient of an inbound envelope is a mailbox, and no recipient of
         an outbound envelope is.
     share: the limit is that share of the rate, rounded down: 0.33 of `"3600/hour"` is 1188.
-    scope: what it is counted per: `sender`, `client`, `user`, `sender_domain`,
+    scope: what it is counted per: `sender`, `client`, `user`, `submitter`, `sender_domain`,
         `recipient`, `recipient_domain`, `global`, or several together; left out: `sender`,
         or `recipient` for an inbound limit. A value that an envelope lacks, such as the client's
-        address, is a subject of its own, shared by all envelopes that lack it.
+        address, is a subject of its own, shared by all envelopes that lack it. A submitter never
+        lacks: it is the login, without one the sender, and for a bounce without one the client.
     count: `"all"` recipients, or only the `"external"` ones.
     denied: `"ignore"` refused attempts, or `"count"` them too, so that a sender who keeps
         trying stays blocked.

@@ -22,6 +22,7 @@ from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import parse_rate
+from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
 
 __all__ = [
     "Concession",
@@ -92,11 +93,17 @@ def _patterns_of(sender: str) -> list[str]:
     return patterns
 
 
+def _pattern_keys(patterns: Iterable[str], comparison: Comparison) -> frozenset[str]:
+    """Return addresses as `comparison` compares them; domains are unchanged."""
+    return frozenset(comparison.address(each) if "@" in each else each for each in patterns)
+
+
 @attrs.frozen(kw_only=True)
 class Concession:
     """What is conceded to some senders or clients, why and until when; use one of its subclasses.
 
     senders: addresses, or domains: `"leeds.ac.uk"`, or `".leeds.ac.uk"` for all its subdomains.
+        They are compared with a sender as the policy compares addresses.
     when: a condition on the client. With `senders` too, both must hold.
     reason, granted_by: notes for people to read.
     starts, ends: a datetime with its time zone, or a date, which is a whole day in UTC; a date
@@ -117,7 +124,7 @@ class Concession:
 
     @_patterns.default
     def _sender_patterns(self) -> frozenset[str]:
-        return frozenset(self.senders)
+        return _pattern_keys(self.senders, WITHOUT_CASE)
 
     @_from.default
     def _start(self) -> int | None:
@@ -150,12 +157,21 @@ class Concession:
         return self._from is not None or self._until is not None
 
     def holds(self, senders: Sequence[str], client: Client, now: int) -> bool:
-        """Return whether it holds at `now` for a client that sends under any of `senders`."""
+        """Return whether it holds at `now` for a client that sends under any of `senders`.
+
+        Addresses are compared without case. A policy may compare otherwise: it uses a TargetIndex.
+        """
+        if self.senders and all(
+            self._patterns.isdisjoint(_patterns_of(WITHOUT_CASE.address(each))) for each in senders
+        ):
+            return False
+        return self.holds_for(client, now)
+
+    def holds_for(self, client: Client, now: int) -> bool:
+        """Return whether it holds at `now` for a client, if it does for the sender."""
         if self._from is not None and now < self._from:
             return False
         if self._until is not None and now >= self._until:
-            return False
-        if self.senders and all(self._patterns.isdisjoint(_patterns_of(each)) for each in senders):
             return False
         return self.when is None or self.when(client)
 
@@ -277,16 +293,19 @@ class TargetIndex(Generic[C]):
     """Finds the concessions that hold for a sender, in a time that hardly grows with their number.
 
     Those without senders are tried one by one.
+
+    comparison: how the addresses of senders are compared.
     """
 
-    def __init__(self, concessions: Iterable[C]) -> None:
+    def __init__(self, concessions: Iterable[C], comparison: Comparison = WITHOUT_CASE) -> None:
         self.all = tuple(concessions)
+        self._comparison = comparison
         self._by_pattern: dict[str, list[int]] = {}
         self._without_senders: list[int] = []
         for position, each in enumerate(self.all):
             if not each.senders:
                 self._without_senders.append(position)
-            for pattern in each.senders:
+            for pattern in _pattern_keys(each.senders, comparison):
                 self._by_pattern.setdefault(pattern, []).append(position)
 
     def holding(self, senders: Sequence[str], client: Client, now: int) -> tuple[int, ...]:
@@ -294,9 +313,10 @@ class TargetIndex(Generic[C]):
         if not self.all:
             return ()
         positions = set(self._without_senders)
-        for pattern in chain.from_iterable(map(_patterns_of, senders)):
+        keys = map(self._comparison.address, senders)
+        for pattern in chain.from_iterable(map(_patterns_of, keys)):
             positions.update(self._by_pattern.get(pattern, ()))
-        return tuple(i for i in sorted(positions) if self.all[i].holds(senders, client, now))
+        return tuple(i for i in sorted(positions) if self.all[i].holds_for(client, now))
 
 
 def apply_concessions(

@@ -1,7 +1,8 @@
 """Scopes: what a rate limit is counted per, and the subject that an envelope has in a scope.
 
 A scope is one or several of the words in `SCOPES`. A subject of it is one string, whose messages
-are counted together. In a cluster, each subject has a tag, and subjects of one tag stand together.
+are counted together. `Comparison` says which spellings of an address are one subject, and which
+addresses of clients. In a cluster, each subject has a tag, and subjects of one tag stand together.
 """
 
 from __future__ import annotations
@@ -11,18 +12,37 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
+import attrs
+
 from ratelimit_mail._util.text import show
-from ratelimit_mail.addresses import NULL_SENDER, subject_address, subject_domain, subject_sender
-from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail._util.validators import flag, whole_number
+from ratelimit_mail.addresses import (
+    NULL_SENDER,
+    SEPARATORS,
+    folded,
+    folded_text,
+    subject_address,
+    subject_domain,
+    subject_sender,
+    without_subaddress,
+)
+from ratelimit_mail.envelope import IPV4_PREFIX, IPV6_PREFIX, Client, Envelope, network_of
 
 __all__ = [
+    "IPV4_PREFIX",
+    "IPV6_PREFIX",
     "SCOPES",
+    "WITHOUT_CASE",
+    "Comparison",
     "Scope",
     "common_shard",
     "envelope_values",
     "is_per_recipient",
     "named_subject",
+    "named_values",
     "normal_scope",
+    "prefix_length",
+    "separators_or_none",
     "split_subject",
     "subject_getter",
     "subject_of",
@@ -35,6 +55,7 @@ SCOPES: Final = (
     "sender",
     "client",
     "user",
+    "submitter",
     "sender_domain",
     "recipient",
     "recipient_domain",
@@ -85,64 +106,257 @@ def split_subject(scope: Scope, subject: str) -> dict[str, str]:
     return values
 
 
-# The subject of an envelope. A value that the envelope lacks is the empty string, which no other
-# value is. These are functions with names, and not lambdas, so that a policy can be pickled.
+# Which spellings and addresses are one subject.
 
 
-def _client(envelope: Envelope) -> str:
-    return envelope.client.address or ""
+def prefix_length(most: int) -> Callable[[object, attrs.Attribute[int], object], None]:
+    """Return the validator of a prefix length of 1 to `most` bits."""
+
+    def check(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+        if not 1 <= whole_number(attribute.name, value) <= most:
+            raise ValueError(f"{attribute.name}: {show(value)} is not between 1 and {most}")
+
+    return check
 
 
-def _user(envelope: Envelope) -> str:
-    return envelope.client.user or ""
+MOST_SEPARATORS: Final = 4
+
+
+def separators_or_none(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    """Raise TypeError or ValueError if the value is neither None nor separators of subaddresses."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name}: a separator such as '+' is needed, not {show(value)}")
+    is_valid = 1 <= len(value) <= MOST_SEPARATORS and len(set(value)) == len(value)
+    if not is_valid or not set(value) <= set(SEPARATORS):
+        raise ValueError(
+            f"{attribute.name}: {show(value)} is not a separator such as '+': 1 to"
+            f" {MOST_SEPARATORS} different characters of {SEPARATORS} are needed"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Comparison:
+    """How a policy compares addresses, logins and clients; the same key is the same subject.
+
+    case_sensitive: whether `Kim@uwo.ca` is not `kim@uwo.ca`; holds for logins too.
+    subaddress: the characters that may separate a subaddress, such as `"+"`: `kim+shop@uwo.ca` is
+        `kim@uwo.ca`. None if there are none.
+    ipv4_prefix, ipv6_prefix: how many bits of a client's address say which client it is.
+    """
+
+    case_sensitive: bool = attrs.field(default=False, validator=flag)
+    subaddress: str | None = attrs.field(default=None, validator=separators_or_none)
+    ipv4_prefix: int = attrs.field(default=IPV4_PREFIX, validator=prefix_length(32))
+    ipv6_prefix: int = attrs.field(default=IPV6_PREFIX, validator=prefix_length(128))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether an envelope has the keys of its addresses at hand."""
+        return not self.case_sensitive and self.subaddress is None
+
+    def spelling(self, address: str) -> str:
+        """Return the key of an address as it is, with its subaddress."""
+        return address if self.case_sensitive else folded(address)
+
+    def address(self, address: str) -> str:
+        """Return the key of an address; it is its own key."""
+        key = self.spelling(address)
+        return key if self.subaddress is None else without_subaddress(key, self.subaddress)
+
+    def login(self, user: str) -> str:
+        """Return the key of a login."""
+        return user if self.case_sensitive else folded_text(user)
+
+    def network(self, address: str) -> str:
+        """Return the network of a client's address, or of that network; it is its own key."""
+        written, slash, prefix = address.partition("/")
+        client = Client(address=written or None)
+        if client.ip is None:
+            return ""
+        length = self.ipv4_prefix if client.ip.version == 4 else self.ipv6_prefix
+        if slash and prefix != str(length):
+            raise ValueError(
+                f"client: {show(address)} is not one client; a client is the /{length} of its"
+                " address, so name an address"
+            )
+        return network_of(client.ip, self.ipv4_prefix, self.ipv6_prefix)
+
+    def value(self, word: str, value: str) -> str:
+        """Return the key of a normal value of a word of SCOPES."""
+        if word in ("sender", "recipient"):
+            return self.address(value)
+        if word == "client":
+            return self.network(value)
+        if word == "user":
+            return self.login(value)
+        if word == "submitter":
+            kind, _, rest = value.partition(":")
+            return f"{kind}:{self.value(kind, rest)}"
+        return value
+
+    # What an envelope has. These are methods, and not lambdas, so that a policy can be pickled.
+
+    def recipients(self, envelope: Envelope) -> tuple[str, ...]:
+        """Return the keys of the recipients, each once."""
+        return tuple(self.domain_of(envelope))
+
+    def domains(self, envelope: Envelope) -> tuple[str, ...]:
+        """Return the domain of each of `recipients`; so many recipients count."""
+        if self.case_sensitive:
+            names, domains = envelope.recipients, envelope.domains
+        else:
+            names, domains = envelope.folded_recipients, envelope.folded_domains
+        if self.subaddress is None or len(names) == 1:
+            return domains
+        text = "".join(names)
+        if not any(separator in text for separator in self.subaddress):
+            return domains
+        return tuple(self.domain_of(envelope).values())
+
+    def domains_getter(self) -> Callable[[Envelope], tuple[str, ...]]:
+        """Return the fastest function that does the same as `domains`."""
+        return attrgetter("folded_domains") if self.is_prepared else self.domains
+
+    def getter(self, word: str) -> Callable[[Envelope], str] | None:
+        """Return the fastest function from an envelope to its key for a word of SCOPES.
+
+        None for a word of which each recipient has a value of its own. A value that the envelope
+        lacks is the empty string, which no other value is.
+        """
+        prepared: dict[str, Callable[[Envelope], str]] = {
+            "sender_domain": attrgetter("sender_domain"),
+            "global": _global,
+        }
+        if self.is_prepared:
+            prepared["sender"] = attrgetter("folded_sender")
+        if not self.case_sensitive:
+            prepared["user"] = attrgetter("client.folded_user")
+        if (self.ipv4_prefix, self.ipv6_prefix) == (IPV4_PREFIX, IPV6_PREFIX):
+            prepared["client"] = attrgetter("client.network")
+        computed: dict[str, Callable[[Envelope], str]] = {
+            "sender": self._sender,
+            "client": self._client,
+            "user": self._user,
+            "submitter": self._submitter,
+        }
+        return prepared.get(word) or computed.get(word)
+
+    def domain_of(self, envelope: Envelope) -> dict[str, str]:
+        """Return the domain of each recipient that counts, by the key of its address."""
+        if self.case_sensitive:
+            names, domains = envelope.recipients, envelope.domains
+        else:
+            names, domains = envelope.folded_recipients, envelope.folded_domains
+        separators = self.subaddress
+        if separators is None:
+            return dict(zip(names, domains, strict=True))
+        return {
+            without_subaddress(name, separators): domain
+            for name, domain in zip(names, domains, strict=True)
+        }
+
+    def _sender(self, envelope: Envelope) -> str:
+        name = envelope.sender if self.case_sensitive else envelope.folded_sender
+        return name if self.subaddress is None else without_subaddress(name, self.subaddress)
+
+    def _client(self, envelope: Envelope) -> str:
+        ip = envelope.client.ip
+        return "" if ip is None else network_of(ip, self.ipv4_prefix, self.ipv6_prefix)
+
+    def _user(self, envelope: Envelope) -> str:
+        client = envelope.client
+        return (client.user or "") if self.case_sensitive else client.folded_user
+
+    def _submitter(self, envelope: Envelope) -> str:
+        client = envelope.client
+        if client.user is not None:
+            return f"user:{client.user if self.case_sensitive else client.folded_user}"
+        if (sender := self._sender(envelope)) != NULL_SENDER:
+            return f"sender:{sender}"
+        if network := self._client(envelope):
+            return f"client:{network}"
+        # A bounce of which nothing is known but to whom it goes, nearly always one address.
+        return f"recipient:{min(self.recipients(envelope))}"
+
+
+WITHOUT_CASE: Final = Comparison()
+"""How most policies compare."""
 
 
 def _global(_: Envelope) -> str:
     return ""
 
 
-_VALUE_OF: Final[Mapping[str, Callable[[Envelope], str]]] = {
-    "sender": attrgetter("sender"),
-    "sender_domain": attrgetter("sender_domain"),
-    "client": _client,
-    "user": _user,
-    "global": _global,
-}
-"""What an envelope has for each word; its recipients each have their own values."""
+# The subject of an envelope.
 
 
-def envelope_values(scope: Scope, envelope: Envelope) -> dict[str, str]:
-    """Return the values of `envelope` for the words of `scope`, those of recipients left out."""
-    return {word: _VALUE_OF[word](envelope) for word in scope if word in _VALUE_OF}
+def envelope_values(
+    scope: Scope, envelope: Envelope, comparison: Comparison = WITHOUT_CASE
+) -> dict[str, str]:
+    """Return the keys of `envelope` for the words of `scope`, those of recipients left out."""
+    getters = ((word, comparison.getter(word)) for word in scope)
+    return {word: getter(envelope) for word, getter in getters if getter is not None}
 
 
-def subject_getter(scope: Scope) -> Callable[[Envelope], str]:
+def subject_getter(
+    scope: Scope, comparison: Comparison = WITHOUT_CASE
+) -> Callable[[Envelope], str]:
     """Return the function from an envelope to its subject, for a scope without recipients."""
+    getters = {word: getter for word in scope if (getter := comparison.getter(word)) is not None}
     if len(scope) == 1:
-        return _VALUE_OF[scope[0]]
-    return partial(_combined_subject, scope)
+        return getters[scope[0]]
+    return partial(_combined_subject, scope, getters)
 
 
-def _combined_subject(scope: Scope, envelope: Envelope) -> str:
-    return subject_of(scope, envelope_values(scope, envelope))
+def _combined_subject(
+    scope: Scope, getters: Mapping[str, Callable[[Envelope], str]], envelope: Envelope
+) -> str:
+    return subject_of(scope, {word: getter(envelope) for word, getter in getters.items()})
 
 
 # The subject that a caller names.
+
+
+def _client(value: str) -> str:
+    address, slash, prefix = value.partition("/")
+    normal = Client(address=address or None).address or ""
+    return f"{normal}{slash}{prefix}"
+
+
+def _user(value: str) -> str:
+    return Client(user=value or None).user or ""
+
+
+def _submitter(value: str) -> str:
+    kind, _, rest = value.partition(":")
+    if kind not in SUBMITTERS or not rest:
+        raise ValueError(
+            f"{show(value)} does not name a submitter such as 'user:ann', 'sender:ann@uwo.ca',"
+            " 'client:10.1.2.3' or 'recipient:bob@example.com'"
+        )
+    return f"{kind}:{_NORMAL[kind](rest)}"
+
+
+SUBMITTERS: Final = ("user", "sender", "client", "recipient")
+"""What may be known of a submitter, the surest first: its subjects begin with the word."""
 
 _NORMAL: Final[Mapping[str, Callable[[str], str]]] = {
     "sender": subject_sender,
     "sender_domain": lambda value: (
         NULL_SENDER if value in ("", NULL_SENDER) else subject_domain(value)
     ),
-    "client": lambda value: Client(address=value or None).address or "",
-    "user": lambda value: Client(user=value or None).user or "",
+    "client": _client,
+    "user": _user,
+    "submitter": _submitter,
     "recipient": subject_address,
     "recipient_domain": subject_domain,
 }
 
 
-def named_subject(scope: str | Sequence[str], value: str | Sequence[str] | None) -> str:
-    """Return the subject that a caller names by one value for each word of `scope`, in its order.
+def named_values(scope: str | Sequence[str], value: str | Sequence[str] | None) -> dict[str, str]:
+    """Return the normal value for each word of `scope`, by which a caller names one subject.
 
     The empty string names the null sender, and the subject of envelopes without a client address
     or user. Raises TypeError or ValueError if `value` does not name one subject.
@@ -152,7 +366,7 @@ def named_subject(scope: str | Sequence[str], value: str | Sequence[str] | None)
     if ordered == ("global",):
         if value is not None:
             raise ValueError(f"the scope 'global' is one count for all; leave {show(value)} out")
-        return ""
+        return {"global": ""}
     values = (value,) if isinstance(value, str) else () if value is None else value
     if isinstance(values, bytes) or not isinstance(values, Sequence):
         raise TypeError(f"a subject is named by a string, or by several, not {show(value)}")
@@ -163,8 +377,21 @@ def named_subject(scope: str | Sequence[str], value: str | Sequence[str] | None)
         raise ValueError(
             f"{show(value)} does not name one subject of the scope {' and '.join(words)}"
         )
+    return {word: _NORMAL[word](each) for word, each in zip(words, values, strict=True)}
+
+
+def named_subject(
+    scope: str | Sequence[str],
+    value: str | Sequence[str] | None,
+    comparison: Comparison = WITHOUT_CASE,
+) -> str:
+    """Return the subject that a caller names by one value for each word of `scope`, in its order.
+
+    Raises as `named_values` does.
+    """
+    values = named_values(scope, value)
     return subject_of(
-        ordered, {word: _NORMAL[word](each) for word, each in zip(words, values, strict=True)}
+        normal_scope(scope), {word: comparison.value(word, each) for word, each in values.items()}
     )
 
 

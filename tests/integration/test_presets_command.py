@@ -18,7 +18,7 @@ from ratelimit_mail import Policy, Tier
 from ratelimit_mail.cli import presets as module
 from ratelimit_mail.cli.describe import condition_in_words, rules_of
 from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
-from ratelimit_mail.limits import RecipientLimit
+from ratelimit_mail.limits import MessageRateLimit, RecipientLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.presets import PRESETS, SOURCES
 
@@ -70,9 +70,9 @@ def test_every_limit_and_the_source_of_a_preset_are_listed(name: str) -> None:
             "western-convergence",
             [
                 "clients by webmail or tagged wireless or tagged reznet or without an address in"
-                " 129.100.0.0/16: 50 external recipients per 15 minutes per sender; excess"
+                " 129.100.0.0/16: 50 external recipients per 15 minutes per submitter; excess"
                 " messages are rejected; refused attempts count",
-                "any other client: 500 external recipients per day per sender",
+                "any other client: 500 external recipients per day per submitter",
                 "per_server, exemptions",
             ],
         ),
@@ -186,3 +186,35 @@ def test_grants_exemptions_and_overrides_are_described_with_their_reasons() -> N
         ("overrides", "clients tagged staff: recipients a message: 9"),
         ("mail servers", "each server counts separately"),
     ]
+
+
+def test_how_addresses_and_clients_are_compared_is_in_words() -> None:
+    words = description_of("western-convergence")
+    for rule in (
+        "500 external recipients per day per submitter",
+        "kim+shop@ counts as kim@",
+        "a client is an IPv4 address, or an IPv6 /64",
+        "a submitter is the login; without one the sender; for bounces without one the client",
+    ):
+        assert rule in words
+    assert "submitter" not in description_of("leeds-office365")
+    policy = Policy(
+        name="p",
+        case_sensitive=True,
+        subaddress="-+",
+        ipv4_prefix=24,
+        ipv6_prefix=128,
+        limits=[MessageRateLimit("1/day", scope=["sender", "client"])],
+    )
+    assert [text for subject, text in rules_of(policy) if subject == "addresses"] == [
+        "Kim@ and kim@ are two addresses",
+        "kim-shop@ counts as kim@",
+        "kim+shop@ counts as kim@",
+        "a client is an IPv4 /24, or an IPv6 address",
+    ]
+
+
+def test_json_says_how_addresses_and_clients_are_compared() -> None:
+    described = json.loads(run("western-convergence", "--json").stdout)
+    names = ("case_sensitive", "subaddress", "ipv4_prefix", "ipv6_prefix")
+    assert [described[name] for name in names] == [False, "+", 32, 64]

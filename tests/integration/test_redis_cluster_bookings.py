@@ -19,13 +19,16 @@ from rlm_testkit.servers import Cluster
 
 from ratelimit_mail import (
     AsyncLimiter,
+    Client,
     Envelope,
     Limiter,
     MessageRateLimit,
     Policy,
     RateLimitExceeded,
+    Tier,
 )
-from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
+from ratelimit_mail.backends import AsyncRedisBackend, MemoryBackend, RedisBackend
+from ratelimit_mail.conditions import has_tag
 from ratelimit_mail.testing import ManualClock
 
 client = pytest.fixture(cluster_client, scope="module")
@@ -68,6 +71,36 @@ def test_bookings_over_several_slots_are_in_the_order_of_the_sender(
     # Those of another sender may be earlier if the domain has room.
     assert limiter.reserve(Envelope("bob@uwo.ca", ["x@d.org"])).delay == 0
     assert limiter.reserve(Envelope("bob@uwo.ca", ["x@b.org"])).delay == 0
+
+
+def test_a_slot_that_only_records_for_another_tier_refuses_no_booking(
+    client: redis.RedisCluster,
+) -> None:
+    policy = Policy(
+        name="test",
+        tiers=[
+            Tier(
+                "away",
+                when=has_tag("away"),
+                limits=[MessageRateLimit("1/minute", scope="recipient_domain")],
+            ),
+            Tier("home", limits=[MessageRateLimit("9/minute", scope="client")]),
+        ],
+    )
+    away = Client(address="10.0.0.1", tags={"away"})
+    clock = ManualClock()
+    backend = RedisBackend(client, prefix=unique_prefix(), clock=clock)
+    for limiter in (Limiter(policy, backend), Limiter(policy, MemoryBackend(clock))):
+        delays = [limiter.reserve(Envelope("ann@uwo.ca", ["x@a.org"], away)).delay for _ in "12"]
+        assert delays == [0, 60]
+        with pytest.raises(RateLimitExceeded) as caught:  # only the queue is in the way
+            limiter.reserve(Envelope("ann@uwo.ca", ["x@b.org"], away), max_delay=10)
+        assert caught.value.decision.limit == policy.tiers[0].limits[0]
+        assert caught.value.decision.retry_after == 60
+        home = Client(address="10.0.0.1")
+        assert limiter.usage("10.0.0.1", scope="client", client=home)[0].used == 1
+        # The other tier's limit has room, so its mail stands in the same queue.
+        assert limiter.reserve(Envelope("ann@uwo.ca", ["x@c.org"], home)).delay == 60
 
 
 async def test_a_cancelled_wait_is_taken_back_in_every_slot(cluster: Cluster) -> None:

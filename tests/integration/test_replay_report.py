@@ -229,7 +229,7 @@ def test_a_limit_without_messages_has_no_chart(tmp_path: Path) -> None:
         write(tmp_path / "log.csv", (T0, "ann@x.org", 1)), policy="western-convergence"
     )
     assert (
-        "tier 1: 500 external recipients per day per sender No message is subject to this limit."
+        "tier 1: 500 external recipients per day per submitter No message is subject to this limit."
         in page.words
     )
 

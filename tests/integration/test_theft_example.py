@@ -16,8 +16,8 @@ ATTEMPTS = 20_000
 MINUTE = 60 * 1000
 DAY = 24 * 60 * MINUTE
 TIMES = [number * DAY // ATTEMPTS for number in range(ATTEMPTS)]
-BURST = "50 external recipients per 15 minutes per sender"
-DAILY = "500 external recipients per day per sender"
+BURST = "50 external recipients per 15 minutes per submitter"
+DAILY = "500 external recipients per day per submitter"
 
 
 def accepted_by_lists(denied: str) -> list[int]:

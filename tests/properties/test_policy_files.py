@@ -158,6 +158,10 @@ def policies(draw: st.DrawFn) -> Policy:
             directory=draw(st.none() | directories),
             **draw(
                 options(
+                    case_sensitive=st.booleans(),
+                    subaddress=st.sampled_from([None, "+", "+-", "'=`|"]),
+                    ipv4_prefix=st.integers(1, 32),
+                    ipv6_prefix=st.integers(1, 128),
                     proxy_address_limit=st.none() | st.integers(4, 300),
                     partial=st.booleans(),
                     per_node=st.booleans(),

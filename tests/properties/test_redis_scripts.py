@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Server
 
-from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit
+from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit, Tier
 from ratelimit_mail.backends import (
     AsyncRedisBackend,
     Backend,
     MemoryBackend,
     RedisBackend,
 )
-from ratelimit_mail.testing import ManualClock, Script, generated_script, play
+from ratelimit_mail.conditions import has_tag
+from ratelimit_mail.testing import BruteForceBackend, ManualClock, Script, generated_script, play
 from ratelimit_mail.testing.sync_adapter import SyncAdapter
 
 T = TypeVar("T")
@@ -52,6 +53,29 @@ SHORT = Policy(
         MessageRateLimit("6/2 seconds", scope="global", resolution="1 second"),
     ],
 )
+TIERED = Policy(
+    name="tiered",
+    internal_domains=["uwo.ca", ".uwo.ca"],
+    tiers=[
+        Tier(
+            "wireless",
+            when=has_tag("wireless"),
+            limits=[
+                RecipientRateLimit("6/2 seconds", scope="client", count="external"),
+                MessageRateLimit("4/second", enforce=False),
+            ],
+        ),
+        Tier(
+            "wired",
+            limits=[
+                MessageRateLimit("3/second", denied="count"),
+                RecipientRateLimit("9/10 seconds", scope="submitter", resolution="1 second"),
+            ],
+        ),
+    ],
+)
+"""Each tier records what the other counts, in other units and scopes."""
+
 EDGES = (0, 0, 0.001, 0.001, 0.002, 0.5, 0.997, 0.998, 0.999)
 """Pauses after which some events have just left a window of SHORT, and some are about to."""
 
@@ -128,3 +152,14 @@ def test_short_windows_give_the_answers_of_a_memory_backend(
     expected = play(script, MemoryBackend)
     for make_backend in make_backends:
         assert play(script, make_backend) == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tiers_that_record_for_one_another_have_the_answers_of_memory(
+    make_backends: BackendMakers, seed: int
+) -> None:
+    script = script_under(TIERED, seed, abs)
+    expected = play(script, MemoryBackend)
+    assert expected == play(script, BruteForceBackend)
+    for backend in make_backends:
+        assert play(script, backend) == expected

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from rlm_testkit.builders import envelope_to, limit_name
+from rlm_testkit.builders import envelope_to, limit_name, used_counts
 
 from ratelimit_mail import Action, Client, Envelope, Limiter, presets
 from ratelimit_mail.backends import MemoryBackend
@@ -100,6 +100,22 @@ def test_the_limits_can_count_messages_as_the_table_says() -> None:
     assert not limiter.try_acquire(external_message(1, OFF_CAMPUS))
 
 
+def test_a_stolen_account_has_one_limit_under_any_sender_address() -> None:
+    limiter, _ = western()
+    stolen = Client(address="203.0.113.7", user="ann", protocol="smtp")
+    senders = [f"made-up-{i}@uwo.ca" for i in range(100)]
+    passed = [bool(limiter.try_acquire(external_message(1, stolen, each))) for each in senders]
+    assert passed == [True] * 50 + [False] * 50
+    assert limiter.usage("user:ann", scope="submitter", client=stolen)[0].remaining == 0
+
+
+def test_spellings_and_subaddresses_of_a_sender_have_one_limit() -> None:
+    limiter, _ = western()
+    spellings = ["ann@uwo.ca", "ANN@uwo.ca", "ann+a@uwo.ca", "Ann+b@uwo.ca"] * 25
+    passed = [bool(limiter.try_acquire(external_message(1, OFF_CAMPUS, s))) for s in spellings]
+    assert passed == [True] * 50 + [False] * 50
+
+
 def test_an_infected_host_is_stopped_under_any_sender_if_clients_are_counted() -> None:
     limiter, _ = western(scope="client")
     infected = Client(address="129.100.8.9", tags=["wireless"])
@@ -117,7 +133,7 @@ def test_an_infected_host_is_stopped_under_any_sender_if_clients_are_counted() -
 def test_emails_to_internal_recipients_are_not_limited_and_do_not_count() -> None:
     limiter, _ = western()
     assert all(limiter.try_acquire(Envelope(ANN, [BOB], OFF_CAMPUS)) for _ in range(2_000))
-    assert [usage.used for usage in limiter.usage(ANN)] == [0, 0]
+    assert used_counts(limiter, f"sender:{ANN}", "submitter") == [0, 0]
     assert limiter.try_acquire(external_message(50, OFF_CAMPUS))
     assert not limiter.check(external_message(1, OFF_CAMPUS))
     assert limiter.try_acquire(Envelope(ANN, [BOB], OFF_CAMPUS))
@@ -128,7 +144,7 @@ def test_other_domains_hosted_by_its_are_internal_too() -> None:
     inside = ["bob@uwo.ca", "bob@mail.uwo.ca", "bob@HOSTED.example"]
     assert all(limiter.try_acquire(Envelope(ANN, inside, OFF_CAMPUS)) for _ in range(100))
     assert limiter.try_acquire(Envelope(ANN, [*inside, "eve@example.com"], OFF_CAMPUS))
-    assert [usage.used for usage in limiter.usage(ANN)] == [1, 1]
+    assert used_counts(limiter, f"sender:{ANN}", "submitter") == [1, 1]
 
 
 # S11: each server
@@ -266,7 +282,7 @@ def test_an_outside_list_counts_as_one_external_address() -> None:
     limiter, _ = western()
     group = Envelope(ANN, ["class-of-2026@googlegroups.com", BOB], OFF_CAMPUS)
     assert all(limiter.try_acquire(group) for _ in range(50))
-    assert [usage.used for usage in limiter.usage(ANN)] == [50, 50]
+    assert used_counts(limiter, f"sender:{ANN}", "submitter") == [50, 50]
     assert not limiter.check(group)
 
 

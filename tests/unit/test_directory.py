@@ -35,16 +35,54 @@ def test_an_alias_has_an_owner_and_any_other_address_owns_itself() -> None:
     assert directory.owner("<>") == "<>"
 
 
-def test_domains_compare_without_case_and_local_parts_as_written() -> None:
+def test_addresses_are_found_in_any_case_and_stored_as_written() -> None:
     directory = Directory({"A.Smith@UWO.ca": "Ann@UWO.CA"}, [listing("Staff@UWO.ca", ANN)])
     assert directory.aliases == {"A.Smith@uwo.ca": "Ann@uwo.ca"}
-    assert directory.owner("A.Smith@uwo.ca") == "Ann@uwo.ca"
-    assert directory.owner("a.smith@uwo.ca") == "a.smith@uwo.ca"
+    for spelling in ("A.Smith@uwo.ca", "a.smith@uwo.ca", "A.SMITH@uwo.ca"):
+        assert directory.owner(spelling) == "Ann@uwo.ca"
     assert directory.aliases_of("Ann@uwo.CA") == ("A.Smith@uwo.ca",)
-    assert directory.aliases_of(ANN) == ()
+    assert directory.aliases_of(ANN) == ("A.Smith@uwo.ca",)
     assert directory.mailing_list("Staff@uwo.ca") is directory.lists[0]
-    assert directory.mailing_list("staff@uwo.ca") is None
-    assert directory.members_of("Staff@Uwo.ca") == {ANN}
+    assert directory.mailing_list("staff@uwo.ca") is directory.lists[0]
+    assert directory.members_of("STAFF@Uwo.ca") == {ANN}
+
+
+def test_of_two_spellings_the_very_one_is_found() -> None:
+    directory = Directory({"Kim@uwo.ca": ANN, "kim@uwo.ca": BOB})
+    assert directory.owner("Kim@uwo.ca") == ANN
+    assert directory.owner("kim@uwo.ca") == BOB
+
+
+def test_an_owner_in_two_spellings_is_one_owner() -> None:
+    directory = Directory({"a@uwo.ca": "Ann@uwo.ca", "b@uwo.ca": ANN, "c@uwo.ca": BOB})
+    assert directory.aliases_of("ANN@uwo.ca") == ("a@uwo.ca", "b@uwo.ca")
+    assert directory.most_aliases() == ("Ann@uwo.ca", 2)
+
+
+def test_nested_lists_and_people_are_found_in_any_case() -> None:
+    directory = Directory(
+        {"A.Smith@uwo.ca": ANN},
+        [
+            listing("all@uwo.ca", "STAFF@uwo.ca", "Eve@example.com"),
+            listing("Staff@uwo.ca", "a.smith@uwo.ca", "ANN@uwo.ca", EVE),
+        ],
+    )
+    people = directory.members_of("ALL@uwo.ca")
+    assert {each.lower() for each in people} == {ANN, EVE}
+    assert len(people) == 2
+
+
+def test_a_list_that_contains_itself_in_another_spelling_is_an_error() -> None:
+    with pytest.raises(ValueError, match="contains itself"):
+        Directory(
+            lists=[listing("Staff@uwo.ca", "it@uwo.ca"), listing("IT@uwo.ca", "staff@uwo.ca")]
+        )
+
+
+def test_with_list_replaces_a_list_in_another_spelling() -> None:
+    before = Directory(lists=[listing("Staff@uwo.ca"), listing("it@uwo.ca")])
+    after = before.with_list(listing("staff@uwo.ca", ANN))
+    assert [each.address for each in after.lists] == ["staff@uwo.ca", "it@uwo.ca"]
 
 
 def test_an_alias_in_two_spellings_is_one_alias() -> None:

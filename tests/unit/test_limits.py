@@ -144,7 +144,7 @@ def test_each_word_is_a_scope_by_itself(word: str) -> None:
 @pytest.mark.parametrize(
     ("scope", "error", "named", "expected"),
     [
-        ("planet", ValueError, "'planet'", "sender, client, user, sender_domain, recipient"),
+        ("planet", ValueError, "'planet'", "sender, client, user, submitter, sender_domain"),
         ("", ValueError, "''", "sender, client"),
         ("Sender", ValueError, "'Sender'", "sender, client"),
         (["sender", "planet"], ValueError, "'planet'", "sender, client"),

@@ -312,13 +312,13 @@ def test_only_the_senders_own_of_ten_thousand_overrides_is_evaluated(
     ]
     policy = policy_with_overrides(*overrides, limits=NAMED_LIMITS[1:2])
     evaluated = []
-    holds = Override.holds
+    holds_for = Override.holds_for
 
     def counting(self: Override, *args: Any) -> bool:
         evaluated.append(self)
-        return holds(self, *args)
+        return holds_for(self, *args)
 
-    monkeypatch.setattr(Override, "holds", counting)
+    monkeypatch.setattr(Override, "holds_for", counting)
     assert [
         limit.limit
         for limit in policy.plan(envelope_to(sender="user9999@leeds.ac.uk")).effective_limits.limits

@@ -152,7 +152,7 @@ def test_convergence_counts_a_message_to_60_outsiders_as_60() -> None:
     decision = limiter.check(envelope_to(60))
     assert (limit_name(decision), decision.retry_after) == ("recipients in 15 minutes", None)
     assert limiter.try_acquire(envelope_to(60, client=Client(address=CAMPUS)))
-    assert limiter.usage("ann@uwo.ca")[0].used == 60
+    assert limiter.usage("sender:ann@uwo.ca", scope="submitter")[0].used == 60
 
 
 def test_convergence_can_count_messages() -> None:
@@ -171,6 +171,14 @@ def test_convergence_refuses_with_the_reply_of_the_source(unit: Any, retry_after
         assert isinstance(limit, MessageRateLimit if unit == "messages" else RecipientRateLimit)
         assert limit.on_excess == "reject"
         assert str(Decision(Action.REJECT, retry_after, limit).reply) == REFUSAL
+
+
+def test_convergence_counts_per_submitter_and_without_subaddresses() -> None:
+    policy = presets.western_convergence()
+    assert policy.subaddress == presets.leeds_smtp().subaddress == "+"
+    assert {limit.scope for limit in policy.all_limits if isinstance(limit, RateLimit)} == {
+        ("submitter",)
+    }
 
 
 def test_convergence_counts_refused_attempts_too() -> None:

@@ -166,7 +166,8 @@ def slots_of(policy: Policy, envelope: Envelope) -> set[int]:
     """Return the slots of the keys of a message that is booked and has an id."""
     queue = queue_of(policy.name, retentions_of(policy.all_limits), policy.shard)
     intent = Intent(
-        queue=(queue, envelope.sender, (1, 0, 0, 0)), idempotency=Idempotency("0" * 32, HOUR)
+        queue=(queue, policy.sender_subject(envelope), (1, 0, 0, 0)),
+        idempotency=Idempotency("0" * 32, HOUR),
     )
     charges = policy.plan(envelope).charges
     packed = Codec("p:", None, sharded=True).pack(charges, intent)

@@ -18,6 +18,7 @@ VALUES = {
     "sender": "Ann@uwo.ca",
     "client": "10.0.0.1",
     "user": "7:ann",
+    "submitter": "user:7:ann",
     "sender_domain": "uwo.ca",
     "recipient": "bob@x.org",
     "recipient_domain": "x.org",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rlm_testkit.builders import costs_of_plan, envelope_to, users_at
+from rlm_testkit.builders import envelope_to, users_at
 
 from ratelimit_mail import (
     Client,
@@ -16,6 +16,7 @@ from ratelimit_mail import (
     Tier,
 )
 from ratelimit_mail.conditions import all_of, any_of, has_tag, not_, protocol
+from ratelimit_mail.limits import Limit
 
 
 def tiered() -> Policy:
@@ -30,20 +31,28 @@ def tiered() -> Policy:
 
 
 @pytest.mark.parametrize(
-    ("client", "tier", "names"),
+    ("client", "tier", "limits"),
     [
-        ({"protocol": "webmail"}, "web", ["p:sender:messages"]),
-        ({"protocol": "webmail", "tags": {"wireless"}}, "web", ["p:sender:messages"]),
-        ({"protocol": "smtp", "tags": {"wireless"}}, "air", ["p:sender:recipients"]),
-        ({}, None, []),
+        ({"protocol": "webmail"}, "web", [RecipientLimit(5), MessageRateLimit("1/day")]),
+        (
+            {"protocol": "webmail", "tags": {"wireless"}},
+            "web",
+            [RecipientLimit(5), MessageRateLimit("1/day")],
+        ),
+        (
+            {"protocol": "smtp", "tags": {"wireless"}},
+            "air",
+            [RecipientLimit(5), RecipientRateLimit("9/day")],
+        ),
+        ({}, None, [RecipientLimit(5)]),
     ],
 )
 def test_a_client_is_in_the_first_tier_whose_condition_holds(
-    client: dict[str, Any], tier: str | None, names: list[str]
+    client: dict[str, Any], tier: str | None, limits: list[Limit]
 ) -> None:
     plan = tiered().plan(envelope_to(["b@x.org"], client=Client(**client)))
     assert plan.effective_limits.tier == tier
-    assert [name for name, _, _ in costs_of_plan(plan)] == names
+    assert list(plan.effective_limits.limits) == limits
 
 
 @pytest.mark.parametrize("client", [{"protocol": "webmail"}, {"tags": {"wireless"}}, {}])

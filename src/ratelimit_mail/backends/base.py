@@ -116,13 +116,15 @@ def refusals_from_numbers(
 ) -> list[Refusal]:
     """Return the refusals of `charges` that `refusal_numbers` made numbers of.
 
-    The numbers may be of a policy that had more windows: then the last window stands for them.
+    The numbers may be of a policy that had more windows: then the last window stands for them. A
+    count that has no windows any more refuses nothing.
     """
     counts = counts_of(charges)
     return [
         (count, min(window, len(count.windows) - 1), at)
         for number, window, at in numbers
         for count in [counts[min(number, len(counts) - 1)]]
+        if count.windows
     ]
 
 

@@ -38,6 +38,7 @@ def rules_of(policy: Policy) -> Iterator[tuple[str, str]]:
     for override in policy.overrides:
         numbers = ", ".join(f"{name}: {number}" for name, number in override.limits.items())
         yield "overrides", f"{concession_in_words(override)}: {numbers}"
+    yield from (("addresses", words) for words in _comparison_in_words(policy))
     if policy.internal_domains:
         yield "internal", ", ".join(policy.internal_domains)
     if policy.proxy_address_limit is not None:
@@ -49,6 +50,31 @@ def rules_of(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "inbound mail", "is decided for each recipient separately"
     if policy.per_node:
         yield "mail servers", "each server counts separately"
+
+
+def _comparison_in_words(policy: Policy) -> Iterator[str]:
+    """Yield how addresses and clients are compared, unless as everywhere."""
+    if policy.case_sensitive:
+        yield "Kim@ and kim@ are two addresses"
+    if policy.subaddress is not None:
+        for separator in policy.subaddress:
+            yield f"kim{separator}shop@ counts as kim@"
+    scopes = {
+        word for limit in policy.all_limits if isinstance(limit, RateLimit) for word in limit.scope
+    }
+    if scopes & {"client", "submitter"}:
+        yield (
+            f"a client is {_network_in_words('IPv4', policy.ipv4_prefix, 32)},"
+            f" or {_network_in_words('IPv6', policy.ipv6_prefix, 128)}"
+        )
+    if "submitter" in scopes:
+        yield (
+            "a submitter is the login; without one the sender; for bounces without one the client"
+        )
+
+
+def _network_in_words(version: str, prefix: int, whole: int) -> str:
+    return f"an {version} address" if prefix == whole else f"an {version} /{prefix}"
 
 
 def limit_in_words(limit: Limit) -> str:

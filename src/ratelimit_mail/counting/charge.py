@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import gcd
+from typing import Final
 
 import attrs
 
 from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["UNITS", "Charge", "Costs", "Count", "Ledger", "retention_for"]
+__all__ = ["NO_LIMIT", "UNITS", "Charge", "Costs", "Count", "Ledger", "retention_for"]
 
 UNITS = ("messages", "recipients", "external messages", "external recipients")
 """The units that are counted; the number of a unit is its index here."""
+
+NO_LIMIT: Final = (1 << 48) - 1
+"""More than any count holds: the smallest limit of a count without windows. It fits six bytes."""
 
 Costs = tuple[int, int, int, int]
 """What a message costs of each of `UNITS`; 0 means that nothing is counted."""
@@ -23,9 +27,9 @@ class Count:
     """One unit that is counted for each subject of a ledger.
 
     unit: its number in `UNITS`.
-    windows: the windows that apply to the message.
+    windows: the windows that apply to the message; without any, it is recorded and never refused.
     retention: what a log must remember, for these windows and every other of the policy.
-    smallest: the smallest limit of the windows.
+    smallest: the smallest limit of the windows; NO_LIMIT without any.
     counts_denied: whether a refused attempt is counted.
     """
 
@@ -37,7 +41,7 @@ class Count:
 
     @smallest.default
     def _smallest(self) -> int:
-        return min((window.limit for window in self.windows), default=0)
+        return min((window.limit for window in self.windows), default=NO_LIMIT)
 
     @counts_denied.default
     def _counts_denied(self) -> bool:
@@ -63,6 +67,8 @@ class Ledger:
     bounds: tuple[tuple[int, int], ...] = attrs.field(init=False)
     """The unit of each count and its smallest limit: below it nothing can be refused."""
     counts_denied: bool = attrs.field(init=False)
+    has_windows: bool = attrs.field(init=False)
+    """Whether any of its counts may refuse a message."""
 
     @bounds.default
     def _bounds(self) -> tuple[tuple[int, int], ...]:
@@ -71,6 +77,10 @@ class Ledger:
     @counts_denied.default
     def _counts_denied(self) -> bool:
         return any(count.counts_denied for count in self.counts)
+
+    @has_windows.default
+    def _has_windows(self) -> bool:
+        return any(count.windows for count in self.counts)
 
     def charges(self, costs: Costs) -> bool:
         """Return whether a message of these costs is counted here at all."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import prefix_errors
-from ratelimit_mail.addresses import normal_address
+from ratelimit_mail.addresses import folded, normal_address
 
 __all__ = ["add_alias", "first_invalid_alias", "invert_aliases", "normal_aliases"]
 
@@ -57,7 +57,7 @@ def add_alias(aliases: dict[str, str], alias: object, owner: object) -> str:
             f"alias: {show(normal_alias)} is named as an alias of itself; leave it out"
         )
     first_owner = aliases.setdefault(normal_alias, normal_owner)
-    if first_owner != normal_owner:
+    if folded(first_owner) != folded(normal_owner):
         raise ValueError(
             f"alias: {show(normal_alias)} has two owners,"
             f" {show(first_owner)} and {show(normal_owner)}"

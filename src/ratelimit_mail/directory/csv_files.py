@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any, Final
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail.directory.address_map import AddressMap
 from ratelimit_mail.directory.aliases import add_alias, first_invalid_alias
 from ratelimit_mail.directory.csv_table import Table
 from ratelimit_mail.directory.mailing_lists import MailingList
@@ -83,7 +84,7 @@ def _read_lists(table: Table, lists: dict[str, MailingList]) -> None:
         for name, values in fields.items():
             drafts[address].setdefault(name, []).extend(values)
     lists.update((address, MailingList(address, **fields)) for address, fields in drafts.items())
-    if cycle := first_cycle(lists):
+    if cycle := first_cycle(AddressMap(lists)):
         first = next((address for address in cycle if address in lines), None)
         if first is not None:
             raise table.error(

@@ -9,7 +9,8 @@ import attrs
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import flag, one_of, prefix_errors
-from ratelimit_mail.addresses import DomainSet, normal_address, normal_pattern
+from ratelimit_mail.addresses import DomainSet, folded, normal_address, normal_pattern
+from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
 
 __all__ = ["MailingList", "Posting"]
 
@@ -52,6 +53,11 @@ def _address_or_pattern(value: object) -> str:
     return normal_pattern(value)
 
 
+def _has(addresses: tuple[str, ...], address: str) -> bool:
+    """Return whether `address` is among `addresses`, in whatever case its letters are."""
+    return address in addresses or folded(address) in map(folded, addresses)
+
+
 def _short_tuple(values: tuple[str, ...]) -> str:
     if len(values) <= 4:
         return repr(values)
@@ -71,6 +77,8 @@ class MailingList:
         `".leeds.ac.uk"` stands for all its subdomains.
     moderators: addresses that may always post, and may subscribe other people.
     exempt: whether its traffic is not under the rate limits.
+
+    Addresses are stored as written, and are found in any case of their letters.
 
     Raises TypeError or ValueError that names what is wrong, also for a list that is its own member.
     """
@@ -92,12 +100,11 @@ class MailingList:
         default=(), kw_only=True, converter=_moderators, repr=_short_tuple
     )
     exempt: bool = attrs.field(default=False, kw_only=True, validator=flag)
-    _privileged: frozenset[str] = attrs.field(init=False, repr=False, eq=False)
+    _privileged: dict[Comparison, frozenset[str]] = attrs.field(
+        init=False, factory=dict, repr=False, eq=False
+    )
+    """The keys of the addresses that may always post, by how they are compared."""
     _domains: DomainSet = attrs.field(init=False, repr=False, eq=False)
-
-    @_privileged.default
-    def _addresses_that_may_post(self) -> frozenset[str]:
-        return frozenset((*self.posters, *self.moderators))
 
     @_domains.default
     def _domains_that_may_post(self) -> DomainSet:
@@ -105,17 +112,20 @@ class MailingList:
 
     @members.validator
     def _not_itself(self, _: object, members: tuple[str, ...]) -> None:
-        if self.address in members:
+        if _has(members, self.address):
             raise ValueError(f"members: the list {show(self.address)} contains itself")
 
-    def posting_by(self, sender: str, *also: str) -> Posting:
+    def posting_by(self, sender: str, *also: str, comparison: Comparison = WITHOUT_CASE) -> Posting:
         """Return what happens to a message from `sender`.
 
         also: other addresses of the same sender, such as the owner of an alias; it is enough if
             one of them may post. Addresses are as `addresses.normal_address` writes them, or
             `"<>"`.
+        comparison: how addresses are compared.
         """
-        if self.posting == "open" or any(map(self._may_post, (sender, *also))):
+        if self.posting == "open" or any(
+            self._may_post(each, comparison) for each in (sender, *also)
+        ):
             return "open"
         return "held" if self.posting == "moderated" else "refused"
 
@@ -130,18 +140,18 @@ class MailingList:
         """
         member = _normal("address", address)
         requester = None if by is None else _normal("by", by)
-        if requester is not None and requester not in self.moderators:
+        if requester is not None and not _has(self.moderators, requester):
             if self.subscription == "closed":
                 raise ValueError(
                     f"subscription to {show(self.address)} is closed: {show(requester)} cannot"
                     f" subscribe {show(member)}; a moderator or the list's administrator can"
                 )
-            if requester != member:
+            if folded(requester) != folded(member):
                 raise ValueError(
                     f"{show(requester)} is not a moderator of {show(self.address)} and so can"
                     f" subscribe only itself, not {show(member)}"
                 )
-        if member in self.members:
+        if _has(self.members, member):
             return self
         return attrs.evolve(self, members=(*self.members, member))
 
@@ -156,17 +166,28 @@ class MailingList:
         """
         member = _normal("address", address)
         requester = None if by is None else _normal("by", by)
-        if requester is not None and requester != member and requester not in self.moderators:
+        if (
+            requester is not None
+            and folded(requester) != folded(member)
+            and not _has(self.moderators, requester)
+        ):
             raise ValueError(
                 f"{show(requester)} is not a moderator of {show(self.address)} and so can"
                 f" unsubscribe only itself, not {show(member)}"
             )
-        if member not in self.members:
+        if not _has(self.members, member):
             raise ValueError(f"{show(member)} is not a member of {show(self.address)}")
-        return attrs.evolve(self, members=[other for other in self.members if other != member])
+        key = folded(member)
+        return attrs.evolve(self, members=[each for each in self.members if folded(each) != key])
 
-    def _may_post(self, sender: str) -> bool:
-        if sender in self._privileged:
+    def _may_post(self, sender: str, comparison: Comparison) -> bool:
+        privileged = self._privileged.get(comparison)
+        if privileged is None:
+            addresses = (each for each in (*self.posters, *self.moderators) if "@" in each)
+            privileged = self._privileged[comparison] = frozenset(
+                map(comparison.address, addresses)
+            )
+        if comparison.address(sender) in privileged:
             return True
         # A DomainSet stores each answer: do not fill it where there are no domains to match.
         return bool(self._domains.patterns) and self._domains[sender.rpartition("@")[2]]

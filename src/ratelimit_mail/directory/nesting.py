@@ -5,15 +5,16 @@ Without recursion, because lists may be nested deeper than Python's stack.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail.directory.address_map import AddressMap
 from ratelimit_mail.directory.mailing_lists import MailingList
 
 __all__ = ["cycle_text", "first_cycle", "people_on"]
 
 
-def first_cycle(lists: Mapping[str, MailingList]) -> list[str] | None:
+def first_cycle(lists: AddressMap[MailingList]) -> list[str] | None:
     """Return the path from a list through its members back to it; None if there is no such list."""
     visited: set[str] = set()
     for start in lists:
@@ -22,7 +23,7 @@ def first_cycle(lists: Mapping[str, MailingList]) -> list[str] | None:
         pending: list[Iterator[str]] = [iter((start,))]
         # pending[i] are the members of path[i - 1] that have not been visited.
         while pending:
-            for member in pending[-1]:
+            for member in map(lists.spelling, pending[-1]):
                 if member in on_path:
                     return [*path[path.index(member) :], member]
                 if member in lists and member not in visited:
@@ -46,13 +47,13 @@ def cycle_text(cycle: list[str]) -> str:
     return " > ".join(steps)
 
 
-def people_on(address: str, lists: Mapping[str, MailingList]) -> set[str]:
+def people_on(address: str, lists: AddressMap[MailingList]) -> set[str]:
     """Return the members of the list at `address`, with those of nested lists in place of these."""
     people: set[str] = set()
-    visited = {address}
-    waiting = [address]
+    waiting = [lists.spelling(address)]
+    visited = set(waiting)
     while waiting:
-        for member in lists[waiting.pop()].members:
+        for member in map(lists.spelling, lists[waiting.pop()].members):
             if member not in lists:
                 people.add(member)
             elif member not in visited:

@@ -13,7 +13,9 @@ __all__ = ["DirectoryLike"]
 class DirectoryLike(Protocol):
     """Any object with these two methods, such as an adapter to LDAP.
 
-    Both take addresses as `addresses.normal_address` writes them, and `owner` returns one so.
+    Both take addresses as `addresses.normal_address` writes them, and `owner` returns one so. A
+    policy asks for them as it compares them: in lower case, or as written if it is case-sensitive.
+    If it has subaddresses, it asks first with the subaddress, then without.
     """
 
     def owner(self, address: str) -> str:

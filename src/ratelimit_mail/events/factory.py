@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ratelimit_mail._util.epoch import datetime_of
@@ -12,7 +13,7 @@ from ratelimit_mail.events.denials import Denial, DenialPeriod
 from ratelimit_mail.events.near_limit import UsageQuery
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy.charges import ChargePlan
-from ratelimit_mail.scopes import split_subject
+from ratelimit_mail.scopes import Comparison, split_subject
 
 __all__ = ["back_to_normal", "denial_events", "near_limit", "subject_of_denial"]
 
@@ -22,6 +23,7 @@ def subject_of_denial(envelope: Envelope, plan: ChargePlan, limit: object) -> tu
 
     If the message was charged to several subjects of the limit, or to none, return the sender.
     """
+    comparison = plan.effective_limits.comparison
     if isinstance(limit, RateLimit):
         subjects = {
             subject
@@ -32,15 +34,24 @@ def subject_of_denial(envelope: Envelope, plan: ChargePlan, limit: object) -> tu
         }
         if len(subjects) == 1:
             subject = subjects.pop()
-            return subject, _in_words(limit, subject)
-    return envelope.sender, envelope.sender
+            return subject, _in_words(limit, subject, envelope, comparison)
+    return comparison.address(envelope.sender), envelope.sender
 
 
-def _in_words(limit: RateLimit, subject: str) -> str:
+def _in_words(limit: RateLimit, subject: str, envelope: Envelope, comparison: Comparison) -> str:
+    """Return a subject in words, its addresses as `envelope` spells them."""
     if limit.scope == ("global",):
         return "everybody"
-    values = split_subject(limit.scope, subject)
-    return " and ".join(value or f"no {word.replace('_', ' ')}" for word, value in values.items())
+    words = []
+    for word, value in split_subject(limit.scope, subject).items():
+        spellings: Iterable[str] = ()
+        if word in ("sender", "recipient"):
+            spellings = (envelope.sender,) if word == "sender" else envelope.recipients
+        elif word == "user" and envelope.client.user is not None:
+            spellings = (envelope.client.user,)
+        shown = next((each for each in spellings if comparison.value(word, each) == value), value)
+        words.append(shown or f"no {word.replace('_', ' ')}")
+    return " and ".join(words)
 
 
 def denial_events(
@@ -71,7 +82,7 @@ def near_limit(
     """Return the event that `used` of `limit` is used."""
     return NearLimit(
         sender=envelope.sender,
-        subject=_in_words(limit, query.subject),
+        subject=_in_words(limit, query.subject, envelope, query.effective_limits.comparison),
         limit=limit,
         policy=policy,
         tier=query.effective_limits.tier,

@@ -103,6 +103,8 @@ class NearLimitTracker:
             for count in ledger.counts:
                 if accepted or count.counts_denied:
                     totals[count.unit] += costs[count.unit]
+            if not ledger.has_windows:
+                continue
             next_read = state.next_reads.get(ledger)
             if next_read is not None and now < next_read.due:
                 for unit, threshold in next_read.thresholds:

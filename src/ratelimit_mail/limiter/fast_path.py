@@ -49,10 +49,12 @@ def fast_path(operations: Operations, backend: object) -> FastPath | None:
 def _for_limits(limits: EffectiveLimits, backend: MemoryBackend, owner: Operations) -> FastPath:
     # Names of a closure are quicker than attributes.
     charges_by_domains, take, tier = limits.charges_by_domains, backend.take, limits.tier
+    is_prepared, domains_of = limits.comparison.is_prepared, limits.comparison.domains
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
-            charges = charges_by_domains[envelope.domains]
+            domains = envelope.folded_domains if is_prepared else domains_of(envelope)
+            charges = charges_by_domains[domains]
         except AttributeError:
             return None
         if charges is None or len(charges) != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ratelimit_mail.backends.base import REFUSE, TAKE, Idempotency, Intent
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.policy.charges import ChargePlan
+from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
 
 __all__ = ["Intents"]
 
@@ -12,11 +13,13 @@ __all__ = ["Intents"]
 class Intents:
     """The intents of one limiter.
 
-    name: what its counts are kept under. lifetime: for how many milliseconds the answer to an
-    envelope with an id is remembered.
+    name: the name under which it counts. lifetime: for how many milliseconds the answer to an
+    envelope with an id is remembered. comparison: how addresses are compared; a request in another
+    spelling of its addresses is the same request.
     """
 
-    def __init__(self, name: str, lifetime: int) -> None:
+    def __init__(self, name: str, lifetime: int, comparison: Comparison = WITHOUT_CASE) -> None:
+        self._comparison = comparison
         self._name = name
         self._lifetime = lifetime
 
@@ -45,9 +48,9 @@ class Intents:
             plan.effective_limits.tier or "",
             operation,
             envelope.id,
-            envelope.sender,
+            self._comparison.address(envelope.sender),
         ]
-        request += envelope.recipients
+        request += self._comparison.recipients(envelope)
         for ledger, subject, costs in plan.charges:
             request += ledger.name, subject, str([costs[count.unit] for count in ledger.counts])
         # No item holds a line break.

@@ -55,7 +55,7 @@ class Observers:
         envelope, plan, decision, verdict, queue_subject = decided
         if plan.shadow is not None:
             queue, max_delay = None, 0
-            if queue_subject is not None and verdict is not None:
+            if queue_subject is not None and verdict is not None and plan.shadow.is_limited:
                 queue = (self._queue, queue_subject, BOOKING)
                 max_delay = verdict.at - verdict.now
             shadow = yield from shadow_steps(
@@ -63,7 +63,8 @@ class Observers:
             )
             if shadow is not None:
                 answer, receipt = shadow
-                decision = attrs.evolve(decision, shadow=answer)
+                if plan.shadow.effective_limits.limits:
+                    decision = attrs.evolve(decision, shadow=answer)
                 if decision.refund_token is not None and receipt is not None:
                     decision.refund_token.append(receipt)
         if self._detector is not None:

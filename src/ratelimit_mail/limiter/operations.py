@@ -113,7 +113,7 @@ class Operations:
             raise ValueError(
                 f"remember: {show(remember)} is not a number of seconds from 0.001 to a year"
             )
-        self._intents = Intents(self.policy.counted_as, lifetime)
+        self._intents = Intents(self.policy.counted_as, lifetime, self.policy.comparison)
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
         self._observers = Observers(self.policy, self._intents, on_event)
@@ -131,7 +131,7 @@ class Operations:
         for part in message.envelopes:
             plan = self.plan(part)
             decision = yield from check_steps(self._backend, plan)
-            if plan.shadow is not None:
+            if plan.shadow is not None and plan.shadow.effective_limits.limits:
                 shadow = yield from check_shadow_steps(self._backend, plan.shadow)
                 decision = attrs.evolve(decision, shadow=shadow)
             decisions.append(decision)
@@ -172,8 +172,11 @@ class Operations:
         queue_subject: str | None = None
         if plan.charges and plan.never is not None:
             yield partial(self._backend.apply, plan.charges, self.intent(plan, envelope))
+        elif plan.charges and not plan.is_limited:  # recorded for other tiers, and goes at once
+            intent = self.intent(plan, envelope, "book")
+            verdict = yield partial(self._backend.apply, plan.charges, intent)
         elif plan.charges:
-            queue_subject = self.policy.owner(envelope.sender)
+            queue_subject = self.policy.sender_subject(envelope)
             intent = Intent(
                 queue=(self._queue, queue_subject, BOOKING),
                 max_delay=max_delay,
@@ -245,6 +248,8 @@ class Operations:
         limits = self.policy.effective_limits(client or NOBODY, sender, self._backend.now())
         usages: list[Usage] = []
         for ledger in limits.ledgers_of(normal_scope(scope)):
+            if not ledger.has_windows:
+                continue
             readings = yield partial(self._backend.usage, ledger, key)
             usages += (
                 Usage(limits.limit_of(count, i), each.used, each.remaining, each.empty_in / 1000)

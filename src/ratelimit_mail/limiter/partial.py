@@ -31,8 +31,12 @@ class MessageDecisions:
         self._owner_of: dict[str, str] = {}
         self._owners: list[str] = []
         if policy.partial and envelope.direction == "inbound":
-            self._owner_of = {each: policy.owner(each) for each in envelope.recipients}
-            self._owners = list(dict.fromkeys(self._owner_of.values()))
+            owner_by_key: dict[str, str] = {}
+            for each in envelope.recipients:
+                owner = policy.owner(each)
+                key = policy.comparison.address(owner)
+                self._owner_of[each] = owner_by_key.setdefault(key, owner)
+            self._owners = list(owner_by_key.values())
             self.envelopes = [_for_one(envelope, owner) for owner in self._owners]
 
     def __len__(self) -> int:

@@ -1,7 +1,8 @@
 """Count what a message costs each limit: messages, recipients, external recipients.
 
 `EffectiveLimits` are the limits of one tier. They are prepared once as ledgers, so that the
-`ChargePlan` of a message is quick to make.
+`ChargePlan` of a message is quick to make. What the other tiers count is recorded as well, without
+a limit, so that a client who comes to another tier finds there what was sent before.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
 from ratelimit_mail.scopes import (
+    WITHOUT_CASE,
+    Comparison,
     Scope,
     envelope_values,
     is_per_recipient,
@@ -34,7 +37,7 @@ NO_BOUND: Final = 1 << 62
 NONE_EXEMPT: Final[frozenset[str]] = frozenset()
 
 _Recipient = tuple[str, str]
-"""An address and its domain."""
+"""The key of an address, and its domain."""
 
 MessageCharge = tuple[Ledger, Callable[[Envelope], str], Costs]
 """A charge whose subject does not depend on the recipients: the function gets it."""
@@ -55,12 +58,23 @@ class ChargePlan(NamedTuple):
     never: Limit | Rule | None = None
     shadow: ChargePlan | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a limit counts the message; if not, it is at most recorded for other tiers."""
+        return any(
+            count.windows and costs[count.unit]
+            for ledger, _, costs in self.charges
+            for count in ledger.counts
+        )
+
 
 class EffectiveLimits:
     """The limits that a message is subject to, those of its tier included, as ledgers.
 
     name: the name under which the policy's messages are counted.
     tier: the name of the tier.
+    recorded: the limits of all tiers; what they count is recorded.
+    comparison: how addresses and clients are compared.
     enforce: False takes the limits that only report.
     """
 
@@ -73,26 +87,45 @@ class EffectiveLimits:
         retentions: Retentions,
         shard: str | None = None,
         *,
+        recorded: Iterable[Limit] = (),
+        comparison: Comparison = WITHOUT_CASE,
         enforce: bool = True,
     ) -> None:
         self.tier = tier
-        limits = tuple(limits)
+        self.comparison = comparison
+        self._domains_of = comparison.domains_getter()
+        limits, recorded = tuple(limits), tuple(recorded)
         self.limits = tuple(limit for limit in limits if limit.enforce is enforce)
+        counted = [limit for limit in (*limits, *recorded) if limit.enforce is enforce]
         self.shadow: EffectiveLimits | None = None
-        if enforce and len(self.limits) < len(limits):
+        if enforce and len(counted) < len(limits) + len(recorded):
             self.shadow = EffectiveLimits(
-                name, tier, limits, internal, retentions, shard, enforce=False
+                name,
+                tier,
+                limits,
+                internal,
+                retentions,
+                shard,
+                recorded=recorded,
+                comparison=comparison,
+                enforce=False,
             )
         self._shard = shard
         self._internal = internal
         self._is_internal = internal.__getitem__
         self._limits_of: dict[Count, list[RateLimit]] = {}
+        limits_of = by_ledger_key(self.limits)
         self._ledgers = {
-            key: self._ledger(name, key, units, retentions[key])
-            for key, units in by_ledger_key(self.limits).items()
+            key: self._ledger(
+                name,
+                key,
+                {unit: limits_of.get(key, {}).get(unit, []) for unit in units},
+                retentions[key],
+            )
+            for key, units in by_ledger_key(counted).items()
         }
         self._per_message = [
-            (ledger, subject_getter(scope))
+            (ledger, subject_getter(scope, comparison))
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "outbound" and not is_per_recipient(scope)
         ]
@@ -106,7 +139,7 @@ class EffectiveLimits:
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
-        self._counts_external = any(limit.count == "external" for limit in self.limits)
+        self._counts_external = any(limit.count == "external" for limit in counted)
         self._most = self._smallest_limit("all")
         self._most_external = self._smallest_limit("external")
         self.charges_by_domains = BoundedCache(self._charges_for, most=512)
@@ -152,10 +185,10 @@ class EffectiveLimits:
     def plan(self, envelope: Envelope, exempt: Set[str] = NONE_EXEMPT) -> ChargePlan:
         """Return the charges of `envelope`, or the limit that it can never meet.
 
-        exempt: recipients that no rate limit counts.
+        exempt: recipients that no rate limit counts, by the keys of their addresses.
         """
         try:
-            message_charges = self.charges_by_domains[envelope.domains]
+            message_charges = self.charges_by_domains[self._domains_of(envelope)]
             if message_charges is None or exempt or envelope.direction == "inbound":
                 return self._plan_by_recipient(envelope, exempt)
         except AttributeError:
@@ -182,7 +215,7 @@ class EffectiveLimits:
         """Return the plan of a message whose charges depend on the recipients."""
         counted = [
             (recipient, domain)
-            for recipient, domain in zip(envelope.recipients, envelope.domains, strict=True)
+            for recipient, domain in self.comparison.domain_of(envelope).items()
             if recipient not in exempt
         ]
         charges: list[Charge] = []
@@ -221,7 +254,7 @@ class EffectiveLimits:
         self, ledger: Ledger, scope: Scope, envelope: Envelope, counted: list[_Recipient]
     ) -> list[Charge]:
         """Return one charge for each subject among the counted recipients and their domains."""
-        common = envelope_values(scope, envelope)
+        common = envelope_values(scope, envelope, self.comparison)
         domains_of: dict[str, list[str]] = {}
         for recipient, domain in counted:
             values = {**common, "recipient": recipient, "recipient_domain": domain}
@@ -235,7 +268,7 @@ class EffectiveLimits:
 
     def _exceeded_recipient_limit(self, envelope: Envelope) -> RecipientLimit | None:
         """Return the first recipient limit that the message exceeds."""
-        _, total, _, external = self._costs(envelope.domains)
+        _, total, _, external = self._costs(self._domains_of(envelope))
         for limit in self.limits:
             recipients = total if limit.count == "all" else external
             if isinstance(limit, RecipientLimit) and recipients > limit.limit:
@@ -260,7 +293,10 @@ class EffectiveLimits:
         return self._limits_of[count][window]
 
     def ledgers_of(self, scope: Scope) -> list[Ledger]:
-        """Return the ledgers per `scope`: first the outbound one, then the inbound one."""
+        """Return the ledgers per `scope`, those that are only recorded included.
+
+        First the outbound one, then the inbound one.
+        """
         return [ledger for key, ledger in self._ledgers.items() if key.scope == scope]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final, NamedTuple
 
 import attrs
@@ -10,10 +9,11 @@ import attrs
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER, normal_address
 from ratelimit_mail.decision import Rule, held_by, refused_by
-from ratelimit_mail.directory import DirectoryLike, MailingList
+from ratelimit_mail.directory import Directory, DirectoryLike, MailingList
 from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.scopes import Comparison
 
-__all__ = ["APPROVED", "ResolvedEnvelope", "owner_of", "resolve"]
+__all__ = ["APPROVED", "DirectoryLookup", "ResolvedEnvelope"]
 
 APPROVED: Final = "approved"
 """The tag of a client whose message a moderator has approved: no mailing list holds it."""
@@ -23,7 +23,8 @@ class ResolvedEnvelope(NamedTuple):
     """An envelope after its addresses were looked up in a directory.
 
     envelope: the same envelope with each alias replaced by its owner's address.
-    exempt: the mailing lists among its recipients whose traffic no rate limit counts.
+    exempt: the mailing lists among its recipients whose traffic no rate limit counts, by the keys
+        of their addresses.
     rule: the rule of a list that refuses or holds the message; one that refuses takes precedence.
     """
 
@@ -32,48 +33,79 @@ class ResolvedEnvelope(NamedTuple):
     rule: Rule | None
 
 
-def owner_of(directory: DirectoryLike, address: str) -> str:
-    """Return the owner of an address, which may be the address itself."""
-    if address == NULL_SENDER:
+class DirectoryLookup:
+    """Looks addresses up in a directory, however they are spelled.
+
+    An address is looked up as `comparison` compares it: first with its subaddress, because that may
+    be an alias or a list itself, then without.
+
+    Raises ValueError if two entries of a `Directory` are the same for `comparison`.
+    """
+
+    def __init__(self, directory: DirectoryLike, comparison: Comparison) -> None:
+        self._directory = directory
+        self._comparison = comparison
+        self._owner = directory.owner
+        self._mailing_list = directory.mailing_list
+        if isinstance(directory, Directory):
+            if comparison.case_sensitive:
+                self._owner = directory.owner_as_written
+                self._mailing_list = directory.mailing_list_as_written
+            else:
+                directory.check_spellings()
+
+    def owner(self, address: str) -> str:
+        """Return the owner of an address, which may be the address itself."""
+        if address == NULL_SENDER:
+            return address
+        for key in self._keys(address):
+            owner = self._owner(key)
+            if owner == key:
+                continue
+            try:
+                return normal_address(owner)[0]
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"directory: the owner of {show(address)}: {error}") from None
         return address
-    owner = directory.owner(address)
-    if owner == address:
-        return address
-    try:
-        return normal_address(owner)[0]
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"directory: the owner of {show(address)}: {error}") from None
 
+    def mailing_list(self, address: str) -> MailingList | None:
+        """Return the mailing list at an address; None if there is none."""
+        for key in self._keys(address):
+            mailing_list = self._mailing_list(key)
+            if mailing_list is None:
+                continue
+            if not isinstance(mailing_list, MailingList):
+                raise TypeError(
+                    f"directory: for {show(address)} a MailingList or None is needed,"
+                    f" not {show(mailing_list)}"
+                )
+            return mailing_list
+        return None
 
-def list_at(directory: DirectoryLike, address: str) -> MailingList | None:
-    """Return the mailing list at an address; None if there is none."""
-    mailing_list = directory.mailing_list(address)
-    if mailing_list is not None and not isinstance(mailing_list, MailingList):
-        raise TypeError(
-            f"directory: for {show(address)} a MailingList or None is needed,"
-            f" not {show(mailing_list)}"
-        )
-    return mailing_list
+    def resolve(self, envelope: Envelope) -> ResolvedEnvelope:
+        """Return `envelope` after its addresses were looked up."""
+        sender = self.owner(envelope.sender)
+        exempt = set()
+        rule: Rule | None = None
+        recipients = []
+        for recipient in map(self.owner, envelope.recipients):
+            recipients.append(recipient)
+            mailing_list = self.mailing_list(recipient)
+            if mailing_list is None:
+                continue
+            if mailing_list.exempt:
+                exempt.add(self._comparison.address(recipient))
+            posting = mailing_list.posting_by(envelope.sender, sender, comparison=self._comparison)
+            if posting == "refused" and (rule is None or rule.action == "hold"):
+                rule = refused_by(recipient)
+            elif posting == "held" and rule is None and APPROVED not in envelope.client.tags:
+                rule = held_by(recipient)
+        if sender != envelope.sender or tuple(recipients) != envelope.recipients:
+            envelope = attrs.evolve(envelope, sender=sender, recipients=recipients)
+        return ResolvedEnvelope(envelope, frozenset(exempt), rule)
 
-
-def resolve(directory: DirectoryLike, envelope: Envelope) -> ResolvedEnvelope:
-    """Return `envelope` after its addresses were looked up in `directory`."""
-    sender = owner_of(directory, envelope.sender)
-    exempt = set()
-    rule: Rule | None = None
-    recipients = []
-    for recipient in map(partial(owner_of, directory), envelope.recipients):
-        recipients.append(recipient)
-        mailing_list = list_at(directory, recipient)
-        if mailing_list is None:
-            continue
-        if mailing_list.exempt:
-            exempt.add(recipient)
-        posting = mailing_list.posting_by(envelope.sender, sender)
-        if posting == "refused" and (rule is None or rule.action == "hold"):
-            rule = refused_by(recipient)
-        elif posting == "held" and rule is None and APPROVED not in envelope.client.tags:
-            rule = held_by(recipient)
-    if sender != envelope.sender or tuple(recipients) != envelope.recipients:
-        envelope = attrs.evolve(envelope, sender=sender, recipients=recipients)
-    return ResolvedEnvelope(envelope, frozenset(exempt), rule)
+    def _keys(self, address: str) -> tuple[str, ...]:
+        """Return the spellings of an address under which it may be in the directory."""
+        spelling = self._comparison.spelling(address)
+        key = self._comparison.address(address)
+        return (spelling,) if key == spelling else (spelling, key)

@@ -19,15 +19,19 @@ from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
 from ratelimit_mail.policy import validation
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
-from ratelimit_mail.policy.directory_lookup import ResolvedEnvelope, owner_of, resolve
+from ratelimit_mail.policy.directory_lookup import DirectoryLookup, ResolvedEnvelope
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.policy.selection import LimitSelector
 from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_from
 from ratelimit_mail.scopes import (
+    IPV4_PREFIX,
+    IPV6_PREFIX,
+    Comparison,
     common_shard,
-    named_subject,
+    named_values,
     normal_scope,
-    split_subject,
+    prefix_length,
+    separators_or_none,
     subject_of,
 )
 
@@ -43,6 +47,12 @@ class Policy:
     tiers: classes of clients with limits of their own; a client is in the first that holds.
     internal_domains: the domains that are not external; `".uwo.ca"` stands for all subdomains of
         `uwo.ca`.
+    case_sensitive: whether `Kim@uwo.ca` and `kim@uwo.ca` are two senders or recipients; by default
+        they are one. It holds for logins too. Domains never have a case.
+    subaddress: the characters that separate a subaddress, such as `"+"`: `kim+shop@uwo.ca` is then
+        `kim@uwo.ca`. By default it is an address of its own.
+    ipv4_prefix, ipv6_prefix: which addresses are one client: by default an IPv4 address is, and all
+        of an IPv6 /64.
     overrides: different numbers for some senders or clients; of several for one limit, the first
         that holds applies.
     exemptions: senders or clients that are free from its limits.
@@ -67,6 +77,10 @@ class Policy:
     limits: tuple[Limit, ...] = attrs.field(default=(), converter=limits_from)
     tiers: tuple[Tier, ...] = attrs.field(default=(), converter=validation.tiers)
     internal_domains: tuple[str, ...] = attrs.field(default=(), converter=validation.domains)
+    case_sensitive: bool = attrs.field(default=False, validator=flag)
+    subaddress: str | None = attrs.field(default=None, validator=separators_or_none)
+    ipv4_prefix: int = attrs.field(default=IPV4_PREFIX, validator=prefix_length(32))
+    ipv6_prefix: int = attrs.field(default=IPV6_PREFIX, validator=prefix_length(128))
     overrides: tuple[Override, ...] = attrs.field(default=(), converter=validation.overrides)
     exemptions: tuple[Exemption, ...] = attrs.field(default=(), converter=validation.exemptions)
     grants: tuple[Grant, ...] | None = attrs.field(default=None, converter=validation.grants)
@@ -80,7 +94,19 @@ class Policy:
     per_node: bool = attrs.field(default=False, validator=flag)
     node: str | None = attrs.field(default=None, validator=name_or_none)
     shard_by: str | None = attrs.field(default=None, validator=validation.scope_or_none)
+    comparison: Comparison = attrs.field(init=False, repr=False, eq=False)
+    """How addresses, logins and clients are compared."""
+    _lookup: DirectoryLookup | None = attrs.field(init=False, repr=False, eq=False)
     _selector: LimitSelector = attrs.field(init=False, repr=False, eq=False)
+
+    @comparison.default
+    def _comparison(self) -> Comparison:
+        return Comparison(
+            case_sensitive=self.case_sensitive,
+            subaddress=self.subaddress,
+            ipv4_prefix=self.ipv4_prefix,
+            ipv6_prefix=self.ipv6_prefix,
+        )
 
     @tiers.validator
     def _reachable(self, _: object, tiers: tuple[Tier, ...]) -> None:
@@ -94,16 +120,20 @@ class Policy:
             )
         validation.check_names(self._own_limits(), self.overrides, self.exemptions)
         validation.check_aliases(self.directory, self.proxy_address_limit, self.name)
+        comparison = self.comparison
+        lookup = None if self.directory is None else DirectoryLookup(self.directory, comparison)
+        object.__setattr__(self, "_lookup", lookup)
         selector = LimitSelector(
             self.counted_as,
             self.limits,
             self.tiers,
-            TargetIndex(self.overrides),
-            TargetIndex(self.exemptions),
-            None if self.grants is None else TargetIndex(self.grants),
+            TargetIndex(self.overrides, comparison),
+            TargetIndex(self.exemptions, comparison),
+            None if self.grants is None else TargetIndex(self.grants, comparison),
             DomainSet(self.internal_domains, with_local=True),
             retentions_of(self.all_limits),
             self.shard,
+            comparison,
         )
         object.__setattr__(self, "_selector", selector)
 
@@ -208,20 +238,35 @@ class Policy:
 
     def owner(self, address: str) -> str:
         """Return the owner of the alias `address`; `address` if it is not an alias."""
-        return address if self.directory is None else owner_of(self.directory, address)
+        return address if self._lookup is None else self._lookup.owner(address)
+
+    def sender_subject(self, envelope: Envelope) -> str:
+        """Return the sender of `envelope` as counts per sender name it."""
+        return self.comparison.address(self.owner(envelope.sender))
 
     def subject(self, scope: str | Sequence[str], value: Any) -> tuple[str, str | None]:
         """Return the subject of `scope` that a caller names, and the sender that it includes.
 
         In the subject, an alias is replaced by its owner; in the sender it is not.
         """
-        ordered = normal_scope(scope)
-        values = split_subject(ordered, named_subject(scope, value))
+        values = named_values(scope, value)
         sender = values.get("sender")
-        for word in ("sender", "recipient"):
-            if values.get(word):
-                values[word] = self.owner(values[word])
-        return subject_of(ordered, values), sender
+        for word, each in values.items():
+            if word in ("sender", "recipient"):
+                each = self.owner(each)
+            elif word == "submitter":
+                kind, _, name = each.partition(":")
+                if kind == "sender":
+                    sender = sender or name
+                    each = f"sender:{self.owner(name)}"
+            values[word] = self.comparison.value(word, each)
+        return subject_of(normal_scope(scope), values), sender
+
+    def resolved(self, envelope: Envelope) -> ResolvedEnvelope:
+        """Return `envelope` after its addresses were looked up in the directory, if any."""
+        if self._lookup is None:
+            return ResolvedEnvelope(envelope, frozenset(), None)
+        return self._lookup.resolve(envelope)
 
     def plan(self, envelope: Envelope, now: int = 0) -> ChargePlan:
         """Return the charges of `envelope`, or the limit or rule that refuses it for ever.
@@ -233,10 +278,7 @@ class Policy:
         """
         if not isinstance(envelope, Envelope):
             raise TypeError(f"an Envelope is needed, not {show(envelope)}")
-        if self.directory is None:
-            resolved = ResolvedEnvelope(envelope, frozenset(), None)
-        else:
-            resolved = resolve(self.directory, envelope)
+        resolved = self.resolved(envelope)
         senders = (resolved.envelope.sender, envelope.sender)
         effective = self._selector.select(envelope.client, senders, now)
         if envelope.direction == "outbound" and not self._selector.may_send(

@@ -15,6 +15,7 @@ from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, ap
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.policy.ledger_keys import Retentions
 from ratelimit_mail.policy.tiers import Tier, TierTable
+from ratelimit_mail.scopes import Comparison
 
 __all__ = ["LimitSelector"]
 
@@ -48,21 +49,28 @@ class LimitSelector:
     internal: DomainSet
     retentions: Retentions
     shard: str | None
+    comparison: Comparison
     by_tier: TierTable[EffectiveLimits] = attrs.field(init=False)
     _limits_of_tier: dict[TierName, tuple[Limit, ...]] = attrs.field(init=False)
+    _all_limits: tuple[Limit, ...] = attrs.field(init=False)
+    """Those of every tier: what they count is recorded in every tier."""
     _selected: dict[tuple[TierName, Conceded], EffectiveLimits] = attrs.field(
         init=False, factory=dict
     )
-    _built: dict[tuple[TierName, tuple[Limit, ...]], EffectiveLimits] = attrs.field(
-        init=False, factory=dict
+    _built: dict[tuple[TierName, tuple[Limit, ...], tuple[Limit, ...]], EffectiveLimits] = (
+        attrs.field(init=False, factory=dict)
     )
     """By the limits themselves: senders with the same numbers share one EffectiveLimits."""
 
     @by_tier.default
     def _tier_table(self) -> TierTable[EffectiveLimits]:
-        common = self._build(None, self.limits)
+        recorded = self._limits_of_all_tiers()
+        common = self._build(None, self.limits, recorded)
         return TierTable(
-            ((tier, self._build(tier.name, self.limits + tier.limits)) for tier in self.tiers),
+            (
+                (tier, self._build(tier.name, self.limits + tier.limits, recorded))
+                for tier in self.tiers
+            ),
             common,
         )
 
@@ -71,6 +79,10 @@ class LimitSelector:
         limits: dict[TierName, tuple[Limit, ...]] = {None: self.limits}
         limits.update((tier.name, self.limits + tier.limits) for tier in self.tiers)
         return limits
+
+    @_all_limits.default
+    def _limits_of_all_tiers(self) -> tuple[Limit, ...]:
+        return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
 
     @property
     def has_dates(self) -> bool:
@@ -117,21 +129,33 @@ class LimitSelector:
         return self.grants is None or bool(self.grants.holding(senders, client, now))
 
     def _concede(self, tier: TierName, conceded: Conceded) -> EffectiveLimits:
-        """Return the limits of a tier after what is conceded."""
-        overrides, exemptions = conceded
-        limits = apply_concessions(
-            self._limits_of_tier[tier],
-            [self.overrides.all[position] for position in overrides],
-            [self.exemptions.all[position] for position in exemptions],
-        )
-        key = (tier, limits)
+        """Return the limits of a tier after what is conceded.
+
+        What only exempted limits count is not recorded either.
+        """
+        overrides = [self.overrides.all[position] for position in conceded[0]]
+        exemptions = [self.exemptions.all[position] for position in conceded[1]]
+        limits = apply_concessions(self._limits_of_tier[tier], overrides, exemptions)
+        recorded = apply_concessions(self._all_limits, (), exemptions)
+        key = (tier, limits, recorded)
         built = self._built.get(key)
         if built is None:
             if len(self._built) >= MOST_BUILT:
                 self._selected.clear()
                 self._built.clear()
-            built = self._built[key] = self._build(tier, limits)
+            built = self._built[key] = self._build(tier, limits, recorded)
         return built
 
-    def _build(self, tier: TierName, limits: Iterable[Limit]) -> EffectiveLimits:
-        return EffectiveLimits(self.name, tier, limits, self.internal, self.retentions, self.shard)
+    def _build(
+        self, tier: TierName, limits: Iterable[Limit], recorded: Iterable[Limit]
+    ) -> EffectiveLimits:
+        return EffectiveLimits(
+            self.name,
+            tier,
+            limits,
+            self.internal,
+            self.retentions,
+            self.shard,
+            recorded=recorded,
+            comparison=self.comparison,
+        )

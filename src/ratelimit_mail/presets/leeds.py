@@ -81,6 +81,7 @@ def leeds_smtp(
     - no other limit
     - the IT Service Desk must have granted the sender address, once; mail from all other
       senders is rejected, so without grants all mail is rejected
+    - `kim+shop@leeds.ac.uk` is `kim@leeds.ac.uk`
 
     grants: the granted addresses, or `Grant` objects that state the purpose.
     directory: the mailing lists, each of which is one recipient.
@@ -90,6 +91,7 @@ def leeds_smtp(
     """
     return Policy(
         name="leeds-smtp",
+        subaddress="+",
         limits=[RecipientLimit(recipient_limit, name="recipients a message")],
         grants=concessions(Grant, grants, "mass mailing"),
         directory=directory,

@@ -35,7 +35,8 @@ CONVERGENCE: Final = Source(
     read=date(2026, 11, 22),
     unconfirmed=(
         "The saved copy of the page does not show its networks and domains; the defaults are the"
-        " well-known ones. It says messages where it counts recipients."
+        " well-known ones. It says messages where it counts recipients. It speaks of clients, and"
+        " does not say how it tells them apart."
     ),
 )
 
@@ -98,7 +99,7 @@ def western_convergence(
     *,
     burst_rate: str = "50/15 minutes",
     daily_rate: str = "500/day",
-    scope: str | Sequence[str] = "sender",
+    scope: str | Sequence[str] = "submitter",
     per_server: bool = False,
     exemptions: Iterable[Exemption | str] = (),
     directory: DirectoryLike | None = None,
@@ -110,6 +111,7 @@ def western_convergence(
       networks, and a client without an address
     - tier 1, low risk: 500 in 24 hours, for any other client
     - only external recipients count; internal recipients do not
+    - `kim+shop@uwo.ca` is `kim@uwo.ca`
     - a message above a limit is refused for all recipients with `550 5.7.1 Recipient rate limit
       exceeded. Try again later.`, and refused attempts count too
 
@@ -118,7 +120,8 @@ def western_convergence(
     unit: the source says "messages", but its refusal text, comparison and advice are about
         recipients, so `"recipients"` is the default; `"messages"` takes the source literally.
     burst_rate, daily_rate: the rates. Only tier 2 has the burst rate.
-    scope: what the limits are counted per.
+    scope: what the limits are counted per: by default the login, or the sender of mail without
+        one, because a stolen account may send under any address.
     per_server: True makes each mail server count separately, as Western's do. By default
         all servers count together, which is the better choice.
     exemptions: the senders of List Guardian lists and of official mass mailings, to which
@@ -149,6 +152,7 @@ def western_convergence(
     return Policy(
         name="western-convergence",
         internal_domains=internal_domains,
+        subaddress="+",
         tiers=[
             Tier(
                 "tier 2",

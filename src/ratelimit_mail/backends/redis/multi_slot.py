@@ -240,10 +240,10 @@ class MultiSlotTransaction:
         for slot in self._slots:
             if slot.charges:
                 verdict = yield from self._apply_slot_steps(slot, CHECK, None, LEAST_REMAINING)
-                (refusal,) = verdict.refusals
-                candidate = (verdict.at, self._order_of(refusal), (*refusal[:2], at))
-                if tightest is None or candidate[:2] < tightest[:2]:
-                    tightest = candidate
+                for refusal in verdict.refusals:  # none if the slot's counts have no windows
+                    candidate = (verdict.at, self._order_of(refusal), (*refusal[:2], at))
+                    if tightest is None or candidate[:2] < tightest[:2]:
+                        tightest = candidate
         return [] if tightest is None else [tightest[2]]
 
     def _count_refused_steps(self) -> Steps[int]:

@@ -14,7 +14,6 @@ from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan
-from ratelimit_mail.policy.directory_lookup import resolve
 from ratelimit_mail.testing import ManualClock
 
 __all__ = ["Demand"]
@@ -51,7 +50,7 @@ class Demand:
             return
         self._backend.apply(plan.charges)
         time_bin = self.bins.find(time)
-        sender = envelope.sender
+        sender = self._policy.comparison.address(envelope.sender)
         for index, used in self._usage(plan, envelope):
             if time_bin is not None and used > self.peaks[index][time_bin]:
                 self.peaks[index][time_bin] = used
@@ -72,8 +71,7 @@ class Demand:
                 yield self._index[each.limit], self._recipients(each, envelope)
 
     def _recipients(self, limit: RecipientLimit, envelope: Envelope) -> int:
-        if self._policy.directory is not None:
-            envelope = resolve(self._policy.directory, envelope).envelope
+        domains = self._policy.comparison.domains(self._policy.resolved(envelope).envelope)
         if limit.count == "all":
-            return len(envelope.recipients)
-        return sum(1 for domain in envelope.domains if not self._internal[domain])
+            return len(domains)
+        return sum(1 for domain in domains if not self._internal[domain])

@@ -128,7 +128,7 @@ def _affected(policy: Policy, envelopes: TimedEnvelopes) -> int:
 
     def note(_: int, envelope: Envelope, decision: Decision) -> None:
         if decision.limit is not None:
-            senders.add(envelope.sender)
+            senders.add(policy.comparison.address(envelope.sender))
 
     clock = ManualClock(0)
     run(Limiter(policy, MemoryBackend(clock=clock)), clock, envelopes, note)

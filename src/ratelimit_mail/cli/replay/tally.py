@@ -50,10 +50,15 @@ class DecisionCounts:
 
 
 class Tally:
-    """The counts of the decisions of one replay. A sender with a refused message is affected."""
+    """The counts of the decisions of one replay. A sender with a refused message is affected.
+
+    Senders that the policy takes for one are one, under the spelling that came first.
+    """
 
     def __init__(self, policy: Policy) -> None:
         limits = policy.all_limits
+        self._comparison = policy.comparison
+        self._spellings: dict[str, str] = {}
         self.all = DecisionCounts()
         self.by_tier: dict[str | None, DecisionCounts] = {
             tier.name: DecisionCounts() for tier in policy.tiers
@@ -68,6 +73,7 @@ class Tally:
 
     def add(self, sender: str, decision: Decision) -> None:
         """Count the decision on a message of `sender`."""
+        sender = self._spellings.setdefault(self._comparison.address(sender), sender)
         action = decision.action
         self.all.add(action)
         self.by_tier.setdefault(decision.tier, DecisionCounts()).add(action)

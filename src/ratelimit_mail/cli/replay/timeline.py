@@ -35,6 +35,8 @@ class Timeline:
         self._length = HOUR if self.unit == "hour" else HOUR // 60
         self._per_hour: dict[int, int] = {}
         self._per_sender: dict[tuple[int, str], int] = {}
+        self._spellings: dict[str, str] = {}
+        """Each sender as written first, by the address without case."""
 
     def add(self, time: int, envelope: Envelope, decision: Decision) -> None:
         """Count one message; a callback of `replay`."""
@@ -43,7 +45,7 @@ class Timeline:
             self.decisions[time_bin].add(decision.action)
         hour = time // self._length
         self._per_hour[hour] = self._per_hour.get(hour, 0) + 1
-        key = hour, envelope.sender
+        key = hour, self._spellings.setdefault(envelope.folded_sender, envelope.sender)
         self._per_sender[key] = self._per_sender.get(key, 0) + 1
 
     def busiest_hours(self) -> list[int]:
