@@ -92,10 +92,16 @@ _SOURCE_ROUTE = re.compile(
 _READABLE = re.compile(r"[a-z0-9._:!#$%&'*+/=?^{|}-]{1,200}")
 _NOT_IN_DIGEST_NAME = re.compile(r"[^A-Za-z0-9.+-]")
 _DIGEST_NAME = re.compile(r"\[_[A-Za-z0-9._+-]{0,24}~[0-9a-f]{32}\]")
-_BASE = re.compile(r"[^\s,;:<>()\[\]@\"\\+]{1,64}")
+_BASE = re.compile(r"\+?[^\s,;:<>()\[\]@\"\\+]{0,64}")
 """What stands before a subaddress that is replaced by its digest."""
 _DIGEST_LOCAL = re.compile(rf"(?:{_BASE.pattern}\+)?({_DIGEST_NAME.pattern})")
 _ODD_DOMAIN = re.compile(rf"\[_{_READABLE.pattern}\]|{_DIGEST_NAME.pattern}")
+
+
+MOST_DOMAINS: Final = 4096
+_normal_domains: set[str] = set()
+"""Domains that are known to be normal."""
+_are_normal = _normal_domains.issuperset
 
 
 def normal_address(value: object) -> tuple[str, str]:
@@ -111,6 +117,8 @@ def normal_address(value: object) -> tuple[str, str]:
     plain = _plain(value)
     if plain:
         written = plain[1]
+        if written in _normal_domains:
+            return value, written
         local = value[: -len(written) - 1]
     else:
         local, written = _split(value)
@@ -119,6 +127,7 @@ def normal_address(value: object) -> tuple[str, str]:
     except ValueError as error:
         raise ValueError(f"the address {show(value)}: {error}") from None
     if plain and domain == written:
+        _remember_normal((domain,))
         return value, domain
     normal = f"{local}@{domain}"
     if len(normal) > LONGEST_ADDRESS:
@@ -129,12 +138,6 @@ def normal_address(value: object) -> tuple[str, str]:
     return normal, domain
 
 
-MOST_DOMAINS: Final = 4096
-_normal_domains: set[str] = set()
-"""Domains that are known to be normal."""
-_are_normal = _normal_domains.issuperset
-
-
 def _check_normal(domains: Sequence[str]) -> bool:
     """Return whether all domains are normal, and remember them; the slow half of `_are_normal`."""
     try:
@@ -142,11 +145,15 @@ def _check_normal(domains: Sequence[str]) -> bool:
             return False
     except ValueError:
         return False
+    _remember_normal(domains)
+    return True
+
+
+def _remember_normal(domains: Sequence[str]) -> None:
     if len(domains) <= MOST_DOMAINS:
         if len(_normal_domains) >= MOST_DOMAINS:
             _normal_domains.clear()
         _normal_domains.update(domains)
-    return True
 
 
 DomainsOf = dict[str, str]
@@ -466,8 +473,9 @@ def _digest_local(local: str) -> str:
 
     Otherwise, each subaddress would be a mailbox of its own.
     """
-    base, _, subaddress = local.partition("+")
-    if subaddress and _BASE.fullmatch(base) and not _CONTROL.search(base):
+    cut = local.find("+", 1)
+    base, subaddress = local[: max(cut, 0)], local[cut + 1 :]
+    if base and subaddress and _BASE.fullmatch(base) and not _CONTROL.search(base):
         return f"{base}+{_digest_name(subaddress)}"
     return _digest_name(local)
 

@@ -277,7 +277,7 @@ class Comparison:
             return f"sender:{sender}"
         if network := self._client(envelope):
             return f"client:{network}"
-        # A bounce of which nothing is known but to whom it goes, nearly always one address.
+        # A bounce of which only the recipients are known, nearly always one address.
         return f"recipient:{min(self.recipients(envelope))}"
 
 

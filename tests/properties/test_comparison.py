@@ -193,7 +193,9 @@ def test_changing_the_case_or_the_composition_of_letters_does_not_change_the_key
         again = unicodedata.normalize(form, text)
         if again.count("\u037e") == text.count("\u037e"):  # becomes a semicolon, which is quoted
             assert folded(smtp_address(f"{again}@uwo.ca")[0]) == key
-    assert folded(smtp_address(f"{text.casefold()}@uwo.ca")[0]) == key
+    # Case changes the canonical order of some accents, so it is changed in decomposed text.
+    lower = unicodedata.normalize("NFD", text).casefold()
+    assert folded(smtp_address(f"{lower}@uwo.ca")[0]) == key
 
 
 plain_addresses = st.builds(
