@@ -8,7 +8,10 @@ import pytest
 import redis
 from rlm_testkit.multi_slot import (
     ENVELOPE,
+    ENVELOPE_WITH_ID,
     SLOTS,
+    InterruptedBackend,
+    SlotCall,
     charge_slot,
     cluster_client,
     per_slot,
@@ -20,6 +23,7 @@ from rlm_testkit.servers import Cluster
 from ratelimit_mail import (
     AsyncLimiter,
     Client,
+    Decision,
     Envelope,
     Limiter,
     MessageRateLimit,
@@ -127,3 +131,80 @@ async def test_a_cancelled_wait_is_taken_back_in_every_slot(cluster: Cluster) ->
         assert (await limiter.reserve(ENVELOPE)).delay == 60
     finally:
         await backend.aclose()
+
+
+@pytest.mark.parametrize("taken", range(3))
+def test_a_booking_whose_slot_another_message_takes_meanwhile_is_booked_anew(
+    client: redis.RedisCluster, taken: int
+) -> None:
+    clock = ManualClock()
+    backend = InterruptedBackend(client, prefix=unique_prefix(), clock=clock)
+    limiter = Limiter(per_slot("1/minute"), backend)
+    assert limiter.try_acquire(ENVELOPE)
+    booked = limiter.reserve(ENVELOPE)
+    behind = limiter.reserve(ENVELOPE)
+    assert (booked.delay, behind.delay) == (60, 120)
+    behind.cancel()
+    clock.advance(60)
+    taken_by: list[Decision] = []
+    subject = SLOTS[taken][0]
+
+    def take(call: SlotCall) -> None:
+        """Let another message be charged to one slot just before the booking is moved there."""
+        if call.records and call.subject == subject and not taken_by:
+            booked_there = limiter.usage(subject, scope=SLOTS[taken][1])[0]
+            assert booked_there.used == 1  # the booking itself, which another message cannot see
+            limiter.reset(subject, scope=SLOTS[taken][1])
+            taken_by.append(charge_slot(limiter, taken))
+            assert taken_by[0]
+
+    backend.transport.before = take
+    decision = booked.redeem()
+    backend.transport.before = None
+    assert taken_by
+    assert (bool(decision), decision.retry_after) == (False, 60)
+    assert max(used(limiter)) <= 1
+    clock.advance(60)
+    assert booked.redeem()
+    assert used(limiter) == [1, 1, 1]
+    booked.cancel()
+    assert used(limiter) == [0, 0, 0]
+
+
+def test_a_message_of_several_slots_is_settled_in_each(client: redis.RedisCluster) -> None:
+    clock = ManualClock()
+    limiter = Limiter(
+        per_slot("2/minute"), RedisBackend(client, prefix=unique_prefix(), clock=clock)
+    )
+    decision = limiter.try_acquire(ENVELOPE)
+    clock.advance(30)
+    limiter.settle(decision, refused=["y@b.org"])
+    assert used(limiter) == [1, 1, 0]
+    clock.advance(59)
+    assert used(limiter) == [1, 1, 0]
+    limiter.refund(decision)
+    assert used(limiter) == [0, 0, 0]
+
+
+def test_callers_with_one_id_find_a_message_of_several_slots_where_the_other_left_it(
+    client: redis.RedisCluster,
+) -> None:
+    clock = ManualClock()
+    limiter = Limiter(
+        per_slot("1/minute"), RedisBackend(client, prefix=unique_prefix(), clock=clock)
+    )
+    assert limiter.try_acquire(ENVELOPE)
+    first, second = limiter.reserve(ENVELOPE_WITH_ID), limiter.reserve(ENVELOPE_WITH_ID)
+    assert (first.at, second.decision.repeated) == (second.at, True)
+    clock.advance(90)
+    assert first.redeem()
+    clock.advance(10)
+    limiter.settle(second.decision)
+    assert used(limiter) == [1, 1, 1]
+    assert limiter.try_acquire(ENVELOPE).retry_after == 60
+    limiter.refund(ENVELOPE_WITH_ID)
+    assert used(limiter) == [0, 0, 0]
+    limiter.settle(first.decision)
+    assert used(limiter) == [1, 1, 1]
+    second.cancel()
+    assert used(limiter) == [0, 0, 0]

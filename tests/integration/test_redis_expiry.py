@@ -110,7 +110,7 @@ def test_every_key_expires_whatever_was_done(
     assert (results["too much"].retry_after, results["reserve"] > 3500) == (None, True)
     assert results["a refused reservation"] is not None
     counts = ("sender:0", "sender:1", "sender_domain:2", "recipient_domain:1", "global:0")
-    for name in (*counts, "bookings:0", ":once:"):
+    for name in (*counts, "bookings:0", "bookings:places", ":once:"):
         assert any(name in key for key in keys), name
 
 

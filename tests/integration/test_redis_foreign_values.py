@@ -134,6 +134,45 @@ def test_a_value_of_another_program_is_an_error_and_is_not_changed(
         assert used(limiter) == remaining, which
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FOREIGN_VALUES if kind != "hash"])
+def test_a_foreign_value_at_the_key_of_bookings_or_of_blocks_is_an_error_and_is_not_changed(
+    kind: str, backends: BackendFactory, server: Server, client: redis.Redis, prefix: str
+) -> None:
+    backend = backends.from_url(server.url, prefix=prefix)
+    limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("2/day")]), backend)
+    decision = limiter.try_acquire(envelope_from())
+    at_once, booked = limiter.reserve(envelope_from()), limiter.reserve(envelope_from())
+    assert (at_once.delay, booked.delay > 80_000) == (0, True)
+    (places,) = client.scan_iter(f"{prefix}*bookings:places")
+    before = client.dump(places)
+    client.delete(places)
+    FOREIGN_VALUES[kind](client, places)
+    foreign = client.dump(places)
+    calls: dict[str, Callable[[], Any]] = {
+        "reserve": lambda: limiter.reserve(envelope_from()),
+        "redeem": booked.redeem,
+        "redeem at once": at_once.redeem,
+        "settle": lambda: limiter.settle(booked.decision),
+        "cancel": booked.cancel,
+    }
+    for call in calls.values():
+        with pytest.raises(BackendError, match="bookings:places"):
+            call()
+        assert client.dump(places) == foreign
+    limiter.settle(decision)
+    client.restore(places, 10**6, before, replace=True)
+    assert limiter.usage(ANN)[0].used == 2
+    assert not booked.redeem()
+    backend.write_register("test:blocks", {"a": "1"})
+    (register,) = client.scan_iter(f"{prefix}*register")
+    client.delete(register)
+    FOREIGN_VALUES[kind](client, register)
+    with pytest.raises(BackendError, match="register"):
+        backend.read_register("test:blocks")
+    with pytest.raises(BackendError, match="register"):
+        backend.write_register("test:blocks", {"a": "2", "b": None})
+
+
 @pytest.mark.parametrize("instead", ["raise", "allow", "deny", MemoryBackend()])
 @pytest.mark.parametrize("which", ["sender", "id"])
 def test_a_value_of_another_program_is_not_an_outage(

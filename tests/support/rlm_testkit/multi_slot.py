@@ -13,7 +13,7 @@ from ratelimit_mail import Decision, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import RedisBackend
 from ratelimit_mail.backends.redis.codec import RECORD, REFUSED
 from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
-from ratelimit_mail.backends.redis.scripts import APPLY, Script
+from ratelimit_mail.backends.redis.scripts import APPLY, MOVE, Script
 from ratelimit_mail.backends.redis.transport import Transport
 from ratelimit_mail.backends.redis.urls import client_from_url
 from ratelimit_mail.limits import Limit
@@ -53,7 +53,7 @@ class InterruptedTransport(Transport):
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         before = self.before
-        if script is APPLY and before is not None:
+        if script in (APPLY, MOVE) and before is not None:
             self.before = None  # the calls of the hook are not interrupted
             subject = keys[0].partition(b"{")[2].partition(b"}")[0].decode()
             (flags,) = struct.unpack_from("<H", arguments[0])

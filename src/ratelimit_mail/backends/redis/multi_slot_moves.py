@@ -65,10 +65,13 @@ def redeem_multi_slot_steps(
     """Use a booking now if it fits now, or book it anew; one slot after another."""
     current = yield from take_steps(calls, receipt)
     events: Sequence[Event] = () if current is None else events_of(current.receipts)
+    is_refunded = current is None
     current = current or receipt
     place = current.place
     if place is None:
         raise TypeError("the receipt of a booking is needed")
+    if is_refunded:
+        place = place._replace(number=None)
     view = yield from look_steps(calls, place)
     if place.number is not None:
         events = view.own or ()

@@ -154,8 +154,8 @@ local function event_logs()
   -- are ignored. Returns whether any was there.
   local function remove(log, events)
     local cost_at, first = {}, nil
-    -- Most often they are among the latest.
-    local low = max(0, log.n - 8)
+    -- A few are most often among the latest; for many, all is read at once.
+    local low = #events > 8 and 0 or max(0, log.n - 8)
     load(log, low + 1, min(log.n, log.from - 1))
     for _, event in ipairs(events) do
       local at = event.moment

@@ -45,8 +45,8 @@ if command == 'look' then
     end
   end
   add(own and own.events or {})
-  for _, other in ipairs(behind) do
-    add(read_events(other.text, other.pos))
+  for _, text in ipairs(behind.texts) do
+    add(read_events(text, FIRST_EVENT))
   end
   return reply
 end

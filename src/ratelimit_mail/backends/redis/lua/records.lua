@@ -10,7 +10,7 @@
 -- generation than the queue's log was made before a reset and stands in no queue any more.
 
 local EVENT = '<I2c0i7I6I2'
-local BOOKING = '<i7i7i7I6I2'
+local BOOKING, FIRST_EVENT = '<i7i7i7I6I2', 30
 local QUEUE_STATE = '<i7i7I4'
 
 local function write_events(events)
@@ -83,55 +83,47 @@ local function bookings_of(hash, log, logs)
     must_expire(hash)
   end
 
-  local function read(number, text)
-    local booking = {number = number, text = text, is_live = true}
-    booking.at, booking.last, booking.queue_moment, booking.queue_cost, booking.queue_generation,
-      booking.pos = struct.unpack(BOOKING, text)
-    return booking
-  end
-
   -- Returns the booking with this number, or nil.
   function self.get(number)
     local text = redis.call('HGET', hash, string.format('%.0f', number))
     if not text then
       return nil
     end
-    local booking = read(number, text)
-    booking.events = read_events(text, booking.pos)
+    local booking = {number = number, is_live = true, events = read_events(text, FIRST_EVENT)}
+    booking.at, booking.last, booking.queue_moment, booking.queue_cost, booking.queue_generation =
+      struct.unpack(BOOKING, text)
     return booking
   end
 
-  -- Returns all bookings, their events still packed, in no order.
-  local function all()
-    local bookings, fields = {}, redis.call('HGETALL', hash)
+  -- Calls `visit` for each booking, in no order, with its number and its text.
+  local function visit_all(visit)
+    local fields = redis.call('HGETALL', hash)
     for i = 1, #fields, 2 do
       if fields[i] ~= 'state' then
-        bookings[#bookings + 1] = read(tonumber(fields[i]), fields[i + 1])
+        visit(tonumber(fields[i]), fields[i + 1])
       end
     end
-    return bookings
   end
 
-  -- Returns when the last of the bookings ahead of a record is due, and the bookings behind it.
+  -- Returns when the last of the bookings ahead of a record is due; the times and the texts of those
+  -- behind it; and the lowest number that is used.
   function self.neighbours(record)
-    local last_ahead, behind, first_number = LONG_AGO, {}, nil
-    for _, other in ipairs(all()) do
-      first_number = math.min(first_number or other.number, other.number)
-      if other.number ~= record.number and other.queue_generation == log.generation then
-        local is_ahead
-        if record.number then
-          is_ahead = other.number < record.number
-        else
-          is_ahead = other.at <= record.at
-        end
-        if is_ahead then
-          last_ahead = math.max(last_ahead, other.at)
-        else
-          behind[#behind + 1] = other
-        end
+    local last_ahead, times, texts, lowest = LONG_AGO, {}, {}, nil
+    local own, own_at, generation = record.number, record.at, log.generation
+    visit_all(function(number, text)
+      local at, _, _, _, other_generation = struct.unpack(BOOKING, text)
+      if not lowest or number < lowest then
+        lowest = number
       end
-    end
-    return last_ahead, behind, first_number
+      if number == own or other_generation ~= generation then
+        return
+      elseif own and number < own or not own and at <= own_at then
+        last_ahead = math.max(last_ahead, at)
+      else
+        times[#times + 1], texts[#texts + 1] = at, text
+      end
+    end)
+    return last_ahead, {times = times, texts = texts}, lowest
   end
 
   -- Removes a booking and its event in the queue's log, which is not saved.
@@ -155,15 +147,16 @@ local function bookings_of(hash, log, logs)
       last = math.max(last, event.moment)
     end
     if redis.call('HLEN', hash) >= prune_at then
-      local used = {}
-      for _, booking in ipairs(all()) do
-        if booking.last + log.span <= now then
-          redis.call('HDEL', hash, string.format('%.0f', booking.number))
+      local used = 0
+      visit_all(function(number, text)
+        local _, last_event = struct.unpack(BOOKING, text)
+        if last_event + log.span <= now then
+          redis.call('HDEL', hash, string.format('%.0f', number))
         else
-          used[#used + 1] = booking
+          used = used + 1
         end
-      end
-      prune_at = 2 * #used + 64
+      end)
+      prune_at = 2 * used + 64
     end
     local needed_until = last + log.span
     local is_renewed = needed_until > expires

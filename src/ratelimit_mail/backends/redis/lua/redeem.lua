@@ -27,41 +27,58 @@ local record = before.record
 local last_ahead, behind, first_number = bookings.neighbours(record)
 local is_early = record.number and record.at > now
 
+-- How long a window is that may lack room: what is held does not matter to a count that has room for
+-- all of it. Bookings later than that do not matter to the present.
+local longest, newest, is_spread = 0, now, false
+for _, charge in ipairs(charges) do
+  local log = charge.log
+  newest = math.max(newest, log.newest)
+  is_spread = is_spread or charge.schedule
+  if log.attempted - log.attempted_base + charge.cost > charge.smallest then
+    for _, window in ipairs(charge.windows) do
+      longest = math.max(longest, window.length + window.slot)
+    end
+  end
+end
+
 -- Returns the message's charges on copies of their logs without the booking's own events, and
 -- without those of the bookings behind it whose time is before `bound`.
 local function without_behind(bound)
   local removed = {record.events}
-  for _, other in ipairs(behind) do
-    if other.at < bound then
-      removed[#removed + 1] = read_events(other.text, other.pos)
+  for i, at in ipairs(behind.times) do
+    if at < bound then
+      removed[#removed + 1] = read_events(behind.texts[i], FIRST_EVENT)
     end
   end
   return transaction(without(charges, removed, logs), room, now)
 end
 
--- Returns whether the message fits now. Most often this is decided by the events of the next window.
-local function fits_now()
-  local bound = now
-  for _, charge in ipairs(charges) do
-    if charge.schedule then
-      return false
-    end
-    bound = math.max(bound, now + charge.log.span)
+-- Returns the first moment from `start` on at which the message fits, and the refusals until then.
+-- Leaves out the bookings before `bound`. Also returns whether others cannot matter.
+local function find_room(start, bound)
+  local probe = without_behind(bound)
+  local at = is_early and record.at or probe.earliest(start)
+  if at == now then
+    return at, {}, at + longest <= bound
   end
-  return without_behind(bound).earliest(now) == now
+  local refusals = probe.refusals()
+  local latest = is_early and now or at
+  for _, refusal in ipairs(refusals) do
+    latest = math.max(latest, refusal[3])
+  end
+  if #refusals == 0 then
+    return at, probe.tightest(at), false
+  end
+  return at, refusals, latest + longest <= bound
 end
 
-local at, refusals = now, {}
 local start = math.max(now, last_ahead)
-if is_early or start > now or not fits_now() then
-  local probe = without_behind(math.huge)
-  at = is_early and record.at or probe.earliest(start)
-  if at > now then
-    refusals = probe.refusals()
-    if #refusals == 0 then
-      refusals = probe.tightest(at)
-    end
-  end
+local at, refusals, is_certain
+if not is_spread then
+  at, refusals, is_certain = find_room(start, math.max(start, newest) + 2 * longest + 1)
+end
+if not is_certain then
+  at, refusals = find_room(start, math.huge)
 end
 if not is_early then
   local all = transaction(charges, room, now)

@@ -57,7 +57,9 @@ local function read_charges(message, first, logs)
     if not log then
       return nil, first + i - 1
     end
-    charges[i] = {log = log, cost = cost, counts_denied = denied > 0, windows = {}}
+    charges[i] = {
+      log = log, cost = cost, smallest = smallest, counts_denied = denied > 0, windows = {},
+    }
     for w = 1, windows do
       local limit, length, window_slot, window_flags
       limit, length, window_slot, window_flags, pos = struct.unpack(WINDOW, message, pos)
