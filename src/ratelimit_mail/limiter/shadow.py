@@ -95,8 +95,8 @@ def _answer(plan: ChargePlan, verdict: Verdict | None) -> Decision:
 def _turned_away_steps(backend: Any, plan: ChargePlan, decision: Decision) -> Steps[Shadow]:
     """Return the answer to a message that does not go, and count its attempt where limits do."""
     answer = yield from check_steps(backend, plan)
-    # A recipient limit's refusal counts nowhere.
+    # A recipient limit's refusal counts nowhere, and a repeated one was counted before.
     counts_denied = any(ledger.counts_denied for ledger, _, _ in plan.charges)
-    if counts_denied and not isinstance(decision.limit, RecipientLimit):
+    if counts_denied and not decision.repeated and not isinstance(decision.limit, RecipientLimit):
         yield partial(backend.apply, plan.charges, REFUSE)
     return answer, None
