@@ -144,8 +144,8 @@ def test_a_refused_attempt_that_is_repeated_counts_once_for_shadow_limits(recipi
     limiter = shadow_limiter(enforced, shadow)
     assert limiter.try_acquire(envelope_to(["bob@example.com"]))
     to = ["eve@example.com", "bob@example.net"][:recipients]
-    refused = [limiter.try_acquire(envelope_to(to, id="job-1")) for _ in range(5)]
-    assert [each.repeated for each in refused] == [False] + [True] * 4
+    for _ in range(5):
+        assert not limiter.try_acquire(envelope_to(to, id="job-1"))
     other = envelope_to(["eve@example.com"], sender="kim@uwo.ca")
     assert shadow_of(limiter.try_acquire(other)).allowed
 
