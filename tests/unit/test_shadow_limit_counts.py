@@ -136,6 +136,20 @@ def test_a_repeated_request_counts_once_for_shadow_limits_and_gets_their_first_a
     assert allowed == [True, True, False]
 
 
+@pytest.mark.parametrize("recipients", [1, 2])
+def test_a_refused_attempt_that_is_repeated_counts_once_for_shadow_limits(recipients: int) -> None:
+    # A message to two recipients can never go, and one to one recipient not now.
+    enforced = RecipientRateLimit("1/minute")
+    shadow = MessageRateLimit("2/minute", scope="recipient", denied="count", enforce=False)
+    limiter = shadow_limiter(enforced, shadow)
+    assert limiter.try_acquire(envelope_to(["bob@example.com"]))
+    to = ["eve@example.com", "bob@example.net"][:recipients]
+    for _ in range(5):
+        assert not limiter.try_acquire(envelope_to(to, id="job-1"))
+    other = envelope_to(["eve@example.com"], sender="kim@uwo.ca")
+    assert shadow_of(limiter.try_acquire(other)).allowed
+
+
 def test_each_message_of_a_batch_has_a_shadow_of_its_own() -> None:
     limiter = shadow_limiter(MessageRateLimit("3/minute"), SHADOW_TWO_A_MINUTE)
     decisions = limiter.try_acquire_many([ENVELOPE] * 4)

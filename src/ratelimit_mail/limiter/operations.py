@@ -212,7 +212,7 @@ class Operations:
         verdict: Verdict | None = None
         queue_subject: str | None = None
         if plan.charges and plan.never is not None:
-            yield partial(self._backend.apply, plan.charges, self.intent(plan, envelope))
+            verdict = yield partial(self._backend.apply, plan.charges, self.intent(plan, envelope))
         elif plan.charges and not plan.is_limited:  # recorded for other tiers, and goes at once
             intent = self.intent(plan, envelope, "book")
             verdict = yield partial(self._backend.apply, plan.charges, intent)

@@ -14,7 +14,7 @@ import attrs
 
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
-from ratelimit_mail.backends.base import CHECK, REFUSE, Intent, Verdict
+from ratelimit_mail.backends.base import CHECK, REFUSE, Idempotency, Intent, Verdict
 from ratelimit_mail.counting.charge import Charge, Costs
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
@@ -54,7 +54,8 @@ def shadow_steps(
         return _answer(plan, None), None
     try:
         if not decision or plan.never is not None:
-            return (yield from _turned_away_steps(backend, plan, decision))
+            repeatable = intents.idempotency(plan, envelope, "refuse")
+            return (yield from _turned_away_steps(backend, plan, decision, repeatable))
         intent = intents.intent(plan, envelope)
         if queue is not None:
             idempotency = intents.idempotency(plan, envelope, "book")
@@ -92,11 +93,19 @@ def _answer(plan: ChargePlan, verdict: Verdict | None) -> Decision:
     return attrs.evolve(decide(plan, verdict, None), refund_token=None)
 
 
-def _turned_away_steps(backend: Any, plan: ChargePlan, decision: Decision) -> Steps[Shadow]:
-    """Return the answer to a message that does not go, and count its attempt where limits do."""
+def _turned_away_steps(
+    backend: Any, plan: ChargePlan, decision: Decision, repeatable: Idempotency | None
+) -> Steps[Shadow]:
+    """Return the answer to a message that does not go, and count its attempt where limits do.
+
+    repeatable: makes the attempts of a message that can never go count once.
+    """
     answer = yield from check_steps(backend, plan)
-    # A recipient limit's refusal counts nowhere.
+    # A recipient limit's refusal counts nowhere, and a repeated one was counted before.
     counts_denied = any(ledger.counts_denied for ledger, _, _ in plan.charges)
-    if counts_denied and not isinstance(decision.limit, RecipientLimit):
-        yield partial(backend.apply, plan.charges, REFUSE)
+    if counts_denied and not decision.repeated and not isinstance(decision.limit, RecipientLimit):
+        # A message that may go later is worth another attempt when its refusal is forgotten.
+        is_final = decision.retry_after is None
+        intent = Intent(refused=True, idempotency=repeatable) if is_final else REFUSE
+        yield partial(backend.apply, plan.charges, intent)
     return answer, None

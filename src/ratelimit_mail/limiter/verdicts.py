@@ -25,7 +25,9 @@ def decide(
         if isinstance(plan.never, Rule):
             action = Action.HOLD if plan.never.action == "hold" else Action.REJECT
             return Decision(action, None, None, plan.effective_limits.tier, rule=plan.never)
-        return Decision(Action.REJECT, None, plan.never, plan.effective_limits.tier)
+        repeated = verdict is not None and verdict.repeated
+        tier = plan.effective_limits.tier
+        return Decision(Action.REJECT, None, plan.never, tier, repeated=repeated)
     if verdict is None:
         return Decision(ACCEPT, 0.0, None, plan.effective_limits.tier, [owner, envelope, None])
     if verdict.refusals:
