@@ -8,9 +8,11 @@ pool. If client and server share one core, a check then takes 0.75 times as long
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 
@@ -34,6 +36,7 @@ __all__ = [
     "MAX_REUSE_SECONDS",
     "PipelinedConnections",
     "ReusedConnections",
+    "close_outside_of_loop",
 ]
 
 MAX_REUSE_SECONDS: Final = 0.005
@@ -76,28 +79,39 @@ class ReusedConnections:
 
     def call(self, *command: _Argument) -> Any:
         """Send a command once, and return its answer."""
-        connection, since = self._acquire()
-        is_answered = False
+        thread = get_ident()
         try:
-            connection.send_command(*command)
-            answer = connection.read_response()
-            is_answered = True
-            return answer
-        except ResponseError:
-            is_answered = True
-            raise
-        except TIMED_OUT as error:
-            self._queue.fail(error)
-            raise
+            self._queue.busy.add(thread)
+            connection, since = self._acquire()
+            is_answered = False
+            try:
+                connection.send_command(*command)
+                answer = connection.read_response()
+                is_answered = True
+                return answer
+            except ResponseError:
+                is_answered = True
+                raise
+            except TIMED_OUT as error:
+                self._queue.fail(error)
+                raise
+            finally:
+                self._return(connection, since, is_answered)
         finally:
-            if is_answered and len(self._idle) < self._max_idle:
-                self._idle.append((connection, since))
-            else:
-                if not is_answered:  # or a late answer would be read as that of the next command
-                    connection.disconnect()
-                self._pool.release(connection)
-            if self._queue.waiters:
-                self._queue.wake()
+            self._queue.busy.discard(thread)
+
+    def _return(self, connection: Any, since: float, is_answered: bool) -> None:
+        """Hold a connection for the next command, or return it to the pool."""
+        if is_answered and len(self._idle) < self._max_idle:
+            self._idle.append((connection, since))
+        else:
+            if not is_answered:  # or a late answer would be read as that of the next command
+                connection.disconnect()
+            self._pool.release(connection)
+        if self._queue.waiters:
+            if is_answered:
+                self._queue.answered_at = monotonic()
+            self._queue.wake()
 
     def _acquire(self) -> tuple[Any, float]:
         """Return a connection and the time at which it left the pool; wait for it if need be."""
@@ -179,6 +193,17 @@ class PipelinedConnections:
         await asyncio.gather(*self._senders, return_exceptions=True)
         _fail(self._next_calls(len(self._waiting)), NotSent(_closed_error()))
 
+    def abandon(self, *, is_loop_closed: bool) -> None:
+        """End the calls in progress outside of their event loop, which does not run."""
+        for sender in self._senders:
+            if not is_loop_closed:
+                sender.cancel()
+            elif not sender.done():
+                task: Any = sender
+                task._log_destroy_pending = False  # it is ended here
+                with contextlib.suppress(Exception):
+                    task.get_coro().close()
+
     async def _send_waiting(self) -> None:
         """Send the waiting calls by one connection at a time, until no call waits."""
         while self._waiting:
@@ -194,7 +219,9 @@ class PipelinedConnections:
             calls = self._next_calls(MAX_CALLS_TOGETHER)
             is_loop_gone = False
             try:
-                await _exchange(connection, calls)
+                with self._queue.using():
+                    await _exchange(connection, calls)
+                self._queue.answered_at = monotonic()
             except GeneratorExit:
                 is_loop_gone = True  # nothing can be awaited
                 raise
@@ -269,3 +296,23 @@ def _fail(calls: Sequence[_Call], error: Exception) -> None:
 
 def _closed_error() -> ConnectionError:
     return ConnectionError("it was closed")
+
+
+def close_outside_of_loop(connection: Any, *, is_loop_closed: bool) -> None:
+    """Close an async connection whose event loop does not run.
+
+    asyncio closes a socket by a callback of the event loop. In a closed event loop it does not run.
+    """
+    writer = connection._writer
+    connection._reader = connection._writer = None  # it is not connected any more
+    if writer is None:
+        return
+    # With TLS, a transport is on top of another one.
+    upper: Any = writer.transport
+    lower: Any = getattr(getattr(upper, "_ssl_protocol", None), "_transport", None)
+    for transport in filter(None, (upper, lower)):
+        with contextlib.suppress(Exception):
+            transport.close()  # an error of a closed event loop comes after it is marked as closing
+        if is_loop_closed:
+            with contextlib.suppress(Exception):
+                transport._call_connection_lost(None)
