@@ -307,7 +307,7 @@ def test_an_event_loop_that_ends_while_calls_are_in_progress(
     limiter = AsyncLimiter(POLICY, backend)
 
     async def leave_calls() -> None:
-        await send(backend)
+        await send_often(backend)
         proxy.answers_withheld.set()
         tasks = [asyncio.create_task(limiter.try_acquire(ENVELOPE)) for _ in range(calls)]
         await asyncio.wait(tasks, timeout=0.01)
@@ -334,7 +334,7 @@ def test_an_event_loop_that_is_closed_while_calls_are_in_progress(
     files = open_files()
 
     async def leave_calls() -> list[asyncio.Task[Any]]:
-        await send(backend)
+        await send_often(backend)
         proxy.answers_withheld.set()
         limiter = AsyncLimiter(POLICY, backend)
         tasks = [asyncio.create_task(limiter.try_acquire(ENVELOPE)) for _ in range(calls)]

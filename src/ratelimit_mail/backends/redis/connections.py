@@ -217,6 +217,7 @@ class PipelinedConnections:
                 _fail(self._next_calls(len(self._waiting)), not_sent)
                 return
             calls = self._next_calls(MAX_CALLS_TOGETHER)
+            transport = connection._writer.transport
             is_loop_gone = False
             try:
                 with self._queue.using():
@@ -226,7 +227,9 @@ class PipelinedConnections:
                 is_loop_gone = True  # nothing can be awaited
                 raise
             except BaseException as error:
-                # A late answer would be read as that of the next command.
+                # A late answer would be read as that of the next command. What is not sent yet must
+                # not delay the end of the event loop.
+                transport.abort()
                 await connection.disconnect(nowait=True)
                 cause = error if isinstance(error, Exception) else _closed_error()
                 _fail(calls, cause)
