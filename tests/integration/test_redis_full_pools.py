@@ -157,8 +157,8 @@ def test_calls_on_the_pool_of_a_sentinel_set_wait(sentinels: SentinelSet, prefix
         "max_connections": 3,
         **PATIENT,
     }
-    module: Any = redis.sentinel
-    client = module.Sentinel(addresses, **options).master_for(sentinels.SERVICE)
+    manager = redis.sentinel.Sentinel(addresses, **options)  # type: ignore[no-untyped-call]
+    client = manager.master_for(sentinels.SERVICE)
     backend = RedisBackend(client, prefix=prefix)
     limiter = Limiter(POLICY, backend, on_backend_error="allow")
     assert counts_of_threads([limiter], 20, 10) == exactly(200)
