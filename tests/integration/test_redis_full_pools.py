@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -157,7 +157,7 @@ def test_calls_on_the_pool_of_a_sentinel_set_wait(sentinels: SentinelSet, prefix
         "max_connections": 3,
         **PATIENT,
     }
-    manager = redis.sentinel.Sentinel(addresses, **options)  # type: ignore[no-untyped-call]
+    manager = cast("Any", redis.sentinel).Sentinel(addresses, **options)
     client = manager.master_for(sentinels.SERVICE)
     backend = RedisBackend(client, prefix=prefix)
     limiter = Limiter(POLICY, backend, on_backend_error="allow")
