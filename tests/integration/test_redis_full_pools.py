@@ -166,7 +166,7 @@ def test_calls_on_the_pool_of_a_sentinel_set_wait(sentinels: SentinelSet, prefix
     backend.close()
 
     async def with_tasks() -> None:
-        manager = cast(Any, redis.asyncio.sentinel).Sentinel(addresses, **options)
+        manager = cast("Any", redis.asyncio.sentinel).Sentinel(addresses, **options)
         client = manager.master_for(sentinels.SERVICE)
         backends = [AsyncRedisBackend(client, prefix=prefix) for _ in range(4)]
         limiters = [AsyncLimiter(POLICY, each, on_backend_error="allow") for each in backends]

@@ -79,10 +79,14 @@ class ReusedConnections:
 
     def call(self, *command: _Argument) -> Any:
         """Send a command once, and return its answer."""
+        queue = self._queue
         thread = get_ident()
         try:
-            self._queue.busy.add(thread)
-            connection, since = self._acquire()
+            queue.busy.add(thread)
+            try:
+                connection, since = self._wait() if queue.waiters else self._take()
+            except UNREACHABLE as error:
+                connection, since = self._wait_if_full(error)
             is_answered = False
             try:
                 connection.send_command(*command)
@@ -93,37 +97,37 @@ class ReusedConnections:
                 is_answered = True
                 raise
             except TIMED_OUT as error:
-                self._queue.fail(error)
+                queue.fail(error)
                 raise
             finally:
-                self._return(connection, since, is_answered)
+                if is_answered and len(self._idle) < self._max_idle:
+                    self._idle.append((connection, since))
+                else:
+                    if not is_answered:  # or a late answer would be read as that of the next one
+                        connection.disconnect()
+                    self._pool.release(connection)
+                if queue.waiters:
+                    if is_answered:
+                        queue.answered_at = monotonic()
+                    queue.wake()
         finally:
-            self._queue.busy.discard(thread)
+            queue.busy.discard(thread)
 
-    def _return(self, connection: Any, since: float, is_answered: bool) -> None:
-        """Hold a connection for the next command, or return it to the pool."""
-        if is_answered and len(self._idle) < self._max_idle:
-            self._idle.append((connection, since))
-        else:
-            if not is_answered:  # or a late answer would be read as that of the next command
-                connection.disconnect()
-            self._pool.release(connection)
-        if self._queue.waiters:
-            if is_answered:
-                self._queue.answered_at = monotonic()
-            self._queue.wake()
+    def _wait_if_full(self, error: Exception) -> tuple[Any, float]:
+        """Wait for a connection if `error` says that the pool is full; else raise NotSent."""
+        if isinstance(error, NotSent):
+            raise error
+        if is_pool_full(error):
+            if isinstance(self._pool, redis.BlockingConnectionPool):  # it has its own queue
+                raise PoolFull(self._pool.timeout or 0) from error
+            return self._wait()
+        if isinstance(error, TIMED_OUT):
+            self._queue.fail(error)
+        raise NotSent(error) from error
 
-    def _acquire(self) -> tuple[Any, float]:
-        """Return a connection and the time at which it left the pool; wait for it if need be."""
+    def _wait(self) -> tuple[Any, float]:
+        """Return a connection once all calls that waited before have got one."""
         try:
-            if not self._queue.waiters:
-                try:
-                    return self._take()
-                except UNREACHABLE as error:
-                    if not is_pool_full(error):
-                        raise
-                    if isinstance(self._pool, redis.BlockingConnectionPool):
-                        raise PoolFull(self._pool.timeout or 0) from error
             return self._queue.run(self._take, longest_wait(self._pool.connection_kwargs))
         except NotSent:
             raise
@@ -170,7 +174,8 @@ class PipelinedConnections:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._queue: AsyncPoolQueue = vars(pool).setdefault("_ratelimit_mail", AsyncPoolQueue())
+        # The queue belongs to the pool, so that all backends that use the pool share it.
+        self._queue = AsyncPoolQueue.of(pool)
         self._max_senders = min(MAX_CONNECTIONS, pool.max_connections)
         is_blocking = isinstance(pool, redis.asyncio.BlockingConnectionPool)  # has its own queue
         self._longest_wait = 0.0 if is_blocking else longest_wait(pool.connection_kwargs)
@@ -206,57 +211,72 @@ class PipelinedConnections:
 
     async def _send_waiting(self) -> None:
         """Send the waiting calls by one connection at a time, until no call waits."""
+        queue = self._queue
         while self._waiting:
             try:
-                connection = await self._acquire()
-            except PoolFull as error:
-                self._fail_older_than(self._longest_wait, error)
-                continue
+                if queue.waiters:
+                    connection = await self._wait()
+                else:
+                    queue.busy += 1
+                    try:
+                        connection = await self._pool.get_connection()
+                    finally:
+                        queue.busy -= 1
             except Exception as error:
-                not_sent = NotSent(error) if isinstance(error, UNREACHABLE) else error
-                _fail(self._next_calls(len(self._waiting)), not_sent)
-                return
+                try:
+                    connection = await self._wait_if_full(error)
+                except PoolFull as pool_full:
+                    self._fail_older_than(self._longest_wait, pool_full)
+                    continue
+                except Exception as other:
+                    not_sent = NotSent(other) if isinstance(other, UNREACHABLE) else other
+                    _fail(self._next_calls(len(self._waiting)), not_sent)
+                    return
             calls = self._next_calls(MAX_CALLS_TOGETHER)
-            transport = connection._writer.transport
+            writer = connection._writer
             is_loop_gone = False
+            queue.busy += 1
             try:
-                with self._queue.using():
-                    await _exchange(connection, calls)
-                self._queue.answered_at = monotonic()
+                await _exchange(connection, calls)
+                if queue.waiters:
+                    queue.answered_at = monotonic()
             except GeneratorExit:
                 is_loop_gone = True  # nothing can be awaited
                 raise
             except BaseException as error:
                 # A late answer would be read as that of the next command. What is not sent yet must
                 # not delay the end of the event loop.
-                transport.abort()
+                writer.transport.abort()
                 await connection.disconnect(nowait=True)
                 cause = error if isinstance(error, Exception) else _closed_error()
                 _fail(calls, cause)
                 if isinstance(cause, TIMED_OUT):
-                    self._queue.fail(cause)
+                    queue.fail(cause)
                 if isinstance(cause, UNREACHABLE):
                     _fail(self._next_calls(len(self._waiting)), NotSent(cause))
                 if cause is not error:
                     raise
             finally:
+                queue.busy -= 1
                 if not is_loop_gone:
                     await self._pool.release(connection)
-                    self._queue.wake()
+                    if queue.waiters:
+                        queue.wake()
 
-    async def _acquire(self) -> Any:
+    async def _wait_if_full(self, error: Exception) -> Any:
+        """Wait for a connection if `error` says that the pool is full; else raise it again."""
+        if is_pool_full(error) and not isinstance(error, PoolFull):
+            if self._longest_wait:
+                return await self._wait()
+            raise PoolFull(self._pool.timeout) from error
+        if isinstance(error, TIMED_OUT):
+            self._queue.fail(error)
+        raise error
+
+    async def _wait(self) -> Any:
         """Return a connection; wait for it as long as the call that was made first may wait."""
-        get_connection = self._pool.get_connection
-        if not self._longest_wait:
-            try:
-                return await get_connection()
-            except UNREACHABLE as error:
-                raise (PoolFull(self._pool.timeout) if is_pool_full(error) else error) from error
-        since = self._waiting[0][2]
-        try:
-            return await self._queue.run(get_connection, since + self._longest_wait - monotonic())
-        except PoolFull:
-            raise PoolFull(self._longest_wait) from None
+        waited = monotonic() - self._waiting[0][2]
+        return await self._queue.run(self._pool.get_connection, self._longest_wait, waited)
 
     def _fail_older_than(self, seconds: float, error: Exception) -> None:
         """Fail the calls that have waited for so long."""

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from ratelimit_mail.backends.redis.core import RedisCore
@@ -134,8 +133,9 @@ class CoresOfLoops:
 
 def _holder(loop: asyncio.AbstractEventLoop) -> WeakKeyDictionary[CoresOfLoops, CoreOfLoop]:
     """Return the attribute of an event loop that holds what each backend uses in it."""
-    attributes: dict[str, Any] = vars(loop)
-    holder: WeakKeyDictionary[CoresOfLoops, CoreOfLoop] = attributes.setdefault(
-        _ATTRIBUTE, WeakKeyDictionary()
-    )
+    # Not by vars(loop): every access to an attribute of the event loop would then be slower.
+    holder: WeakKeyDictionary[CoresOfLoops, CoreOfLoop] | None = getattr(loop, _ATTRIBUTE, None)
+    if holder is None:
+        holder = WeakKeyDictionary()
+        setattr(loop, _ATTRIBUTE, holder)
     return holder

@@ -17,7 +17,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -196,12 +196,25 @@ class AsyncPoolQueue:
         self.busy = 0
         self.answered_at = -math.inf
 
-    async def run(self, attempt: Callable[[], Awaitable[T]], timeout: float) -> T:
-        """See `PoolQueue.run`; `attempt` may hold the connection for long, unlike there."""
+    @classmethod
+    def of(cls, pool: Any) -> AsyncPoolQueue:
+        """Return the queue of a pool, made when it is first needed."""
+        queue: AsyncPoolQueue | None = getattr(pool, "_ratelimit_mail", None)
+        if queue is None:
+            queue = pool._ratelimit_mail = cls()
+        return queue
+
+    async def run(
+        self, attempt: Callable[[], Awaitable[T]], timeout: float, waited: float = 0.0
+    ) -> T:
+        """See `PoolQueue.run`; `attempt` may hold the connection for long, unlike there.
+
+        waited: how many of the `timeout` seconds the call has waited before.
+        """
         if not self.waiters:
             with contextlib.suppress(PoolFull):
                 return await self._attempt(attempt)
-        waiter = _AsyncWaiter(timeout)
+        waiter = _AsyncWaiter(timeout - waited)
         self.waiters.append(waiter)
         try:
             while True:
@@ -244,15 +257,6 @@ class AsyncPoolQueue:
         self.answered_at = monotonic()
         self.wake()
         return result
-
-    @contextlib.contextmanager
-    def using(self) -> Iterator[None]:
-        """Count the caller as one that uses a connection."""
-        self.busy += 1
-        try:
-            yield
-        finally:
-            self.busy -= 1
 
     def wake(self) -> None:
         """Let the first task try, because a connection was returned."""

@@ -172,6 +172,10 @@ class AsyncTransport:
         self._calls = 0
         self._client: Any = client
         self._pipelined: PipelinedConnections | None = None
+        # By node. They belong to the client, so that all backends that use the client share them.
+        owner: Any = self._client
+        self._queues: dict[str, AsyncPoolQueue] = getattr(owner, "_ratelimit_mail", {})
+        owner._ratelimit_mail = self._queues
         self._connecting = asyncio.Lock() if self.sharded else None
         self._send: Callable[..., Any] = self._send_to_node
         if isinstance(client, redis.asyncio.Redis):
@@ -200,9 +204,9 @@ class AsyncTransport:
 
     async def _run(self, node: str, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """Return the result of `attempt`, repeated while all connections to the node are in use."""
-        # The queues belong to the client, so that all backends that use the client share them.
-        queues: dict[str, AsyncPoolQueue] = vars(self._client).setdefault("_ratelimit_mail", {})
-        queue = queues.get(node) or queues.setdefault(node, AsyncPoolQueue())
+        queue = self._queues.get(node)
+        if queue is None:
+            queue = self._queues.setdefault(node, AsyncPoolQueue())
         return await queue.run(attempt, longest_wait(_cluster_settings(self._client)))
 
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
