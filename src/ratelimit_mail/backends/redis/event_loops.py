@@ -32,11 +32,10 @@ class CoreOfLoop:
 
     def __init__(self, core: RedisCore[AsyncTransport]) -> None:
         self.core = core
-        self.is_closed = False
         self.loop = asyncio.get_running_loop()
         self._closing = self._close_at_end(core.transport)
-        self._is_closing_begun = not getattr(self.loop, "_asyncgens_shutdown_called", False)
-        if self._is_closing_begun:
+        self._is_closed_at_end = not getattr(self.loop, "_asyncgens_shutdown_called", False)
+        if self._is_closed_at_end:
             with contextlib.suppress(StopIteration):
                 self._closing.__anext__().send(None)
 
@@ -45,30 +44,32 @@ class CoreOfLoop:
         try:
             yield
         finally:
-            if not transport.is_abandoned:
+            if not transport.is_closed:
+                await asyncio.sleep(0)  # other generators, which end now too, may begin a call
+                await transport.finish()
+                transport.is_closed = True
                 with contextlib.suppress(*CLIENT_ERRORS):
-                    await transport.finish()
                     await transport.close()
 
     async def close(self) -> None:
         """Close the connections, in their event loop."""
-        self.is_closed = True
-        if self._is_closing_begun:
+        transport = self.core.transport
+        transport.is_closed = True
+        try:
+            await transport.close()
+        finally:
             await self._closing.aclose()
-        else:
-            await self.core.transport.close()
 
     def abandon(self) -> None:
         """Close the connections outside of their event loop, which does not run."""
-        self.is_closed = True
+        self.core.transport.is_closed = True
         self.core.transport.abandon(is_loop_closed=self.loop.is_closed())
-        if self._is_closing_begun:
-            with contextlib.suppress(StopIteration, StopAsyncIteration, RuntimeError):
-                self._closing.aclose().send(None)
+        with contextlib.suppress(StopIteration, StopAsyncIteration, RuntimeError):
+            self._closing.aclose().send(None)
 
     def __del__(self) -> None:
         # In a running event loop, asyncio closes the generator, and so the connections.
-        if not self.is_closed and not self.loop.is_running():
+        if not self.core.transport.is_closed and not self.loop.is_running():
             self.abandon()
 
 
@@ -92,7 +93,7 @@ class CoresOfLoops:
         reference = self._cores.get(loop)
         if reference is not None:
             current = reference()
-            if current is not None and not current.is_closed:
+            if current is not None and not current.core.transport.is_closed:
                 return current.core
         return self._new(loop).core
 
@@ -113,8 +114,7 @@ class CoresOfLoops:
         for core in cores:
             if core.loop.is_closed():
                 self._forget(core)
-                if not core.is_closed:
-                    core.abandon()
+                core.abandon()
 
     def _forget(self, core: CoreOfLoop) -> None:
         with self._lock:

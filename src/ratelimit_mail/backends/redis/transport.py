@@ -168,7 +168,7 @@ class AsyncTransport:
             )
         self.sharded = isinstance(client, redis.asyncio.RedisCluster)
         self.server = _describe_server(client)
-        self.is_abandoned = False
+        self.is_closed = False
         self._calls = 0
         self._client: Any = client
         self._pipelined: PipelinedConnections | None = None
@@ -252,7 +252,6 @@ class AsyncTransport:
 
     def abandon(self, *, is_loop_closed: bool) -> None:
         """Close the client's connections outside of their event loop, which does not run."""
-        self.is_abandoned = True
         for connection in _connections_of(self._client):
             close_outside_of_loop(connection, is_loop_closed=is_loop_closed)
         if self._pipelined is not None:
