@@ -300,6 +300,11 @@ async def _exchange(connection: Any, calls: Sequence[_Call]) -> None:
         return
     commands = connection.pack_commands([call[0] for call in calls])
     await connection.send_packed_command(commands)
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # asyncio.wait_for of Python 3.11, by which redis-py sends, may lose a cancellation. The end
+        # of the event loop would then wait for the answers.
+        raise asyncio.CancelledError
     for call in calls:
         try:
             result = await connection.read_response()
