@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import redis.asyncio
 
@@ -14,6 +12,7 @@ from ratelimit_mail._util.steps import run_async
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.backends.redis.core import RedisCore
+from ratelimit_mail.backends.redis.event_loops import CoresOfLoops
 from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
 from ratelimit_mail.backends.redis.scripts import APPLY
 from ratelimit_mail.backends.redis.transport import AsyncTransport
@@ -28,7 +27,7 @@ class AsyncRedisBackend:
 
     client: a `redis.asyncio.Redis`, also the result of a Sentinel's `master_for`, or a
         `redis.asyncio.RedisCluster`. It belongs to one event loop, whereas a backend created by
-        `from_url` has separate connections for each event loop.
+        `from_url` has separate connections for each event loop, which are closed with it.
     prefix, clock: as in `RedisBackend`; backends with the same prefix share their counts.
     """
 
@@ -43,10 +42,7 @@ class AsyncRedisBackend:
         self._server = transport.server
         self._codec = Codec(prefix, clock, sharded=transport.sharded)
         self._own_core = RedisCore(transport, self._codec)
-        self._make_client: Callable[[], Any] | None = None
-        self._cores: WeakKeyDictionary[asyncio.AbstractEventLoop, RedisCore[AsyncTransport]] = (
-            WeakKeyDictionary()
-        )
+        self._cores: CoresOfLoops | None = None
 
     @classmethod
     def from_url(
@@ -61,22 +57,16 @@ class AsyncRedisBackend:
         """See `RedisBackend.from_url`."""
         make_client = partial(client_from_url, url, timeout=timeout, is_async=True, options=options)
         backend = cls(make_client(), prefix=prefix, clock=clock)
-        backend._make_client = make_client
+        codec = backend._codec
+        backend._cores = CoresOfLoops(lambda: RedisCore(AsyncTransport(make_client()), codec))
         return backend
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._server}, prefix {self._codec.keys.prefix!r}>"
 
     def _core(self) -> RedisCore[AsyncTransport]:
-        """Return the core of the running event loop, made when it is first needed."""
-        if self._make_client is None:
-            return self._own_core
-        loop = asyncio.get_running_loop()
-        core = self._cores.get(loop)
-        if core is None:
-            core = RedisCore(AsyncTransport(self._make_client()), self._codec)
-            self._cores[loop] = core
-        return core
+        """Return the core of the running event loop."""
+        return self._own_core if self._cores is None else self._cores.running()
 
     async def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """See `RedisBackend.apply`."""
@@ -128,6 +118,12 @@ class AsyncRedisBackend:
         await run_async(self._core().write_register_steps(name, changes))
 
     async def aclose(self) -> None:
-        """Close the connections of the client, and with `from_url` those of the running loop."""
-        await self._core().transport.close()
-        self._cores.pop(asyncio.get_running_loop(), None)
+        """Close the connections of the client, and with `from_url` those of the running loop.
+
+        With `from_url`, the connections of an event loop are also closed when it ends. The backend
+        may still be used.
+        """
+        if self._cores is None:
+            await self._own_core.transport.close()
+        else:
+            await self._cores.close_running()

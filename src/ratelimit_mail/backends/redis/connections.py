@@ -8,9 +8,11 @@ pool. If client and server share one core, a check then takes 0.75 times as long
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 
@@ -34,6 +36,7 @@ __all__ = [
     "MAX_REUSE_SECONDS",
     "PipelinedConnections",
     "ReusedConnections",
+    "close_outside_of_loop",
 ]
 
 MAX_REUSE_SECONDS: Final = 0.005
@@ -76,40 +79,55 @@ class ReusedConnections:
 
     def call(self, *command: _Argument) -> Any:
         """Send a command once, and return its answer."""
-        connection, since = self._acquire()
-        is_answered = False
+        queue = self._queue
+        thread = get_ident()
         try:
-            connection.send_command(*command)
-            answer = connection.read_response()
-            is_answered = True
-            return answer
-        except ResponseError:
-            is_answered = True
-            raise
-        except TIMED_OUT as error:
-            self._queue.fail(error)
-            raise
+            queue.busy.add(thread)
+            try:
+                connection, since = self._wait() if queue.waiters else self._take()
+            except UNREACHABLE as error:
+                connection, since = self._wait_if_full(error)
+            is_answered = False
+            try:
+                connection.send_command(*command)
+                answer = connection.read_response()
+                is_answered = True
+                return answer
+            except ResponseError:
+                is_answered = True
+                raise
+            except TIMED_OUT as error:
+                queue.fail(error)
+                raise
+            finally:
+                if is_answered and len(self._idle) < self._max_idle:
+                    self._idle.append((connection, since))
+                else:
+                    if not is_answered:  # or a late answer would be read as that of the next one
+                        connection.disconnect()
+                    self._pool.release(connection)
+                if queue.waiters:
+                    if is_answered:
+                        queue.answered_at = monotonic()
+                    queue.wake()
         finally:
-            if is_answered and len(self._idle) < self._max_idle:
-                self._idle.append((connection, since))
-            else:
-                if not is_answered:  # or a late answer would be read as that of the next command
-                    connection.disconnect()
-                self._pool.release(connection)
-            if self._queue.waiters:
-                self._queue.wake()
+            queue.busy.discard(thread)
 
-    def _acquire(self) -> tuple[Any, float]:
-        """Return a connection and the time at which it left the pool; wait for it if need be."""
+    def _wait_if_full(self, error: Exception) -> tuple[Any, float]:
+        """Wait for a connection if `error` says that the pool is full; else raise NotSent."""
+        if isinstance(error, NotSent):
+            raise error
+        if is_pool_full(error):
+            if isinstance(self._pool, redis.BlockingConnectionPool):  # it has its own queue
+                raise PoolFull(self._pool.timeout or 0) from error
+            return self._wait()
+        if isinstance(error, TIMED_OUT):
+            self._queue.fail(error)
+        raise NotSent(error) from error
+
+    def _wait(self) -> tuple[Any, float]:
+        """Return a connection once all calls that waited before have got one."""
         try:
-            if not self._queue.waiters:
-                try:
-                    return self._take()
-                except UNREACHABLE as error:
-                    if not is_pool_full(error):
-                        raise
-                    if isinstance(self._pool, redis.BlockingConnectionPool):
-                        raise PoolFull(self._pool.timeout or 0) from error
             return self._queue.run(self._take, longest_wait(self._pool.connection_kwargs))
         except NotSent:
             raise
@@ -156,7 +174,8 @@ class PipelinedConnections:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._queue: AsyncPoolQueue = vars(pool).setdefault("_ratelimit_mail", AsyncPoolQueue())
+        # The queue belongs to the pool, so that all backends that use the pool share it.
+        self._queue = AsyncPoolQueue.of(pool)
         self._max_senders = min(MAX_CONNECTIONS, pool.max_connections)
         is_blocking = isinstance(pool, redis.asyncio.BlockingConnectionPool)  # has its own queue
         self._longest_wait = 0.0 if is_blocking else longest_wait(pool.connection_kwargs)
@@ -179,54 +198,85 @@ class PipelinedConnections:
         await asyncio.gather(*self._senders, return_exceptions=True)
         _fail(self._next_calls(len(self._waiting)), NotSent(_closed_error()))
 
+    def abandon(self, *, is_loop_closed: bool) -> None:
+        """End the calls in progress outside of their event loop, which does not run."""
+        for sender in self._senders:
+            if not is_loop_closed:
+                sender.cancel()
+            elif not sender.done():
+                task: Any = sender
+                task._log_destroy_pending = False  # it is ended here
+                with contextlib.suppress(Exception):
+                    task.get_coro().close()
+
     async def _send_waiting(self) -> None:
         """Send the waiting calls by one connection at a time, until no call waits."""
+        queue = self._queue
         while self._waiting:
             try:
-                connection = await self._acquire()
-            except PoolFull as error:
-                self._fail_older_than(self._longest_wait, error)
-                continue
+                if queue.waiters:
+                    connection = await self._wait()
+                else:
+                    queue.busy += 1
+                    try:
+                        connection = await self._pool.get_connection()
+                    finally:
+                        queue.busy -= 1
             except Exception as error:
-                not_sent = NotSent(error) if isinstance(error, UNREACHABLE) else error
-                _fail(self._next_calls(len(self._waiting)), not_sent)
-                return
+                try:
+                    connection = await self._wait_if_full(error)
+                except PoolFull as pool_full:
+                    self._fail_older_than(self._longest_wait, pool_full)
+                    continue
+                except Exception as other:
+                    not_sent = NotSent(other) if isinstance(other, UNREACHABLE) else other
+                    _fail(self._next_calls(len(self._waiting)), not_sent)
+                    return
             calls = self._next_calls(MAX_CALLS_TOGETHER)
+            writer = connection._writer
             is_loop_gone = False
+            queue.busy += 1
             try:
                 await _exchange(connection, calls)
+                if queue.waiters:
+                    queue.answered_at = monotonic()
             except GeneratorExit:
                 is_loop_gone = True  # nothing can be awaited
                 raise
             except BaseException as error:
-                # A late answer would be read as that of the next command.
+                # A late answer would be read as that of the next command. What is not sent yet must
+                # not delay the end of the event loop.
+                writer.transport.abort()
                 await connection.disconnect(nowait=True)
                 cause = error if isinstance(error, Exception) else _closed_error()
                 _fail(calls, cause)
                 if isinstance(cause, TIMED_OUT):
-                    self._queue.fail(cause)
+                    queue.fail(cause)
                 if isinstance(cause, UNREACHABLE):
                     _fail(self._next_calls(len(self._waiting)), NotSent(cause))
                 if cause is not error:
                     raise
             finally:
+                queue.busy -= 1
                 if not is_loop_gone:
                     await self._pool.release(connection)
-                    self._queue.wake()
+                    if queue.waiters:
+                        queue.wake()
 
-    async def _acquire(self) -> Any:
+    async def _wait_if_full(self, error: Exception) -> Any:
+        """Wait for a connection if `error` says that the pool is full; else raise it again."""
+        if is_pool_full(error) and not isinstance(error, PoolFull):
+            if self._longest_wait:
+                return await self._wait()
+            raise PoolFull(self._pool.timeout) from error
+        if isinstance(error, TIMED_OUT):
+            self._queue.fail(error)
+        raise error
+
+    async def _wait(self) -> Any:
         """Return a connection; wait for it as long as the call that was made first may wait."""
-        get_connection = self._pool.get_connection
-        if not self._longest_wait:
-            try:
-                return await get_connection()
-            except UNREACHABLE as error:
-                raise (PoolFull(self._pool.timeout) if is_pool_full(error) else error) from error
-        since = self._waiting[0][2]
-        try:
-            return await self._queue.run(get_connection, since + self._longest_wait - monotonic())
-        except PoolFull:
-            raise PoolFull(self._longest_wait) from None
+        waited = monotonic() - self._waiting[0][2]
+        return await self._queue.run(self._pool.get_connection, self._longest_wait, waited)
 
     def _fail_older_than(self, seconds: float, error: Exception) -> None:
         """Fail the calls that have waited for so long."""
@@ -250,6 +300,11 @@ async def _exchange(connection: Any, calls: Sequence[_Call]) -> None:
         return
     commands = connection.pack_commands([call[0] for call in calls])
     await connection.send_packed_command(commands)
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # asyncio.wait_for of Python 3.11, by which redis-py sends, may lose a cancellation. The end
+        # of the event loop would then wait for the answers.
+        raise asyncio.CancelledError
     for call in calls:
         try:
             result = await connection.read_response()
@@ -269,3 +324,23 @@ def _fail(calls: Sequence[_Call], error: Exception) -> None:
 
 def _closed_error() -> ConnectionError:
     return ConnectionError("it was closed")
+
+
+def close_outside_of_loop(connection: Any, *, is_loop_closed: bool) -> None:
+    """Close an async connection whose event loop does not run.
+
+    asyncio closes a socket by a callback of the event loop. In a closed event loop it does not run.
+    """
+    writer = connection._writer
+    connection._reader = connection._writer = None  # it is not connected any more
+    if writer is None:
+        return
+    # With TLS, a transport is on top of another one.
+    upper: Any = writer.transport
+    lower: Any = getattr(getattr(upper, "_ssl_protocol", None), "_transport", None)
+    for transport in filter(None, (upper, lower)):
+        with contextlib.suppress(Exception):
+            transport.close()  # an error of a closed event loop comes after it is marked as closing
+        if is_loop_closed:
+            with contextlib.suppress(Exception):
+                transport._call_connection_lost(None)

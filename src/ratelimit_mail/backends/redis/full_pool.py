@@ -5,19 +5,24 @@ server is well, and another thread or task returns a connection soon. So calls w
 first one tries the pool whenever a connection is returned, and at short intervals, because the
 application may use the pool too. All others wait behind it, and so do new calls.
 
-If a call times out meanwhile, the server is away: then the queue ends with that error.
+If the server does not answer those that have a connection, the calls that wait for one meet the
+same outage.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from redis import exceptions
 
 from ratelimit_mail.backends.redis.errors import TIMED_OUT, NotSent, PoolFull, is_pool_full
 
@@ -45,26 +50,46 @@ def longest_wait(settings: Mapping[str, Any]) -> float:
     return sum(DEFAULT_TIMEOUT if each is None else float(each) for each in timeouts)
 
 
+def _error_at_end(timeout: float, answered_at: float, busy: int) -> Exception:
+    """Return the error of a call that has waited for a connection for `timeout` seconds.
+
+    answered_at: when another call that uses the pool was answered.
+    busy: how many calls have a connection, or try to connect.
+    """
+    if busy > 0 and monotonic() - answered_at > timeout / 2:
+        # These calls do not wait for the pool, but for the server: a client that retries to connect
+        # may do that for much longer than its timeouts say.
+        return NotSent(exceptions.TimeoutError(f"no answer within {timeout / 2:g} seconds"))
+    return PoolFull(timeout)
+
+
 class _Waiter:
     """A call of a thread that waits for a connection."""
 
     def __init__(self, timeout: float) -> None:
         self.event = threading.Event()
         self.deadline = monotonic() + timeout
+        self.is_trying = False
         self.outage: BaseException | None = None
-        self._pid = os.getpid()
 
     @property
     def exists(self) -> bool:
-        """Whether it still waits: not in the parent of this process, and not interrupted."""
-        return self._pid == os.getpid() and monotonic() < self.deadline + 1
+        """Whether it still waits, and was not interrupted by an exception."""
+        return self.is_trying or monotonic() < self.deadline + 1
 
 
 class PoolQueue:
-    """The threads that wait for a connection of a pool."""
+    """The threads that wait for a connection of a pool.
+
+    busy: the threads that use the pool, with those that wait.
+    answered_at: when a call was answered while another one waited.
+    """
 
     def __init__(self) -> None:
         self.waiters: deque[_Waiter] = deque()
+        self.busy: set[int] = set()
+        self.answered_at = -math.inf
+        _queues.add(self)
 
     def run(self, attempt: Callable[[], T], timeout: float) -> T:
         """Return the result of `attempt`, which is repeated while the pool is full.
@@ -81,15 +106,19 @@ class PoolQueue:
                 waiter.event.clear()
                 is_first = self._first() is waiter
                 if is_first:
+                    waiter.is_trying = True
                     with contextlib.suppress(PoolFull):
                         return _raise_pool_full(attempt)
+                    waiter.is_trying = False
                 if waiter.outage is not None:
                     raise NotSent(waiter.outage) from waiter.outage
                 seconds = waiter.deadline - monotonic()
                 if seconds <= 0:
-                    raise PoolFull(timeout)
+                    waiting = sum(not each.is_trying for each in tuple(self.waiters))
+                    raise _error_at_end(timeout, self.answered_at, len(self.busy) - waiting)
                 waiter.event.wait(min(seconds, POLL_SECONDS if is_first else CHECK_SECONDS))
         finally:
+            waiter.is_trying = False
             with contextlib.suppress(ValueError):
                 self.waiters.remove(waiter)
             self.wake()
@@ -112,6 +141,23 @@ class PoolQueue:
                 self.waiters.popleft()
             return self.waiters[0]
         return None
+
+    def forget(self) -> None:
+        """Forget the threads of the parent, in a forked process."""
+        self.waiters.clear()
+        self.busy.clear()
+
+
+_queues: WeakSet[PoolQueue] = WeakSet()
+
+
+def _forget_parent() -> None:
+    for queue in list(_queues):
+        queue.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
 
 
 def _raise_pool_full(attempt: Callable[[], T]) -> T:
@@ -140,17 +186,35 @@ class _AsyncWaiter:
 
 
 class AsyncPoolQueue:
-    """The tasks of an event loop that wait for a connection of a pool; see `PoolQueue`."""
+    """The tasks of an event loop that wait for a connection of a pool; see `PoolQueue`.
+
+    busy: how many tasks use the pool, without those that wait.
+    """
 
     def __init__(self) -> None:
         self.waiters: deque[_AsyncWaiter] = deque()
+        self.busy = 0
+        self.answered_at = -math.inf
 
-    async def run(self, attempt: Callable[[], Awaitable[T]], timeout: float) -> T:
-        """See `PoolQueue.run`; `attempt` may hold the connection for long, unlike there."""
+    @classmethod
+    def of(cls, pool: Any) -> AsyncPoolQueue:
+        """Return the queue of a pool, made when it is first needed."""
+        queue: AsyncPoolQueue | None = getattr(pool, "_ratelimit_mail", None)
+        if queue is None:
+            queue = pool._ratelimit_mail = cls()
+        return queue
+
+    async def run(
+        self, attempt: Callable[[], Awaitable[T]], timeout: float, waited: float = 0.0
+    ) -> T:
+        """See `PoolQueue.run`; `attempt` may hold the connection for long, unlike there.
+
+        waited: how many of the `timeout` seconds the call has waited before.
+        """
         if not self.waiters:
             with contextlib.suppress(PoolFull):
                 return await self._attempt(attempt)
-        waiter = _AsyncWaiter(timeout)
+        waiter = _AsyncWaiter(timeout - waited)
         self.waiters.append(waiter)
         try:
             while True:
@@ -168,7 +232,7 @@ class AsyncPoolQueue:
                     raise NotSent(waiter.outage) from waiter.outage
                 seconds = waiter.deadline - monotonic()
                 if seconds <= 0:
-                    raise PoolFull(timeout)
+                    raise _error_at_end(timeout, self.answered_at, self.busy)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(seconds, POLL_SECONDS) if is_first else seconds):
                         await waiter.event.wait()
@@ -178,6 +242,7 @@ class AsyncPoolQueue:
             self.wake()
 
     async def _attempt(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        self.busy += 1
         try:
             result = await attempt()
         except Exception as error:
@@ -187,6 +252,9 @@ class AsyncPoolQueue:
                 self.fail(error)
             self.wake()
             raise
+        finally:
+            self.busy -= 1
+        self.answered_at = monotonic()
         self.wake()
         return result
 

@@ -31,7 +31,8 @@ class RedisBackend:
         is used.
 
     Thread-safe. Requires Redis 5.0 or newer, or Valkey. Methods raise BackendUnavailable if the
-    server is away, and BackendError if it cannot be used at all.
+    server is away, ConnectionPoolFull if all connections of the client stay in use, and
+    BackendError if the server cannot be used at all.
     """
 
     def __init__(

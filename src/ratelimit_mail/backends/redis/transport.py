@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -20,7 +20,11 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.backends.redis.connections import PipelinedConnections, ReusedConnections
+from ratelimit_mail.backends.redis.connections import (
+    PipelinedConnections,
+    ReusedConnections,
+    close_outside_of_loop,
+)
 from ratelimit_mail.backends.redis.errors import CLIENT_ERRORS, UNREACHABLE, backend_error
 from ratelimit_mail.backends.redis.full_pool import AsyncPoolQueue, PoolQueue, longest_wait
 from ratelimit_mail.backends.redis.scripts import Script
@@ -164,8 +168,14 @@ class AsyncTransport:
             )
         self.sharded = isinstance(client, redis.asyncio.RedisCluster)
         self.server = _describe_server(client)
+        self.is_closed = False
+        self._calls = 0
         self._client: Any = client
         self._pipelined: PipelinedConnections | None = None
+        # By node. They belong to the client, so that all backends that use the client share them.
+        owner: Any = self._client
+        self._queues: dict[str, AsyncPoolQueue] = getattr(owner, "_ratelimit_mail", {})
+        owner._ratelimit_mail = self._queues
         self._connecting = asyncio.Lock() if self.sharded else None
         self._send: Callable[..., Any] = self._send_to_node
         if isinstance(client, redis.asyncio.Redis):
@@ -194,13 +204,14 @@ class AsyncTransport:
 
     async def _run(self, node: str, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """Return the result of `attempt`, repeated while all connections to the node are in use."""
-        # The queues belong to the client, so that all backends that use the client share them.
-        queues: dict[str, AsyncPoolQueue] = vars(self._client).setdefault("_ratelimit_mail", {})
-        queue = queues.get(node) or queues.setdefault(node, AsyncPoolQueue())
+        queue = self._queues.get(node)
+        if queue is None:
+            queue = self._queues.setdefault(node, AsyncPoolQueue())
         return await queue.run(attempt, longest_wait(_cluster_settings(self._client)))
 
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """See `Transport.run`."""
+        self._calls += 1
         try:
             try:
                 return await self._send("EVALSHA", script.sha, len(keys), *keys, *arguments)
@@ -208,6 +219,8 @@ class AsyncTransport:
                 return await self._send("EVAL", script.text, len(keys), *keys, *arguments)
         except CLIENT_ERRORS as error:
             raise backend_error(error, self.server) from error
+        finally:
+            self._calls -= 1
 
     def slot(self, key: bytes) -> int:
         """See `Transport.slot`."""
@@ -224,3 +237,36 @@ class AsyncTransport:
         await self._client.aclose()
         for sentinel in _sentinels_of(self._client):
             await sentinel.aclose()
+
+    async def finish(self) -> None:
+        """Wait until the calls that were begun are answered, at most as long as they may take."""
+        settings = (
+            _cluster_settings(self._client)
+            if self.sharded
+            else self._client.connection_pool.connection_kwargs
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_wait(settings)):
+                while self._calls:
+                    await asyncio.sleep(0.001)
+
+    def abandon(self, *, is_loop_closed: bool) -> None:
+        """Close the client's connections outside of their event loop, which does not run."""
+        for connection in _connections_of(self._client):
+            close_outside_of_loop(connection, is_loop_closed=is_loop_closed)
+        if self._pipelined is not None:
+            self._pipelined.abandon(is_loop_closed=is_loop_closed)
+        else:
+            self._client._initialize = True  # or redis-py warns that the client is not closed
+
+
+def _connections_of(client: Any) -> Iterator[Any]:
+    """Return all connections of an async client, and of the Sentinels that it uses."""
+    if isinstance(client, redis.asyncio.RedisCluster):
+        manager = client.nodes_manager
+        for node in (*manager.nodes_cache.values(), *manager.startup_nodes.values()):
+            yield from node._connections
+        return
+    for each in (client, *_sentinels_of(client)):
+        pool = each.connection_pool
+        yield from (*pool._available_connections, *pool._in_use_connections)
