@@ -211,8 +211,8 @@ class Override(Concession):
 
     limits: by the name of the limit, a number; for a rate limit also a rate such as
         `"20000/day"`, whose window may be a different one.
-    expected_recipients: the number of recipients that the sender announced; a note for people
-        to read.
+    expected_recipients: the number of recipients that the sender announced. It changes no
+        decision; a limiter with a listener reports `ExpectedRecipientsExceeded` above it.
     """
 
     limits: Mapping[str, int | str] = attrs.field(

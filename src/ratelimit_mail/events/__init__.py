@@ -5,6 +5,7 @@ from ratelimit_mail.events.kinds import (
     BackToNormal,
     BurstAfterDenial,
     Event,
+    ExpectedRecipientsExceeded,
     FirstDenial,
     NearLimit,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "BurstAfterDenial",
     "Dispatcher",
     "Event",
+    "ExpectedRecipientsExceeded",
     "FirstDenial",
     "Listener",
     "NearLimit",

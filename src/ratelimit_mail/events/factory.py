@@ -7,14 +7,29 @@ from typing import Any
 from ratelimit_mail._util.epoch import datetime_of
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.events import BackToNormal, BurstAfterDenial, Event, FirstDenial, NearLimit
+from ratelimit_mail.events import (
+    BackToNormal,
+    BurstAfterDenial,
+    Event,
+    ExpectedRecipientsExceeded,
+    FirstDenial,
+    NearLimit,
+)
 from ratelimit_mail.events.denials import Denial, DenialPeriod
+from ratelimit_mail.events.expected_recipients import ExpectedQuery
 from ratelimit_mail.events.near_limit import UsageQuery
 from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.overrides import Override
 from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import split_subject
 
-__all__ = ["back_to_normal", "denial_events", "near_limit", "subject_of_denial"]
+__all__ = [
+    "back_to_normal",
+    "denial_events",
+    "expected_recipients_exceeded",
+    "near_limit",
+    "subject_of_denial",
+]
 
 
 def subject_of_denial(envelope: Envelope, plan: ChargePlan, limit: object) -> tuple[str, str]:
@@ -79,6 +94,29 @@ def near_limit(
         client=envelope.client,
         used=used,
         share=used / limit.limit,
+    )
+
+
+def expected_recipients_exceeded(
+    policy: str,
+    envelope: Envelope,
+    query: ExpectedQuery,
+    override: Override,
+    recipients: int,
+    now: int,
+) -> ExpectedRecipientsExceeded:
+    """Return the event that a sender reached more recipients than `override` says."""
+    return ExpectedRecipientsExceeded(
+        sender=envelope.sender,
+        subject=query.subject,
+        limit=query.limit,
+        policy=policy,
+        tier=query.tier,
+        at=datetime_of(now),
+        client=envelope.client,
+        override=override,
+        expected=override.expected_recipients or 0,
+        recipients=recipients,
     )
 
 

@@ -9,6 +9,7 @@ from ratelimit_mail.events.kinds import (
     BackToNormal,
     BurstAfterDenial,
     Event,
+    ExpectedRecipientsExceeded,
     FirstDenial,
     NearLimit,
 )
@@ -51,7 +52,8 @@ def log_events(
 
     The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
-    and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`.
+    and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
+    `expected` and `recipients`.
     """
     import logging
 
@@ -176,5 +178,12 @@ def _describe(event: Event) -> tuple[str, str, dict[str, Any]]:
             "back to normal",
             f"was refused {event.denials} times since {since}",
             {"denials": event.denials, "since": since},
+        )
+    if isinstance(event, ExpectedRecipientsExceeded):
+        # Not the reason of the override, which may name people.
+        return (
+            "more recipients than expected",
+            f"has reached {event.recipients} recipients, {event.expected} were expected",
+            {"expected": event.expected, "recipients": event.recipients},
         )
     return type(event).__name__, "was seen", {}

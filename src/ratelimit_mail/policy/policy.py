@@ -45,6 +45,8 @@ class Policy:
         `uwo.ca`.
     overrides: different numbers for some senders or clients; of several for one limit, the first
         that holds applies.
+    override_requires: the fields that each override must have, such as `"reason"` and
+        `"expected_recipients"`.
     exemptions: senders or clients that are free from its limits.
     grants: the senders or clients that may send; left out: all; an empty list: none yet.
     directory: the aliases with their owners, and the mailing lists: a `Directory`, or any
@@ -68,6 +70,9 @@ class Policy:
     tiers: tuple[Tier, ...] = attrs.field(default=(), converter=validation.tiers)
     internal_domains: tuple[str, ...] = attrs.field(default=(), converter=validation.domains)
     overrides: tuple[Override, ...] = attrs.field(default=(), converter=validation.overrides)
+    override_requires: tuple[str, ...] = attrs.field(
+        default=(), converter=validation.override_requires
+    )
     exemptions: tuple[Exemption, ...] = attrs.field(default=(), converter=validation.exemptions)
     grants: tuple[Grant, ...] | None = attrs.field(default=None, converter=validation.grants)
     directory: DirectoryLike | None = attrs.field(
@@ -93,6 +98,7 @@ class Policy:
                 " with per_node=True each counts on its own"
             )
         validation.check_names(self._own_limits(), self.overrides, self.exemptions)
+        validation.check_override_fields(self.overrides, self.override_requires, self.name)
         validation.check_aliases(self.directory, self.proxy_address_limit, self.name)
         selector = LimitSelector(
             self.counted_as,
@@ -250,6 +256,14 @@ class Policy:
             shadow = effective.shadow.plan(resolved.envelope, resolved.exempt)
             return plan._replace(shadow=shadow)
         return plan
+
+    def expecting_overrides(self, envelope: Envelope, now: int) -> dict[int, Override]:
+        """Return the overrides with an expected number of recipients that apply to `envelope`.
+
+        They are returned by their position in `overrides`.
+        """
+        senders = (self.owner(envelope.sender), envelope.sender)
+        return self._selector.expecting_overrides(envelope.client, senders, now)
 
     @property
     def has_shadow(self) -> bool:

@@ -55,4 +55,12 @@ EVERY_KEY: Final = frozenset(
     key
     for kind in (*KINDS.values(), Tier, Override, Exemption, Grant, DirectoryTable, MailingList)
     for key in keys_of(kind)
-) | {"tiers", "internal_domains", "overrides", "exemptions", "grants", "directory"}
+) | {
+    "tiers",
+    "internal_domains",
+    "overrides",
+    "override_requires",
+    "exemptions",
+    "grants",
+    "directory",
+}
