@@ -31,7 +31,7 @@ LONGEST_ID: Final = 512
 type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def _ip(value: object) -> str | None:
+def _ip(value: str | type_of_ip | None) -> str | None:
     if value is None:
         return None
     try:
@@ -49,7 +49,7 @@ def _ip(value: object) -> str | None:
     return str(ip)
 
 
-def _login(value: object) -> str | None:
+def _login(value: str | None) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -61,14 +61,14 @@ def _login(value: object) -> str | None:
     return value
 
 
-def _check_id(value: object) -> None:
+def _check_id(value: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"id: a string is needed, not {show(value)}")
     if not 0 < len(value) <= LONGEST_ID or not value.isprintable():
         raise ValueError(f"id: {show(value)} is not 1 to {LONGEST_ID} printable characters")
 
 
-def _protocol(value: object) -> str | None:
+def _protocol(value: str | None) -> str | None:
     if value is None or value in PROTOCOLS:
         return value
     if isinstance(value, str) and value.lower() in PROTOCOLS:
@@ -79,7 +79,7 @@ def _protocol(value: object) -> str | None:
     )
 
 
-def _tags(value: object) -> frozenset[str]:
+def _tags(value: Iterable[str]) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"client tags: a set of words such as {{'wireless'}}, not {show(value)}")
     tags = list(value)

@@ -17,7 +17,7 @@ from ratelimit_mail.directory.nesting import cycle_text, first_cycle, people_on
 __all__ = ["Directory"]
 
 
-def _checked_lists(values: object) -> tuple[MailingList, ...]:
+def _checked_lists(values: Iterable[MailingList]) -> tuple[MailingList, ...]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"lists: a list of MailingList objects is needed, not {show(values)}")
     lists = tuple(values)

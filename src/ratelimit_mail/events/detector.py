@@ -177,7 +177,7 @@ class EventDetector:
             log_warning("events are lost: %s: %s", type(error).__name__, show(str(error)))
 
 
-def _number(name: str, value: object, *, at_most: float | None = None, whole: bool = False) -> None:
+def _number(name: str, value: Any, *, at_most: float | None = None, whole: bool = False) -> None:
     kinds, kind = (int, "a whole number") if whole else (int | float, "a number")
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise TypeError(f"{name}: {kind} is needed, not {show(value)}")

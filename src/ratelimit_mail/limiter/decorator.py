@@ -21,7 +21,7 @@ OnDenied = Literal["wait", "raise", "skip"]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
-def _exceptions(value: object) -> tuple[type[BaseException], ...]:
+def _exceptions(value: Errors) -> tuple[type[BaseException], ...]:
     classes = value if isinstance(value, tuple) else (value,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):

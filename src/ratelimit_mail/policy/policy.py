@@ -216,7 +216,9 @@ class Policy:
         """Return the owner of the alias `address`; `address` if it is not an alias."""
         return address if self.directory is None else owner_of(self.directory, address)
 
-    def subject(self, scope: str | Sequence[str], value: Any) -> tuple[str, str | None]:
+    def subject(
+        self, scope: str | Sequence[str], value: str | Sequence[str] | None
+    ) -> tuple[str, str | None]:
         """Return the subject of `scope` that a caller names, and the sender that it includes.
 
         In the subject, an alias is replaced by its owner; in the sender it is not.

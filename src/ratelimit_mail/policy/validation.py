@@ -37,7 +37,7 @@ OPTIONAL_FIELDS: Final = ("reason", "granted_by", "expected_recipients", "starts
 """The fields of an override that a policy may require."""
 
 
-def _tuple_of(kind: type[T], value: object, field: str) -> tuple[T, ...]:
+def _tuple_of(kind: type[T], value: Iterable[T], field: str) -> tuple[T, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{field}: a list is needed, not {show(value)}")
     items = tuple(value)
@@ -48,17 +48,17 @@ def _tuple_of(kind: type[T], value: object, field: str) -> tuple[T, ...]:
     return items
 
 
-def tiers(value: object) -> tuple[Tier, ...]:
+def tiers(value: Iterable[Tier]) -> tuple[Tier, ...]:
     """Return `value` as a tuple of tiers."""
     return _tuple_of(Tier, value, "tiers")
 
 
-def overrides(value: object) -> tuple[Override, ...]:
+def overrides(value: Iterable[Override]) -> tuple[Override, ...]:
     """Return `value` as a tuple of overrides."""
     return _tuple_of(Override, value, "overrides")
 
 
-def override_requires(value: object) -> tuple[str, ...]:
+def override_requires(value: Iterable[str]) -> tuple[str, ...]:
     """Return `value` as a tuple of the fields that each override must have."""
     fields = _tuple_of(str, value, "override_requires")
     for field in fields:
@@ -69,17 +69,17 @@ def override_requires(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fields))
 
 
-def exemptions(value: object) -> tuple[Exemption, ...]:
+def exemptions(value: Iterable[Exemption]) -> tuple[Exemption, ...]:
     """Return `value` as a tuple of exemptions."""
     return _tuple_of(Exemption, value, "exemptions")
 
 
-def grants(value: object) -> tuple[Grant, ...] | None:
+def grants(value: Iterable[Grant] | None) -> tuple[Grant, ...] | None:
     """Return `value` as a tuple of grants; None if the policy does not require grants."""
     return None if value is None else _tuple_of(Grant, value, "grants")
 
 
-def domains(value: object) -> tuple[str, ...]:
+def domains(value: Iterable[str]) -> tuple[str, ...]:
     """Return `value` as a tuple of domains in their normal form."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"internal_domains: a list of domains is needed, not {show(value)}")
