@@ -84,7 +84,7 @@ def _pyright(files: list[str], folder: Path) -> list[Finding]:
     config = folder / "pyrightconfig.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
     command = ["-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(config)]
-    done = _run(command, folder)
+    done = _run(command, folder, PYRIGHT_PYTHON_IGNORE_WARNINGS="1")
     try:
         report: dict[str, Any] = json.loads(done.stdout)
         checked = report["summary"]["filesAnalyzed"]
