@@ -61,9 +61,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Static types."""
+    """Static types: mypy on the tree, then mypy and pyright on the pages' code and on examples."""
     install(session, "types", "benchmarks")
     session.run("mypy")
+    session.run("pyright", "--version")  # without it, the tests would be skipped
+    session.run("pytest", "tests/types")
 
 
 @nox.session

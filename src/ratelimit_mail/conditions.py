@@ -18,7 +18,7 @@ Condition = Callable[[Client], bool]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _network(value: object) -> Network:
+def _network(value: str | Network) -> Network:
     if not isinstance(value, str | ipaddress.IPv4Network | ipaddress.IPv6Network):
         raise TypeError(
             f"in_network: a network is a string such as '129.100.0.0/16', not {show(value)}"
@@ -101,7 +101,7 @@ class Not:
         return not self.condition(client)
 
 
-def in_network(*networks: str) -> Condition:
+def in_network(*networks: str | Network) -> Condition:
     """Return a condition on a client's address: one of `networks`, such as `"129.100.0.0/16"`.
 
     It does not hold for a client without an address.

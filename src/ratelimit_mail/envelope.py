@@ -38,7 +38,7 @@ IPV6_PREFIX: Final = 64
 type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def _ip(value: object) -> str | None:
+def _ip(value: str | type_of_ip | None) -> str | None:
     if value is None:
         return None
     try:
@@ -75,7 +75,7 @@ def _address_text(version: int, number: int) -> str:
     return str(kind(number))
 
 
-def _login(value: object) -> str | None:
+def _login(value: str | None) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -87,14 +87,14 @@ def _login(value: object) -> str | None:
     return value
 
 
-def _check_id(value: object) -> None:
+def _check_id(value: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"id: a string is needed, not {show(value)}")
     if not 0 < len(value) <= LONGEST_ID or not value.isprintable():
         raise ValueError(f"id: {show(value)} is not 1 to {LONGEST_ID} printable characters")
 
 
-def _protocol(value: object) -> str | None:
+def _protocol(value: str | None) -> str | None:
     if value is None or value in PROTOCOLS:
         return value
     if isinstance(value, str) and value.lower() in PROTOCOLS:
@@ -105,7 +105,7 @@ def _protocol(value: object) -> str | None:
     )
 
 
-def _tags(value: object) -> frozenset[str]:
+def _tags(value: Iterable[str]) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"client tags: a set of words such as {{'wireless'}}, not {show(value)}")
     tags = list(value)

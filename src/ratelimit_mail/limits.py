@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from limits import RateLimitItem
 
 __all__ = [
+    "BaseLimit",
     "Limit",
     "MessageRateLimit",
     "RateLimit",
@@ -44,8 +45,19 @@ def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> 
         )
 
 
+# Not a decorator of the field: type checkers would take the field as required.
+def _default_scope(limit: RateLimit) -> tuple[str, ...]:
+    return ("recipient",) if limit.direction == "inbound" else ("sender",)
+
+
+class BaseLimit:
+    """What all kinds of limit have in common; a list of several kinds is a list of these."""
+
+    __slots__ = ()
+
+
 @attrs.frozen
-class RecipientLimit:
+class RecipientLimit(BaseLimit):
     """The most recipients that one message may have; a message with more is rejected.
 
     name: the name by which overrides and exemptions refer to it, such as
@@ -73,7 +85,7 @@ class RecipientLimit:
 
 
 @attrs.frozen
-class RateLimit:
+class RateLimit(BaseLimit):
     """The most messages or recipients in any window of one length; use one of its two subclasses.
 
     rate: how many in how long, as in `"30/minute"`, `"50 per 15 minutes"`, or a
@@ -116,7 +128,11 @@ class RateLimit:
         default="outbound", kw_only=True, validator=one_of("outbound", "inbound")
     )
     share: float | None = attrs.field(default=None, kw_only=True)
-    scope: tuple[str, ...] = attrs.field(kw_only=True, converter=normal_scope)
+    scope: tuple[str, ...] = attrs.field(
+        default=attrs.Factory(_default_scope, takes_self=True),
+        kw_only=True,
+        converter=normal_scope,
+    )
     count: Literal["all", "external"] = attrs.field(
         default="all", kw_only=True, validator=one_of("all", "external")
     )
@@ -136,10 +152,6 @@ class RateLimit:
     """The most that any window holds."""
     slot: int = attrs.field(init=False, repr=False, eq=False)
     """The resolution in milliseconds."""
-
-    @scope.default
-    def _scope(self) -> str:
-        return "recipient" if self.direction == "inbound" else "sender"
 
     @count.validator
     def _no_external(self, _: object, value: object) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import attrs
 
@@ -23,6 +23,9 @@ from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import parse_rate
 from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 __all__ = [
     "Concession",
@@ -44,14 +47,14 @@ _DAY: Final = 24 * 60 * 60 * 1000
 # Fields that all three kinds have.
 
 
-def _senders(value: object) -> tuple[str, ...]:
+def _senders(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"senders: a list of addresses or domains is needed, not {show(value)}")
     with prefix_errors("senders"):
         return tuple(dict.fromkeys(map(_sender, value)))
 
 
-def _sender(value: object) -> str:
+def _sender(value: str) -> str:
     # Here the empty string is not the null sender: an empty field of a table must not name it.
     if isinstance(value, str) and "@" not in value and value != NULL_SENDER:
         return normal_pattern(value)
@@ -183,7 +186,7 @@ def _copy(kind: type[Concession], arguments: Mapping[str, Any]) -> Concession:
 # The three kinds.
 
 
-def _limit_numbers(value: object) -> Mapping[str, int | str]:
+def _limit_numbers(value: Mapping[str, int | str]) -> Mapping[str, int | str]:
     if not isinstance(value, Mapping) or not value:
         raise TypeError(
             "limits: numbers by the names of limits are needed, such as"
@@ -200,7 +203,7 @@ def _limit_numbers(value: object) -> Mapping[str, int | str]:
     return MappingProxyType(dict(value))
 
 
-def _limit_names(value: object) -> tuple[str, ...] | None:
+def _limit_names(value: Iterable[str] | None) -> tuple[str, ...] | None:
     if value is None:
         return None
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
@@ -227,8 +230,8 @@ class Override(Concession):
 
     limits: by the name of the limit, a number; for a rate limit also a rate such as
         `"20000/day"`, whose window may be a different one.
-    expected_recipients: the number of recipients that the sender announced; a note for people
-        to read.
+    expected_recipients: the number of recipients that the sender announced. It changes no
+        decision; a limiter with a listener reports `ExpectedRecipientsExceeded` above it.
     """
 
     limits: Mapping[str, int | str] = attrs.field(
@@ -254,7 +257,7 @@ class Override(Concession):
             raise ValueError(f"override of {limit.name!r}: {error}") from None
 
 
-def _rate(limit: RateLimit, number: int | str) -> object:
+def _rate(limit: RateLimit, number: int | str) -> RateLimitItem:
     if isinstance(number, int):
         item = limit.rate
         return type(item)(number, item.multiples)

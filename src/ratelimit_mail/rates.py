@@ -22,7 +22,7 @@ LONGEST_NOTATION: Final = 100
 _ZERO_MULTIPLE: Final = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
 
 
-def parse_rate(value: object) -> RateLimitItem:
+def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
     """Return the one rate in `value`: a `limits.RateLimitItem`, or a string.
 
     Strings are such as `"30/minute"` or `"50 per 15 minutes"`. Raises TypeError or ValueError if
@@ -59,7 +59,7 @@ def parse_rate(value: object) -> RateLimitItem:
     return rate
 
 
-def parse_length(value: object) -> int:
+def parse_length(value: str) -> int:
     """Return a length of time such as `"1 second"` or `"15 minutes"` in milliseconds."""
     if not isinstance(value, str):
         raise TypeError(f"a length of time is a string such as '1 second', not {show(value)}")

@@ -64,7 +64,7 @@ SCOPES: Final = (
 """What a rate limit may be counted per."""
 
 
-def normal_scope(value: object) -> Scope:
+def normal_scope(value: str | Iterable[str]) -> Scope:
     """Return one word of `SCOPES` or several as a tuple, in the order of `SCOPES`.
 
     So ("client", "sender") is the same count as ("sender", "client"). Raises TypeError or

@@ -160,6 +160,7 @@ def test_a_foreign_value_at_the_key_of_bookings_or_of_blocks_is_an_error_and_is_
             call()
         assert client.dump(places) == foreign
     limiter.settle(decision)
+    assert before is not None
     client.restore(places, 10**6, before, replace=True)
     assert limiter.usage(ANN)[0].used == 2
     assert not booked.redeem()

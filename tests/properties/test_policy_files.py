@@ -167,6 +167,7 @@ def policies(draw: st.DrawFn) -> Policy:
                     per_node=st.booleans(),
                     node=names,
                     shard_by=st.none() | st.sampled_from(SCOPES),
+                    override_requires=st.lists(st.sampled_from(["reason", "ends"]), max_size=2),
                 )
             ),
         )

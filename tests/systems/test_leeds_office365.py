@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 from rlm_testkit.builders import envelope_to, limit_name
@@ -16,6 +17,7 @@ from ratelimit_mail import (
     presets,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.events import Dispatcher, Event, ExpectedRecipientsExceeded
 from ratelimit_mail.overrides import Override
 from ratelimit_mail.testing import ManualClock
 
@@ -196,6 +198,41 @@ def test_the_override_records_the_reason_and_the_expected_recipients() -> None:
     assert raised.reason == "Open day invitations"
     assert raised.granted_by == "IT Service Desk"
     assert raised.expected_recipients == 350
+
+
+@pytest.mark.parametrize(
+    ("request_", "missing"),
+    [
+        ({"expected_recipients": 350}, "no reason"),
+        ({"reason": "Open day invitations"}, "no expected_recipients"),
+    ],
+)
+def test_a_request_needs_a_brief_reason_and_how_many_recipients_you_will_be_sending_to(
+    request_: dict[str, Any], missing: str
+) -> None:
+    raised = Override({"recipients a message": 500}, senders=[ANN], **request_)
+    with pytest.raises(ValueError, match=rf"'recipients a message' for '{ANN}' has {missing};"):
+        presets.leeds_office365(overrides=[raised])
+
+
+def test_the_service_desk_is_notified_when_more_recipients_are_sent_to_than_indicated() -> None:
+    events: list[Event] = []
+    dispatcher = Dispatcher(events.append)
+    clock = ManualClock(int(NINE.timestamp() * 1000))
+    policy = presets.leeds_office365(overrides=[OPEN_DAY])
+    limiter = Limiter(policy, MemoryBackend(clock), on_event=dispatcher)
+    assert limiter.try_acquire(envelope_to(350, ANN))
+    assert limiter.try_acquire(envelope_to(100, BOB))
+    assert dispatcher.flush(60)
+    assert events == []
+    for _ in range(3):
+        clock.advance(HOUR)
+        assert limiter.try_acquire(envelope_to(400, ANN))
+    assert dispatcher.flush(60)
+    [event] = events
+    assert isinstance(event, ExpectedRecipientsExceeded)
+    assert (event.sender, event.expected, event.recipients) == (ANN, 350, 750)
+    assert (event.override.reason, event.at.hour) == ("Open day invitations", 10)
 
 
 def test_the_raised_limit_does_not_change_the_other_limits() -> None:

@@ -10,7 +10,14 @@ import attrs
 import pytest
 
 from ratelimit_mail import Action, Client, Decision, MessageRateLimit
-from ratelimit_mail.events import BackToNormal, BurstAfterDenial, Event, FirstDenial, NearLimit
+from ratelimit_mail.events import (
+    BackToNormal,
+    BurstAfterDenial,
+    Event,
+    ExpectedRecipientsExceeded,
+    FirstDenial,
+    NearLimit,
+)
 
 LIMIT = MessageRateLimit("30/minute")
 COMMON = {
@@ -35,7 +42,10 @@ def test_an_event_is_a_value() -> None:
         near().used = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("kind", [FirstDenial, NearLimit, BurstAfterDenial, BackToNormal])
+@pytest.mark.parametrize(
+    "kind",
+    [FirstDenial, NearLimit, BurstAfterDenial, BackToNormal, ExpectedRecipientsExceeded],
+)
 def test_every_kind_has_the_common_attributes(kind: type[Event]) -> None:
     names = {field.name for field in attrs.fields(kind)}
     assert issubclass(kind, Event)

@@ -15,6 +15,7 @@ from ratelimit_mail import (
     Client,
     Decision,
     MessageRateLimit,
+    Override,
     RecipientLimit,
     RecipientRateLimit,
 )
@@ -23,6 +24,7 @@ from ratelimit_mail.events import (
     BackToNormal,
     BurstAfterDenial,
     Event,
+    ExpectedRecipientsExceeded,
     FirstDenial,
     NearLimit,
     log_events,
@@ -30,6 +32,9 @@ from ratelimit_mail.events import (
 
 KEY = b"sixteen bytes or more"
 LIMIT = RecipientRateLimit("50/15 minutes", count="external", on_excess="reject")
+OVERRIDE = Override(
+    {"recipients a day": 900}, senders=["uwo.ca"], reason="for Kim", expected_recipients=350
+)
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HOSTILE = '"a\r\n\x1b[31m\u202e\u2028b"@uwo.ca'
 
@@ -58,6 +63,9 @@ def kinds(**changes: Any) -> list[Event]:
         NearLimit(**attributes(**changes), used=40, share=0.8),
         BurstAfterDenial(**attributes(**changes), attempts=10, seconds=2.5),
         BackToNormal(**attributes(**changes), denials=17, since=AT),
+        ExpectedRecipientsExceeded(
+            **attributes(**changes), override=OVERRIDE, expected=350, recipients=352
+        ),
     ]
 
 
@@ -88,6 +96,8 @@ def test_each_kind_has_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> No
         f"burst after a denial: 'ann@uwo.ca' was refused 10 more times in 2.5 seconds; {where}",
         "back to normal: 'ann@uwo.ca' was refused 17 times since 2026-01-02T03:04:05+00:00;"
         f" {where}",
+        "more recipients than expected: 'ann@uwo.ca' has reached 352 recipients,"
+        f" 350 were expected; {where}",
     ]
 
 
@@ -130,6 +140,7 @@ def test_the_attributes_of_an_event_are_fields_of_the_record(
         {"event": "NearLimit", "used": 40, "share": 0.8},
         {"event": "BurstAfterDenial", "attempts": 10, "seconds": 2.5},
         {"event": "BackToNormal", "denials": 17, "since": "2026-01-02T03:04:05+00:00"},
+        {"event": "ExpectedRecipientsExceeded", "expected": 350, "recipients": 352},
     ]
     for event, expected in zip(kinds(), specific, strict=True):
         _, fields = logged(caplog, event)
@@ -138,9 +149,9 @@ def test_the_attributes_of_an_event_are_fields_of_the_record(
 
 def test_only_back_to_normal_is_not_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     levels = [logged(caplog, event)[1]["levelno"] for event in kinds()]
-    assert levels == [logging.WARNING] * 3 + [logging.INFO]
+    assert levels == [logging.WARNING] * 3 + [logging.INFO, logging.WARNING]
     levels = [logged(caplog, event, level=logging.ERROR)[1]["levelno"] for event in kinds()]
-    assert levels == [logging.ERROR] * 4
+    assert levels == [logging.ERROR] * 5
 
 
 def test_lines_go_to_the_chosen_logger(caplog: pytest.LogCaptureFixture) -> None:

@@ -37,7 +37,9 @@ every_kind = pytest.mark.parametrize(
 both = pytest.mark.parametrize(
     "calling",
     [
-        lambda name: {"overrides": [Override({name: 7}, senders=[ANN])]},
+        lambda name: {
+            "overrides": [Override({name: 7}, senders=[ANN], reason="test", expected_recipients=9)]
+        },
         lambda name: {"exemptions": [Exemption([name], senders=[ANN])]},
     ],
     ids=["overrides", "exemptions"],

@@ -118,7 +118,7 @@ def test_an_error_names_the_field_and_the_invalid_domain() -> None:
     with pytest.raises(ValueError, match=r"internal_domains: '\.no domain': 'no domain' is no"):
         Policy(name="p", internal_domains=[".no domain"])
     with pytest.raises(TypeError, match=r"internal_domains: .* not 5"):
-        Policy(name="p", internal_domains=[5])
+        Policy(name="p", internal_domains=[5])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("mail", [None, "a@x.org", {}, Client()])

@@ -125,6 +125,16 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
         ),
         (OVERRIDE, "overrides[0].limits: this key is needed"),
         (
+            f'override_requires = ["reason"]\n{OVERRIDE}limits = {{ "recipients a message" = 7 }}',
+            "overrides: the override of 'recipients a message' for 'ann@uwo.ca' has no reason;"
+            " the policy 'campus' requires reason",
+        ),
+        (
+            'override_requires = ["reasons"]',
+            "override_requires: 'reasons' is not one of reason, granted_by, expected_recipients,"
+            " starts, ends",
+        ),
+        (
             f"[[grants]]\n{FOR_ANN}starts = 2026-02-01\nends = 2026-01-01",
             "grants[0]: grant: it ends (2026-01-01) before it starts (2026-02-01)",
         ),

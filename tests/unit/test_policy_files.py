@@ -44,6 +44,7 @@ partial = true
 per_node = true
 node = "mail1"
 shard_by = "sender"
+override_requires = ["reason", "granted_by"]
 
 [[limits]]
 kind = "recipient limit"
@@ -122,6 +123,7 @@ AS_PYTHON = Policy(
     per_node=True,
     node="mail1",
     shard_by="sender",
+    override_requires=["reason", "granted_by"],
     limits=[
         RecipientLimit(500, name="recipients a message", count="external"),
         MessageRateLimit(
@@ -313,7 +315,14 @@ def test_cattrs_is_imported_only_when_a_file_is_loaded() -> None:
 VARIANTS: dict[str, Callable[[], Policy]] = {
     **presets.PRESETS,
     "leeds-office365, one raised": lambda: presets.leeds_office365(
-        overrides=[Override({"recipients a message": 500}, senders=["ann@uwo.ca"])]
+        overrides=[
+            Override(
+                {"recipients a message": 500},
+                senders=["ann@uwo.ca"],
+                reason="Open day",
+                expected_recipients=350,
+            )
+        ]
     ),
     "leeds-smtp, some granted": lambda: presets.leeds_smtp(grants=["ann@uwo.ca", "leeds.ac.uk"]),
     "western-convergence, each server": lambda: presets.western_convergence(

@@ -88,6 +88,27 @@ def test_leeds_raises_the_100_to_500_for_one_sender_with_a_reason() -> None:
     assert limiter.try_acquire(envelope_to(101, "bob@leeds.ac.uk")).action is Action.REJECT
 
 
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({}, "has no reason and no expected_recipients"),
+        ({"reason": " "}, "has no reason and no expected_recipients"),
+        ({"reason": "Open day"}, "has no expected_recipients"),
+        ({"expected_recipients": 350}, "has no reason"),
+    ],
+)
+def test_leeds_raises_no_limit_without_a_reason_and_the_expected_number(
+    fields: dict[str, Any], missing: str
+) -> None:
+    raised = Override({"recipients a message": 500}, senders=["ann@leeds.ac.uk"], **fields)
+    with pytest.raises(ValueError, match="overrides") as error:
+        presets.leeds_office365(overrides=[raised])
+    assert str(error.value) == (
+        f"overrides: the override of 'recipients a message' for 'ann@leeds.ac.uk' {missing};"
+        " the policy 'leeds-office365' requires reason and expected_recipients"
+    )
+
+
 def test_leeds_accepts_different_numbers() -> None:
     policy = presets.leeds_office365(
         recipient_limit=500, message_rate="5/hour", recipient_rate="7/day"

@@ -26,13 +26,13 @@ def show(value: object) -> str:
     return line if len(line) <= 80 else f"{line[:60]}... ({len(text)} characters)"
 
 
-def short_repr(value: Any) -> str:
+def short_repr(self: Any) -> str:
     """Return a repr of an attrs value that leaves out the fields with their default value."""
     arguments = []
-    for field in attrs.fields(type(value)):
-        argument = getattr(value, field.name)
+    for field in attrs.fields(type(self)):
+        argument = getattr(self, field.name)
         if not field.repr or field.default == argument:
             continue
         text = repr(argument) if field.repr is True else field.repr(argument)
         arguments.append(f"{field.name}={text}")
-    return f"{type(value).__name__}({', '.join(arguments)})"
+    return f"{type(self).__name__}({', '.join(arguments)})"

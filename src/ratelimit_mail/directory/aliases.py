@@ -12,7 +12,7 @@ from ratelimit_mail.addresses import folded, normal_address
 __all__ = ["add_alias", "first_invalid_alias", "invert_aliases", "normal_aliases"]
 
 
-def normal_aliases(value: object) -> Mapping[str, str]:
+def normal_aliases(value: Mapping[str, str]) -> Mapping[str, str]:
     """Return a read-only copy of a mapping of owner by alias, with normal addresses."""
     if not isinstance(value, Mapping):
         raise TypeError(
@@ -25,7 +25,7 @@ def normal_aliases(value: object) -> Mapping[str, str]:
     return MappingProxyType(aliases)
 
 
-def invert_aliases(value: object) -> dict[str, str]:
+def invert_aliases(value: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Return the owner by alias, from a mapping of the aliases by owner."""
     if not isinstance(value, Mapping):
         raise TypeError(
@@ -43,7 +43,7 @@ def invert_aliases(value: object) -> dict[str, str]:
     return aliases
 
 
-def add_alias(aliases: dict[str, str], alias: object, owner: object) -> str:
+def add_alias(aliases: dict[str, str], alias: str, owner: str) -> str:
     """Add one alias to `aliases`, and return it as a normal address.
 
     Raises ValueError if the alias already has another owner, or is its own owner.

@@ -18,28 +18,28 @@ Posting = Literal["open", "held", "refused"]
 """What happens to a message to a list: it is sent, waits for a moderator, or is refused."""
 
 
-def _address(value: object) -> str:
+def _address(value: str) -> str:
     return _normal("address", value)
 
 
-def _members(values: object) -> tuple[str, ...]:
+def _members(values: Iterable[str]) -> tuple[str, ...]:
     return _each_once("members", values, lambda value: normal_address(value)[0])
 
 
-def _posters(values: object) -> tuple[str, ...]:
+def _posters(values: Iterable[str]) -> tuple[str, ...]:
     return _each_once("posters", values, _address_or_pattern)
 
 
-def _moderators(values: object) -> tuple[str, ...]:
+def _moderators(values: Iterable[str]) -> tuple[str, ...]:
     return _each_once("moderators", values, lambda value: normal_address(value)[0])
 
 
-def _normal(field: str, value: object) -> str:
+def _normal(field: str, value: str) -> str:
     with prefix_errors(field):
         return normal_address(value)[0]
 
 
-def _each_once(field: str, values: object, normal: Callable[[object], str]) -> tuple[str, ...]:
+def _each_once(field: str, values: Iterable[str], normal: Callable[[str], str]) -> tuple[str, ...]:
     """Return the normal form of `values`, each once, in their order."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{field}: a list of addresses is needed, not {show(values)}")
@@ -47,7 +47,7 @@ def _each_once(field: str, values: object, normal: Callable[[object], str]) -> t
         return tuple(dict.fromkeys(map(normal, values)))
 
 
-def _address_or_pattern(value: object) -> str:
+def _address_or_pattern(value: str) -> str:
     if isinstance(value, str) and "@" in value:
         return normal_address(value)[0]
     return normal_pattern(value)

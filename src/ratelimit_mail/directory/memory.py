@@ -22,7 +22,7 @@ _SAME: Final = (
 )
 
 
-def _checked_lists(values: object) -> tuple[MailingList, ...]:
+def _checked_lists(values: Iterable[MailingList]) -> tuple[MailingList, ...]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"lists: a list of MailingList objects is needed, not {show(values)}")
     lists = tuple(values)

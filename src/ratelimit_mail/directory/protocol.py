@@ -20,6 +20,8 @@ class DirectoryLike(Protocol):
 
     def owner(self, address: str) -> str:
         """Return the primary address of the alias `address`; `address` if it is not an alias."""
+        ...
 
     def mailing_list(self, address: str) -> MailingList | None:
         """Return the mailing list at `address`; None if there is none."""
+        ...

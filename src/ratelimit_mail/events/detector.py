@@ -17,9 +17,11 @@ from ratelimit_mail.decision import ACCEPT, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.events import Dispatcher
 from ratelimit_mail.events.denials import Denial, DenialTracker
+from ratelimit_mail.events.expected_recipients import ExpectedRecipientsTracker
 from ratelimit_mail.events.factory import (
     back_to_normal,
     denial_events,
+    expected_recipients_exceeded,
     near_limit,
     subject_of_denial,
 )
@@ -69,17 +71,19 @@ class EventDetector:
         _number("burst", burst, at_most=LARGEST_BURST, whole=True)
         _number("burst_seconds", burst_seconds, at_most=24 * 3600)
         _number("most_subjects", most_subjects, whole=True)
-        self._policy = policy.name
+        self._policy = policy
         self._dispatcher = dispatcher
         self._lock = threading.Lock()
         self._next_warning = 0.0
         self._usage = NearLimitTracker(near, most_subjects)
         self._denials = DenialTracker(burst, math.ceil(burst_seconds * 1000), most_subjects)
+        self._expected = ExpectedRecipientsTracker(most_subjects)
+        self._expects = any(each.expected_recipients is not None for each in policy.overrides)
 
     def size(self) -> int:
         """Return how many entries are remembered."""
         with self._lock:
-            return len(self._usage) + len(self._denials)
+            return len(self._usage) + len(self._denials) + len(self._expected)
 
     def observe_steps(
         self, backend: Any, envelope: Envelope, plan: ChargePlan, decision: Decision, now: int
@@ -92,6 +96,8 @@ class EventDetector:
             queries = self._observe(envelope, plan, decision, now)
             for query in queries:
                 yield from self._read_usage_steps(backend, envelope, query, now)
+            if self._expects and decision.action is ACCEPT and not decision.degraded:
+                yield from self._expected_recipients_steps(backend, envelope, plan, now)
         except Exception as error:
             self._log_error(error)
 
@@ -112,9 +118,9 @@ class EventDetector:
             if plan.charges and not decision.degraded:
                 queries = self._usage.record(plan, accepted, now)
         for period in ended:
-            self._dispatcher.dispatch(back_to_normal(self._policy, period, now))
+            self._dispatcher.dispatch(back_to_normal(self._policy.name, period, now))
         if denial is not None:
-            for event in denial_events(self._policy, envelope, decision, denial, now):
+            for event in denial_events(self._policy.name, envelope, decision, denial, now):
                 self._dispatcher.dispatch(event)
         return queries
 
@@ -131,8 +137,37 @@ class EventDetector:
             reached = self._usage.update(query, readings, now)
         for limit, used in reached:
             if used <= limit.limit:  # above the limit, denials are reported instead
-                event = near_limit(self._policy, envelope, query, limit, used, now)
+                event = near_limit(self._policy.name, envelope, query, limit, used, now)
                 self._dispatcher.dispatch(event)
+
+    def _expected_recipients_steps(
+        self, backend: Any, envelope: Envelope, plan: ChargePlan, now: int
+    ) -> Steps[None]:
+        """Dispatch an event for each override whose expected number of recipients is passed."""
+        if envelope.direction == "inbound":
+            return
+        overrides = self._policy.expecting_overrides(envelope, now)
+        if not overrides:
+            return
+        subject, _ = self._policy.subject("sender", envelope.sender)
+        with self._lock:
+            query = self._expected.record(overrides, plan, subject, len(envelope.recipients), now)
+        if query is None:
+            return
+        reading: int | None = None
+        if query.ledger is not None:
+            try:
+                [[only]] = yield partial(backend.usage, query.ledger, query.subject)
+                reading = only.used
+            except BackendError:
+                pass
+        with self._lock:
+            exceeded = self._expected.update(query, reading, now)
+        for override, recipients in exceeded:
+            event = expected_recipients_exceeded(
+                self._policy.name, envelope, query, override, recipients, now
+            )
+            self._dispatcher.dispatch(event)
 
     def _log_error(self, error: Exception) -> None:
         """Log an unexpected error, at most once a minute; the decision stays as it is."""
@@ -142,7 +177,7 @@ class EventDetector:
             log_warning("events are lost: %s: %s", type(error).__name__, show(str(error)))
 
 
-def _number(name: str, value: object, *, at_most: float | None = None, whole: bool = False) -> None:
+def _number(name: str, value: Any, *, at_most: float | None = None, whole: bool = False) -> None:
     kinds, kind = (int, "a whole number") if whole else (int | float, "a number")
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise TypeError(f"{name}: {kind} is needed, not {show(value)}")

@@ -13,13 +13,16 @@ from ratelimit_mail.events import (
     Blocked,
     BurstAfterDenial,
     Event,
+    ExpectedRecipientsExceeded,
     FirstDenial,
     NearLimit,
     Unblocked,
 )
 from ratelimit_mail.events.denials import Denial, DenialPeriod
+from ratelimit_mail.events.expected_recipients import ExpectedQuery
 from ratelimit_mail.events.near_limit import UsageQuery
 from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.overrides import Override
 from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.scopes import Comparison, split_subject
 
@@ -27,6 +30,7 @@ __all__ = [
     "back_to_normal",
     "blocked",
     "denial_events",
+    "expected_recipients_exceeded",
     "near_limit",
     "subject_of_denial",
     "unblocked",
@@ -111,6 +115,29 @@ def near_limit(
         client=envelope.client,
         used=used,
         share=used / limit.limit,
+    )
+
+
+def expected_recipients_exceeded(
+    policy: str,
+    envelope: Envelope,
+    query: ExpectedQuery,
+    override: Override,
+    recipients: int,
+    now: int,
+) -> ExpectedRecipientsExceeded:
+    """Return the event that a sender reached more recipients than `override` says."""
+    return ExpectedRecipientsExceeded(
+        sender=envelope.sender,
+        subject=query.subject,
+        limit=query.limit,
+        policy=policy,
+        tier=query.tier,
+        at=datetime_of(now),
+        client=envelope.client,
+        override=override,
+        expected=override.expected_recipients or 0,
+        recipients=recipients,
     )
 
 

@@ -9,12 +9,14 @@ import attrs
 from ratelimit_mail.decision import Block, Decision
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit
+from ratelimit_mail.overrides import Override
 
 __all__ = [
     "BackToNormal",
     "Blocked",
     "BurstAfterDenial",
     "Event",
+    "ExpectedRecipientsExceeded",
     "FirstDenial",
     "NearLimit",
     "Unblocked",
@@ -28,8 +30,8 @@ class Event:
     sender: the sender address of the message that caused the event.
     subject: what the limit counted the message for, in words, such as a sender, a client or a
         recipient.
-    limit: the limit that the event is about; None if it is about a rule, for example that the
-        sender has no grant.
+    limit: the limit that the event is about; None if there is none, for example if it is about
+        the rule that a sender needs a grant.
     policy: the name of the policy.
     tier: the name of the client's tier; None if the client is in no tier.
     at: the time by the backend's clock, in UTC.
@@ -114,3 +116,21 @@ class BackToNormal(Event):
 
     denials: int
     since: datetime
+
+
+@attrs.frozen(kw_only=True)
+class ExpectedRecipientsExceeded(Event):
+    """A sender with an override has reached more recipients than were expected.
+
+    override: the override that applies to the message.
+    expected: its `expected_recipients`. recipients: how many recipients the sender has reached,
+        this message included.
+
+    They are counted in the window of `limit`: the policy's recipient limit per sender, and the
+    one with the longest window if there are several. If there is none, `limit` is None, and the
+    limiter counts by itself for 24 hours.
+    """
+
+    override: Override
+    expected: int
+    recipients: int

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import show
@@ -25,16 +25,16 @@ WARN_EVERY: Final = 60.0
 MOST_ERROR_KINDS: Final = 100
 
 
-def as_listeners(listener: object) -> tuple[Listener, ...]:
+def as_listeners(listener: Listener | Iterable[Listener]) -> tuple[Listener, ...]:
     """Return one or several listeners as a tuple.
 
     Raises TypeError for a listener that cannot be called with an event or whose call would do
     nothing, and ValueError for an empty list.
     """
-    if isinstance(listener, Iterable) and not callable(listener) and not isinstance(listener, str):
-        listeners = tuple(listener)
+    if callable(listener) or isinstance(listener, str) or not isinstance(listener, Iterable):
+        listeners: tuple[Any, ...] = (listener,)
     else:
-        listeners = (listener,)
+        listeners = tuple(listener)
     if not listeners:
         raise ValueError("listener: the list is empty; at least one is needed")
     for each in listeners:

@@ -11,6 +11,7 @@ from ratelimit_mail.events.kinds import (
     Blocked,
     BurstAfterDenial,
     Event,
+    ExpectedRecipientsExceeded,
     FirstDenial,
     NearLimit,
     Unblocked,
@@ -58,7 +59,7 @@ def log_events(
     The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
     and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
-    `scope`, `until` and `reason`.
+    `expected` and `recipients`; `scope`, `until` and `reason`.
     """
     import logging
 
@@ -199,5 +200,12 @@ def _describe(event: Event, names: _Names) -> tuple[str, str, dict[str, Any]]:
             "back to normal",
             f"was refused {event.denials} times since {since}",
             {"denials": event.denials, "since": since},
+        )
+    if isinstance(event, ExpectedRecipientsExceeded):
+        # Not the reason of the override, which may name people.
+        return (
+            "more recipients than expected",
+            f"has reached {event.recipients} recipients, {event.expected} were expected",
+            {"expected": event.expected, "recipients": event.recipients},
         )
     return type(event).__name__, "was seen", {}

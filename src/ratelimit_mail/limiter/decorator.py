@@ -24,7 +24,7 @@ OnDenied = Literal["wait", "raise", "skip"]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
-def exception_classes(value: object) -> tuple[type[BaseException], ...] | None:
+def exception_classes(value: Errors | None) -> tuple[type[BaseException], ...] | None:
     """Return `refund_on=` as a tuple; None stays None. Raises TypeError for anything else."""
     if value is None:
         return None

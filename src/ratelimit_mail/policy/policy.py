@@ -55,6 +55,8 @@ class Policy:
         of an IPv6 /64.
     overrides: different numbers for some senders or clients; of several for one limit, the first
         that holds applies.
+    override_requires: the fields that each override must have, such as `"reason"` and
+        `"expected_recipients"`.
     exemptions: senders or clients that are free from its limits.
     grants: the senders or clients that may send; left out: all; an empty list: none yet.
     directory: the aliases with their owners, and the mailing lists: a `Directory`, or any
@@ -82,6 +84,9 @@ class Policy:
     ipv4_prefix: int = attrs.field(default=IPV4_PREFIX, validator=prefix_length(32))
     ipv6_prefix: int = attrs.field(default=IPV6_PREFIX, validator=prefix_length(128))
     overrides: tuple[Override, ...] = attrs.field(default=(), converter=validation.overrides)
+    override_requires: tuple[str, ...] = attrs.field(
+        default=(), converter=validation.override_requires
+    )
     exemptions: tuple[Exemption, ...] = attrs.field(default=(), converter=validation.exemptions)
     grants: tuple[Grant, ...] | None = attrs.field(default=None, converter=validation.grants)
     directory: DirectoryLike | None = attrs.field(
@@ -119,6 +124,7 @@ class Policy:
                 " with per_node=True each counts on its own"
             )
         validation.check_names(self._own_limits(), self.overrides, self.exemptions)
+        validation.check_override_fields(self.overrides, self.override_requires, self.name)
         validation.check_aliases(self.directory, self.proxy_address_limit, self.name)
         comparison = self.comparison
         lookup = None if self.directory is None else DirectoryLookup(self.directory, comparison)
@@ -244,7 +250,9 @@ class Policy:
         """Return the sender of `envelope` as counts per sender name it."""
         return self.comparison.address(self.owner(envelope.sender))
 
-    def subject(self, scope: str | Sequence[str], value: Any) -> tuple[str, str | None]:
+    def subject(
+        self, scope: str | Sequence[str], value: str | Sequence[str] | None
+    ) -> tuple[str, str | None]:
         """Return the subject of `scope` that a caller names, and the sender that it includes.
 
         In the subject, an alias is replaced by its owner; in the sender it is not.
@@ -292,6 +300,14 @@ class Policy:
             shadow = effective.shadow.plan(resolved.envelope, resolved.exempt)
             return plan._replace(shadow=shadow)
         return plan
+
+    def expecting_overrides(self, envelope: Envelope, now: int) -> dict[int, Override]:
+        """Return the overrides with an expected number of recipients that apply to `envelope`.
+
+        They are returned by their position in `overrides`.
+        """
+        senders = (self.owner(envelope.sender), envelope.sender)
+        return self._selector.expecting_overrides(envelope.client, senders, now)
 
     @property
     def has_shadow(self) -> bool:

@@ -128,6 +128,27 @@ class LimitSelector:
         """Return whether a client has a grant, or the policy does not require one."""
         return self.grants is None or bool(self.grants.holding(senders, client, now))
 
+    def expecting_overrides(
+        self, client: Client, senders: Sequence[str], now: int
+    ) -> dict[int, Override]:
+        """Return the overrides with an expected number of recipients that change a limit.
+
+        They are returned by position. An override changes nothing if earlier ones or exemptions
+        take precedence for each of its limits, or if these are limits of other tiers.
+        """
+        tier = self.by_tier.choose(client).tier
+        names = {limit.name for limit in self._limits_of_tier[tier]}
+        for position in self.exemptions.holding(senders, client, now):
+            exempt = self.exemptions.all[position].limits
+            names = set() if exempt is None else names.difference(exempt)
+        expecting: dict[int, Override] = {}
+        for position in self.overrides.holding(senders, client, now):
+            override = self.overrides.all[position]
+            if override.expected_recipients is not None and not names.isdisjoint(override.limits):
+                expecting[position] = override
+            names.difference_update(override.limits)
+        return expecting
+
     def _concede(self, tier: TierName, conceded: Conceded) -> EffectiveLimits:
         """Return the limits of a tier after what is conceded.
 

@@ -11,7 +11,7 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import name
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
-from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
+from ratelimit_mail.limits import BaseLimit, Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.reachability import first_unreachable
 
 __all__ = ["Tier", "TierTable", "check_tiers", "limits_from"]
@@ -20,18 +20,19 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def limits_from(value: object) -> tuple[Limit, ...]:
+def limits_from(value: Iterable[BaseLimit]) -> tuple[Limit, ...]:
     """Return `value` as a tuple of limits. Raises TypeError if it is not a list of limits."""
     if not isinstance(value, Iterable):
         raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
-    limits = tuple(value)
-    for limit in limits:
+    limits: list[Limit] = []
+    for limit in value:
         if not isinstance(limit, RecipientLimit | RateLimit) or type(limit) is RateLimit:
             raise TypeError(
                 f"limits: {show(limit)} is not a RecipientLimit, MessageRateLimit"
                 " or RecipientRateLimit"
             )
-    return limits
+        limits.append(limit)
+    return tuple(limits)
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -20,10 +20,12 @@ __all__ = [
     "alias_count_or_none",
     "check_aliases",
     "check_names",
+    "check_override_fields",
     "directory_or_none",
     "domains",
     "exemptions",
     "grants",
+    "override_requires",
     "overrides",
     "scope_or_none",
     "tiers",
@@ -31,8 +33,11 @@ __all__ = [
 
 T = TypeVar("T")
 
+OPTIONAL_FIELDS: Final = ("reason", "granted_by", "expected_recipients", "starts", "ends")
+"""The fields of an override that a policy may require."""
 
-def _tuple_of(kind: type[T], value: object, field: str) -> tuple[T, ...]:
+
+def _tuple_of(kind: type[T], value: Iterable[T], field: str) -> tuple[T, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{field}: a list is needed, not {show(value)}")
     items = tuple(value)
@@ -43,27 +48,38 @@ def _tuple_of(kind: type[T], value: object, field: str) -> tuple[T, ...]:
     return items
 
 
-def tiers(value: object) -> tuple[Tier, ...]:
+def tiers(value: Iterable[Tier]) -> tuple[Tier, ...]:
     """Return `value` as a tuple of tiers."""
     return _tuple_of(Tier, value, "tiers")
 
 
-def overrides(value: object) -> tuple[Override, ...]:
+def overrides(value: Iterable[Override]) -> tuple[Override, ...]:
     """Return `value` as a tuple of overrides."""
     return _tuple_of(Override, value, "overrides")
 
 
-def exemptions(value: object) -> tuple[Exemption, ...]:
+def override_requires(value: Iterable[str]) -> tuple[str, ...]:
+    """Return `value` as a tuple of the fields that each override must have."""
+    fields = _tuple_of(str, value, "override_requires")
+    for field in fields:
+        if field not in OPTIONAL_FIELDS:
+            raise ValueError(
+                f"override_requires: {show(field)} is not one of {', '.join(OPTIONAL_FIELDS)}"
+            )
+    return tuple(dict.fromkeys(fields))
+
+
+def exemptions(value: Iterable[Exemption]) -> tuple[Exemption, ...]:
     """Return `value` as a tuple of exemptions."""
     return _tuple_of(Exemption, value, "exemptions")
 
 
-def grants(value: object) -> tuple[Grant, ...] | None:
+def grants(value: Iterable[Grant] | None) -> tuple[Grant, ...] | None:
     """Return `value` as a tuple of grants; None if the policy does not require grants."""
     return None if value is None else _tuple_of(Grant, value, "grants")
 
 
-def domains(value: object) -> tuple[str, ...]:
+def domains(value: Iterable[str]) -> tuple[str, ...]:
     """Return `value` as a tuple of domains in their normal form."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"internal_domains: a list of domains is needed, not {show(value)}")
@@ -113,6 +129,36 @@ def check_names(
                 available = ", ".join(map(repr, names)) or "none with a name"
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {available}"
                 raise ValueError(f"{field}: no limit is named {show(reference)}; {hint}")
+
+
+def check_override_fields(
+    overrides: Iterable[Override], required: Sequence[str], policy: str
+) -> None:
+    """Raise ValueError for an override without a field that the policy requires.
+
+    A text without any letters is missing too.
+    """
+    for override in overrides:
+        missing = [field for field in required if _is_missing(getattr(override, field))]
+        if missing:
+            names = " and ".join(map(repr, override.limits))
+            raise ValueError(
+                f"overrides: the override of {names} for {_target_of(override)} has no"
+                f" {' and no '.join(missing)}; the policy {policy!r} requires"
+                f" {' and '.join(required)}"
+            )
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _target_of(override: Override) -> str:
+    """Return in words which senders or clients `override` is for."""
+    if not override.senders:
+        return "clients that meet its condition"
+    first, *others = override.senders
+    return f"{show(first)} and {len(others)} more" if others else show(first)
 
 
 def check_aliases(directory: object, most: int | None, policy: str) -> None:

@@ -51,7 +51,8 @@ def leeds_office365(
     - 10,000 recipients in 24 hours per sender; after that, the sender has to wait
 
     overrides: different limits that the Service Desk gave some senders, by the names
-        `"recipients a message"`, `"messages a minute"` and `"recipients a day"`.
+        `"recipients a message"`, `"messages a minute"` and `"recipients a day"`. Each must
+        have a `reason` and `expected_recipients`, for which the Service Desk asks.
     directory: the mailing lists, each of which is one recipient.
 
     Source: "Mass or bulk emailing using Office 365", University of Leeds, read on
@@ -65,6 +66,7 @@ def leeds_office365(
             RecipientRateLimit(recipient_rate, name="recipients a day"),
         ],
         overrides=overrides,
+        override_requires=("reason", "expected_recipients"),
         directory=directory,
     )
 

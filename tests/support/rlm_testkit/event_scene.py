@@ -39,7 +39,14 @@ class EventScene:
     def __init__(
         self, *limits: Limit, backend: CountingBackend | None = None, **options: Any
     ) -> None:
-        names = {"tiers", "internal_domains", "grants"} & options.keys()
+        names = {
+            "tiers",
+            "internal_domains",
+            "grants",
+            "overrides",
+            "exemptions",
+            "directory",
+        } & options.keys()
         changes = {name: options.pop(name) for name in names}
         self.policy = Policy(name="campus", limits=limits, **changes)
         self.backend = backend or CountingBackend(ManualClock(0))

@@ -66,9 +66,9 @@ def with_only_limit(policy: Policy, index: int, number: int) -> Policy:
             if name is not None and name in each.limits
         ],
         exemptions=[
-            each if each.limits is None else attrs.evolve(each, limits=[name])
+            each if each.limits is None or name is None else attrs.evolve(each, limits=[name])
             for each in policy.exemptions
-            if each.limits is None or name in each.limits
+            if each.limits is None or (name is not None and name in each.limits)
         ],
     )
 

@@ -109,7 +109,7 @@ def _unchanged(value: Any, _: object) -> Any:
     return value
 
 
-def _rate(value: object, _: object) -> Any:
+def _rate(value: Any, _: object) -> Any:
     return parse_rate(value)
 
 

@@ -63,6 +63,7 @@ EVERY_KEY: Final = frozenset(
     "ipv4_prefix",
     "ipv6_prefix",
     "overrides",
+    "override_requires",
     "exemptions",
     "grants",
     "directory",
