@@ -26,7 +26,7 @@ from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Action, Block, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
-from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
+from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
 from ratelimit_mail.limiter.blocks import Blocks
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.observers import DecidedMessage, Observers
@@ -282,12 +282,15 @@ class Operations:
                         return decision
                     yield from self._check_blocks_steps(envelope, decision.tier)
                     redeemed, booked_at = yield partial(self.finish, self._redeem_steps(booking))
+                except BackendUnavailable:
+                    return decision  # its place stands, and its time has come
                 finally:
                     self._wait_queue.leave(waiter)
                 is_early = booked_at == at and delay > 0
                 early += is_early
                 # A sleep that keeps ending too early, by the backend's clock, is taken at its word.
-                if redeemed or early > MOST_EARLY:
+                # In an outage the place stands as it was booked.
+                if redeemed or redeemed.degraded or early > MOST_EARLY:
                     return decision
                 # It woke too early, or messages settled meanwhile took its room.
                 delay, at = redeemed.retry_after or 0.0, booked_at
