@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import aiosmtplib
 
-from ratelimit_mail import AsyncLimiter, Envelope, Limiter, Policy
+from ratelimit_mail import AsyncLimiter, Decision, Envelope, Limiter, Policy
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from rlm_testkit.load import charged_at
 
@@ -62,7 +62,7 @@ def _text(name: str) -> str:
 
 def send_in_threads(limiter: Limiter, port: int, work: Work, workers: Iterable[str]) -> list[Sent]:
     """Send in one thread for each name of a worker, and return all messages."""
-    sent: list[Sent] = []
+    decided: list[tuple[str, int, Decision]] = []
     errors: list[BaseException] = []
     sender, recipients = work.envelope.sender, work.envelope.recipients
 
@@ -73,7 +73,7 @@ def send_in_threads(limiter: Limiter, port: int, work: Work, workers: Iterable[s
                     with limiter.sending(work.envelope) as decision:
                         admitted = charged_at(decision)
                         smtp.sendmail(sender, recipients, _text(name))
-                    sent.append(Sent(name, admitted, charged_at(decision)))
+                    decided.append((name, admitted, decision))
         except BaseException as error:
             errors.append(error)
 
@@ -84,7 +84,8 @@ def send_in_threads(limiter: Limiter, port: int, work: Work, workers: Iterable[s
         thread.join()
     for error in errors:
         raise error
-    return sent
+    limiter.usage(sender)  # the memory backend settles at the next call if another thread is in it
+    return [Sent(name, admitted, charged_at(decision)) for name, admitted, decision in decided]
 
 
 async def send_in_tasks(
