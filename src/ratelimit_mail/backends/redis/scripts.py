@@ -62,6 +62,7 @@ APPLY: Final = Script(
         "load_records",
         "{bookings_of = bookings_of, read_answer = read_answer, repeat_answer = repeat_answer,"
         " store_answer = store_answer}",
+        "server",
         "fetch",
         "state",
         *_RECORDS,

@@ -89,7 +89,8 @@ local function availability(logs, now)
   -- Returns the first moment, `moment` or later, at which each part of a spread cost fits into
   -- each of `windows` at its own time.
   local function earliest_spread(log, moment, schedule, windows)
-    local at = moment
+    local present = max(moment, log.newest)
+    local at = present
     while true do
       local probe, late = copy(log), nil
       for _, part in ipairs(schedule) do
@@ -105,7 +106,7 @@ local function availability(logs, now)
         enter(probe, part_at, LONG_AGO, part.cost, part.cost)
       end
       if not late then
-        return at
+        return at == present and moment or at
       end
       at = late
     end
