@@ -28,7 +28,6 @@ local function event_logs()
     local _, generation, n, newest, last, oldest = nil, nil, 0, LONG_AGO, LONG_AGO, LONG_AGO
     local base, sent, attempted_base, attempted, compact_at, expires = 0, 0, 0, 0, 64, LONG_AGO
     if not state then
-      must_expire(key)
       generation = new_generation()
     else
       local log_span, log_slot, log_ceiling

@@ -27,6 +27,10 @@ local log = logs.open(KEYS[1], span, slot, ceiling)
 if not log then
   return {-1, 1}
 end
+if command ~= 'look' then
+  must_change(KEYS[1])
+  must_change_bookings(KEYS[2])
+end
 local bookings = bookings_of(KEYS[2], log, logs)
 if bookings.is_foreign then
   return {-1, 2}

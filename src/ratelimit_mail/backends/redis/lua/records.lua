@@ -80,8 +80,6 @@ local function bookings_of(hash, log, logs)
   local first_number, last_number, expires, prune_at = nil, nil, LONG_AGO, 64
   if state then
     first_number, last_number, expires, prune_at = struct.unpack(QUEUE_STATE, state)
-  elseif not is_foreign then
-    must_expire(hash)
   end
 
   -- Returns the booking with this number, or nil.

@@ -24,15 +24,3 @@ end
 local function is_compactable(n, span, slot, refused)
   return refused > 0 or n * slot > 2 * span
 end
-
--- Raises an error, before anything is written, if the user may not let keys expire.
-local may_expire
-local function must_expire(key)
-  if may_expire then
-    return
-  elseif redis.acl_check_cmd and not redis.acl_check_cmd('PEXPIRE', key, 1) then -- since Redis 7
-    redis.call('PEXPIRE', key, 1)
-  end
-  may_expire = true
-end
-
