@@ -37,6 +37,7 @@ from ratelimit_mail.backends.sqlite.session import (
 from ratelimit_mail.backends.sqlite.stored_log import (
     CHUNK,
     HEADER,
+    StoredLog,
     integers_to_bytes,
     unpack_integers,
 )
@@ -150,7 +151,7 @@ class Core:
         """Charge all of `charges` or none, as `intent` says."""
         now = self._clock()
         if intent is TAKE:
-            answer = self._take_surely(connection, charges, now)
+            answer = self._take_simply(connection, charges, now)
             if answer is not None:
                 return answer
         session = self._session(connection)
@@ -172,13 +173,13 @@ class Core:
             answer = self._remember(connection, intent.idempotency, charges, answer)
         return answer
 
-    def _take_surely(
+    def _take_simply(
         self, connection: Connection, charges: Sequence[Charge], now: int
     ) -> Verdict | None:
-        """Charge what surely fits, because everything held leaves room; None if it may not.
+        """Charge what fits and needs no more than an event at the end of each log; otherwise None.
 
-        As case 1 of `MemoryBackend.apply`: an event is added to the end of each log, and no log is
-        looked at. What has left its window is forgotten later.
+        As case 1 of `MemoryBackend.apply`: if everything held leaves room, whatever its times, no
+        log is looked at. What has left its window is forgotten later.
         """
         ledgers = self._ledgers
         execute = connection.execute
@@ -196,7 +197,7 @@ class Core:
             number, packed, expires = row
             if now + ledger.span > expires:
                 return None
-            logs = _with_event(packed, ledger, costs, now, number, events)
+            logs = _with_event(connection, packed, ledger, costs, now, number, events)
             if logs is None:
                 return None
             updates.append((logs, number))
@@ -514,6 +515,7 @@ class Core:
 
 
 def _with_event(
+    connection: Connection,
     packed: bytes,
     ledger: Ledger,
     costs: Sequence[int],
@@ -521,7 +523,9 @@ def _with_event(
     number: int,
     events: list[Event],
 ) -> bytes | None:
-    """Return packed logs with an event at their ends, or None if it may not fit.
+    """Return packed logs with an event at their ends, or None if it does not fit or is not simple.
+
+    Simple is an event after all others, in logs without refused attempts.
 
     events: gets what each log was charged.
     """
@@ -557,8 +561,7 @@ def _with_event(
         held += cost
         retention = count.retention
         if (
-            held > count.smallest
-            or has_attempts
+            has_attempts
             or not last <= now >= newest
             or not 0 < tail < 2 * CHUNK - 1
             or sealed + tail + 1 >= compact_at
@@ -567,6 +570,13 @@ def _with_event(
             or ceiling < retention.ceiling
         ):
             return None
+        if held > count.smallest:
+            if cost > count.smallest:  # it is spread
+                return None
+            log = StoredLog.unpack(connection, number, packed, start, retention)
+            for window in count.windows:
+                if held > window.limit and not log.fits(now, cost, window):
+                    return None
         [total] = TOTAL.unpack_from(packed, end - 8)
         if last == now:
             latest = packed[events_start : end - 8] + TOTAL.pack(total + cost)
