@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from sqlite3 import Connection
+from sqlite3 import Cursor
 from struct import Struct
 from typing import Final
 
@@ -129,14 +129,14 @@ class Core:
         self._ledgers = {}
         self._new_ledgers.clear()
 
-    def _session(self, connection: Connection) -> Session:
+    def _session(self, cursor: Cursor) -> Session:
         if self._new_ledgers:
             known = dict(self._ledgers)
             for ledgers in self._new_ledgers:
                 known.update(ledgers)
-            session = Session(connection, known)
+            session = Session(cursor, known)
         else:
-            session = Session(connection, self._ledgers)
+            session = Session(cursor, self._ledgers)
         return session
 
     def _save(self, session: Session, now: int) -> None:
@@ -145,18 +145,18 @@ class Core:
             self._new_ledgers.append(session.new_ledgers)
         self._changes += 1
         if session.has_new_rows or self._changes % 64 == 1:
-            self._tidy(session.connection, now)
+            self._tidy(session.cursor, now)
 
-    def apply(self, connection: Connection, charges: Sequence[Charge], intent: Intent) -> Verdict:
+    def apply(self, cursor: Cursor, charges: Sequence[Charge], intent: Intent) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
         now = self._clock()
         if intent is TAKE:
-            answer = self._take_simply(connection, charges, now)
+            answer = self._take_simply(cursor, charges, now)
             if answer is not None:
                 return answer
-        session = self._session(connection)
+        session = self._session(cursor)
         if intent.idempotency is not None:
-            previous = self._recall(connection, intent.idempotency, charges, intent.queue, now)
+            previous = self._recall(cursor, intent.idempotency, charges, intent.queue, now)
             if previous is not None:
                 return previous
             if intent.recall:
@@ -170,19 +170,17 @@ class Core:
         if answer.receipt is not None:
             answer = answer._replace(receipt=self._receipt(answer.receipt, charges, intent.queue))
         if intent.idempotency is not None:
-            answer = self._remember(connection, intent.idempotency, charges, answer)
+            answer = self._remember(cursor, intent.idempotency, charges, answer)
         return answer
 
-    def _take_simply(
-        self, connection: Connection, charges: Sequence[Charge], now: int
-    ) -> Verdict | None:
+    def _take_simply(self, cursor: Cursor, charges: Sequence[Charge], now: int) -> Verdict | None:
         """Charge what fits and needs no more than an event at the end of each log; otherwise None.
 
         As case 1 of `MemoryBackend.apply`: if everything held leaves room, whatever its times, no
         log is looked at. What has left its window is forgotten later.
         """
         ledgers = self._ledgers
-        execute = connection.execute
+        execute = cursor.execute
         updates: list[tuple[bytes, int]] = []
         events: list[Event] = []
         for ledger, subject, costs in charges:
@@ -197,7 +195,7 @@ class Core:
             number, packed, expires = row
             if now + ledger.span > expires:
                 return None
-            logs = _with_event(connection, packed, ledger, costs, now, number, events)
+            logs = _with_event(cursor, packed, ledger, costs, now, number, events)
             if logs is None:
                 return None
             updates.append((logs, number))
@@ -205,12 +203,12 @@ class Core:
             execute("UPDATE subject SET logs=? WHERE id=?", update)
         self._changes += 1
         if self._changes % 64 == 1:
-            self._tidy(connection, now)
+            self._tidy(cursor, now)
         return verdict(now, now, Receipt(charges, events))
 
-    def apply_many(self, connection: Connection, messages: Sequence[Message]) -> list[Verdict]:
+    def apply_many(self, cursor: Cursor, messages: Sequence[Message]) -> list[Verdict]:
         """Call `apply` for each of several messages, in order: all of them or none."""
-        return [self.apply(connection, charges, intent) for charges, intent in messages]
+        return [self.apply(cursor, charges, intent) for charges, intent in messages]
 
     def _decide(
         self,
@@ -257,14 +255,14 @@ class Core:
 
     @staticmethod
     def _recall(
-        connection: Connection,
+        cursor: Cursor,
         idempotency: Idempotency,
         charges: Sequence[Charge],
         queue: Charge | None,
         now: int,
     ) -> Verdict | None:
         """Return the answer to an earlier request, seen from `now`; None if there is none."""
-        row = connection.execute(
+        row = cursor.execute(
             "SELECT token, until, moment, refusals, record FROM answer WHERE name=?",
             (idempotency.name,),
         ).fetchone()
@@ -280,7 +278,7 @@ class Core:
 
     @staticmethod
     def _remember(
-        connection: Connection,
+        cursor: Cursor,
         idempotency: Idempotency,
         charges: Sequence[Charge],
         answer: Verdict,
@@ -294,8 +292,8 @@ class Core:
             until = at + idempotency.lifetime
         span = max((ledger.span for ledger, _, _ in charges), default=0)
         numbers = [n for each in refusal_numbers(refusals, charges) for n in each]
-        connection.execute("UPDATE answer SET name=NULL WHERE name=?", (idempotency.name,))
-        cursor = connection.execute(
+        cursor.execute("UPDATE answer SET name=NULL WHERE name=?", (idempotency.name,))
+        cursor = cursor.execute(
             "INSERT INTO answer(name, until, moment, refusals, record, refunded, expires)"
             " VALUES(?,?,?,?,?,0,?)",
             (
@@ -312,11 +310,11 @@ class Core:
         return answer
 
     @staticmethod
-    def _current(connection: Connection, receipt: Receipt) -> tuple[Receipt, bool]:
+    def _current(cursor: Cursor, receipt: Receipt) -> tuple[Receipt, bool]:
         """Return a receipt with what it is charged now, and whether that was refunded already."""
         if not receipt.token:
             return receipt, False
-        row = connection.execute(
+        row = cursor.execute(
             "SELECT record, refunded FROM answer WHERE token=?", (receipt.token,)
         ).fetchone()
         if row is None:  # forgotten, because nothing of it can matter
@@ -324,19 +322,19 @@ class Core:
         return receipt.with_record(row[0]), bool(row[1])
 
     @staticmethod
-    def _store(connection: Connection, receipt: Receipt, now: int) -> None:
+    def _store(cursor: Cursor, receipt: Receipt, now: int) -> None:
         """Store what a receipt is charged now, for every caller that has it."""
         if not receipt.token:
             return
         span = max((ledger.span for ledger, _, _ in receipt.charges), default=0)
         expires = max([now, *(moment for _, _, moment, _ in receipt.events)]) + span
         record = receipt.pack()
-        cursor = connection.execute(
+        cursor = cursor.execute(
             "UPDATE answer SET record=?, refunded=0, expires=max(expires,?) WHERE token=?",
             (record, expires, receipt.token),
         )
         if not cursor.rowcount:
-            connection.execute(
+            cursor.execute(
                 "INSERT INTO answer VALUES(?,NULL,?,?,x'',?,0,?)",
                 (receipt.token, now, receipt.at, record, expires),
             )
@@ -355,28 +353,26 @@ class Core:
         booking.number = receipt.number
         return booking
 
-    def refund(self, connection: Connection, receipt: Receipt) -> None:
+    def refund(self, cursor: Cursor, receipt: Receipt) -> None:
         """Take the charges of a receipt out."""
-        receipt, is_refunded = self._current(connection, receipt)
+        receipt, is_refunded = self._current(cursor, receipt)
         if is_refunded:
             return
-        session = self._session(connection)
+        session = self._session(cursor)
         if receipt.token:
-            connection.execute(
+            cursor.execute(
                 "UPDATE answer SET refunded=1, name=NULL WHERE token=?", (receipt.token,)
             )
         refund([self._charged(session, receipt)])
         self._save(session, self._clock())
 
-    def settle(
-        self, connection: Connection, receipt: Receipt, charges: Sequence[Charge] | None
-    ) -> Receipt:
+    def settle(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge] | None) -> Receipt:
         """Move the charges of a receipt to the present; return the new receipt."""
         now = self._clock()
-        current, is_refunded = self._current(connection, receipt)
+        current, is_refunded = self._current(cursor, receipt)
         if charges is None:
             charges = current.charges
-        session = self._session(connection)
+        session = self._session(cursor)
         session.add_ledgers(ledger.name for ledger, _, _ in charges)
         subject_charges = self._subject_charges(session, charges, now)
         if not is_refunded:
@@ -384,20 +380,18 @@ class Core:
         charged = Transaction(subject_charges, now).charge(now)
         self._save(session, now)
         current = attrs.evolve(current, charges=charges, events=events_of(charged), number=None)
-        self._store(connection, current, now)
+        self._store(cursor, current, now)
         return current
 
-    def redeem(
-        self, connection: Connection, receipt: Receipt, charges: Sequence[Charge]
-    ) -> Verdict:
+    def redeem(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge]) -> Verdict:
         """Use a booking now if it fits now, or book it anew."""
         if receipt.queue is None:
             raise TypeError("the receipt of a booking is needed")
         now = self._clock()
-        current, is_refunded = self._current(connection, receipt)
+        current, is_refunded = self._current(cursor, receipt)
         if is_refunded:  # another caller has taken its charges out
             current = attrs.evolve(current, events=(), number=None)
-        session = self._session(connection)
+        session = self._session(cursor)
         queue_ledger, subject, costs = receipt.queue
         session.add_ledgers([queue_ledger.name, *(ledger.name for ledger, _, _ in charges)])
         subject_charges = self._subject_charges(session, charges, now)
@@ -412,15 +406,15 @@ class Core:
         self._save(session, now)
         current = self._receipt(booking, charges, receipt.queue)
         current.token = receipt.token
-        self._store(connection, current, now)
+        self._store(cursor, current, now)
         return answer._replace(receipt=current)
 
     # Reading and resetting.
 
-    def usage(self, connection: Connection, ledger: Ledger, subject: str) -> list[list[Reading]]:
+    def usage(self, cursor: Cursor, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """Return the reading of each window of each of the ledger's counts, for one subject."""
         now = self._clock()
-        logs = self._session(connection).counts(ledger, subject).logs()
+        logs = self._session(cursor).counts(ledger, subject).logs()
         return [
             [
                 Reading(
@@ -434,44 +428,40 @@ class Core:
             for log in [logs[count.unit]]
         ]
 
-    def reset(self, connection: Connection, ledgers: Sequence[Ledger], subject: str) -> None:
+    def reset(self, cursor: Cursor, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""
         for ledger in ledgers:
-            rows = connection.execute(
+            rows = cursor.execute(
                 "DELETE FROM subject WHERE name=?"
                 " AND ledger=(SELECT id FROM ledger WHERE name=?) RETURNING id",
                 (subject, ledger.name),
             ).fetchall()
             for [number] in rows:
-                connection.execute(
+                cursor.execute(
                     "DELETE FROM chunk WHERE log BETWEEN ? AND ?", (4 * number, 4 * number + 3)
                 )
-                connection.execute("DELETE FROM booking WHERE queue=?", (number,))
+                cursor.execute("DELETE FROM booking WHERE queue=?", (number,))
 
-    def read_register(self, connection: Connection, name: str) -> Register:
+    def read_register(self, cursor: Cursor, name: str) -> Register:
         """Return all entries of a register."""
-        rows = connection.execute("SELECT key, text FROM register WHERE name=?", (name,))
+        rows = cursor.execute("SELECT key, text FROM register WHERE name=?", (name,))
         return Register(self._clock(), dict(rows.fetchall()))
 
     @staticmethod
-    def write_register(
-        connection: Connection, name: str, changes: Mapping[str, str | None]
-    ) -> None:
+    def write_register(cursor: Cursor, name: str, changes: Mapping[str, str | None]) -> None:
         """Set entries of a register, or remove those that are None."""
         for key, text in changes.items():
             if text is None:
-                connection.execute("DELETE FROM register WHERE name=? AND key=?", (name, key))
+                cursor.execute("DELETE FROM register WHERE name=? AND key=?", (name, key))
             else:
-                connection.execute(
-                    "INSERT OR REPLACE INTO register VALUES(?,?,?)", (name, key, text)
-                )
+                cursor.execute("INSERT OR REPLACE INTO register VALUES(?,?,?)", (name, key, text))
 
     # What is not needed is forgotten, a little at a time.
 
-    def _tidy(self, connection: Connection, now: int) -> None:
+    def _tidy(self, cursor: Cursor, now: int) -> None:
         """Forget a few subjects and answers that cannot matter, and shrink the file a little."""
-        execute = connection.execute
-        limit = min(now, self._idle_before(connection, now))
+        execute = cursor.execute
+        limit = min(now, self._idle_before(cursor, now))
         rows = execute(
             "SELECT id, ledger, expires FROM subject WHERE expires<=? ORDER BY expires LIMIT 4",
             (limit,),
@@ -498,16 +488,16 @@ class Core:
                 execute(f"PRAGMA incremental_vacuum({FREE_PAGES // 4})").fetchall()
 
     @staticmethod
-    def _idle_before(connection: Connection, now: int) -> int:
+    def _idle_before(cursor: Cursor, now: int) -> int:
         """Return a moment that has passed for at least `AGE`, whatever the clock has done.
 
         A clock that goes far ahead for a while makes nobody idle.
         """
-        times = dict(connection.execute("SELECT name, value FROM sequence").fetchall())
+        times = dict(cursor.execute("SELECT name, value FROM sequence").fetchall())
         aged_at, idle_before = times["aged at"], times["idle before"]
         if now < aged_at or now - aged_at >= AGE:
             idle_before = min(aged_at, now)
-            connection.executemany(
+            cursor.executemany(
                 "UPDATE sequence SET value=? WHERE name=?",
                 [(now, "aged at"), (idle_before, "idle before")],
             )
@@ -515,7 +505,7 @@ class Core:
 
 
 def _with_event(
-    connection: Connection,
+    cursor: Cursor,
     packed: bytes,
     ledger: Ledger,
     costs: Sequence[int],
@@ -573,7 +563,7 @@ def _with_event(
         if held > count.smallest:
             if cost > count.smallest:  # it is spread
                 return None
-            log = StoredLog.unpack(connection, number, packed, start, retention)
+            log = StoredLog.unpack(cursor, number, packed, start, retention)
             for window in count.windows:
                 if held > window.limit and not log.fits(now, cost, window):
                     return None

@@ -67,6 +67,7 @@ class Database:
         self._durability = durability
         self._reconnected = reconnected
         self._connection: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
         self._identity: tuple[int, int] | None = None
         self._look_at = 0.0
         self._lock = threading.Lock()
@@ -86,7 +87,7 @@ class Database:
         *,
         writes: bool = True,
     ) -> T:
-        """Return `work(connection, *arguments)`, which is committed, or rolled back by an error.
+        """Return `work(cursor, *arguments)`, which is committed, or rolled back by an error.
 
         writes: whether it may write; other processes wait then.
         """
@@ -95,22 +96,22 @@ class Database:
             self._wait_for_lock()
         self._owner = threading.get_ident()
         try:
-            connection = self._connection
-            if connection is None or time.monotonic() >= self._look_at:
-                connection = self._connect()
+            cursor = self._cursor
+            if cursor is None or time.monotonic() >= self._look_at:
+                cursor = self._connect()
             try:
                 if writes:
                     try:
-                        connection.execute("BEGIN IMMEDIATE")
+                        cursor.execute("BEGIN IMMEDIATE")
                     except sqlite3.OperationalError as error:
-                        self._begin_later(connection, error)
+                        self._begin_later(cursor, error)
                 else:
-                    connection.execute("BEGIN")
-                result = work(connection, *arguments)
-                connection.execute("COMMIT")
+                    cursor.execute("BEGIN")
+                result = work(cursor, *arguments)
+                cursor.execute("COMMIT")
             except BaseException:
                 rolled_back()
-                self._roll_back(connection)
+                self._roll_back()
                 raise
             committed()
             return result
@@ -126,7 +127,7 @@ class Database:
                 f"other threads of this process have used it for {self._timeout:g} seconds"
             )
 
-    def _begin_later(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+    def _begin_later(self, cursor: sqlite3.Cursor, error: sqlite3.Error) -> None:
         """Try again to begin a transaction, until the timeout."""
         deadline = time.monotonic() + self._timeout
         pause = 0.0002
@@ -136,21 +137,22 @@ class Database:
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads processes
             pause = min(2 * pause, 0.005)
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                cursor.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as again:
                 error = again
             else:
                 return
 
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
+    def _roll_back(self) -> None:
+        connection = self._connection
         try:
-            if connection.in_transaction:
+            if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
             self._drop_connection()
 
     def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._cursor = self._connection, None, None
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
@@ -168,12 +170,12 @@ class Database:
 
     # Opening.
 
-    def _connect(self) -> sqlite3.Connection:
-        """Return a connection to the file that the path names now."""
+    def _connect(self) -> sqlite3.Cursor:
+        """Return a cursor of a connection to the file that the path names now."""
         self._look_at = time.monotonic() + LOOK_EVERY
-        if self._connection is not None:
+        if self._cursor is not None:
             if self._identity == self._current_identity():
-                return self._connection
+                return self._cursor
             self._drop_connection()  # the file was moved, deleted or replaced
         self._reconnected()
         deadline = time.monotonic() + self._timeout
@@ -199,7 +201,8 @@ class Database:
             else:
                 self._identity = self._current_identity()
                 self._connection = connection
-                return connection
+                self._cursor = connection.cursor()
+                return self._cursor
 
     def _current_identity(self) -> tuple[int, int] | None:
         try:
@@ -312,7 +315,7 @@ class Database:
         """Start without a connection."""
         if self._connection is not None:
             _abandoned.append(self._connection)
-            self._connection = None
+            self._connection = self._cursor = None
         self._lock = threading.Lock()
         self._owner = 0
 

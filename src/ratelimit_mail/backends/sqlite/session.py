@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from sqlite3 import Connection
+from sqlite3 import Cursor
 from typing import Any, Final
 
 from ratelimit_mail.backends.sqlite.stored_log import (
@@ -120,11 +120,11 @@ class StoredCounts:
         needed = self._needed.get(unit, NOTHING)
         span = self._spans().get(unit)
         if span is None:
-            connection = self._session.connection
-            log = StoredLog(connection, 0, self.floor, needed)
+            cursor = self._session.cursor
+            log = StoredLog(cursor, 0, self.floor, needed)
             log.number = 4 * self.number + unit
             return log
-        return StoredLog.unpack(self._session.connection, self.number, self.packed, span[0], needed)
+        return StoredLog.unpack(self._session.cursor, self.number, self.packed, span[0], needed)
 
     def _spans(self) -> dict[int, tuple[int, int]]:
         """Return where the log of each unit begins and ends in `packed`."""
@@ -148,7 +148,7 @@ class StoredCounts:
         if not self.is_changed or (self.number == 0 and not self._has_events()):
             return
         self.is_changed = False
-        execute = self._session.connection.execute
+        execute = self._session.cursor.execute
         if self.number == 0:
             cursor = execute(
                 "INSERT INTO subject(ledger, name, logs, expires) VALUES(?,?,?,?)",
@@ -201,7 +201,7 @@ class StoredCounts:
     def bookings(self) -> dict[int, BookingReceipt[StoredCounts]]:
         """The bookings of this queue that were not used yet, by number and in their order."""
         if self._bookings is None:
-            rows = self._session.connection.execute(
+            rows = self._session.cursor.execute(
                 "SELECT number, moment, events FROM booking WHERE queue=? ORDER BY number",
                 (self.number,),
             )
@@ -216,7 +216,7 @@ class StoredCounts:
         self, booking: BookingReceipt[StoredCounts], number: int | None, *, oldest: int
     ) -> int:
         """Add a booking to this queue when the session is saved; return its number."""
-        execute = self._session.connection.execute
+        execute = self._session.cursor.execute
         while self.number:
             row = execute(
                 "SELECT number, moment FROM booking WHERE queue=? ORDER BY number LIMIT 1",
@@ -232,14 +232,14 @@ class StoredCounts:
         return number
 
     def _next_number(self) -> int:
-        [number] = self._session.connection.execute(
+        [number] = self._session.cursor.execute(
             "UPDATE sequence SET value=value+1 WHERE name='booking' RETURNING value"
         ).fetchall()[0]
         return int(number)
 
     def first_number(self) -> int:
         """Return the number of a booking that stands ahead of all others in this queue."""
-        [first] = self._session.connection.execute(
+        [first] = self._session.cursor.execute(
             "SELECT min(number) FROM booking WHERE queue=?", (self.number,)
         ).fetchone()
         return self._next_number() if first is None else first - 1
@@ -248,7 +248,7 @@ class StoredCounts:
         """Remove a booking from this queue; return whether it was still there."""
         if self._bookings is not None:
             self._bookings.pop(number, None)
-        cursor = self._session.connection.execute(
+        cursor = self._session.cursor.execute(
             "DELETE FROM booking WHERE queue=? AND number=?", (self.number, number)
         )
         return cursor.rowcount > 0
@@ -261,8 +261,8 @@ class Session:
     has_new_rows: whether there are more rows than before.
     """
 
-    def __init__(self, connection: Connection, ledgers: LedgerNumbers) -> None:
-        self.connection = connection
+    def __init__(self, cursor: Cursor, ledgers: LedgerNumbers) -> None:
+        self.cursor = cursor
         self._ledgers = ledgers
         self.new_ledgers: LedgerNumbers = {}
         self._by_name: dict[tuple[int, str], StoredCounts] = {}
@@ -274,7 +274,7 @@ class Session:
         """Return the number of a ledger; 0 if it is not in the file."""
         number = self._ledgers.get(name) or self.new_ledgers.get(name)
         if number is None:
-            row = self.connection.execute("SELECT id FROM ledger WHERE name=?", (name,)).fetchone()
+            row = self.cursor.execute("SELECT id FROM ledger WHERE name=?", (name,)).fetchone()
             if row is None:
                 return 0
             number = self.new_ledgers[name] = int(row[0])
@@ -288,11 +288,11 @@ class Session:
         if counts is None:
             row, floor = None, LONG_AGO
             if number:
-                row = self.connection.execute(
+                row = self.cursor.execute(
                     "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?", key
                 ).fetchone()
                 if row is None:
-                    [floor] = self.connection.execute(
+                    [floor] = self.cursor.execute(
                         "SELECT floor FROM ledger WHERE id=?", (number,)
                     ).fetchone()
             if row is not None and row[0] in self._by_number:
@@ -309,7 +309,7 @@ class Session:
         """Store ledgers that are not in the file."""
         for name in names:
             if not self.ledger(name):
-                cursor = self.connection.execute(
+                cursor = self.cursor.execute(
                     "INSERT INTO ledger(name, floor) VALUES(?,?)", (name, LONG_AGO)
                 )
                 self.new_ledgers[name] = cursor.lastrowid or 0
@@ -318,7 +318,7 @@ class Session:
         """Return the counts of a subject by its number; counts for nothing if it is gone."""
         counts = self._by_number.get(number)
         if counts is None:
-            row = self.connection.execute(
+            row = self.cursor.execute(
                 "SELECT id, logs, expires, ledger, name FROM subject WHERE id=?", (number,)
             ).fetchone()
             if row is None:
@@ -347,7 +347,7 @@ class Session:
             counts.save()
         for counts, number, booking in self.new_bookings:
             counts.save()
-            self.connection.execute(
+            self.cursor.execute(
                 "INSERT INTO booking VALUES(?,?,?,?)",
                 (counts.number, number, booking.at, pack_events_of(events_of(booking))),
             )

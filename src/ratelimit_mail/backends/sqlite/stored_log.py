@@ -11,7 +11,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from sqlite3 import Connection
+from sqlite3 import Cursor
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -158,7 +158,7 @@ class StoredLog(EventLog):
 
     __slots__ = (
         "_chunks",
-        "_connection",
+        "_cursor",
         "first",
         "number",
         "oldest",
@@ -171,11 +171,9 @@ class StoredLog(EventLog):
     _bisect_left: Callable[..., int] = staticmethod(_bisect_left)
     _bisect_right: Callable[..., int] = staticmethod(_bisect_right)
 
-    def __init__(
-        self, connection: Connection, number: int, floor: int, retention: Retention
-    ) -> None:
+    def __init__(self, cursor: Cursor, number: int, floor: int, retention: Retention) -> None:
         super().__init__(floor)
-        self._connection = connection
+        self._cursor = cursor
         self.number = number
         self.retention = retention
         self.sealed = self.first = self.trash = self.unsealed_end = 0
@@ -184,7 +182,7 @@ class StoredLog(EventLog):
 
     @classmethod
     def unpack(
-        cls, connection: Connection, subject: int, packed: bytes, start: int, retention: Retention
+        cls, cursor: Cursor, subject: int, packed: bytes, start: int, retention: Retention
     ) -> StoredLog:
         """Return the log that begins at `start`; it serves `retention` too."""
         log = cls.__new__(cls)
@@ -205,7 +203,7 @@ class StoredLog(EventLog):
             log.oldest,
             _,
         ) = HEADER.unpack_from(packed, start)
-        log._connection = connection
+        log._cursor = cursor
         log.number = 4 * subject + unit
         log.unsealed_end = 0
         log._chunks = {}
@@ -264,7 +262,7 @@ class StoredLog(EventLog):
         number = self.first + index
         chunk = self._chunks.get(number)
         if chunk is None:
-            [data] = self._connection.execute(
+            [data] = self._cursor.execute(
                 "SELECT events FROM chunk WHERE log=? AND number=?", (self.number, number)
             ).fetchone()
             events = unpack_integers(data)
@@ -279,7 +277,7 @@ class StoredLog(EventLog):
 
         At `value` or before it for times.
         """
-        row = self._connection.execute(_FIND[field], (self.number, value)).fetchone()
+        row = self._cursor.execute(_FIND[field], (self.number, value)).fetchone()
         if row is None or row[0] < self.first:
             return None
         found: int = min(row[0] - self.first, self.sealed // CHUNK - 1)
@@ -291,7 +289,7 @@ class StoredLog(EventLog):
         Only a few chunks are deleted at a time.
         """
         times, sent, attempts = self._tails()
-        execute = self._connection.execute
+        execute = self._cursor.execute
         if not self.sealed:
             self._cut()
         last = self.first + self.sealed // CHUNK
@@ -357,7 +355,7 @@ class StoredLog(EventLog):
 
     def without(self, events: Iterable[tuple[int, int]], retention: Retention) -> EventLog:
         """See `EventLog.without`; the copy is never stored."""
-        copy = StoredLog(self._connection, self.number, self.newest, self.retention)
+        copy = StoredLog(self._cursor, self.number, self.newest, self.retention)
         copy.head, copy.held, copy.compact_at = self.head, self.held, self.compact_at
         copy.first, copy.sealed, copy.oldest = self.first, self.sealed, self.oldest
         copy._chunks = self._chunks
