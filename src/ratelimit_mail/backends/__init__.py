@@ -8,6 +8,7 @@ from ratelimit_mail.backends.memory import MemoryBackend
 if TYPE_CHECKING:
     from ratelimit_mail.backends.redis import AsyncRedisBackend, RedisBackend
     from ratelimit_mail.backends.sqlite import AsyncSQLiteBackend, SQLiteBackend
+    from ratelimit_mail.backends.urls import async_from_url, from_url
 
 __all__ = [
     "AsyncBackend",
@@ -17,6 +18,8 @@ __all__ = [
     "MemoryBackend",
     "RedisBackend",
     "SQLiteBackend",
+    "async_from_url",
+    "from_url",
 ]
 
 
@@ -30,4 +33,8 @@ def __getattr__(name: str) -> Any:
         import ratelimit_mail.backends.sqlite as sqlite_backends
 
         return getattr(sqlite_backends, name)
+    if name in ("async_from_url", "from_url"):
+        import ratelimit_mail.backends.urls as urls
+
+        return getattr(urls, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
