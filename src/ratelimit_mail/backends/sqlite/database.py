@@ -222,7 +222,7 @@ class Database:
             directory = Path(self.path).parent
             raise self._unavailable(f"the directory {str(directory)!r} does not exist") from None
         except OSError as error:
-            raise self._unavailable(f"it cannot be created: {error.strerror}") from error
+            raise self._unavailable(f"it cannot be opened or created: {error.strerror}") from error
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
