@@ -331,7 +331,8 @@ class Codec:
         if isinstance(whole.moments, int):
             return Receipt(own.keys, own.costs, whole.moments, charges)
         # Each key occurs once: no cost is spread in a batch.
-        positions = [whole.keys.index(key) for key in own.keys]
+        position_of = {key: position for position, key in enumerate(whole.keys)}
+        positions = [position_of[key] for key in own.keys]
         return Receipt(
             own.keys,
             own.costs,
