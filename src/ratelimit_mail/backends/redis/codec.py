@@ -339,7 +339,8 @@ class Codec:
             return Receipt([], [], [], charges)
         own = self.pack(charges, TAKE, now=0)
         # Each key occurs once: no cost is spread in a batch.
-        positions = [whole.keys.index(key) for key in own.keys]
+        position_of = {key: position for position, key in enumerate(whole.keys)}
+        positions = [position_of[key] for key in own.keys]
         moments = whole.moments
         if not isinstance(moments, int):
             moments = [moments[position] for position in positions]
