@@ -19,6 +19,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
+from operator import sub
 from typing import Final
 
 from ratelimit_mail.counting.window import Retention, Window
@@ -243,11 +244,15 @@ class EventLog:
             return
         self.held -= sum(cost_at.values())
         lowered = 0
+        removed: list[int] = []  # by each event from the first on, all that is taken out until it
         ends = [*sorted(cost_at), len(times)]
         for i, end in pairwise(ends):
             lowered += cost_at[i]
-            self._shift(i + 1, end + 1, -lowered, -lowered)
-        self._drop_empty(ends[0])
+            removed += [lowered] * (end - i)
+        first = ends[0]
+        for column in self._columns():
+            column[first + 1 :] = array("q", map(sub, column[first + 1 :], removed))
+        self._drop_empty(first)
 
     def _enter(self, at: int, sent: int, attempts: int) -> None:
         """Insert an event at its time, before whatever is booked after it."""
@@ -274,14 +279,10 @@ class EventLog:
 
     def _drop_empty(self, start: int) -> None:
         """Drop the events from `start` on that cost nothing any more."""
-        columns = self._columns()
-        used = [
-            i
-            for i in range(start, len(self.times))
-            if any(column[i] != column[i + 1] for column in columns)
-        ]
+        column = self.sent if self.attempts is None else self.attempts  # what is sent is attempted
+        used = [i for i in range(start, len(self.times)) if column[i] != column[i + 1]]
         if len(used) < len(self.times) - start:
-            for column in columns:
+            for column in self._columns():
                 column[start:-1] = array("q", [column[i] for i in used])
             self.times[start:] = array("q", [self.times[i] for i in used])
 

@@ -27,6 +27,9 @@ MOST_PENDING: Final = 64
 _booking_numbers: Final = count_up()
 """One order for all queues: of two bookings of a queue, the later has the higher number."""
 
+_numbers_ahead: Final = count_up(-1, -1)
+"""The numbers of bookings that stand ahead of all others in a queue."""
+
 
 class RepeatedRefusal(NamedTuple):
     """How costs of a ledger were refused at the moment `since`; no booking was in the way."""
@@ -235,7 +238,7 @@ class SubjectCounts:
 
     def first_number(self) -> int:
         """Return the number of a booking that stands ahead of all others in this queue."""
-        return min(self.bookings) - 1 if self.bookings else next(_booking_numbers)
+        return next(_numbers_ahead if self.bookings else _booking_numbers)
 
     def remove_booking(self, number: int) -> bool:
         """Remove a booking from this queue; return whether it was still there."""

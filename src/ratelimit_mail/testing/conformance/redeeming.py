@@ -247,6 +247,18 @@ class RedeemTests(ConformanceTests):
         assert again.redeem()
         assert used_of(limiter) == [1]
 
+    def test_a_booking_that_enters_ahead_of_a_queue_is_not_one_of_before_a_reset(self) -> None:
+        """Each has a place of its own, the one that entered last is the first."""
+        limiter, clock = self.limiter(RecipientRateLimit("5/minute"))
+        at_once, old = limiter.reserve(envelope_to(5)), limiter.reserve(envelope_to())
+        assert (at_once.delay, old.delay) == (0, 60)
+        limiter.reset("ann@uwo.ca")
+        clock.advance(60)
+        assert limiter.try_acquire(envelope_to(3))
+        assert limiter.reserve(envelope_to(3)).delay == 60
+        assert at_once.redeem().retry_after == 60
+        assert old.redeem().retry_after == 120
+
     def test_a_worker_that_was_stopped_sends_no_more_than_the_limit_at_once(self) -> None:
         """However many of its bookings are due meanwhile."""
         limiter, clock = self.limiter(MessageRateLimit("2/second"))

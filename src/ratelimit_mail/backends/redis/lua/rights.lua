@@ -8,14 +8,16 @@ local function must_run(...)
   end
 end
 
--- Raises an error if the user may not change the log at `key`.
+-- Raises an error if the user may not change the log at `key`. Nil if there is none to change.
 local function must_change(key)
-  must_run('RPUSH', key, '')
-  must_run('LSET', key, -1, '')
-  must_run('LTRIM', key, 0, -1)
-  must_run('LRANGE', key, 0, -1)
-  must_run('LINDEX', key, -1)
-  must_run('PEXPIRE', key, 1)
+  if key then
+    must_run('RPUSH', key, '')
+    must_run('LSET', key, -1, '')
+    must_run('LTRIM', key, 0, -1)
+    must_run('LRANGE', key, 0, -1)
+    must_run('LINDEX', key, -1)
+    must_run('PEXPIRE', key, 1)
+  end
 end
 
 -- Raises an error if the user may not change the bookings in the hash at `key`.
@@ -69,9 +71,7 @@ end
 
 -- Raises an error if the user may not move or take out what a receipt was charged.
 local function must_move(receipt)
-  if receipt.log_key then
-    must_change(receipt.log_key)
-  end
+  must_change(receipt.log_key)
   if receipt.bookings_key then
     must_change_bookings(receipt.bookings_key)
   end
