@@ -36,6 +36,17 @@ class BookingReceipt(list[SubjectCharge]):
         """The booked time."""
         return self.queue[3]
 
+    def save(self) -> None:
+        """Add to `undo` what takes a change of this receipt back."""
+        undo = self.queue[0].undo
+        undo.append((BookingReceipt._restore, (self, self.copy(), self.queue, self.number)))
+
+    def _restore(
+        self, charges: list[SubjectCharge], queue: SubjectCharge, number: int | None
+    ) -> None:
+        self[:] = charges
+        self.queue, self.number = queue, number
+
     def enqueue(self, number: int | None, now: int) -> None:
         """Put the booking into its queue, at the end or where it stood before."""
         counts, ledger, costs, at = self.queue
@@ -45,6 +56,7 @@ class BookingReceipt(list[SubjectCharge]):
 
     def dequeue(self) -> SubjectCharge | None:
         """Remove the booking from its queue; return what the queue was charged for it."""
+        self.save()
         number, self.number = self.number, None
         if number is None or not self.queue[0].remove_booking(number):
             return None
@@ -125,6 +137,7 @@ class Transaction:
             refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
         if is_early:
             return Verdict(now, at, booking, refusals)
+        booking.save()
         refund([booking])
         booking[:] = self.charge(at)
         _, ledger, costs, _ = booking.queue
@@ -250,7 +263,9 @@ def refund(receipts: Iterable[Sequence[SubjectCharge]]) -> None:
         for counts, unit, moment, cost in _events_of([charges]):
             events.setdefault((counts, unit), []).append((moment, cost))
     for (counts, unit), refunded in events.items():
-        counts.logs()[unit].refund(refunded, counts.retentions[unit])
+        log = counts.logs()[unit]
+        counts.save()
+        log.refund(refunded, counts.retentions[unit])
         counts.recount()
 
 
