@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
 from ratelimit_mail.counting.charge import Costs, Count, Ledger
-from ratelimit_mail.counting.event_log import EventLog
+from ratelimit_mail.counting.event_log import EventLog, UndoList
 from ratelimit_mail.counting.window import Retention, Window, spread_schedule
 
 __all__ = ["BookingReceipt", "Counts", "SubjectCharge", "Transaction", "refund"]
@@ -27,6 +27,15 @@ class Counts(Protocol):
     @property
     def bookings(self) -> Mapping[int, Any] | None:
         """The bookings of a queue that were not used yet, by number and in their order."""
+        ...
+
+    @property
+    def undo(self) -> UndoList | None:
+        """Where a change adds what takes it back; None if the backend rolls back by itself."""
+        ...
+
+    def save(self) -> None:
+        """Add to `undo` what takes a change of the logs back."""
         ...
 
     def logs(self) -> Mapping[int, EventLog]:
@@ -79,6 +88,18 @@ class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
         """The booked time."""
         return self.queue[3]
 
+    def save(self) -> None:
+        """Add to `undo` what takes a change of this receipt back."""
+        undo = self.queue[0].undo
+        if undo is not None:
+            undo.append((BookingReceipt._restore, (self, self.copy(), self.queue, self.number)))
+
+    def _restore(
+        self, charges: list[SubjectCharge[C]], queue: SubjectCharge[C], number: int | None
+    ) -> None:
+        self[:] = charges
+        self.queue, self.number = queue, number
+
     def enqueue(self, number: int | None, now: int) -> None:
         """Put the booking into its queue, at the end or where it stood before."""
         counts, ledger, costs, at = self.queue
@@ -88,6 +109,7 @@ class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
 
     def dequeue(self) -> SubjectCharge[C] | None:
         """Remove the booking from its queue; return what the queue was charged for it."""
+        self.save()
         number, self.number = self.number, None
         if number is None or not self.queue[0].remove_booking(number):
             return None
@@ -168,6 +190,7 @@ class Transaction(Generic[C]):
             refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
         if is_early:
             return Verdict(now, at, booking, refusals)
+        booking.save()
         refund([booking])
         booking[:] = self.charge(at)
         _, ledger, costs, _ = booking.queue
@@ -293,7 +316,9 @@ def refund(receipts: Iterable[Sequence[SubjectCharge[C]]]) -> None:
         for counts, unit, moment, cost in _events_of([charges]):
             events.setdefault((counts, unit), []).append((moment, cost))
     for (counts, unit), refunded in events.items():
-        counts.logs()[unit].refund(refunded, counts.retentions[unit])
+        log = counts.logs()[unit]
+        counts.save()
+        log.refund(refunded, counts.retentions[unit])
         counts.recount()
 
 

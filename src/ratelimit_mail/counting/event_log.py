@@ -10,6 +10,9 @@ every window are trimmed at the head in amortised constant time. For each log ti
 while its clock is behind `newest`, the latest event that was recorded for its own present: a clock
 that goes back never frees room.
 
+An exception may come in the middle of any change: a signal handler may raise one. So each change
+first adds to `undo` what takes it back, for a caller that gives the log such a list.
+
 Integers only: no clock, no I/O. Times are milliseconds. This is the reference for every backend.
 """
 
@@ -20,17 +23,24 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from operator import sub
-from typing import Final
+from typing import Any, Final
 
 from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["FAR_AHEAD", "LONG_AGO", "EventLog"]
+__all__ = ["FAR_AHEAD", "LONG_AGO", "EventLog", "UndoList"]
 
 LONG_AGO: Final = -(1 << 62)
 FAR_AHEAD: Final = 1 << 62
 
+UndoList = list[tuple[Callable[..., object], tuple[Any, ...]]]
+"""Functions with their arguments that take changes back, the last one first.
+
+Each may be called again after it was interrupted.
+"""
+
 
 _NOTHING: Final = Retention(0)
+_EMPTY: Final = array("q")
 
 
 class EventLog:
@@ -41,11 +51,13 @@ class EventLog:
     head: events before it have left every window.
     held: everything that is held, refused attempts included: no window can hold more.
     newest: the latest event that was recorded for its own present; time is never before it.
+    undo: where each change adds what takes it back; None for nowhere.
     """
 
-    __slots__ = ("attempts", "compact_at", "head", "held", "newest", "sent", "times")
+    __slots__ = ("attempts", "compact_at", "head", "held", "newest", "sent", "times", "undo")
 
-    def __init__(self, newest: int = LONG_AGO) -> None:
+    def __init__(self, newest: int = LONG_AGO, undo: UndoList | None = None) -> None:
+        self.undo = undo
         self.times = array("q")
         self.sent = array("q", (0,))
         self.attempts: array[int] | None = None
@@ -100,7 +112,7 @@ class EventLog:
                     at = fits_at - offset
                     break
                 probe.held += part
-                probe._enter(moment, part, part)
+                probe._enter(probe._place(moment), moment, part, part)
             else:
                 return now if at == present else at
 
@@ -174,14 +186,24 @@ class EventLog:
 
     def add(self, now: int, cost: int, retention: Retention) -> int:
         """Record what is sent now; return the moment at which it stands."""
-        self.newest = at = max(now, self.newest)
+        at = max(now, self.newest)
+        place = self._place(at)
+        self._save(place)
+        self.newest = at
         self.held += cost
-        self._enter(at, cost, cost)
+        self._enter(place, at, cost, cost)
         self._forget(at, retention)
         return at
 
+    def save(self, at: int) -> None:
+        """Add to `undo` what takes back later changes of the events after the moment `at`."""
+        self._save(self._place(at))
+
     def extend(self, sent: Mapping[int, int], cost: int, retention: Retention) -> None:
-        """Record how many events of one cost were sent at which moments, none before `newest`."""
+        """Record how many events of one cost were sent at which moments, none before `newest`.
+
+        The caller calls `save` with the first of the moments before.
+        """
         times = list(sent)
         costs = [number * cost for number in sent.values()]
         self.held += sum(costs)
@@ -192,21 +214,25 @@ class EventLog:
             self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
         else:
             for at, total in zip(times, costs, strict=True):
-                self._enter(at, total, total)
+                self._enter(self._place(at), at, total, total)
         self._forget(self.newest, retention)
 
     def forget(self, now: int, retention: Retention) -> None:
         """Forget what has left every window by `now`."""
         if now >= self.newest:
+            self._save(len(self.times))
             self._forget(now, retention)
 
     def refuse(self, now: int, cost: int, retention: Retention) -> None:
         """Record a refused attempt."""
+        at = max(now, self.newest)
+        place = self._place(at)
+        self._save(place)
         if self.attempts is None:
             self.attempts = self.sent[:]
-        self.newest = at = max(now, self.newest)
+        self.newest = at
         self.held += cost
-        self._enter(at, 0, cost)
+        self._enter(place, at, 0, cost)
         self._forget(at, retention)
 
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
@@ -214,8 +240,10 @@ class EventLog:
         present = max(now, self.newest)
         if at <= present:
             return self.add(now, cost, retention)
+        place = self._place(at)
+        self._save(place)
         self.held += cost
-        self._enter(at, cost, cost)
+        self._enter(place, at, cost, cost)
         self._forget(present, retention)
         return at
 
@@ -242,10 +270,11 @@ class EventLog:
                 cost_at[i] = cost_at.get(i, 0) + cost
         if not cost_at:
             return
+        ends = [*sorted(cost_at), len(times)]
+        self._save(ends[0])
         self.held -= sum(cost_at.values())
         lowered = 0
         removed: list[int] = []  # by each event from the first on, all that is taken out until it
-        ends = [*sorted(cost_at), len(times)]
         for i, end in pairwise(ends):
             lowered += cost_at[i]
             removed += [lowered] * (end - i)
@@ -254,12 +283,42 @@ class EventLog:
             column[first + 1 :] = array("q", map(sub, column[first + 1 :], removed))
         self._drop_empty(first)
 
-    def _enter(self, at: int, sent: int, attempts: int) -> None:
-        """Insert an event at its time, before whatever is booked after it."""
+    def _place(self, at: int) -> int:
+        """Return the index of an event at `at`, before whatever is booked after it."""
         times = self.times
-        i = len(times)
         if times and times[-1] > at:
-            i = self._bisect_right(times, at, self.head)
+            return self._bisect_right(times, at, self.head)
+        return len(times)
+
+    def _save(self, start: int) -> None:
+        """Add to `undo` what takes back a change of the events from `start` on."""
+        if self.undo is None:
+            return
+        times, sent, attempts = self.times, self.sent, self.attempts
+        columns = (
+            times,
+            times[start:] if start < len(times) else _EMPTY,
+            sent,
+            sent[start:],
+            attempts,
+            None if attempts is None else attempts[start:],
+        )
+        numbers = (self.head, self.held, self.newest, self.compact_at)
+        self.undo.append((EventLog._restore, (self, start, columns, numbers)))
+
+    def _restore(self, start: int, columns: Any, numbers: tuple[int, int, int, int]) -> None:
+        """Set the columns and the numbers to what `_save` has saved."""
+        times, last_times, sent, last_sent, attempts, last_attempts = columns
+        times[start:] = last_times
+        sent[start:] = last_sent
+        if attempts is not None:
+            attempts[start:] = last_attempts
+        self.times, self.sent, self.attempts = times, sent, attempts
+        self.head, self.held, self.newest, self.compact_at = numbers
+
+    def _enter(self, i: int, at: int, sent: int, attempts: int) -> None:
+        """Insert an event at its time; `i` is its place."""
+        times = self.times
         if i > self.head and times[i - 1] == at:
             self._shift(i, len(self.sent), sent, attempts)
             return
@@ -311,11 +370,12 @@ class EventLog:
                 self._cut()
 
     def _cut(self) -> None:
+        # New columns, because `undo` may hold places in those of before.
         head, self.head = self.head, 0
-        del self.times[:head]
-        del self.sent[:head]
+        self.times = self.times[head:]
+        self.sent = self.sent[head:]
         if self.attempts is not None:
-            del self.attempts[:head]
+            self.attempts = self.attempts[head:]
 
     def _compact(self, present: int, retention: Retention) -> None:
         """Merge events that no window can tell apart, so that memory stays bounded.

@@ -15,7 +15,7 @@ from ratelimit_mail.backends.sqlite.stored_log import (
 )
 from ratelimit_mail.backends.transaction import BookingReceipt, SubjectCharge
 from ratelimit_mail.counting.charge import NO_LIMIT, UNITS, Costs, Count, Ledger
-from ratelimit_mail.counting.event_log import LONG_AGO
+from ratelimit_mail.counting.event_log import LONG_AGO, UndoList
 from ratelimit_mail.counting.window import Retention
 
 __all__ = ["Event", "LedgerNumbers", "Session", "StoredCounts"]
@@ -139,11 +139,19 @@ class StoredCounts:
                 start = end
         return self._starts
 
+    @property
+    def undo(self) -> UndoList | None:
+        """Nothing: the file is rolled back, and with it all changes of this message."""
+        return None
+
+    def save(self) -> None:
+        """Do nothing: the file is rolled back."""
+
     def recount(self) -> None:
         """Note that a log has changed."""
         self.is_changed = True
 
-    def save(self) -> None:
+    def store(self) -> None:
         """Store the logs; a new subject gets its number."""
         if not self.is_changed or (self.number == 0 and not self._has_events()):
             return
@@ -344,9 +352,9 @@ class Session:
     def save(self) -> None:
         """Store everything that has changed."""
         for counts in [*self._by_name.values()]:
-            counts.save()
+            counts.store()
         for counts, number, booking in self.new_bookings:
-            counts.save()
+            counts.store()
             self.cursor.execute(
                 "INSERT INTO booking VALUES(?,?,?,?)",
                 (counts.number, number, booking.at, pack_events_of(events_of(booking))),
@@ -359,7 +367,7 @@ class _ForgottenCounts(StoredCounts):
 
     __slots__ = ()
 
-    def save(self) -> None:
+    def store(self) -> None:
         """Store nothing."""
 
 

@@ -203,6 +203,7 @@ class StoredLog(EventLog):
             log.oldest,
             _,
         ) = HEADER.unpack_from(packed, start)
+        log.undo = None  # the file is rolled back
         log._cursor = cursor
         log.number = 4 * subject + unit
         log.unsealed_end = 0
@@ -380,11 +381,10 @@ class StoredLog(EventLog):
                 self._unseal(_bisect_left(self.times, min(moments), self.head))
         super().refund(events, retention)
 
-    def _enter(self, at: int, sent: int, attempts: int) -> None:
+    def _enter(self, i: int, at: int, sent: int, attempts: int) -> None:
         if self.sealed and self.times[-1] >= at:
-            i = _bisect_right(self.times, at, self.head)
             self._unseal(i - 1 if i > self.head and self.times[i - 1] == at else i)
-        super()._enter(at, sent, attempts)
+        super()._enter(i, at, sent, attempts)
 
     def _trim(self, present: int, retention: Retention) -> None:
         if self.sealed and self.head < self.sealed and self.oldest > present - retention.span:
