@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Final, Self, TypeVar
 
 import ratelimit_mail.backends.memory
+import ratelimit_mail.backends.transaction
 import ratelimit_mail.counting
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.counting.event_log import EventLog
@@ -21,10 +22,10 @@ __all__ = ["Alarm", "Interrupt", "check_columns", "interrupt_at"]
 
 T = TypeVar("T")
 
-COUNTING_CODE: Final = tuple(
-    str(Path(package.__file__).parent)
-    for package in (ratelimit_mail.backends.memory, ratelimit_mail.counting)
-    if package.__file__
+COUNTING_CODE: Final = (
+    str(Path(str(ratelimit_mail.backends.memory.__file__)).parent),
+    str(Path(str(ratelimit_mail.counting.__file__)).parent),
+    str(ratelimit_mail.backends.transaction.__file__),
 )
 
 
@@ -38,7 +39,7 @@ def _is_never_interrupted(frame: FrameType) -> bool:
     That is so between the lock and the first call that it protects, and between the last one and
     the call that frees the lock.
     """
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0).strip()
     if frame.f_code.co_name == "take" and line in ("try:", "return None"):
         return True
     return "self._lock" in line
