@@ -83,9 +83,10 @@ class Scene:
                 seen.append(limiter.check(envelope_to(2, sender)).retry_after)
             seen.append(limiter.usage(scope="global"))
             self.clock.advance(23)
-        for sender in ("ann@uwo.ca", "bob@uwo.ca", "kim@uwo.ca"):
-            seen.append(accepted_in_a_row(limiter, envelope_to(1, sender), 100))
-        return seen
+        return seen + [
+            accepted_in_a_row(limiter, envelope_to(1, sender), 100)
+            for sender in ("ann@uwo.ca", "bob@uwo.ca", "kim@uwo.ca")
+        ]
 
 
 Step = Callable[[Scene], Any]
@@ -161,9 +162,7 @@ class Case:
 CASES: Final = {
     "take": Case([take(ONE)]),
     "take three times": Case([take(ONE), take(OTHER), take(TWO)]),
-    "take together": Case(
-        [take(OTHER), take(NEW), take(ONE)], call=take_together(OTHER, NEW, ONE)
-    ),
+    "take together": Case([take(OTHER), take(NEW), take(ONE)], call=take_together(OTHER, NEW, ONE)),
     "take as a new sender": Case([take(NEW)]),
     "take with an id": Case([take(envelope_to(1, id="2"))]),
     "take after idle times": Case([take(TWO), take(NEW)], before=after_idle_times),
@@ -174,9 +173,7 @@ CASES: Final = {
     "settle with an id": Case([settle(4)]),
     "settle older ones": Case([settle(0), settle(1)]),
     "take and settle": Case([take(OTHER), settle(2)]),
-    "settle a booking": Case(
-        [lambda scene: scene.limiter.settle(scene.reservations[0].decision)]
-    ),
+    "settle a booking": Case([lambda scene: scene.limiter.settle(scene.reservations[0].decision)]),
     "reserve": Case([reserve(None)]),
     "reserve too far": Case([reserve(0)]),
     "cancel": Case([cancel]),
@@ -229,6 +226,17 @@ def test_a_call_that_is_broken_off_at_any_line_charges_all_or_nothing(
     check_interruptions(POLICIES[policy], CASES[case], "line", 11, first)
 
 
+@pytest.mark.drill
+@pytest.mark.timeout(1800)
+@every_policy
+@every_case
+def test_a_call_that_is_broken_off_at_any_instruction_charges_all_or_nothing(
+    policy: str, case: str
+) -> None:
+    check_interruptions(POLICIES[policy], CASES[case], "opcode", 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="it needs timers of Unix")
 def test_calls_that_signals_break_off_leave_counts_that_agree() -> None:
     limiter = InterruptedLimiter(seed=1)

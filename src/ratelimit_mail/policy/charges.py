@@ -42,6 +42,7 @@ _Recipient = tuple[str, str]
 MessageCharge = tuple[Ledger, Callable[[Envelope], str], Costs]
 """A charge whose subject does not depend on the recipients: the function gets it."""
 
+
 class MessageCharges(list[MessageCharge]):
     """What a message is charged once. only: the charge if there is one alone, else None."""
 

@@ -8,13 +8,12 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
-from rlm_testkit.builders import envelope_to
-from rlm_testkit.interrupts import Alarm, check_columns
-
 from ratelimit_mail import Decision, Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.limiter import Reservation
 from ratelimit_mail.testing import ManualClock
+from rlm_testkit.builders import envelope_to
+from rlm_testkit.interrupts import Alarm, check_columns
 
 __all__ = ["InterruptedLimiter"]
 
@@ -74,7 +73,7 @@ class InterruptedLimiter:
             self.sent.append(self.clock())
 
     def _call(self, alarm: Alarm) -> None:
-        self.clock.advance(self.random.choice([0, 0.001, 0.5, 2]))
+        self.clock.advance(self.random.choice([0, 0.001, 0.05, 0.2]))
         result = alarm.call(self._operation())
         if isinstance(result, Decision) and result:
             self.decisions.append(result)
@@ -90,7 +89,9 @@ class InterruptedLimiter:
         number = random.randrange(20)
         if number < 4 and self.decisions:
             decision = self.decisions.pop(random.randrange(len(self.decisions)))
-            return partial(limiter.refund if number < 2 and id is None else limiter.settle, decision)
+            return partial(
+                limiter.refund if number < 2 and id is None else limiter.settle, decision
+            )
         if number < 6 and self.reservations:
             reservation = self.reservations.pop(0)
             return reservation.cancel if number == 4 else reservation.redeem
