@@ -225,6 +225,17 @@ def test_a_call_that_is_broken_off_at_any_line_charges_all_or_nothing(
     check_interruptions(POLICIES[policy], CASES[case], "line", 11, first)
 
 
+@pytest.mark.drill
+@pytest.mark.timeout(1800)
+@every_policy
+@every_case
+def test_a_call_that_is_broken_off_at_any_instruction_charges_all_or_nothing(
+    policy: str, case: str
+) -> None:
+    check_interruptions(POLICIES[policy], CASES[case], "opcode", 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="it needs timers of Unix")
 def test_calls_that_signals_break_off_leave_counts_that_agree() -> None:
     limiter = InterruptedLimiter(seed=1)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
+from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps, run_async, shielded
 from ratelimit_mail._util.text import show
+from ratelimit_mail._util.undisturbed import LONGEST_CALL
 from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -118,10 +122,10 @@ class AsyncLimiter:
             raise TypeError(f"sleep: {show(sleep)} is not an async function")
         self._backend = _async_backend("backend", backend)
         apply_booking: Callable[[Sequence[Charge], Intent], Awaitable[Verdict]]
-        finish: Callable[[Steps[Any]], Awaitable[Any]] = _finish
+        finish: Callable[..., Awaitable[Any]] = _finish
         if isinstance(self._backend, InlineAdapter):  # is never away, and never waits
             apply_booking = self._backend.apply
-            finish = run_async
+            finish = _finish_at_once
         else:
             self._backend = AsyncFallbackBackend(self._backend, fallback, share)
             apply_booking = partial(_apply_booking, self._backend)
@@ -317,9 +321,34 @@ class AsyncLimiter:
         return decorate
 
 
-async def _finish(steps: Steps[T]) -> T:
-    """Return what `steps` return; they go on to their end however often this task is cancelled."""
-    return await shielded(run_async(steps))
+async def _finish_at_once(steps: Steps[T], _: BaseException | None = None) -> T:
+    return await run_async(steps)
+
+
+async def _finish(steps: Steps[Any], error: BaseException | None = None) -> Any:
+    """Return what `steps` return; they go on to their end however often this task is cancelled.
+
+    error: what this coroutine ends with. After GeneratorExit, because its event loop was closed,
+    it can await nothing: then the steps go on in an event loop of another thread.
+    """
+    if not isinstance(error, GeneratorExit):
+        return await shielded(run_async(steps))
+    with suppress(RuntimeError):  # no thread can be started while the interpreter ends
+        threading.Thread(target=_finish_elsewhere, args=(steps,)).start()
+    return None
+
+
+def _finish_elsewhere(steps: Steps[Any]) -> None:
+    import asyncio
+
+    async def finish() -> None:
+        async with asyncio.timeout(LONGEST_CALL):
+            await run_async(steps)
+
+    try:
+        asyncio.run(finish())
+    except Exception as error:
+        log_warning("a message whose event loop was closed stays counted: %r", error)
 
 
 async def _apply_booking(

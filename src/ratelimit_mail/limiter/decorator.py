@@ -80,7 +80,8 @@ class LimitedCall:
         except BaseException as error:
             if self.settle or self._is_proof(error):
                 steps = finish_steps(operations, envelope, decision, error, self.refund_on)
-                yield partial(operations.finish, steps)
+                interruption = None if isinstance(error, Exception) else error
+                yield partial(operations.finish, steps, interruption)
             raise
         if self.settle:
             steps = finish_steps(operations, envelope, decision, result, self.refund_on)

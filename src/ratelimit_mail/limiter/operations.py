@@ -107,7 +107,8 @@ class Operations:
     sleep: waits for a number of seconds.
     wait_until_first: waits until a waiter is first in its queue, at most so many seconds.
     apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
-    finish: runs steps to their end, also if the caller is cancelled meanwhile.
+    finish: runs steps to their end, also if the caller is cancelled meanwhile, or interrupted by a
+        signal handler. A second argument is the exception that the caller ends with.
     remember, node, on_event: as `Limiter` documents them.
     """
 
@@ -120,7 +121,7 @@ class Operations:
         sleep: Callable[[float], Any],
         wait_until_first: Callable[[WaitQueue, Waiter, float], Any],
         apply_booking: Callable[[Sequence[Charge], Intent], Any],
-        finish: Callable[[Steps[Any]], Any],
+        finish: Callable[..., Any],
         remember: float,
         node: str | None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
@@ -229,8 +230,8 @@ class Operations:
             decided = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
             try:
                 decision = yield from self._observers.observe_steps(self._backend, decided)
-            except BaseException:
-                yield partial(self.finish, self._give_back_steps(decision))
+            except BaseException as error:
+                yield partial(self.finish, self._give_back_steps(decision), error)
                 raise
         if not decision:
             raise RateLimitExceeded(decision)
@@ -298,8 +299,8 @@ class Operations:
                 delay, at = redeemed.retry_after or 0.0, booked_at
                 if delay > spare and not is_early:
                     raise RateLimitExceeded(redeemed)
-        except BaseException:
-            yield partial(self.finish, self._give_back_steps(decision))
+        except BaseException as error:
+            yield partial(self.finish, self._give_back_steps(decision), error)
             raise
 
     def redeem_steps(self, booking: Booking) -> Steps[Decision]:

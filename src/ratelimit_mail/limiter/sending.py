@@ -130,7 +130,8 @@ class Sending:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        run(self._sending.exit_steps(error))
+        steps = self._sending.exit_steps(error)
+        self._sending.finish(steps, None if isinstance(error, Exception) else error)
 
 
 class AsyncSending:
@@ -149,4 +150,4 @@ class AsyncSending:
         traceback: TracebackType | None,
     ) -> None:
         # A cancelled task has sent, or proved that it has not, all the same.
-        await self._sending.finish(self._sending.exit_steps(error))
+        await self._sending.finish(self._sending.exit_steps(error), error)

@@ -6,19 +6,23 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from contextlib import suppress
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
-from ratelimit_mail._util.steps import run
+from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
-from ratelimit_mail.backends.base import Backend
+from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
+from ratelimit_mail.backends.base import Backend, Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import FallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
+from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Block, Decision, Usage
 from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter.decorator import (
     Errors,
     LimitedCall,
@@ -39,6 +43,7 @@ __all__ = ["Limiter", "Reservation", "check_policy"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -136,16 +141,20 @@ class Limiter:
         if is_async(sleep):
             raise TypeError(f"sleep: {show(sleep)} is async; a Limiter does not await it")
         self._backend = backend
-        if not isinstance(backend, MemoryBackend):  # which is never away
+        apply_booking: Callable[[Sequence[Charge], Intent], Verdict] = backend.apply
+        finish: Callable[..., Any] = _finish_at_once
+        if not isinstance(backend, MemoryBackend):  # which is never away, and never waits
             self._backend = FallbackBackend(backend, on_backend_error, share)
+            apply_booking = partial(_apply_booking, self._backend)
+            finish = _finish
         self._operations = Operations(
             policy,
             self._backend,
             backend,
             sleep=sleep,
             wait_until_first=_wait_until_first,
-            apply_booking=self._backend.apply,
-            finish=run,
+            apply_booking=apply_booking,
+            finish=finish,
             remember=remember,
             node=node,
             on_event=on_event,
@@ -400,6 +409,28 @@ class Limiter:
             return send
 
         return decorate
+
+
+def _finish_at_once(steps: Steps[T], _: BaseException | None = None) -> T:
+    return run(steps)
+
+
+def _finish(steps: Steps[T], error: BaseException | None = None) -> T:
+    """Return what `steps` return; after `error` no signal handler interrupts them any more."""
+    if error is None or isinstance(error, RateLimitExceeded | BackendError):
+        return run(steps)
+    return undisturbed(partial(run, steps))
+
+
+def _apply_booking(backend: Backend, charges: Sequence[Charge], intent: Intent) -> Verdict:
+    """Apply a booking; if a signal handler raises while the answer is on its way, refund it."""
+    verdict, interruptions = INTERRUPTIONS.during(partial(backend.apply, charges, intent))
+    if interruptions:
+        if verdict.receipt is not None:
+            with suppress(BackendError, TimeoutError):
+                undisturbed(partial(backend.refund, verdict.receipt), interruptions=interruptions)
+        raise interruptions[0]
+    return verdict
 
 
 def _wait_until_first(queue: WaitQueue, waiter: Waiter, longest: float) -> None:

@@ -73,7 +73,7 @@ class InterruptedLimiter:
             self.sent.append(self.clock())
 
     def _call(self, alarm: Alarm) -> None:
-        self.clock.advance(self.random.choice([0, 0.001, 0.5, 2]))
+        self.clock.advance(self.random.choice([0, 0.001, 0.05, 0.2]))
         result = alarm.call(self._operation())
         if isinstance(result, Decision) and result:
             self.decisions.append(result)

@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final
@@ -21,7 +22,9 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 from redis.sentinel import SentinelConnectionPool
 
+from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
 from ratelimit_mail.backends.redis.errors import (
+    CLIENT_ERRORS,
     TIMED_OUT,
     UNREACHABLE,
     NotSent,
@@ -90,7 +93,7 @@ class ReusedConnections:
             is_answered = False
             try:
                 connection.send_command(*command)
-                answer = connection.read_response()
+                answer = connection.read_response(disconnect_on_error=False)
                 is_answered = True
                 return answer
             except ResponseError:
@@ -98,6 +101,19 @@ class ReusedConnections:
                 raise
             except TIMED_OUT as error:
                 queue.fail(error)
+                raise
+            except CLIENT_ERRORS:
+                raise
+            except BaseException as error:  # of a signal handler
+                deferred = INTERRUPTIONS.deferred
+                if deferred is None:
+                    raise
+                with contextlib.suppress(*CLIENT_ERRORS):
+                    late = partial(self._late_answer, connection)
+                    answer = undisturbed(late, interruptions=deferred)
+                    is_answered = True
+                    deferred.insert(0, error)
+                    return answer
                 raise
             finally:
                 if is_answered and len(self._idle) < self._max_idle:
@@ -112,6 +128,12 @@ class ReusedConnections:
                     queue.wake()
         finally:
             queue.busy.discard(thread)
+
+    def _late_answer(self, connection: Any) -> Any:
+        """Return the answer to a command that was sent, unless it was not sent at all."""
+        if not connection.can_read(timeout=longest_wait(self._pool.connection_kwargs)):
+            raise redis.TimeoutError("there is no answer")
+        return connection.read_response(disconnect_on_error=False)
 
     def _wait_if_full(self, error: Exception) -> tuple[Any, float]:
         """Wait for a connection if `error` says that the pool is full; else raise NotSent."""
