@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ratelimit_mail._util.text import show
+
 __all__ = ["steady_clock", "whole_clock"]
 
 
@@ -24,7 +26,9 @@ def whole_clock(clock: Callable[[], int]) -> Callable[[], int]:
     def checked() -> int:
         now = clock()
         if type(now) is not int:
-            raise TypeError(f"clock: must give integer milliseconds since the epoch, not {now!r}")
+            raise TypeError(
+                f"clock: must give integer milliseconds since the epoch, not {show(now)}"
+            )
         return now
 
     return checked
