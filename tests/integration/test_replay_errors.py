@@ -217,3 +217,43 @@ def test_a_missing_policy_is_a_usage_error(tmp_path: Path) -> None:
     result = run_command("replay", "x.csv")
     assert result.exit_code == 2
     assert "--policy" in result.stderr
+
+
+def maildir(path: Path, *messages: str) -> Path:
+    for name in ("cur", "new", "tmp"):
+        (path / name).mkdir(parents=True)
+    for name in messages:
+        text = "From: a@x.y\nTo: b@x.y\nDate: Tue, 14 Nov 2023 22:13:20 +0000\n\n"
+        (path / "new" / name).write_text(text)
+    return path
+
+
+def test_what_is_not_a_regular_file_in_a_maildir_is_reported_and_skipped(tmp_path: Path) -> None:
+    box = maildir(tmp_path / "box", "1.good", "9.good")
+    os.mkfifo(box / "new" / "2.pipe")
+    (box / "cur" / "3.device:2,S").symlink_to("/dev/zero")
+    (box / "cur" / "4.missing").symlink_to("nothing")
+    (box / "cur" / "5.folder").mkdir()
+    (box / "cur" / "6.linked").symlink_to(box / "new" / "1.good")
+    result = run(box, "--json")
+    assert result.stderr.splitlines() == [
+        "skipped message '2.pipe': cannot be read: not a regular file",
+        "skipped message '3.device': cannot be read: not a regular file",
+        "skipped message '4.missing': cannot be read: No such file or directory",
+    ]
+    assert json.loads(result.stdout)["rows"]["messages"] == 3
+
+
+def test_a_pipe_in_place_of_a_mail_file_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.csv")
+    assert error_line(run(tmp_path / "log.csv")).endswith(
+        "is neither a file nor a Maildir directory"
+    )
+
+
+def test_a_pipe_that_a_policy_file_names_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "aliases.csv")
+    policy = tmp_path / "policy.toml"
+    policy.write_text('name = "x"\n[directory]\naliases_csv = "aliases.csv"\n')
+    line = error_line(run_command("check-policy", str(policy)))
+    assert line.endswith("directory.aliases_csv: 'aliases.csv' is not a regular file")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -21,4 +24,20 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    command(prog_name="ratelimit-mail")
+    try:
+        command(prog_name="ratelimit-mail")
+    except OSError as error:  # the commands report those of their files
+        _end_without_output(error)
+
+
+def _end_without_output(error: OSError) -> NoReturn:
+    """End the program with one line on stderr, if that can be written at least."""
+    text = f"Error: the output cannot be written: {error.strerror or error}"
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+    # At its end, Python would try to write once more what is left.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(2)

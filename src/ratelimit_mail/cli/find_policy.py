@@ -6,7 +6,7 @@ import difflib
 import os
 from typing import Final
 
-from ratelimit_mail._util.text import escape
+from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.policy import Policy
@@ -31,9 +31,10 @@ def find_policy(name: str) -> Policy:
         except (PolicyFileError, ModuleNotFoundError) as error:
             raise CommandError(str(error)) from None
     near = difflib.get_close_matches(name[:100].lower(), PRESETS, cutoff=0.4)
+    shown = escape(name) if len(name) <= 100 else show(name)
     if near:
-        raise CommandError(f"there is no policy {escape(name)}; did you mean {' or '.join(near)}?")
+        raise CommandError(f"there is no policy {shown}; did you mean {' or '.join(near)}?")
     raise CommandError(
-        f"there is no policy {escape(name)}; use {', '.join(PRESETS)}, or a policy file,"
+        f"there is no policy {shown}; use {', '.join(PRESETS)}, or a policy file,"
         " whose name ends in .toml"
     )

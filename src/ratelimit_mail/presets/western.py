@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final, Literal
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.conditions import any_of, has_tag, in_network, not_, protocol
 from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
@@ -133,7 +134,7 @@ def western_convergence(
     show its networks and domains, so the defaults are the university's well-known ones.
     """
     if unit not in ("recipients", "messages"):
-        raise ValueError(f"unit: {unit!r} is not one of recipients, messages")
+        raise ValueError(f"unit: {show(unit)} is not one of recipients, messages")
     kind = RecipientRateLimit if unit == "recipients" else MessageRateLimit
 
     def limit(rate: str, period: str) -> RecipientRateLimit | MessageRateLimit:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from ratelimit_mail._util.text import show
+
 __all__ = ["Ticks", "steady_ticks", "ticks_of"]
 
 Ticks = tuple[Callable[[Any], int], Any, int]
@@ -42,7 +44,9 @@ def ticks_of(clock: Callable[[], int]) -> Ticks:
     def checked(_: None) -> int:
         now = clock()
         if type(now) is not int:
-            raise TypeError(f"clock: must give integer milliseconds since the epoch, not {now!r}")
+            raise TypeError(
+                f"clock: must give integer milliseconds since the epoch, not {show(now)}"
+            )
         return now * 1_000_000
 
     return checked, None, 0

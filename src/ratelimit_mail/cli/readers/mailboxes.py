@@ -10,6 +10,7 @@ from __future__ import annotations
 import mailbox
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import closing
 from email.message import Message
@@ -100,13 +101,33 @@ def _skip_content(file: BinaryIO, start: int) -> bool:
 
 def read_maildir(path: Path) -> Iterator[MailRecord | RejectedRow]:
     """Yield the messages in `cur` and `new` of a Maildir, sorted by file name."""
-    with closing(mailbox.Maildir(path, create=False)) as box:
-        for key in sorted(box.iterkeys()):
-            try:
-                with closing(box.get_file(key)) as file:
-                    yield _read(f"message {show(key)}", file)
-            except (OSError, KeyError) as error:  # moved meanwhile, or not readable
-                yield RejectedRow(f"message {show(key)}", f"cannot be read: {error}")
+    files = {
+        name.partition(":")[0]: path / folder / name
+        for folder in ("cur", "new")
+        for name in os.listdir(path / folder)
+    }
+    for key in sorted(files):
+        try:
+            with _open_regular(files[key]) as file:
+                yield _read(f"message {show(key)}", file)
+        except IsADirectoryError:
+            continue
+        except OSError as error:  # moved meanwhile, or not readable
+            reason = error.strerror or str(error)
+            yield RejectedRow(f"message {show(key)}", f"cannot be read: {reason}")
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises OSError if it is a pipe or a device, which may never end."""
+    # Without O_NONBLOCK, a pipe would already wait for somebody to write.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(file).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(file, "rb")
+    os.close(file)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError
+    raise OSError(0, "not a regular file")
 
 
 def _read(where: str, file: _File, from_line: bytes = b"") -> MailRecord | RejectedRow:

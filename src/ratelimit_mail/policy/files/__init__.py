@@ -12,6 +12,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ratelimit_mail._util.text import show
+
 __all__ = ["dump", "load", "loads"]
 
 P = TypeVar("P")
@@ -23,7 +25,10 @@ def load(policy: type[P], path: str | PathLike[str]) -> P:
         from ratelimit_mail.policy.files.errors import as_file_error
         from ratelimit_mail.policy.files.read import policy_of
         from ratelimit_mail.policy.files.toml_text import table_of, text_of
-    with as_file_error(fspath(path)):
+    name = fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a policy file is a string or a Path, not {show(name)}")
+    with as_file_error(name):
         return policy_of(policy, table_of(text_of(path)), Path(path).parent)
 
 

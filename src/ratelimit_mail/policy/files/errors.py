@@ -22,6 +22,9 @@ __all__ = ["Misplaced", "as_file_error", "join", "under"]
 
 MOST_LINES: Final = 20
 
+LONGEST_PATH: Final = 400
+"""Characters of a path that an error shows whole."""
+
 
 class Misplaced(ValueError):
     """The error that something at `place`, such as `limits[0].rate`, is wrong."""
@@ -56,8 +59,8 @@ def as_file_error(file: str | None) -> Iterator[None]:
         lines = list(islice(all_lines, MOST_LINES))
         if more := sum(1 for _ in all_lines):
             lines.append(f"and {more:,} more")
-        start = "" if file is None else f"{escape(file)}: "
-        raise PolicyFileError([start + escape(line) for line in lines]) from None
+        start = "" if file is None else f"{file if len(file) <= LONGEST_PATH else show(file)}: "
+        raise PolicyFileError([escape(start + line) for line in lines]) from None
 
 
 def _lines(error: BaseException, place: str) -> Iterator[str]:

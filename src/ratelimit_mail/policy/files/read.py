@@ -124,11 +124,21 @@ def _moment(value: object, _: object) -> Any:
     return value
 
 
+def _never_ends(path: Path) -> bool:
+    """Return whether `path` is a pipe or a device, which reading could wait for."""
+    try:
+        return path.exists() and not path.is_file() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def _directory(table: DirectoryTable, folder: Path) -> Directory:
     for key in ("aliases_csv", "lists_csv"):
         name = getattr(table, key)
         if name is not None and (not isinstance(name, str) or not name):
             raise Misplaced(key, f"the name of a file is needed, not {show(name)}")
+        if name is not None and _never_ends(folder / name):
+            raise Misplaced(key, f"{show(name)} is not a regular file")
     if table.aliases and table.aliases_csv:
         raise Misplaced("aliases_csv", "there are aliases in this file too; give one of the two")
     try:
