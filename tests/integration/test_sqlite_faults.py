@@ -288,8 +288,8 @@ def test_an_interrupted_transaction_charges_nothing(backend: SQLiteBackend, path
     core = backend._core
     original = core._take_simply
 
-    def interrupted(cursor: Any, charges: Any, now: int) -> Any:
-        original(cursor, charges[:1], now)
+    def interrupted(cursor: Any, charges: Any, now: int, rows: Any) -> Any:
+        original(cursor, charges[:1], now, rows)
         raise KeyboardInterrupt
 
     core._take_simply = interrupted  # type: ignore[method-assign]
