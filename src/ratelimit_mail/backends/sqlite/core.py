@@ -95,6 +95,18 @@ class Receipt:
             pack_events_of(self.events)
         )
 
+    def become(self, other: Receipt) -> None:
+        """Take over what another receipt was charged, so that whoever has this one can refund it.
+
+        A task that is cancelled while its message is settled gets no answer.
+        """
+        self.charges, self.events, self.queue_number = (
+            other.charges,
+            other.events,
+            other.queue_number,
+        )
+        self.at, self.number = other.at, other.number
+
     def with_record(self, record: bytes) -> Receipt:
         """Return the receipt with what `pack` has packed."""
         queue_number, at, number = unpack_integers(record[:24])
@@ -118,17 +130,23 @@ class Core:
         self._clock = clock
         self._ledgers: LedgerNumbers = {}
         self._new_ledgers: list[LedgerNumbers] = []
+        self._moved: list[tuple[Receipt, Receipt]] = []
+        """Receipts of callers, and what they are once the transaction is committed."""
         self._changes = 0
 
     def committed(self) -> None:
         """Note that what the last operation has stored is in the file."""
         for ledgers in self._new_ledgers:
             self._ledgers.update(ledgers)
+        for receipt, moved in self._moved:
+            receipt.become(moved)
         self._new_ledgers.clear()
+        self._moved.clear()
 
     def rolled_back(self) -> None:
         """Note that what the last operation has stored is not in the file."""
         self._new_ledgers.clear()
+        self._moved.clear()
 
     def reconnected(self) -> None:
         """Note that the file may be another."""
@@ -375,8 +393,8 @@ class Core:
         refund([self._charged(session, receipt)])
         self._save(session, self._clock())
 
-    def settle(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge] | None) -> Receipt:
-        """Move the charges of a receipt to the present; return the new receipt."""
+    def settle(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge] | None) -> None:
+        """Move the charges of a receipt to the present; the receipt is changed."""
         now = self._clock()
         current, is_refunded = self._current(cursor, receipt)
         if charges is None:
@@ -390,7 +408,7 @@ class Core:
         self._save(session, now)
         current = attrs.evolve(current, charges=charges, events=events_of(charged), number=None)
         self._store(cursor, current, now)
-        return current
+        self._moved.append((receipt, current))
 
     def redeem(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge]) -> Verdict:
         """Use a booking now if it fits now, or book it anew."""
@@ -416,7 +434,8 @@ class Core:
         current = self._receipt(booking, charges, receipt.queue)
         current.token = receipt.token
         self._store(cursor, current, now)
-        return answer._replace(receipt=current)
+        self._moved.append((receipt, current))
+        return answer._replace(receipt=receipt)
 
     # Reading and resetting.
 
@@ -441,11 +460,12 @@ class Core:
         """Forget everything that was counted for one subject, in every unit."""
         for ledger in ledgers:
             rows = cursor.execute(
-                "DELETE FROM subject WHERE name=?"
-                " AND ledger=(SELECT id FROM ledger WHERE name=?) RETURNING id",
+                "SELECT id FROM subject WHERE name=?"
+                " AND ledger=(SELECT id FROM ledger WHERE name=?)",
                 (subject, ledger.name),
             ).fetchall()
             for [number] in rows:
+                cursor.execute("DELETE FROM subject WHERE id=?", (number,))
                 cursor.execute(
                     "DELETE FROM chunk WHERE log BETWEEN ? AND ?", (4 * number, 4 * number + 3)
                 )

@@ -240,9 +240,9 @@ class StoredCounts:
         return number
 
     def _next_number(self) -> int:
-        [number] = self._session.cursor.execute(
-            "UPDATE sequence SET value=value+1 WHERE name='booking' RETURNING value"
-        ).fetchall()[0]
+        execute = self._session.cursor.execute
+        execute("UPDATE sequence SET value=value+1 WHERE name='booking'")
+        [number] = execute("SELECT value FROM sequence WHERE name='booking'").fetchone()
         return int(number)
 
     def first_number(self) -> int:
