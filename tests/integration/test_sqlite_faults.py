@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -17,6 +18,7 @@ import pytest
 from ratelimit_mail import AsyncLimiter, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncSQLiteBackend, MemoryBackend, SQLiteBackend
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
+from ratelimit_mail.testing import ManualClock
 
 POLICY = Policy(
     name="test",
@@ -99,7 +101,8 @@ def test_a_file_that_cannot_grow_is_an_outage_that_charges_nothing(
         of_many_senders(Limiter(POLICY, backend))
     assert str(path) in str(error.value)
     counted = used(path)
-    [senders] = sqlite3.connect(path).execute("SELECT count(*) FROM subject").fetchone()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        [senders] = connection.execute("SELECT count(*) FROM subject").fetchone()
     assert counted == [1, senders - 1], "each sender whose message was counted, and ann"
     assert Limiter(POLICY, backend).try_acquire(ENVELOPE), "the connection is a new one"
 
@@ -203,6 +206,28 @@ async def test_a_call_whose_task_is_cancelled_charges_nothing(path: Path) -> Non
     await backend.aclose()
 
 
+async def test_a_settlement_whose_task_is_cancelled_is_refunded_where_it_is_then(
+    path: Path,
+) -> None:
+    clock = ManualClock()
+    backend = AsyncSQLiteBackend(path, timeout=60, clock=clock)
+    limiter = AsyncLimiter(POLICY, backend)
+    decision = await limiter.try_acquire(ENVELOPE)
+    assert await limiter.try_acquire(ENVELOPE)
+    clock.advance(10)
+    other = locked(path)
+    task = asyncio.create_task(limiter.settle(decision))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    task.cancel()
+    other.close()
+    await asyncio.gather(task, return_exceptions=True)
+    await limiter.refund(decision)
+    [usage] = await limiter.usage("ann@uwo.ca")
+    assert (usage.used, usage.resets_in) == (1, 86_400 - 10)
+    await backend.aclose()
+
+
 def write_nonsense(path: Path) -> None:
     path.write_bytes(b"Dear Bob, this is a letter and not a database." * 100)
 
@@ -288,8 +313,8 @@ def test_an_interrupted_transaction_charges_nothing(backend: SQLiteBackend, path
     core = backend._core
     original = core._take_simply
 
-    def interrupted(cursor: Any, charges: Any, now: int) -> Any:
-        original(cursor, charges[:1], now)
+    def interrupted(cursor: Any, charges: Any, now: int, rows: Any) -> Any:
+        original(cursor, charges[:1], now, rows)
         raise KeyboardInterrupt
 
     core._take_simply = interrupted  # type: ignore[method-assign]
