@@ -1,4 +1,4 @@
-"""25,000 letters through an outbox whose worker is killed 100 times, and four workers in real time."""
+"""25,000 letters and 100 kills of the worker of an outbox, and four workers in real time."""
 
 from __future__ import annotations
 

@@ -820,7 +820,8 @@ class Store:
         if deleted:
             with self._lock:
                 if self._connection is not None:
-                    self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+                    # Of a pragma without columns, `execute` takes the first step alone.
+                    self._connection.executescript("PRAGMA incremental_vacuum")
         return deleted
 
 
