@@ -130,7 +130,7 @@ def _recipient_fields(
     action: Literal["failed", "delayed"], address: str, reason: str, kind: str
 ) -> Message[str, str]:
     fields: Message[str, str] = Message()
-    fields["Final-Recipient"] = f"{'rfc822' if address.isascii() else 'utf-8'}; {address}"
+    fields["Final-Recipient"] = _typed_address(address)
     fields["Action"] = action
     status = _STATUS.search(reason)
     if status is not None and status[1].startswith(kind):
@@ -159,7 +159,7 @@ def _report(
     report["Auto-Submitted"] = "auto-replied"
     report["In-Reply-To"] = message.message_id
     report["References"] = message.message_id
-    report.attach(MIMEText("\n".join(lines) + "\n", "plain", "utf-8"))
+    report.attach(_text("\n".join(lines) + "\n", "plain"))
     status = MIMEBase("message", "delivery-status")
     about: Message[str, str] = Message()
     about["Reporting-MTA"] = f"dns; {notices.host}"
@@ -168,6 +168,17 @@ def _report(
         status.attach(block)
     report.attach(status)
     head = headers_of(content).as_bytes()[:_LONGEST_HEADERS]
-    text = head.decode("utf-8", "replace")
-    report.attach(MIMEText(text, "rfc822-headers", "us-ascii" if text.isascii() else "utf-8"))
+    report.attach(_text(head.decode("utf-8", "replace"), "rfc822-headers"))
     return report
+
+
+def _text(text: str, subtype: str) -> MIMEText:
+    return MIMEText(text, subtype, "us-ascii" if text.isascii() else "utf-8")
+
+
+def _typed_address(address: str) -> str:
+    """Return an address with its type; one that is not ASCII as RFC 6533, 3 encodes it."""
+    if address.isascii():
+        return f"rfc822; {address}"
+    encoded = "".join(ch if ch.isascii() else f"\\x{{{ord(ch):X}}}" for ch in address)
+    return f"utf-8; {encoded}"
