@@ -57,7 +57,7 @@ def status_of(notice: EmailMessage) -> list[Message[str, str]]:
     [part] = [
         each for each in notice.walk() if each.get_content_type() == "message/delivery-status"
     ]
-    return [*part.get_payload()]  # type: ignore[misc]
+    return [*part.get_payload()]
 
 
 def test_a_sender_is_told_of_a_refusal_with_its_text(tmp_path: Path) -> None:

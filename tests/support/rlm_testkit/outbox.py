@@ -192,10 +192,11 @@ class Scene:
         *,
         clock: ManualClock | None = None,
         backend: MemoryBackend | None = None,
+        events: list[Event] | None = None,
         **options: Any,
     ) -> None:
         self.clock = ManualClock() if clock is None else clock
-        self.events: list[Event] = []
+        self.events: list[Event] = [] if events is None else events
         self.dispatcher = Dispatcher(self.events.append)
         self.backend = MemoryBackend(self.clock) if backend is None else backend
         self.limiter = Limiter(policy, self.backend, sleep=self.clock.advance)
