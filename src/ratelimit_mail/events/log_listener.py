@@ -66,8 +66,8 @@ def log_events(
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
     and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
     `expected` and `recipients`; `scope`, `until` and `reason`. Events of an outbox have `outbox_id`
-    (the number of the message), `recipients` (how many) and `expected`, `put`, `reply`, `lists` or `resent`, but
-    not its key, which the program chose and which may hold anything.
+    (the number of the message), `recipients` (how many) and `expected`, `put`, `reply`, `lists` or
+    `resent`, but not its key, which the program chose and which may hold anything.
     """
     import logging
 

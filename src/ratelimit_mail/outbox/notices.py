@@ -54,9 +54,9 @@ class Notices:
 
     sender: the address in From of a notice, such as `"postmaster@leeds.ac.uk"`. The envelope has
         the null sender, so that a notice never causes another.
-    failures: whether a sender is told, with the reply, of recipients that a message did not reach.
-    delayed_after: after how many seconds in the outbox a sender is told, once a message, that it
-        is delayed, and until when it is expected to go. None: never.
+    failures: whether a sender gets a notice of the recipients that a message did not reach.
+    delayed_after: after how many seconds in the outbox a sender gets a notice, once a message, that
+        it is delayed, with the time at which it is expected to go. None: never.
     name: the name beside the sender's address.
     host: the host that reports; by default this one.
 
@@ -105,7 +105,7 @@ def delay_notice(
 ) -> MIMEMultipart:
     """Return the notice that a message is delayed.
 
-    expected: when it is expected to go. until: when it is given up.
+    expected: when it is expected to go. until: when it expires.
     """
     waiting = [each for each in message.recipients if each.state == "queued"]
     reason = message.reply or "the sending rate is above the limit"

@@ -130,7 +130,7 @@ class Finish:
 
     state: of the message. recipients: the state and the reply of each recipient that was tried.
     next_at, attempts: of a message that is queued again. reply: of the message.
-    charge: what the limiter is told next: `"settle"` or `"refund"`.
+    charge: what the limiter must do next: `"settle"` or `"refund"`.
     wait_until: when the lane may go on; None for at once.
     notices: messages that are put at the same time.
     """
@@ -624,7 +624,7 @@ class Store:
         return None if moment is None else int(moment)
 
     def announce(self, id: int, notice: NewMessage | None, now: int) -> None:  # noqa: A002
-        """Note that the sender of a message is told of its delay, and put the notice."""
+        """Note that a sender got a notice that the message is delayed, and put the notice."""
         with self._transaction() as connection:
             changed = connection.execute(
                 "UPDATE outbox_messages SET notified_at = ?"

@@ -7,7 +7,7 @@ How one message goes:
    its time has come. If it must wait, its lane waits, and the worker looks at the other lanes.
 3. `send`: the transport calls `begin_sending` right before the server may accept the message; that
    it is being sent is on the disk before.
-4. `finish`: the result is on the disk, and only then the limiter is told, so that nothing is sent
+4. `finish`: the result is on the disk before the limiter knows of it, so that nothing is sent
    twice. If the program dies in between, the next worker tells the limiter, before it sends.
 """
 
