@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,105 +9,21 @@ from typing import Any
 import pytest
 from rlm_testkit.builders import campus_policy
 from rlm_testkit.outbox import ANN, Scene, letter
+from rlm_testkit.outbox_programs import STEPS, Programs
 
-from ratelimit_mail import MessageRateLimit, Policy
-from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail import MessageRateLimit
 from ratelimit_mail.events import Uncertain
 from ratelimit_mail.outbox import CallableTransport, OutboxError, OutgoingMessage, State
 from ratelimit_mail.outbox.store import Store
-from ratelimit_mail.outbox.worker import OutboxWorker
 from ratelimit_mail.outbox.worker_lock import WorkerLock, is_dead
 from ratelimit_mail.testing import ManualClock
 
 
-class Killed(BaseException):
-    """The worker is killed here: it does nothing more, and its lock is free."""
-
-
-STEPS = ("claim", "begin_sending", "finish", "charge_done", "release")
-"""Each is a transaction of a worker. It is killed before it, or right after it."""
-
-
-class Killable:
-    """Programs, one after the other, on one file and one count, and the server they send to."""
-
-    def __init__(self, folder: Path, policy: Policy, **options: Any) -> None:
-        self.folder = folder
-        self.policy = policy
-        self.options = options
-        self.clock = ManualClock()
-        self.backend = MemoryBackend(self.clock)
-        self.sent: list[tuple[int, str]] = []
-        self.program = self.start()
-
-    def start(self) -> Scene:
-        return Scene(
-            self.folder / "outbox.db",
-            self.policy,
-            CallableTransport(lambda message: self.sent.append((self.clock(), message.message_id))),
-            clock=self.clock,
-            backend=self.backend,
-            **self.options,
-        )
-
-    def kill_at(
-        self, step: str, when: str, monkeypatch: pytest.MonkeyPatch, number: int = 1
-    ) -> None:
-        """Run a program until it is killed before or after a step for the `number`th time."""
-        program = self.program
-        original = getattr(Store, step)
-        transaction = Store._transaction
-        calls = 0
-        is_dead = False
-
-        def step_or_die(store: Store, *args: Any, **options: Any) -> Any:
-            nonlocal calls, is_dead
-            calls += 1
-            if calls >= number and when == "before":
-                is_dead = True
-                raise Killed
-            result = original(store, *args, **options)
-            if calls >= number:
-                is_dead = True
-                raise Killed
-            return result
-
-        def alive_transaction(store: Store, **options: Any) -> Any:
-            """Whatever handles the exception can note nothing either."""
-            if is_dead:
-                raise Killed
-            return transaction(store, **options)
-
-        def die(worker: OutboxWorker, **_: Any) -> None:
-            """Run without the steps at the end, which a killed program does not take."""
-            worker._store.register(worker._me, self.clock())
-            worker._keep_house(self.clock())
-            worker._loop(True)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Store, step, step_or_die)
-            patch.setattr(Store, "_transaction", alive_transaction)
-            patch.setattr(OutboxWorker, "run", die)
-            locks: list[WorkerLock] = []
-            make = WorkerLock.__init__
-
-            def remember(lock: WorkerLock, outbox: Path) -> None:
-                make(lock, outbox)
-                locks.append(lock)
-
-            patch.setattr(WorkerLock, "__init__", remember)
-            with pytest.raises(Killed):
-                program.outbox.run(until_empty=True)
-        for lock in locks:
-            os.close(lock._file)
-        self.program = self.start()
-
-
 @pytest.fixture
-def killable(tmp_path: Path) -> Callable[..., Killable]:
-    def make(*limits: Any, **options: Any) -> Killable:
+def killable(tmp_path: Path) -> Callable[..., Programs]:
+    def make(*limits: Any, **options: Any) -> Programs:
         policy = campus_policy(*(limits or [MessageRateLimit("2/minute")]))
-        return Killable(tmp_path, policy, **options)
+        return Programs(tmp_path, policy, **options)
 
     return make
 
@@ -117,7 +32,7 @@ def killable(tmp_path: Path) -> Callable[..., Killable]:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_worker_killed_at_any_step_loses_nothing_and_sends_nothing_twice(
-    killable: Callable[..., Killable],
+    killable: Callable[..., Programs],
     monkeypatch: pytest.MonkeyPatch,
     step: str,
     when: str,
@@ -125,7 +40,7 @@ def test_a_worker_killed_at_any_step_loses_nothing_and_sends_nothing_twice(
 ) -> None:
     programs = killable()
     ids = [programs.program.outbox.put(letter(i)).message_id for i in range(8)]
-    programs.kill_at(step, when, monkeypatch, number)
+    programs.kill_at(step, when, number)
     programs.program.run()
     sent = [message_id for _, message_id in programs.sent]
     assert len(set(sent)) == len(sent)
@@ -140,11 +55,11 @@ def test_a_worker_killed_at_any_step_loses_nothing_and_sends_nothing_twice(
 
 
 def test_what_was_claimed_and_not_begun_is_sent_by_the_next_worker(
-    killable: Callable[..., Killable], monkeypatch: pytest.MonkeyPatch
+    killable: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = killable()
     programs.program.outbox.put(letter(1))
-    programs.kill_at("begin_sending", "before", monkeypatch)
+    programs.kill_at("begin_sending", "before")
     assert programs.program.outbox.show(1).state == State.QUEUED
     programs.program.run()
     assert programs.program.outbox.show(1).state == State.SENT
@@ -152,11 +67,11 @@ def test_what_was_claimed_and_not_begun_is_sent_by_the_next_worker(
 
 
 def test_what_was_being_sent_is_uncertain_reported_and_counted(
-    killable: Callable[..., Killable], monkeypatch: pytest.MonkeyPatch
+    killable: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = killable()
     programs.program.outbox.put(letter(1))
-    programs.kill_at("finish", "before", monkeypatch)
+    programs.kill_at("finish", "before")
     assert programs.program.outbox.show(1).state == State.SENDING
     programs.clock.advance(30)
     programs.program.run()
@@ -170,11 +85,11 @@ def test_what_was_being_sent_is_uncertain_reported_and_counted(
 
 
 def test_what_was_being_sent_is_sent_again_if_so_chosen(
-    killable: Callable[..., Killable], monkeypatch: pytest.MonkeyPatch
+    killable: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = killable(on_uncertain="resend")
     put = programs.program.outbox.put(letter(1))
-    programs.kill_at("finish", "before", monkeypatch)
+    programs.kill_at("finish", "before")
     programs.program.run()
     assert [message_id for _, message_id in programs.sent] == [put.message_id] * 2
     assert programs.program.outbox.show(1).state == State.SENT
@@ -182,13 +97,13 @@ def test_what_was_being_sent_is_sent_again_if_so_chosen(
 
 
 def test_a_charge_whose_end_the_limiter_was_not_told_is_settled_by_the_next_worker(
-    killable: Callable[..., Killable], monkeypatch: pytest.MonkeyPatch
+    killable: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = killable()
     programs.program.outbox.put(letter(1))
     settle = programs.program.limiter.settle
     monkeypatch.setattr(programs.program.limiter, "settle", lambda *_: None)
-    programs.kill_at("charge_done", "before", monkeypatch)
+    programs.kill_at("charge_done", "before")
     assert settle is not programs.program.limiter.settle
     programs.clock.advance(30)
     programs.program.run()
@@ -197,12 +112,12 @@ def test_a_charge_whose_end_the_limiter_was_not_told_is_settled_by_the_next_work
 
 
 def test_a_booking_of_a_dead_worker_is_not_booked_again(
-    killable: Callable[..., Killable], monkeypatch: pytest.MonkeyPatch
+    killable: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = killable(MessageRateLimit("1/hour"))
     for number in range(3):
         programs.program.outbox.put(letter(number))
-    programs.kill_at("release", "before", monkeypatch)
+    programs.kill_at("release", "before")
     start = programs.clock()
     programs.program.run()
     assert [at - start for at, _ in programs.sent] == [0, 3_600_000, 7_200_000]

@@ -16,9 +16,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.validators import flag
+from ratelimit_mail._util.validators import flag, name
 from ratelimit_mail.addresses import normal_address
-from ratelimit_mail.outbox.content import headers_of
 from ratelimit_mail.outbox.message import OutboxMessage
 from ratelimit_mail.outbox.retry import seconds_of
 
@@ -68,7 +67,7 @@ class Notices:
     delayed_after: float | None = attrs.field(
         default=None, kw_only=True, converter=_seconds_or_none
     )
-    name: str = attrs.field(default="Mail delivery", kw_only=True)
+    name: str = attrs.field(default="Mail delivery", kw_only=True, validator=name)
     host: str = attrs.field(default=None, kw_only=True, converter=_host)
 
 
@@ -167,8 +166,9 @@ def _report(
     for block in (about, *recipients):
         status.attach(block)
     report.attach(status)
-    head = headers_of(content).as_bytes()[:_LONGEST_HEADERS]
-    report.attach(_text(head.decode("utf-8", "replace"), "rfc822-headers"))
+    head, _, _ = content[:_LONGEST_HEADERS].partition(b"\r\n\r\n")
+    text = head.decode("utf-8", "replace").replace("\r\n", "\n")
+    report.attach(_text(f"{text}\n", "rfc822-headers"))
     return report
 
 

@@ -94,6 +94,7 @@ CREATE TABLE outbox_lanes (
     wait_until INTEGER NOT NULL DEFAULT 0,
     served INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE INDEX outbox_served ON outbox_lanes (served, owner, ready_at, wait_until);
 
 CREATE TABLE outbox_workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started_at INTEGER NOT NULL)
     WITHOUT ROWID;

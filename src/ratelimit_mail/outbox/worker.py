@@ -253,7 +253,7 @@ class OutboxWorker:
         expected: list[int | None] = [None] * len(waiting)
         if first_at is not None:
             usages = []
-            with suppress(BackendError):
+            with suppress(BackendError, ValueError):
                 sender = claim.envelope.sender
                 usages = [*self._limiter.usage(sender, client=claim.envelope.client)]
             costs = [recipients for _, recipients, _ in waiting]
