@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -287,6 +288,51 @@ def test_the_expected_time_is_listed(tmp_path: Path) -> None:
     waits = [(each - post.outbox.show(1).put_at).total_seconds() for each in expected if each]
     assert waits[0] == HOUR
     assert waits[1:] == [HOUR + DAY, HOUR + DAY]
+
+
+def test_a_message_that_is_put_while_its_sender_waits_is_reported_too(tmp_path: Path) -> None:
+    post = Post(tmp_path, MessageRateLimit("1/day"))
+    post.put(1)
+    post.put(2)
+
+    def put_another(seconds: float) -> None:
+        if len(post.outbox.list()) < 3:
+            post.put(3)
+            post.clock.advance(5)
+        else:
+            post.clock.advance(seconds)
+
+    post.outbox._sleep = put_another
+    post.run()
+    second, third = post.of_kind(Delayed)
+    assert (second.message, third.message) == (2, 3)
+    assert (third.at - second.at).total_seconds() == 5
+    assert (third.expected - second.expected).total_seconds() == DAY
+    assert third.limit == second.limit == MessageRateLimit("1/day")
+
+
+def test_all_messages_of_a_long_queue_are_reported_some_at_a_time(tmp_path: Path) -> None:
+    post = Post(tmp_path, MessageRateLimit("10/minute"))
+    connection = sqlite3.connect(tmp_path / "outbox.db")
+    with connection:
+        for number in range(1015):
+            post.put(number, connection=connection)
+    connection.close()
+    runs = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal runs
+        runs += 1
+        post.clock.advance(seconds)
+        if runs == 3:
+            post.outbox.stop()
+
+    post.outbox._sleep = sleep
+    post.run()
+    delayed = post.of_kind(Delayed)
+    assert [event.message for event in delayed] == [*range(11, 1016)]
+    last = delayed[-1]
+    assert (last.expected - post.outbox.show(1).put_at).total_seconds() == 101 * MINUTE
 
 
 def test_a_sender_that_is_blocked_waits_and_is_reported(post: Post) -> None:
