@@ -152,6 +152,27 @@ def test_the_work_for_a_message_is_linear_in_its_recipients(
     assert 500 < looked_at[0] < 1500
 
 
+def test_recipients_that_the_handler_refuses_cause_no_further_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limiter, looked_at = limiter_of(RecipientRateLimit("9999/day")), []
+    check = limiter.check
+
+    async def counted_check(envelope: Envelope) -> Decision:
+        looked_at.append(len(envelope.recipients))
+        return await check(envelope)
+
+    monkeypatch.setattr(limiter, "check", counted_check)
+    recipients = [BOB, "zoe@example.org", *[EVE] * 50, "kim@example.org"]
+    with (
+        submission(Sink({("RCPT", EVE): "550 5.1.1 no such user"}), limiter) as server,
+        connect(server) as smtp,
+    ):
+        assert list(smtp.sendmail(ANN, recipients, "Hello")) == [EVE]
+    assert looked_at == [1, 2]
+    assert used(limiter) == [3]
+
+
 def test_what_the_handler_refuses_is_not_charged() -> None:
     sink = Sink(
         {

@@ -198,6 +198,7 @@ async def test_a_message_whose_text_is_not_answered_stays_charged(
         with pytest.raises(error):
             await smtp.sendmail(ANN, [BOB, EVE], "Hello")
         assert await used(limiter) == [2]  # the second time, there is no connection
+        smtp.close()
 
 
 @pytest.mark.parametrize(("command", "charged"), [("DATA", 0), ("TEXT", 2)])

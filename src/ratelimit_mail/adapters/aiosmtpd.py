@@ -106,10 +106,12 @@ class LimitedHandler:
         self._client = client
         self._refusals: WeakKeyDictionary[Any, Reply] = WeakKeyDictionary()
         """The replies by which outbound messages were refused at RCPT."""
+        self._looked_at: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        """How many recipients outbound messages had when they were last looked at."""
+        policy = limiter.policy
+        limits = [*policy.limits, *(limit for tier in policy.tiers for limit in tier.limits)]
         self._first_over = {
-            limit.limit + 1
-            for limit in limiter.policy.all_limits
-            if isinstance(limit, RecipientLimit)
+            limit.limit + 1 for limit in limits if isinstance(limit, RecipientLimit)
         }
 
     def __dir__(self) -> list[str]:
@@ -186,6 +188,10 @@ class LimitedHandler:
             number = len(envelope.rcpt_tos) + 1
             if number & (number - 1) and number not in self._first_over:
                 return None
+            # Once only, also if the handler refuses one recipient after the other.
+            if number <= self._looked_at.get(envelope, 0):
+                return None
+            self._looked_at[envelope] = number
             recipients = [*envelope.rcpt_tos, address]
         true_envelope = self._envelope(session, envelope, recipients)
         reply: Reply | None = None

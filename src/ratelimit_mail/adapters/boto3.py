@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from email.parser import BytesHeaderParser
 from email.utils import getaddresses, parseaddr
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -172,13 +172,13 @@ class LimitedSES:
         It is another one after the limits of the account have changed.
         """
         limiter = self._limiter
-        if limiter is not None and time.monotonic() < self._refresh_at:
+        if limiter is not None and monotonic() < self._refresh_at:
             return limiter
         # One thread asks. The others use what is known, or wait if nothing is.
         if not self._lock.acquire(blocking=limiter is None) and limiter is not None:
             return limiter
         try:
-            if self._limiter is not None and time.monotonic() < self._refresh_at:
+            if self._limiter is not None and monotonic() < self._refresh_at:
                 return self._limiter
             return self._read_account()
         finally:
@@ -194,7 +194,7 @@ class LimitedSES:
             self._read_account()
 
     def _read_account(self) -> Limiter:
-        self._refresh_at = time.monotonic() + min(RETRY_REFRESH, self._refresh)
+        self._refresh_at = monotonic() + min(RETRY_REFRESH, self._refresh)
         try:
             policy = self._policy_of(self._client.get_account())
         except (ClientError, BotoCoreError) as error:
@@ -204,7 +204,7 @@ class LimitedSES:
             return self._limiter
         if self._limiter is None or self._limiter.policy.limits != policy.limits:
             self._limiter = Limiter(policy, self._backend, **self._limiter_options)
-        self._refresh_at = time.monotonic() + self._refresh
+        self._refresh_at = monotonic() + self._refresh
         return self._limiter
 
     def send_email(self, **kwargs: Any) -> Any:
@@ -283,7 +283,7 @@ class LimitedSES:
         message = str(details.get("Message", ""))
         if "quota" in message.lower():
             seconds = max(seconds, QUOTA_PUSHBACK)
-        self._refresh_at = min(self._refresh_at, time.monotonic() + seconds)
+        self._refresh_at = min(self._refresh_at, monotonic() + seconds)
         reason = "".join(each for each in f"SES: {message}" if each.isprintable())[:200]
         try:
             # A block of an administrator, or of the quota, stays.
