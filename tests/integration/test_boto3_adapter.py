@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -451,13 +452,15 @@ def test_what_ends_without_an_answer_is_charged_if_it_may_have_been_sent(
         return 200, SENT
 
     with SESServer(answer) as server:
-        client = client_for(server.url, read_timeout=0.2)
-        ses = limited(client, clock)
+        patient, client = client_for(server.url), client_for(server.url, read_timeout=0.1)
+        both = SimpleNamespace(get_account=patient.get_account, send_email=client.send_email)
+        ses = limited(both, clock)
         with pytest.raises(ReadTimeoutError):
             ses.send_email(**arguments(BOB, EVE))
         assert used(ses)[1] == 2
         done.set()
         client.close()
+        patient.close()
     with pytest.raises(EndpointConnectionError):
         ses.send_email(**arguments(BOB, EVE))
     assert used(ses)[1] == 2

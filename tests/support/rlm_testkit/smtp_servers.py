@@ -101,11 +101,9 @@ class SMTPServerThread:
     """An SMTP server on a free port of this machine, with an event loop and a thread of its own.
 
     options: those of aiosmtpd's SMTP.
-    connections: how many are open. most_connections: how many were open at once.
     """
 
     def __init__(self, handler: Any, **options: Any) -> None:
-        self.connections = self.most_connections = 0
         self._options = {"hostname": "sink", "enable_SMTPUTF8": True, **options}
         self._handler = handler
         self.loop = asyncio.new_event_loop()
@@ -122,19 +120,7 @@ class SMTPServerThread:
         self._thread.join()
 
     def _new_connection(self) -> SMTP:
-        server = self
-
-        class Connection(_Server):
-            def connection_made(self, transport: Any) -> None:
-                server.connections += 1
-                server.most_connections = max(server.most_connections, server.connections)
-                super().connection_made(transport)
-
-            def connection_lost(self, error: Exception | None) -> None:
-                server.connections -= 1
-                super().connection_lost(error)
-
-        return Connection(self._handler, loop=self.loop, **self._options)
+        return _Server(self._handler, loop=self.loop, **self._options)
 
     def _run(self, started: Callable[[], None]) -> None:
         asyncio.set_event_loop(self.loop)
