@@ -329,10 +329,15 @@ def apply_concessions(
 
     overrides, exemptions: those that hold for the message.
     """
-    applied: list[Limit] = []
-    for limit in limits:
-        if any(each.limits is None or limit.name in each.limits for each in exemptions):
-            continue
-        override = next((each for each in overrides if limit.name in each.limits), None)
-        applied.append(limit if override is None else override.applied_to(limit))
-    return tuple(applied)
+    if any(each.limits is None for each in exemptions):
+        return ()
+    exempt = {name for each in exemptions for name in each.limits or ()}
+    first: dict[str | None, Override] = {}
+    for override in overrides:
+        for name in override.limits:
+            first.setdefault(name, override)
+    return tuple(
+        first[limit.name].applied_to(limit) if limit.name in first else limit
+        for limit in limits
+        if limit.name not in exempt
+    )

@@ -18,8 +18,12 @@ LONGEST_WINDOW: Final = 100 * 366 * 24 * 60 * 60 * 1000
 
 LONGEST_NOTATION: Final = 100
 
-# `limits` reads "5/0 minutes" as "5/minute".
-_ZERO_MULTIPLE: Final = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
+# Checked here, because the pattern of `limits` takes exponential time for some texts. All
+# repetitions are possessive, so each character is matched once.
+_NOTATION: Final = re.compile(
+    r"\s*+[0-9]++\s*+(?:/|per)\s*+([0-9]*+)\s*+(?:second|minute|hour|day|month|year)s?+\s*+",
+    re.IGNORECASE,
+)
 
 
 def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
@@ -39,10 +43,14 @@ def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
     elif not isinstance(value, str):
         raise TypeError(f"a rate is a string such as '30/minute', not {show(value)}")
     else:
+        notation = _NOTATION.fullmatch(value) if len(value) <= LONGEST_NOTATION else None
         try:
-            rates = parse_many(value) if len(value) <= LONGEST_NOTATION else []
+            rates = [] if notation is None else parse_many(value)
         except ValueError:
             rates = []
+        if notation is not None and notation[1] and not notation[1].strip("0"):
+            # `limits` reads "5/0 minutes" as "5/minute".
+            raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
     if len(rates) != 1:
         raise ValueError(
             f"{show(value)} is not one rate such as '30/minute' or '50 per 15 minutes'"
@@ -52,7 +60,7 @@ def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
         raise ValueError(f"the rate {show(value)} lets nothing through; at least 1 is needed")
     if rate.amount > MOST:
         raise ValueError(f"the rate {show(value)} is above the most that can be counted, {MOST}")
-    if window_ms(rate) < 1 or (isinstance(value, str) and _ZERO_MULTIPLE.search(value)):
+    if window_ms(rate) < 1:
         raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
     if window_ms(rate) > LONGEST_WINDOW:
         raise ValueError(f"the window of the rate {show(value)} is longer than 100 years")

@@ -18,7 +18,8 @@ NAMES = {
     ),
     "ratelimit_mail.conditions": "in_network has_tag protocol any_of all_of not_",
     "ratelimit_mail.backends": (
-        "AsyncBackend AsyncRedisBackend Backend MemoryBackend RedisBackend"
+        "AsyncBackend AsyncRedisBackend AsyncSQLiteBackend Backend MemoryBackend RedisBackend"
+        " SQLiteBackend async_from_url from_url"
     ),
     "ratelimit_mail.exceptions": (
         "BackendError BackendUnavailable PolicyFileError RateLimitExceeded RateLimitMailError"
@@ -74,7 +75,7 @@ def imported_with(module: str) -> list[str]:
     return imported
 
 
-@pytest.mark.parametrize("module", ["redis", "click", "rich", "limits", "asyncio"])
+@pytest.mark.parametrize("module", ["redis", "sqlite3", "click", "rich", "limits", "asyncio"])
 def test_importing_the_package_does_not_import_slow_modules(module: str) -> None:
     assert module not in imported_with("ratelimit_mail")
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail.cli.errors import InputError
 from ratelimit_mail.cli.readers.csv_columns import MessageColumns
 from ratelimit_mail.cli.readers.times import parse_mail_time, parse_time
@@ -57,10 +63,31 @@ def test_a_very_long_time_is_shortened_in_the_error() -> None:
         ("Tue, 14 Nov 2023 17:13:20 -0500 (EST)", 1_700_000_000_000),
         ("Tue Nov 14 22:13:20 2023", 1_700_000_000_000),
         ("Tue, 14 Nov 2023 22:13:20 -0000", 1_700_000_000_000),
+        ("Tue, 14 Nov 2023 22:13:20", 1_700_000_000_000),
+        ("Tue,14 Nov 2023 22:13:20+0000", 1_700_000_000_000),
+        ("14 Nov 23 22:13:20 UT", 1_700_000_000_000),
+        ("14-Nov-2023 22.13.20 GMT", 1_700_000_000_000),
+        ("Tuesday, November 14, 2023 10:13:20 PM", 1_700_000_000_000),
+        ("Tue Nov 14 17:13:20 EST 2023", 1_700_000_000_000),
+        ("Tue, 14 Nov 2023 23:13:20 GMT +0100", 1_700_000_000_000),
+        ("Tue, 14 Nov 2023 23:13:20 UTC+01:00", 1_700_000_000_000),
+        ("Wed, 15 Nov 2023 03:43:20 +05:30 (IST (India))", 1_700_000_000_000),
+        ("Tue, 14 Nov 2023 23:13:20 CET", 1_700_000_000_000),
+        ("Tue, 14 Nov 2023 12:13:20 AM +0200", 1_699_913_600_000),
+        ("Sat, 31 Dec 2016 23:59:60 +0000", 1_483_228_799_000),
     ],
 )
 def test_dates_of_mail_headers_are_parsed(text: str, time: int) -> None:
     assert parse_mail_time(text) == time
+
+
+@given(
+    st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30)),
+    st.integers(-23 * 60, 23 * 60),
+)
+def test_each_date_that_the_standard_library_writes_is_parsed(time: datetime, offset: int) -> None:
+    time = time.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=offset)))
+    assert parse_mail_time(format_datetime(time)) == milliseconds_of(time)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +98,17 @@ def test_dates_of_mail_headers_are_parsed(text: str, time: int) -> None:
         "Thu, 1 Jan 1960 00:00:00 +0000",
         "Thu, 1 Jan 2024 10:00:00 +99999999",
         "Mon, 99999999999999999999 Jan 99999999999999999999 10:00:00",
+        "Tue, 14 Nov 2023 17:13:20 EST5EDT",
+        "Tue, 14 Nov 2023 17:13:20 H0500",
+        "Tue, 14 Nov 2023 17:13:20 Local",
+        "Tue, 14 Nov 2023 17:13:20 +0100 +0200",
+        "Tue, 14 Nov 2023 17:13:20 +0090",
+        "Tue, 14 Nov 2023 17:13:20 PM",
+        "Tue, 14 Nov 2023 17:13:20 (EST",
+        "Tue, 14 Nov Dec 2023 17:13:20 +0000",
+        "Tue, Nov 2023 17:13:20 +0000",
+        "Tue, 14 Nov 2023 17:13:61 +0000",
+        "Tue, 31 Nov 2023 17:13:20 +0000",
     ],
 )
 def test_an_invalid_date_of_a_mail_header_is_none(text: str) -> None:

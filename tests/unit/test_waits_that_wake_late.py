@@ -11,6 +11,7 @@ from rlm_testkit.either_limiter import EitherLimiter, sync_and_async
 
 from ratelimit_mail import AsyncLimiter, MessageRateLimit, RateLimitExceeded
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.testing import ManualClock
 
 ENVELOPE = envelope_to(["bob@example.com"])
@@ -160,3 +161,21 @@ async def test_tasks_of_one_sender_go_in_order_though_their_room_is_settled_away
     assert [number for number, _ in sent] == list(range(9))
     # Each pair goes a window after the end of the one before.
     assert [(at - start) / 1000 for _, at in sent] == [67.5 * (i // 2) for i in range(9)]
+
+
+@sync_and_async
+def test_a_message_that_waits_behind_a_late_waiter_counts_when_it_goes(mode: str) -> None:
+    limiter = EitherLimiter(mode, MessageRateLimit("2/minute"))
+    operations = limiter.limiter._operations
+
+    def wait_until_first(queue: WaitQueue, waiter: Waiter, longest: float) -> None:
+        limiter.clock.advance(longest)
+        queue.overtake(waiter)
+
+    async def async_wait_until_first(queue: WaitQueue, waiter: Waiter, longest: float) -> None:
+        wait_until_first(queue, waiter, longest)
+
+    operations._wait_until_first = wait_until_first if mode == "sync" else async_wait_until_first
+    operations._wait_queue.join(operations.policy.sender_subject(ENVELOPE), limiter.clock() - 1)
+    with limiter.sending(ENVELOPE):  # it has room at once, and waits for a second
+        assert (limiter.used(), limiter.resets_in()) == ([1], [60])

@@ -112,8 +112,10 @@ def refusal_numbers(
     refusals: Sequence[Refusal], charges: Sequence[Charge]
 ) -> list[tuple[int, int, int]]:
     """Return refusals with the numbers of their counts, as they are stored or sent."""
-    counts = counts_of(charges)
-    return [(counts.index(count), window, at) for count, window, at in refusals]
+    numbers: dict[Count, int] = {}
+    for number, count in enumerate(counts_of(charges)):
+        numbers.setdefault(count, number)
+    return [(numbers[count], window, at) for count, window, at in refusals]
 
 
 def refusals_from_numbers(

@@ -10,6 +10,9 @@ every window are trimmed at the head in amortised constant time. For each log ti
 while its clock is behind `newest`, the latest event that was recorded for its own present: a clock
 that goes back never frees room.
 
+An exception may come in the middle of any change: a signal handler may raise one. So each change
+first adds to `undo` what takes it back, for a caller that gives the log such a list.
+
 Integers only: no clock, no I/O. Times are milliseconds. This is the reference for every backend.
 """
 
@@ -17,19 +20,27 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Final
+from operator import sub
+from typing import Any, Final
 
 from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["FAR_AHEAD", "LONG_AGO", "EventLog"]
+__all__ = ["FAR_AHEAD", "LONG_AGO", "EventLog", "UndoList"]
 
 LONG_AGO: Final = -(1 << 62)
 FAR_AHEAD: Final = 1 << 62
 
+UndoList = list[tuple[Callable[..., object], tuple[Any, ...]]]
+"""Functions with their arguments that take changes back, the last one first.
+
+Each may be called again after it was interrupted.
+"""
+
 
 _NOTHING: Final = Retention(0)
+_EMPTY: Final = array("q")
 
 
 class EventLog:
@@ -40,11 +51,13 @@ class EventLog:
     head: events before it have left every window.
     held: everything that is held, refused attempts included: no window can hold more.
     newest: the latest event that was recorded for its own present; time is never before it.
+    undo: where each change adds what takes it back; None for nowhere.
     """
 
-    __slots__ = ("attempts", "compact_at", "head", "held", "newest", "sent", "times")
+    __slots__ = ("attempts", "compact_at", "head", "held", "newest", "sent", "times", "undo")
 
-    def __init__(self, newest: int = LONG_AGO) -> None:
+    def __init__(self, newest: int = LONG_AGO, undo: UndoList | None = None) -> None:
+        self.undo = undo
         self.times = array("q")
         self.sent = array("q", (0,))
         self.attempts: array[int] | None = None
@@ -52,6 +65,10 @@ class EventLog:
         self.held = 0
         self.newest = newest
         self.compact_at = 64
+
+    # A log whose events are elsewhere searches there.
+    _bisect_left: Callable[..., int] = staticmethod(bisect_left)
+    _bisect_right: Callable[..., int] = staticmethod(bisect_right)
 
     def fits(self, now: int, cost: int, window: Window) -> bool:
         """Return whether `cost` more at `now` keeps every window at or below its limit."""
@@ -71,7 +88,7 @@ class EventLog:
         target = column[-1] - room
         gone = head + 1
         if column[gone] < target:
-            gone = bisect_left(column, target, gone)
+            gone = self._bisect_left(column, target, gone)
         elif column[head] >= target:
             return now
         left_at = window.expiry(times[gone - 1])
@@ -95,7 +112,7 @@ class EventLog:
                     at = fits_at - offset
                     break
                 probe.held += part
-                probe._enter(moment, part, part)
+                probe._enter(probe._place(moment), moment, part, part)
             else:
                 return now if at == present else at
 
@@ -105,10 +122,10 @@ class EventLog:
         column = self._column(window)
         at = present
         while True:
-            end = bisect_right(times, at, head)
-            first = bisect_right(times, window.cutoff(at), head, end)
+            end = self._bisect_right(times, at, head)
+            first = self._bisect_right(times, window.cutoff(at), head, end)
             if column[end] - column[first] > room:
-                gone = bisect_left(column, column[end] - room, first + 1, end)
+                gone = self._bisect_left(column, column[end] - room, first + 1, end)
                 at = window.expiry(times[gone - 1])
                 continue
             overfull = self._last_overfull(at, end, first, room, window, column)
@@ -123,11 +140,11 @@ class EventLog:
         times = self.times
         if end == len(times):
             return None
-        last = bisect_left(times, window.expiry(at), end)
+        last = self._bisect_left(times, window.expiry(at), end)
         if column[last] - column[first] <= room:  # even if they all stood in one window
             return None
         for i in range(last - 1, end - 1, -1):
-            start = bisect_right(times, window.cutoff(times[i]), first, i)
+            start = self._bisect_right(times, window.cutoff(times[i]), first, i)
             if column[i + 1] - column[start] > room:
                 return times[i]
         return None
@@ -136,8 +153,10 @@ class EventLog:
         """Return how much the window that ends at `now` holds."""
         at = max(now, self.newest)
         column = self._column(window)
-        end = bisect_right(self.times, at, self.head)
-        return column[end] - column[bisect_right(self.times, window.cutoff(at), self.head, end)]
+        end = self._bisect_right(self.times, at, self.head)
+        return (
+            column[end] - column[self._bisect_right(self.times, window.cutoff(at), self.head, end)]
+        )
 
     def remaining(self, now: int, window: Window) -> int:
         """Return the most that would fit at `now`, bookings respected."""
@@ -150,7 +169,7 @@ class EventLog:
     def empty_at(self, now: int, window: Window) -> int:
         """Return the first moment from which nothing recorded counts any more."""
         column = self._column(window)
-        last = bisect_left(column, column[-1], self.head) - 1
+        last = self._bisect_left(column, column[-1], self.head) - 1
         return now if last < self.head else max(now, window.expiry(self.times[last]))
 
     def idle_from(self, span: int) -> int:
@@ -167,14 +186,24 @@ class EventLog:
 
     def add(self, now: int, cost: int, retention: Retention) -> int:
         """Record what is sent now; return the moment at which it stands."""
-        self.newest = at = max(now, self.newest)
+        at = max(now, self.newest)
+        place = self._place(at)
+        self._save(place)
+        self.newest = at
         self.held += cost
-        self._enter(at, cost, cost)
+        self._enter(place, at, cost, cost)
         self._forget(at, retention)
         return at
 
+    def save(self, at: int) -> None:
+        """Add to `undo` what takes back later changes of the events after the moment `at`."""
+        self._save(self._place(at))
+
     def extend(self, sent: Mapping[int, int], cost: int, retention: Retention) -> None:
-        """Record how many events of one cost were sent at which moments, none before `newest`."""
+        """Record how many events of one cost were sent at which moments, none before `newest`.
+
+        The caller calls `save` with the first of the moments before.
+        """
         times = list(sent)
         costs = [number * cost for number in sent.values()]
         self.held += sum(costs)
@@ -185,21 +214,25 @@ class EventLog:
             self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
         else:
             for at, total in zip(times, costs, strict=True):
-                self._enter(at, total, total)
+                self._enter(self._place(at), at, total, total)
         self._forget(self.newest, retention)
 
     def forget(self, now: int, retention: Retention) -> None:
         """Forget what has left every window by `now`."""
         if now >= self.newest:
+            self._save(len(self.times))
             self._forget(now, retention)
 
     def refuse(self, now: int, cost: int, retention: Retention) -> None:
         """Record a refused attempt."""
+        at = max(now, self.newest)
+        place = self._place(at)
+        self._save(place)
         if self.attempts is None:
             self.attempts = self.sent[:]
-        self.newest = at = max(now, self.newest)
+        self.newest = at
         self.held += cost
-        self._enter(at, 0, cost)
+        self._enter(place, at, 0, cost)
         self._forget(at, retention)
 
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
@@ -207,8 +240,10 @@ class EventLog:
         present = max(now, self.newest)
         if at <= present:
             return self.add(now, cost, retention)
+        place = self._place(at)
+        self._save(place)
         self.held += cost
-        self._enter(at, cost, cost)
+        self._enter(place, at, cost, cost)
         self._forget(present, retention)
         return at
 
@@ -226,7 +261,7 @@ class EventLog:
         times, slot = self.times, retention.slot
         cost_at: dict[int, int] = {}
         for at, cost in events:
-            i = bisect_left(times, at, self.head)
+            i = self._bisect_left(times, at, self.head)
             if (
                 at > self.newest - retention.span
                 and i < len(times)
@@ -235,20 +270,55 @@ class EventLog:
                 cost_at[i] = cost_at.get(i, 0) + cost
         if not cost_at:
             return
+        ends = [*sorted(cost_at), len(times)]
+        self._save(ends[0])
         self.held -= sum(cost_at.values())
         lowered = 0
-        ends = [*sorted(cost_at), len(times)]
+        removed: list[int] = []  # by each event from the first on, all that is taken out until it
         for i, end in pairwise(ends):
             lowered += cost_at[i]
-            self._shift(i + 1, end + 1, -lowered, -lowered)
-        self._drop_empty(ends[0])
+            removed += [lowered] * (end - i)
+        first = ends[0]
+        for column in self._columns():
+            column[first + 1 :] = array("q", map(sub, column[first + 1 :], removed))
+        self._drop_empty(first)
 
-    def _enter(self, at: int, sent: int, attempts: int) -> None:
-        """Insert an event at its time, before whatever is booked after it."""
+    def _place(self, at: int) -> int:
+        """Return the index of an event at `at`, before whatever is booked after it."""
         times = self.times
-        i = len(times)
         if times and times[-1] > at:
-            i = bisect_right(times, at, self.head)
+            return self._bisect_right(times, at, self.head)
+        return len(times)
+
+    def _save(self, start: int) -> None:
+        """Add to `undo` what takes back a change of the events from `start` on."""
+        if self.undo is None:
+            return
+        times, sent, attempts = self.times, self.sent, self.attempts
+        columns = (
+            times,
+            times[start:] if start < len(times) else _EMPTY,
+            sent,
+            sent[start:],
+            attempts,
+            None if attempts is None else attempts[start:],
+        )
+        numbers = (self.head, self.held, self.newest, self.compact_at)
+        self.undo.append((EventLog._restore, (self, start, columns, numbers)))
+
+    def _restore(self, start: int, columns: Any, numbers: tuple[int, int, int, int]) -> None:
+        """Set the columns and the numbers to what `_save` has saved."""
+        times, last_times, sent, last_sent, attempts, last_attempts = columns
+        times[start:] = last_times
+        sent[start:] = last_sent
+        if attempts is not None:
+            attempts[start:] = last_attempts
+        self.times, self.sent, self.attempts = times, sent, attempts
+        self.head, self.held, self.newest, self.compact_at = numbers
+
+    def _enter(self, i: int, at: int, sent: int, attempts: int) -> None:
+        """Insert an event at its time; `i` is its place."""
+        times = self.times
         if i > self.head and times[i - 1] == at:
             self._shift(i, len(self.sent), sent, attempts)
             return
@@ -268,14 +338,10 @@ class EventLog:
 
     def _drop_empty(self, start: int) -> None:
         """Drop the events from `start` on that cost nothing any more."""
-        columns = self._columns()
-        used = [
-            i
-            for i in range(start, len(self.times))
-            if any(column[i] != column[i + 1] for column in columns)
-        ]
+        column = self.sent if self.attempts is None else self.attempts  # what is sent is attempted
+        used = [i for i in range(start, len(self.times)) if column[i] != column[i + 1]]
         if len(used) < len(self.times) - start:
-            for column in columns:
+            for column in self._columns():
                 column[start:-1] = array("q", [column[i] for i in used])
             self.times[start:] = array("q", [self.times[i] for i in used])
 
@@ -284,8 +350,17 @@ class EventLog:
 
     def _forget(self, present: int, retention: Retention) -> None:
         """Forget what has left every window by `present`; time never goes back to it."""
+        self._trim(present, retention)
+        if len(self.times) >= self.compact_at:
+            self._cut()
+            if retention.ceiling or retention.slot > 1:
+                self._compact(present, retention)
+            self.compact_at = 2 * len(self.times) + 64
+
+    def _trim(self, present: int, retention: Retention) -> None:
+        """Move the head behind what has left every window by `present`."""
         times, head = self.times, self.head
-        gone = bisect_right(times, present - retention.span, head)
+        gone = self._bisect_right(times, present - retention.span, head)
         if gone > head:
             self.head = gone
             self.newest = max(self.newest, times[gone - 1] + retention.span)
@@ -293,18 +368,14 @@ class EventLog:
             self.held = column[-1] - column[gone]
             if gone > 16 and gone * 4 > len(times):
                 self._cut()
-        if len(times) >= self.compact_at:
-            self._cut()
-            if retention.ceiling or retention.slot > 1:
-                self._compact(present, retention)
-            self.compact_at = 2 * len(self.times) + 64
 
     def _cut(self) -> None:
+        # New columns, because `undo` may hold places in those of before.
         head, self.head = self.head, 0
-        del self.times[:head]
-        del self.sent[:head]
+        self.times = self.times[head:]
+        self.sent = self.sent[head:]
         if self.attempts is not None:
-            del self.attempts[:head]
+            self.attempts = self.attempts[head:]
 
     def _compact(self, present: int, retention: Retention) -> None:
         """Merge events that no window can tell apart, so that memory stays bounded.
@@ -313,7 +384,7 @@ class EventLog:
         largest limit by themselves.
         """
         times, sent, attempts, slot = self.times, self.sent, self.attempts, retention.slot
-        past = bisect_right(times, present)
+        past = self._bisect_right(times, present)
         refused = [] if attempts is None else [a - s for a, s in zip(attempts, sent, strict=True)]
         merged = array("q")
         starts: list[int] = []

@@ -25,7 +25,8 @@ __all__ = ["log_events"]
 
 SHORTEST_KEY: Final = 16
 
-_ADDRESS: Final = re.compile(r"[^\s<>()\[\]{},;:'\"]+@[^\s<>()\[\]{},;:'\"]+")
+_WORD: Final = re.compile(r"[^\s<>()\[\]{},;:'\"]++")
+"""What may be an address; a pattern that needs the @ too would take quadratic time without it."""
 
 LONGEST_NAME: Final = 320
 """Characters; an address has no more."""
@@ -116,8 +117,12 @@ class _Names:
     def in_text(self, text: str) -> str:
         """Return `text`, such as a provider's reply, with its addresses as `field` gives them."""
         if self._key is not None:
-            text = _ADDRESS.sub(lambda match: str(self.field(match[0])), text)
+            text = _WORD.sub(self._word, text)
         return escape(text)
+
+    def _word(self, match: re.Match[str]) -> str:
+        is_address = "@" in match[0][1:-1]
+        return str(self.field(match[0])) if is_address else match[0]
 
     def quoted(self, name: str) -> str:
         """Return `name` in quotes for the line, so that it cannot pose as the text around it."""

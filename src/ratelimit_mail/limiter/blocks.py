@@ -80,15 +80,17 @@ class Blocks:
         """
         if not self.is_due() or not (is_charged or self._is_local):
             return
-        self.is_stale = False
-        self._refresh_at = monotonic() + REFRESH_SECONDS
         try:
+            self.is_stale = False
+            self._refresh_at = monotonic() + REFRESH_SECONDS
             register: Register = yield partial(self._backend.read_register, self._name)
+            self._take(register)
         except BackendError as error:
             if self._by_scope:
                 log_warning("the blocks could not be read; those known stay in force: %s", error)
-            return
-        self._take(register)
+        except BaseException:
+            self.is_stale = True
+            raise
 
     def find(self, envelope: Envelope) -> Block | None:
         """Return the block of `envelope`, if there is one."""

@@ -63,13 +63,13 @@ def _for_limits(
             charges = charges_by_domains[domains]
         except AttributeError:
             return None
-        if charges is None or len(charges) != 1:
+        if charges is None or (charge := charges.only) is None:
             return None
         if envelope.id is not None or envelope.direction == "inbound":
             return None
         if (blocks.is_stale or blocks.exist) and blocks.concern(envelope):
             return None
-        ledger, subject, costs = charges[0]
+        ledger, subject, costs = charge
         answer = answer_to(ledger, subject(envelope), costs)
         if type(answer) is list:
             return accepted(tier, [owner, envelope, answer] if record else None)

@@ -274,11 +274,13 @@ class Operations:
                 try:
                     if delay > 0:
                         yield partial(self._sleep, delay)
+                    has_waited = delay > 0
                     if not self._wait_queue.is_first(waiter):
+                        has_waited = True
                         longest = min(spare, LONGEST_WAIT_FOR_FIRST)
                         yield partial(self._wait_until_first, self._wait_queue, waiter, longest)
                     # It could go at once, and has not waited; with an id, perhaps since long ago.
-                    if delay <= 0 and not decision.repeated:
+                    if not has_waited and not decision.repeated:
                         return decision
                     yield from self._check_blocks_steps(envelope, decision.tier)
                     redeemed, booked_at = yield partial(self.finish, self._redeem_steps(booking))

@@ -109,8 +109,7 @@ def take_receipts(decision: Decision, owner: object) -> Receipts:
 
 def refund_steps(backend: Any, receipts: Receipts) -> Steps[None]:
     """Take each receipt's charges out; a receipt that fails goes back to its token."""
-    while receipts:
-        token, receipt = receipts.pop(0)
+    for position, (token, receipt) in enumerate(receipts, 1):
         if receipt is None:
             continue
         try:
@@ -119,6 +118,6 @@ def refund_steps(backend: Any, receipts: Receipts) -> Steps[None]:
             # If only the answer was lost, a second try could take out another message's charge.
             if not isinstance(error, BackendUnavailable) or error.safe_to_repeat:
                 token.append(receipt)
-            for other_token, untouched in receipts:
+            for other_token, untouched in receipts[position:]:
                 other_token.append(untouched)
             raise

@@ -170,7 +170,8 @@ class Limiter:
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never wait."""
         # 1. In memory, most messages are decided on by the fast path.
-        if self._fast_path is not None and (decision := self._fast_path(envelope)) is not None:
+        fast_path = self._fast_path
+        if fast_path is not None and (decision := fast_path(envelope)) is not None:
             return decision
         operations = self._operations
         # 2. Shadow limits, events and partial answers need more than one call of the backend.

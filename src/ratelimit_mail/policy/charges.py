@@ -42,6 +42,17 @@ _Recipient = tuple[str, str]
 MessageCharge = tuple[Ledger, Callable[[Envelope], str], Costs]
 """A charge whose subject does not depend on the recipients: the function gets it."""
 
+
+class MessageCharges(list[MessageCharge]):
+    """What a message is charged once. only: the charge if there is one alone, else None."""
+
+    __slots__ = ("only",)
+
+    def __init__(self, charges: Iterable[MessageCharge]) -> None:
+        super().__init__(charges)
+        self.only = self[0] if len(self) == 1 else None
+
+
 _new = tuple.__new__  # makes a named tuple in half the time
 
 
@@ -202,20 +213,20 @@ class EffectiveLimits:
         charges = [(ledger, subject(envelope), costs) for ledger, subject, costs in message_charges]
         return _new(ChargePlan, (self, charges, None, None))
 
-    def _charges_for(self, domains: tuple[str, ...]) -> list[MessageCharge] | None:
+    def _charges_for(self, domains: tuple[str, ...]) -> MessageCharges | None:
         costs = self._costs(domains)
         _, total, _, external = costs
         if self._depends_on_recipients or total > self._most or external > self._most_external:
             return None
         return self._message_charges(costs)
 
-    def _message_charges(self, costs: Costs) -> list[MessageCharge]:
+    def _message_charges(self, costs: Costs) -> MessageCharges:
         """Return what a message is charged once, whichever recipients it has."""
-        return [
+        return MessageCharges(
             (ledger, subject, costs)
             for ledger, subject in self._per_message
             if ledger.charges(costs)
-        ]
+        )
 
     def _plan_by_recipient(self, envelope: Envelope, exempt: Set[str]) -> ChargePlan:
         """Return the plan of a message whose charges depend on the recipients."""

@@ -10,7 +10,15 @@ from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.scopes import Scope, tag_getter
 
-__all__ = ["LedgerKey", "Retentions", "by_ledger_key", "queue_of", "retentions_of", "window_of"]
+__all__ = [
+    "LedgerKey",
+    "Retentions",
+    "by_ledger_key",
+    "one_of_each_count",
+    "queue_of",
+    "retentions_of",
+    "window_of",
+]
 
 
 class LedgerKey(NamedTuple):
@@ -52,12 +60,30 @@ def by_ledger_key(limits: Iterable[Limit]) -> dict[LedgerKey, dict[int, list[Rat
     groups: dict[LedgerKey, dict[int, list[RateLimit]]] = {}
     for limit in limits:
         if isinstance(limit, RateLimit):
-            unit = UNITS.index(
-                f"external {limit.unit}" if limit.count == "external" else limit.unit
-            )
-            key = LedgerKey(limit.enforce, limit.direction, limit.scope)
-            groups.setdefault(key, {}).setdefault(unit, []).append(limit)
+            groups.setdefault(_key(limit), {}).setdefault(_unit(limit), []).append(limit)
     return groups
+
+
+def one_of_each_count(limits: Iterable[Limit]) -> tuple[Limit, ...]:
+    """Return the first of those `limits` that count the same in the same ledger.
+
+    The result has a bounded length: each tier records what all tiers count.
+    """
+    first: dict[tuple[object, ...], Limit] = {}
+    for limit in limits:
+        if isinstance(limit, RateLimit):
+            first.setdefault((_key(limit), _unit(limit)), limit)
+        else:
+            first.setdefault((limit.enforce, limit.count), limit)
+    return tuple(first.values())
+
+
+def _key(limit: RateLimit) -> LedgerKey:
+    return LedgerKey(limit.enforce, limit.direction, limit.scope)
+
+
+def _unit(limit: RateLimit) -> int:
+    return UNITS.index(f"external {limit.unit}" if limit.count == "external" else limit.unit)
 
 
 def window_of(limit: RateLimit) -> Window:

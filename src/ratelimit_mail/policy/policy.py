@@ -123,6 +123,7 @@ class Policy:
                 f"node: {show(self.node)}: the policy {self.name!r} counts all servers together;"
                 " with per_node=True each counts on its own"
             )
+        validation.check_size(self.limits, self.tiers, self.overrides)
         validation.check_names(self._own_limits(), self.overrides, self.exemptions)
         validation.check_override_fields(self.overrides, self.override_requires, self.name)
         validation.check_aliases(self.directory, self.proxy_address_limit, self.name)
@@ -199,11 +200,13 @@ class Policy:
     def all_limits(self) -> tuple[Limit, ...]:
         """The common limits, those of every tier, and all of these with each override applied."""
         own = self._own_limits()
+        named: dict[str | None, list[int]] = {}
+        for position, limit in enumerate(own):
+            named.setdefault(limit.name, []).append(position)
         overridden = (
-            each.applied_to(limit)
+            each.applied_to(own[position])
             for each in self.overrides
-            for limit in own
-            if limit.name in each.limits
+            for position in sorted(p for name in each.limits for p in named.get(name, ()))
         )
         return tuple(dict.fromkeys((*own, *overridden)))
 

@@ -13,7 +13,7 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, apply_concessions
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
-from ratelimit_mail.policy.ledger_keys import Retentions
+from ratelimit_mail.policy.ledger_keys import Retentions, one_of_each_count
 from ratelimit_mail.policy.tiers import Tier, TierTable
 from ratelimit_mail.scopes import Comparison
 
@@ -64,7 +64,7 @@ class LimitSelector:
 
     @by_tier.default
     def _tier_table(self) -> TierTable[EffectiveLimits]:
-        recorded = self._limits_of_all_tiers()
+        recorded = one_of_each_count(self._limits_of_all_tiers())
         common = self._build(None, self.limits, recorded)
         return TierTable(
             (
@@ -157,7 +157,7 @@ class LimitSelector:
         overrides = [self.overrides.all[position] for position in conceded[0]]
         exemptions = [self.exemptions.all[position] for position in conceded[1]]
         limits = apply_concessions(self._limits_of_tier[tier], overrides, exemptions)
-        recorded = apply_concessions(self._all_limits, (), exemptions)
+        recorded = one_of_each_count(apply_concessions(self._all_limits, (), exemptions))
         key = (tier, limits, recorded)
         built = self._built.get(key)
         if built is None:

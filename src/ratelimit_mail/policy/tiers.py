@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import attrs
 
@@ -18,6 +18,9 @@ __all__ = ["Tier", "TierTable", "check_tiers", "limits_from"]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+MOST_NAMED: Final = 6
+"""How many tiers an error names."""
 
 
 def limits_from(value: Iterable[BaseLimit]) -> tuple[Limit, ...]:
@@ -96,9 +99,11 @@ class TierTable(Generic[T]):
 def check_tiers(tiers: Sequence[Tier]) -> None:
     """Raise ValueError for two tiers of one name, and for a tier that can never be reached."""
     names = [tier.name for tier in tiers]
+    seen: set[str] = set()
     for each in names:
-        if names.count(each) > 1:
+        if each in seen:
             raise ValueError(f"tiers: two of them are named {each!r}")
+        seen.add(each)
     unreachable = first_unreachable([tier.when for tier in tiers])
     if unreachable is None:
         return
@@ -108,6 +113,8 @@ def check_tiers(tiers: Sequence[Tier]) -> None:
     elif len(earlier) == 1:
         why = f"{names[earlier[0]]!r} before it takes every such client"
     else:
-        before = " and ".join(repr(names[i]) for i in earlier)
-        why = f"{before} before it take every such client"
+        before = [repr(names[i]) for i in earlier[:MOST_NAMED]]
+        if len(earlier) > MOST_NAMED:
+            before.append(f"{len(earlier) - MOST_NAMED:,} more")
+        why = f"{' and '.join(before)} before it take every such client"
     raise ValueError(f"tiers: {names[tier]!r} can never be reached, because {why}")

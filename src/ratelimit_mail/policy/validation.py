@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_aliases",
     "check_names",
     "check_override_fields",
+    "check_size",
     "directory_or_none",
     "domains",
     "exemptions",
@@ -32,6 +34,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+MOST_COMBINATIONS: Final = 1_000_000
+"""Of tiers with the common limits, and of overrides with the limits that they change."""
+
+MOST_NAMED: Final = 12
+"""How many names of limits an error lists."""
 
 OPTIONAL_FIELDS: Final = ("reason", "granted_by", "expected_recipients", "starts", "ends")
 """The fields of an override that a policy may require."""
@@ -111,11 +119,30 @@ def alias_count_or_none(_: object, attribute: attrs.Attribute[int | None], value
         )
 
 
+def check_size(
+    limits: Sequence[Limit], tiers: Sequence[Tier], overrides: Iterable[Override]
+) -> None:
+    """Raise ValueError if preparing the limits of all tiers and overrides would take long."""
+    if len(limits) * len(tiers) > MOST_COMBINATIONS:
+        raise ValueError(
+            f"tiers: {len(tiers):,} tiers with {len(limits):,} common limits each are too many;"
+            f" the product is at most {MOST_COMBINATIONS:,}"
+        )
+    named = Counter(limit.name for tier in tiers for limit in tier.limits)
+    named.update(limit.name for limit in limits)
+    changes = sum(named[name] for override in overrides for name in override.limits)
+    if changes > MOST_COMBINATIONS:
+        raise ValueError(
+            f"overrides: they change limits {changes:,} times, counting each limit of that name"
+            f" in each tier; the most is {MOST_COMBINATIONS:,}"
+        )
+
+
 def check_names(
     limits: Sequence[Limit], overrides: Iterable[Override], exemptions: Iterable[Exemption]
 ) -> None:
     """Raise ValueError for an override or exemption of a limit that does not exist."""
-    names = sorted({limit.name for limit in limits if limit.name is not None})
+    names = {limit.name for limit in limits if limit.name is not None}
     references: list[tuple[str, Iterable[str]]] = [
         *(("overrides", each.limits) for each in overrides),
         *(("exemptions", each.limits or ()) for each in exemptions),
@@ -125,8 +152,10 @@ def check_names(
             if reference not in names:
                 import difflib  # slow to import, and needed for an error alone
 
-                near = difflib.get_close_matches(reference[:100], names, n=1, cutoff=0.5)
-                available = ", ".join(map(repr, names)) or "none with a name"
+                near = difflib.get_close_matches(reference[:100], sorted(names), n=1, cutoff=0.5)
+                available = ", ".join(map(repr, sorted(names)[:MOST_NAMED])) or "none with a name"
+                if len(names) > MOST_NAMED:
+                    available += f" and {len(names) - MOST_NAMED:,} more"
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {available}"
                 raise ValueError(f"{field}: no limit is named {show(reference)}; {hint}")
 
@@ -141,7 +170,9 @@ def check_override_fields(
     for override in overrides:
         missing = [field for field in required if _is_missing(getattr(override, field))]
         if missing:
-            names = " and ".join(map(repr, override.limits))
+            names = " and ".join(map(show, list(override.limits)[:MOST_NAMED]))
+            if len(override.limits) > MOST_NAMED:
+                names += f" and {len(override.limits) - MOST_NAMED:,} more"
             raise ValueError(
                 f"overrides: the override of {names} for {_target_of(override)} has no"
                 f" {' and no '.join(missing)}; the policy {policy!r} requires"

@@ -87,6 +87,7 @@ class BruteForceBackend:
         self._answers: dict[str, tuple[int, Verdict]] = {}
         self._bookings: dict[_Name, dict[int, _Receipt]] = {}
         self._numbers = count_up()
+        self._numbers_ahead = count_up(-1, -1)
         self._registers: dict[str, dict[str, str]] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
@@ -181,7 +182,7 @@ class BruteForceBackend:
             receipt[:], receipt.at = self._record(additions, now, at), at
             receipt.additions = additions
             if at > now:
-                first = min(bookings) - 1 if bookings else next(self._numbers)
+                first = next(self._numbers_ahead if bookings else self._numbers)
                 self._enqueue(receipt, first if number is None else number, now)
         return Verdict(now, at, receipt, reasons)
 

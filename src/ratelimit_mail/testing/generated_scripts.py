@@ -112,6 +112,9 @@ def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], 
             ("settle_reservation", nth, _refused(random)),
             ("usage", envelope.sender, envelope.client),
             ("reset", envelope.sender) if random.random() < 0.3 else ("check", envelope),
+            ("block", envelope.sender, random.choice((0.2, 1, 3, None)))
+            if random.random() < 0.3
+            else ("unblock", envelope.sender),
         )
     )
     return operation, tuple(arguments), pause
@@ -183,6 +186,10 @@ def _run_step(
         if operation == "settle_reservation":
             limiter.settle(reservations[-1 - arguments[0]].decision, arguments[1])
             return "settled"
+        if operation == "block":
+            return f"until {limiter.block(*arguments).until}"
+        if operation == "unblock":
+            return f"unblocked {limiter.unblock(*arguments)}"
         if operation == "usage":
             usages = limiter.usage(arguments[0], client=arguments[1])
             return "; ".join(f"{u.limit}: {u.used} {u.remaining} {u.resets_in}" for u in usages)
@@ -194,7 +201,8 @@ def _run_step(
         if operation != "check":
             decisions += filter(None, answers)
         return "; ".join(
-            f"{d.action} {d.retry_after} {d.limit} {d.tier} {d.repeated}" for d in answers
+            f"{d.action} {d.retry_after} {d.limit} {d.tier} {d.repeated} {d.block is not None}"
+            for d in answers
         )
     except RateLimitExceeded as error:
         return f"exceeded: {error}"

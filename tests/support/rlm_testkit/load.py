@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple
 from ratelimit_mail import AsyncLimiter, Decision, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.backends.base import TAKE, Intent, Verdict
+from ratelimit_mail.backends.redis.codec import Receipt
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.exceptions import BackendUnavailable
+from ratelimit_mail.limiter.refunds import RECEIPTS
 from ratelimit_mail.testing import ManualClock
 from rlm_testkit.servers import wait_until
 
@@ -42,11 +44,14 @@ def used_on_server(url: str, policy: Policy, prefix: str) -> int:
 
 
 def charged_at(decision: Decision) -> int:
-    """Return when an accepted message is counted, by the server's clock."""
+    """Return when an accepted message is counted, by the backend's clock."""
     assert decision.refund_token is not None
-    moments = decision.refund_token[1].moments
-    first: int = moments if isinstance(moments, int) else moments[0]
-    return first
+    receipt = decision.refund_token[RECEIPTS]
+    if isinstance(receipt, Receipt):  # of a server
+        moments = receipt.moments
+        return moments if isinstance(moments, int) else moments[0]
+    moment: int = receipt[0][3]
+    return moment
 
 
 def fullest_window(length: int, moments: Sequence[int]) -> int:

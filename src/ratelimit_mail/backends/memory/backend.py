@@ -9,20 +9,18 @@ from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict, verdict
-from ratelimit_mail.backends.memory.clock import steady_clock, whole_clock
+from ratelimit_mail.backends.memory.clock import steady_ticks, ticks_of
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
 from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
-from ratelimit_mail.backends.memory.transaction import (
-    BookingReceipt,
-    SubjectCharge,
-    Transaction,
-    refund,
-)
+from ratelimit_mail.backends.transaction import BookingReceipt, Transaction, refund
 from ratelimit_mail.counting.charge import Charge, Costs, Ledger
-from ratelimit_mail.counting.event_log import FAR_AHEAD
+from ratelimit_mail.counting.event_log import FAR_AHEAD, UndoList
 
 __all__ = ["MemoryBackend"]
+
+SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
+"""The counts of a charge's subject, the charge, and the moment at which it stands."""
 
 
 class RegisterCopy(Protocol):
@@ -31,6 +29,12 @@ class RegisterCopy(Protocol):
     is_stale: bool
 
     def __hash__(self) -> int: ...
+
+
+class _Refund(NamedTuple):
+    """A call of `refund`."""
+
+    receipt: Sequence[SubjectCharge] | SharedReceipt
 
 
 class _Settlement(NamedTuple):
@@ -51,21 +55,33 @@ class MemoryBackend:
     """
 
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
-        self._clock = steady_clock() if clock is None else whole_clock(clock)
-        self._clock()
+        self._ticks, self._ticks_argument, self._start = (
+            steady_ticks() if clock is None else ticks_of(clock)
+        )
+        self.now()
         self._lock = threading.Lock()
+        """Always taken by `with`: a signal handler may raise after `acquire()` and before `try`."""
+        self._locking = iter(self._lock.acquire, None)
+        """`for _ in self._locking: try: ... finally: self._lock.release()` is as safe as `with`,
+        because no signal is handled between the lock and the `try`, and twice as quick."""
+        self._undo: UndoList = []
+        """What takes back the call under way; the next call does so if it was broken off."""
         self._tables: dict[str, SubjectTable] = {}
         self._evict_at = FAR_AHEAD
-        self._changes: deque[Sequence[SubjectCharge] | SharedReceipt | _Settlement] = deque()
+        self._changes: deque[_Refund | _Settlement] = deque()
         """Refunds and settlements, applied in order before the next request is decided."""
-        self._idempotency = IdempotencyCache()
+        self._idempotency = IdempotencyCache(self._undo)
         self._registers: dict[str, dict[str, str]] = {}
         self._copies: dict[str, WeakSet[RegisterCopy]] = {}
 
     def apply(self, charges: Sequence[Charge], intent: Intent = TAKE) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
         with self._lock:
-            now = self._clock()
+            undo = self._undo
+            if undo:
+                self._take_back()
+            ticks = self._ticks
+            now = (ticks(self._ticks_argument) + self._start) // 1_000_000
             if now >= self._evict_at:
                 self._evict(now)
             if self._changes:
@@ -93,16 +109,22 @@ class MemoryBackend:
             if surely_fits or (
                 intent is TAKE and self._fits_after_forgetting(subject_charges, now)
             ):
-                for counts, ledger, costs, _ in subject_charges:
-                    counts.add_pending(now, ledger, costs)
                 if len(subject_charges) == 1:
-                    subject_charges[0][0].make_allowance(ledger)
+                    only = subject_charges[0][0]
+                    only.add_pending(now, ledger, costs)
+                    if undo:
+                        undo.clear()
+                    only.make_allowance(ledger)
+                else:
+                    for counts, ledger, costs, _ in subject_charges:
+                        counts.add_pending(now, ledger, costs, undo)
                 answer = verdict(now, now, subject_charges)
             # 2. The logs decide. A refusal is remembered: the same request is refused again until
             #    something changes.
             elif intent.idempotency is None:
                 answer = self._decide(subject_charges, intent, now)
                 if intent is TAKE and len(subject_charges) == 1 and answer.refusals:
+                    undo.clear()
                     subject_charges[0][0].remember_refusal(now, ledger, costs, answer)
             # 3. A request with an id was answered before, or is decided by the logs now.
             else:
@@ -116,7 +138,17 @@ class MemoryBackend:
                     answer = self._idempotency.put(intent.idempotency, charges, decided)
             if not all_young and (answer.receipt is not None or intent.record):
                 self._put(charges, subject_charges, now)
+            if undo:  # from here on the call stands
+                undo.clear()
             return answer
+
+    def _take_back(self) -> None:
+        """Take back what a call has changed that an exception broke off."""
+        undo = self._undo
+        while undo:
+            function, arguments = undo[-1]
+            function(*arguments)
+            undo.pop()
 
     def take(
         self, ledger: Ledger, subject: str, costs: Costs
@@ -126,28 +158,31 @@ class MemoryBackend:
         Returns the receipt of a charge that the allowance of case 1 covers, the verdict of a
         refusal that case 2 remembers, or None if `apply` must decide.
         """
-        lock = self._lock
-        lock.acquire()
-        try:  # twice as quick as `with`
-            table = self._tables.get(ledger.name)
-            if table is None or self._changes:
-                return None
-            counts = table.young.get(subject)
-            if counts is None:
-                return None
-            if not counts.allowance:
-                return self._refuse_again(counts.refusal, ledger, costs)
-            if counts.costs is not costs or counts.ledger is not ledger:
-                return None
-            now = self._clock()
-            if now < counts.newest or now >= self._evict_at:
-                return None
-            counts.allowance -= 1
-            counts.pending.append(now)
-            counts.newest = now
-        finally:
-            lock.release()
-        return [(counts, ledger, costs, now)]
+        # A call that was broken off, and is not taken back yet, has left no allowance and no
+        # remembered refusal to the subjects that it has changed.
+        for _ in self._locking:
+            try:
+                table = self._tables.get(ledger.name)
+                if table is None or self._changes:
+                    return None
+                counts = table.young.get(subject)
+                if counts is None:
+                    return None
+                if not counts.allowance:
+                    return self._refuse_again(counts.refusal, ledger, costs)
+                if counts.costs is not costs or counts.ledger is not ledger:
+                    return None
+                ticks = self._ticks
+                now = (ticks(self._ticks_argument) + self._start) // 1_000_000
+                if now < counts.newest or now >= self._evict_at:
+                    return None
+                counts.allowance -= 1
+                counts.newest = now
+                counts.pending.append(now)
+            finally:
+                self._lock.release()
+            return [(counts, ledger, costs, now)]
+        return None
 
     def peek(
         self, ledger: Ledger, subject: str, costs: Costs
@@ -164,7 +199,7 @@ class MemoryBackend:
                 return self._refuse_again(counts.refusal, ledger, costs)
             if counts.costs is not costs or counts.ledger is not ledger:
                 return None
-            now = self._clock()
+            now = self.now()
             return [] if counts.newest <= now < self._evict_at else None
 
     def _refuse_again(
@@ -173,7 +208,7 @@ class MemoryBackend:
         """Return the verdict on a request that was refused before, while that still holds."""
         if refusal is None or refusal.ledger is not ledger or refusal.costs is not costs:
             return None
-        now = self._clock()
+        now = self.now()
         if not refusal.since <= now < refusal.at or now >= self._evict_at:
             return None
         return verdict(now, refusal.at, None, [each for each in refusal.refusals if each[2] > now])
@@ -226,8 +261,9 @@ class MemoryBackend:
                     self._evict_at = table.due
 
     def _new_table(self, ledger: Ledger, now: int) -> SubjectTable:
-        table = self._tables[ledger.name] = SubjectTable(ledger, now)
+        table = SubjectTable(ledger, now, self._undo)
         self._evict_at = min(self._evict_at, table.due)
+        self._tables[ledger.name] = table
         return table
 
     def _evict(self, now: int) -> None:
@@ -236,6 +272,7 @@ class MemoryBackend:
             if now >= table.due:
                 table.evict(now)
         self._evict_at = min((table.due for table in self._tables.values()), default=FAR_AHEAD)
+        self._undo.clear()
 
     def refund(self, receipt: Sequence[SubjectCharge] | SharedReceipt) -> None:
         """Take the charges of a receipt out, before the next request is decided.
@@ -243,35 +280,46 @@ class MemoryBackend:
         Never waits for the lock: the garbage collector may call this, by way of a coroutine that
         it closes, while this very thread holds it.
         """
-        self._changes.append(receipt)
+        self._changes.append(_Refund(receipt))
 
     def settle(self, receipt: Any, charges: Sequence[Charge] | None = None) -> Any:
         """Move the charges of a receipt to the present; return the receipt, which is changed.
 
-        Never waits for the lock, as `refund`; if it is held, the next request comes after this.
+        Never waits for a lock that this thread holds, as `refund`; if the lock is held, the next
+        request comes after this.
         """
-        self._changes.append(_Settlement(receipt, charges, self._clock()))
-        if self._lock.acquire(blocking=False):
-            try:
+        self._changes.append(_Settlement(receipt, charges, self.now()))
+        if not self._lock.locked():
+            with self._lock:
+                if self._undo:
+                    self._take_back()
                 self._apply_changes()
-            finally:
-                self._lock.release()
         return receipt
 
     def _apply_changes(self) -> None:
+        """Apply all refunds and settlements that are waiting: all of them or, for now, none."""
+        changes = list(self._changes)
         receipts: list[Sequence[SubjectCharge]] = []
-        for _ in range(len(self._changes)):
-            change = self._changes.popleft()
+        for change in changes:
             if isinstance(change, _Settlement):
                 refund(receipts)
                 receipts = []
                 self._settle(*change)
-            elif not isinstance(change, SharedReceipt):
-                receipts.append(change)
-            elif self._idempotency.take_refund(change):
+            elif not isinstance(change.receipt, SharedReceipt):
                 receipts.append(change.receipt)
+            elif self._idempotency.take_refund(change.receipt):
+                receipts.append(change.receipt.receipt)
         if receipts:
             refund(receipts)
+        # In one step nothing of it is taken back any more, and all that is left is to forget it.
+        self._undo[:] = [(self._forget_changes, (changes,))]
+        self._take_back()
+
+    def _forget_changes(self, changes: Sequence[_Refund | _Settlement]) -> None:
+        """Remove changes that were applied; an interrupted call has removed some of them."""
+        for change in changes:
+            if self._changes and self._changes[0] is change:
+                self._changes.popleft()
 
     def _settle(self, receipt: Any, charges: Sequence[Charge] | None, now: int) -> None:
         previous: list[SubjectCharge] = receipt
@@ -287,30 +335,39 @@ class MemoryBackend:
                     and table.young.get(counts.subject) is counts
                     and counts.move_pending(moment, now, ledger, costs)
                 ):
+                    self._undo.append((previous.__setitem__, (0, previous[0])))
                     previous[0] = (counts, ledger, costs, now)
                     return
             charges = _whole_charges(previous)
         if isinstance(receipt, SharedReceipt) and receipt.refunded:
-            receipt.refunded = False  # whoever refunds it now takes this charge out
+            # Whoever refunds it now takes this charge out.
+            receipt.set_refunded(False, self._undo)
         else:
             refund([previous])
         subject_charges = self._subject_charges(charges, now)
-        previous[:] = Transaction(subject_charges, now).charge(now)
+        settled = Transaction(subject_charges, now).charge(now)
+        self._undo.append((previous.__setitem__, (slice(None), previous.copy())))
+        previous[:] = settled
         self._put(charges, subject_charges, now)
 
-    def redeem(self, receipt: BookingReceipt | SharedReceipt, charges: Sequence[Charge]) -> Verdict:
+    def redeem(
+        self, receipt: BookingReceipt[SubjectCounts] | SharedReceipt, charges: Sequence[Charge]
+    ) -> Verdict:
         """Use a booking now if it fits now, or book it anew; see `Backend.redeem`."""
         with self._lock:
-            now = self._clock()
+            if self._undo:
+                self._take_back()
+            now = self.now()
             if self._changes:
                 self._apply_changes()
-            booking: BookingReceipt
+            booking: BookingReceipt[SubjectCounts]
             if not isinstance(receipt, SharedReceipt):
                 booking = receipt
             else:
                 booking = receipt.receipt
                 if receipt.refunded:  # another caller has taken its charges out
-                    receipt.refunded = False
+                    receipt.set_refunded(False, self._undo)
+                    booking.save()
                     booking.clear()
             queue, queue_ledger, costs, _ = booking.queue
             queue_charges: list[Charge] = [(queue_ledger, queue.subject, costs)]
@@ -320,6 +377,7 @@ class MemoryBackend:
             answer = Transaction(subject_charges, now).redeem(booking, queue_charge[0])
             self._put(charges, subject_charges, now)
             self._put(queue_charges, [queue_charge], now)
+            self._undo.clear()
             return answer._replace(receipt=receipt)
 
     def _subject_charges(self, charges: Sequence[Charge], now: int) -> list[SubjectCharge]:
@@ -339,17 +397,20 @@ class MemoryBackend:
 
     def now(self) -> int:
         """Return the clock's time."""
-        return self._clock()
+        return (self._ticks(self._ticks_argument) + self._start) // 1_000_000
 
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """Return the reading of each window of each of the ledger's counts, for one subject."""
         with self._lock:
-            now = self._clock()
+            if self._undo:
+                self._take_back()
+            now = self.now()
             if self._changes:
                 self._apply_changes()
-            table = self._tables.get(ledger.name) or SubjectTable(ledger, now)
+            table = self._tables.get(ledger.name) or SubjectTable(ledger, now, self._undo)
             table.use(ledger)
             logs = table.get(subject).logs()
+            self._undo.clear()
             return [
                 [
                     Reading(
@@ -366,16 +427,19 @@ class MemoryBackend:
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""
         with self._lock:
+            if self._undo:
+                self._take_back()
             if self._changes:
                 self._apply_changes()
             for ledger in ledgers:
                 if ledger.name in self._tables:
                     self._tables[ledger.name].remove(subject)
+            self._undo.clear()
 
     def read_register(self, name: str) -> Register:
         """Return all entries of a register."""
         with self._lock:
-            return Register(self._clock(), dict(self._registers.get(name, {})))
+            return Register(self.now(), dict(self._registers.get(name, {})))
 
     def watch_register(self, name: str, copy: RegisterCopy) -> None:
         """Set `is_stale` of a copy whenever the register changes, as long as the copy exists."""
@@ -385,14 +449,13 @@ class MemoryBackend:
     def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Set entries of a register, or remove those that are None."""
         with self._lock:
-            register = self._registers.setdefault(name, {})
-            for key, text in changes.items():
-                if text is None:
-                    register.pop(key, None)
-                else:
-                    register[key] = text
+            register = {**self._registers.get(name, {}), **changes}
+            # First, or an exception could leave a copy that does not know of the change.
             for copy in self._copies.get(name, ()):
                 copy.is_stale = True
+            self._registers[name] = {
+                key: text for key, text in register.items() if text is not None
+            }
 
     def size(self) -> int:
         """Return how many subjects are held, in all ledgers together."""

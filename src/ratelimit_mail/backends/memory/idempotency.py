@@ -15,6 +15,7 @@ from ratelimit_mail.backends.base import (
     refusals_from_numbers,
 )
 from ratelimit_mail.counting.charge import Charge
+from ratelimit_mail.counting.event_log import UndoList
 
 __all__ = ["IdempotencyCache", "SharedReceipt"]
 
@@ -27,6 +28,11 @@ class SharedReceipt:
     name: str
     refunded: bool = False
 
+    def set_refunded(self, refunded: bool, undo: UndoList) -> None:
+        """Set `refunded`, and add to `undo` what takes that back."""
+        undo.append((setattr, (self, "refunded", self.refunded)))
+        self.refunded = refunded
+
 
 class _Answer(NamedTuple):
     until: int
@@ -37,9 +43,13 @@ class _Answer(NamedTuple):
 
 
 class IdempotencyCache:
-    """Answers by the name of their request."""
+    """Answers by the name of their request.
 
-    def __init__(self) -> None:
+    undo: where each change adds what takes it back.
+    """
+
+    def __init__(self, undo: UndoList) -> None:
+        self._undo = undo
         self._answers: dict[str, _Answer] = {}
         self._expirations: list[tuple[int, str]] = []
         """A heap of the moments at which answers expire."""
@@ -56,9 +66,10 @@ class IdempotencyCache:
         """Remember an answer, a refusal for no longer than until it is worth asking again."""
         now, at, receipt, refusals, *_ = verdict
         while self._expirations and self._expirations[0][0] <= now:
-            end, name = heappop(self._expirations)
+            end, name = self._expirations[0]
             if name in self._answers and self._answers[name].until == end:
                 del self._answers[name]
+            heappop(self._expirations)
         until = now + idempotency.lifetime
         if refusals:
             until = min(until, at)
@@ -66,6 +77,7 @@ class IdempotencyCache:
             until = at + idempotency.lifetime
         shared = None if receipt is None else SharedReceipt(receipt, idempotency.name)
         numbers = refusal_numbers(refusals, charges)
+        self._undo.append((self._answers.pop, (idempotency.name, None)))
         self._answers[idempotency.name] = _Answer(until, at, shared, numbers)
         heappush(self._expirations, (until, idempotency.name))
         return verdict._replace(receipt=shared)
@@ -74,8 +86,9 @@ class IdempotencyCache:
         """Return whether this is the receipt's first refund; the next request is charged anew."""
         if receipt.refunded:
             return False
-        receipt.refunded = True
+        receipt.set_refunded(True, self._undo)
         answer = self._answers.get(receipt.name)
         if answer is not None and answer.receipt is receipt:
+            self._undo.append((self._answers.__setitem__, (receipt.name, answer)))
             del self._answers[receipt.name]
         return True

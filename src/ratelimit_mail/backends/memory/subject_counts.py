@@ -4,6 +4,11 @@ Most charges are accepted without a look at any log, because everything held is 
 smallest limit. Such a charge is only made pending: it is put into the logs when they are needed,
 or when enough charges have come together. Pending charges stand in runs of the same costs, and an
 allowance says how many more of the latest costs surely fit: those need no check at all.
+
+An exception may come between any two steps, because a signal handler may raise one. What holds at
+each moment: `held` is never too low for `newest` and later, `newest` is never too early, and a
+pending charge counts once it is in its list, which is the last step. A change that takes several
+steps to take effect first adds to `undo` what takes it back.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from ratelimit_mail.backends.base import Refusal, Verdict
 from ratelimit_mail.counting.charge import Costs, Ledger
-from ratelimit_mail.counting.event_log import EventLog
+from ratelimit_mail.counting.event_log import EventLog, UndoList
 from ratelimit_mail.counting.window import Retention
 
 __all__ = ["RepeatedRefusal", "SubjectCounts"]
@@ -26,6 +31,9 @@ MOST_PENDING: Final = 64
 
 _booking_numbers: Final = count_up()
 """One order for all queues: of two bookings of a queue, the later has the higher number."""
+
+_numbers_ahead: Final = count_up(-1, -1)
+"""The numbers of bookings that stand ahead of all others in a queue."""
 
 
 class RepeatedRefusal(NamedTuple):
@@ -44,14 +52,15 @@ NO_COSTS: Final[Costs] = (0, 0, 0, 0)
 class _Logs(dict[int, EventLog]):
     """The logs of one subject by unit; a missing one is made when it is looked up."""
 
-    __slots__ = ("_floor",)
+    __slots__ = ("_floor", "_undo")
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, undo: UndoList) -> None:
         super().__init__()
         self._floor = floor
+        self._undo = undo
 
     def __missing__(self, unit: int) -> EventLog:
-        log = self[unit] = EventLog(self._floor)
+        log = self[unit] = EventLog(self._floor, self._undo)
         return log
 
 
@@ -64,10 +73,11 @@ class SubjectCounts:
     subject: its name in the ledger.
     retentions: how long the log of each unit must remember.
     ledger, costs, pending: the latest run of pending charges: what each cost, and their moments.
-    allowance: how many more of these costs surely fit. Whoever uses one up appends its moment to
-        `pending` and sets `newest`.
+    allowance: how many more of these costs surely fit. Whoever uses one up sets `newest`, and
+        then appends its moment to `pending`.
     refusal: how the latest request was refused, as long as nothing has changed since.
     bookings: of a queue, its bookings that were not used yet, by number and in their order.
+    undo: where each change adds what takes it back.
     """
 
     __slots__ = (
@@ -84,16 +94,20 @@ class SubjectCounts:
         "refusal",
         "retentions",
         "subject",
+        "undo",
     )
 
-    def __init__(self, subject: str, floor: int, retentions: Mapping[int, Retention]) -> None:
+    def __init__(
+        self, subject: str, floor: int, retentions: Mapping[int, Retention], undo: UndoList
+    ) -> None:
         self.subject = subject
+        self.undo = undo
         self.retentions = retentions
         self.held = [0, 0, 0, 0]
         self.newest = self._floor = floor
         self._logs: _Logs | None = None
         self._runs: list[tuple[Ledger, Costs, list[int]]] | None = None
-        """The runs of pending charges before the latest."""
+        """The runs of pending charges before the latest; perhaps the last of them is the latest."""
         self.ledger: Ledger | None = None
         self.costs = NO_COSTS
         self.pending: list[int] = []
@@ -109,30 +123,39 @@ class SubjectCounts:
                 return False
         return True
 
-    def add_pending(self, now: int, ledger: Ledger, costs: Costs) -> None:
-        """Record a charge at `now`, which is not before `newest`; there is no allowance."""
+    def add_pending(
+        self, now: int, ledger: Ledger, costs: Costs, undo: UndoList | None = None
+    ) -> None:
+        """Record a charge at `now`, which is not before `newest`; there is no allowance.
+
+        undo: where to add what takes it back; None if it is the only charge of its message.
+        """
         self.newest = now
         self.refusal = None
         if self.costs is not costs or self.ledger is not ledger:
             self._start_run(ledger, costs)
-        self.pending.append(now)
         held = self.held
         for unit, _ in ledger.bounds:
             held[unit] += costs[unit]
-        if len(self.pending) >= MOST_PENDING:
+        pending = self.pending
+        if undo is not None:
+            undo.append((_shorten, (pending, len(pending))))
+        pending.append(now)
+        if len(pending) >= MOST_PENDING:
             self.recount()
 
     def move_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
         """Move a charge of the latest pending run to `now`; return False if it is not there."""
+        pending = self.pending
         if self.costs is not costs or self.ledger is not ledger or now < self.newest:
             return False
-        try:
-            self.pending.remove(moment)
-        except ValueError:
+        if moment not in pending:
             return False
-        self.pending.append(now)
+        self.undo.append((_set_all, (pending, pending.copy())))
         self.newest = now
         self.refusal = None
+        pending.remove(moment)
+        pending.append(now)
         return True
 
     def make_allowance(self, ledger: Ledger) -> None:
@@ -142,9 +165,9 @@ class SubjectCounts:
         for unit, smallest in ledger.bounds:
             if (cost := costs[unit]) and held[unit] + more * cost > smallest:
                 more = (smallest - held[unit]) // cost
-        self.allowance = more
         for unit, _ in ledger.bounds:
             held[unit] += more * costs[unit]
+        self.allowance = more
 
     def withdraw_allowance(self) -> None:
         """Take back what is left of the allowance."""
@@ -162,14 +185,19 @@ class SubjectCounts:
         self.recount()
 
     def _start_run(self, ledger: Ledger, costs: Costs) -> None:
-        if self.pending and self.ledger is not None:
+        if self.pending:
             if self._runs is None:
-                self._runs = []
-            self._runs.append((self.ledger, self.costs, self.pending))
+                self._runs = self._all_runs()
+            elif self.ledger is not None and self._runs[-1][2] is not self.pending:
+                self._runs.append((self.ledger, self.costs, self.pending))
+            # Without a ledger, no charge is taken for one of the latest run until this has ended.
+            self.ledger = None
             self.pending = []
             if len(self._runs) >= MOST_PENDING // 2:
                 self.recount()
-        self.ledger, self.costs = ledger, costs
+        self.ledger = None
+        self.costs = costs
+        self.ledger = ledger
 
     def remember_refusal(self, now: int, ledger: Ledger, costs: Costs, verdict: Verdict) -> None:
         """Remember how these costs are refused, until something changes or they fit.
@@ -198,25 +226,58 @@ class SubjectCounts:
     def _flush(self) -> dict[int, EventLog]:
         """Put pending charges into the logs."""
         if self._logs is None:
-            self._logs = _Logs(self._floor)
-        runs = self._runs or []
-        if self.pending and self.ledger is not None:
-            runs.append((self.ledger, self.costs, self.pending))
+            self._logs = _Logs(self._floor, self.undo)
+        runs = self._all_runs()
+        self.save()
+        saved: set[int] = set()
         for ledger, costs, moments in runs:
             times = Counter(moments)
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     log = self._logs[count.unit]
+                    if count.unit not in saved:
+                        log.save(runs[0][2][0])
+                        saved.add(count.unit)
                     log.extend(times, cost, self.retentions[count.unit])
         self._runs = None
         self.pending = []
         return self._logs
 
+    def _all_runs(self) -> list[tuple[Ledger, Costs, list[int]]]:
+        """Return all runs of pending charges, the latest one included."""
+        runs = self._runs or []
+        if not self.pending or self.ledger is None or (runs and runs[-1][2] is self.pending):
+            return runs
+        return [*runs, (self.ledger, self.costs, self.pending)]
+
+    def save(self) -> None:
+        """Add to `undo` what takes a change of the numbers and runs back.
+
+        Not needed where the logs are only added to: the numbers may then stay as they are.
+        """
+        state = self.held.copy(), self.newest, self._runs, self.ledger, self.costs, self.pending
+        self.undo.append((SubjectCounts._restore, (self, *state)))
+
+    def _restore(
+        self,
+        held: list[int],
+        newest: int,
+        runs: list[tuple[Ledger, Costs, list[int]]] | None,
+        ledger: Ledger | None,
+        costs: Costs,
+        pending: list[int],
+    ) -> None:
+        self.refusal = None
+        self.allowance = 0
+        self.held[:] = held
+        self.newest = newest
+        self._runs, self.ledger, self.costs, self.pending = runs, ledger, costs, pending
+
     def recount(self) -> None:
         """Take `held` and `newest` from the logs."""
         for unit, log in self.logs().items():
-            self.held[unit] = log.held
             self.newest = max(self.newest, log.newest)
+            self.held[unit] = log.held
 
     def add_booking(self, booking: Any, number: int | None, *, oldest: int) -> int:
         """Add a booking to this queue, by default at its end, and return its number.
@@ -227,22 +288,35 @@ class SubjectCounts:
             self.bookings = {}
         bookings = self.bookings
         while bookings and (first := bookings[next(iter(bookings))]).at <= oldest:
-            del bookings[first.number]
+            self.remove_booking(first.number)
         if number is None:
             number = next(_booking_numbers)
+        self.undo.append((bookings.pop, (number, None)))
         bookings[number] = booking
         return number
 
     def first_number(self) -> int:
         """Return the number of a booking that stands ahead of all others in this queue."""
-        return min(self.bookings) - 1 if self.bookings else next(_booking_numbers)
+        return next(_numbers_ahead if self.bookings else _booking_numbers)
 
     def remove_booking(self, number: int) -> bool:
         """Remove a booking from this queue; return whether it was still there."""
-        return self.bookings is not None and self.bookings.pop(number, None) is not None
+        if self.bookings is None or number not in self.bookings:
+            return False
+        self.undo.append((self.bookings.__setitem__, (number, self.bookings[number])))
+        del self.bookings[number]
+        return True
 
     def idle_from(self, span: int) -> int:
         """Return the first moment from which nothing here can matter to a window of `span`."""
         # Pending charges stand no later than `newest`.
         logs = (self._logs or {}).values()
         return max([self.newest + span, *(log.idle_from(span) for log in logs)])
+
+
+def _shorten(moments: list[int], length: int) -> None:
+    del moments[length:]
+
+
+def _set_all(moments: list[int], previous: list[int]) -> None:
+    moments[:] = previous

@@ -32,12 +32,15 @@ from ratelimit_mail.counting.charge import Charge, Count, Ledger
 __all__ = [
     "AT_START_ONLY",
     "DENIALS_UNCOUNTED",
+    "GENERATION_SIZE",
     "LEAST_REMAINING",
     "BatchShare",
     "BookedPlace",
     "Codec",
     "PackedMessage",
     "Receipt",
+    "as_bytes",
+    "split_generations",
 ]
 
 # The flags of a message, as lua/message.lua names them.
@@ -73,6 +76,9 @@ REPEATED: Final = 1 << 1
 
 LONG_AGO: Final = -(1 << 54)
 """Before any moment; as in lua/state.lua."""
+
+GENERATION_SIZE: Final = 12
+"""How many bytes the generation of a log has."""
 
 MAX_CACHED_LEDGERS: Final = 4096
 """How many packed ledgers to remember. Only policies made for one message each have more."""
@@ -118,8 +124,8 @@ class Receipt(NamedTuple):
 
     moments: of each event, or one for all.
     charges: that made the events.
+    generations: of the log of each event, one after another; see lua/state.lua.
     token: identifies the answer that was remembered for an id; 0 without an id.
-    generations: of the logs; empty if no log was ever reset.
     id_key: where the answer to the id is.
     place: of a booking.
     """
@@ -128,8 +134,8 @@ class Receipt(NamedTuple):
     costs: list[int]
     moments: int | list[int]
     charges: Sequence[Charge]
+    generations: bytes = b""
     token: int = 0
-    generations: Sequence[int] = ()
     id_key: bytes = b""
     place: BookedPlace | None = None
 
@@ -293,10 +299,13 @@ class Codec:
         first_key: the number of the message's first key among those of the script.
         """
         if type(reply) is int:
-            receipt = None
-            if packed.records:
-                receipt = Receipt(packed.keys, packed.costs, reply, packed.charges)
-            return verdict(reply, reply, receipt)
+            return verdict(reply, reply, None)
+        if type(reply) is not list:
+            moment, _, generations = as_bytes(reply).partition(b" ")
+            now = int(moment)
+            return verdict(
+                now, now, Receipt(packed.keys, packed.costs, now, packed.charges, generations)
+            )
         if len(reply) == 2:
             raise foreign_value_error(packed.keys[reply[1] - first_key])
         now, at, flags, token, refused, *numbers = reply
@@ -313,13 +322,14 @@ class Codec:
     def _receipt(self, packed: PackedMessage, token: int, record: Sequence[Any]) -> Receipt:
         """Read the receipt of a message from the record at the end of a reply."""
         is_standing, number, booked_at, *events = record
-        keys = [packed.keys[key] if isinstance(key, int) else _bytes(key) for key in events[::4]]
-        moments, costs, generations = events[1::4], events[2::4], events[3::4]
+        keys = [packed.keys[key] if isinstance(key, int) else as_bytes(key) for key in events[::4]]
+        moments, costs = events[1::4], events[2::4]
+        generations = b"".join(map(as_bytes, events[3::4]))
         place = None
         if packed.queue is not None:
             place = BookedPlace(packed.queue, booked_at, number if is_standing else None)
         return Receipt(
-            keys, costs, moments, packed.charges, token, generations, packed.id_key, place
+            keys, costs, moments, packed.charges, generations, token, packed.id_key, place
         )
 
     def receipt_of_share(self, share: BatchShare) -> Receipt:
@@ -328,17 +338,20 @@ class Codec:
         if share.is_void:
             return Receipt([], [], [], charges)
         own = self.pack(charges, TAKE, now=0)
-        if isinstance(whole.moments, int):
-            return Receipt(own.keys, own.costs, whole.moments, charges)
         # Each key occurs once: no cost is spread in a batch.
-        positions = [whole.keys.index(key) for key in own.keys]
+        position_of = {key: position for position, key in enumerate(whole.keys)}
+        positions = [position_of[key] for key in own.keys]
+        moments = whole.moments
+        if not isinstance(moments, int):
+            moments = [moments[position] for position in positions]
+        generations = split_generations(whole.generations)
         return Receipt(
             own.keys,
             own.costs,
-            [whole.moments[position] for position in positions],
+            moments,
             charges,
+            b"".join(generations[position] for position in positions),
             whole.token,
-            [whole.generations[position] for position in positions],
         )
 
     def pack_receipt(self, receipt: Receipt) -> tuple[list[bytes], bytes]:
@@ -347,7 +360,7 @@ class Codec:
         moments = receipt.moments
         if isinstance(moments, int):
             moments = [moments] * count
-        generations = receipt.generations or [0] * count
+        generations = split_generations(receipt.generations)[:count]
         positions: dict[bytes, int] = {}
         for key in receipt.keys:
             positions.setdefault(key, len(positions))
@@ -372,7 +385,7 @@ class Codec:
         for key, at, cost, generation in zip(
             receipt.keys, moments, receipt.costs, generations, strict=True
         ):
-            chunks += [_uint16(positions[key]), _int56(at), _uint48(cost), _uint16(generation)]
+            chunks += [_uint16(positions[key]), _int56(at), _uint48(cost), generation]
         if receipt.token:
             keys += [receipt.id_key, moved_key(receipt.id_key, receipt.token)]
         return keys, b"".join(chunks)
@@ -424,9 +437,15 @@ def _pack_windows(count: Count) -> bytes:
     )
 
 
-def _bytes(key: bytes | str) -> bytes:
-    """Return a key of a reply, which a client with `decode_responses` has decoded."""
-    return key.encode() if isinstance(key, str) else key
+def as_bytes(text: bytes | str) -> bytes:
+    """Return a text of a reply, which a client with `decode_responses` has decoded."""
+    return text.encode() if isinstance(text, str) else text
+
+
+def split_generations(generations: bytes) -> list[bytes]:
+    """Return each of the generations that follow one another."""
+    size = GENERATION_SIZE
+    return [generations[i : i + size] for i in range(0, len(generations), size)]
 
 
 def _uint16(number: int) -> bytes:

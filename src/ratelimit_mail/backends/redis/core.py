@@ -67,7 +67,7 @@ def _void(receipt: AnyReceipt) -> None:
         for each in receipt.receipts:
             _void(each)
     else:
-        for numbers in (receipt.keys, receipt.costs, receipt.moments, receipt.generations):
+        for numbers in (receipt.keys, receipt.costs, receipt.moments):
             if isinstance(numbers, list):
                 numbers.clear()
 

@@ -14,7 +14,7 @@ from ratelimit_mail.backends.base import (
     refusal_numbers,
     refusals_from_numbers,
 )
-from ratelimit_mail.backends.redis.codec import BookedPlace, Receipt
+from ratelimit_mail.backends.redis.codec import BookedPlace, Receipt, split_generations
 from ratelimit_mail.backends.redis.keys import foreign_value_error, moved_key, tag_of_key
 from ratelimit_mail.backends.redis.scripts import MULTI_SLOT_IDEMPOTENCY
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
@@ -35,7 +35,7 @@ __all__ = [
 NO_TOKEN: Final = "0"  # noqa: S105
 """The token of a refusal, which cannot be refunded."""
 
-Event = tuple[bytes, int, int, int]
+Event = tuple[bytes, int, int, bytes]
 """One event in a log: its key, cost, moment and generation."""
 
 
@@ -138,7 +138,7 @@ def receipts_by_slot(events: Iterable[Event]) -> list[Receipt]:
             [cost for _, cost, _, _ in of_slot],
             [moment for _, _, moment, _ in of_slot],
             (),
-            generations=[generation for _, _, _, generation in of_slot],
+            generations=b"".join(generation for _, _, _, generation in of_slot),
         )
         for of_slot in by_tag.values()
     ]
@@ -154,7 +154,7 @@ def events_of(receipts: Iterable[Receipt]) -> list[Event]:
             receipt.keys,
             receipt.costs,
             [moments] * count if isinstance(moments, int) else moments,
-            receipt.generations or [0] * count,
+            split_generations(receipt.generations)[:count],
             strict=True,
         )
     return events
@@ -185,7 +185,10 @@ def _run_steps(
 def _write_charges(receipt: MultiSlotReceipt | None) -> dict[str, Any]:
     if receipt is None:
         return {"events": []}
-    events = [[key.decode(), *numbers] for key, *numbers in events_of(receipt.receipts)]
+    events = [
+        [key.decode(), cost, moment, generation.decode()]
+        for key, cost, moment, generation in events_of(receipt.receipts)
+    ]
     if receipt.place is None:
         return {"events": events}
     return {
@@ -199,7 +202,7 @@ def _read_charges(
     answer: dict[str, Any], queue: Charge | None
 ) -> tuple[list[Receipt], BookedPlace | None]:
     receipts = receipts_by_slot(
-        (key.encode(), cost, moment, generation)
+        (key.encode(), cost, moment, generation.encode())
         for key, cost, moment, generation in answer["events"]
     )
     if queue is None or "booked_at" not in answer:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ratelimit_mail._util.steps import Steps
-from ratelimit_mail.backends.redis.codec import BookedPlace, Receipt
+from ratelimit_mail.backends.redis.codec import GENERATION_SIZE, BookedPlace, Receipt, as_bytes
 from ratelimit_mail.backends.redis.keys import foreign_value_error
 from ratelimit_mail.backends.redis.multi_slot_answers import (
     Event,
@@ -68,7 +68,7 @@ def return_booking_steps(
 ) -> Steps[BookedPlace]:
     """Add a booking again, in its place or, if it has none, ahead of all others."""
     number = b"first" if place.number is None else str(place.number).encode()
-    charge = _pack_queue(place.queue, False, 0, 0)
+    charge = _pack_queue(place.queue, False, 0, bytes(GENERATION_SIZE))
     arguments = [b"add", number, _pack_record(place.at, events), charge]
     return place._replace(number=(yield from _run_steps(calls, place.queue, arguments)))
 
@@ -86,7 +86,7 @@ def look_steps(calls: SingleSlotCalls, place: BookedPlace) -> Steps[QueueView]:
     reply = yield from _run_steps(calls, place.queue, arguments)
     now, is_there, at, last_ahead, count, *fields = reply
     events: list[Event] = [
-        (key.encode() if isinstance(key, str) else key, cost, moment, generation)
+        (as_bytes(key), cost, moment, as_bytes(generation))
         for key, moment, cost, generation in zip(
             fields[::4], fields[1::4], fields[2::4], fields[3::4], strict=True
         )
@@ -109,7 +109,7 @@ def _run_steps(calls: SingleSlotCalls, queue: Charge, arguments: Sequence[bytes]
     return reply
 
 
-def _pack_queue(queue: Charge, is_charged: bool, moment: int, generation: int) -> bytes:
+def _pack_queue(queue: Charge, is_charged: bool, moment: int, generation: bytes) -> bytes:
     """Pack what a queue's log is charged, as lua/places.lua reads it."""
     ledger, _, costs = queue
     [count] = ledger.counts
@@ -120,7 +120,7 @@ def _pack_queue(queue: Charge, is_charged: bool, moment: int, generation: int) -
             *(number.to_bytes(6, "little") for number in numbers),
             bytes((is_charged,)),
             moment.to_bytes(7, "little", signed=True),
-            generation.to_bytes(2, "little"),
+            generation,
         )
     )
 
@@ -134,6 +134,6 @@ def _pack_record(at: int, events: Iterable[Event]) -> bytes:
             key,
             moment.to_bytes(7, "little", signed=True),
             cost.to_bytes(6, "little"),
-            generation.to_bytes(2, "little"),
+            generation,
         ]
     return b"".join(chunks)

@@ -52,7 +52,7 @@ def _loader(name: str, function: str, *names: str) -> bytes:
     return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, function.encode())
 
 
-_EVENT_LOG: Final = ("server", "fetch", "state", "entry", "search", "event_log")
+_EVENT_LOG: Final = ("server", "rights", "fetch", "state", "entry", "search", "event_log")
 _RECORDS: Final = ("reply", "records", "idempotency")
 
 # The loaders are first, so that they capture no local of the files after them: each call of the
@@ -62,13 +62,14 @@ APPLY: Final = Script(
         "load_records",
         "{bookings_of = bookings_of, read_answer = read_answer, repeat_answer = repeat_answer,"
         " store_answer = store_answer}",
+        "server",
         "fetch",
         "state",
         *_RECORDS,
     )
     + _loader(
         "load_decide",
-        "decide",
+        "decide, must_decide_all",
         "message",
         *_EVENT_LOG,
         "availability",
@@ -90,7 +91,9 @@ APPLY: Final = Script(
 )
 RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
 USAGE: Final = Script.from_files("message", *_EVENT_LOG, "availability", "usage")
-MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files("server", "fetch", "multi_slot_idempotency")
+MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files(
+    "server", "rights", "fetch", "multi_slot_idempotency"
+)
 REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", *_RECORDS, "refund")
 SETTLE: Final = Script.from_files(
     "message", *_EVENT_LOG, "mutations", "transaction", *_RECORDS, "settle"
@@ -103,4 +106,4 @@ MOVE: Final = Script.from_files(
 )
 PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
 READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")
-WRITE_REGISTER: Final = Script.from_files("fetch", "write_register")
+WRITE_REGISTER: Final = Script.from_files("rights", "fetch", "write_register")

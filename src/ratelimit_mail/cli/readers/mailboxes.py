@@ -1,14 +1,21 @@
-"""Read the messages of an mbox file or a Maildir directory."""
+"""Read the messages of an mbox file or a Maildir directory.
+
+A message in an mbox file begins at a `From ` line that comes after a blank line (RFC 4155) and has
+a date or a header field after it. Others are text of a message, and so is all that its
+Content-Length covers, if another message or the end of the file follows there.
+"""
 
 from __future__ import annotations
 
 import mailbox
+import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from email.message import Message
 from email.parser import BytesHeaderParser
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import RejectedRow
@@ -21,6 +28,13 @@ __all__ = ["read_maildir", "read_mbox"]
 LONGEST_HEADER: Final = 1024 * 1024
 """Bytes of all header fields together. Bodies are not read."""
 
+_DATED: Final = re.compile(rb"\b[0-9]{1,2}:[0-9]{2}\b.*\b[0-9]{4}\b")
+_FIELD: Final = re.compile(rb"([!-9;-~]++)[ \t]*+:")
+"""The name of a header field; RFC 5322 (4.5) allows blanks before the colon."""
+_CONTENT_LENGTH: Final = re.compile(
+    rb"^Content-Length[ \t]*+:[ \t]*+([0-9]{1,15})[ \t]*+\r?$", re.IGNORECASE | re.MULTILINE
+)
+
 _parser = BytesHeaderParser()
 
 
@@ -32,10 +46,56 @@ class _File(Protocol):
 
 def read_mbox(path: Path) -> Iterator[MailRecord | RejectedRow]:
     """Yield the messages of an mbox file, in the order of the file."""
-    with closing(mailbox.mbox(path, create=False)) as box:
-        for number, key in enumerate(box.iterkeys(), 1):
-            with closing(box.get_file(key, from_=True)) as file:
-                yield _read(f"message {number}", file, file.readline(1000))
+    with path.open("rb") as file:
+        number = 0
+        from_line = _next_from_line(file, is_after_blank=True)
+        while from_line:
+            number += 1
+            start = file.tell()
+            yield _read(f"message {number}", file, from_line[:1000])
+            from_line = _next_from_line(file, is_after_blank=_skip_content(file, start))
+
+
+def _next_from_line(file: BinaryIO, *, is_after_blank: bool) -> bytes:
+    """Read to the end of the next `From ` line that begins a message, and return that line.
+
+    Returns an empty line at the end of the file.
+    """
+    is_line_start = True
+    while line := file.readline(LONGEST_HEADER):
+        if is_after_blank and is_line_start and line.startswith(b"From "):
+            position = file.tell()
+            following = file.readline(1000)
+            file.seek(position)
+            if _DATED.search(line[:1000]) or _FIELD.match(following):
+                return line
+        is_after_blank = is_line_start and not line.rstrip(b"\r\n")
+        is_line_start = line.endswith(b"\n")
+    return b""
+
+
+def _skip_content(file: BinaryIO, start: int) -> bool:
+    """Skip the text of a message whose header has been read, if its Content-Length is right.
+
+    It is right if another message or the end of the file follows. Returns whether the next line
+    may begin a message.
+
+    start: where the header begins.
+    """
+    end = file.tell()
+    file.seek(start)
+    header = file.read(end - start)
+    length = _CONTENT_LENGTH.search(header)
+    after = end if length is None else end + int(length[1])
+    if length is not None and after <= os.fstat(file.fileno()).st_size:
+        file.seek(after)
+        while (following := file.readline(1000)) in (b"\n", b"\r\n"):
+            pass
+        if not following or following.startswith(b"From "):
+            file.seek(after)
+            return True
+    file.seek(end)
+    return (b"\n" + header).endswith((b"\n\n", b"\n\r\n"))
 
 
 def read_maildir(path: Path) -> Iterator[MailRecord | RejectedRow]:
@@ -60,14 +120,24 @@ def _read(where: str, file: _File, from_line: bytes = b"") -> MailRecord | Rejec
 
 
 def _header(file: _File) -> bytes:
-    """Return all lines before the first blank line."""
-    lines = []
+    """Return the header fields before the first blank line.
+
+    Leaves out lines that are not fields, such as a `>From ` line, with their continuation lines:
+    the parser would take the first of them for the end of the header.
+    """
+    lines: list[bytes] = []
     space = LONGEST_HEADER
+    is_field = False
     while (line := file.readline(space)).rstrip(b"\r\n"):
-        lines.append(line)
         space -= len(line)
         if space <= 0:
             raise ValueError(f"its header is longer than {LONGEST_HEADER:,} bytes")
+        if line[:1] not in (b" ", b"\t"):  # it does not continue the line before
+            if field := _FIELD.match(line):
+                line = field[1] + b":" + line[field.end() :]
+            is_field = field is not None
+        if is_field:
+            lines.append(line)
     return b"".join(lines)
 
 

@@ -72,8 +72,11 @@ def _lines(error: BaseException, place: str) -> Iterator[str]:
             for each, index in error.group_exceptions()[0]:
                 yield from _lines(each, join(place, f"[{index.index}]"))
         case ForbiddenExtraKeysError():
-            for key in sorted(error.extra_fields):
-                yield f"{join(place, _key(key))}: {_unknown(key, keys_of(error.cl))}"
+            known = keys_of(error.cl)
+            for number, key in enumerate(sorted(error.extra_fields)):
+                # Later lines are only counted, and finding a similar key is slow.
+                hint = _unknown(key, known) if number < MOST_LINES else ""
+                yield f"{join(place, _key(key))}: {hint}"
         case KeyError():
             yield f"{place}: this key is needed"
         case Misplaced():

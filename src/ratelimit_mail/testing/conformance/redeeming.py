@@ -133,6 +133,132 @@ class RedeemTests(ConformanceTests):
         assert used_of(limiter) == [1]
         assert limiter.usage(scope="global")[0].used == 2
 
+    def test_a_booking_that_is_booked_anew_after_a_reset_has_its_place(self) -> None:
+        """Ahead of what was booked since."""
+        limiter, clock = self.limiter(MessageRateLimit("1/minute"))
+        assert limiter.try_acquire(envelope_to())
+        old = limiter.reserve(envelope_to())
+        assert old.delay == 60
+        limiter.reset("ann@uwo.ca")
+        clock.advance(30)
+        sent = limiter.try_acquire(envelope_to())
+        new = limiter.reserve(envelope_to())
+        assert new.delay == 60
+        assert old.redeem().retry_after == 30
+        clock.advance(30)
+        assert old.redeem().retry_after == 30
+        limiter.settle(sent)
+        assert old.redeem().retry_after == 30
+        clock.advance(30)
+        assert new.redeem().retry_after == 60
+        assert old.redeem().retry_after == 30
+        clock.advance(30)
+        assert old.redeem()
+        clock.advance(30)
+        assert new.redeem().retry_after == 30
+        new.cancel()
+        assert used_of(limiter) == [1]
+
+    def test_a_cancelled_booking_of_before_a_reset_takes_out_no_later_booking(self) -> None:
+        """Neither from the queue nor from the counts."""
+        limiter, clock = self.limiter(MessageRateLimit("1/minute"))
+        assert limiter.try_acquire(envelope_to())
+        old = [limiter.reserve(envelope_to()) for _ in range(3)]
+        limiter.reset("ann@uwo.ca")
+        assert limiter.try_acquire(envelope_to())
+        new = [limiter.reserve(envelope_to()) for _ in range(3)]
+        old[0].cancel()
+        old[1].cancel()
+        limiter.settle(old[2].decision)
+        assert limiter.reserve(envelope_to()).delay == 240
+        clock.advance(60)
+        assert new[0].redeem()
+        clock.advance(60)
+        assert new[1].redeem()
+
+    def test_a_booking_of_which_a_shared_limit_was_reset_is_used(self) -> None:
+        """It counts there from then on."""
+        limiter, clock = self.limiter(
+            MessageRateLimit("1/minute"), MessageRateLimit("5/day", scope="global")
+        )
+        assert limiter.try_acquire(envelope_to())
+        reservation = limiter.reserve(envelope_to())
+        limiter.reset(scope="global")
+        clock.advance(60)
+        assert reservation.redeem()
+        assert limiter.usage(scope="global")[0].used == 1
+
+    def test_a_repeated_reservation_that_another_caller_cancelled_is_booked_again(self) -> None:
+        """It takes out nothing that was charged since, and counts once."""
+        limiter, clock = self.limiter(MessageRateLimit("2/minute"))
+        assert limiter.try_acquire(envelope_to())
+        assert limiter.try_acquire(envelope_to())
+        first, second = limiter.reserve(envelope_with_id()), limiter.reserve(envelope_with_id())
+        later = limiter.reserve(envelope_to())
+        assert (first.delay, second.delay, later.delay) == (60, 60, 60)
+        first.cancel()
+        clock.advance(60)
+        assert second.redeem()
+        assert used_of(limiter) == [2]
+        assert later.redeem()
+        assert used_of(limiter) == [2]
+        second.cancel()
+        assert used_of(limiter) == [1]
+
+    def test_a_cancelled_repeated_reservation_waits_for_room_ahead_of_the_queue(self) -> None:
+        """Its next booking is that of all its callers."""
+        limiter, clock = self.limiter(MessageRateLimit("1/minute"))
+        assert limiter.try_acquire(envelope_to())
+        first, second = limiter.reserve(envelope_with_id()), limiter.reserve(envelope_with_id())
+        first.cancel()
+        assert second.redeem().retry_after == 60
+        assert second.redeem().retry_after == 60
+        later = limiter.reserve(envelope_to())
+        assert later.delay == 120
+        clock.advance(60)
+        assert second.redeem()
+        assert used_of(limiter) == [1]
+        clock.advance(60)
+        assert later.redeem()
+        second.cancel()
+        assert used_of(limiter) == [1]
+
+    def test_a_booking_that_enters_an_empty_queue_again_is_not_one_of_before(self) -> None:
+        """Who has redeemed or cancelled another one does not take it out."""
+        limiter, clock = self.limiter(MessageRateLimit("1/minute"))
+        at_once = limiter.reserve(envelope_to())
+        gone = limiter.reserve(envelope_to())
+        assert (at_once.delay, gone.delay) == (0, 60)
+        gone.cancel()
+        sent = limiter.try_acquire(envelope_to())
+        assert not sent
+        clock.advance(30)
+        limiter.settle(at_once.decision)
+        assert used_of(limiter) == [1]
+        late = limiter.reserve(envelope_to())
+        clock.advance(60)
+        assert late.redeem()
+        waiting = limiter.reserve(envelope_to())
+        limiter.reset("ann@uwo.ca")
+        assert limiter.try_acquire(envelope_to())
+        again = limiter.reserve(envelope_to())
+        waiting.cancel()
+        clock.advance(60)
+        assert again.redeem()
+        assert used_of(limiter) == [1]
+
+    def test_a_booking_that_enters_ahead_of_a_queue_is_not_one_of_before_a_reset(self) -> None:
+        """Each has a place of its own, the one that entered last is the first."""
+        limiter, clock = self.limiter(RecipientRateLimit("5/minute"))
+        at_once, old = limiter.reserve(envelope_to(5)), limiter.reserve(envelope_to())
+        assert (at_once.delay, old.delay) == (0, 60)
+        limiter.reset("ann@uwo.ca")
+        clock.advance(60)
+        assert limiter.try_acquire(envelope_to(3))
+        assert limiter.reserve(envelope_to(3)).delay == 60
+        assert at_once.redeem().retry_after == 60
+        assert old.redeem().retry_after == 120
+
     def test_a_worker_that_was_stopped_sends_no_more_than_the_limit_at_once(self) -> None:
         """However many of its bookings are due meanwhile."""
         limiter, clock = self.limiter(MessageRateLimit("2/second"))

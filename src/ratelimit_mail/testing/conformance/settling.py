@@ -148,3 +148,16 @@ class SettleTests(ConformanceTests):
         assert limiter.try_acquire(envelope_to())
         limiter.settle(decision)
         assert used_of(limiter) == [2]
+
+    def test_a_message_of_which_nothing_was_counted_is_settled(self) -> None:
+        """With all recipients that count refused, and with none of them."""
+        limiter, clock = self.limiter(
+            RecipientRateLimit("9/minute", count="external"),
+            RecipientRateLimit("9/minute", count="external", scope="recipient_domain"),
+        )
+        envelope = Envelope("ann@uwo.ca", ["x@uwo.ca", "y@a.org"])
+        decision = limiter.try_acquire(envelope)
+        clock.advance(1)
+        for refused in (["y@a.org"], ["y@a.org"], ["x@uwo.ca"]):
+            limiter.settle(decision, refused=refused)
+            assert used_of(limiter) == [len({"y@a.org"} - set(refused))]

@@ -132,3 +132,32 @@ class SpreadTests(ConformanceTests):
         assert limiter.try_acquire(envelope_to()).retry_after == 1.5
         limiter.refund(envelope_with_id(recipients=3))
         assert limiter.try_acquire(envelope_to())
+
+    def test_parts_follow_the_newest_event_when_the_clock_is_behind_it(self) -> None:
+        """For the count it is still that time: its windows hold one part each."""
+        limiter, clock = self.limiter(ONE_A_SECOND)
+        sent = limiter.try_acquire(envelope_to(3))
+        clock.advance(-10)
+        limiter.settle(sent)
+        clock.advance(10)
+        (usage,) = limiter.usage("ann@uwo.ca")
+        assert (usage.used, usage.resets_in) == (1, 3)
+        limiter.refund(sent)
+        clock.advance(-10)
+        assert limiter.try_acquire(envelope_to(3))
+        clock.advance(10)
+        (usage,) = limiter.usage("ann@uwo.ca")
+        assert (usage.used, usage.resets_in) == (1, 3)
+        assert limiter.check(envelope_to()).retry_after == 3
+
+    def test_a_spread_message_fits_at_its_time_when_the_clock_is_behind_it(self) -> None:
+        """Each part is checked where it would stand."""
+        limiter, clock = self.limiter(ONE_A_SECOND, MessageRateLimit("9/day"))
+        limiter.refund(limiter.try_acquire(envelope_to(1)))
+        assert limiter.reserve(envelope_to(1)).delay == 0
+        limiter.settle(limiter.reserve(envelope_to(1)).decision)
+        clock.advance(-1.5)
+        assert limiter.try_acquire(envelope_to(3)).retry_after == 2.5
+        clock.advance(2.5)
+        assert limiter.try_acquire(envelope_to(3))
+        assert limiter.check(envelope_to()).retry_after == 3

@@ -1,17 +1,18 @@
 -- Decide on messages in order, each in one step. ARGV: the messages, packed. KEYS: the logs of each
--- message, then the key of its queue's bookings and that of its id, if it has them. The reply to a message is the time if it fits now,
--- otherwise the list that `decide` returns. What is not always needed is in functions of its own
+-- message, then the key of its queue's bookings and that of its id, if it has them. The reply to a
+-- message is the time if it fits now, and if it was charged, after a space, the generations of its
+-- logs; otherwise the list that `decide` returns. What is not always needed is in functions of its own
 -- (`load_decide`, `load_add_full_windows`), because a server sets up all of a script for each call.
 
 local TAKE, CHECK, CLOCK, ENQUEUE = 1, 0, 16, 2048
 local ALL_BUT_CLOCK_AND_DENIALS = 65535 - CLOCK - DENIALS_UNCOUNTED
 
-local add_full_windows, decide
+local add_full_windows, decide, generation_now
 
 -- Decides on nearly every message: one whose logs have no bookings and need no cleaning up. Returns
 -- the reply, or nil if the message needs `decide`.
 local function decide_simple(message, first, count, now, grace, flags)
-  local states, counted, reply = {}, 0, nil
+  local states, generations, counted, reply, is_renewed_by_any = {}, {}, 0, nil, false
   local pos = HEADER_SIZE + 1
   for i = 1, count do
     local key = KEYS[first + i - 1]
@@ -24,7 +25,7 @@ local function decide_simple(message, first, count, now, grace, flags)
     elseif state then
       local _, generation, n, newest, last, oldest, base, sent, attempted_base, attempted,
         compact_at, log_span, log_slot, log_ceiling, expires = struct.unpack(STATE, state)
-      if generation > 0 or now < newest or now < last
+      if now < newest or now < last
         or span > log_span or slot % log_slot > 0 or ceiling > log_ceiling
         or (n > 0 and oldest + log_span * 1.125 < now)
         or (n >= compact_at
@@ -42,9 +43,13 @@ local function decide_simple(message, first, count, now, grace, flags)
       end
       states[i] = {n, last, oldest, base, sent + cost, attempted_base, attempted + cost, compact_at,
         log_span, log_slot, log_ceiling, expires}
+      generations[i] = generation
+      is_renewed_by_any = is_renewed_by_any or now + log_span > expires
     else
-      must_expire(key)
       states[i] = {0, now, now, 0, cost, 0, cost, 64, span, slot, ceiling, LONG_AGO}
+      generation_now = generation_now or new_generation()
+      generations[i] = generation_now
+      is_renewed_by_any = true
     end
     pos = pos + windows * WINDOW_SIZE
   end
@@ -52,6 +57,14 @@ local function decide_simple(message, first, count, now, grace, flags)
     return (counted == 0 or flags ~= TAKE) and reply or nil
   elseif flags == CHECK then
     return now
+  end
+  local may_run, key = redis.acl_check_cmd, KEYS[first] -- nil before Redis 7
+  local is_usual = flags == TAKE and not is_renewed_by_any -- LSET comes first then
+  if may_run and not (may_run('RPUSH', key, '')
+    and (is_usual or may_run('LSET', key, -1, '') and may_run('PEXPIRE', key, 1)
+      and may_run('LTRIM', key, 0, -1) and may_run('LRANGE', key, 0, -1)))
+  then
+    return nil -- `decide` raises the error, before anything is written
   end
   for i = 1, count do
     local key = KEYS[first + i - 1]
@@ -69,7 +82,7 @@ local function decide_simple(message, first, count, now, grace, flags)
       oldest = now
     end
     local entry = write_entry(now, sent, attempted, oldest, attempted_base)
-    local state = struct.pack(STATE, MARK, 0, n, now, now, oldest, base, sent, attempted_base,
+    local state = struct.pack(STATE, MARK, generations[i], n, now, now, oldest, base, sent, attempted_base,
       attempted, compact_at, span, slot, ceiling, expires)
     if is_new then
       redis.call('RPUSH', key, entry, state)
@@ -84,9 +97,14 @@ local function decide_simple(message, first, count, now, grace, flags)
       redis.call('PEXPIRE', key, expires - now + grace)
     end
   end
-  return now
+  return string.format('%.0f ', now) .. table.concat(generations)
 end
 
+if #ARGV > 1 then
+  local must_decide_all
+  decide, must_decide_all = load_decide()
+  must_decide_all()
+end
 local replies = {}
 local first = 1
 local time

@@ -15,24 +15,49 @@ local function availability(logs, now)
     return expiry(event, window.length, window.slot)
   end
 
-  -- Calls `visit` for the windows that contain `at` and end at a later booking, the last window
-  -- first, with what the window holds and the time of that booking, until `visit` returns true.
-  -- Calls it for no window if all of them together hold no more than `room`.
-  local function visit_windows(log, at, past, first, room, window, visit)
-    local last = last_by(log, leaves_at(window, at) - 1, past, log.n)
-    local denied = window.denied
-    if last == past or total(log, last, denied) - total(log, first, denied) <= room then
-      return
-    end
-    load(log, first + 1, min(last, log.from - 1))
-    local start = last
-    for i = last, past + 1, -1 do
-      local outside = cutoff(window, time(log, i))
-      start = min(start, i - 1)
-      while start > first and time(log, start) > outside do
-        start = start - 1
+  local CHUNK = 128 -- so many entries are read at once where one after another is needed
+
+  -- Returns the last entry from `low` on that is not later than `at`, which is most often near `low`.
+  local function last_by_near(log, at, low)
+    local step, high = 1, low
+    while high < log.n do
+      high = min(low + step, log.n)
+      if time(log, high) > at then
+        return last_by(log, at, low, high - 1)
       end
-      if visit(total(log, i, denied) - total(log, start, denied), time(log, i)) then
+      low, step = high, 2 * step
+    end
+    return low
+  end
+
+  -- Calls `visit` for the windows that contain `at` and end at a later booking, the last window
+  -- first, with what the window holds and the time of that booking, if it may hold more than `room`.
+  -- `visit` returns the room for the windows before; nil if they do not matter.
+  local function visit_windows(log, at, past, first, room, window, visit)
+    local last = last_by_near(log, leaves_at(window, at) - 1, past)
+    local denied = window.denied
+    local start
+    for i = last, past + 1, -1 do
+      if total(log, i, denied) - total(log, first, denied) <= room then -- and so in all before
+        return
+      end
+      if (last - i) % CHUNK == 1 then
+        load(log, max(first + 1, i - CHUNK), min(i, log.from - 1))
+      end
+      local outside = cutoff(window, time(log, i))
+      if not start then
+        start = last_by(log, outside, first, i - 1)
+      elseif start > first then
+        start = min(start, i - 1)
+        if not log.times[start] then
+          load(log, max(first + 1, start - CHUNK), min(start, log.from - 1))
+        end
+        while start > first and time(log, start) > outside do
+          start = start - 1
+        end
+      end
+      room = visit(total(log, i, denied) - total(log, start, denied), time(log, i))
+      if not room then
         return
       end
     end
@@ -43,16 +68,21 @@ local function availability(logs, now)
     local overfull
     visit_windows(log, at, past, first, room, window, function(used, booked_at)
       overfull = used > room and booked_at or nil
-      return overfull
+      return not overfull and room
     end)
     return overfull
   end
 
   local function earliest_among_bookings(log, moment, present, room, window)
     local at, denied = present, window.denied
+    local past, first, steps = last_by(log, at, 0, log.n), 0, 0
     while true do
-      local past = last_by(log, at, 0, log.n)
-      local first = last_by(log, cutoff(window, at), 0, past)
+      steps = steps + 1
+      if steps > 8 and past < log.n and not log.times[past + 1] then
+        load(log, past + 1, min(past + CHUNK, log.from - 1))
+      end
+      past = last_by_near(log, at, past)
+      first = last_by(log, cutoff(window, at), first, past)
       if total(log, past, denied) - total(log, first, denied) > room then
         local leaving = first_with(log, total(log, past, denied) - room, first + 1, past, denied)
         at = leaves_at(window, time(log, leaving))
@@ -89,7 +119,8 @@ local function availability(logs, now)
   -- Returns the first moment, `moment` or later, at which each part of a spread cost fits into
   -- each of `windows` at its own time.
   local function earliest_spread(log, moment, schedule, windows)
-    local at = moment
+    local present = max(moment, log.newest)
+    local at = present
     while true do
       local probe, late = copy(log), nil
       for _, part in ipairs(schedule) do
@@ -105,7 +136,7 @@ local function availability(logs, now)
         enter(probe, part_at, LONG_AGO, part.cost, part.cost)
       end
       if not late then
-        return at
+        return at == present and moment or at
       end
       at = late
     end
@@ -126,6 +157,7 @@ local function availability(logs, now)
       local first = last_by(log, cutoff(window, at), 0, past)
       visit_windows(log, at, past, first, most, window, function(used_then)
         most = max(most, used_then)
+        return most
       end)
     end
     return max(0, window.limit - most)

@@ -23,6 +23,7 @@ local function decide(message, first, now, grace)
   local next = bookings_key and first + count + 1 or first + count
   local id = has(IDEMPOTENT) and KEYS[next]
   local records
+  must_decide(flags, count, first)
   if id then
     records = load_records()
     local answer = records.read_answer(id)

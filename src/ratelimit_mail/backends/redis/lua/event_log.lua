@@ -25,10 +25,10 @@ local function event_logs()
     if is_foreign or state and not is_state(state) then
       return nil
     end
-    local _, generation, n, newest, last, oldest = nil, 0, 0, LONG_AGO, LONG_AGO, LONG_AGO
+    local _, generation, n, newest, last, oldest = nil, nil, 0, LONG_AGO, LONG_AGO, LONG_AGO
     local base, sent, attempted_base, attempted, compact_at, expires = 0, 0, 0, 0, 64, LONG_AGO
     if not state then
-      must_expire(key)
+      generation = new_generation()
     else
       local log_span, log_slot, log_ceiling
       _, generation, n, newest, last, oldest, base, sent, attempted_base, attempted, compact_at,
@@ -150,8 +150,8 @@ local function event_logs()
     log.oldest = i == 0 and at or log.oldest
   end
 
-  -- Takes out events of this log; those that have left every window, or were forgotten by a reset,
-  -- are ignored. Returns whether any was there.
+  -- Takes out events of this log; those that have left every window, were forgotten by a reset or
+  -- were lost by the server are ignored. Returns whether any was there.
   local function remove(log, events)
     local cost_at, first = {}, nil
     -- A few are most often among the latest; for many, all is read at once.
@@ -163,6 +163,7 @@ local function event_logs()
       local i = last_by(log, at - 1, is_recent and low + 1 or 0, log.n) + 1
       if event.generation == log.generation and i <= log.n and at > log.newest - log.span
         and floor(time(log, i) / log.slot) == floor(at / log.slot)
+        and total(log, i) - total(log, i - 1) >= (cost_at[i] or 0) + event.cost
       then
         cost_at[i] = (cost_at[i] or 0) + event.cost
         first = min(first or i, i)

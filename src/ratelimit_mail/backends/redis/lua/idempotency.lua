@@ -1,6 +1,7 @@
--- The remembered answer to a message with an id: a text of numbers, which are the time until which
--- the answer is valid, whether it was given more than once (1), and the reply; then, if its charges
--- were moved since, a line break and the packed record of where they are now.
+-- The remembered answer to a message with an id: a text of words, which are the time until which the
+-- answer is valid, whether it was given more than once (1), and the reply; then, if its charges were
+-- moved since, a line break and the packed record of where they are now. Words are numbers, except
+-- the generations of logs.
 
 local ANSWER = 'ratelimit-mail '
 
@@ -15,12 +16,12 @@ local function read_answer(id)
     return false
   end
   local line_end = text:find('\n', 1, true)
-  local numbers = {}
-  for number in text:sub(#ANSWER + 1, line_end):gmatch('%S+') do
-    numbers[#numbers + 1] = tonumber(number)
+  local words = {}
+  for word in text:sub(#ANSWER + 1, line_end):gmatch('%S+') do
+    words[#words + 1] = tonumber(word) or word
   end
-  local answer = {valid_until = table.remove(numbers, 1), is_shared = table.remove(numbers, 1) == 1}
-  answer.reply, answer.token = numbers, numbers[4]
+  local answer = {valid_until = table.remove(words, 1), is_shared = table.remove(words, 1) == 1}
+  answer.reply, answer.token = words, words[4]
   if line_end then
     answer.moved = read_record(text, line_end + 1)
   end
@@ -28,12 +29,11 @@ local function read_answer(id)
 end
 
 local function store_answer(id, answer, lifetime)
-  local reply = answer.reply
-  local text = string.format('%s%.0f %d', ANSWER, answer.valid_until, answer.is_shared and 1 or 0)
-  for i = 1, #reply, 1000 do
-    local last = math.min(i + 999, #reply)
-    text = text .. string.format(string.rep(' %.0f', last - i + 1), unpack(reply, i, last))
+  local words = {string.format('%s%.0f', ANSWER, answer.valid_until), answer.is_shared and 1 or 0}
+  for i, word in ipairs(answer.reply) do
+    words[i + 2] = type(word) == 'number' and string.format('%.0f', word) or word
   end
+  local text = table.concat(words, ' ')
   if answer.moved then
     text = text .. '\n' .. write_record(answer.moved)
   end

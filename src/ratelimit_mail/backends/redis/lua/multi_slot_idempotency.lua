@@ -21,6 +21,11 @@ local now, grace = tonumber(clock_time), 3600000
 if clock_time == '' then
   now, grace = server_time(), 0
 end
+if command ~= 'read' then
+  must_run('SET', KEYS[1], '')
+  must_run('PTTL', KEYS[1])
+  must_run('PEXPIRE', KEYS[1], 1)
+end
 local value, is_foreign = fetch('GET', KEYS[1])
 if is_foreign then
   return -1

@@ -123,7 +123,7 @@ local function mutations(logs, now, grace)
   local function reset(log)
     log.n, log.trim, log.from = 0, 0, 1
     log.newest, log.base, log.sent, log.attempted_base, log.attempted = LONG_AGO, 0, 0, 0, 0
-    log.compact_at, log.generation = 64, (log.generation + 1) % 65536
+    log.compact_at, log.generation = 64, new_generation()
     save(log)
   end
 

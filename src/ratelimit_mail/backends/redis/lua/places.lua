@@ -21,11 +21,15 @@ local logs = event_logs()
 local change = mutations(logs, now, grace)
 local cost, span, slot, ceiling, is_charged, moment, generation
 if command == 'add' then
-  cost, span, slot, ceiling, is_charged, moment, generation = struct.unpack('<I6I6I6I6Bi7I2', ARGV[5])
+  cost, span, slot, ceiling, is_charged, moment, generation = struct.unpack('<I6I6I6I6Bi7c12', ARGV[5])
 end
 local log = logs.open(KEYS[1], span, slot, ceiling)
 if not log then
   return {-1, 1}
+end
+if command ~= 'look' then
+  must_change(KEYS[1])
+  must_change_bookings(KEYS[2])
 end
 local bookings = bookings_of(KEYS[2], log, logs)
 if bookings.is_foreign then
@@ -62,8 +66,7 @@ end
 local record = read_record(ARGV[4], 1)
 record.number = tonumber(ARGV[3])
 if ARGV[3] == 'first' then
-  local _, _, first_number = bookings.neighbours(record)
-  record.number = first_number and first_number - 1 - now % 1000
+  record.number = bookings.number_ahead()
 end
 local queue_event = {moment = moment, cost = cost, generation = generation}
 if is_charged == 0 then

@@ -5,13 +5,14 @@
 -- place there. `is_live` is false once it was refunded.
 --
 -- The bookings of a queue are in a hash: by number, the packed record and what the queue's log was
--- charged for it; under 'state', the last number, when the hash expires, and at how many fields
--- bookings are dropped that have left every window. A booking whose queue event has another
+-- charged for it; under 'state', the first and the last number that were ever used, when the hash
+-- expires, and at how many fields bookings are dropped that have left every window. The numbers of a
+-- new hash begin at the server's clock, so that none is that of a booking that was lost. A booking whose queue event has another
 -- generation than the queue's log was made before a reset and stands in no queue any more.
 
-local EVENT = '<I2c0i7I6I2'
-local BOOKING, FIRST_EVENT = '<i7i7i7I6I2', 30
-local QUEUE_STATE = '<i7i7I4'
+local EVENT = '<I2c0i7I6c12'
+local BOOKING, FIRST_EVENT = '<i7i7i7I6c12', 40
+local QUEUE_STATE = '<i7i7i7I4'
 
 local function write_events(events)
   local words = {}
@@ -59,7 +60,7 @@ local function read_receipt(packed, first)
   }
   for i = 1, count do
     local event, index = {}, nil
-    index, event.moment, event.cost, event.generation, pos = struct.unpack('<I2i7I6I2', packed, pos)
+    index, event.moment, event.cost, event.generation, pos = struct.unpack('<I2i7I6c12', packed, pos)
     event.key = KEYS[first + index]
     receipt.record.events[i] = event
   end
@@ -76,11 +77,9 @@ local function bookings_of(hash, log, logs)
   local self = {}
   local state, is_foreign = fetch('HGET', hash, 'state')
   self.is_foreign = is_foreign
-  local last_number, expires, prune_at = LONG_AGO, LONG_AGO, 64
+  local first_number, last_number, expires, prune_at = nil, nil, LONG_AGO, 64
   if state then
-    last_number, expires, prune_at = struct.unpack(QUEUE_STATE, state)
-  elseif not is_foreign then
-    must_expire(hash)
+    first_number, last_number, expires, prune_at = struct.unpack(QUEUE_STATE, state)
   end
 
   -- Returns the booking with this number, or nil.
@@ -105,16 +104,13 @@ local function bookings_of(hash, log, logs)
     end
   end
 
-  -- Returns when the last of the bookings ahead of a record is due; the times and the texts of those
-  -- behind it; and the lowest number that is used.
+  -- Returns when the last of the bookings ahead of a record is due, and the times and the texts of
+  -- those behind it.
   function self.neighbours(record)
-    local last_ahead, times, texts, lowest = LONG_AGO, {}, {}, nil
+    local last_ahead, times, texts = LONG_AGO, {}, {}
     local own, own_at, generation = record.number, record.at, log.generation
     visit_all(function(number, text)
       local at, _, _, _, other_generation = struct.unpack(BOOKING, text)
-      if not lowest or number < lowest then
-        lowest = number
-      end
       if number == own or other_generation ~= generation then
         return
       elseif own and number < own or not own and at <= own_at then
@@ -123,7 +119,7 @@ local function bookings_of(hash, log, logs)
         times[#times + 1], texts[#texts + 1] = at, text
       end
     end)
-    return last_ahead, {times = times, texts = texts}, lowest
+    return last_ahead, {times = times, texts = texts}
   end
 
   -- Removes a booking and its event in the queue's log, which is not saved.
@@ -135,13 +131,17 @@ local function bookings_of(hash, log, logs)
     }})
   end
 
+  -- Returns the number of a booking that stands ahead of all others.
+  function self.number_ahead()
+    return first_number and first_number - 1
+  end
+
   -- Adds the record of a booking, at the end of the queue or in its place, and what the queue's log
   -- was charged for it.
   function self.add(record, queue_event, now, grace)
-    if not record.number then
-      record.number = math.max(last_number + 1, now)
-      last_number = record.number
-    end
+    record.number = record.number or math.max(last_number and last_number + 1 or 0, server_microseconds())
+    first_number = math.min(first_number or record.number, record.number)
+    last_number = math.max(last_number or record.number, record.number)
     local last = queue_event.moment
     for _, event in ipairs(record.events) do
       last = math.max(last, event.moment)
@@ -165,7 +165,7 @@ local function bookings_of(hash, log, logs)
     end
     local text = struct.pack(BOOKING, record.at, last, queue_event.moment, queue_event.cost,
       queue_event.generation) .. write_events(record.events)
-    redis.call('HSET', hash, 'state', struct.pack(QUEUE_STATE, last_number, expires, prune_at),
+    redis.call('HSET', hash, 'state', struct.pack(QUEUE_STATE, first_number, last_number, expires, prune_at),
       string.format('%.0f', record.number), text)
     if is_renewed then
       redis.call('PEXPIRE', hash, expires - now + grace)

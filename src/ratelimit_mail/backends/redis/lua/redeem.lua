@@ -15,6 +15,8 @@ if not charges then
   return {-1, queue}
 end
 local receipt = read_receipt(ARGV[2], count + 2)
+must_change(KEYS[1])
+must_move(receipt)
 local before = charges_of(receipt, logs)
 if before.foreign_key then
   return {-1, before.foreign_key}
@@ -24,7 +26,7 @@ if bookings.is_foreign then
   return {-1, count + 1}
 end
 local record = before.record
-local last_ahead, behind, first_number = bookings.neighbours(record)
+local last_ahead, behind = bookings.neighbours(record)
 local is_early = record.number and record.at > now
 
 -- How long a window is that may lack room: what is held does not matter to a count that has room for
@@ -85,7 +87,7 @@ if not is_early then
   local changed = before.take_out()
   record = {is_live = true, at = at, events = all.charge(at, change)}
   if at > now then
-    record.number = before.record.number or first_number and first_number - 1 - now % 1000
+    record.number = before.record.number or bookings.number_ahead()
     local event = transaction({queue}, room, now).charge(at, change)[1]
     bookings.add(record, event, now, grace)
     changed[#changed + 1] = queue.log

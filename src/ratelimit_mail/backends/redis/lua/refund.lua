@@ -4,6 +4,7 @@
 local logs = event_logs()
 local change = mutations(logs, 0, 0)
 local receipt = read_receipt(ARGV[1], 1)
+must_move(receipt)
 local charges = charges_of(receipt, logs)
 if charges.foreign_key then
   return {-1, charges.foreign_key}

@@ -1,5 +1,6 @@
 -- Forget all that logs hold. KEYS: the logs. Returns 0, or the number of a key that is not a log.
 
+must_change(KEYS[1])
 local logs = event_logs()
 local change = mutations(logs, 0, 0)
 local opened = {}

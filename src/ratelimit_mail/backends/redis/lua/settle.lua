@@ -14,6 +14,8 @@ if not charges then
   return {-1, foreign_key}
 end
 local receipt = read_receipt(ARGV[2], count + 1)
+must_change(KEYS[1])
+must_move(receipt)
 local before = charges_of(receipt, logs)
 if before.foreign_key then
   return {-1, before.foreign_key}

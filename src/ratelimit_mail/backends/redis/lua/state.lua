@@ -2,29 +2,25 @@
 --
 -- The list has the entries, oldest first, and then the state. An entry is a moment and the running
 -- totals after it: what was sent and, if that is more, what was attempted, refused attempts
--- included. Entry 0 stands for all that was forgotten. A reset raises the generation of a log, so
--- that what was charged before cannot be refunded afterwards.
+-- included. Entry 0 stands for all that was forgotten. The generation of a log names it: a reset
+-- gives it another one, and a log that is made after a loss of data has another one too, so that what
+-- was charged before cannot be refunded afterwards.
 
-local STATE, STATE_SIZE, MARK = '<I4I2I4i7i7i7I6I6I6I6I4I6I6I6i7', 84, 0x326d6c72 -- rlm2
+local STATE, STATE_SIZE, MARK = '<I4c12I4i7i7i7I6I6I6I6I4I6I6I6i7', 94, 0x336d6c72 -- rlm3
 local LONG_AGO = -18014398509481984
 
 local function is_state(value)
-  return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm2'
+  return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm3'
+end
+
+-- Returns a new generation: 12 characters, which are not a number. By the server's clock, because no
+-- two scripts run at once.
+local function new_generation()
+  local time = server_microseconds()
+  return string.format('g%05x%06x', math.floor(time / 2 ^ 24) % 2 ^ 20, time % 2 ^ 24)
 end
 
 -- Returns whether `n` entries may be more than needed for what they record.
 local function is_compactable(n, span, slot, refused)
   return refused > 0 or n * slot > 2 * span
 end
-
--- Raises an error, before anything is written, if the user may not let keys expire.
-local may_expire
-local function must_expire(key)
-  if may_expire then
-    return
-  elseif redis.acl_check_cmd and not redis.acl_check_cmd('PEXPIRE', key, 1) then -- since Redis 7
-    redis.call('PEXPIRE', key, 1)
-  end
-  may_expire = true
-end
-

@@ -171,10 +171,11 @@ local function transaction(charges, room, now)
   function self.charge(at, change)
     local events = {}
     for i, charge in ipairs(charges) do
+      local start = math.max(at, charge.log.newest)
       for _, part in ipairs(charge.schedule or {{offset = 0, cost = charge.cost}}) do
         events[#events + 1] = {
           key = charge.log.key, charge = i - 1, cost = part.cost,
-          moment = change.book(charge.log, at + part.offset, part.cost),
+          moment = change.book(charge.log, start + part.offset, part.cost),
           generation = charge.log.generation,
         }
       end

@@ -1,6 +1,8 @@
 -- Change a register. KEYS[1]: a hash. ARGV: how many fields are removed, these, and then the others,
 -- each with its value. Returns -1 if the value is not a hash.
 
+must_run('HDEL', KEYS[1], '')
+must_run('HSET', KEYS[1], '', '')
 local _, is_foreign = fetch('HLEN', KEYS[1])
 if is_foreign then
   return -1
