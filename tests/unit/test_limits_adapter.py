@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Server
 
 from ratelimit_mail.adapters.limits import BackendStorage, ExactWindowRateLimiter
-from ratelimit_mail.backends import MemoryBackend, RedisBackend
+from ratelimit_mail.backends import MemoryBackend, RedisBackend, SQLiteBackend
 from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.testing import ManualClock
 
@@ -183,10 +184,10 @@ def test_a_framework_finds_the_strategy_and_the_storage_by_name() -> None:
 
 
 def test_a_storage_in_redis_is_shared(server: Server) -> None:
-    url, prefix = f"ratelimit-mail+{server.url}", unique_prefix()
+    url = f"ratelimit-mail+{server.url}?prefix={unique_prefix()}"
     limiters: list[ExactWindowRateLimiter] = []
     for _ in range(2):
-        storage = storage_from_string(url, prefix=prefix)
+        storage = storage_from_string(url)
         assert isinstance(storage, BackendStorage)
         assert storage.check()
         limiters.append(ExactWindowRateLimiter(storage))
@@ -203,9 +204,21 @@ def test_a_storage_in_redis_is_shared(server: Server) -> None:
         backend.close()
 
 
+def test_a_storage_in_a_file_lasts(tmp_path: Path) -> None:
+    results = []
+    for _ in range(2):
+        storage = storage_from_string(f"ratelimit-mail+sqlite:///{tmp_path / 'counts.db'}")
+        assert isinstance(storage, BackendStorage)
+        limiter = ExactWindowRateLimiter(storage)
+        results.append([limiter.hit(RateLimitItemPerDay(3), "ann", cost=2) for _ in range(2)])
+        assert isinstance(storage.backend, SQLiteBackend)
+        storage.backend.close()
+    assert results == [[True, False], [False, False]]
+
+
 @pytest.mark.parametrize("wrap_exceptions", [False, True])
 def test_an_outage_is_what_the_framework_asked_for(wrap_exceptions: bool) -> None:
-    storage = BackendStorage("ratelimit-mail+redis://127.0.0.1:1/0", wrap_exceptions, timeout=1)
+    storage = BackendStorage("ratelimit-mail+redis://127.0.0.1:1/0", wrap_exceptions)
     assert not storage.check()
     limiter = ExactWindowRateLimiter(storage)
     with pytest.raises(StorageError if wrap_exceptions else BackendUnavailable):

@@ -1,7 +1,8 @@
 """The windows of this library as a strategy of `limits`, for frameworks that take one.
 
-Importing this module makes the strategy `exact-window` and the storages `ratelimit-mail+memory:`
-and `ratelimit-mail+redis://...` known to `limits`, and so to Flask-Limiter and slowapi.
+Importing this module makes the strategy `exact-window` and storages such as
+`ratelimit-mail+memory:` and `ratelimit-mail+redis://...` known to `limits`, and so to Flask-Limiter
+and slowapi.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from limits import RateLimitItem
 from limits.errors import StorageError
@@ -19,8 +20,9 @@ from limits.strategies import STRATEGIES, RateLimiter
 from limits.util import WindowStats
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.backends import MemoryBackend, RedisBackend
+from ratelimit_mail.backends import from_url
 from ratelimit_mail.backends.base import CHECK, TAKE, Backend, Intent, Verdict
+from ratelimit_mail.backends.urls import REDIS
 from ratelimit_mail.counting.charge import Charge, Count, Ledger, retention_for
 from ratelimit_mail.counting.window import Window
 from ratelimit_mail.exceptions import BackendError
@@ -30,27 +32,16 @@ __all__ = ["BackendStorage", "ExactWindowRateLimiter"]
 PREFIX: Final = "ratelimit-mail+"
 NAME: Final = "exact-window"
 
-_REDIS_SCHEMES: Final = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "redis+cluster",
-    "rediss+cluster",
-)
-
 
 class BackendStorage(Storage):
     """A storage of `limits` that holds a backend of this library, for ExactWindowRateLimiter.
 
-    uri: `ratelimit-mail+memory:`, or the URL of RedisBackend.from_url behind `ratelimit-mail+`.
+    uri: the URL of a store, as `backends.from_url` takes it, behind `ratelimit-mail+`.
     wrap_exceptions: whether exceptions are raised as `limits.errors.StorageError`.
     backend: a backend, instead of a URL.
-    options: those of RedisBackend.from_url.
     """
 
-    STORAGE_SCHEME = [PREFIX + each for each in ("memory", *_REDIS_SCHEMES)]  # noqa: RUF012
+    STORAGE_SCHEME = [PREFIX + each for each in ("memory", "sqlite", *REDIS)]  # noqa: RUF012
 
     def __init__(
         self,
@@ -58,13 +49,10 @@ class BackendStorage(Storage):
         wrap_exceptions: bool = False,
         *,
         backend: Backend | None = None,
-        **options: Any,
     ) -> None:
         super().__init__(uri, wrap_exceptions)
         if backend is None:
-            url = (uri or f"{PREFIX}memory:").removeprefix(PREFIX)
-            is_memory = url.startswith("memory:")
-            backend = MemoryBackend() if is_memory else RedisBackend.from_url(url, **options)
+            backend = from_url((uri or "memory:").removeprefix(PREFIX))
         self.backend: Backend = backend
 
     @contextmanager
