@@ -18,7 +18,7 @@ except ModuleNotFoundError:  # the benchmarks do not need it
 class Servers:
     """The servers that the blocks of one document need.
 
-    urls: environment variables that are set to their URLs.
+    urls: environment variables that are set to their URLs, or to their ports.
     """
 
     def __init__(self, *urls: str) -> None:
@@ -29,7 +29,7 @@ class Servers:
         """Start the servers; `server` and `wire` are for a document that causes an outage."""
         try:
             from rlm_testkit.proxy import Proxy
-            from rlm_testkit.servers import Cluster, SentinelSet, Server, valkey
+            from rlm_testkit.servers import Cluster, SentinelSet, Server, free_port, valkey
 
             program = valkey()
         except ModuleNotFoundError as error:
@@ -40,6 +40,15 @@ class Servers:
                 running = SentinelSet(program)
             elif url == "CLUSTER_URL":
                 running = Cluster(program)
+            elif url == "SMTP_PORT":
+                from rlm_testkit.smtp_servers import Sink, SMTPServerThread
+
+                smtp_server = self._end.enter_context(SMTPServerThread(Sink()))
+                environment.setenv(url, str(smtp_server.port))
+                continue
+            elif url == "SUBMISSION_PORT":
+                environment.setenv(url, str(free_port()))
+                continue
             else:
                 running = namespace["server"] = Server(program, "--appendonly", "yes")
                 proxy = namespace["wire"] = Proxy(running.port)
@@ -53,6 +62,7 @@ class Servers:
 
 
 SERVERS_BY_DOCUMENT = {
+    "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),
     "docs/outages.md": Servers("REDIS_URL"),
     "docs/testing.md": Servers("REDIS_URL"),

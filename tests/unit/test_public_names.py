@@ -34,6 +34,11 @@ NAMES = {
     "ratelimit_mail.testing": (
         "AsyncBackendConformance BackendConformance BruteForceBackend ManualClock"
     ),
+    "ratelimit_mail.adapters.smtplib": "LimitedSMTP LimitedSMTP_SSL SMTPRateLimitExceeded",
+    "ratelimit_mail.adapters.aiosmtplib": "LimitedSMTP SMTPRateLimitExceeded send",
+    "ratelimit_mail.adapters.aiosmtpd": "LimitedHandler client_of",
+    "ratelimit_mail.adapters.boto3": "LimitedSES SendingLimitExceeded ses_policy",
+    "ratelimit_mail.adapters.limits": "BackendStorage ExactWindowRateLimiter",
     "ratelimit_mail.presets": "leeds_office365 western_office365 western_convergence",
 }
 
@@ -43,6 +48,8 @@ NAMES = {
     [(module, name) for module, names in NAMES.items() for name in names.split()],
 )
 def test_each_public_name_is_importable_and_listed(module: str, name: str) -> None:
+    if module.startswith("ratelimit_mail.adapters."):
+        pytest.importorskip(module.rpartition(".")[2])
     imported = importlib.import_module(module)
     assert hasattr(imported, name)
     assert name in imported.__all__
@@ -61,12 +68,10 @@ def test_both_limiters_have_the_same_methods(name: str) -> None:
     assert hasattr(ratelimit_mail.AsyncLimiter, name)
 
 
-@pytest.mark.parametrize(
-    "module", ["redis", "click", "rich", "limits", "asyncio", "sqlite3", "smtplib"]
-)
-def test_importing_the_package_does_not_import_slow_modules(module: str) -> None:
+def imported_with(module: str) -> list[str]:
+    """Return the top-level modules that are imported together with `module`."""
     code = (
-        "import sys; before = set(sys.modules); import ratelimit_mail;"
+        f"import sys; before = set(sys.modules); import {module};"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
     result = subprocess.run(
@@ -74,4 +79,30 @@ def test_importing_the_package_does_not_import_slow_modules(module: str) -> None
     )
     imported = result.stdout.split()
     assert "ratelimit_mail" in imported
-    assert module not in imported
+    return imported
+
+
+@pytest.mark.parametrize(
+    "module", ["redis", "click", "rich", "limits", "asyncio", "sqlite3", "smtplib"]
+)
+def test_importing_the_package_does_not_import_slow_modules(module: str) -> None:
+    assert module not in imported_with("ratelimit_mail")
+
+
+LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "limits"}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "libraries"),
+    [
+        ("smtplib", set[str]()),
+        ("aiosmtplib", {"aiosmtplib"}),
+        ("aiosmtpd", {"aiosmtpd"}),
+        ("boto3", {"botocore"}),
+        ("limits", {"limits"}),
+    ],
+)
+def test_each_adapter_imports_its_own_library_only(adapter: str, libraries: set[str]) -> None:
+    if libraries:
+        pytest.importorskip(adapter)
+    assert LIBRARIES.intersection(imported_with(f"ratelimit_mail.adapters.{adapter}")) == libraries

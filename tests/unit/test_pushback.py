@@ -190,10 +190,24 @@ def test_pushback_blocks_the_sender_for_the_time_that_the_reply_names(
 @sync_and_async
 def test_a_reply_without_a_time_blocks_for_a_minute_or_the_given_time(mode: str) -> None:
     limiter = EitherLimiter(mode, NINE_A_MINUTE)
-    limiter.pushback(ANN, (432, "4.3.2 too fast"))
-    assert limiter.try_acquire(ANN).retry_after == 60
     limiter.pushback(ANN, (432, "4.3.2 too fast"), seconds=5)
     assert limiter.try_acquire(ANN).retry_after == 5
+    limiter.pushback(ANN, (432, "4.3.2 too fast"))
+    assert limiter.try_acquire(ANN).retry_after == 60
+
+
+@sync_and_async
+@pytest.mark.parametrize("seconds", [None, 90])
+def test_a_block_that_lasts_longer_stays_and_is_returned(mode: str, seconds: float | None) -> None:
+    limiter = EitherLimiter(mode, NINE_A_MINUTE)
+    block = limiter.block("ann@uwo.ca", seconds, reason="account stolen")
+    limiter.clock.advance(30)
+    assert limiter.pushback(ANN, (432, "4.3.2 too fast")) == block
+    assert limiter.blocks() == (block,)
+    assert limiter.try_acquire(ANN).retry_after == (None if seconds is None else 60)
+    limiter.clock.advance(1)
+    block = limiter.pushback(ANN, (432, "4.3.2 too fast"))
+    assert (block.reason == "account stolen") == (seconds is None)
 
 
 @sync_and_async

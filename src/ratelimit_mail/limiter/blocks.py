@@ -157,6 +157,17 @@ class Blocks:
         self._take(Register(register.now, texts))
         return self._by_scope[ordered][key]
 
+    def longer_block_steps(
+        self, subject: str | Sequence[str] | None, scope: str | Sequence[str], seconds: float
+    ) -> Steps[Block | None]:
+        """Return the block of a subject if it lasts for `seconds` from now or longer."""
+        ordered, key = self._key(subject, scope)
+        register: Register = yield partial(self._backend.read_register, self._name)
+        self._take(register)
+        block = self._by_scope.get(ordered, {}).get(key)
+        end = datetime_of(register.now + round(seconds * 1000))
+        return None if block is None or (block.until is not None and block.until < end) else block
+
     def remove_steps(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str]
     ) -> Steps[Block | None]:

@@ -454,6 +454,9 @@ class Operations:
         if wait is None:
             return None
         sender = envelope.sender if isinstance(envelope, Envelope) else envelope
+        longer = yield from self.blocks.longer_block_steps(sender, "sender", wait)
+        if longer is not None:  # such as an administrator's
+            return longer
         return (yield from self.block_steps(sender, "sender", wait, f"provider: {as_text(reply)}"))
 
     def unblock_steps(

@@ -343,7 +343,8 @@ class Limiter:
             text, or a line such as "432 4.3.2 Concurrent connections limit exceeded".
         seconds: how long if the reply names no time.
 
-        Return None, and block nothing, if the reply does not say that the sender is too fast.
+        Return the block, or one that is in force and lasts longer, which stays. Return None, and
+        block nothing, if the reply does not say that the sender is too fast.
         """
         return run(self._operations.pushback_steps(envelope, reply, seconds))
 
