@@ -18,7 +18,8 @@ NAMES = {
     ),
     "ratelimit_mail.conditions": "in_network has_tag protocol any_of all_of not_",
     "ratelimit_mail.backends": (
-        "AsyncBackend AsyncRedisBackend Backend MemoryBackend RedisBackend"
+        "AsyncBackend AsyncRedisBackend AsyncSQLiteBackend Backend MemoryBackend RedisBackend"
+        " SQLiteBackend async_from_url from_url"
     ),
     "ratelimit_mail.exceptions": (
         "BackendError BackendUnavailable PolicyFileError RateLimitExceeded RateLimitMailError"
@@ -53,7 +54,7 @@ def test_both_limiters_have_the_same_methods(name: str) -> None:
     assert hasattr(ratelimit_mail.AsyncLimiter, name)
 
 
-@pytest.mark.parametrize("module", ["redis", "click", "rich", "limits", "asyncio"])
+@pytest.mark.parametrize("module", ["redis", "sqlite3", "click", "rich", "limits", "asyncio"])
 def test_importing_the_package_does_not_import_slow_modules(module: str) -> None:
     code = (
         "import sys; before = set(sys.modules); import ratelimit_mail;"

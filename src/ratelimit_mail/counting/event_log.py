@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -53,6 +53,10 @@ class EventLog:
         self.newest = newest
         self.compact_at = 64
 
+    # A log whose events are elsewhere searches there.
+    _bisect_left: Callable[..., int] = staticmethod(bisect_left)
+    _bisect_right: Callable[..., int] = staticmethod(bisect_right)
+
     def fits(self, now: int, cost: int, window: Window) -> bool:
         """Return whether `cost` more at `now` keeps every window at or below its limit."""
         return self.earliest(now, cost, window) == now
@@ -71,7 +75,7 @@ class EventLog:
         target = column[-1] - room
         gone = head + 1
         if column[gone] < target:
-            gone = bisect_left(column, target, gone)
+            gone = self._bisect_left(column, target, gone)
         elif column[head] >= target:
             return now
         left_at = window.expiry(times[gone - 1])
@@ -105,10 +109,10 @@ class EventLog:
         column = self._column(window)
         at = present
         while True:
-            end = bisect_right(times, at, head)
-            first = bisect_right(times, window.cutoff(at), head, end)
+            end = self._bisect_right(times, at, head)
+            first = self._bisect_right(times, window.cutoff(at), head, end)
             if column[end] - column[first] > room:
-                gone = bisect_left(column, column[end] - room, first + 1, end)
+                gone = self._bisect_left(column, column[end] - room, first + 1, end)
                 at = window.expiry(times[gone - 1])
                 continue
             overfull = self._last_overfull(at, end, first, room, window, column)
@@ -123,11 +127,11 @@ class EventLog:
         times = self.times
         if end == len(times):
             return None
-        last = bisect_left(times, window.expiry(at), end)
+        last = self._bisect_left(times, window.expiry(at), end)
         if column[last] - column[first] <= room:  # even if they all stood in one window
             return None
         for i in range(last - 1, end - 1, -1):
-            start = bisect_right(times, window.cutoff(times[i]), first, i)
+            start = self._bisect_right(times, window.cutoff(times[i]), first, i)
             if column[i + 1] - column[start] > room:
                 return times[i]
         return None
@@ -136,8 +140,10 @@ class EventLog:
         """Return how much the window that ends at `now` holds."""
         at = max(now, self.newest)
         column = self._column(window)
-        end = bisect_right(self.times, at, self.head)
-        return column[end] - column[bisect_right(self.times, window.cutoff(at), self.head, end)]
+        end = self._bisect_right(self.times, at, self.head)
+        return (
+            column[end] - column[self._bisect_right(self.times, window.cutoff(at), self.head, end)]
+        )
 
     def remaining(self, now: int, window: Window) -> int:
         """Return the most that would fit at `now`, bookings respected."""
@@ -150,7 +156,7 @@ class EventLog:
     def empty_at(self, now: int, window: Window) -> int:
         """Return the first moment from which nothing recorded counts any more."""
         column = self._column(window)
-        last = bisect_left(column, column[-1], self.head) - 1
+        last = self._bisect_left(column, column[-1], self.head) - 1
         return now if last < self.head else max(now, window.expiry(self.times[last]))
 
     def idle_from(self, span: int) -> int:
@@ -226,7 +232,7 @@ class EventLog:
         times, slot = self.times, retention.slot
         cost_at: dict[int, int] = {}
         for at, cost in events:
-            i = bisect_left(times, at, self.head)
+            i = self._bisect_left(times, at, self.head)
             if (
                 at > self.newest - retention.span
                 and i < len(times)
@@ -248,7 +254,7 @@ class EventLog:
         times = self.times
         i = len(times)
         if times and times[-1] > at:
-            i = bisect_right(times, at, self.head)
+            i = self._bisect_right(times, at, self.head)
         if i > self.head and times[i - 1] == at:
             self._shift(i, len(self.sent), sent, attempts)
             return
@@ -284,8 +290,17 @@ class EventLog:
 
     def _forget(self, present: int, retention: Retention) -> None:
         """Forget what has left every window by `present`; time never goes back to it."""
+        self._trim(present, retention)
+        if len(self.times) >= self.compact_at:
+            self._cut()
+            if retention.ceiling or retention.slot > 1:
+                self._compact(present, retention)
+            self.compact_at = 2 * len(self.times) + 64
+
+    def _trim(self, present: int, retention: Retention) -> None:
+        """Move the head behind what has left every window by `present`."""
         times, head = self.times, self.head
-        gone = bisect_right(times, present - retention.span, head)
+        gone = self._bisect_right(times, present - retention.span, head)
         if gone > head:
             self.head = gone
             self.newest = max(self.newest, times[gone - 1] + retention.span)
@@ -293,11 +308,6 @@ class EventLog:
             self.held = column[-1] - column[gone]
             if gone > 16 and gone * 4 > len(times):
                 self._cut()
-        if len(times) >= self.compact_at:
-            self._cut()
-            if retention.ceiling or retention.slot > 1:
-                self._compact(present, retention)
-            self.compact_at = 2 * len(self.times) + 64
 
     def _cut(self) -> None:
         head, self.head = self.head, 0
@@ -313,7 +323,7 @@ class EventLog:
         largest limit by themselves.
         """
         times, sent, attempts, slot = self.times, self.sent, self.attempts, retention.slot
-        past = bisect_right(times, present)
+        past = self._bisect_right(times, present)
         refused = [] if attempts is None else [a - s for a, s in zip(attempts, sent, strict=True)]
         merged = array("q")
         starts: list[int] = []

@@ -13,16 +13,14 @@ from ratelimit_mail.backends.memory.clock import steady_clock, whole_clock
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
 from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
-from ratelimit_mail.backends.memory.transaction import (
-    BookingReceipt,
-    SubjectCharge,
-    Transaction,
-    refund,
-)
+from ratelimit_mail.backends.transaction import BookingReceipt, Transaction, refund
 from ratelimit_mail.counting.charge import Charge, Costs, Ledger
 from ratelimit_mail.counting.event_log import FAR_AHEAD
 
 __all__ = ["MemoryBackend"]
+
+SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
+"""The counts of a charge's subject, the charge, and the moment at which it stands."""
 
 
 class RegisterCopy(Protocol):
@@ -298,13 +296,15 @@ class MemoryBackend:
         previous[:] = Transaction(subject_charges, now).charge(now)
         self._put(charges, subject_charges, now)
 
-    def redeem(self, receipt: BookingReceipt | SharedReceipt, charges: Sequence[Charge]) -> Verdict:
+    def redeem(
+        self, receipt: BookingReceipt[SubjectCounts] | SharedReceipt, charges: Sequence[Charge]
+    ) -> Verdict:
         """Use a booking now if it fits now, or book it anew; see `Backend.redeem`."""
         with self._lock:
             now = self._clock()
             if self._changes:
                 self._apply_changes()
-            booking: BookingReceipt
+            booking: BookingReceipt[SubjectCounts]
             if not isinstance(receipt, SharedReceipt):
                 booking = receipt
             else:

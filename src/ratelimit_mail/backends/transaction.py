@@ -1,22 +1,65 @@
-"""The decision on one message's charges by the event logs, and the changes that it makes."""
+"""The decision on one message's charges by the event logs, and the changes that it makes.
+
+Where the logs come from is the backend's business: it hands over `Counts` of each subject.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
-from ratelimit_mail.backends.memory.subject_counts import SubjectCounts
 from ratelimit_mail.counting.charge import Costs, Count, Ledger
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Retention, Window, spread_schedule
 
-__all__ = ["BookingReceipt", "SubjectCharge", "Transaction", "refund"]
+__all__ = ["BookingReceipt", "Counts", "SubjectCharge", "Transaction", "refund"]
 
-SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
+
+class Counts(Protocol):
+    """The counts of one subject: an event log for each unit, and the bookings of a queue."""
+
+    @property
+    def retentions(self) -> Mapping[int, Retention]:
+        """How long the log of each unit must remember."""
+        ...
+
+    @property
+    def bookings(self) -> Mapping[int, Any] | None:
+        """The bookings of a queue that were not used yet, by number and in their order."""
+        ...
+
+    def logs(self) -> Mapping[int, EventLog]:
+        """Return the log of each unit; call `recount` after a change."""
+        ...
+
+    def recount(self) -> None:
+        """Note that a log has changed."""
+        ...
+
+    def add_booking(self, booking: Any, number: int | None, *, oldest: int) -> int:
+        """Add a booking to this queue, by default at its end, and return its number.
+
+        oldest: bookings for this moment or an earlier one that were never used are dropped.
+        """
+        ...
+
+    def first_number(self) -> int:
+        """Return the number of a booking that stands ahead of all others in this queue."""
+        ...
+
+    def remove_booking(self, number: int) -> bool:
+        """Remove a booking from this queue; return whether it was still there."""
+        ...
+
+
+C = TypeVar("C", bound=Counts)
+
+SubjectCharge = tuple[C, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
 
 
-class BookingReceipt(list[SubjectCharge]):
+class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
     """What one booking was charged, and its place in its sender's queue.
 
     queue: the counts of the queue, what they are charged, and the booked time.
@@ -26,7 +69,7 @@ class BookingReceipt(list[SubjectCharge]):
 
     __slots__ = ("number", "queue")
 
-    def __init__(self, charges: Iterable[SubjectCharge], queue: SubjectCharge) -> None:
+    def __init__(self, charges: Iterable[SubjectCharge[C]], queue: SubjectCharge[C]) -> None:
         super().__init__(charges)
         self.queue = queue
         self.number: int | None = None
@@ -43,17 +86,17 @@ class BookingReceipt(list[SubjectCharge]):
         self.queue = (counts, ledger, costs, moment)
         self.number = counts.add_booking(self, number, oldest=now - ledger.span)
 
-    def dequeue(self) -> SubjectCharge | None:
+    def dequeue(self) -> SubjectCharge[C] | None:
         """Remove the booking from its queue; return what the queue was charged for it."""
         number, self.number = self.number, None
         if number is None or not self.queue[0].remove_booking(number):
             return None
         return self.queue
 
-    def neighbours(self, queue: SubjectCounts) -> tuple[list[BookingReceipt], list[BookingReceipt]]:
+    def neighbours(self, queue: C) -> tuple[list[BookingReceipt[C]], list[BookingReceipt[C]]]:
         """Return the bookings ahead of this one in a queue, and those behind it."""
-        ahead: list[BookingReceipt] = []
-        behind: list[BookingReceipt] = []
+        ahead: list[BookingReceipt[C]] = []
+        behind: list[BookingReceipt[C]] = []
         for number, other in (queue.bookings or {}).items():
             if number != self.number:
                 is_ahead = other.at <= self.at if self.number is None else number < self.number
@@ -61,10 +104,10 @@ class BookingReceipt(list[SubjectCharge]):
         return ahead, behind
 
 
-class Transaction:
+class Transaction(Generic[C]):
     """One message's charges, and the logs that they would be put into."""
 
-    def __init__(self, charges: Sequence[SubjectCharge], now: int) -> None:
+    def __init__(self, charges: Sequence[SubjectCharge[C]], now: int) -> None:
         self._charges = charges
         self._now = now
         entries: list[tuple[EventLog, Count, int, Retention]] = []
@@ -92,7 +135,7 @@ class Transaction:
             return self._refuse(refusals, self._now, record=record)
         return verdict(self._now, self._now, self.charge(self._now) if record else None)
 
-    def book(self, queue: SubjectCharge, max_delay: int | None) -> Verdict:
+    def book(self, queue: SubjectCharge[C], max_delay: int | None) -> Verdict:
         """Charge everything at the first moment with room after the last booking of `queue`."""
         now = self._now
         counts, ledger, costs, _ = queue
@@ -105,7 +148,7 @@ class Transaction:
             booking.enqueue(None, now)
         return verdict(now, at, booking)
 
-    def redeem(self, booking: BookingReceipt, queue: SubjectCounts) -> Verdict:
+    def redeem(self, booking: BookingReceipt[C], queue: C) -> Verdict:
         """Let a booking stand now if it fits now, or book it anew at the first moment with room.
 
         The check leaves out the bookings behind it in its queue. The new time is not before the
@@ -133,9 +176,9 @@ class Transaction:
             booking.enqueue(queue.first_number() if number is None else number, now)
         return verdict(now, at, booking, refusals)
 
-    def _without(self, bookings: Iterable[BookingReceipt]) -> Transaction:
+    def _without(self, bookings: Iterable[BookingReceipt[C]]) -> Transaction[C]:
         """Return the same charges on copies of the logs without the given bookings."""
-        events: dict[tuple[SubjectCounts, int], list[tuple[int, int]]] = {}
+        events: dict[tuple[C, int], list[tuple[int, int]]] = {}
         for counts, unit, moment, cost in _events_of(bookings):
             events.setdefault((counts, unit), []).append((moment, cost))
         probe = Transaction(self._charges, self._now)  # also with the same schedules
@@ -220,9 +263,9 @@ class Transaction:
             if at == before:
                 return at
 
-    def charge(self, at: int) -> list[SubjectCharge]:
+    def charge(self, at: int) -> list[SubjectCharge[C]]:
         """Charge everything at the moment `at`, whether it fits or not."""
-        receipt: list[SubjectCharge] = []
+        receipt: list[SubjectCharge[C]] = []
         entries = enumerate(self._entries)
         for counts, ledger, costs, _ in self._charges:
             for count in ledger.counts:
@@ -240,9 +283,9 @@ class Transaction:
             counts.recount()
 
 
-def refund(receipts: Iterable[Sequence[SubjectCharge]]) -> None:
+def refund(receipts: Iterable[Sequence[SubjectCharge[C]]]) -> None:
     """Take charges out of their logs; many at once cost little more than one."""
-    events: dict[tuple[SubjectCounts, int], list[tuple[int, int]]] = {}
+    events: dict[tuple[C, int], list[tuple[int, int]]] = {}
     for receipt in receipts:
         charges = [*receipt]
         if isinstance(receipt, BookingReceipt) and (queue := receipt.dequeue()) is not None:
@@ -255,8 +298,8 @@ def refund(receipts: Iterable[Sequence[SubjectCharge]]) -> None:
 
 
 def _events_of(
-    receipts: Iterable[Sequence[SubjectCharge]],
-) -> Iterator[tuple[SubjectCounts, int, int, int]]:
+    receipts: Iterable[Sequence[SubjectCharge[C]]],
+) -> Iterator[tuple[C, int, int, int]]:
     """Yield the counts, unit, moment and cost of each event that was charged."""
     for receipt in receipts:
         for counts, ledger, costs, moment in receipt:

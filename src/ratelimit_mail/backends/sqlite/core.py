@@ -1,0 +1,598 @@
+"""What a backend does inside a transaction on the file: each function is one operation.
+
+The decisions are those of `ratelimit_mail.backends.transaction`, as in memory.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from sqlite3 import Cursor
+from struct import Struct
+from typing import Final
+
+import attrs
+
+from ratelimit_mail.backends.base import (
+    TAKE,
+    Idempotency,
+    Intent,
+    Message,
+    Reading,
+    Register,
+    Verdict,
+    refusal_numbers,
+    refusals_from_numbers,
+    verdict,
+)
+from ratelimit_mail.backends.sqlite.session import (
+    Event,
+    LedgerNumbers,
+    Session,
+    StoredCounts,
+    events_of,
+    pack_events_of,
+    unpack_events,
+)
+from ratelimit_mail.backends.sqlite.stored_log import (
+    CHUNK,
+    HEADER,
+    StoredLog,
+    integers_to_bytes,
+    unpack_integers,
+)
+from ratelimit_mail.backends.transaction import (
+    BookingReceipt,
+    SubjectCharge,
+    Transaction,
+    refund,
+)
+from ratelimit_mail.counting.charge import Charge, Ledger
+
+__all__ = ["Core", "Receipt"]
+
+TOTAL: Final = Struct("<q")
+EVENT: Final = Struct("<qq")
+
+AGE: Final = 3_600_000
+"""For how many milliseconds more than needed a subject is remembered, at least."""
+
+FREE_PAGES: Final = 256
+"""So many unused pages of the file may be left, or a quarter of it."""
+
+NO_NUMBER: Final = -(1 << 62)
+"""Stands for the number of a booking that does not stand in its queue."""
+
+
+@attrs.define(eq=False)
+class Receipt:
+    """What one message was charged.
+
+    charges: as the caller charged it. events: what each count was charged, and when.
+    queue: of a booking, the charge of its queue. queue_number: the number of the queue's subject.
+    at, number: the booked time and the number in the queue; None while it does not stand there.
+    token: of an answer that is remembered; what it was charged is then in the file.
+    """
+
+    charges: Sequence[Charge]
+    events: Sequence[Event]
+    queue: Charge | None = None
+    queue_number: int = 0
+    at: int = 0
+    number: int | None = None
+    token: int = 0
+
+    def pack(self) -> bytes:
+        """Pack what other callers need to know."""
+        number = NO_NUMBER if self.number is None else self.number
+        return integers_to_bytes(array("q", (self.queue_number, self.at, number))) + (
+            pack_events_of(self.events)
+        )
+
+    def with_record(self, record: bytes) -> Receipt:
+        """Return the receipt with what `pack` has packed."""
+        queue_number, at, number = unpack_integers(record[:24])
+        return attrs.evolve(
+            self,
+            events=unpack_events(record[24:]),
+            queue_number=queue_number,
+            at=at,
+            number=None if number == NO_NUMBER else number,
+        )
+
+
+class Core:
+    """The operations of a backend.
+
+    clock: returns integer milliseconds since the epoch. It is read inside the transaction, so that
+    times are in the order of the transactions.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._ledgers: LedgerNumbers = {}
+        self._new_ledgers: list[LedgerNumbers] = []
+        self._changes = 0
+
+    def committed(self) -> None:
+        """Note that what the last operation has stored is in the file."""
+        for ledgers in self._new_ledgers:
+            self._ledgers.update(ledgers)
+        self._new_ledgers.clear()
+
+    def rolled_back(self) -> None:
+        """Note that what the last operation has stored is not in the file."""
+        self._new_ledgers.clear()
+
+    def reconnected(self) -> None:
+        """Note that the file may be another."""
+        self._ledgers = {}
+        self._new_ledgers.clear()
+
+    def _session(self, cursor: Cursor) -> Session:
+        if self._new_ledgers:
+            known = dict(self._ledgers)
+            for ledgers in self._new_ledgers:
+                known.update(ledgers)
+            session = Session(cursor, known)
+        else:
+            session = Session(cursor, self._ledgers)
+        return session
+
+    def _save(self, session: Session, now: int) -> None:
+        session.save()
+        if session.new_ledgers:
+            self._new_ledgers.append(session.new_ledgers)
+        self._changes += 1
+        if session.has_new_rows or self._changes % 64 == 1:
+            self._tidy(session.cursor, now)
+
+    def apply(self, cursor: Cursor, charges: Sequence[Charge], intent: Intent) -> Verdict:
+        """Charge all of `charges` or none, as `intent` says."""
+        now = self._clock()
+        if intent is TAKE:
+            answer = self._take_simply(cursor, charges, now)
+            if answer is not None:
+                return answer
+        session = self._session(cursor)
+        if intent.idempotency is not None:
+            previous = self._recall(cursor, intent.idempotency, charges, intent.queue, now)
+            if previous is not None:
+                return previous
+            if intent.recall:
+                return verdict(now, now, None)
+        if intent.record:
+            session.add_ledgers(ledger.name for ledger, _, _ in charges)
+        answer = self._decide(session, self._subject_charges(session, charges, now), intent, now)
+        if not intent.record:
+            return answer
+        self._save(session, now)
+        if answer.receipt is not None:
+            answer = answer._replace(receipt=self._receipt(answer.receipt, charges, intent.queue))
+        if intent.idempotency is not None:
+            answer = self._remember(cursor, intent.idempotency, charges, answer)
+        return answer
+
+    def _take_simply(self, cursor: Cursor, charges: Sequence[Charge], now: int) -> Verdict | None:
+        """Charge what fits and needs no more than an event at the end of each log; otherwise None.
+
+        As case 1 of `MemoryBackend.apply`: if everything held leaves room, whatever its times, no
+        log is looked at. What has left its window is forgotten later.
+        """
+        ledgers = self._ledgers
+        execute = cursor.execute
+        updates: list[tuple[bytes, int]] = []
+        events: list[Event] = []
+        for ledger, subject, costs in charges:
+            number = ledgers.get(ledger.name)
+            if number is None:
+                return None
+            row = execute(
+                "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?", (number, subject)
+            ).fetchone()
+            if row is None:
+                return None
+            number, packed, expires = row
+            if now + ledger.span > expires:
+                return None
+            logs = _with_event(cursor, packed, ledger, costs, now, number, events)
+            if logs is None:
+                return None
+            updates.append((logs, number))
+        for update in updates:
+            execute("UPDATE subject SET logs=? WHERE id=?", update)
+        self._changes += 1
+        if self._changes % 64 == 1:
+            self._tidy(cursor, now)
+        return verdict(now, now, Receipt(charges, events))
+
+    def apply_many(self, cursor: Cursor, messages: Sequence[Message]) -> list[Verdict]:
+        """Call `apply` for each of several messages, in order: all of them or none."""
+        return [self.apply(cursor, charges, intent) for charges, intent in messages]
+
+    def _decide(
+        self,
+        session: Session,
+        subject_charges: Sequence[SubjectCharge[StoredCounts]],
+        intent: Intent,
+        now: int,
+    ) -> Verdict:
+        transaction = Transaction(subject_charges, now)
+        if intent.refused:
+            transaction.count_refused()
+            return Verdict(now, now)
+        if intent.queue is None:
+            return transaction.take(record=intent.record)
+        ledger, subject, costs = intent.queue
+        session.add_ledgers([ledger.name])
+        queue = (session.counts(ledger, subject), ledger, costs, now)
+        return transaction.book(queue, intent.max_delay)
+
+    @staticmethod
+    def _subject_charges(
+        session: Session, charges: Sequence[Charge], now: int
+    ) -> list[SubjectCharge[StoredCounts]]:
+        """Return charges with the counts of their subjects."""
+        return [
+            (session.counts(ledger, subject), ledger, costs, now)
+            for ledger, subject, costs in charges
+        ]
+
+    @staticmethod
+    def _receipt(
+        charged: Sequence[SubjectCharge[StoredCounts]],
+        charges: Sequence[Charge],
+        queue: Charge | None,
+    ) -> Receipt:
+        """Return the receipt of what was charged, once its subjects are stored."""
+        receipt = Receipt(charges, events_of(charged), queue)
+        if isinstance(charged, BookingReceipt):
+            counts, _, _, receipt.at = charged.queue
+            receipt.queue_number, receipt.number = counts.number, charged.number
+        return receipt
+
+    # Answers that are remembered.
+
+    @staticmethod
+    def _recall(
+        cursor: Cursor,
+        idempotency: Idempotency,
+        charges: Sequence[Charge],
+        queue: Charge | None,
+        now: int,
+    ) -> Verdict | None:
+        """Return the answer to an earlier request, seen from `now`; None if there is none."""
+        row = cursor.execute(
+            "SELECT token, until, moment, refusals, record FROM answer WHERE name=?",
+            (idempotency.name,),
+        ).fetchone()
+        if row is None or now >= row[1]:
+            return None
+        token, _, at, refused, record = row
+        numbers = iter(unpack_integers(refused))
+        refusals = refusals_from_numbers(zip(numbers, numbers, numbers, strict=True), charges)
+        receipt = None
+        if record is not None:
+            receipt = Receipt(charges, (), queue, token=token).with_record(record)
+        return Verdict(now, max(now, at), receipt, refusals, repeated=True)
+
+    @staticmethod
+    def _remember(
+        cursor: Cursor,
+        idempotency: Idempotency,
+        charges: Sequence[Charge],
+        answer: Verdict,
+    ) -> Verdict:
+        """Remember an answer, a refusal for no longer than until it is worth asking again."""
+        now, at, receipt, refusals, *_ = answer
+        until = now + idempotency.lifetime
+        if refusals:
+            until = min(until, at)
+        elif at > now:  # a booking
+            until = at + idempotency.lifetime
+        span = max((ledger.span for ledger, _, _ in charges), default=0)
+        numbers = [n for each in refusal_numbers(refusals, charges) for n in each]
+        cursor.execute("UPDATE answer SET name=NULL WHERE name=?", (idempotency.name,))
+        cursor = cursor.execute(
+            "INSERT INTO answer(name, until, moment, refusals, record, refunded, expires)"
+            " VALUES(?,?,?,?,?,0,?)",
+            (
+                idempotency.name,
+                until,
+                at,
+                integers_to_bytes(array("q", numbers)),
+                None if receipt is None else receipt.pack(),
+                until if receipt is None else max(until, at + span),
+            ),
+        )
+        if receipt is not None:
+            receipt.token = cursor.lastrowid or 0
+        return answer
+
+    @staticmethod
+    def _current(cursor: Cursor, receipt: Receipt) -> tuple[Receipt, bool]:
+        """Return a receipt with what it is charged now, and whether that was refunded already."""
+        if not receipt.token:
+            return receipt, False
+        row = cursor.execute(
+            "SELECT record, refunded FROM answer WHERE token=?", (receipt.token,)
+        ).fetchone()
+        if row is None:  # forgotten, because nothing of it can matter
+            return attrs.evolve(receipt, events=()), False
+        return receipt.with_record(row[0]), bool(row[1])
+
+    @staticmethod
+    def _store(cursor: Cursor, receipt: Receipt, now: int) -> None:
+        """Store what a receipt is charged now, for every caller that has it."""
+        if not receipt.token:
+            return
+        span = max((ledger.span for ledger, _, _ in receipt.charges), default=0)
+        expires = max([now, *(moment for _, _, moment, _ in receipt.events)]) + span
+        record = receipt.pack()
+        cursor = cursor.execute(
+            "UPDATE answer SET record=?, refunded=0, expires=max(expires,?) WHERE token=?",
+            (record, expires, receipt.token),
+        )
+        if not cursor.rowcount:
+            cursor.execute(
+                "INSERT INTO answer VALUES(?,NULL,?,?,x'',?,0,?)",
+                (receipt.token, now, receipt.at, record, expires),
+            )
+
+    # What was charged is taken out or moved.
+
+    @staticmethod
+    def _charged(
+        session: Session, receipt: Receipt
+    ) -> list[SubjectCharge[StoredCounts]] | BookingReceipt[StoredCounts]:
+        """Return what a receipt was charged, as `refund` takes it out."""
+        if receipt.number is None:
+            return [*session.charges_of(receipt.events)]
+        queue = session.counts_of_number(receipt.queue_number)
+        booking = session.booking(receipt.events, queue, receipt.at)
+        booking.number = receipt.number
+        return booking
+
+    def refund(self, cursor: Cursor, receipt: Receipt) -> None:
+        """Take the charges of a receipt out."""
+        receipt, is_refunded = self._current(cursor, receipt)
+        if is_refunded:
+            return
+        session = self._session(cursor)
+        if receipt.token:
+            cursor.execute(
+                "UPDATE answer SET refunded=1, name=NULL WHERE token=?", (receipt.token,)
+            )
+        refund([self._charged(session, receipt)])
+        self._save(session, self._clock())
+
+    def settle(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge] | None) -> Receipt:
+        """Move the charges of a receipt to the present; return the new receipt."""
+        now = self._clock()
+        current, is_refunded = self._current(cursor, receipt)
+        if charges is None:
+            charges = current.charges
+        session = self._session(cursor)
+        session.add_ledgers(ledger.name for ledger, _, _ in charges)
+        subject_charges = self._subject_charges(session, charges, now)
+        if not is_refunded:
+            refund([self._charged(session, current)])
+        charged = Transaction(subject_charges, now).charge(now)
+        self._save(session, now)
+        current = attrs.evolve(current, charges=charges, events=events_of(charged), number=None)
+        self._store(cursor, current, now)
+        return current
+
+    def redeem(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge]) -> Verdict:
+        """Use a booking now if it fits now, or book it anew."""
+        if receipt.queue is None:
+            raise TypeError("the receipt of a booking is needed")
+        now = self._clock()
+        current, is_refunded = self._current(cursor, receipt)
+        if is_refunded:  # another caller has taken its charges out
+            current = attrs.evolve(current, events=(), number=None)
+        session = self._session(cursor)
+        queue_ledger, subject, costs = receipt.queue
+        session.add_ledgers([queue_ledger.name, *(ledger.name for ledger, _, _ in charges)])
+        subject_charges = self._subject_charges(session, charges, now)
+        # The queue may have been reset or forgotten since.
+        queue = session.counts(queue_ledger, subject)
+        old_queue = session.counts_of_number(current.queue_number) if current.number else queue
+        booking: BookingReceipt[StoredCounts] = BookingReceipt(
+            session.charges_of(current.events), (old_queue, queue_ledger, costs, current.at)
+        )
+        booking.number = current.number
+        answer = Transaction(subject_charges, now).redeem(booking, queue)
+        self._save(session, now)
+        current = self._receipt(booking, charges, receipt.queue)
+        current.token = receipt.token
+        self._store(cursor, current, now)
+        return answer._replace(receipt=current)
+
+    # Reading and resetting.
+
+    def usage(self, cursor: Cursor, ledger: Ledger, subject: str) -> list[list[Reading]]:
+        """Return the reading of each window of each of the ledger's counts, for one subject."""
+        now = self._clock()
+        logs = self._session(cursor).counts(ledger, subject).logs()
+        return [
+            [
+                Reading(
+                    log.used(now, window),
+                    log.remaining(now, window),
+                    log.empty_at(now, window) - now,
+                )
+                for window in count.windows
+            ]
+            for count in ledger.counts
+            for log in [logs[count.unit]]
+        ]
+
+    def reset(self, cursor: Cursor, ledgers: Sequence[Ledger], subject: str) -> None:
+        """Forget everything that was counted for one subject, in every unit."""
+        for ledger in ledgers:
+            rows = cursor.execute(
+                "DELETE FROM subject WHERE name=?"
+                " AND ledger=(SELECT id FROM ledger WHERE name=?) RETURNING id",
+                (subject, ledger.name),
+            ).fetchall()
+            for [number] in rows:
+                cursor.execute(
+                    "DELETE FROM chunk WHERE log BETWEEN ? AND ?", (4 * number, 4 * number + 3)
+                )
+                cursor.execute("DELETE FROM booking WHERE queue=?", (number,))
+
+    def read_register(self, cursor: Cursor, name: str) -> Register:
+        """Return all entries of a register."""
+        rows = cursor.execute("SELECT key, text FROM register WHERE name=?", (name,))
+        return Register(self._clock(), dict(rows.fetchall()))
+
+    @staticmethod
+    def write_register(cursor: Cursor, name: str, changes: Mapping[str, str | None]) -> None:
+        """Set entries of a register, or remove those that are None."""
+        for key, text in changes.items():
+            if text is None:
+                cursor.execute("DELETE FROM register WHERE name=? AND key=?", (name, key))
+            else:
+                cursor.execute("INSERT OR REPLACE INTO register VALUES(?,?,?)", (name, key, text))
+
+    # What is not needed is forgotten, a little at a time.
+
+    def _tidy(self, cursor: Cursor, now: int) -> None:
+        """Forget a few subjects and answers that cannot matter, and shrink the file a little."""
+        execute = cursor.execute
+        limit = min(now, self._idle_before(cursor, now))
+        rows = execute(
+            "SELECT id, ledger, expires FROM subject WHERE expires<=? ORDER BY expires LIMIT 4",
+            (limit,),
+        ).fetchall()
+        for number, ledger, expires in rows:
+            chunks = execute(
+                "DELETE FROM chunk WHERE rowid IN"
+                " (SELECT rowid FROM chunk WHERE log BETWEEN ? AND ? LIMIT 64)",
+                (4 * number, 4 * number + 3),
+            )
+            if chunks.rowcount < 64:
+                execute("DELETE FROM booking WHERE queue=?", (number,))
+                execute("DELETE FROM subject WHERE id=?", (number,))
+                execute("UPDATE ledger SET floor=max(floor,?) WHERE id=?", (expires, ledger))
+        execute(
+            "DELETE FROM answer WHERE token IN"
+            " (SELECT token FROM answer WHERE expires<=? ORDER BY expires LIMIT 4)",
+            (limit,),
+        )
+        [free] = execute("PRAGMA freelist_count").fetchone()
+        if free > FREE_PAGES:
+            [pages] = execute("PRAGMA page_count").fetchone()
+            if free > pages // 4:
+                execute(f"PRAGMA incremental_vacuum({FREE_PAGES // 4})").fetchall()
+
+    @staticmethod
+    def _idle_before(cursor: Cursor, now: int) -> int:
+        """Return a moment that has passed for at least `AGE`, whatever the clock has done.
+
+        A clock that goes far ahead for a while makes nobody idle.
+        """
+        times = dict(cursor.execute("SELECT name, value FROM sequence").fetchall())
+        aged_at, idle_before = times["aged at"], times["idle before"]
+        if now < aged_at or now - aged_at >= AGE:
+            idle_before = min(aged_at, now)
+            cursor.executemany(
+                "UPDATE sequence SET value=? WHERE name=?",
+                [(now, "aged at"), (idle_before, "idle before")],
+            )
+        return int(idle_before)
+
+
+def _with_event(
+    cursor: Cursor,
+    packed: bytes,
+    ledger: Ledger,
+    costs: Sequence[int],
+    now: int,
+    number: int,
+    events: list[Event],
+) -> bytes | None:
+    """Return packed logs with an event at their ends, or None if it does not fit or is not simple.
+
+    Simple is an event after all others, in logs without refused attempts.
+
+    events: gets what each log was charged.
+    """
+    needed = {count.unit: count for count in ledger.counts if costs[count.unit]}
+    pieces: list[bytes] = []
+    start, size = 0, len(packed)
+    while start < size:
+        (
+            unit,
+            has_attempts,
+            tail,
+            sealed,
+            head,
+            newest,
+            held,
+            compact_at,
+            span,
+            slot,
+            ceiling,
+            first,
+            trash,
+            oldest,
+            last,
+        ) = HEADER.unpack_from(packed, start)
+        events_start = start + HEADER.size
+        end = events_start + 8 * (3 * tail + 2 if has_attempts else 2 * tail + 1)
+        count = needed.pop(unit, None)
+        if count is None:
+            pieces.append(packed[start:end])
+            start = end
+            continue
+        cost = costs[unit]
+        held += cost
+        retention = count.retention
+        if (
+            has_attempts
+            or not last <= now >= newest
+            or not 0 < tail < 2 * CHUNK - 1
+            or sealed + tail + 1 >= compact_at
+            or span < retention.span
+            or retention.slot % slot
+            or ceiling < retention.ceiling
+        ):
+            return None
+        if held > count.smallest:
+            if cost > count.smallest:  # it is spread
+                return None
+            log = StoredLog.unpack(cursor, number, packed, start, retention)
+            for window in count.windows:
+                if held > window.limit and not log.fits(now, cost, window):
+                    return None
+        [total] = TOTAL.unpack_from(packed, end - 8)
+        if last == now:
+            latest = packed[events_start : end - 8] + TOTAL.pack(total + cost)
+        else:
+            tail += 1
+            latest = packed[events_start:end] + EVENT.pack(now, total + cost)
+        pieces += (
+            HEADER.pack(
+                unit,
+                0,
+                tail,
+                sealed,
+                head,
+                now,
+                held,
+                compact_at,
+                span,
+                slot,
+                ceiling,
+                first,
+                trash,
+                oldest,
+                now,
+            ),
+            latest,
+        )
+        events.append((number, unit, now, cost))
+        start = end
+    return None if needed else b"".join(pieces)

@@ -1,0 +1,88 @@
+"""The tables of the file, and how it is known to be ours.
+
+A subject's row holds its logs: everything of a subject that sends little, and of others the latest
+events. Older events stand in sealed chunks of equal size, which are found by their first moment or
+by the running total before them, so that a decision reads a few rows however long a log is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["APPLICATION_ID", "SCHEMA", "VERSION"]
+
+APPLICATION_ID: Final = 0x726C6D31
+"""Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
+
+VERSION: Final = 1
+"""The version of the tables: `PRAGMA user_version`."""
+
+SCHEMA: Final = (
+    # floor: what stood before it was forgotten, and is not counted again by a clock that goes back.
+    """
+    CREATE TABLE ledger(
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, floor INTEGER NOT NULL
+    )
+    """,
+    # The number of a subject is never used again, so that what was charged before a reset cannot
+    # be refunded afterwards. expires: from then on nothing of it can matter.
+    """
+    CREATE TABLE subject(
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        ledger INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        logs BLOB NOT NULL,
+        expires INTEGER NOT NULL,
+        UNIQUE(ledger, name)
+    )
+    """,
+    "CREATE INDEX subject_expires ON subject(expires)",
+    # log: four times the number of the subject, plus the unit. moment: of the first event.
+    # sent, attempted: the running totals before it.
+    """
+    CREATE TABLE chunk(
+        log INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        moment INTEGER NOT NULL,
+        sent INTEGER NOT NULL,
+        attempted INTEGER NOT NULL,
+        events BLOB NOT NULL,
+        PRIMARY KEY(log, number)
+    )
+    """,
+    "CREATE INDEX chunk_moment ON chunk(log, moment)",
+    "CREATE INDEX chunk_sent ON chunk(log, sent, number)",
+    "CREATE INDEX chunk_attempted ON chunk(log, attempted, number)",
+    """
+    CREATE TABLE booking(
+        queue INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        moment INTEGER NOT NULL,
+        events BLOB NOT NULL,
+        PRIMARY KEY(queue, number)
+    ) WITHOUT ROWID
+    """,
+    # An answer without a name is not given again, but callers may still hold its receipt.
+    """
+    CREATE TABLE answer(
+        token INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT UNIQUE,
+        until INTEGER NOT NULL,
+        moment INTEGER NOT NULL,
+        refusals BLOB NOT NULL,
+        record BLOB,
+        refunded INTEGER NOT NULL,
+        expires INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX answer_expires ON answer(expires)",
+    """
+    CREATE TABLE register(
+        name TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY(name, key)
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE sequence(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    # The last number of a booking; when idle subjects were last looked for, and since when they
+    # must have been idle.
+    "INSERT INTO sequence VALUES('booking', 0), ('aged at', 0), ('idle before', 0)",
+)

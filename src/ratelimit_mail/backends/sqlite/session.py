@@ -1,0 +1,387 @@
+"""Session: what one transaction reads and changes of the counts in the file."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from sqlite3 import Cursor
+from typing import Any, Final
+
+from ratelimit_mail.backends.sqlite.stored_log import (
+    HEADER,
+    StoredLog,
+    integers_to_bytes,
+    unpack_integers,
+)
+from ratelimit_mail.backends.transaction import BookingReceipt, SubjectCharge
+from ratelimit_mail.counting.charge import NO_LIMIT, UNITS, Costs, Count, Ledger
+from ratelimit_mail.counting.event_log import LONG_AGO
+from ratelimit_mail.counting.window import Retention
+
+__all__ = ["Event", "LedgerNumbers", "Session", "StoredCounts"]
+
+Event = tuple[int, int, int, int]
+"""The number of a subject, a unit, a moment and a cost: what one count was charged."""
+
+NOTHING: Final = Retention(0)
+
+ANY_LEDGER: Final = Ledger(
+    "", tuple(Count(unit, (), NOTHING) for unit in range(len(UNITS))), NO_LIMIT
+)
+"""Stands for the ledger of an event: its units are known, its windows do not matter."""
+
+LedgerNumbers = dict[str, int]
+
+
+class _Logs(dict[int, StoredLog]):
+    """The logs of one subject by unit; a log is unpacked or made when it is looked up."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self, counts: StoredCounts) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def __missing__(self, unit: int) -> StoredLog:
+        log = self[unit] = self.counts.open(unit)
+        return log
+
+
+class _Retentions(dict[int, Retention]):
+    """What the log of each unit must remember."""
+
+    __slots__ = ("logs",)
+
+    def __init__(self, logs: _Logs) -> None:
+        super().__init__()
+        self.logs = logs
+
+    def __missing__(self, unit: int) -> Retention:
+        return self.logs[unit].retention
+
+
+class StoredCounts:
+    """The counts of one subject in the file; see `ratelimit_mail.backends.transaction.Counts`.
+
+    number: of the subject; 0 if it is not in the file.
+    packed: its logs as they are in the file.
+    expires: until when the file keeps it.
+    """
+
+    __slots__ = (
+        "_bookings",
+        "_logs",
+        "_needed",
+        "_session",
+        "_starts",
+        "expires",
+        "floor",
+        "is_changed",
+        "ledger",
+        "name",
+        "number",
+        "packed",
+        "retentions",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        ledger: int,
+        name: str,
+        row: tuple[int, bytes, int] | None,
+        floor: int = LONG_AGO,
+    ) -> None:
+        self._session = session
+        self.ledger = ledger
+        self.name = name
+        self.number, self.packed, self.expires = row or (0, b"", LONG_AGO)
+        self.floor = floor
+        self.is_changed = False
+        self._needed: dict[int, Retention] = {}
+        self._starts: dict[int, tuple[int, int]] | None = None
+        self._logs = _Logs(self)
+        self.retentions: Mapping[int, Retention] = _Retentions(self._logs)
+        self._bookings: dict[int, BookingReceipt[StoredCounts]] | None = None
+
+    def use(self, ledger: Ledger) -> None:
+        """Let the logs remember what `ledger` needs."""
+        for count in ledger.counts:
+            needed = self._needed.setdefault(count.unit, count.retention)
+            if needed is not count.retention:
+                self._needed[count.unit] = needed.together_with(count.retention)
+
+    def logs(self) -> Mapping[int, StoredLog]:
+        """Return the log of each unit; call `recount` after a change."""
+        return self._logs
+
+    def open(self, unit: int) -> StoredLog:
+        """Return the log of a unit as it is in the file."""
+        needed = self._needed.get(unit, NOTHING)
+        span = self._spans().get(unit)
+        if span is None:
+            cursor = self._session.cursor
+            log = StoredLog(cursor, 0, self.floor, needed)
+            log.number = 4 * self.number + unit
+            return log
+        return StoredLog.unpack(self._session.cursor, self.number, self.packed, span[0], needed)
+
+    def _spans(self) -> dict[int, tuple[int, int]]:
+        """Return where the log of each unit begins and ends in `packed`."""
+        if self._starts is None:
+            self._starts = {}
+            start, size = 0, len(self.packed)
+            while start < size:
+                unit, has_attempts, tail = HEADER.unpack_from(self.packed, start)[:3]
+                width = 3 if has_attempts else 2
+                end = start + HEADER.size + 8 * (width * tail + width - 1)
+                self._starts[unit] = (start, end)
+                start = end
+        return self._starts
+
+    def recount(self) -> None:
+        """Note that a log has changed."""
+        self.is_changed = True
+
+    def save(self) -> None:
+        """Store the logs; a new subject gets its number."""
+        if not self.is_changed or (self.number == 0 and not self._has_events()):
+            return
+        self.is_changed = False
+        execute = self._session.cursor.execute
+        if self.number == 0:
+            cursor = execute(
+                "INSERT INTO subject(ledger, name, logs, expires) VALUES(?,?,?,?)",
+                (self.ledger, self.name, b"", 0),
+            )
+            self.number = cursor.lastrowid or 0
+            for unit, log in self._logs.items():
+                log.number = 4 * self.number + unit
+            self._session.has_new_rows = True
+        idle_from, span = self.idle_from()
+        packed = self.packed
+        pieces = [
+            packed[start:end]
+            for unit, (start, end) in self._spans().items()
+            if unit not in self._logs
+        ]
+        for unit, log in self._logs.items():
+            log.seal()
+            pieces.append(log.pack(unit))
+        self.packed = b"".join(pieces)
+        self._starts = None
+        if idle_from > self.expires:
+            self.expires = idle_from + span
+            execute(
+                "UPDATE subject SET logs=?, expires=? WHERE id=?",
+                (self.packed, self.expires, self.number),
+            )
+        else:
+            execute("UPDATE subject SET logs=? WHERE id=?", (self.packed, self.number))
+
+    def _has_events(self) -> bool:
+        return any(log.held or log.times for log in self._logs.values())
+
+    def idle_from(self) -> tuple[int, int]:
+        """Return the first moment from which nothing here matters, and the longest span."""
+        idle_from, longest = LONG_AGO, 0
+        for unit, (start, _) in self._spans().items():
+            if unit not in self._logs:
+                fields = HEADER.unpack_from(self.packed, start)
+                newest, span, last = fields[5], fields[8], fields[14]
+                idle_from = max(idle_from, newest + span, last + span)
+                longest = max(longest, span)
+        for log in self._logs.values():
+            span = log.retention.span
+            idle_from = max(idle_from, log.idle_from(span))
+            longest = max(longest, span)
+        return idle_from, longest
+
+    @property
+    def bookings(self) -> dict[int, BookingReceipt[StoredCounts]]:
+        """The bookings of this queue that were not used yet, by number and in their order."""
+        if self._bookings is None:
+            rows = self._session.cursor.execute(
+                "SELECT number, moment, events FROM booking WHERE queue=? ORDER BY number",
+                (self.number,),
+            )
+            self._bookings = {}
+            for number, moment, events in rows.fetchall():
+                booking = self._session.booking(unpack_events(events), self, moment)
+                booking.number = number
+                self._bookings[number] = booking
+        return self._bookings
+
+    def add_booking(
+        self, booking: BookingReceipt[StoredCounts], number: int | None, *, oldest: int
+    ) -> int:
+        """Add a booking to this queue when the session is saved; return its number."""
+        execute = self._session.cursor.execute
+        while self.number:
+            row = execute(
+                "SELECT number, moment FROM booking WHERE queue=? ORDER BY number LIMIT 1",
+                (self.number,),
+            ).fetchone()
+            if row is None or row[1] > oldest:
+                break
+            self.remove_booking(row[0])
+        if number is None:
+            number = self._next_number()
+        self._session.new_bookings.append((self, number, booking))
+        self._bookings = None
+        return number
+
+    def _next_number(self) -> int:
+        [number] = self._session.cursor.execute(
+            "UPDATE sequence SET value=value+1 WHERE name='booking' RETURNING value"
+        ).fetchall()[0]
+        return int(number)
+
+    def first_number(self) -> int:
+        """Return the number of a booking that stands ahead of all others in this queue."""
+        [first] = self._session.cursor.execute(
+            "SELECT min(number) FROM booking WHERE queue=?", (self.number,)
+        ).fetchone()
+        return self._next_number() if first is None else first - 1
+
+    def remove_booking(self, number: int) -> bool:
+        """Remove a booking from this queue; return whether it was still there."""
+        if self._bookings is not None:
+            self._bookings.pop(number, None)
+        cursor = self._session.cursor.execute(
+            "DELETE FROM booking WHERE queue=? AND number=?", (self.number, number)
+        )
+        return cursor.rowcount > 0
+
+
+class Session:
+    """The subjects that one transaction has looked up; a second look-up finds the same object.
+
+    ledgers: the numbers of ledgers that are known to be in the file; new ones are in `new_ledgers`.
+    has_new_rows: whether there are more rows than before.
+    """
+
+    def __init__(self, cursor: Cursor, ledgers: LedgerNumbers) -> None:
+        self.cursor = cursor
+        self._ledgers = ledgers
+        self.new_ledgers: LedgerNumbers = {}
+        self._by_name: dict[tuple[int, str], StoredCounts] = {}
+        self._by_number: dict[int, StoredCounts] = {}
+        self.new_bookings: list[tuple[StoredCounts, int, BookingReceipt[StoredCounts]]] = []
+        self.has_new_rows = False
+
+    def ledger(self, name: str) -> int:
+        """Return the number of a ledger; 0 if it is not in the file."""
+        number = self._ledgers.get(name) or self.new_ledgers.get(name)
+        if number is None:
+            row = self.cursor.execute("SELECT id FROM ledger WHERE name=?", (name,)).fetchone()
+            if row is None:
+                return 0
+            number = self.new_ledgers[name] = int(row[0])
+        return number
+
+    def counts(self, ledger: Ledger, subject: str) -> StoredCounts:
+        """Return the counts of a subject; new ones if nothing is counted for it."""
+        number = self.ledger(ledger.name)
+        key = (number, subject) if number else (-1 - len(self._by_name), subject)
+        counts = self._by_name.get(key)
+        if counts is None:
+            row, floor = None, LONG_AGO
+            if number:
+                row = self.cursor.execute(
+                    "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?", key
+                ).fetchone()
+                if row is None:
+                    [floor] = self.cursor.execute(
+                        "SELECT floor FROM ledger WHERE id=?", (number,)
+                    ).fetchone()
+            if row is not None and row[0] in self._by_number:
+                counts = self._by_number[row[0]]
+            else:
+                counts = StoredCounts(self, number, subject, row, floor)
+            self._by_name[key] = counts
+            if row is not None:
+                self._by_number[row[0]] = counts
+        counts.use(ledger)
+        return counts
+
+    def add_ledgers(self, names: Iterable[str]) -> None:
+        """Store ledgers that are not in the file."""
+        for name in names:
+            if not self.ledger(name):
+                cursor = self.cursor.execute(
+                    "INSERT INTO ledger(name, floor) VALUES(?,?)", (name, LONG_AGO)
+                )
+                self.new_ledgers[name] = cursor.lastrowid or 0
+
+    def counts_of_number(self, number: int) -> StoredCounts:
+        """Return the counts of a subject by its number; counts for nothing if it is gone."""
+        counts = self._by_number.get(number)
+        if counts is None:
+            row = self.cursor.execute(
+                "SELECT id, logs, expires, ledger, name FROM subject WHERE id=?", (number,)
+            ).fetchone()
+            if row is None:
+                counts = _ForgottenCounts(self, 0, "", None)
+            else:
+                counts = StoredCounts(self, row[3], row[4], row[:3])
+                self._by_name[row[3], row[4]] = counts
+            self._by_number[number] = counts
+        return counts
+
+    def charges_of(self, events: Iterable[Event]) -> Iterator[SubjectCharge[StoredCounts]]:
+        """Yield what events were charged, as a transaction refunds it."""
+        for number, unit, moment, cost in events:
+            costs: Any = tuple(cost if each == unit else 0 for each in range(len(UNITS)))
+            yield self.counts_of_number(number), ANY_LEDGER, costs, moment
+
+    def booking(
+        self, events: Iterable[Event], queue: StoredCounts, at: int
+    ) -> BookingReceipt[StoredCounts]:
+        """Return a booking that was charged these events."""
+        return BookingReceipt(self.charges_of(events), (queue, ANY_LEDGER, QUEUE_COSTS, at))
+
+    def save(self) -> None:
+        """Store everything that has changed."""
+        for counts in [*self._by_name.values()]:
+            counts.save()
+        for counts, number, booking in self.new_bookings:
+            counts.save()
+            self.cursor.execute(
+                "INSERT INTO booking VALUES(?,?,?,?)",
+                (counts.number, number, booking.at, pack_events_of(events_of(booking))),
+            )
+        self.new_bookings.clear()
+
+
+class _ForgottenCounts(StoredCounts):
+    """Stands for counts that were reset or forgotten: what is taken out of them is ignored."""
+
+    __slots__ = ()
+
+    def save(self) -> None:
+        """Store nothing."""
+
+
+QUEUE_COSTS: Final[Costs] = (1, 0, 0, 0)
+
+
+def events_of(charges: Iterable[SubjectCharge[StoredCounts]]) -> list[Event]:
+    """Return the events of charges whose subjects are stored."""
+    return [
+        (counts.number, unit, moment, cost)
+        for counts, _, costs, moment in charges
+        for unit, cost in enumerate(costs)
+        if cost
+    ]
+
+
+def pack_events_of(events: Sequence[Event]) -> bytes:
+    """Pack events, as `unpack_events` reads them."""
+    return integers_to_bytes(array("q", [number for event in events for number in event]))
+
+
+def unpack_events(data: bytes) -> list[Event]:
+    """Return the events that `pack_events_of` has packed."""
+    numbers = iter(unpack_integers(data))
+    return list(zip(numbers, numbers, numbers, numbers, strict=True))
