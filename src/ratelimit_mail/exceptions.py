@@ -12,9 +12,11 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "ConnectionPoolFull",
+    "OutboxError",
     "PolicyFileError",
     "RateLimitExceeded",
     "RateLimitMailError",
+    "TransportUnavailable",
 ]
 
 
@@ -72,6 +74,24 @@ class RateLimitExceeded(RateLimitMailError):
         if self.decision.block is not None:
             return str(self.decision.block)
         return str(self.decision.limit or self.decision.rule or "the backend is away")
+
+
+class OutboxError(RateLimitMailError):
+    """The file of an outbox cannot be used: the disk is full, or the file is locked or damaged."""
+
+
+class TransportUnavailable(RateLimitMailError):
+    """A transport cannot send for now, and has not sent this message.
+
+    For example, the mail server does not answer, or it refuses the login. The outbox tries again
+    later; the message is not to blame.
+
+    `reply`: the server's reply, as code and text; None if there was none.
+    """
+
+    def __init__(self, reason: str, reply: tuple[int, bytes | str] | None = None) -> None:
+        super().__init__(reason)
+        self.reply = reply
 
 
 class PolicyFileError(RateLimitMailError, ValueError):

@@ -15,11 +15,17 @@ __all__ = [
     "BackToNormal",
     "Blocked",
     "BurstAfterDenial",
+    "Delayed",
     "Event",
     "ExpectedRecipientsExceeded",
+    "Failed",
     "FirstDenial",
+    "Held",
     "NearLimit",
+    "OutboxEvent",
+    "Released",
     "Unblocked",
+    "Uncertain",
 ]
 
 
@@ -134,3 +140,69 @@ class ExpectedRecipientsExceeded(Event):
     override: Override
     expected: int
     recipients: int
+
+
+@attrs.frozen(kw_only=True)
+class OutboxEvent(Event):
+    """The attributes that the events of an outbox have in addition.
+
+    message: the number of the message in its outbox. key: the name that the program gave it.
+    recipients: the recipients that the event is about.
+
+    `subject` is the sender, and `tier` is None.
+    """
+
+    message: int
+    key: str | None
+    recipients: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Delayed(OutboxEvent):
+    """A message waits in the outbox, because a limit or a block does not allow it now.
+
+    expected: when it is expected to go; None if nobody knows. Reported once a message.
+    """
+
+    expected: datetime | None
+
+
+@attrs.frozen(kw_only=True)
+class Released(OutboxEvent):
+    """A message that was reported as delayed has been sent.
+
+    put: when it was put into the outbox.
+    """
+
+    put: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Failed(OutboxEvent):
+    """A message will not reach these recipients: refused, given up, expired or rejected.
+
+    reply: the last reply of the server, or the reason in words.
+    """
+
+    reply: str
+
+
+@attrs.frozen(kw_only=True)
+class Held(OutboxEvent):
+    """A message waits for the moderators of mailing lists.
+
+    lists: the addresses of the lists.
+    """
+
+    lists: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Uncertain(OutboxEvent):
+    """A message was being sent when the connection or the program died: it may have been sent.
+
+    reply: what happened. resent: whether the outbox sends it again.
+    """
+
+    reply: str
+    resent: bool

@@ -10,11 +10,17 @@ from ratelimit_mail.events.kinds import (
     BackToNormal,
     Blocked,
     BurstAfterDenial,
+    Delayed,
     Event,
     ExpectedRecipientsExceeded,
+    Failed,
     FirstDenial,
+    Held,
     NearLimit,
+    OutboxEvent,
+    Released,
     Unblocked,
+    Uncertain,
 )
 from ratelimit_mail.events.listeners import Listener
 
@@ -53,13 +59,15 @@ def log_events(
         one sender can be found, but an address cannot be found out without the key. So is each
         address in the reason of a block, which may be a provider's reply. Without a key, addresses
         are logged as they are, with unprintable characters escaped.
-    level: the level of every line; the default is INFO for BackToNormal and Unblocked, and WARNING
-        for all others.
+    level: the level of every line; the default is INFO for BackToNormal, Unblocked, Delayed and
+        Released, and WARNING for all others.
 
     The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
     and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
-    `expected` and `recipients`; `scope`, `until` and `reason`.
+    `expected` and `recipients`; `scope`, `until` and `reason`. Events of an outbox have `message`
+    (its number), `recipients` (how many) and `expected`, `put`, `reply`, `lists` or `resent`, but
+    not its key, which the program chose and which may hold anything.
     """
     import logging
 
@@ -75,7 +83,7 @@ def log_events(
     def listen(event: Event) -> None:
         at_level = level
         if at_level is None:
-            is_good = isinstance(event, BackToNormal | Unblocked)
+            is_good = isinstance(event, BackToNormal | Unblocked | Delayed | Released)
             at_level = logging.INFO if is_good else logging.WARNING
         title, text, own_fields = _describe(event, names)
         sender = names.quoted(event.sender)
@@ -208,4 +216,31 @@ def _describe(event: Event, names: _Names) -> tuple[str, str, dict[str, Any]]:
             f"has reached {event.recipients} recipients, {event.expected} were expected",
             {"expected": event.expected, "recipients": event.recipients},
         )
+    if isinstance(event, OutboxEvent):
+        return _describe_outbox_event(event, names)
     return type(event).__name__, "was seen", {}
+
+
+def _describe_outbox_event(event: OutboxEvent, names: _Names) -> tuple[str, str, dict[str, Any]]:
+    fields: dict[str, Any] = {"message": event.message, "recipients": len(event.recipients)}
+    number = f"message {event.message}"
+    if isinstance(event, Delayed):
+        expected = None if event.expected is None else event.expected.isoformat()
+        when = "nobody knows how long" if expected is None else f"expected at {expected}"
+        return "delayed", f"{number} waits, {when}", {**fields, "expected": expected}
+    if isinstance(event, Released):
+        put = event.put.isoformat()
+        return "released", f"{number} of {put} has been sent", {**fields, "put": put}
+    if isinstance(event, Held):
+        lists = [names.field(each) for each in event.lists]
+        return "held", f"{number} waits for a moderator", {**fields, "lists": lists}
+    if isinstance(event, Failed | Uncertain):
+        reply = names.in_text(event.reply)
+        fields["reply"] = reply
+        if isinstance(event, Failed):
+            count = len(event.recipients)
+            return "failed", f"{number} did not reach {count} recipients ({show(reply)})", fields
+        then = "and is sent again" if event.resent else "and is not sent again"
+        fields["resent"] = event.resent
+        return "uncertain", f"{number} may have been sent {then} ({show(reply)})", fields
+    return type(event).__name__, number, fields

@@ -104,6 +104,21 @@ class DirectoryLookup:
             envelope = attrs.evolve(envelope, sender=sender, recipients=recipients)
         return ResolvedEnvelope(envelope, frozenset(exempt), rule)
 
+    def holding_lists(self, envelope: Envelope) -> tuple[str, ...]:
+        """Return the addresses of the lists whose moderators must approve a message."""
+        if APPROVED in envelope.client.tags:
+            return ()
+        sender = self.owner(envelope.sender)
+        holding = []
+        for recipient in dict.fromkeys(map(self.owner, envelope.recipients)):
+            mailing_list = self.mailing_list(recipient)
+            if mailing_list is None:
+                continue
+            posting = mailing_list.posting_by(envelope.sender, sender, comparison=self._comparison)
+            if posting == "held":
+                holding.append(mailing_list.address)
+        return tuple(dict.fromkeys(holding))
+
     def _keys(self, address: str) -> tuple[str, ...]:
         """Return the spellings of an address under which it may be in the directory."""
         spelling = self._comparison.spelling(address)

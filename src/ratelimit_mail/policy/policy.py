@@ -246,6 +246,18 @@ class Policy:
         """Return the owner of the alias `address`; `address` if it is not an alias."""
         return address if self._lookup is None else self._lookup.owner(address)
 
+    def holding_lists(self, envelope: Envelope) -> tuple[str, ...]:
+        """Return the addresses of the mailing lists whose moderators must approve a message."""
+        return () if self._lookup is None else self._lookup.holding_lists(envelope)
+
+    def is_moderator(self, address: str, mailing_list: str) -> bool:
+        """Return whether an address, or the owner of that alias, moderates a mailing list."""
+        found = None if self._lookup is None else self._lookup.mailing_list(mailing_list)
+        if found is None:
+            return False
+        moderators = {self.comparison.address(self.owner(each)) for each in found.moderators}
+        return self.comparison.address(self.owner(address)) in moderators
+
     def sender_subject(self, envelope: Envelope) -> str:
         """Return the sender of `envelope` as counts per sender name it."""
         return self.comparison.address(self.owner(envelope.sender))

@@ -1,0 +1,1 @@
+"""The transports of an outbox: how a message gets to a server."""
