@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -310,3 +311,12 @@ def test_a_letter_is_loaded_from_files(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_bytes(b"TO: a@x.ca\n\xff")
     with pytest.raises(ValueError, match=r"'letter.txt': line 2: not UTF-8"):
         Letter.load(tmp_path / "letter.txt")
+
+
+@pytest.mark.parametrize("module", ["jinja2", "markdown"])
+def test_without_the_extra_the_error_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'ratelimit-mail\[merge\]'"):
+        Letter(f"{HEAD}CONTENT-TYPE: text/markdown\n\nHi")

@@ -27,6 +27,11 @@ NAMES = {
     "ratelimit_mail.testing": (
         "AsyncBackendConformance BackendConformance BruteForceBackend ManualClock"
     ),
+    "ratelimit_mail.directory": (
+        "Directory DirectoryLike ListFile MailingList PastedText parse_addresses"
+    ),
+    "ratelimit_mail.mailing": "AttachmentFolder Letter Mailing People read_people",
+    "ratelimit_mail.planner": "CannotFinish MailingPlan WorkingHours plan_mailing",
     "ratelimit_mail.presets": "leeds_office365 western_office365 western_convergence",
 }
 
