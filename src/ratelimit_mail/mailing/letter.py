@@ -145,15 +145,13 @@ class Letter:
         attach = set(self._attach) - set(columns)
         return sorted((self.names - present) | attach)
 
-    def recipients(self, values: Mapping[str, str]) -> list[str]:
-        """Return the addresses of `To` for the values of a row."""
-        return [each.addr_spec for each in self._addresses["To"].fill(context_of(values))]
+    def addresses(self, values: Mapping[str, str]) -> dict[str, list[Address]]:
+        """Return the addresses of each address header for the values of a row.
 
-    def sender_domain(self, values: Mapping[str, str]) -> str:
-        """Return the domain of `From` for the values of a row."""
-        addresses = self._addresses["From"].fill(context_of(values))
-        domain = addresses[0].domain if addresses else ""
-        return domain if re.fullmatch(r"[A-Za-z0-9.-]+", domain) else "localhost.invalid"
+        Raises ValueError that names the header.
+        """
+        context = context_of(values)
+        return {name: header.fill(context) for name, header in self._addresses.items()}
 
     def message(
         self,
@@ -162,11 +160,13 @@ class Letter:
         *,
         test_to: str | None = None,
         message_id: str | None = None,
+        addresses: Mapping[str, list[Address]] | None = None,
     ) -> EmailMessage:
         """Return the message for the values of a row.
 
         attachments: the folders that attachments may be in; without it a letter has none.
         test_to: the only recipient, instead of those of the row.
+        message_id: the header Message-ID. addresses: what `addresses` returned for these values.
 
         Raises ValueError that says which header or text is wrong.
         """
@@ -175,20 +175,20 @@ class Letter:
         context = context_of(values)
         message = EmailMessage(policy=SMTP)
         intended: list[str] = []
-        for name, header in self._addresses.items():
-            addresses = header.fill(context)
+        by_header = self.addresses(values) if addresses is None else addresses
+        for name, each in by_header.items():
             if name in ("To", "Cc", "Bcc"):
                 if test_to is not None:
-                    addresses = [Address(addr_spec=test_to)] if name == "To" else []
-                intended += [each.addr_spec for each in addresses]
-            if name in ("From", "Sender") and len(addresses) != 1:
-                raise ValueError(f"{name}: {len(addresses)} addresses; one is needed")
-            if addresses:
-                _set(message, name, tuple(addresses))
+                    each = [Address(addr_spec=test_to)] if name == "To" else []
+                intended += [address.addr_spec for address in each]
+            if name in ("From", "Sender") and len(each) != 1:
+                raise ValueError(f"{name}: {len(each)} addresses; one is needed")
+            if each:
+                _set(message, name, tuple(each))
         if not intended:
             raise ValueError("To: no recipient")
         if test_to is not None:
-            original = ", ".join(each.addr_spec for each in self._addresses["To"].fill(context))
+            original = ", ".join(address.addr_spec for address in by_header["To"])
             _set(message, "X-Test-Of", original)
         for name, template in self._others:
             if text := check_line(template.fill(context), name):

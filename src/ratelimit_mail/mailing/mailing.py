@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from email.headerregistry import Address
 from email.message import EmailMessage
 from itertools import islice
 from os import PathLike
@@ -24,7 +26,7 @@ from ratelimit_mail.mailing.templates import MissingValue
 
 __all__ = ["LetterOutbox", "Mailing", "MergedLetter", "Problem"]
 
-LONGEST_KEY: Final = 200
+_PLAIN_DOMAIN: Final = re.compile("[A-Za-z0-9.-]+")
 
 
 class LetterOutbox(Protocol):
@@ -57,10 +59,15 @@ class Problem:
 
 @attrs.frozen
 class MergedLetter:
-    """The message of one row. key: the same for the same row, each time; None for a test."""
+    """The message of one row.
+
+    key: the same for the same row, each time; None for a test.
+    recipients: the addresses of the row's `To`, also for a test.
+    """
 
     row: Row
     key: str | None
+    recipients: tuple[str, ...]
     message: EmailMessage = attrs.field(repr=False)
 
 
@@ -95,6 +102,8 @@ class Mailing:
             )
         if first < 1 or (limit is not None and limit < 0):
             raise ValueError("first is 1 or more, and limit 0 or more")
+        self.key_prefix = f"mailing:{_digest(letter.name)}:"
+        """What the keys of all messages of this mailing begin with."""
         self.letter = letter
         self.people = people
         self.rows: Sequence[Row] = people.rows[
@@ -105,32 +114,30 @@ class Mailing:
         self._test_to = None if test_to is None else normal_address(test_to)[0]
         self._allow_duplicates = allow_duplicates
 
-    @property
-    def key_prefix(self) -> str:
-        """What the keys of all messages of this mailing begin with."""
-        return f"mailing:{_digest(self.letter.name)}:"
+    def merged(self, row: Row) -> MergedLetter:
+        """Return the message of a row. Raises ValueError."""
+        addresses = self.letter.addresses(row.values)
+        recipients = tuple(each.addr_spec for each in addresses["To"])
+        key = self._key_of(row, recipients)
+        message_id = None
+        if self._test_to is None:
+            message_id = f"<{key.replace(':', '.')}@{_domain_of(addresses['From'])}>"
+        message = self.letter.message(
+            row.values,
+            self._attachments,
+            test_to=self._test_to,
+            message_id=message_id,
+            addresses=addresses,
+        )
+        return MergedLetter(row, key if self._test_to is None else None, recipients, message)
 
-    def key_of(self, row: Row) -> str:
-        """Return the key of a row's message. Raises ValueError for a row without one."""
+    def _key_of(self, row: Row, recipients: Sequence[str]) -> str:
         if self._key is None:
-            addresses = sorted(map(folded, self.letter.recipients(row.values)))
-            return self.key_prefix + _digest("\n".join(addresses))
+            return self.key_prefix + _digest("\n".join(sorted(map(folded, recipients))))
         value = row.values[self._key]
         if not value:
             raise ValueError(f"the key {show(self._key)} is empty")
         return self.key_prefix + _digest(value)
-
-    def merged(self, row: Row) -> MergedLetter:
-        """Return the message of a row. Raises ValueError."""
-        key = self.key_of(row)
-        message_id = None
-        if self._test_to is None:
-            sender = self.letter.sender_domain(row.values)
-            message_id = f"<{key.replace(':', '.')}@{sender}>"
-        message = self.letter.message(
-            row.values, self._attachments, test_to=self._test_to, message_id=message_id
-        )
-        return MergedLetter(row, key if self._test_to is None else None, message)
 
     def letters(self) -> Iterator[MergedLetter]:
         """Yield the message of each row. Raises ValueError that names the row."""
@@ -187,7 +194,7 @@ class Mailing:
     ) -> Iterator[str]:
         """Yield what is wrong with a row because of earlier ones."""
         repeated = False
-        for address in self.letter.recipients(row.values):
+        for address in letter.recipients:
             first = by_address.setdefault(folded(address), row)
             if first is not row and not self._allow_duplicates:
                 repeated = True
@@ -243,6 +250,11 @@ class Mailing:
     def envelopes(self, client: Client | None = None) -> Iterable[Envelope]:
         """Yield the envelope of each message, for a plan."""
         return (Envelope.from_message(each.message, client=client) for each in self.letters())
+
+
+def _domain_of(addresses: Sequence[Address]) -> str:
+    domain = addresses[0].domain if addresses else ""
+    return domain if _PLAIN_DOMAIN.fullmatch(domain) else "localhost.invalid"
 
 
 def _digest(text: str) -> str:
