@@ -96,6 +96,23 @@ def test_a_dry_run_names_the_new_members_and_changes_nothing(file: Path) -> None
     assert len(ListFile(file).members(NEWS)) == 1
 
 
+def test_a_text_can_replace_the_members(file: Path) -> None:
+    paste(file, "ann@uwo.ca bob@uwo.ca")
+    result = paste(file, "bob@uwo.ca cy@uwo.ca", "--replace", "--dry-run")
+    assert result.stdout.splitlines() == [
+        "cy@uwo.ca",
+        "- ann@uwo.ca",
+        "1 address would be subscribed and 1 would leave; nothing was changed",
+    ]
+    result = paste(file, "BOB@uwo.ca cy@uwo.ca", "--replace", "--by", "ed@uwo.ca")
+    assert result.output == (
+        "news@uwo.ca: 1 address subscribed, 1 already a member, 0 repeated, 1 left\n"
+    )
+    assert [each.address for each in ListFile(file).members(NEWS)] == ["bob@uwo.ca", "cy@uwo.ca"]
+    assert paste(file, "bob", "--replace").exit_code == 2
+    assert len(ListFile(file).members(NEWS)) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -133,6 +133,20 @@ def test_a_change_that_is_not_possible_for_one_address_changes_nothing(
     assert [each.address for each in lists.members(NEWS)] == [ANN]
 
 
+def test_members_can_be_replaced_by_those_who_may_subscribe_others(lists: ListFile) -> None:
+    lists.subscribe(NEWS, [ANN, BOB])
+    changes = lists.set_members(NEWS, ["BOB@uwo.ca", "cy@uwo.ca"], by=ED)
+    assert [(each.action, each.address, each.by) for each in changes] == [
+        ("left", ANN, ED),
+        ("subscribed", "cy@uwo.ca", ED),
+    ]
+    lists.change_list(NEWS, subscription="open")
+    for wrong in ([ANN], [ANN, "cy@uwo.ca", BOB], ["no address"]):
+        with pytest.raises(ValueError, match=r"is not|no '@'"):
+            lists.set_members(NEWS, wrong, by=ANN)
+    assert [each.address for each in again(lists).members(NEWS)] == [BOB, "cy@uwo.ca"]
+
+
 def test_lists_that_would_contain_one_another_are_refused(lists: ListFile) -> None:
     lists.add_list(MailingList("all@uwo.ca", members=[NEWS]))
     with pytest.raises(ValueError, match="contains itself"):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
-from ratelimit_mail.backends import Backend, MemoryBackend, SQLiteBackend
+from ratelimit_mail.backends import AsyncRedisBackend, Backend, MemoryBackend, SQLiteBackend
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.planner import CannotFinish, MailingPlan, WorkingHours, plan_mailing
 from ratelimit_mail.testing import ManualClock
@@ -224,3 +224,10 @@ def test_working_hours_follow_daylight_saving_time() -> None:
 def test_a_wrong_notation_of_hours_is_an_error(notation: str) -> None:
     with pytest.raises(ValueError, match="is not a notation of hours"):
         WorkingHours.parse(notation)
+
+
+def test_a_backend_is_a_sync_one() -> None:
+    wrong: list[Any] = [AsyncRedisBackend.from_url("redis://localhost:1/0"), "memory:", Limiter]
+    for each in wrong:
+        with pytest.raises(TypeError, match="backend: a Backend that is not async is needed"):
+            plan(policy_of(), 1, backend=each)

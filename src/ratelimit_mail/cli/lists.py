@@ -102,6 +102,7 @@ def delete(file: Path, list_address: str) -> None:
 @LIST
 @click.argument("text", type=click.File("rb"), default="-")
 @BY
+@click.option("--replace", is_flag=True, help="Members who are not in TEXT leave.")
 @click.option("--skip-unreadable", is_flag=True, help="Subscribe the others if some are wrong.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
 def subscribe(
@@ -109,6 +110,7 @@ def subscribe(
     list_address: str,
     text: BinaryIO,
     by: str | None,
+    replace: bool,
     skip_unreadable: bool,
     dry_run: bool,
 ) -> None:
@@ -130,18 +132,18 @@ def subscribe(
     with _errors(file):
         lists = _open(file)
         if dry_run:
-            old = {folded(each.address) for each in lists.members(list_address)}
-            new = [each for each in pasted.addresses if folded(each.address) not in old]
-            for each in new:
-                click.echo(escape(each.address))
-            click.echo(f"{_number(len(new), 'address')} would be subscribed; nothing was changed")
+            _print_dry_run(lists.members(list_address), pasted, replace=replace)
             return
-        changes = lists.subscribe(list_address, pasted.addresses, by=by)
-    already = len(pasted.addresses) - len(changes)
-    click.echo(
-        f"{escape(list_address)}: {_number(len(changes), 'address')} subscribed,"
-        f" {already:,} already a member, {len(pasted.repeated):,} repeated"
+        put = lists.set_members if replace else lists.subscribe
+        changes = put(list_address, pasted.addresses, by=by)
+    left = sum(each.action == "left" for each in changes)
+    subscribed = len(changes) - left
+    summary = (
+        f"{escape(list_address)}: {_number(subscribed, 'address')} subscribed,"
+        f" {len(pasted.addresses) - subscribed:,} already a member,"
+        f" {len(pasted.repeated):,} repeated"
     )
+    click.echo(f"{summary}, {left:,} left" if replace else summary)
 
 
 @list_commands.command("unsubscribe")
@@ -243,6 +245,21 @@ def _read(text: BinaryIO) -> PastedText:
         raise CommandError(f"the text is not UTF-8 (line {line:,})") from None
     except ValueError as error:
         raise CommandError(escape(str(error))) from None
+
+
+def _print_dry_run(members: tuple[Member, ...], pasted: PastedText, *, replace: bool) -> None:
+    old = {folded(each.address) for each in members}
+    new = [each for each in pasted.addresses if folded(each.address) not in old]
+    for each in new:
+        click.echo(escape(each.address))
+    text = f"{_number(len(new), 'address')} would be subscribed"
+    if replace:
+        stay = {folded(each.address) for each in pasted.addresses}
+        leaving = [each for each in members if folded(each.address) not in stay]
+        for member in leaving:
+            click.echo(escape(f"- {member.address}"))
+        text += f" and {len(leaving):,} would leave"
+    click.echo(f"{text}; nothing was changed")
 
 
 def _report(unreadable: tuple[UnreadableText, ...]) -> None:

@@ -313,6 +313,40 @@ class ListFile:
 
         return self._change(change)
 
+    def set_members(
+        self,
+        list_address: str,
+        addresses: Iterable[str | PastedAddress],
+        *,
+        by: str | None = None,
+    ) -> tuple[MembershipChange, ...]:
+        """Make `addresses` the members: subscribe those that are new, and let all others leave.
+
+        Returns the changes. Raises ValueError as `subscribe` and `unsubscribe` do; then nothing
+        changes.
+        """
+        pasted = _each(addresses)
+
+        def change(entries: dict[str, _Entry]) -> tuple[MembershipChange, ...]:
+            key = _key_in(entries, list_address)
+            entry = entries[key]
+            requester = self._administrator if by is None else _normal("by", by)
+            for each in pasted:
+                entry.settings.check_subscribing(each.address, by)
+            stay = {folded(each.address) for each in pasted}
+            at = self._now(entry)
+            changes = []
+            for member_key, member in entry.members().items():
+                if member_key not in stay:
+                    entry.settings.check_unsubscribing(member.address, by)
+                    changes.append(
+                        MembershipChange(at, "left", member.address, requester, member.name)
+                    )
+            entries[key] = attrs.evolve(entry, history=(*entry.history, *changes))
+            return (*changes, *self._subscribe(entries, key, pasted, requester))
+
+        return self._change(change)
+
     def _subscribe(
         self,
         entries: dict[str, _Entry],

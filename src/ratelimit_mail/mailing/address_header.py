@@ -25,7 +25,7 @@ _NAME_AND_ADDRESS: Final = re.compile(
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9_+-]+)*@[a-z0-9.-]+")
-"""An address that the parser of `email`, which takes half a millisecond, need not read."""
+"""An address that need not be read by the parser of `email`, which is slow."""
 
 LONGEST: Final = 998
 """In characters, of one header: the longest line of RFC 5322."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import count, islice
@@ -69,6 +70,9 @@ def plan_mailing(
     """
     if hours is not None and not isinstance(hours, WorkingHours):
         raise TypeError(f"hours: WorkingHours are needed, not {show(hours)}")
+    read = getattr(backend, "read_register", None)
+    if backend is not None and (not callable(read) or inspect.iscoroutinefunction(read)):
+        raise TypeError(f"backend: a Backend that is not async is needed, not {show(backend)}")
     now = milliseconds_of(datetime.now(UTC)) if start is None else _milliseconds("start", start)
     earliest = None if not_before is None else _milliseconds("not_before", not_before)
     clock = ManualClock(now)
