@@ -48,8 +48,8 @@ def test_every_scheme_of_redis_is_known(url: str) -> None:
 
 
 def test_the_prefix_of_keys_is_an_option_of_a_redis_url() -> None:
-    backend = from_url("redis://localhost/0?prefix=my%20mail%3A&socket_timeout=3")
-    assert "prefix 'my mail:'" in repr(backend)
+    backend = from_url("redis://localhost/0?prefix=mail%3A&socket_timeout=3")
+    assert "prefix 'mail:'" in repr(backend)
     assert "prefix 'x'" in repr(async_from_url("redis://localhost?prefix=x"))
 
 
@@ -104,7 +104,7 @@ def test_a_sqlite_url_counts_in_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_url_is_refused(make: Any, url: str, problem: str) -> None:
-    with pytest.raises(ValueError, match="(?s).*") as error:
+    with pytest.raises(ValueError, match=r"url|path") as error:
         make(url)
     assert problem in str(error.value)
     assert "Hunter2" not in str(error.value)

@@ -16,11 +16,17 @@ from ratelimit_mail.counting.window import Retention, Window, spread_schedule
 __all__ = ["BookingReceipt", "Counts", "SubjectCharge", "Transaction", "refund"]
 
 
+class Retentions(Protocol):
+    """How long the log of each unit must remember."""
+
+    def __getitem__(self, unit: int, /) -> Retention: ...
+
+
 class Counts(Protocol):
     """The counts of one subject: an event log for each unit, and the bookings of a queue."""
 
     @property
-    def retentions(self) -> Mapping[int, Retention]:
+    def retentions(self) -> Retentions:
         """How long the log of each unit must remember."""
         ...
 

@@ -98,8 +98,8 @@ def _sqlite(url: str) -> tuple[str, dict[str, Any]]:
     location, _, query = url.partition("?")
     if not location.startswith("sqlite:///"):
         raise ValueError(
-            "url: after sqlite: stands the path of a file and no host. Write sqlite:///counts.db for"
-            " a path from the current directory, sqlite:////var/lib/counts.db for an absolute one"
+            "url: after sqlite: stands the path of a file and no host. Write sqlite:///counts.db"
+            " for a path from the current directory, or sqlite:////var/lib/counts.db"
         )
     if "#" in url:
         raise ValueError(f"url {show(location)}: in a path, # is written %23")
@@ -146,7 +146,7 @@ _SQLITE_OPTIONS: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
-def _redis(url: str) -> tuple[str, dict[str, str]]:
+def _redis(url: str) -> tuple[str, dict[str, Any]]:
     """Return a Redis URL without the option `prefix`, and that option."""
     location, question_mark, query = url.partition("?")
     pairs = query.split("&")

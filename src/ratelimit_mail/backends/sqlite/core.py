@@ -6,6 +6,7 @@ The decisions are those of `ratelimit_mail.backends.transaction`, as in memory.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from sqlite3 import Cursor
 from struct import Struct
@@ -26,8 +27,10 @@ from ratelimit_mail.backends.base import (
     verdict,
 )
 from ratelimit_mail.backends.sqlite.session import (
+    SELECT_SUBJECT,
     Event,
     LedgerNumbers,
+    Rows,
     Session,
     StoredCounts,
     events_of,
@@ -35,6 +38,7 @@ from ratelimit_mail.backends.sqlite.session import (
     unpack_events,
 )
 from ratelimit_mail.backends.sqlite.stored_log import (
+    CHANGING,
     CHUNK,
     HEADER,
     StoredLog,
@@ -53,6 +57,8 @@ __all__ = ["Core", "Receipt"]
 
 TOTAL: Final = Struct("<q")
 EVENT: Final = Struct("<qq")
+FIRST_FIELDS: Final = Struct("<BBIqqqIIqqqq")
+"""The fields of a header that decide whether an event may be added without unpacking."""
 
 AGE: Final = 3_600_000
 """For how many milliseconds more than needed a subject is remembered, at least."""
@@ -89,6 +95,18 @@ class Receipt:
             pack_events_of(self.events)
         )
 
+    def become(self, other: Receipt) -> None:
+        """Take over what another receipt was charged, so that whoever has this one can refund it.
+
+        A task that is cancelled while its message is settled gets no answer.
+        """
+        self.charges, self.events, self.queue_number = (
+            other.charges,
+            other.events,
+            other.queue_number,
+        )
+        self.at, self.number = other.at, other.number
+
     def with_record(self, record: bytes) -> Receipt:
         """Return the receipt with what `pack` has packed."""
         queue_number, at, number = unpack_integers(record[:24])
@@ -112,32 +130,36 @@ class Core:
         self._clock = clock
         self._ledgers: LedgerNumbers = {}
         self._new_ledgers: list[LedgerNumbers] = []
+        self._moved: list[tuple[Receipt, Receipt]] = []
+        """Receipts of callers, and what they are once the transaction is committed."""
         self._changes = 0
 
     def committed(self) -> None:
         """Note that what the last operation has stored is in the file."""
         for ledgers in self._new_ledgers:
             self._ledgers.update(ledgers)
+        for receipt, moved in self._moved:
+            receipt.become(moved)
         self._new_ledgers.clear()
+        self._moved.clear()
 
     def rolled_back(self) -> None:
         """Note that what the last operation has stored is not in the file."""
         self._new_ledgers.clear()
+        self._moved.clear()
 
     def reconnected(self) -> None:
         """Note that the file may be another."""
         self._ledgers = {}
         self._new_ledgers.clear()
 
-    def _session(self, cursor: Cursor) -> Session:
+    def _session(self, cursor: Cursor, rows: Rows | None = None) -> Session:
         if self._new_ledgers:
             known = dict(self._ledgers)
             for ledgers in self._new_ledgers:
                 known.update(ledgers)
-            session = Session(cursor, known)
-        else:
-            session = Session(cursor, self._ledgers)
-        return session
+            return Session(cursor, known, rows)
+        return Session(cursor, self._ledgers, rows)
 
     def _save(self, session: Session, now: int) -> None:
         session.save()
@@ -150,11 +172,12 @@ class Core:
     def apply(self, cursor: Cursor, charges: Sequence[Charge], intent: Intent) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
         now = self._clock()
+        rows: Rows = {}
         if intent is TAKE:
-            answer = self._take_simply(cursor, charges, now)
+            answer = self._take_simply(cursor, charges, now, rows)
             if answer is not None:
                 return answer
-        session = self._session(cursor)
+        session = self._session(cursor, rows)
         if intent.idempotency is not None:
             previous = self._recall(cursor, intent.idempotency, charges, intent.queue, now)
             if previous is not None:
@@ -173,25 +196,29 @@ class Core:
             answer = self._remember(cursor, intent.idempotency, charges, answer)
         return answer
 
-    def _take_simply(self, cursor: Cursor, charges: Sequence[Charge], now: int) -> Verdict | None:
+    def _take_simply(
+        self, cursor: Cursor, charges: Sequence[Charge], now: int, rows: Rows
+    ) -> Verdict | None:
         """Charge what fits and needs no more than an event at the end of each log; otherwise None.
 
         As case 1 of `MemoryBackend.apply`: if everything held leaves room, whatever its times, no
         log is looked at. What has left its window is forgotten later.
+
+        rows: gets the rows that were read.
         """
         ledgers = self._ledgers
         execute = cursor.execute
         updates: list[tuple[bytes, int]] = []
         events: list[Event] = []
         for ledger, subject, costs in charges:
-            number = ledgers.get(ledger.name)
-            if number is None:
+            ledger_number = ledgers.get(ledger.name)
+            if ledger_number is None:
                 return None
-            row = execute(
-                "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?", (number, subject)
-            ).fetchone()
+            key = (ledger_number, subject)
+            row = execute(SELECT_SUBJECT, key).fetchone()
             if row is None:
                 return None
+            rows[key] = row
             number, packed, expires = row
             if now + ledger.span > expires:
                 return None
@@ -366,8 +393,8 @@ class Core:
         refund([self._charged(session, receipt)])
         self._save(session, self._clock())
 
-    def settle(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge] | None) -> Receipt:
-        """Move the charges of a receipt to the present; return the new receipt."""
+    def settle(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge] | None) -> None:
+        """Move the charges of a receipt to the present; the receipt is changed."""
         now = self._clock()
         current, is_refunded = self._current(cursor, receipt)
         if charges is None:
@@ -381,7 +408,7 @@ class Core:
         self._save(session, now)
         current = attrs.evolve(current, charges=charges, events=events_of(charged), number=None)
         self._store(cursor, current, now)
-        return current
+        self._moved.append((receipt, current))
 
     def redeem(self, cursor: Cursor, receipt: Receipt, charges: Sequence[Charge]) -> Verdict:
         """Use a booking now if it fits now, or book it anew."""
@@ -407,7 +434,8 @@ class Core:
         current = self._receipt(booking, charges, receipt.queue)
         current.token = receipt.token
         self._store(cursor, current, now)
-        return answer._replace(receipt=current)
+        self._moved.append((receipt, current))
+        return answer._replace(receipt=receipt)
 
     # Reading and resetting.
 
@@ -432,11 +460,12 @@ class Core:
         """Forget everything that was counted for one subject, in every unit."""
         for ledger in ledgers:
             rows = cursor.execute(
-                "DELETE FROM subject WHERE name=?"
-                " AND ledger=(SELECT id FROM ledger WHERE name=?) RETURNING id",
+                "SELECT id FROM subject WHERE name=?"
+                " AND ledger=(SELECT id FROM ledger WHERE name=?)",
                 (subject, ledger.name),
             ).fetchall()
             for [number] in rows:
+                cursor.execute("DELETE FROM subject WHERE id=?", (number,))
                 cursor.execute(
                     "DELETE FROM chunk WHERE log BETWEEN ? AND ?", (4 * number, 4 * number + 3)
                 )
@@ -523,25 +552,11 @@ def _with_event(
     pieces: list[bytes] = []
     start, size = 0, len(packed)
     while start < size:
-        (
-            unit,
-            has_attempts,
-            tail,
-            sealed,
-            head,
-            newest,
-            held,
-            compact_at,
-            span,
-            slot,
-            ceiling,
-            first,
-            trash,
-            oldest,
-            last,
-        ) = HEADER.unpack_from(packed, start)
-        events_start = start + HEADER.size
-        end = events_start + 8 * (3 * tail + 2 if has_attempts else 2 * tail + 1)
+        unit, has_attempts, tail, newest, held, last, sealed, _, compact_at, span, slot, ceiling = (
+            FIRST_FIELDS.unpack_from(packed, start)
+        )
+        tail_start = start + HEADER.size
+        end = tail_start + 8 * (3 * tail + 2 if has_attempts else 2 * tail + 1)
         count = needed.pop(unit, None)
         if count is None:
             pieces.append(packed[start:end])
@@ -558,41 +573,35 @@ def _with_event(
             or span < retention.span
             or retention.slot % slot
             or ceiling < retention.ceiling
+            or cost > count.smallest  # it is spread
         ):
             return None
-        if held > count.smallest:
-            if cost > count.smallest:  # it is spread
-                return None
-            log = StoredLog.unpack(cursor, number, packed, start, retention)
-            for window in count.windows:
-                if held > window.limit and not log.fits(now, cost, window):
-                    return None
         [total] = TOTAL.unpack_from(packed, end - 8)
+        if held > count.smallest:
+            latest = unpack_integers(packed[tail_start:end])
+            for window in count.windows:
+                if held > window.limit:
+                    cutoff = window.cutoff(now)
+                    if sealed and cutoff < latest[1]:
+                        log = StoredLog.unpack(cursor, number, packed, start, retention)
+                        used = log.used(now, window)
+                    else:
+                        used = total - latest[2 * bisect_right(latest[1::2], cutoff)]
+                    if used + cost > window.limit:
+                        return None
+        rest = start + CHANGING.size
         if last == now:
-            latest = packed[events_start : end - 8] + TOTAL.pack(total + cost)
+            pieces += (
+                CHANGING.pack(unit, 0, tail, now, held, now),
+                packed[rest : end - 8],
+                TOTAL.pack(total + cost),
+            )
         else:
-            tail += 1
-            latest = packed[events_start:end] + EVENT.pack(now, total + cost)
-        pieces += (
-            HEADER.pack(
-                unit,
-                0,
-                tail,
-                sealed,
-                head,
-                now,
-                held,
-                compact_at,
-                span,
-                slot,
-                ceiling,
-                first,
-                trash,
-                oldest,
-                now,
-            ),
-            latest,
-        )
+            pieces += (
+                CHANGING.pack(unit, 0, tail + 1, now, held, now),
+                packed[rest:end],
+                EVENT.pack(now, total + cost),
+            )
         events.append((number, unit, now, cost))
         start = end
     return None if needed else b"".join(pieces)

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import quote
 from weakref import WeakSet
 
 from ratelimit_mail.backends.sqlite.schema import APPLICATION_ID, SCHEMA, VERSION
@@ -72,7 +71,11 @@ class Database:
         self._look_at = 0.0
         self._lock = threading.Lock()
         self._owner = 0
+        self._is_held_for_fork = False
         _databases.add(self)
+
+    def __del__(self) -> None:
+        self._drop_connection()
 
     def is_busy_here(self) -> bool:
         """Return whether this very thread is inside a transaction."""
@@ -182,7 +185,7 @@ class Database:
         while True:
             self._create_file()
             connection = sqlite3.connect(
-                f"file:{quote(self.path)}?mode=rw",
+                f"{Path(self.path).as_uri()}?mode=rw",
                 uri=True,
                 timeout=0,
                 isolation_level=None,
@@ -222,7 +225,7 @@ class Database:
             directory = Path(self.path).parent
             raise self._unavailable(f"the directory {str(directory)!r} does not exist") from None
         except OSError as error:
-            raise self._unavailable(f"it cannot be created: {error.strerror}") from error
+            raise self._unavailable(f"it cannot be opened or created: {error.strerror}") from error
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
@@ -302,13 +305,13 @@ class Database:
     def before_fork(self) -> None:
         """Close the connection, once the transaction of another thread has ended."""
         if not self.is_busy_here() and self._lock.acquire(timeout=self._timeout):
-            self._owner = threading.get_ident()
+            self._is_held_for_fork = True
             self._drop_connection()
 
     def after_fork_in_parent(self) -> None:
         """Let other threads go on."""
-        if self.is_busy_here():
-            self._owner = 0
+        if self._is_held_for_fork:
+            self._is_held_for_fork = False
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
@@ -318,6 +321,7 @@ class Database:
             self._connection = self._cursor = None
         self._lock = threading.Lock()
         self._owner = 0
+        self._is_held_for_fork = False
 
 
 _databases: WeakSet[Database] = WeakSet()

@@ -38,21 +38,21 @@ SCHEMA: Final = (
     """,
     "CREATE INDEX subject_expires ON subject(expires)",
     # log: four times the number of the subject, plus the unit. moment: of the first event.
-    # sent, attempted: the running totals before it.
+    # sent, attempted: the running totals before it; without refused attempts, attempted is NULL.
     """
     CREATE TABLE chunk(
         log INTEGER NOT NULL,
         number INTEGER NOT NULL,
         moment INTEGER NOT NULL,
         sent INTEGER NOT NULL,
-        attempted INTEGER NOT NULL,
+        attempted INTEGER,
         events BLOB NOT NULL,
         PRIMARY KEY(log, number)
     )
     """,
     "CREATE INDEX chunk_moment ON chunk(log, moment)",
     "CREATE INDEX chunk_sent ON chunk(log, sent, number)",
-    "CREATE INDEX chunk_attempted ON chunk(log, attempted, number)",
+    "CREATE INDEX chunk_attempted ON chunk(log, attempted, number) WHERE attempted NOTNULL",
     """
     CREATE TABLE booking(
         queue INTEGER NOT NULL,

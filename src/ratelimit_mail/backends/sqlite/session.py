@@ -18,7 +18,7 @@ from ratelimit_mail.counting.charge import NO_LIMIT, UNITS, Costs, Count, Ledger
 from ratelimit_mail.counting.event_log import LONG_AGO
 from ratelimit_mail.counting.window import Retention
 
-__all__ = ["Event", "LedgerNumbers", "Session", "StoredCounts"]
+__all__ = ["SELECT_SUBJECT", "Event", "LedgerNumbers", "Rows", "Session", "StoredCounts"]
 
 Event = tuple[int, int, int, int]
 """The number of a subject, a unit, a moment and a cost: what one count was charged."""
@@ -32,32 +32,36 @@ ANY_LEDGER: Final = Ledger(
 
 LedgerNumbers = dict[str, int]
 
+Row = tuple[int, bytes, int]
+"""The number of a subject, its logs, and until when the file keeps it."""
+
+Rows = dict[tuple[int, str], Row]
+"""Rows by the number of their ledger and the name of their subject."""
+
+SELECT_SUBJECT: Final = "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?"
+
 
 class _Logs(dict[int, StoredLog]):
     """The logs of one subject by unit; a log is unpacked or made when it is looked up."""
 
     __slots__ = ("counts",)
-
-    def __init__(self, counts: StoredCounts) -> None:
-        super().__init__()
-        self.counts = counts
+    counts: StoredCounts
 
     def __missing__(self, unit: int) -> StoredLog:
         log = self[unit] = self.counts.open(unit)
         return log
 
 
-class _Retentions(dict[int, Retention]):
+class _Retentions:
     """What the log of each unit must remember."""
 
-    __slots__ = ("logs",)
+    __slots__ = ("_logs",)
 
     def __init__(self, logs: _Logs) -> None:
-        super().__init__()
-        self.logs = logs
+        self._logs = logs
 
-    def __missing__(self, unit: int) -> Retention:
-        return self.logs[unit].retention
+    def __getitem__(self, unit: int) -> Retention:
+        return self._logs[unit].retention
 
 
 class StoredCounts:
@@ -89,7 +93,7 @@ class StoredCounts:
         session: Session,
         ledger: int,
         name: str,
-        row: tuple[int, bytes, int] | None,
+        row: Row | None,
         floor: int = LONG_AGO,
     ) -> None:
         self._session = session
@@ -98,14 +102,18 @@ class StoredCounts:
         self.number, self.packed, self.expires = row or (0, b"", LONG_AGO)
         self.floor = floor
         self.is_changed = False
-        self._needed: dict[int, Retention] = {}
+        self._needed: dict[int, Retention] | None = None
         self._starts: dict[int, tuple[int, int]] | None = None
-        self._logs = _Logs(self)
-        self.retentions: Mapping[int, Retention] = _Retentions(self._logs)
+        self._logs = _Logs()
+        self._logs.counts = self
+        self.retentions = _Retentions(self._logs)
         self._bookings: dict[int, BookingReceipt[StoredCounts]] | None = None
 
     def use(self, ledger: Ledger) -> None:
         """Let the logs remember what `ledger` needs."""
+        if self._needed is None:
+            self._needed = {count.unit: count.retention for count in ledger.counts}
+            return
         for count in ledger.counts:
             needed = self._needed.setdefault(count.unit, count.retention)
             if needed is not count.retention:
@@ -117,7 +125,7 @@ class StoredCounts:
 
     def open(self, unit: int) -> StoredLog:
         """Return the log of a unit as it is in the file."""
-        needed = self._needed.get(unit, NOTHING)
+        needed = NOTHING if self._needed is None else self._needed.get(unit, NOTHING)
         span = self._spans().get(unit)
         if span is None:
             cursor = self._session.cursor
@@ -188,7 +196,7 @@ class StoredCounts:
         for unit, (start, _) in self._spans().items():
             if unit not in self._logs:
                 fields = HEADER.unpack_from(self.packed, start)
-                newest, span, last = fields[5], fields[8], fields[14]
+                newest, last, span = fields[3], fields[5], fields[9]
                 idle_from = max(idle_from, newest + span, last + span)
                 longest = max(longest, span)
         for log in self._logs.values():
@@ -232,9 +240,9 @@ class StoredCounts:
         return number
 
     def _next_number(self) -> int:
-        [number] = self._session.cursor.execute(
-            "UPDATE sequence SET value=value+1 WHERE name='booking' RETURNING value"
-        ).fetchall()[0]
+        execute = self._session.cursor.execute
+        execute("UPDATE sequence SET value=value+1 WHERE name='booking'")
+        [number] = execute("SELECT value FROM sequence WHERE name='booking'").fetchone()
         return int(number)
 
     def first_number(self) -> int:
@@ -258,12 +266,14 @@ class Session:
     """The subjects that one transaction has looked up; a second look-up finds the same object.
 
     ledgers: the numbers of ledgers that are known to be in the file; new ones are in `new_ledgers`.
+    rows: what this transaction has read already.
     has_new_rows: whether there are more rows than before.
     """
 
-    def __init__(self, cursor: Cursor, ledgers: LedgerNumbers) -> None:
+    def __init__(self, cursor: Cursor, ledgers: LedgerNumbers, rows: Rows | None = None) -> None:
         self.cursor = cursor
         self._ledgers = ledgers
+        self._rows = rows or {}
         self.new_ledgers: LedgerNumbers = {}
         self._by_name: dict[tuple[int, str], StoredCounts] = {}
         self._by_number: dict[int, StoredCounts] = {}
@@ -288,9 +298,7 @@ class Session:
         if counts is None:
             row, floor = None, LONG_AGO
             if number:
-                row = self.cursor.execute(
-                    "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?", key
-                ).fetchone()
+                row = self._rows.get(key) or self.cursor.execute(SELECT_SUBJECT, key).fetchone()
                 if row is None:
                     [floor] = self.cursor.execute(
                         "SELECT floor FROM ledger WHERE id=?", (number,)

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from ratelimit_mail.counting.event_log import LONG_AGO, EventLog
 from ratelimit_mail.counting.window import Retention
 
-__all__ = ["CHUNK", "HEADER", "StoredLog", "pack_events", "unpack_integers"]
+__all__ = ["CHANGING", "CHUNK", "HEADER", "StoredLog", "pack_events", "unpack_integers"]
 
 CHUNK: Final = 64
 """How many events a sealed chunk has."""
@@ -26,9 +26,12 @@ CHUNK: Final = 64
 MOST_BOOKED: Final = 4096
 """A tail longer than this is sealed even if its events are bookings, before which others go."""
 
-HEADER: Final = Struct("<BBIIIqqqqqqqqqq")
-"""Of a packed log: unit, whether it has attempts, events of the tail, sealed events, head, newest,
-held, compact_at, span, slot, ceiling, first, trash, oldest, and the last event."""
+HEADER: Final = Struct("<BBIqqqIIqqqqqqq")
+"""Of a packed log: unit, whether it has attempts, events of the tail, newest, held, the last event;
+sealed events, head, compact_at, span, slot, ceiling, first, trash and oldest."""
+
+CHANGING: Final = Struct("<BBIqqq")
+"""The fields of a header that change with each event."""
 
 TIMES, SENT, ATTEMPTS = range(3)
 
@@ -190,10 +193,11 @@ class StoredLog(EventLog):
             unit,
             has_attempts,
             tail,
-            log.sealed,
-            log.head,
             log.newest,
             log.held,
+            _,
+            log.sealed,
+            log.head,
             log.compact_at,
             span,
             slot,
@@ -201,7 +205,6 @@ class StoredLog(EventLog):
             log.first,
             log.trash,
             log.oldest,
-            _,
         ) = HEADER.unpack_from(packed, start)
         log._cursor = cursor
         log.number = 4 * subject + unit
@@ -226,10 +229,11 @@ class StoredLog(EventLog):
             unit,
             attempts is not None,
             len(times),
-            self.sealed,
-            self.head,
             self.newest,
             self.held,
+            last,
+            self.sealed,
+            self.head,
             self.compact_at,
             self.retention.span,
             self.retention.slot,
@@ -237,7 +241,6 @@ class StoredLog(EventLog):
             self.first,
             self.trash,
             self.oldest,
-            last,
         ) + pack_events(times, sent, attempts)
 
     def _set_columns(
@@ -316,7 +319,7 @@ class StoredLog(EventLog):
                     last,
                     times[start],
                     sent[start],
-                    (sent if attempts is None else attempts)[start],
+                    None if attempts is None else attempts[start],
                     events,
                 ),
             )
@@ -369,6 +372,9 @@ class StoredLog(EventLog):
         if self.attempts is None and self.sealed:
             times, sent, _ = self._tails()
             self._set_columns(times, sent, sent[:])
+            self._cursor.execute(
+                "UPDATE chunk SET attempted=sent WHERE log=? AND attempted IS NULL", (self.number,)
+            )
         super().refuse(now, cost, retention)
 
     def refund(self, events: Iterable[tuple[int, int]], retention: Retention) -> None:

@@ -116,11 +116,12 @@ class SQLiteBackend:
             self._write(self._core.refund, receipt)
 
     def settle(self, receipt: Receipt, charges: Sequence[Charge] | None = None) -> Receipt:
-        """Move the charges of a receipt to the present; return the new receipt."""
+        """Move the charges of a receipt to the present; return the receipt, which is changed."""
         if self._database.is_busy_here():
             self._postponed.append((self._core.settle, (receipt, charges)))
-            return receipt
-        return self._write(self._core.settle, receipt, charges)
+        else:
+            self._write(self._core.settle, receipt, charges)
+        return receipt
 
     def redeem(self, receipt: Receipt, charges: Sequence[Charge]) -> Verdict:
         """Use a booking now if it fits now, or book it anew; it keeps its place in its queue."""

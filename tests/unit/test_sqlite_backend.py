@@ -1,0 +1,257 @@
+"""What the SQLite backend keeps in its file, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ratelimit_mail import AsyncLimiter, Envelope, Limiter, MessageRateLimit, Policy
+from ratelimit_mail.backends import AsyncSQLiteBackend, MemoryBackend, SQLiteBackend
+from ratelimit_mail.backends.sqlite import core
+from ratelimit_mail.testing import ManualClock
+
+HOURLY = Policy(name="test", limits=[MessageRateLimit("5/minute"), MessageRateLimit("5000/hour")])
+
+
+def letter(sender: str = "ann@uwo.ca", envelope_id: str | None = None) -> Envelope:
+    return Envelope(sender, ["bob@example.com"], id=envelope_id)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def backend(tmp_path: Path, clock: ManualClock) -> Iterator[SQLiteBackend]:
+    backend = SQLiteBackend(tmp_path / "counts.db", clock=clock, timeout=60)
+    yield backend
+    backend.close()
+
+
+def rows(backend: SQLiteBackend, query: str) -> list[Any]:
+    connection = sqlite3.connect(backend._database.path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def size_of(backend: SQLiteBackend, table: str) -> int:
+    [(size,)] = rows(backend, f"SELECT count(*) FROM {table}")
+    return int(size)
+
+
+def test_idle_subjects_and_old_answers_are_forgotten(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    limiter = Limiter(HOURLY, backend)
+    for i in range(300):
+        limiter.try_acquire(letter(f"sender-{i}@uwo.ca", "job"))
+    assert (size_of(backend, "subject"), size_of(backend, "answer")) == (300, 300)
+    for i in range(300):
+        clock.advance(2 * 86_400 / 100)
+        limiter.try_acquire(letter(f"later-{i}@uwo.ca"))
+    assert size_of(backend, "subject") < 20
+    assert size_of(backend, "answer") == 0
+
+
+def test_a_file_with_always_new_senders_stops_growing(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    limiter = Limiter(HOURLY, backend)
+    sizes = []
+    for day in range(6):
+        for i in range(200):
+            clock.advance(86_400 / 200)
+            limiter.try_acquire(letter(f"sender-{day}-{i}@uwo.ca"))
+        [[pages]] = rows(backend, "PRAGMA page_count")
+        sizes.append(pages)
+    assert sizes[-1] <= sizes[1]
+
+
+def test_the_file_shrinks_by_itself(
+    backend: SQLiteBackend, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "FREE_PAGES", 8)
+    limiter = Limiter(HOURLY, backend)
+    for i in range(1000):
+        limiter.try_acquire(letter(f"sender-{i}@uwo.ca"))
+    [[large]] = rows(backend, "PRAGMA page_count")
+    for i in range(600):
+        clock.advance(600)
+        limiter.try_acquire(letter(f"later-{i}@uwo.ca"))
+    [[small]] = rows(backend, "PRAGMA page_count")
+    assert small < large / 2
+
+
+def test_a_long_log_is_trimmed(backend: SQLiteBackend, clock: ManualClock) -> None:
+    limiter = Limiter(HOURLY, backend)
+    for _ in range(3000):
+        clock.advance(12.5)
+        assert limiter.try_acquire(letter())
+    in_an_hour = 3600 / 12.5
+    [[chunks]] = rows(backend, "SELECT count(*) FROM chunk")
+    assert chunks <= in_an_hour / 64 + 2
+    assert limiter.usage("ann@uwo.ca")[1].used == in_an_hour
+    limiter.reset("ann@uwo.ca")
+    assert size_of(backend, "chunk") == size_of(backend, "subject") == 0
+
+
+def test_a_decision_reads_few_rows_however_many_events_there_are(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    policy = Policy(
+        name="test", limits=[MessageRateLimit("200/minute"), MessageRateLimit("100000/day")]
+    )
+    limiter = Limiter(policy, backend)
+    statements: list[str] = []
+
+    def most_statements() -> int:
+        connection = backend._database._connection
+        assert connection is not None
+        connection.set_trace_callback(statements.append)
+        most = 0
+        for _ in range(200):
+            clock.advance(0.4)
+            statements.clear()
+            assert limiter.try_acquire(letter())
+            most = max(most, len(statements))
+        connection.set_trace_callback(None)
+        return most
+
+    limiter.try_acquire(letter())
+    few = most_statements()
+    for _ in range(5000):
+        clock.advance(0.4)
+        limiter.try_acquire(letter())
+    assert size_of(backend, "chunk") > 50
+    assert most_statements() <= max(few, 30)
+
+
+def test_subjects_do_not_collide_whatever_characters_they_have(backend: SQLiteBackend) -> None:
+    [(ledger, _, costs)] = HOURLY.plan(letter()).charges
+    subjects = [
+        "a",
+        "A",
+        "a\0b",
+        "a\0c",
+        "a\0",
+        "a b",
+        "a'b",
+        'a"b',
+        "%61",
+        "\u00e9",
+        "e\u0301",
+        "",
+    ]
+    for number, subject in enumerate(subjects):
+        for _ in range(number):
+            backend.apply([(ledger, subject, costs)])
+    used = [backend.usage(ledger, subject)[0][1].used for subject in subjects]
+    assert used == [min(number, 5) for number in range(len(subjects))]
+
+
+def test_two_backends_of_one_process_share_their_counts(
+    tmp_path: Path, backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    other = SQLiteBackend(tmp_path / "counts.db", clock=clock)
+    decisions = [
+        bool(Limiter(HOURLY, each).try_acquire(letter()))
+        for each in (backend, other, backend, other, backend, other)
+    ]
+    assert decisions == [True] * 5 + [False]
+    other.close()
+
+
+def test_a_closed_backend_opens_its_file_again(backend: SQLiteBackend) -> None:
+    limiter = Limiter(HOURLY, backend)
+    assert limiter.try_acquire(letter())
+    backend.close()
+    backend.close()
+    assert limiter.try_acquire(letter())
+    assert limiter.usage("ann@uwo.ca")[0].used == 2
+
+
+def test_a_message_is_refunded_by_its_id_by_another_process(
+    tmp_path: Path, backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    assert Limiter(HOURLY, backend).try_acquire(letter(envelope_id="job"))
+    backend.close()
+    later = SQLiteBackend(tmp_path / "counts.db", clock=clock)
+    limiter = Limiter(HOURLY, later)
+    assert limiter.try_acquire(letter(envelope_id="job")).repeated
+    limiter.refund(letter(envelope_id="job"))
+    assert limiter.usage("ann@uwo.ca")[0].used == 0
+    later.close()
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+def test_durability_is_what_sqlite_calls_synchronous(
+    tmp_path: Path, durability: Any, synchronous: int
+) -> None:
+    backend = SQLiteBackend(tmp_path / "counts.db", durability=durability)
+    backend.read_register("")
+    connection = backend._database._connection
+    assert connection is not None
+    assert connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    backend.close()
+
+
+def test_a_batch_is_charged_in_one_transaction(backend: SQLiteBackend) -> None:
+    limiter = Limiter(HOURLY, backend)
+    limiter.usage("ann@uwo.ca")
+    statements: list[str] = []
+    connection = backend._database._connection
+    assert connection is not None
+    connection.set_trace_callback(statements.append)
+    decisions = limiter.try_acquire_many([letter() for _ in range(7)])
+    assert [bool(each) for each in decisions] == [True] * 5 + [False] * 2
+    assert statements.count("COMMIT") == 1
+
+
+def test_threads_share_one_backend(backend: SQLiteBackend) -> None:
+    limiter = Limiter(HOURLY, backend)
+    admitted: list[bool] = []
+    threads = [
+        threading.Thread(
+            target=lambda: admitted.extend(bool(limiter.try_acquire(letter())) for _ in range(20))
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(admitted) == 5
+
+
+def test_an_async_backend_serves_several_event_loops(tmp_path: Path) -> None:
+    backend = AsyncSQLiteBackend(tmp_path / "counts.db", clock=ManualClock())
+    limiter = AsyncLimiter(HOURLY, backend)
+    assert repr(backend) == f"<AsyncSQLiteBackend on {str(tmp_path / 'counts.db')!r}>"
+
+    async def send() -> bool:
+        return bool(await limiter.try_acquire(letter()))
+
+    assert [asyncio.run(send()) for _ in range(6)] == [True] * 5 + [False]
+    asyncio.run(backend.aclose())
+
+
+def test_the_clock_returns_whole_milliseconds(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "counts.db", clock=lambda: 1.5)  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError, match="integer milliseconds"):
+        Limiter(HOURLY, backend).try_acquire(letter())
+    backend.close()
+
+
+def test_by_default_time_is_the_clock_of_the_host(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "counts.db")
+    assert abs(backend.now() - MemoryBackend().now()) < 60_000
