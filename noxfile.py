@@ -12,7 +12,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 def install(session: nox.Session, *groups: str) -> None:
     """Install the library with its command, and what dependency groups need."""
     needed = nox.project.dependency_groups(PYPROJECT, *groups)
-    session.install("-e", ".[cli,report]", *needed)
+    session.install("-e", ".[cli,merge,report]", *needed)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])

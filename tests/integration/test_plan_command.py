@@ -19,6 +19,8 @@ from click.testing import Result
 from rich.console import Console
 from rlm_testkit.command_line import error_line, run_command, write_lines
 
+from ratelimit_mail import Envelope, Limiter
+from ratelimit_mail.backends import SQLiteBackend
 from ratelimit_mail.cli.plan import command as module
 from ratelimit_mail.cli.plan.mailing import parse_start
 from ratelimit_mail.cli.plan.tables import MOST_ROWS, print_plan
@@ -438,3 +440,51 @@ def test_the_help_lists_the_options_and_the_presets() -> None:
     for option in ("--policy NAME", "--all", "--messages", "--csv", "--start TIME", "--json"):
         assert option in printed
     assert all(name in re.sub(r"- ", "-", printed) for name in PRESETS)
+
+
+def test_a_store_takes_its_place_in_the_plan(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/counts.db"
+    backend = SQLiteBackend(tmp_path / "counts.db")
+    limiter = Limiter(PRESETS["leeds-office365"](), backend)
+    for _ in range(3):
+        assert limiter.try_acquire(Envelope("ann@leeds.ac.uk", ["bob@example.com"]))
+    options = (*LEEDS, "--messages", "30", "--sender", "ann@leeds.ac.uk")
+    assert last(*options) == 0
+    assert 0 < last(*options, "--store", url) <= 60
+    assert last(*options[:-1], "eve@leeds.ac.uk", "--store", url) == 0
+    assert limiter.usage("ann@leeds.ac.uk")[0].used == 3
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--store", "counts.db"), "--store: url: it does not begin as one of"),
+        (("--store", "redis://:secret@localhost:1/0"), "--store: "),
+        (("--time-zone", "Mars/Base"), "--time-zone: Mars/Base is not a time zone"),
+        (("--time-zone", "../../etc/passwd"), "is not a time zone"),
+        (("--hours", "8 to 5"), "--hours: '8 to 5' is not a notation of hours"),
+        (("--not-before", "soon"), "--not-before: "),
+        (("--start", "2020-01-01", "--store", "memory:"), "start: "),
+    ],
+)
+def test_a_wrong_option_of_the_plan_from_the_present_is_one_line(
+    options: tuple[str, ...], message: str
+) -> None:
+    error = error_line(run(*LEEDS, "--messages", "1", *options))
+    assert message in error
+    assert "secret" not in error
+
+
+def test_times_are_read_and_shown_in_a_time_zone() -> None:
+    zone = ("--time-zone", "Europe/London")
+    options = (*LEEDS, "--messages", "40", "--start", "2026-06-01T17:00", *zone)
+    printed = lines(*options, "--hours", "mon-fri 08:00-17:01")
+    assert "start 2026-06-01 17:00:00 BST" in printed
+    assert "first 2026-06-01 17:00:00 BST, after 00:00:00" in printed
+    assert "last 2026-06-02 08:00:00 BST, after 15:00:00" in printed
+    assert any("working hours Mon to Fri 08:00 to 17:01" in line for line in printed)
+    printed = lines(*options, "--not-before", "2026-06-02T09:00")
+    assert "first 2026-06-02 09:00:00 BST, after 16:00:00" in printed
+    [plan] = report(*options)["plans"]
+    assert plan["first"]["time"] == 1_780_329_600

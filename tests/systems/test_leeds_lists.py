@@ -10,7 +10,7 @@ from rlm_testkit.builders import envelope_to
 
 from ratelimit_mail import Action, Client, Envelope, Limiter, presets
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.directory import Directory, MailingList
+from ratelimit_mail.directory import Directory, ListFile, MailingList, parse_addresses
 from ratelimit_mail.testing import ManualClock
 
 ANN, BOB, ED = "ann@leeds.ac.uk", "bob@leeds.ac.uk", "ed@leeds.ac.uk"
@@ -36,6 +36,27 @@ def test_an_email_sent_to_the_list_is_received_by_everyone_on_it() -> None:
     all_of_us = MailingList("all@lists.leeds.ac.uk", members=[ED, "staff@lists.leeds.ac.uk"])
     directory = Directory(lists=[staff, all_of_us])
     assert directory.members_of("all@lists.leeds.ac.uk") == {ANN, BOB, ED}
+
+
+def test_subscribing_and_leaving_are_recorded_with_their_time(tmp_path: Path) -> None:
+    clock = ManualClock(1_700_000_000_000)
+    lists = ListFile(tmp_path / "lists.json", create=True, clock=clock)
+    lists.add_list(MailingList("walks@lists.leeds.ac.uk", subscription="open"))
+    lists.subscribe("walks@lists.leeds.ac.uk", ANN, by=ANN)
+    clock.advance(3600)
+    lists.unsubscribe("walks@lists.leeds.ac.uk", ANN, by=ANN)
+    assert [
+        (each.at.timestamp(), each.action, each.address, each.by)
+        for each in lists.history("walks@lists.leeds.ac.uk")
+    ] == [(1_700_000_000, "subscribed", ANN, ANN), (1_700_003_600, "left", ANN, ANN)]
+
+
+def test_pasted_text_becomes_the_membership_of_a_list_in_use(tmp_path: Path) -> None:
+    lists = ListFile(tmp_path / "lists.json", create=True)
+    lists.add_list(MailingList("walks@lists.leeds.ac.uk", members=[ED]))
+    pasted = parse_addresses("Ann <ann@leeds.ac.uk>; bob@leeds.ac.uk\nann@LEEDS.ac.uk\n")
+    lists.set_members("walks@lists.leeds.ac.uk", pasted.addresses)
+    assert lists.directory.members_of("walks@lists.leeds.ac.uk") == {ANN, BOB}
 
 
 def test_membership_is_updated_by_pasting_a_list_of_addresses() -> None:

@@ -28,7 +28,7 @@ from ratelimit_mail.conditions import protocol
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Grant, Override
-from ratelimit_mail.planner import CannotFinish, MailingPlan, plan_mailing
+from ratelimit_mail.planner import CannotFinish, Cause, MailingPlan, plan_mailing
 from ratelimit_mail.testing import ManualClock
 
 START = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -247,7 +247,7 @@ def test_held_between_returns_the_delaying_limits_of_any_period() -> None:
     hour, rate = MessageRateLimit("90/hour"), MessageRateLimit("30/minute")
     result = plan(hour, rate, messages=[1] * 100)
 
-    def between(since: int, until: int) -> tuple[Limit, ...]:
+    def between(since: int, until: int) -> tuple[Cause, ...]:
         return result.held_between(
             START + timedelta(seconds=since), START + timedelta(seconds=until)
         )

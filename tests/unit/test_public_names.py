@@ -39,6 +39,11 @@ NAMES = {
     "ratelimit_mail.adapters.aiosmtpd": "LimitedHandler client_of",
     "ratelimit_mail.adapters.boto3": "LimitedSES SendingLimitExceeded ses_policy",
     "ratelimit_mail.adapters.limits": "BackendStorage ExactWindowRateLimiter",
+    "ratelimit_mail.directory": (
+        "Directory DirectoryLike ListFile MailingList PastedText parse_addresses"
+    ),
+    "ratelimit_mail.mailing": "AttachmentFolder Letter Mailing People read_people",
+    "ratelimit_mail.planner": "CannotFinish MailingPlan WorkingHours plan_mailing",
     "ratelimit_mail.presets": "leeds_office365 western_office365 western_convergence",
 }
 

@@ -27,9 +27,9 @@ class CsvRow(NamedTuple):
     error: csv.Error | None = None
 
 
-def csv_rows(lines: Iterable[str]) -> Iterator[CsvRow]:
+def csv_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[CsvRow]:
     """Yield each row of `lines`, also those that are blank or broken."""
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
         try:

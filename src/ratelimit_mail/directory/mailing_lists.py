@@ -138,6 +138,13 @@ class MailingList:
 
         Raises ValueError if `by` may not do so, or the list would contain itself.
         """
+        member = self.check_subscribing(address, by)
+        if _has(self.members, member):
+            return self
+        return attrs.evolve(self, members=(*self.members, member))
+
+    def check_subscribing(self, address: str, by: str | None = None) -> str:
+        """Return `address` as it is stored. Raise ValueError if `by` may not subscribe it."""
         member = _normal("address", address)
         requester = None if by is None else _normal("by", by)
         if requester is not None and not _has(self.moderators, requester):
@@ -151,9 +158,7 @@ class MailingList:
                     f"{show(requester)} is not a moderator of {show(self.address)} and so can"
                     f" subscribe only itself, not {show(member)}"
                 )
-        if _has(self.members, member):
-            return self
-        return attrs.evolve(self, members=(*self.members, member))
+        return member
 
     def unsubscribed(self, address: str, by: str | None = None) -> MailingList:
         """Return the list without the member `address`.
@@ -164,6 +169,14 @@ class MailingList:
         Raises ValueError if `by` may not do so, or if `address` is not a member: the person may
         be a member under another address, and would go on receiving mail.
         """
+        member = self.check_unsubscribing(address, by)
+        if not _has(self.members, member):
+            raise ValueError(f"{show(member)} is not a member of {show(self.address)}")
+        key = folded(member)
+        return attrs.evolve(self, members=[each for each in self.members if folded(each) != key])
+
+    def check_unsubscribing(self, address: str, by: str | None = None) -> str:
+        """Return `address` as it is stored. Raise ValueError if `by` may not unsubscribe it."""
         member = _normal("address", address)
         requester = None if by is None else _normal("by", by)
         if (
@@ -175,10 +188,7 @@ class MailingList:
                 f"{show(requester)} is not a moderator of {show(self.address)} and so can"
                 f" unsubscribe only itself, not {show(member)}"
             )
-        if not _has(self.members, member):
-            raise ValueError(f"{show(member)} is not a member of {show(self.address)}")
-        key = folded(member)
-        return attrs.evolve(self, members=[each for each in self.members if folded(each) != key])
+        return member
 
     def _may_post(self, sender: str, comparison: Comparison) -> bool:
         privileged = self._privileged.get(comparison)

@@ -29,7 +29,7 @@ from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scopes import is_per_recipient, normal_scope, subject_getter
 
-__all__ = ["Blocks", "blocked"]
+__all__ = ["Blocks", "blocked", "register_name"]
 
 REFRESH_SECONDS: Final = 1.0
 """How old the copy of a server's register may be."""
@@ -42,13 +42,18 @@ UNREADABLE: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionEr
 """What reading an entry raises that this version of the library did not write."""
 
 
+def register_name(policy: Policy) -> str:
+    """Return the name of the register that holds the blocks of a policy."""
+    return f"{policy.counted_as}:blocks"
+
+
 class Blocks:
     """The blocks of one policy, as one limiter knows them."""
 
     def __init__(self, policy: Policy, backend: Any, store: object) -> None:
         self._policy = policy
         self._backend = backend
-        self._name = f"{policy.counted_as}:blocks"
+        self._name = register_name(policy)
         self._by_scope: dict[tuple[str, ...], dict[str, Block]] = {}
         self.exist = False
         """Whether there are any."""

@@ -11,12 +11,16 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.decision import Action, Decision
+from ratelimit_mail.decision import Action, Block, Decision
 from ratelimit_mail.limits import Limit
+from ratelimit_mail.planner.working_hours import WorkingHours
 
-__all__ = ["CannotFinish", "DelayPeriod", "Hour", "MailingPlan"]
+__all__ = ["CannotFinish", "Cause", "DelayPeriod", "Hour", "MailingPlan"]
 
 HOUR: Final = timedelta(hours=1)
+
+Cause = Limit | WorkingHours | Block
+"""What delays a message; `str()` says it in words."""
 
 
 class CannotFinish(ValueError):
@@ -40,6 +44,8 @@ class CannotFinish(ValueError):
             return "would go after the year 9998"
         if self.decision.action is Action.HOLD:
             return f"would wait for a moderator: {rule}"
+        if self.decision.block is not None:
+            return f"can never go: {self.decision.block}"
         return f"can never go: {rule or f'at most {limit}'}"
 
     def __str__(self) -> str:
@@ -54,13 +60,14 @@ class DelayPeriod:
     It covers consecutive waits for the same limit; messages go in it whenever the limit has
     capacity.
 
-    limit: if several limits delay a message, the one that has capacity last.
+    limit: if several limits delay a message, the one that has capacity last. It may also be the
+        `WorkingHours` of the mailing, or a `Block` of its sender.
     start: when the last message before the first wait went.
     end: when the first message after the last wait went.
     waiting: how many messages had not gone at the start.
     """
 
-    limit: Limit
+    limit: Cause
     start: datetime
     end: datetime
     waiting: int
@@ -78,7 +85,7 @@ class Hour:
     number: int
     messages: int
     recipients: int
-    held: tuple[Limit, ...]
+    held: tuple[Cause, ...]
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -86,7 +93,7 @@ class MailingPlan:
     """When each message of a mailing goes; every time is UTC.
 
     policy: the name of the policy.
-    start: when the mailing begins; nothing was sent before.
+    start: the moment that the delays are counted from.
     delays: for each message in order, how many seconds after the start it goes.
     sizes: for each message in order, how many recipients it has.
     held: the periods in which a limit delays messages, in order; empty if everything goes at
@@ -125,7 +132,7 @@ class MailingPlan:
         return self._moment(self.delays[-1])
 
     @property
-    def longest_held(self) -> Limit | None:
+    def longest_held(self) -> Cause | None:
         """The limit that delays messages longest in total; None if no limit does."""
         return next(iter(self.held_between(self.start, self.last)), None)
 
@@ -134,9 +141,9 @@ class MailingPlan:
         """The hours in which messages go, in order; hours without messages are left out."""
         return tuple(self._hours())
 
-    def held_between(self, start: datetime, end: datetime) -> tuple[Limit, ...]:
+    def held_between(self, start: datetime, end: datetime) -> tuple[Cause, ...]:
         """Return the limits that delay messages from `start` to `end`, the longest delay first."""
-        times: dict[Limit, timedelta] = {}
+        times: dict[Cause, timedelta] = {}
         for i in range(bisect_right(self.held, start, key=lambda held: held.end), len(self.held)):
             held = self.held[i]
             if held.start >= end:

@@ -9,7 +9,7 @@ import attrs
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER, normal_address
 from ratelimit_mail.decision import Rule, held_by, refused_by
-from ratelimit_mail.directory import Directory, DirectoryLike, MailingList
+from ratelimit_mail.directory import Directory, DirectoryLike, ListFile, MailingList
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.scopes import Comparison
 
@@ -47,7 +47,7 @@ class DirectoryLookup:
         self._comparison = comparison
         self._owner = directory.owner
         self._mailing_list = directory.mailing_list
-        if isinstance(directory, Directory):
+        if isinstance(directory, Directory | ListFile):
             if comparison.case_sensitive:
                 self._owner = directory.owner_as_written
                 self._mailing_list = directory.mailing_list_as_written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final
 
@@ -12,13 +13,24 @@ import click
 from rich.console import Console
 
 from ratelimit_mail._util.text import escape
+from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.plan.json_output import Outcome, as_json
-from ratelimit_mail.cli.plan.mailing import Mailing, client_from_options, parse_start, read_messages
+from ratelimit_mail.cli.plan.mailing import (
+    Mailing,
+    client_from_options,
+    parse_hours,
+    parse_moment,
+    parse_start,
+    parse_zone,
+    read_messages,
+)
 from ratelimit_mail.cli.plan.tables import print_comparison, print_plan
 from ratelimit_mail.cli.progress import with_progress
+from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.envelope import PROTOCOLS, Envelope
+from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.overrides import Grant
 from ratelimit_mail.planner import (
     MOST_RECIPIENTS,
@@ -52,6 +64,10 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
 @click.option("--recipients", type=NUMBER, help="Recipients in total.")
 @click.option("--per-message", type=NUMBER, help="The most in one message.")
 @click.option("--start", metavar="TIME", help="ISO 8601 or Unix seconds.  [default: now]")
+@click.option("--store", "url", metavar="URL", help="Where earlier messages were counted.")
+@click.option("--not-before", metavar="TIME", help="No message goes before this time.")
+@click.option("--hours", metavar="HOURS", help="Such as 'mon-fri 08:00-18:00'; default: always.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/London.")
 @click.option("--sender", default=SENDER, show_default=True, help="The sender address.")
 @click.option(
     "--granted", is_flag=True, help="As if the sender had the grant that a policy requires."
@@ -68,6 +84,10 @@ def plan_command(
     recipients: int | None,
     per_message: int | None,
     start: str | None,
+    url: str | None,
+    not_before: str | None,
+    hours: str | None,
+    time_zone: str,
     sender: str,
     granted: bool,
     address: str | None,
@@ -78,8 +98,14 @@ def plan_command(
     """Show when the messages of a mailing will have gone under a policy.
 
     Exactly one of --messages, --csv and --recipients is required. The messages go in their
-    order, each as soon as it fits. Nothing was sent before the start, nothing else is sent
-    during the mailing, and sending takes no time. The command itself sends nothing.
+    order, each as soon as it fits. Nothing else is sent during the mailing, and sending takes
+    no time. The command itself sends nothing.
+
+    With --store, such as sqlite:///counts.db or redis://localhost:6379/0, what the sender has
+    sent before takes its place in the limits, and blocks count. The store is only read. Without
+    it, nothing was sent before the start.
+
+    --time-zone is that of --hours, of times without one, and of the times in the tables.
 
     The plan of the first --policy is printed in full: when the first message, half of them
     and the last will have gone, which limit delays them when, and a schedule by hour. With
@@ -102,15 +128,21 @@ def plan_command(
         if granted:
             policies = [_with_grant(policy, sender) for policy in policies]
         client = client_from_options(sender, address, protocol, tags)
-        begin = parse_start(start)
+        zone = parse_zone(time_zone)
+        begin = None if start is None and url is not None else parse_start(start, zone)
+        earliest = None if not_before is None else parse_moment("--not-before", not_before, zone)
+        working_hours = None if hours is None else parse_hours(hours, zone)
         amount = (messages, file, recipients, per_message)
         sent = read_messages(*amount, sender=sender, client=client, console=stderr)
-        mailing = Mailing(sent, sender, client, begin)
-        outcomes = [_plan(policy, mailing, len(policies), stderr) for policy in policies]
+        mailing = Mailing(sent, sender, client, begin, earliest, working_hours)
+        with opened_store(url) as backend:
+            outcomes = [
+                _plan(policy, mailing, backend, len(policies), stderr) for policy in policies
+            ]
         if wants_json:
             click.echo(json.dumps(as_json(mailing, outcomes), indent=2))
         else:
-            _print(outcomes, Console(), in_full=bool(names))
+            _print(outcomes, Console(), zone, in_full=bool(names))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     if all(isinstance(outcome, CannotFinish) for _, outcome in outcomes):
@@ -135,7 +167,9 @@ def _with_grant(policy: Policy, sender: str) -> Policy:
         raise CommandError(escape(f"--sender: {error}")) from None
 
 
-def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> Outcome:
+def _plan(
+    policy: Policy, mailing: Mailing, backend: Backend | None, policies: int, console: Console
+) -> Outcome:
     """Return the plan under `policy`, or the reason why there is none."""
     messages: Iterable[int | Envelope] = mailing.messages
     total = len(mailing.messages)
@@ -143,7 +177,14 @@ def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> 
         messages = with_progress(messages, f"Planning for {policy.name}", console, total=total)
     try:
         plan = plan_mailing(
-            policy, messages, sender=mailing.sender, client=mailing.client, start=mailing.start
+            policy,
+            messages,
+            sender=mailing.sender,
+            client=mailing.client,
+            start=mailing.start,
+            backend=backend,
+            not_before=mailing.not_before,
+            hours=mailing.hours,
         )
     except CannotFinish as error:
         if policies == 1:
@@ -151,13 +192,15 @@ def _plan(policy: Policy, mailing: Mailing, policies: int, console: Console) -> 
         return policy.name, error
     except ValueError as error:  # a start out of range
         raise CommandError(escape(str(error))) from None
+    except BackendError as error:
+        raise CommandError(escape(f"--store: {error}")) from None
     return policy.name, plan
 
 
-def _print(outcomes: Sequence[Outcome], console: Console, *, in_full: bool) -> None:
+def _print(outcomes: Sequence[Outcome], console: Console, zone: tzinfo, *, in_full: bool) -> None:
     first = outcomes[0][1]
     if in_full and isinstance(first, MailingPlan):
-        print_plan(first, console)
+        print_plan(first, console, zone)
         if len(outcomes) > 1:
             console.print()
     if len(outcomes) > 1:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ratelimit_mail.cli.plan.mailing import Mailing
-from ratelimit_mail.limits import Limit
-from ratelimit_mail.planner import CannotFinish, MailingPlan
+from ratelimit_mail.planner import CannotFinish, Cause, MailingPlan
 
 __all__ = ["Outcome", "as_json"]
 
@@ -19,11 +18,16 @@ Outcome = tuple[str, MailingPlan | CannotFinish]
 def as_json(mailing: Mailing, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the plans for JSON; times are Unix seconds, `after` is in seconds after the start."""
     return {
-        "start": mailing.start.timestamp(),
+        "start": _start(mailing, outcomes).timestamp(),
         "messages": len(mailing.messages),
         "recipients": mailing.recipients,
         "plans": [_plan(name, outcome) for name, outcome in outcomes],
     }
+
+
+def _start(mailing: Mailing, outcomes: Sequence[Outcome]) -> datetime:
+    plans = (outcome for _, outcome in outcomes if isinstance(outcome, MailingPlan))
+    return mailing.start or next((plan.start for plan in plans), datetime.now(UTC))
 
 
 def _plan(name: str, outcome: MailingPlan | CannotFinish) -> dict[str, Any]:
@@ -62,5 +66,5 @@ def _moment(plan: MailingPlan, moment: datetime) -> dict[str, float]:
     return {"time": moment.timestamp(), "after": (moment - plan.start).total_seconds()}
 
 
-def _names(limits: Sequence[Limit]) -> list[str]:
+def _names(limits: Sequence[Cause]) -> list[str]:
     return [str(limit) for limit in limits]

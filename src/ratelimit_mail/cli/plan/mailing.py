@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import attrs
@@ -17,9 +17,17 @@ from ratelimit_mail.cli.plan.csv_rows import read_mailing
 from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.cli.readers.times import parse_time
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.planner import SENDER
+from ratelimit_mail.planner import SENDER, WorkingHours
 
-__all__ = ["Mailing", "client_from_options", "parse_start", "read_messages"]
+__all__ = [
+    "Mailing",
+    "client_from_options",
+    "parse_hours",
+    "parse_moment",
+    "parse_start",
+    "parse_zone",
+    "read_messages",
+]
 
 
 @attrs.frozen
@@ -29,7 +37,10 @@ class Mailing:
     messages: Sequence[int | Envelope]
     sender: str
     client: Client
-    start: datetime
+    start: datetime | None
+    """None for the present."""
+    not_before: datetime | None = None
+    hours: WorkingHours | None = None
 
     @property
     def recipients(self) -> int:
@@ -92,12 +103,48 @@ def client_from_options(
         raise CommandError(escape(str(error))) from None
 
 
-def parse_start(text: str | None) -> datetime:
-    """Return the start of the mailing; raise CommandError if the time is invalid."""
-    if text is None:
-        return datetime.now(UTC)
+def parse_zone(name: str) -> tzinfo:
+    """Return the time zone of a name such as Europe/London; raise CommandError if unknown."""
+    from zoneinfo import ZoneInfo
+
     try:
-        milliseconds = parse_time(text.strip())
+        return UTC if name.upper() == "UTC" else ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise CommandError(
+            f"--time-zone: {escape(name)} is not a time zone such as Europe/London"
+        ) from None
+
+
+def parse_hours(text: str, zone: tzinfo) -> WorkingHours:
+    """Return the working hours; raise CommandError if the notation is invalid."""
+    try:
+        return WorkingHours.parse(text, zone)
     except ValueError as error:
-        raise CommandError(f"--start: {escape(str(error).removeprefix('time: '))}") from None
+        raise CommandError(escape(f"--hours: {error}")) from None
+
+
+def parse_start(text: str | None, zone: tzinfo = UTC) -> datetime:
+    """Return the start of the mailing; raise CommandError if the time is invalid."""
+    return datetime.now(UTC) if text is None else parse_moment("--start", text, zone)
+
+
+def parse_moment(option: str, text: str, zone: tzinfo = UTC) -> datetime:
+    """Return the time of an option; raise CommandError if it is invalid.
+
+    zone: the time zone of a time without one.
+    """
+    try:
+        milliseconds = parse_time(_with_zone(text.strip(), zone))
+    except ValueError as error:
+        raise CommandError(f"{option}: {escape(str(error).removeprefix('time: '))}") from None
     return datetime_of(milliseconds)
+
+
+def _with_zone(text: str, zone: tzinfo) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if moment.tzinfo is not None or text.isdigit():  # digits alone are Unix seconds
+        return text
+    return moment.replace(tzinfo=zone).astimezone(UTC).isoformat()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import groupby, pairwise
 from typing import Final, NamedTuple
 
@@ -13,20 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.limits import Limit
-from ratelimit_mail.planner import CannotFinish, Hour, MailingPlan
+from ratelimit_mail.planner import CannotFinish, Cause, Hour, MailingPlan
 
-__all__ = ["MOST_ROWS", "print_comparison", "print_plan"]
+__all__ = ["MOST_ROWS", "print_comparison", "print_plan", "times_table"]
 
 MOST_ROWS: Final = 50
 
 HOUR: Final = timedelta(hours=1)
 
 
-def print_plan(plan: MailingPlan, console: Console) -> None:
-    """Print one plan in full."""
+def print_plan(plan: MailingPlan, console: Console, zone: tzinfo = UTC) -> None:
+    """Print one plan in full. zone: the time zone of the times that are shown."""
     console.print(Text(f"Plan of {_messages(plan)} under {plan.policy}", style="bold"))
-    for table in (_times(plan), _held(plan), _by_hour(plan)):
+    for table in (times_table(plan, zone), _held(plan), _by_hour(plan)):
         console.print()
         console.print(table)
 
@@ -58,12 +57,15 @@ def print_comparison(
         console.print(why)
 
 
-def _times(plan: MailingPlan) -> Table:
+def times_table(plan: MailingPlan, zone: tzinfo = UTC) -> Table:
+    """Return a table of the start, the first message, half of them and the last."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row("recipients", Text(f"{plan.recipients:,} in all"))
-    table.add_row("start", Text(_moment(plan.start)))
+    table.add_row("start", Text(_moment(plan.start, zone)))
     for name, moment in (("first", plan.first), ("half", plan.half), ("last", plan.last)):
-        table.add_row(name, Text(f"{_moment(moment)}, after {_duration(moment - plan.start)}"))
+        table.add_row(
+            name, Text(f"{_moment(moment, zone)}, after {_duration(moment - plan.start)}")
+        )
     return table
 
 
@@ -89,7 +91,7 @@ class _Row(NamedTuple):
     last: int
     messages: int
     recipients: int
-    held: tuple[Limit, ...]
+    held: tuple[Cause, ...]
 
 
 def _by_hour(plan: MailingPlan) -> Table:
@@ -147,11 +149,11 @@ def _messages(plan: MailingPlan) -> str:
     return "1 message" if plan.messages == 1 else f"{plan.messages:,} messages"
 
 
-def _moment(moment: datetime) -> str:
+def _moment(moment: datetime, zone: tzinfo) -> str:
     whole = moment + (
         timedelta(seconds=1) - timedelta.resolution
     )  # rounded up, so that the message has gone by then
-    return f"{whole:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{whole.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _duration(time: timedelta) -> str:

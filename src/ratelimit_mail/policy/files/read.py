@@ -11,7 +11,7 @@ from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn_from_attrs, override
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.directory import Directory, MailingList
+from ratelimit_mail.directory import Directory, ListFile, MailingList
 from ratelimit_mail.directory.aliases import invert_aliases
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Exemption, Grant, Override
@@ -47,7 +47,7 @@ def policy_of(policy: type[P], table: dict[str, Any], folder: Path) -> P:
 
         return hook
 
-    def directory(value: object, _: object) -> Directory:
+    def directory(value: object, _: object) -> Directory | ListFile:
         return _directory(converter.structure(value, DirectoryTable), folder)
 
     def limit(value: object, _: object) -> Any:
@@ -132,8 +132,8 @@ def _never_ends(path: Path) -> bool:
         return False
 
 
-def _directory(table: DirectoryTable, folder: Path) -> Directory:
-    for key in ("aliases_csv", "lists_csv"):
+def _directory(table: DirectoryTable, folder: Path) -> Directory | ListFile:
+    for key in ("aliases_csv", "lists_csv", "lists_file"):
         name = getattr(table, key)
         if name is not None and (not isinstance(name, str) or not name):
             raise Misplaced(key, f"the name of a file is needed, not {show(name)}")
@@ -145,14 +145,21 @@ def _directory(table: DirectoryTable, folder: Path) -> Directory:
         aliases = invert_aliases(table.aliases)
     except (TypeError, ValueError) as error:
         raise Misplaced("aliases", str(error).removeprefix("from_dict: ")) from None
-    if table.aliases_csv is None and table.lists_csv is None:
-        return Directory(aliases, table.lists)
     try:
-        directory = Directory.from_csv(
-            None if table.aliases_csv is None else folder / table.aliases_csv,
-            None if table.lists_csv is None else folder / table.lists_csv,
-            lists=table.lists,
-        )
+        directory = _from_csv(table, aliases, folder)
+        if table.lists_file is None:
+            return directory
+        return ListFile(folder / table.lists_file, directory=directory)
     except OSError as error:
         raise Misplaced("", f"{show(error.filename)} cannot be read: {error.strerror}") from None
+
+
+def _from_csv(table: DirectoryTable, aliases: dict[str, str], folder: Path) -> Directory:
+    if table.aliases_csv is None and table.lists_csv is None:
+        return Directory(aliases, table.lists)
+    directory = Directory.from_csv(
+        None if table.aliases_csv is None else folder / table.aliases_csv,
+        None if table.lists_csv is None else folder / table.lists_csv,
+        lists=table.lists,
+    )
     return Directory(aliases, directory.lists) if aliases else directory

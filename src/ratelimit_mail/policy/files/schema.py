@@ -29,12 +29,14 @@ class DirectoryTable:
     aliases: the aliases by owner.
     lists: the mailing lists.
     aliases_csv, lists_csv: CSV files with them, relative to the folder of the policy file.
+    lists_file: a file with more lists, which a running limiter reads again when it changes.
     """
 
     aliases: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     lists: Sequence[MailingList] = ()
     aliases_csv: str | None = None
     lists_csv: str | None = None
+    lists_file: str | None = None
 
 
 def fields_of(kind: type[Any]) -> list[attrs.Attribute[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -11,7 +12,7 @@ from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn_from_attrs, override
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail.directory import Directory, MailingList
+from ratelimit_mail.directory import Directory, ListFile, MailingList
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.policy.files import conditions
@@ -150,6 +151,9 @@ def _limit(limit: Any) -> Table:
 
 
 def _directory(directory: Any) -> Table:
+    if type(directory) is ListFile:
+        # Absolute, because the folder of the policy file is not known here.
+        return {**_directory(directory.base), "lists_file": os.path.abspath(directory.path)}
     if type(directory) is not Directory:
         raise Misplaced(
             "directory", f"{show(directory)} is not a Directory, so a file cannot hold it"

@@ -1,0 +1,328 @@
+"""The commands `list …`: create mailing lists in a file, and let people subscribe and leave."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import attrs
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.addresses import folded
+from ratelimit_mail.cli.describe import two_columns
+from ratelimit_mail.cli.errors import CommandError
+from ratelimit_mail.directory import ListFile, MailingList, PastedText, parse_addresses
+from ratelimit_mail.directory.list_file import Member, MembershipChange
+from ratelimit_mail.directory.pasted_text import LONGEST_TEXT, UnreadableText
+
+__all__ = ["list_commands"]
+
+MOST_SHOWN = 20
+"""How many pieces of a text that are not addresses are reported one by one."""
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+LIST = click.argument("list_address", metavar="LIST")
+BY = click.option(
+    "--by", metavar="ADDRESS", help="Who asks for it, with that person's rights; default: you."
+)
+JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of a table.")
+SETTINGS = (
+    click.option("--subscription", type=click.Choice(["closed", "open"])),
+    click.option("--posting", type=click.Choice(["open", "moderated", "named"])),
+    click.option("--poster", "posters", multiple=True, metavar="ADDRESS", help="Repeatable."),
+    click.option("--moderator", "moderators", multiple=True, metavar="ADDRESS", help="Repeatable."),
+    click.option("--exempt/--not-exempt", default=None, help="Exempt from the rate limits."),
+)
+
+
+def settings(command: Any) -> Any:
+    """Add the options for the settings of a list."""
+    for option in reversed(SETTINGS):
+        command = option(command)
+    return command
+
+
+@click.group("list")
+def list_commands() -> None:
+    """Create mailing lists, and let people subscribe and leave.
+
+    FILE is the file that `lists_file` in a policy file names. Each change is recorded with its
+    time and who asked for it. A running limiter sees it within a second.
+    """
+
+
+@list_commands.command("create")
+@FILE
+@LIST
+@settings
+def create(file: Path, list_address: str, **options: Any) -> None:
+    """Create the list LIST in FILE. A missing FILE is created."""
+    with _errors(file):
+        lists = _open(file, create=True)
+        lists.add_list(MailingList(list_address, **_set(options)))
+    click.echo(f"{escape(list_address)}: created")
+
+
+@list_commands.command("set")
+@FILE
+@LIST
+@settings
+def change(file: Path, list_address: str, **options: Any) -> None:
+    """Change settings of LIST. --poster and --moderator replace all earlier ones."""
+    changes = _set(options)
+    if not changes:
+        raise CommandError("a setting is needed, such as --posting moderated")
+    with _errors(file):
+        _open(file).change_list(list_address, **changes)
+    click.echo(f"{escape(list_address)}: changed")
+
+
+@list_commands.command("delete")
+@FILE
+@LIST
+def delete(file: Path, list_address: str) -> None:
+    """Delete LIST and its history."""
+    with _errors(file):
+        _open(file).remove_list(list_address)
+    click.echo(f"{escape(list_address)}: deleted")
+
+
+@list_commands.command("subscribe")
+@FILE
+@LIST
+@click.argument("text", type=click.File("rb"), default="-")
+@BY
+@click.option("--replace", is_flag=True, help="Members who are not in TEXT leave.")
+@click.option("--skip-unreadable", is_flag=True, help="Subscribe the others if some are wrong.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+def subscribe(
+    file: Path,
+    list_address: str,
+    text: BinaryIO,
+    by: str | None,
+    replace: bool,
+    skip_unreadable: bool,
+    dry_run: bool,
+) -> None:
+    """Subscribe all addresses in TEXT, a file or (by default) the input.
+
+    An address is bare, or stands in angle brackets after a name. Line breaks, commas and
+    semicolons separate addresses. A line that begins with # is a comment.
+
+    If any of it is not an address, nothing changes and the exit code is 2.
+    """
+    pasted = _read(text)
+    if pasted.unreadable:
+        _report(pasted.unreadable)
+        if not skip_unreadable:
+            raise CommandError(
+                f"{_number(len(pasted.unreadable), 'piece')} of the text cannot be read;"
+                " nothing was changed (--skip-unreadable subscribes the others)"
+            )
+    with _errors(file):
+        lists = _open(file)
+        if dry_run:
+            _print_dry_run(lists.members(list_address), pasted, replace=replace)
+            return
+        put = lists.set_members if replace else lists.subscribe
+        changes = put(list_address, pasted.addresses, by=by)
+    left = sum(each.action == "left" for each in changes)
+    subscribed = len(changes) - left
+    summary = (
+        f"{escape(list_address)}: {_number(subscribed, 'address')} subscribed,"
+        f" {len(pasted.addresses) - subscribed:,} already a member,"
+        f" {len(pasted.repeated):,} repeated"
+    )
+    click.echo(f"{summary}, {left:,} left" if replace else summary)
+
+
+@list_commands.command("unsubscribe")
+@FILE
+@LIST
+@click.argument("members", nargs=-1, required=True, metavar="ADDRESS...")
+@BY
+def unsubscribe(file: Path, list_address: str, members: tuple[str, ...], by: str | None) -> None:
+    """Let each ADDRESS leave LIST; none leaves if one of them is not a member."""
+    with _errors(file):
+        changes = _open(file).unsubscribe(list_address, members, by=by)
+    click.echo(f"{escape(list_address)}: {_number(len(changes), 'address')} left")
+
+
+@list_commands.command("show")
+@FILE
+@click.argument("list_address", metavar="LIST", required=False)
+@JSON
+def show_command(file: Path, list_address: str | None, wants_json: bool) -> None:
+    """Show all lists in FILE, or the settings and members of LIST."""
+    with _errors(file):
+        lists = _open(file)
+        if list_address is None:
+            _print_lists(lists, wants_json=wants_json)
+            return
+        members = lists.members(list_address)
+        mailing_list = lists.settings(list_address)
+    if wants_json:
+        table = {**_settings_as_json(mailing_list), "members": list(map(_as_json, members))}
+        click.echo(json.dumps(table, indent=2))
+        return
+    console = Console()
+    console.print(Text(escape(mailing_list.address), style="bold"))
+    console.print(two_columns(_settings_in_words(mailing_list)))
+    table_of_members = _table("member", "since (UTC)", "by", "name")
+    for member in members:
+        table_of_members.add_row(*_cells(member.address, member.since, member.by, member.name))
+    console.print()
+    console.print(table_of_members if members else Text("No members."))
+
+
+@list_commands.command("history")
+@FILE
+@LIST
+@click.option("--member", metavar="ADDRESS", help="Only the changes of this address.")
+@JSON
+def history(file: Path, list_address: str, member: str | None, wants_json: bool) -> None:
+    """Show who subscribed to LIST and who left it, when, and who asked for it."""
+    with _errors(file):
+        changes = [
+            each
+            for each in _open(file).history(list_address)
+            if member is None or folded(each.address) == folded(member)
+        ]
+    if wants_json:
+        click.echo(json.dumps(list(map(_as_json, changes)), indent=2))
+        return
+    table = _table("time (UTC)", "change", "address", "by")
+    for each in changes:
+        table.add_row(*_cells(each.at, each.action, each.address, each.by))
+    Console().print(table if changes else Text("No changes."))
+
+
+def _set(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that are present."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
+
+
+def _open(file: Path, *, create: bool = False) -> ListFile:
+    return ListFile(file, create=create, administrator=_user())
+
+
+def _user() -> str:
+    """Return the name that is recorded for changes without --by."""
+    try:
+        name = escape(getpass.getuser())[:200]
+    except (OSError, KeyError, ImportError):  # a user without a name
+        name = ""
+    return name or "administrator"
+
+
+@contextmanager
+def _errors(file: Path) -> Iterator[None]:
+    """Turn an error of the file or of an argument into one line on stderr."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(escape(f"{file}: {error.strerror or error}")) from None
+    except (ValueError, TypeError) as error:
+        raise CommandError(escape(str(error))) from None
+
+
+def _read(text: BinaryIO) -> PastedText:
+    contents = text.read(4 * LONGEST_TEXT + 1)
+    try:
+        return parse_addresses(contents.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = contents.count(b"\n", 0, error.start) + 1
+        raise CommandError(f"the text is not UTF-8 (line {line:,})") from None
+    except ValueError as error:
+        raise CommandError(escape(str(error))) from None
+
+
+def _print_dry_run(members: tuple[Member, ...], pasted: PastedText, *, replace: bool) -> None:
+    old = {folded(each.address) for each in members}
+    new = [each for each in pasted.addresses if folded(each.address) not in old]
+    for each in new:
+        click.echo(escape(each.address))
+    text = f"{_number(len(new), 'address')} would be subscribed"
+    if replace:
+        stay = {folded(each.address) for each in pasted.addresses}
+        leaving = [each for each in members if folded(each.address) not in stay]
+        for member in leaving:
+            click.echo(escape(f"- {member.address}"))
+        text += f" and {len(leaving):,} would leave"
+    click.echo(f"{text}; nothing was changed")
+
+
+def _report(unreadable: tuple[UnreadableText, ...]) -> None:
+    for each in unreadable[:MOST_SHOWN]:
+        click.echo(escape(str(each)), err=True)
+    if len(unreadable) > MOST_SHOWN:
+        click.echo(f"and {len(unreadable) - MOST_SHOWN:,} more", err=True)
+
+
+def _settings_as_json(mailing_list: MailingList) -> dict[str, Any]:
+    return {
+        "list": mailing_list.address,
+        "subscription": mailing_list.subscription,
+        "posting": mailing_list.posting,
+        "posters": list(mailing_list.posters),
+        "moderators": list(mailing_list.moderators),
+        "exempt": mailing_list.exempt,
+    }
+
+
+def _settings_in_words(mailing_list: MailingList) -> Iterator[tuple[str, str]]:
+    yield "subscription", mailing_list.subscription
+    yield "posting", mailing_list.posting
+    if mailing_list.posters:
+        yield "posters", ", ".join(mailing_list.posters)
+    if mailing_list.moderators:
+        yield "moderators", ", ".join(mailing_list.moderators)
+    if mailing_list.exempt:
+        yield "exempt", "from the rate limits"
+
+
+def _print_lists(lists: ListFile, *, wants_json: bool) -> None:
+    if wants_json:
+        rows = [{**_settings_as_json(each), "members": len(each.members)} for each in lists.lists]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = _table("list", "members", "subscription", "posting")
+    for each in lists.lists:
+        cells = (each.address, f"{len(each.members):,}", each.subscription, each.posting)
+        table.add_row(*_cells(*cells))
+    Console().print(table if lists.lists else Text("No lists."))
+
+
+def _as_json(value: Member | MembershipChange) -> dict[str, Any]:
+    return {
+        name: each.isoformat() if isinstance(each, datetime) else each
+        for name, each in attrs.asdict(value).items()
+    }
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _cells(*values: object) -> Iterator[Text]:
+    for value in values:
+        text = f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+        yield Text(escape(text))
+
+
+def _number(count: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"1 {noun}" if count == 1 else f"{count:,} {plural}"

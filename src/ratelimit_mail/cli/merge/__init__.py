@@ -1,0 +1,1 @@
+"""The command `merge`: personalised letters to the people in a CSV file."""
