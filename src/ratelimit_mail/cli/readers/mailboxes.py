@@ -7,12 +7,10 @@ Content-Length covers, if another message or the end of the file follows there.
 
 from __future__ import annotations
 
-import mailbox
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import closing
 from email.message import Message
 from email.parser import BytesHeaderParser
 from pathlib import Path
