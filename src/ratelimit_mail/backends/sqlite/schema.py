@@ -28,7 +28,7 @@ SCHEMA: Final = (
     # be refunded afterwards. expires: from then on nothing of it can matter.
     """
     CREATE TABLE subject(
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        id INTEGER PRIMARY KEY,
         ledger INTEGER NOT NULL,
         name TEXT NOT NULL,
         logs BLOB NOT NULL,
@@ -82,7 +82,7 @@ SCHEMA: Final = (
     ) WITHOUT ROWID
     """,
     "CREATE TABLE sequence(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    # The last number of a booking; when idle subjects were last looked for, and since when they
-    # must have been idle.
-    "INSERT INTO sequence VALUES('booking', 0), ('aged at', 0), ('idle before', 0)",
+    # The last number of a booking; the last number of a subject that was deleted; when idle
+    # subjects were last looked for, and since when they must have been idle.
+    "INSERT INTO sequence VALUES('booking', 0), ('subject', 0), ('aged at', 0), ('idle before', 0)",
 )
