@@ -1,8 +1,8 @@
 """The tables of the file, and how it is known to be ours.
 
 A subject's row holds its logs: everything of a subject that sends little, and of others the latest
-events. Older events stand in sealed chunks of equal size, which are found by their first moment or
-by the running total before them, so that a decision reads a few rows however long a log is.
+events. Older events stand in sealed chunks of equal size, which are looked up by their first moment
+or by the running total before them, so that a decision reads a few rows however long a log is.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SCHEMA: Final = (
         PRIMARY KEY(queue, number)
     ) WITHOUT ROWID
     """,
-    # An answer without a name is not given again, but callers may still hold its receipt.
+    # An answer without a name is not used again, but callers may still hold its receipt.
     """
     CREATE TABLE answer(
         token INTEGER PRIMARY KEY AUTOINCREMENT,
