@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from rlm_testkit import sqlite_drill
+from rlm_testkit.sqlite_drill import kill_processes
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import SQLiteBackend
@@ -86,28 +86,9 @@ def used(path: str, name: str, limit: int) -> int:
         backend.close()
 
 
-def drill(tmp_path: Path, kills: int) -> None:
-    program = sqlite_drill.__file__
-    done = subprocess.run(
-        [sys.executable, program, str(tmp_path / "counts.db"), str(kills), "1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "no half" in done.stdout
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_killed_process_leaves_all_charges_of_a_message_or_none(tmp_path: Path) -> None:
-    drill(tmp_path, 40)
-
-
-@pytest.mark.drill
-@pytest.mark.timeout(1200)
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_thousand_kills_leave_no_half_of_a_message(tmp_path: Path) -> None:
-    drill(tmp_path, 1000)
+    kill_processes(tmp_path / "counts.db", 40)
 
 
 FORKS = """

@@ -1,4 +1,4 @@
-"""Generated scripts and the state machine on SQLite files: memory and SQLite answer alike.
+"""Generated scripts and the state machine on SQLite files: the answers are those of memory.
 
 Also with tiny chunks, so that short logs are sealed, searched in the file and taken apart again.
 """
@@ -75,11 +75,11 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 @FEWER_EXAMPLES
 @given(seed=st.integers(0, 1 << 64), jumps=st.booleans())
-def test_generated_scripts_give_the_answers_of_a_memory_backend(
+def test_generated_scripts_give_the_answers_of_the_brute_force(
     make_backend: MakeBackend, seed: int, jumps: bool
 ) -> None:
     script = generated_script(random.Random(seed), jumps=jumps)
-    assert play(script, make_backend) == play(script, MemoryBackend)
+    assert play(script, make_backend) == play(script, BruteForceBackend)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -62,6 +62,25 @@ def test_idle_subjects_and_old_answers_are_forgotten(
     assert size_of(backend, "answer") == 0
 
 
+def test_answers_of_one_sender_are_forgotten(backend: SQLiteBackend, clock: ManualClock) -> None:
+    limiter = Limiter(HOURLY, backend)
+    for i in range(600):
+        clock.advance(1200)
+        limiter.try_acquire(letter(envelope_id=str(i)))
+    in_a_day = 86_400 / 1200
+    assert size_of(backend, "answer") < 2 * in_a_day
+
+
+def test_the_number_of_a_subject_is_never_used_again(backend: SQLiteBackend) -> None:
+    limiter = Limiter(HOURLY, backend)
+    numbers = []
+    for _ in range(3):
+        assert limiter.try_acquire(letter())
+        numbers += rows(backend, "SELECT id FROM subject")
+        limiter.reset("ann@uwo.ca")
+    assert len(set(numbers)) == 3
+
+
 def test_a_file_with_always_new_senders_stops_growing(
     backend: SQLiteBackend, clock: ManualClock
 ) -> None:

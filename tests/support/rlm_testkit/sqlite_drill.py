@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import SQLiteBackend
@@ -67,6 +69,18 @@ def used(path: str) -> list[int]:
     ]
     backend.close()
     return counts
+
+
+def kill_processes(path: Path, kills: int) -> None:
+    """Run this file as a program; it must end without an error."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(path), str(kills), "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no half" in done.stdout
 
 
 def main(path: str, kills: int, seed: int) -> None:

@@ -132,7 +132,7 @@ class Core:
         self._new_ledgers: list[LedgerNumbers] = []
         self._moved: list[tuple[Receipt, Receipt]] = []
         """Receipts of callers, and what they are once the transaction is committed."""
-        self._changes = 0
+        self._effort = 63  # a process may live for one message
 
     def committed(self) -> None:
         """Note that what the last operation has stored is in the file."""
@@ -165,9 +165,14 @@ class Core:
         session.save()
         if session.new_ledgers:
             self._new_ledgers.append(session.new_ledgers)
-        self._changes += 1
-        if session.has_new_rows or self._changes % 64 == 1:
-            self._tidy(session.cursor, now)
+        self._count_change(session.cursor, now, session.new_rows)
+
+    def _count_change(self, cursor: Cursor, now: int, new_rows: int = 0) -> None:
+        """Tidy up now and then: the more often, the more subjects are new."""
+        self._effort += 1 + 16 * new_rows
+        if self._effort >= 64:
+            self._effort = 0
+            self._tidy(cursor, now)
 
     def apply(self, cursor: Cursor, charges: Sequence[Charge], intent: Intent) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
@@ -194,6 +199,7 @@ class Core:
             answer = answer._replace(receipt=self._receipt(answer.receipt, charges, intent.queue))
         if intent.idempotency is not None:
             answer = self._remember(cursor, intent.idempotency, charges, answer)
+            self._effort += 16
         return answer
 
     def _take_simply(
@@ -228,9 +234,7 @@ class Core:
             updates.append((logs, number))
         for update in updates:
             execute("UPDATE subject SET logs=? WHERE id=?", update)
-        self._changes += 1
-        if self._changes % 64 == 1:
-            self._tidy(cursor, now)
+        self._count_change(cursor, now)
         return verdict(now, now, Receipt(charges, events))
 
     def apply_many(self, cursor: Cursor, messages: Sequence[Message]) -> list[Verdict]:
@@ -465,7 +469,7 @@ class Core:
                 (subject, ledger.name),
             ).fetchall()
             for [number] in rows:
-                cursor.execute("DELETE FROM subject WHERE id=?", (number,))
+                _delete_subject(cursor, number)
                 cursor.execute(
                     "DELETE FROM chunk WHERE log BETWEEN ? AND ?", (4 * number, 4 * number + 3)
                 )
@@ -492,7 +496,7 @@ class Core:
         execute = cursor.execute
         limit = min(now, self._idle_before(cursor, now))
         rows = execute(
-            "SELECT id, ledger, expires FROM subject WHERE expires<=? ORDER BY expires LIMIT 4",
+            "SELECT id, ledger, expires FROM subject WHERE expires<=? ORDER BY expires LIMIT 16",
             (limit,),
         ).fetchall()
         for number, ledger, expires in rows:
@@ -503,11 +507,11 @@ class Core:
             )
             if chunks.rowcount < 64:
                 execute("DELETE FROM booking WHERE queue=?", (number,))
-                execute("DELETE FROM subject WHERE id=?", (number,))
+                _delete_subject(cursor, number)
                 execute("UPDATE ledger SET floor=max(floor,?) WHERE id=?", (expires, ledger))
         execute(
             "DELETE FROM answer WHERE token IN"
-            " (SELECT token FROM answer WHERE expires<=? ORDER BY expires LIMIT 4)",
+            " (SELECT token FROM answer WHERE expires<=? ORDER BY expires LIMIT 16)",
             (limit,),
         )
         [free] = execute("PRAGMA freelist_count").fetchone()
@@ -531,6 +535,12 @@ class Core:
                 [(now, "aged at"), (idle_before, "idle before")],
             )
         return int(idle_before)
+
+
+def _delete_subject(cursor: Cursor, number: int) -> None:
+    """Delete a subject, whose number is never used again."""
+    cursor.execute("DELETE FROM subject WHERE id=?", (number,))
+    cursor.execute("UPDATE sequence SET value=max(value,?) WHERE name='subject'", (number,))
 
 
 def _with_event(

@@ -1,8 +1,8 @@
 """The tables of the file, and how it is known to be ours.
 
 A subject's row holds its logs: everything of a subject that sends little, and of others the latest
-events. Older events stand in sealed chunks of equal size, which are found by their first moment or
-by the running total before them, so that a decision reads a few rows however long a log is.
+events. Older events stand in sealed chunks of equal size, which are looked up by their first moment
+or by the running total before them, so that a decision reads a few rows however long a log is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA: Final = (
     # be refunded afterwards. expires: from then on nothing of it can matter.
     """
     CREATE TABLE subject(
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        id INTEGER PRIMARY KEY,
         ledger INTEGER NOT NULL,
         name TEXT NOT NULL,
         logs BLOB NOT NULL,
@@ -62,7 +62,7 @@ SCHEMA: Final = (
         PRIMARY KEY(queue, number)
     ) WITHOUT ROWID
     """,
-    # An answer without a name is not given again, but callers may still hold its receipt.
+    # An answer without a name is not used again, but callers may still hold its receipt.
     """
     CREATE TABLE answer(
         token INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -82,7 +82,7 @@ SCHEMA: Final = (
     ) WITHOUT ROWID
     """,
     "CREATE TABLE sequence(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    # The last number of a booking; when idle subjects were last looked for, and since when they
-    # must have been idle.
-    "INSERT INTO sequence VALUES('booking', 0), ('aged at', 0), ('idle before', 0)",
+    # The last number of a booking; the last number of a subject that was deleted; when idle
+    # subjects were last looked for, and since when they must have been idle.
+    "INSERT INTO sequence VALUES('booking', 0), ('subject', 0), ('aged at', 0), ('idle before', 0)",
 )

@@ -38,6 +38,11 @@ Row = tuple[int, bytes, int]
 Rows = dict[tuple[int, str], Row]
 """Rows by the number of their ledger and the name of their subject."""
 
+NEXT_NUMBER: Final = (
+    "SELECT max(value, ifnull((SELECT max(id) FROM subject), 0)) + 1"
+    " FROM sequence WHERE name='subject'"
+)
+
 SELECT_SUBJECT: Final = "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?"
 
 
@@ -165,15 +170,12 @@ class StoredCounts:
             return
         self.is_changed = False
         execute = self._session.cursor.execute
-        if self.number == 0:
-            cursor = execute(
-                "INSERT INTO subject(ledger, name, logs, expires) VALUES(?,?,?,?)",
-                (self.ledger, self.name, b"", 0),
-            )
-            self.number = cursor.lastrowid or 0
+        is_new = self.number == 0
+        if is_new:
+            [self.number] = execute(NEXT_NUMBER).fetchone()
             for unit, log in self._logs.items():
                 log.number = 4 * self.number + unit
-            self._session.has_new_rows = True
+            self._session.new_rows += 1
         idle_from, span = self.idle_from()
         packed = self.packed
         pieces = [
@@ -186,7 +188,13 @@ class StoredCounts:
             pieces.append(log.pack(unit))
         self.packed = b"".join(pieces)
         self._starts = None
-        if idle_from > self.expires:
+        if is_new:
+            self.expires = idle_from + span
+            execute(
+                "INSERT INTO subject VALUES(?,?,?,?,?)",
+                (self.number, self.ledger, self.name, self.packed, self.expires),
+            )
+        elif idle_from > self.expires:
             self.expires = idle_from + span
             execute(
                 "UPDATE subject SET logs=?, expires=? WHERE id=?",
@@ -275,7 +283,7 @@ class Session:
 
     ledgers: the numbers of ledgers that are known to be in the file; new ones are in `new_ledgers`.
     rows: what this transaction has read already.
-    has_new_rows: whether there are more rows than before.
+    new_rows: how many subjects were added.
     """
 
     def __init__(self, cursor: Cursor, ledgers: LedgerNumbers, rows: Rows | None = None) -> None:
@@ -286,7 +294,7 @@ class Session:
         self._by_name: dict[tuple[int, str], StoredCounts] = {}
         self._by_number: dict[int, StoredCounts] = {}
         self.new_bookings: list[tuple[StoredCounts, int, BookingReceipt[StoredCounts]]] = []
-        self.has_new_rows = False
+        self.new_rows = 0
 
     def ledger(self, name: str) -> int:
         """Return the number of a ledger; 0 if it is not in the file."""

@@ -124,8 +124,8 @@ class _Column:
         number = log.find_chunk(self.field, value)
         if number is None:
             return low
-        found = number * CHUNK + bisect(log.chunk(number)[self.field], value)
-        return min(max(found, low), high)
+        index = number * CHUNK + bisect(log.chunk(number)[self.field], value)
+        return min(max(index, low), high)
 
 
 _FIND: Final = (
@@ -139,15 +139,15 @@ _FIND: Final = (
 def _bisect_left(column: Any, value: int, low: int = 0, high: int | None = None) -> int:
     if type(column) is array:
         return bisect_left(column, value, low, len(column) if high is None else high)
-    found: int = column.search(bisect_left, value, low, high)
-    return found
+    index: int = column.search(bisect_left, value, low, high)
+    return index
 
 
 def _bisect_right(column: Any, value: int, low: int = 0, high: int | None = None) -> int:
     if type(column) is array:
         return bisect_right(column, value, low, len(column) if high is None else high)
-    found: int = column.search(bisect_right, value, low, high)
-    return found
+    index: int = column.search(bisect_right, value, low, high)
+    return index
 
 
 class StoredLog(EventLog):
@@ -284,8 +284,8 @@ class StoredLog(EventLog):
         row = self._cursor.execute(_FIND[field], (self.number, value)).fetchone()
         if row is None or row[0] < self.first:
             return None
-        found: int = min(row[0] - self.first, self.sealed // CHUNK - 1)
-        return found
+        index: int = min(row[0] - self.first, self.sealed // CHUNK - 1)
+        return index
 
     def seal(self) -> None:
         """Store the older events of a long tail as chunks, and delete chunks that are not needed.
