@@ -7,8 +7,8 @@ allowance says how many more of the latest costs surely fit: those need no check
 
 An exception may come between any two steps, because a signal handler may raise one. What holds at
 each moment: `held` is never too low for `newest` and later, `newest` is never too early, and a
-pending charge counts once it is in its list, which is the last step. A change that takes several steps to take effect first adds
-to `undo` what takes it back.
+pending charge counts once it is in its list, which is the last step. A change that takes several
+steps to take effect first adds to `undo` what takes it back.
 """
 
 from __future__ import annotations
