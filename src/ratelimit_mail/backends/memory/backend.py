@@ -67,7 +67,7 @@ class MemoryBackend:
         """`for _ in self._locking: try: ... finally: self._lock.release()` is as safe as `with`,
         because no signal is handled between the lock and the `try`, and twice as quick."""
         self._undo: UndoList = []
-        """What takes back the call that is under way; if it is broken off, the next call does so."""
+        """What takes back the call that is under way: if it is broken off, the next one does so."""
         self._tables: dict[str, SubjectTable] = {}
         self._evict_at = FAR_AHEAD
         self._changes: deque[_Refund | _Settlement] = deque()
