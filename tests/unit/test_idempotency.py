@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import tracemalloc
 import uuid
 from email.message import EmailMessage
 from typing import Any
@@ -359,3 +360,21 @@ def test_two_holders_of_an_answer_refund_it_once_also_after_it_expired(server: S
         limiter.refund(first)
         limiter.refund(second)
         assert used(limiter) == 1
+
+
+def test_ids_whose_messages_were_refunded_take_no_memory() -> None:
+    clock = ManualClock()
+    limiter = Limiter(campus_policy(MessageRateLimit("100000/day")), MemoryBackend(clock))
+
+    def send_and_refund(numbers: range) -> None:
+        for number in numbers:
+            limiter.refund(limiter.try_acquire(identified(number)))
+        limiter.usage("ann@uwo.ca")  # which applies the last refund
+
+    send_and_refund(range(500))
+    tracemalloc.start()
+    send_and_refund(range(500, 3500))
+    allocated, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert allocated < 100_000
+    assert limiter.usage("ann@uwo.ca")[0].used == 0

@@ -244,6 +244,15 @@ def test_decorating_an_async_function_with_a_sync_limiter_or_the_reverse_raises(
         async_limiter.limited()(plain)  # type: ignore[arg-type]
 
 
+def test_decorating_what_is_not_a_function_raises(
+    limiter: Limiter, async_limiter: AsyncLimiter
+) -> None:
+    for each in (limiter, async_limiter):
+        decorate: Any = each.limited()
+        with pytest.raises(TypeError, match="5 is not a function"):
+            decorate(5)
+
+
 def test_decorating_a_generator_raises(limiter: Limiter, async_limiter: AsyncLimiter) -> None:
     def generator(message: EmailMessage) -> Iterator[None]:
         yield

@@ -94,7 +94,7 @@ def test_a_decision_names_the_tier() -> None:
     assert limiter.try_acquire(EXTERNAL).tier is None
 
 
-@pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf])
+@pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf, -(10**400)])
 def test_a_negative_timeout_or_max_delay_raises(timeout: float) -> None:
     limiter, _ = limiter_under(MessageRateLimit("1/day"))
     with pytest.raises(ValueError, match=r"timeout: .* is not a number of seconds"):
@@ -104,6 +104,12 @@ def test_a_negative_timeout_or_max_delay_raises(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         limiter.limited(timeout=timeout)
     assert limiter.usage("ann@uwo.ca")[0].used == 0
+
+
+@pytest.mark.parametrize("limiter_class", [Limiter, AsyncLimiter])
+def test_a_sleep_that_cannot_be_called_raises(limiter_class: type[Any]) -> None:
+    with pytest.raises(TypeError, match=r"sleep: 5 is not an? "):
+        limiter_class(Policy(name="test"), sleep=5)
 
 
 @pytest.mark.parametrize("timeout", ["60", True, [1]])

@@ -43,6 +43,35 @@ def test_the_default_clock_does_not_follow_a_step_of_the_wall_clock(
         assert refused.retry_after == pytest.approx(DAY, abs=60)
 
 
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux tells the time asleep")
+def test_the_default_clock_goes_on_while_the_computer_sleeps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, asleep = time.clock_gettime_ns, 0
+
+    def clock_gettime_ns(clock: int) -> int:
+        return real(clock) + (asleep if clock == time.CLOCK_BOOTTIME else 0)
+
+    monkeypatch.setattr(time, "clock_gettime_ns", clock_gettime_ns)
+    limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("1/day")]))
+    assert limiter.try_acquire(envelope_to())
+    assert not limiter.try_acquire(envelope_to())
+    asleep = DAY * 10**9
+    assert limiter.try_acquire(envelope_to())
+
+
+def test_without_a_clock_that_goes_on_the_default_clock_is_the_monotonic_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def not_permitted(clock: int) -> int:
+        raise OSError(clock)
+
+    monkeypatch.setattr(time, "clock_gettime_ns", not_permitted, raising=False)
+    limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("1/second")]))
+    assert limiter.reserve(envelope_to()).at == pytest.approx(time.time() * 1000, abs=5000)
+    assert limiter.check(envelope_to()).retry_after == pytest.approx(1, abs=1)
+
+
 def test_the_default_clock_starts_at_the_wall_clock() -> None:
     limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("1/second")]))
     assert limiter.reserve(envelope_to()).at == pytest.approx(time.time() * 1000, abs=5000)

@@ -118,7 +118,7 @@ class AsyncLimiter:
         fallback: Any = on_backend_error
         if fallback not in ("raise", "allow", "deny"):
             fallback = _async_backend("on_backend_error", fallback)
-        if sleep is not None and not is_async(sleep):
+        if sleep is not None and not (callable(sleep) and is_async(sleep)):
             raise TypeError(f"sleep: {show(sleep)} is not an async function")
         self._backend = _async_backend("backend", backend)
         apply_booking: Callable[[Sequence[Charge], Intent], Awaitable[Verdict]]

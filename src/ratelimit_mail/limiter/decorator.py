@@ -116,7 +116,12 @@ class LimitedCall:
 
 
 def is_async(function: Callable[..., object]) -> bool:
-    """Return whether a call of `function` is to be awaited. Raises TypeError for generators."""
+    """Return whether a call of `function` is to be awaited.
+
+    Raises TypeError if it cannot be called, and for generators.
+    """
+    if not callable(function):
+        raise TypeError(f"{show(function)} is not a function")
     call = getattr(function, "__call__", function)  # noqa: B004 - a callable object's method
     for each in (function, call):
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):

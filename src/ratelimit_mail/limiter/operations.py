@@ -91,7 +91,7 @@ def milliseconds(name: str, seconds: float | None) -> int | None:
         raise TypeError(f"{name}: seconds are needed, or None, not {show(seconds)}")
     if seconds > LONGEST_WAIT:
         return None
-    if math.isnan(seconds) or seconds < 0:
+    if not seconds >= 0:  # NaN included; an int may be too large for a float
         raise ValueError(
             f"{name}: {show(seconds)} is not a number of seconds; 0 or more are needed"
         )

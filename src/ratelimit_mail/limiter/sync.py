@@ -138,6 +138,8 @@ class Limiter:
         _check_backend("backend", backend)
         if on_backend_error not in ("raise", "allow", "deny"):
             _check_backend("on_backend_error", on_backend_error)
+        if not callable(sleep):
+            raise TypeError(f"sleep: {show(sleep)} is not a function")
         if is_async(sleep):
             raise TypeError(f"sleep: {show(sleep)} is async; a Limiter does not await it")
         self._backend = backend

@@ -39,7 +39,9 @@ def _is_never_interrupted(frame: FrameType) -> bool:
     That is so between the lock and the first call that it protects, and between the last one and
     the call that frees the lock.
     """
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0).strip()
+    if frame.f_lineno is None:  # the end of an exception's handling
+        return True
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     if frame.f_code.co_name == "take" and line in ("try:", "return None"):
         return True
     return "self._lock" in line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -32,6 +32,10 @@ class SharedReceipt:
         """Set `refunded`, and add to `undo` what takes that back."""
         undo.append((setattr, (self, "refunded", self.refunded)))
         self.refunded = refunded
+
+
+MOST_FORGOTTEN: Final = 64
+"""How many more expirations than answers are held."""
 
 
 class _Answer(NamedTuple):
@@ -82,6 +86,12 @@ class IdempotencyCache:
         heappush(self._expirations, (until, idempotency.name))
         return verdict._replace(receipt=shared)
 
+    def _forget_expirations(self) -> None:
+        """Forget when refunded answers would have expired, once these are most of all."""
+        if len(self._expirations) > 2 * len(self._answers) + MOST_FORGOTTEN:
+            # A sorted list is a heap.
+            self._expirations = sorted((each.until, name) for name, each in self._answers.items())
+
     def take_refund(self, receipt: SharedReceipt) -> bool:
         """Return whether this is the receipt's first refund; the next request is charged anew."""
         if receipt.refunded:
@@ -89,6 +99,7 @@ class IdempotencyCache:
         receipt.set_refunded(True, self._undo)
         answer = self._answers.get(receipt.name)
         if answer is not None and answer.receipt is receipt:
+            self._forget_expirations()
             self._undo.append((self._answers.__setitem__, (receipt.name, answer)))
             del self._answers[receipt.name]
         return True
