@@ -43,6 +43,21 @@ def oracle(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Hostile input, 10,000 of each kind; `-- 500` tries so many. Takes up to half an hour."""
+    install(session, "tests")
+    [number, *more] = session.posargs or ["10000"]
+    session.run(
+        "pytest",
+        "tests/fuzz",
+        "--timeout=1800",
+        "--hypothesis-show-statistics",
+        *more,
+        env={"FUZZ_INPUTS": number},
+    )
+
+
+@nox.session
 def drills(session: nox.Session) -> None:
     """The faults at full length, with a table of what came of them; takes some minutes."""
     install(session, "tests")
