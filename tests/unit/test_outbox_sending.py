@@ -209,6 +209,7 @@ def test_a_message_that_is_too_late_expires(tmp_path: Path) -> None:
     assert post.times() == [0.0, HOUR]
     assert post.outbox.show(late.id).state == State.EXPIRED
     assert post.outbox.show(late.id).reply == "it is too late"
+    assert post.outbox.show(late.id).recipients[0].state == State.EXPIRED
     (failed,) = post.of_kind(Failed)
     assert failed.recipients == ("student1@example.com",)
 
