@@ -21,6 +21,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.testing import ManualClock
 
 pytest.importorskip("aiosmtpd")
@@ -285,6 +286,24 @@ async def test_a_partial_refusal_that_says_too_fast_blocks_the_sender(
     async with connection(server, limiter) as smtp:
         await smtp.sendmail(ANN, [BOB, EVE], "Hello")
     assert len(await limiter.blocks()) == 1
+
+
+async def test_an_outage_never_hides_the_reply_of_the_server(
+    server: SMTPServerThread,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink.replies["TEXT", ANN] = "432 4.3.2 Concurrent connections limit exceeded"
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+
+    async def unavailable(*_: object) -> None:
+        raise BackendUnavailable("no connection")
+
+    monkeypatch.setattr(limiter, "pushback", unavailable)
+    with pytest.raises(aiosmtplib.SMTPDataError):
+        await connect_and_send(connection(server, limiter))
+    assert "no connection" in caplog.text
 
 
 # Many at once.

@@ -316,6 +316,24 @@ def test_pushback_none_blocks_nobody(server: SMTPServerThread, sink: Sink) -> No
     assert limiter.blocks() == ()
 
 
+def test_an_outage_never_hides_the_reply_of_the_server(
+    server: SMTPServerThread,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink.replies["TEXT", ANN] = "432 4.3.2 Concurrent connections limit exceeded"
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+
+    def unavailable(*_: object) -> None:
+        raise BackendUnavailable("no connection")
+
+    monkeypatch.setattr(limiter, "pushback", unavailable)
+    with connect(server, limiter) as smtp, pytest.raises(smtplib.SMTPDataError):
+        smtp.send_message(email())
+    assert "no connection" in caplog.text
+
+
 # Many at once.
 
 
