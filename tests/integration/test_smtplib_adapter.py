@@ -230,7 +230,7 @@ def test_a_message_that_nobody_got_is_refunded(
 
 
 class Impatient(LimitedSMTP):
-    """Waits for the reply to the text of a message as good as not at all."""
+    """Waits only briefly for the reply to the text of a message."""
 
     def send(self, s: Any) -> None:
         super().send(s)
