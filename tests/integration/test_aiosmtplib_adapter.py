@@ -251,6 +251,17 @@ async def test_a_cancelled_sending_is_charged_if_its_text_was_sent(
     assert await used(limiter) == [charged]
 
 
+async def test_a_message_that_cannot_be_encoded_is_refunded_whatever_was_sent_before(
+    server: SMTPServerThread,
+) -> None:
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+    async with connection(server, limiter) as smtp:
+        await smtp.sendmail(ANN, BOB, "Hello")
+        with pytest.raises(UnicodeEncodeError):
+            await smtp.sendmail(ANN, BOB, "Grüße")
+    assert await used(limiter) == [1]
+
+
 async def test_refused_recipients_are_not_charged(server: SMTPServerThread, sink: Sink) -> None:
     sink.replies["RCPT", EVE] = "550 5.1.1 no such user"
     limiter = limiter_of(MessageRateLimit("9/minute"), RecipientRateLimit("9/minute"))
@@ -309,7 +320,7 @@ async def test_an_outage_never_hides_the_reply_of_the_server(
 # Many at once.
 
 
-@pytest.mark.parametrize("connections", [1, 100])
+@pytest.mark.parametrize("connections", [1, 5, 100])
 async def test_a_gather_of_a_hundred_stays_within_the_limit_at_the_server(
     connections: int,
 ) -> None:

@@ -254,6 +254,17 @@ def test_a_message_whose_text_is_not_answered_stays_charged(
     assert used(limiter) == [2]
 
 
+def test_a_message_that_cannot_be_encoded_is_refunded_whatever_was_sent_before(
+    server: SMTPServerThread,
+) -> None:
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+    with connect(server, limiter) as smtp:
+        smtp.sendmail(ANN, BOB, "Hello")
+        with pytest.raises(UnicodeEncodeError):
+            smtp.sendmail(ANN, BOB, "Grüße")
+    assert used(limiter) == [1]
+
+
 def test_a_refused_recipient_is_not_charged(server: SMTPServerThread, sink: Sink) -> None:
     sink.replies["RCPT", EVE] = "550 5.1.1 no such user"
     limiter = limiter_of(MessageRateLimit("9/minute"), RecipientRateLimit("9/minute"))
