@@ -163,13 +163,13 @@ def test_recipients_that_the_handler_refuses_cause_no_further_work(
         return await check(envelope)
 
     monkeypatch.setattr(limiter, "check", counted_check)
-    recipients = [BOB, "zoe@example.org", *[EVE] * 50, "kim@example.org"]
+    recipients = [BOB, "zoe@example.org", "kim@example.org", *[EVE] * 50]
     with (
         submission(Sink({("RCPT", EVE): "550 5.1.1 no such user"}), limiter) as server,
         connect(server) as smtp,
     ):
         assert list(smtp.sendmail(ANN, recipients, "Hello")) == [EVE]
-    assert looked_at == [1, 2]
+    assert looked_at == [1, 2, 4]
     assert used(limiter) == [3]
 
 
@@ -190,6 +190,42 @@ def test_what_the_handler_refuses_is_not_charged() -> None:
             smtp.sendmail("eve@uwo.ca", BOB, "Hello")
     assert used(limiter) == [1]
     assert used(limiter, "kim@uwo.ca") == used(limiter, "eve@uwo.ca") == [0]
+
+
+class Bytes:
+    """A handler whose statuses are bytes, the second a refusal."""
+
+    def __init__(self) -> None:
+        self.statuses = [b"250 OK", b"451 4.3.0 later"]
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> bytes:  # noqa: N802
+        return self.statuses.pop(0)
+
+
+def test_a_status_may_be_bytes() -> None:
+    limiter = limiter_of(MessageRateLimit("9/day"))
+    with submission(Bytes(), limiter) as server, connect(server) as smtp:
+        smtp.sendmail(ANN, BOB, "Hello")
+        with pytest.raises(smtplib.SMTPDataError):
+            smtp.sendmail(ANN, BOB, "Hello")
+    assert used(limiter) == [1]
+
+
+def test_a_message_that_fits_again_between_two_looks_at_rcpt_is_not_refused_or_charged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limiter = limiter_of(MessageRateLimit("1/day"))
+    refused = asyncio.run(limiter_of(RecipientLimit(1)).check(Envelope(ANN, [BOB, EVE])))
+
+    async def check(_: Envelope) -> Decision:
+        return refused
+
+    monkeypatch.setattr(limiter, "check", check)
+    with submission(Sink(), limiter) as server, connect(server) as smtp:
+        smtp.ehlo()
+        smtp.mail(ANN)
+        assert smtp.rcpt(BOB)[0] == 250
+        assert used(limiter) == [0]
 
 
 class Failing:

@@ -21,6 +21,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.testing import ManualClock
 
 pytest.importorskip("aiosmtpd")
@@ -250,6 +251,17 @@ async def test_a_cancelled_sending_is_charged_if_its_text_was_sent(
     assert await used(limiter) == [charged]
 
 
+async def test_a_message_that_cannot_be_encoded_is_refunded_whatever_was_sent_before(
+    server: SMTPServerThread,
+) -> None:
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+    async with connection(server, limiter) as smtp:
+        await smtp.sendmail(ANN, BOB, "Hello")
+        with pytest.raises(UnicodeEncodeError):
+            await smtp.sendmail(ANN, BOB, "Grüße")
+    assert await used(limiter) == [1]
+
+
 async def test_refused_recipients_are_not_charged(server: SMTPServerThread, sink: Sink) -> None:
     sink.replies["RCPT", EVE] = "550 5.1.1 no such user"
     limiter = limiter_of(MessageRateLimit("9/minute"), RecipientRateLimit("9/minute"))
@@ -287,10 +299,28 @@ async def test_a_partial_refusal_that_says_too_fast_blocks_the_sender(
     assert len(await limiter.blocks()) == 1
 
 
+async def test_an_outage_never_hides_the_reply_of_the_server(
+    server: SMTPServerThread,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink.replies["TEXT", ANN] = "432 4.3.2 Concurrent connections limit exceeded"
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+
+    async def unavailable(*_: object) -> None:
+        raise BackendUnavailable("no connection")
+
+    monkeypatch.setattr(limiter, "pushback", unavailable)
+    with pytest.raises(aiosmtplib.SMTPDataError):
+        await connect_and_send(connection(server, limiter))
+    assert "no connection" in caplog.text
+
+
 # Many at once.
 
 
-@pytest.mark.parametrize("connections", [1, 100])
+@pytest.mark.parametrize("connections", [1, 5, 100])
 async def test_a_gather_of_a_hundred_stays_within_the_limit_at_the_server(
     connections: int,
 ) -> None:

@@ -230,7 +230,7 @@ def test_a_message_that_nobody_got_is_refunded(
 
 
 class Impatient(LimitedSMTP):
-    """Waits for the reply to the text of a message as good as not at all."""
+    """Waits only briefly for the reply to the text of a message."""
 
     def send(self, s: Any) -> None:
         super().send(s)
@@ -252,6 +252,17 @@ def test_a_message_whose_text_is_not_answered_stays_charged(
     with pytest.raises(smtplib.SMTPServerDisconnected):  # there is no connection any more
         smtp.sendmail(ANN, [BOB, EVE], "Hello")
     assert used(limiter) == [2]
+
+
+def test_a_message_that_cannot_be_encoded_is_refunded_whatever_was_sent_before(
+    server: SMTPServerThread,
+) -> None:
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+    with connect(server, limiter) as smtp:
+        smtp.sendmail(ANN, BOB, "Hello")
+        with pytest.raises(UnicodeEncodeError):
+            smtp.sendmail(ANN, BOB, "Grüße")
+    assert used(limiter) == [1]
 
 
 def test_a_refused_recipient_is_not_charged(server: SMTPServerThread, sink: Sink) -> None:
@@ -314,6 +325,24 @@ def test_pushback_none_blocks_nobody(server: SMTPServerThread, sink: Sink) -> No
     with connect(server, limiter, pushback=None) as smtp, pytest.raises(smtplib.SMTPDataError):
         smtp.send_message(email())
     assert limiter.blocks() == ()
+
+
+def test_an_outage_never_hides_the_reply_of_the_server(
+    server: SMTPServerThread,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink.replies["TEXT", ANN] = "432 4.3.2 Concurrent connections limit exceeded"
+    limiter = limiter_of(MessageRateLimit("9/minute"))
+
+    def unavailable(*_: object) -> None:
+        raise BackendUnavailable("no connection")
+
+    monkeypatch.setattr(limiter, "pushback", unavailable)
+    with connect(server, limiter) as smtp, pytest.raises(smtplib.SMTPDataError):
+        smtp.send_message(email())
+    assert "no connection" in caplog.text
 
 
 # Many at once.
