@@ -1,4 +1,4 @@
-"""25,000 letters through an outbox whose worker is killed 100 times, and four workers in real time."""
+"""25,000 letters and 100 kills of the worker of an outbox, and four workers in real time."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 from rlm_testkit.outbox_kills import send_with_kills, send_with_kills_in_real_time
+from rlm_testkit.redis_backends import valkey_only
 from rlm_testkit.servers import Server
 
 from ratelimit_mail import presets
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, valkey_only]
 
 
-def test_25000_letters_and_100_kills(tmp_path: Path, own_server: Server) -> None:
+def test_25000_letters_and_100_kills(tmp_path: Path, server: Server) -> None:
     policy = presets.leeds_office365()
     result = send_with_kills(
-        tmp_path, policy, own_server.url, letters=25_000, kills=100, chance=random.Random(1)
+        tmp_path, policy, server.url, letters=25_000, kills=100, chance=random.Random(1)
     )
     print(f"\noutbox, one worker on a manual clock: {result}")
     assert result.kills == 100
@@ -28,12 +29,12 @@ def test_25000_letters_and_100_kills(tmp_path: Path, own_server: Server) -> None
     assert result.most_in_a_day <= 10_000
 
 
-def test_four_workers_in_real_time_and_20_kills(tmp_path: Path, own_server: Server) -> None:
+def test_four_workers_in_real_time_and_20_kills(tmp_path: Path, server: Server) -> None:
     policy = presets.leeds_office365(message_rate="30/3 seconds")
     result = send_with_kills_in_real_time(
         tmp_path,
         policy,
-        own_server.url,
+        server.url,
         letters=2000,
         kills=20,
         workers=4,

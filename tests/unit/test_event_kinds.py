@@ -13,10 +13,15 @@ from ratelimit_mail import Action, Client, Decision, MessageRateLimit
 from ratelimit_mail.events import (
     BackToNormal,
     BurstAfterDenial,
+    Delayed,
     Event,
     ExpectedRecipientsExceeded,
+    Failed,
     FirstDenial,
+    Held,
     NearLimit,
+    Released,
+    Uncertain,
 )
 
 LIMIT = MessageRateLimit("30/minute")
@@ -44,7 +49,18 @@ def test_an_event_is_a_value() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [FirstDenial, NearLimit, BurstAfterDenial, BackToNormal, ExpectedRecipientsExceeded],
+    [
+        FirstDenial,
+        NearLimit,
+        BurstAfterDenial,
+        BackToNormal,
+        ExpectedRecipientsExceeded,
+        Delayed,
+        Released,
+        Failed,
+        Held,
+        Uncertain,
+    ],
 )
 def test_every_kind_has_the_common_attributes(kind: type[Event]) -> None:
     names = {field.name for field in attrs.fields(kind)}

@@ -39,6 +39,7 @@ def lint(config: Path) -> subprocess.CompletedProcess[str]:
         "ratelimit_mail",
         "ratelimit_mail.backends",
         "ratelimit_mail.limiter",
+        "ratelimit_mail.outbox",
         "ratelimit_mail.policy",
     ],
 )

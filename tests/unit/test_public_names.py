@@ -22,7 +22,14 @@ NAMES = {
         " SQLiteBackend async_from_url from_url"
     ),
     "ratelimit_mail.exceptions": (
-        "BackendError BackendUnavailable PolicyFileError RateLimitExceeded RateLimitMailError"
+        "BackendError BackendUnavailable OutboxError PolicyFileError RateLimitExceeded"
+        " RateLimitMailError TransportUnavailable"
+    ),
+    "ratelimit_mail.events": "Delayed Failed Held OutboxEvent Released Uncertain",
+    "ratelimit_mail.outbox": (
+        "CallableTransport MaildirTransport Notices Outbox OutboxError OutboxMessage"
+        " OutboxRecipient OutboxStats OutgoingMessage RetrySchedule SMTPTransport State Transport"
+        " TransportUnavailable"
     ),
     "ratelimit_mail.testing": (
         "AsyncBackendConformance BackendConformance BruteForceBackend ManualClock"
@@ -59,7 +66,9 @@ def test_both_limiters_have_the_same_methods(name: str) -> None:
     assert hasattr(ratelimit_mail.AsyncLimiter, name)
 
 
-@pytest.mark.parametrize("module", ["redis", "sqlite3", "click", "rich", "limits", "asyncio"])
+@pytest.mark.parametrize(
+    "module", ["redis", "click", "rich", "limits", "asyncio", "sqlite3", "smtplib"]
+)
 def test_importing_the_package_does_not_import_slow_modules(module: str) -> None:
     code = (
         "import sys; before = set(sys.modules); import ratelimit_mail;"

@@ -65,9 +65,9 @@ def log_events(
     The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
     `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
     and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
-    `expected` and `recipients`; `scope`, `until` and `reason`. Events of an outbox have `message`
-    (its number), `recipients` (how many) and `expected`, `put`, `reply`, `lists` or `resent`, but
-    not its key, which the program chose and which may hold anything.
+    `expected` and `recipients`; `scope`, `until` and `reason`. Events of an outbox have `outbox_id`
+    (the number of the message), `recipients` (how many) and `expected`, `put`, `reply`, `lists` or
+    `resent`, but not its key, which the program chose and which may hold anything.
     """
     import logging
 
@@ -222,7 +222,8 @@ def _describe(event: Event, names: _Names) -> tuple[str, str, dict[str, Any]]:
 
 
 def _describe_outbox_event(event: OutboxEvent, names: _Names) -> tuple[str, str, dict[str, Any]]:
-    fields: dict[str, Any] = {"message": event.message, "recipients": len(event.recipients)}
+    # A LogRecord has a `message` of its own.
+    fields: dict[str, Any] = {"outbox_id": event.message, "recipients": len(event.recipients)}
     number = f"message {event.message}"
     if isinstance(event, Delayed):
         expected = None if event.expected is None else event.expected.isoformat()

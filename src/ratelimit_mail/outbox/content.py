@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ratelimit_mail._util.text import show
 
-__all__ = ["headers_of", "message_id_of", "serialise"]
+__all__ = ["message_id_of", "serialise"]
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _BREAK: Final = re.compile(r"(?:\r\n|\r(?!\n)|\n)(?![ \t])|\0")
@@ -60,7 +60,7 @@ def serialise(
 
 def _with_headers(content: bytes, message_id: str, now: int) -> tuple[bytes, str]:
     content = _LINE_END.sub(b"\r\n", content)
-    headers = headers_of(content)
+    headers = _headers_of(content)
     own_id = _stored(headers, "message-id")
     if own_id is None and "Message-ID" not in headers:
         content = b"Message-ID: %s\r\n%s" % (message_id.encode(), content)
@@ -69,7 +69,7 @@ def _with_headers(content: bytes, message_id: str, now: int) -> tuple[bytes, str
     return content, own_id or message_id
 
 
-def headers_of(content: bytes) -> Message[str, str]:
+def _headers_of(content: bytes) -> Message[str, str]:
     """Return the headers of a stored message."""
     head, _, _ = content.partition(b"\r\n\r\n")
     return BytesHeaderParser(policy=policy.compat32).parsebytes(head + b"\r\n\r\n")

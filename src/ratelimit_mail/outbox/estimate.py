@@ -24,12 +24,15 @@ def expected_times(usages: Sequence[Usage], costs: Sequence[int], first_at: int)
         is_by_message = limit.unit == "messages"
         # The limit that the first message waits for is taken to be empty when it goes.
         first_cost = 1 if is_by_message else costs[0]
-        capacity = usage.remaining if usage.remaining >= first_cost else limit.limit
+        # Not `remaining`, in which the booking of the first message takes room.
+        room = limit.limit - usage.used
+        capacity = room if room >= first_cost else limit.limit
+        window = limit.window
         used = windows = 0
         for i, recipients in enumerate(costs):
             cost = 1 if is_by_message else recipients
             if used and used + cost > capacity:
                 used, windows, capacity = 0, windows + 1, limit.limit
             used += cost
-            times[i] = max(times[i], first_at + windows * limit.window)
+            times[i] = max(times[i], first_at + windows * window)
     return times

@@ -16,9 +16,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.validators import flag
+from ratelimit_mail._util.validators import flag, name
 from ratelimit_mail.addresses import normal_address
-from ratelimit_mail.outbox.content import headers_of
 from ratelimit_mail.outbox.message import OutboxMessage
 from ratelimit_mail.outbox.retry import seconds_of
 
@@ -54,9 +53,9 @@ class Notices:
 
     sender: the address in From of a notice, such as `"postmaster@leeds.ac.uk"`. The envelope has
         the null sender, so that a notice never causes another.
-    failures: whether a sender is told, with the reply, of recipients that a message did not reach.
-    delayed_after: after how many seconds in the outbox a sender is told, once a message, that it
-        is delayed, and until when it is expected to go. None: never.
+    failures: whether a sender gets a notice of the recipients that a message did not reach.
+    delayed_after: after how many seconds in the outbox a sender gets a notice, once a message, that
+        it is delayed, with the time at which it is expected to go. None: never.
     name: the name beside the sender's address.
     host: the host that reports; by default this one.
 
@@ -68,7 +67,7 @@ class Notices:
     delayed_after: float | None = attrs.field(
         default=None, kw_only=True, converter=_seconds_or_none
     )
-    name: str = attrs.field(default="Mail delivery", kw_only=True)
+    name: str = attrs.field(default="Mail delivery", kw_only=True, validator=name)
     host: str = attrs.field(default=None, kw_only=True, converter=_host)
 
 
@@ -105,7 +104,7 @@ def delay_notice(
 ) -> MIMEMultipart:
     """Return the notice that a message is delayed.
 
-    expected: when it is expected to go. until: when it is given up.
+    expected: when it is expected to go. until: when it expires.
     """
     waiting = [each for each in message.recipients if each.state == "queued"]
     reason = message.reply or "the sending rate is above the limit"
@@ -130,7 +129,7 @@ def _recipient_fields(
     action: Literal["failed", "delayed"], address: str, reason: str, kind: str
 ) -> Message[str, str]:
     fields: Message[str, str] = Message()
-    fields["Final-Recipient"] = f"{'rfc822' if address.isascii() else 'utf-8'}; {address}"
+    fields["Final-Recipient"] = _typed_address(address)
     fields["Action"] = action
     status = _STATUS.search(reason)
     if status is not None and status[1].startswith(kind):
@@ -159,7 +158,7 @@ def _report(
     report["Auto-Submitted"] = "auto-replied"
     report["In-Reply-To"] = message.message_id
     report["References"] = message.message_id
-    report.attach(MIMEText("\n".join(lines) + "\n", "plain", "utf-8"))
+    report.attach(_text("\n".join(lines) + "\n", "plain"))
     status = MIMEBase("message", "delivery-status")
     about: Message[str, str] = Message()
     about["Reporting-MTA"] = f"dns; {notices.host}"
@@ -167,7 +166,19 @@ def _report(
     for block in (about, *recipients):
         status.attach(block)
     report.attach(status)
-    head = headers_of(content).as_bytes()[:_LONGEST_HEADERS]
-    text = head.decode("utf-8", "replace")
-    report.attach(MIMEText(text, "rfc822-headers", "us-ascii" if text.isascii() else "utf-8"))
+    head, _, _ = content[:_LONGEST_HEADERS].partition(b"\r\n\r\n")
+    text = head.decode("utf-8", "replace").replace("\r\n", "\n")
+    report.attach(_text(f"{text}\n", "rfc822-headers"))
     return report
+
+
+def _text(text: str, subtype: str) -> MIMEText:
+    return MIMEText(text, subtype, "us-ascii" if text.isascii() else "utf-8")
+
+
+def _typed_address(address: str) -> str:
+    """Return an address with its type; one that is not ASCII as RFC 6533, 3 encodes it."""
+    if address.isascii():
+        return f"rfc822; {address}"
+    encoded = "".join(ch if ch.isascii() else f"\\x{{{ord(ch):X}}}" for ch in address)
+    return f"utf-8; {encoded}"

@@ -61,7 +61,7 @@ class Outbox:
     on_event: a callable, several, or an `events.Dispatcher` of them: called on a thread of its own
         with each event: Delayed, Released, Failed, Held and Uncertain.
     hold_for: for how many seconds a message waits for a moderator before it expires.
-    keep: for how many seconds the text of a message that has ended is kept. keep_records: for how
+    keep: for how many seconds the text of a message that has ended is stored. keep_records: for how
         many its record, and so its key.
     shared: whether the file also has tables of another program, for `put(connection=)`.
     poll_interval: the most seconds after which `run` looks for messages that other programs put.

@@ -61,6 +61,8 @@ CREATE INDEX outbox_due ON outbox_messages (lane, state, next_at);
 CREATE INDEX outbox_states ON outbox_messages (state, changed_at);
 CREATE INDEX outbox_expiries ON outbox_messages (expires_at)
     WHERE expires_at IS NOT NULL AND state IN ('queued', 'held');
+CREATE INDEX outbox_unreported ON outbox_messages (lane, next_at)
+    WHERE state = 'queued' AND delayed_at IS NULL;
 CREATE INDEX outbox_unannounced ON outbox_messages (put_at)
     WHERE state = 'queued' AND notified_at IS NULL;
 CREATE INDEX outbox_charges ON outbox_messages (id) WHERE charge IS NOT NULL;
@@ -92,8 +94,10 @@ CREATE TABLE outbox_lanes (
     booked INTEGER,
     ready_at INTEGER,
     wait_until INTEGER NOT NULL DEFAULT 0,
+    delayed_until INTEGER,
     served INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE INDEX outbox_served ON outbox_lanes (served, owner, ready_at, wait_until);
 
 CREATE TABLE outbox_workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started_at INTEGER NOT NULL)
     WITHOUT ROWID;
@@ -109,7 +113,8 @@ outbox_messages: `lane` is the sender as limits count it; the messages of a lane
 outbox_recipients: `round` is the last round in which the recipient was tried.
 outbox_lanes: `owner` is the worker that works on the lane, on the message `claimed`. `booked` is
     the message for which a place may be booked. `ready_at` is the earliest `next_at` of the
-    lane's queued messages, and `wait_until` when its limits allow the next one.
+    lane's queued messages. `wait_until` is when the lane is looked at again, and `delayed_until`
+    when its limits allow the next message, if that is what it waits for.
 """
 
 

@@ -61,6 +61,9 @@ _WAKE_LANE: Final = (
 )
 """?3: whether the lane must look again for its first message, because this one goes before."""
 
+_MOST_WAITING: Final = 100_000
+"""How many messages of one sender an estimate looks at."""
+
 _BATCH: Final = 500
 """How many messages a cleaning step changes at most, so that `put` never waits for long."""
 
@@ -130,7 +133,7 @@ class Finish:
 
     state: of the message. recipients: the state and the reply of each recipient that was tried.
     next_at, attempts: of a message that is queued again. reply: of the message.
-    charge: what the limiter is told next: `"settle"` or `"refund"`.
+    charge: what the limiter must do next: `"settle"` or `"refund"`.
     wait_until: when the lane may go on; None for at once.
     notices: messages that are put at the same time.
     """
@@ -167,6 +170,10 @@ class Store:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = connect(path, shared=shared)
+
+    def __del__(self) -> None:
+        if getattr(self, "_connection", None) is not None and self._pid == os.getpid():
+            self._connection.close()  # type: ignore[union-attr] # seen above
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -466,13 +473,24 @@ class Store:
             ]
         return min((each for each in moments if each is not None), default=None)
 
-    def release(self, claim: Claim, worker: Worker, wait_until: int | None = None) -> None:
-        """Give a claimed lane back: its message waits, at least until `wait_until`."""
+    def release(
+        self,
+        claim: Claim,
+        worker: Worker,
+        wait_until: int | None = None,
+        *,
+        is_limited: bool = False,
+    ) -> None:
+        """Give a claimed lane back: its message waits, at least until `wait_until`.
+
+        is_limited: whether the limits allow it then.
+        """
         with self._transaction() as connection:
             if wait_until is not None:
                 connection.execute(
-                    "UPDATE outbox_lanes SET wait_until = ? WHERE subject = ?",
-                    (wait_until, claim.lane),
+                    "UPDATE outbox_lanes SET wait_until = ?1,"
+                    " delayed_until = CASE WHEN ?2 THEN ?1 END WHERE subject = ?3",
+                    (wait_until, is_limited, claim.lane),
                 )
             _free_lane(connection, claim.lane, worker.id)
 
@@ -493,12 +511,19 @@ class Store:
     def finish(self, claim: Claim, worker: Worker, finish: Finish, now: int) -> None:
         """Note what became of a claimed message, and give its lane back."""
         with self._transaction() as connection:
-            for address, (state, reply) in finish.recipients.items():
+            numbers = dict(
                 connection.execute(
-                    "UPDATE outbox_recipients SET state = ?, reply = ?, round = ?"
-                    " WHERE message = ? AND address = ?",
-                    (state, reply, claim.round, claim.id, address),
-                )
+                    "SELECT address, number FROM outbox_recipients WHERE message = ?", (claim.id,)
+                ).fetchall()
+            )
+            connection.executemany(
+                "UPDATE outbox_recipients SET state = ?, reply = ?, round = ?"
+                " WHERE message = ? AND number = ?",
+                [
+                    (state, reply, claim.round, claim.id, numbers[address])
+                    for address, (state, reply) in finish.recipients.items()
+                ],
+            )
             connection.execute(
                 "UPDATE outbox_messages SET state = ?, owner = NULL, charge = ?,"
                 " round = round + 1, attempts = ?, first_attempt_at = ?, reply = ?,"
@@ -564,19 +589,42 @@ class Store:
 
     # Waiting messages.
 
-    def waiting_in(self, lane: str, limit: int) -> tuple[tuple[int, int, int | None], ...]:
-        """Return the due messages of a lane in their order.
+    def unreported_lanes(self, now: int, least: int) -> tuple[tuple[str, int], ...]:
+        """Return lanes that wait for their limits and have a message that is not reported.
+
+        Each with the time until which it waits, at least `least` milliseconds.
+        """
+        with self._transaction(write=False) as connection:
+            rows = connection.execute(
+                "SELECT subject, delayed_until FROM outbox_lanes AS l WHERE owner IS NULL"
+                " AND delayed_until >= ?1 + ?2 AND delayed_until = wait_until AND ready_at <= ?1"
+                " AND EXISTS (SELECT 1 FROM outbox_messages AS m WHERE m.lane = l.subject"
+                " AND state = 'queued' AND delayed_at IS NULL AND next_at <= ?1) LIMIT ?3",
+                (now, least, _BATCH),
+            ).fetchall()
+        return tuple((row[0], row[1]) for row in rows)
+
+    def waiting_in(self, lane: str, now: int) -> tuple[tuple[int, int, int | None], ...]:
+        """Return the due messages of a lane in their order; none if all delays are reported.
 
         Each with its number of recipients, and when its delay was reported.
         """
         with self._transaction(write=False) as connection:
+            unreported = _row(
+                connection,
+                "SELECT 1 FROM outbox_messages WHERE lane = ? AND state = 'queued'"
+                " AND delayed_at IS NULL AND next_at <= ? LIMIT 1",
+                lane,
+                now,
+            )
+            if unreported is None:
+                return ()
             rows = connection.execute(
                 "SELECT id, delayed_at, (SELECT count(*) FROM outbox_recipients AS r"
                 " WHERE r.message = m.id AND r.state = 'queued') AS recipients"
                 " FROM outbox_messages AS m WHERE lane = ? AND state = 'queued'"
-                " AND next_at <= (SELECT wait_until FROM outbox_lanes WHERE subject = ?1)"
-                " ORDER BY priority DESC, id LIMIT ?",
-                (lane, limit),
+                " AND next_at <= ? ORDER BY priority DESC, id LIMIT ?",
+                (lane, now, _MOST_WAITING),
             ).fetchall()
         return tuple((row["id"], row["recipients"], row["delayed_at"]) for row in rows)
 
@@ -624,7 +672,7 @@ class Store:
         return None if moment is None else int(moment)
 
     def announce(self, id: int, notice: NewMessage | None, now: int) -> None:  # noqa: A002
-        """Note that the sender of a message is told of its delay, and put the notice."""
+        """Note that a sender got a notice that the message is delayed, and put the notice."""
         with self._transaction() as connection:
             changed = connection.execute(
                 "UPDATE outbox_messages SET notified_at = ?"
@@ -820,7 +868,8 @@ class Store:
         if deleted:
             with self._lock:
                 if self._connection is not None:
-                    self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+                    # Of a pragma without columns, `execute` takes the first step alone.
+                    self._connection.executescript("PRAGMA incremental_vacuum")
         return deleted
 
 

@@ -7,7 +7,7 @@ How one message goes:
    its time has come. If it must wait, its lane waits, and the worker looks at the other lanes.
 3. `send`: the transport calls `begin_sending` right before the server may accept the message; that
    it is being sent is on the disk before.
-4. `finish`: the result is on the disk, and only then the limiter is told, so that nothing is sent
+4. `finish`: the result is on the disk before the limiter knows of it, so that nothing is sent
    twice. If the program dies in between, the next worker tells the limiter, before it sends.
 """
 
@@ -53,7 +53,10 @@ LEAST_DELAY: Final = 1.0
 """Seconds; a shorter wait is not reported as a delay."""
 
 MOST_REPORTED: Final = 500
-"""How many waiting messages of a sender are looked at together."""
+"""How many waiting messages of a sender are reported at once: listeners take their time."""
+
+MOST_LIMITS: Final = 10_000
+"""How many lanes a worker knows the limit of."""
 
 HOUSEKEEPING_MS: Final = 1000
 PURGE_MS: Final = 3600 * 1000
@@ -105,6 +108,8 @@ class OutboxWorker:
         self._me = Worker(id=self._lock.id, pid=os.getpid())
         self._failures = 0
         self._paused_until = 0
+        self._limits: dict[str, Limit | None] = {}
+        """The limit that a lane waits for."""
         self._housekeeping = threading.Lock()
         self._housekeeping_at = 0
         self._purge_at = 0
@@ -231,7 +236,7 @@ class OutboxWorker:
             wait = BLOCK_WAIT if decision.retry_after is None else decision.retry_after
             expected = None if block.until is None else milliseconds_of(block.until)
             self._store.release(claim, self._me, self._in(min(wait, BLOCK_WAIT)))
-            self._report_delays(claim, expected, None)
+            self._report_delays(claim.lane, expected)
         elif decision.retry_after is None:
             reply = str(decision.reply)
             failed = dict.fromkeys(claim.envelope.recipients, reply)
@@ -241,26 +246,35 @@ class OutboxWorker:
 
     def _wait(self, claim: Claim, seconds: float, limit: Limit | None) -> None:
         wait_until = self._in(seconds)
-        self._store.release(claim, self._me, wait_until)
+        self._store.release(claim, self._me, wait_until, is_limited=True)
+        if len(self._limits) >= MOST_LIMITS:
+            self._limits.clear()
+        self._limits[claim.lane] = limit
         if seconds >= LEAST_DELAY:
-            self._report_delays(claim, wait_until, limit)
+            self._report_delays(claim.lane, wait_until)
 
-    def _report_delays(self, claim: Claim, first_at: int | None, limit: Limit | None) -> None:
+    def _report_delays(self, lane: str, first_at: int | None) -> None:
         """Report the messages of a lane that wait, each once, with the time expected."""
-        waiting = self._store.waiting_in(claim.lane, MOST_REPORTED)
-        if not waiting or all(delayed_at is not None for _, _, delayed_at in waiting):
+        waiting = self._store.waiting_in(lane, self._clock())
+        head = self._store.get(waiting[0][0]) if waiting else None
+        if head is None:
             return
         expected: list[int | None] = [None] * len(waiting)
         if first_at is not None:
             usages = []
-            with suppress(BackendError):
-                sender = claim.envelope.sender
-                usages = [*self._limiter.usage(sender, client=claim.envelope.client)]
+            with suppress(BackendError, ValueError):
+                client = self._store.client_of(head.id)
+                usages = [*self._limiter.usage(head.sender, client=client)]
             costs = [recipients for _, recipients, _ in waiting]
             expected = [*expected_times(usages, costs, first_at)]
-        moments = {each[0]: moment for each, moment in zip(waiting, expected, strict=True)}
+        unreported = [
+            (number, moment)
+            for (number, _, delayed_at), moment in zip(waiting, expected, strict=True)
+            if delayed_at is None
+        ]
+        moments = dict(unreported[:MOST_REPORTED])
         for message in self._store.set_expected(moments, self._clock()):
-            self._reports.delayed(message, message.expected_at, limit)
+            self._reports.delayed(message, message.expected_at, self._limits.get(lane))
 
     def _send(self, claim: Claim, decision: Decision) -> None:
         begun = withdrawn = False
@@ -494,6 +508,8 @@ class OutboxWorker:
             self._recover(now)
             self._end_charges_of_others()
             self._expire(now)
+            for lane, until in self._store.unreported_lanes(now, round(LEAST_DELAY * 1000)):
+                self._report_delays(lane, until)
             self._announce_delays(now)
             if now >= self._purge_at:
                 self._purge_at = now + PURGE_MS

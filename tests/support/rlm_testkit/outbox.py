@@ -27,7 +27,7 @@ from ratelimit_mail.backends import MemoryBackend, RedisBackend
 from ratelimit_mail.events import Dispatcher, Event
 from ratelimit_mail.outbox import Outbox, SMTPTransport, Transport
 from ratelimit_mail.testing import ManualClock
-from rlm_testkit.servers import free_port
+from rlm_testkit.servers import free_port, wait_until
 
 __all__ = ["FileClock", "Receipt", "Scene", "Sink", "WorkerProcess", "letter"]
 
@@ -97,8 +97,8 @@ class Sink:
         self.received: list[Receipt] = []
         self.answers: dict[str, Callable[[Any], str | None]] = {}
         self.connections = 0
-        self.open = 0
         self.most_open = 0
+        self._open: set[Any] = set()
         self._lock = threading.Lock()
         sink = self
 
@@ -107,13 +107,13 @@ class Sink:
                 if not self._is_upgraded():
                     with sink._lock:
                         sink.connections += 1
-                        sink.open += 1
-                        sink.most_open = max(sink.most_open, sink.open)
+                        sink._open.add(self)
+                        sink.most_open = max(sink.most_open, len(sink._open))
                 super().connection_made(transport)
 
             def connection_lost(self, error: Any) -> None:
                 with sink._lock:
-                    sink.open -= 1
+                    sink._open.discard(self)
                 super().connection_lost(error)
 
             def _is_upgraded(self) -> bool:
@@ -127,6 +127,17 @@ class Sink:
         self.port = free_port()
         self._controller = SinkController(self, hostname="127.0.0.1", port=self.port, **options)
         self._controller.start()
+        with self._lock:  # the controller has tried out the server
+            self.connections = self.most_open = 0
+            self._open.clear()
+
+    def drop_connections(self) -> None:
+        """Close all connections from the side of the server, and wait until they are closed."""
+        with self._lock:
+            protocols = [*self._open]
+        for protocol in protocols:
+            self._controller.loop.call_soon_threadsafe(protocol.transport.close)
+        wait_until(lambda: not self._open)
 
     def close(self) -> None:
         """Stop the server."""
@@ -181,10 +192,11 @@ class Scene:
         *,
         clock: ManualClock | None = None,
         backend: MemoryBackend | None = None,
+        events: list[Event] | None = None,
         **options: Any,
     ) -> None:
         self.clock = ManualClock() if clock is None else clock
-        self.events: list[Event] = []
+        self.events: list[Event] = [] if events is None else events
         self.dispatcher = Dispatcher(self.events.append)
         self.backend = MemoryBackend(self.clock) if backend is None else backend
         self.limiter = Limiter(policy, self.backend, sleep=self.clock.advance)

@@ -44,11 +44,14 @@ class MaildirTransport:
         with self._lock:
             try:
                 if self._maildir is None:
-                    self._maildir = mailbox.Maildir(self._path, create=True)
+                    for name in ("tmp", "new", "cur"):
+                        os.makedirs(os.path.join(self._path, name), mode=0o700, exist_ok=True)
+                    self._maildir = mailbox.Maildir(self._path)
                 begin_sending()
                 self._maildir.add(content)
             except OSError as error:
                 # A file appears in `new` as a whole or not at all.
+                self._maildir = None
                 raise TransportUnavailable(f"the Maildir cannot be written: {error}") from error
 
     def close(self) -> None:
