@@ -162,7 +162,7 @@ def merge_command(
     of them and the last will be out, after what --store and the outbox have.
 
     Run it twice, and nobody gets two letters: a message that the outbox has is not put again.
-    `ratelimit-mail outbox run` sends.
+    A program that runs the outbox sends them.
     """
     if sample:
         write_sample(people_file, letter_file)
