@@ -166,3 +166,15 @@ def test_lists_and_members_are_shown_in_tables(file: Path) -> None:
 def test_a_list_is_deleted_with_its_history(file: Path) -> None:
     assert run_command("list", "delete", str(file), NEWS).output == "news@uwo.ca: deleted\n"
     assert shown(file, "show", str(file)) == []
+
+
+def test_check_policy_counts_the_lists_of_the_file(file: Path) -> None:
+    policy = file.parent / "campus.toml"
+    policy.write_text('name = "campus"\n[directory]\nlists_file = "lists.json"\n')
+    result = run_command("check-policy", str(policy))
+    assert result.exit_code == 0
+    assert "0 aliases, 1 list" in result.output
+    file.write_text("{")
+    result = run_command("check-policy", str(policy))
+    assert result.exit_code == 2
+    assert "lists.json" in result.stderr

@@ -278,6 +278,8 @@ def test_the_new_file_has_the_permissions_of_the_old_one(lists: ListFile) -> Non
     os.chmod(lists.path, 0o640)
     lists.subscribe(NEWS, ANN)
     assert os.stat(lists.path).st_mode & 0o777 == 0o640
+    lock = Path(lists.path).with_name(".lists.json.lock")
+    assert lock.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_symbolic_link_stays_one(lists: ListFile, tmp_path: Path) -> None:

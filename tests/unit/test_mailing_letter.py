@@ -27,8 +27,8 @@ def message_of(
 
 
 def bodies(message: EmailMessage) -> dict[str, str]:
-    parts: list[Any] = [part for part in message.walk() if not part.is_multipart()]
-    return {part.get_content_type(): part.get_content() for part in parts}
+    entities: list[Any] = [part for part in message.walk() if not part.is_multipart()]
+    return {part.get_content_type(): part.get_content() for part in entities}
 
 
 def test_a_letter_is_a_message_with_the_values_of_the_row() -> None:
@@ -143,10 +143,10 @@ def test_values_are_escaped_in_the_html_part_alone() -> None:
 
 def test_markdown_makes_an_html_part_in_which_values_are_text() -> None:
     source = f"{HEAD}CONTENT-TYPE: text/markdown\n\n**Dear** {{{{ name }}}}\nsee\n"
-    parts = bodies(message_of(source, {"name": "*x* [y](http://z) <b> `c` it's"}))
-    assert parts["text/plain"] == "**Dear** *x* [y](http://z) <b> `c` it's\nsee\n"
-    assert "<strong>Dear</strong> *x* [y](http://z) &lt;b&gt; `c` it" in parts["text/html"]
-    assert "<br />" in parts["text/html"]
+    text_of = bodies(message_of(source, {"name": "*x* [y](http://z) <b> `c` it's"}))
+    assert text_of["text/plain"] == "**Dear** *x* [y](http://z) <b> `c` it's\nsee\n"
+    assert "<strong>Dear</strong> *x* [y](http://z) &lt;b&gt; `c` it" in text_of["text/html"]
+    assert "<br />" in text_of["text/html"]
 
 
 def test_a_letter_may_have_its_parts_as_mime() -> None:
@@ -155,9 +155,9 @@ def test_a_letter_may_have_its_parts_as_mime() -> None:
         "Content-Type: text/plain\n\nDear {{ name }}\n--b\nContent-Type: text/html\n\n"
         "<p>{{ name }}</p>\n--b--\n"
     )
-    parts = bodies(message_of(source, {"name": "A&B"}))
-    assert parts["text/plain"].strip() == "Dear A&B"
-    assert parts["text/html"].strip() == "<p>A&amp;B</p>"
+    text_of = bodies(message_of(source, {"name": "A&B"}))
+    assert text_of["text/plain"].strip() == "Dear A&B"
+    assert text_of["text/html"].strip() == "<p>A&amp;B</p>"
 
 
 # What a template cannot do.
@@ -235,10 +235,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def attached(message: EmailMessage) -> list[tuple[str | None, str, bytes]]:
-    parts: list[Any] = list(message.iter_attachments())
+    files: list[Any] = list(message.iter_attachments())
     return [
         (part.get_filename(), part.get_content_type(), part.get_payload(decode=True))
-        for part in parts
+        for part in files
     ]
 
 

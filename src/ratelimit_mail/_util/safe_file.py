@@ -26,6 +26,9 @@ def exclusive(path: str | PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     lock = target.with_name(f".{target.name}.lock")
     with lock.open("ab") as file:
+        # Who may change the file may lock it.
+        with contextlib.suppress(PermissionError):
+            _copy_permissions(target, file.fileno())
         _lock(file)
         try:
             yield target

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from ratelimit_mail._util.epoch import start_of
-from ratelimit_mail.directory import Directory
+from ratelimit_mail.directory import Directory, ListFile
 from ratelimit_mail.overrides import Concession
 from ratelimit_mail.policy import Policy
 
@@ -18,8 +18,11 @@ SOON: Final = timedelta(days=30)
 
 def remarks_on(policy: Policy, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield the subject and the text of each remark."""
-    if isinstance(policy.directory, Directory):
-        aliases, lists = len(policy.directory.aliases), len(policy.directory.lists)
+    directory = policy.directory
+    if isinstance(directory, ListFile):
+        directory = directory.directory
+    if isinstance(directory, Directory):
+        aliases, lists = len(directory.aliases), len(directory.lists)
         yield "directory", f"{_many(aliases, 'alias', 'aliases')}, {_many(lists, 'list', 'lists')}"
     if policy.node is not None:
         yield "mail servers", f"this server counts as {policy.node}"

@@ -263,7 +263,7 @@ class ListFile:
     ) -> tuple[MembershipChange, ...]:
         """Subscribe all of `addresses` or none; return the changes, without earlier members.
 
-        addresses: one address or several, or what `parse_addresses` found in a text.
+        addresses: one address or several, or what `parse_addresses` read in a text.
         by: the address that asks for it; left out: the administrator of the list. A moderator
             may subscribe any address; other people may subscribe only themselves, and only if
             subscription is open.

@@ -274,20 +274,20 @@ def _parsed(source: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _alternatives(content_type: str, body: str, page: str | None) -> tuple[str, str]:
-    """Return the text and the HTML template of a letter that has them as MIME parts."""
+    """Return the text and the HTML template of a letter that has both in MIME."""
     import email
     import email.policy
 
     source = f"Content-Type: {content_type}\n\n{body}"
     whole: Any = email.message_from_string(source, EmailMessage, policy=email.policy.default)
-    parts: dict[str, str] = {}
+    text_of: dict[str, str] = {}
     for part in whole.iter_parts():
-        parts[part.get_content_type()] = part.get_payload()
-    if page is not None or set(parts) != {TEXT, HTML}:
+        text_of[part.get_content_type()] = part.get_payload()
+    if page is not None or set(text_of) != {TEXT, HTML}:
         raise ValueError(
             "Content-Type: multipart/alternative needs a part text/plain and a part text/html"
         )
-    return parts[TEXT], parts[HTML]
+    return text_of[TEXT], text_of[HTML]
 
 
 def _html_of(text: str) -> str:

@@ -227,12 +227,30 @@ class Mailing:
         priority: int = 0,
         not_before: datetime | None = None,
         expires: datetime | None = None,
-        skip: Callable[[MergedLetter], bool] | None = None,
-    ) -> Iterator[Any]:
-        """Put each message into an outbox, and yield what its `put` returns.
+    ) -> list[Any]:
+        """Put each message into an outbox, and return what its `put` returned, in order.
 
         A message whose key the outbox has is not put again, so a mailing that was interrupted can
-        be run again from the start. Check the mailing first: a row without a message ends it.
+        be run again from the start. Check the mailing first: a row without a message ends it with a
+        ValueError that names the row, after the rows before it were put.
+        """
+        return list(
+            self.put_each(
+                outbox, client=client, priority=priority, not_before=not_before, expires=expires
+            )
+        )
+
+    def put_each(
+        self,
+        outbox: LetterOutbox,
+        *,
+        client: Client | None = None,
+        priority: int = 0,
+        not_before: datetime | None = None,
+        expires: datetime | None = None,
+        skip: Callable[[MergedLetter], bool] | None = None,
+    ) -> Iterator[Any]:
+        """Do the same one message at a time, as the result is iterated over.
 
         skip: returns whether a message is left out.
         """

@@ -27,7 +27,7 @@ WINDOWS: Final = 256
 """How many windows are read at once."""
 
 READINGS: Final = 24
-"""How often one count is read at most: at least 6,000 of its events are told apart."""
+"""How often one count is read at most: at least 6,000 of its events have a time of their own."""
 
 
 class _Interval(NamedTuple):

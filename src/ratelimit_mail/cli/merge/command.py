@@ -162,7 +162,7 @@ def merge_command(
     of them and the last will be out, after what --store and the outbox have.
 
     Run it twice, and nobody gets two letters: a message that the outbox has is not put again.
-    `ratelimit-mail outbox run` sends.
+    A program that runs the outbox sends them.
     """
     if sample:
         write_sample(people_file, letter_file)
@@ -209,7 +209,7 @@ def merge_command(
                 if preview is not None or dry_run or outbox is None:
                     click.echo("Nothing was put into an outbox.")
                     return
-                letters = mailing.put(
+                letters = mailing.put_each(
                     outbox,
                     client=client,
                     priority=priority,
@@ -253,7 +253,6 @@ def _check(mailing: Mailing, client: Client, stderr: Console) -> list[tuple[str 
     def collect(letter: MergedLetter) -> None:
         envelopes.append((letter.key, Envelope.from_message(letter.message, client=client)))
 
-    mailing.rows = list(mailing.rows)
     with _progress_of(mailing, stderr):
         problems = mailing.check(collect)
     if problems:

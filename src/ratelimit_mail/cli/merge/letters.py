@@ -21,14 +21,14 @@ def print_letter(message: EmailMessage, output_format: str) -> None:
     for name, value in message.items():
         if name not in ("MIME-Version", "Content-Type", "Content-Transfer-Encoding"):
             click.echo(escape(f"{name}: {value}"))
-    parts: list[Any] = [part for part in message.walk() if not part.is_multipart()]
-    for part in parts:
+    entities: list[Any] = [part for part in message.walk() if not part.is_multipart()]
+    for part in entities:
         click.echo()
         if part.get_content_disposition() in ("attachment", "inline"):
             size = len(part.get_payload(decode=True))
             click.echo(escape(f"[attachment {part.get_filename()}, {size:,} bytes]"))
             continue
-        if len(parts) > 1:
+        if len(entities) > 1:
             click.echo(f"[{part.get_content_type()}]")
         for line in part.get_content().splitlines():
             click.echo(escape(line))
