@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from email.message import EmailMessage
 from ipaddress import ip_address, ip_network
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import assert_type
 
 from limits import RateLimitItemPerMinute
@@ -32,6 +34,16 @@ from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.conditions import all_of, any_of, has_tag, in_network, not_, protocol
 from ratelimit_mail.events import Dispatcher, Event, log_events
 from ratelimit_mail.limits import Limit
+from ratelimit_mail.outbox import (
+    CallableTransport,
+    MaildirTransport,
+    Notices,
+    Outbox,
+    OutboxMessage,
+    RetrySchedule,
+    SMTPTransport,
+    State,
+)
 from ratelimit_mail.testing import ManualClock
 
 # Rates and scopes
@@ -211,6 +223,23 @@ async_limiter = AsyncLimiter(policy, MemoryBackend())
 @async_limiter.limited(refund_on=OSError)
 async def send_async(message: EmailMessage) -> int:
     return 1
+
+
+# The outbox
+
+schedule = RetrySchedule([60, 300.0], give_up=86400)
+notices = Notices("postmaster@x.org", delayed_after=3600)
+smtp = SMTPTransport("smtp.x.org", 587, username="ann@x.org", oauth=lambda: "token")
+with TemporaryDirectory() as folder:
+    outbox = Outbox(f"{folder}/outbox.db", limiter, CallableTransport(lambda outgoing: None))
+    assert_type(outbox.put(message, key="1", priority=1), OutboxMessage)
+    outbox.put(b"Subject: Hi", envelope=envelope, expires=datetime(2099, 1, 1, tzinfo=UTC))
+    assert_type(outbox.list(state="queued"), tuple[OutboxMessage, ...])
+    assert_type(outbox.stats().counts[State.QUEUED], int)
+    outbox.close()
+    path = Path(folder) / "outbox.db"
+    Outbox(path, limiter, smtp, retry=schedule, notices=notices, on_uncertain="resend").close()
+    Outbox(path, limiter, MaildirTransport(path), on_event=[print], keep=60).close()
 
 
 def not_run() -> None:

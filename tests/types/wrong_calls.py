@@ -30,6 +30,13 @@ from ratelimit_mail import (
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.conditions import has_tag, in_network, not_, protocol
 from ratelimit_mail.events import Dispatcher
+from ratelimit_mail.outbox import (
+    CallableTransport,
+    Notices,
+    Outbox,
+    RetrySchedule,
+    SMTPTransport,
+)
 
 limit = MessageRateLimit("30/minute", name="a")
 policy = Policy(name="campus", limits=[limit])
@@ -179,3 +186,18 @@ presets.leeds_office365(message_rate=30)  # wrong
 presets.leeds_office365(overrides=["ann@leeds.ac.uk"])  # wrong
 presets.leeds_smtp(grants=5)  # wrong
 presets.western_convergence(campus_networks=5)  # wrong
+
+Outbox("outbox.db", policy)  # wrong
+Outbox("outbox.db", AsyncLimiter(policy))  # wrong
+Outbox("outbox.db", limiter, "smtp.x.org")  # wrong
+Outbox("outbox.db", limiter, on_uncertain="ignore")  # wrong
+Outbox("outbox.db", limiter, retry=60)  # wrong
+Outbox("outbox.db", limiter, notices="postmaster@x.org")  # wrong
+RetrySchedule("60")  # wrong
+RetrySchedule(["60"])  # wrong
+Notices(5)  # wrong
+Notices("postmaster@x.org", failures="yes")  # wrong
+SMTPTransport("smtp.x.org", "587")  # wrong
+SMTPTransport("smtp.x.org", tls="maybe")  # wrong
+SMTPTransport("smtp.x.org", username="ann", oauth="token")  # wrong
+CallableTransport("send")  # wrong

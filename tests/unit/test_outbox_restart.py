@@ -13,7 +13,13 @@ from rlm_testkit.outbox_programs import STEPS, Programs
 
 from ratelimit_mail import MessageRateLimit
 from ratelimit_mail.events import Uncertain
-from ratelimit_mail.outbox import CallableTransport, OutboxError, OutgoingMessage, State
+from ratelimit_mail.outbox import (
+    CallableTransport,
+    OutboxError,
+    OutgoingMessage,
+    State,
+    worker_lock,
+)
 from ratelimit_mail.outbox.store import Store
 from ratelimit_mail.outbox.worker_lock import WorkerLock, is_dead
 from ratelimit_mail.testing import ManualClock
@@ -150,6 +156,41 @@ def test_a_lock_is_alive_until_it_is_released(tmp_path: Path) -> None:
     assert is_dead(path, lock.id)
     assert [*tmp_path.iterdir()] == []
     assert is_dead(path, "../../etc/passwd")
+
+
+def test_a_run_removes_the_locks_of_workers_that_nobody_knows(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    policy = campus_policy(MessageRateLimit("9/minute"))
+    scene = Scene(path, policy, CallableTransport(lambda _: None))
+    dead = tmp_path / f"outbox.db-worker-{'0' * 32}"
+    dead.touch()
+    alive, other = WorkerLock(path), WorkerLock(tmp_path / "other.db")
+    (tmp_path / "outbox.db-worker-notes.txt").touch()
+    scene.run()
+    assert not dead.exists()
+    assert len([*tmp_path.glob("*-worker-*")]) == 3
+    for lock in (alive, other):
+        lock.release()
+
+
+def test_a_lock_that_is_removed_before_it_is_held_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "outbox.db"
+    lock_file = worker_lock._lock
+    removed: list[Path] = []
+
+    def remove_first(file: int) -> bool:
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].unlink()
+        return lock_file(file)
+
+    monkeypatch.setattr(worker_lock, "_lock", remove_first)
+    lock = WorkerLock(path)
+    assert [*tmp_path.iterdir()] != removed
+    assert not is_dead(path, lock.id)
+    lock.release()
 
 
 def test_a_run_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -209,6 +209,7 @@ def test_a_message_that_is_too_late_expires(tmp_path: Path) -> None:
     assert post.times() == [0.0, HOUR]
     assert post.outbox.show(late.id).state == State.EXPIRED
     assert post.outbox.show(late.id).reply == "it is too late"
+    assert post.outbox.show(late.id).recipients[0].state == State.EXPIRED
     (failed,) = post.of_kind(Failed)
     assert failed.recipients == ("student1@example.com",)
 
@@ -233,6 +234,26 @@ def test_several_senders_are_sent_at_the_same_time_over_several_connections(
         post.put(number, sender)
     post.run()
     assert post.outbox.stats().counts[State.SENT] == 3
+
+
+def test_an_error_in_any_of_several_connections_ends_the_run(tmp_path: Path) -> None:
+    together = threading.Barrier(2, timeout=30)
+    post = Post(tmp_path, MessageRateLimit("10/minute"), connections=2)
+    post.outbox._sleep = threading.Event().wait
+    main = threading.current_thread()
+
+    def fail_elsewhere(_: OutgoingMessage) -> object:
+        together.wait()
+        return None if threading.current_thread() is main else SystemExit("no memory")
+
+    post.answers = [fail_elsewhere] * 2
+    post.put(1)
+    post.put(2, KIM)
+    with pytest.raises(SystemExit, match="no memory"):
+        post.run()
+    states = [each.state for each in post.outbox.list()]
+    assert sorted(states) == [State.SENT, State.UNCERTAIN]
+    assert post.outbox.stats().workers == 0
 
 
 def test_stop_ends_the_run_after_the_message_in_hand(post: Post) -> None:

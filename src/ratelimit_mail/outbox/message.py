@@ -47,7 +47,8 @@ FINISHED: Final = (State.SENT, State.FAILED, State.CANCELLED, State.EXPIRED)
 class OutboxRecipient:
     """One recipient of a message.
 
-    state: QUEUED, SENT, FAILED or UNCERTAIN. reply: the server's last reply for this recipient.
+    state: QUEUED, SENT, FAILED or UNCERTAIN, or CANCELLED or EXPIRED with its message. reply: the
+        server's last reply for this recipient, or a reason in words.
     """
 
     address: str

@@ -759,10 +759,6 @@ class Store:
                 [(by, now, id, each) for each in decided],
             )
             if reply is not None:
-                connection.execute(
-                    "UPDATE outbox_recipients SET state = 'failed', reply = ? WHERE message = ?",
-                    (reply, id),
-                )
                 _end(connection, row, State.FAILED, reply, now)
             elif len(decided) == len(pending) and client is not None:
                 connection.execute(
@@ -1000,14 +996,21 @@ def _end(connection: sqlite3.Connection, row: Any, state: State, reply: str, now
         "UPDATE outbox_messages SET state = ?, reply = ?, changed_at = ? WHERE id = ?",
         (state, reply, now, row["id"]),
     )
+    connection.execute(
+        "UPDATE outbox_recipients SET state = ?, reply = ? WHERE message = ? AND state = 'queued'",
+        (state, reply, row["id"]),
+    )
     _set_ready(connection, row["lane"])
 
 
 def _pending_envelope(connection: sqlite3.Connection, row: Any) -> Envelope:
-    """Return the envelope of a message's present round: the recipients that are still queued."""
+    """Return the envelope of a message's present round.
+
+    It is for the recipients that are still queued, or were so when the message was ended by hand.
+    """
     recipients = connection.execute(
-        "SELECT address FROM outbox_recipients WHERE message = ? AND state = 'queued'"
-        " ORDER BY number",
+        "SELECT address FROM outbox_recipients WHERE message = ?"
+        " AND state IN ('queued', 'cancelled', 'expired') ORDER BY number",
         (row["id"],),
     ).fetchall()
     return _envelope(row, row["round"], recipients)
@@ -1031,7 +1034,9 @@ def _take_booking(connection: sqlite3.Connection, row: Any) -> Envelope | None:
 
 def _booked_envelope(connection: sqlite3.Connection, id: int) -> Envelope | None:  # noqa: A002
     row = _row(connection, "SELECT * FROM outbox_messages WHERE id = ?", id)
-    return None if row is None else _pending_envelope(connection, row)
+    if row is None or row["state"] not in (QUEUED, State.CANCELLED, State.EXPIRED):
+        return None  # its round has ended, or it is not known any more
+    return _pending_envelope(connection, row)
 
 
 def _envelope(row: Any, round_number: int, recipients: Iterable[Any]) -> Envelope:

@@ -39,7 +39,7 @@ from ratelimit_mail.outbox.reports import Reports
 from ratelimit_mail.outbox.retry import RetrySchedule
 from ratelimit_mail.outbox.store import Claim, Finish, Store, Withdrawn, Worker
 from ratelimit_mail.outbox.transports.base import Transport
-from ratelimit_mail.outbox.worker_lock import WorkerLock, is_dead
+from ratelimit_mail.outbox.worker_lock import WorkerLock, is_dead, remove_dead
 
 __all__ = ["OutboxWorker", "Settings"]
 
@@ -119,6 +119,7 @@ class OutboxWorker:
         """Send until `stop` is set; or, if asked, until nothing is queued."""
         threads: list[threading.Thread] = []
         try:
+            remove_dead(self._store.path)
             self._store.register(self._me, self._clock())
             self._keep_house(self._clock())
             self._warn_of_lost_counts()
@@ -537,7 +538,7 @@ class OutboxWorker:
                     self._give_back(booking)
             reason = message.reply or "expired"
             failed = {
-                each.address: reason for each in message.recipients if each.state == State.QUEUED
+                each.address: reason for each in message.recipients if each.state == State.EXPIRED
             }
             notice = self._reports.failure_notice(
                 message,

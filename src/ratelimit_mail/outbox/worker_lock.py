@@ -16,7 +16,7 @@ from typing import Final
 
 from ratelimit_mail.exceptions import OutboxError
 
-__all__ = ["WorkerLock", "is_dead"]
+__all__ = ["WorkerLock", "is_dead", "remove_dead"]
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -45,13 +45,17 @@ class WorkerLock:
     """The lock of one worker, held until `release`. id: its name."""
 
     def __init__(self, outbox: Path) -> None:
-        self.id = uuid.uuid4().hex
-        self._path = _path(outbox, self.id)
-        try:
-            self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        except OSError as error:
-            raise OutboxError(f"the lock of a worker cannot be created: {error}") from error
-        _lock(self._file)
+        while True:
+            self.id = uuid.uuid4().hex
+            self._path = _path(outbox, self.id)
+            try:
+                self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            except OSError as error:
+                raise OutboxError(f"the lock of a worker cannot be created: {error}") from error
+            # Before it is locked, another worker may take it for one of the dead, and remove it.
+            if _lock(self._file) and self._path.exists():
+                return
+            os.close(self._file)
 
     def release(self) -> None:
         """Release the lock and remove its file."""
@@ -81,6 +85,14 @@ def is_dead(outbox: Path, worker_id: str) -> bool:
         return True
     finally:
         os.close(file)
+
+
+def remove_dead(outbox: Path) -> None:
+    """Remove the locks of workers that died, also of those that the outbox does not know."""
+    prefix = f"{outbox.name}-worker-"
+    for path in outbox.parent.glob("*-worker-*"):
+        if path.name.startswith(prefix) and _ID.fullmatch(path.name[len(prefix) :]):
+            is_dead(outbox, path.name[len(prefix) :])
 
 
 def _path(outbox: Path, worker_id: str) -> Path:
