@@ -1,5 +1,7 @@
 """The project's chores: `nox -l` lists them, `nox -s NAME` runs one."""
 
+from itertools import chain
+
 import nox
 
 nox.needs_version = ">=2024.10"
@@ -20,6 +22,18 @@ def tests(session: nox.Session) -> None:
     """The whole test suite on one interpreter."""
     install(session, "tests")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def oldest(session: nox.Session) -> None:
+    """Tests on the oldest Python, with the oldest version that each dependency may have."""
+    project = PYPROJECT["project"]
+    extras = project["optional-dependencies"].values()
+    bounds = {*project["dependencies"], *chain.from_iterable(extras)}
+    pins = sorted(each.replace(">=", "==") for each in bounds if ">=" in each)
+    session.install("-e", ".", *pins, *nox.project.dependency_groups(PYPROJECT, "tests"))
+    session.run("pip", "list")
+    session.run("pytest", "tests/unit", "tests/conformance", "tests/integration", *session.posargs)
 
 
 @nox.session
