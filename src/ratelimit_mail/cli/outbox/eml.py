@@ -39,7 +39,8 @@ def read_message(
     head, body = _divided(content)
     fields = _fields(head)
     headers: Message[str, str] = BytesHeaderParser(policy=policy.compat32).parsebytes(
-        b"".join(lines for _, lines in fields)
+        # The parser does not take blanks before the colon for a header.
+        b"".join(name + b":" + lines.partition(b":")[2] for name, lines in fields)
     )
     names = {name for name, _ in fields}
     if not names & {b"from", b"resent-from"}:
