@@ -10,6 +10,7 @@ import click
 from ratelimit_mail.cli.check_policy import check_policy_command
 from ratelimit_mail.cli.lists import list_commands
 from ratelimit_mail.cli.merge.command import merge_command
+from ratelimit_mail.cli.outbox.command import outbox_commands
 from ratelimit_mail.cli.plan.command import plan_command
 from ratelimit_mail.cli.presets import presets_command
 from ratelimit_mail.cli.replay.command import replay_command
@@ -30,6 +31,7 @@ def command() -> None:
 command.add_command(check_policy_command)
 command.add_command(list_commands)
 command.add_command(merge_command)
+command.add_command(outbox_commands)
 command.add_command(plan_command)
 command.add_command(presets_command)
 command.add_command(replay_command)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import click
@@ -9,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
+from ratelimit_mail.exceptions import BackendError, OutboxError, RateLimitExceeded
 
 __all__ = [
     "INTERRUPTED",
@@ -17,6 +21,7 @@ __all__ = [
     "InputError",
     "RejectedRow",
     "RejectedRowReporter",
+    "reported_errors",
 ]
 
 INTERRUPTED: Final = 130
@@ -34,6 +39,20 @@ class CommandError(click.ClickException):
 
 class InputError(Exception):
     """The input file cannot be read as a whole; the text is the reason, in one line."""
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn an error of a file, an option, an outbox or the store into one line on stderr."""
+    try:
+        yield
+    except OSError as error:
+        name = "" if error.filename is None else f"{os.fspath(error.filename)}: "
+        raise CommandError(escape(f"{name}{error.strerror or error}")) from None
+    except (ValueError, TypeError, ModuleNotFoundError, OutboxError, RateLimitExceeded) as error:
+        raise CommandError(escape(str(error))) from None
+    except BackendError as error:
+        raise CommandError(escape(f"--store: {error}")) from None
 
 
 class RejectedRow(NamedTuple):

@@ -12,15 +12,14 @@ from typing import Any, BinaryIO
 
 import attrs
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.addresses import folded
 from ratelimit_mail.cli.describe import two_columns
 from ratelimit_mail.cli.errors import CommandError
+from ratelimit_mail.cli.tables import cells, number_of, table_of
 from ratelimit_mail.directory import ListFile, MailingList, PastedText, parse_addresses
 from ratelimit_mail.directory.list_file import Member, MembershipChange
 from ratelimit_mail.directory.pasted_text import LONGEST_TEXT, UnreadableText
@@ -126,7 +125,7 @@ def subscribe(
         _report(pasted.unreadable)
         if not skip_unreadable:
             raise CommandError(
-                f"{_number(len(pasted.unreadable), 'piece')} of the text cannot be read;"
+                f"{number_of(len(pasted.unreadable), 'piece')} of the text cannot be read;"
                 " nothing was changed (--skip-unreadable subscribes the others)"
             )
     with _errors(file):
@@ -139,7 +138,7 @@ def subscribe(
     left = sum(each.action == "left" for each in changes)
     subscribed = len(changes) - left
     summary = (
-        f"{escape(list_address)}: {_number(subscribed, 'address')} subscribed,"
+        f"{escape(list_address)}: {number_of(subscribed, 'address')} subscribed,"
         f" {len(pasted.addresses) - subscribed:,} already a member,"
         f" {len(pasted.repeated):,} repeated"
     )
@@ -155,7 +154,7 @@ def unsubscribe(file: Path, list_address: str, members: tuple[str, ...], by: str
     """Let each ADDRESS leave LIST; none leaves if one of them is not a member."""
     with _errors(file):
         changes = _open(file).unsubscribe(list_address, members, by=by)
-    click.echo(f"{escape(list_address)}: {_number(len(changes), 'address')} left")
+    click.echo(f"{escape(list_address)}: {number_of(len(changes), 'address')} left")
 
 
 @list_commands.command("show")
@@ -178,9 +177,9 @@ def show_command(file: Path, list_address: str | None, wants_json: bool) -> None
     console = Console()
     console.print(Text(escape(mailing_list.address), style="bold"))
     console.print(two_columns(_settings_in_words(mailing_list)))
-    table_of_members = _table("member", "since (UTC)", "by", "name")
+    table_of_members = table_of("member", "since (UTC)", "by", "name")
     for member in members:
-        table_of_members.add_row(*_cells(member.address, member.since, member.by, member.name))
+        table_of_members.add_row(*cells(member.address, member.since, member.by, member.name))
     console.print()
     console.print(table_of_members if members else Text("No members."))
 
@@ -201,9 +200,9 @@ def history(file: Path, list_address: str, member: str | None, wants_json: bool)
     if wants_json:
         click.echo(json.dumps(list(map(_as_json, changes)), indent=2))
         return
-    table = _table("time (UTC)", "change", "address", "by")
+    table = table_of("time (UTC)", "change", "address", "by")
     for each in changes:
-        table.add_row(*_cells(each.at, each.action, each.address, each.by))
+        table.add_row(*cells(each.at, each.action, each.address, each.by))
     Console().print(table if changes else Text("No changes."))
 
 
@@ -252,7 +251,7 @@ def _print_dry_run(members: tuple[Member, ...], pasted: PastedText, *, replace: 
     new = [each for each in pasted.addresses if folded(each.address) not in old]
     for each in new:
         click.echo(escape(each.address))
-    text = f"{_number(len(new), 'address')} would be subscribed"
+    text = f"{number_of(len(new), 'address')} would be subscribed"
     if replace:
         stay = {folded(each.address) for each in pasted.addresses}
         leaving = [each for each in members if folded(each.address) not in stay]
@@ -296,10 +295,10 @@ def _print_lists(lists: ListFile, *, wants_json: bool) -> None:
         rows = [{**_settings_as_json(each), "members": len(each.members)} for each in lists.lists]
         click.echo(json.dumps(rows, indent=2))
         return
-    table = _table("list", "members", "subscription", "posting")
+    table = table_of("list", "members", "subscription", "posting")
     for each in lists.lists:
-        cells = (each.address, f"{len(each.members):,}", each.subscription, each.posting)
-        table.add_row(*_cells(*cells))
+        row = (each.address, f"{len(each.members):,}", each.subscription, each.posting)
+        table.add_row(*cells(*row))
     Console().print(table if lists.lists else Text("No lists."))
 
 
@@ -308,21 +307,3 @@ def _as_json(value: Member | MembershipChange) -> dict[str, Any]:
         name: each.isoformat() if isinstance(each, datetime) else each
         for name, each in attrs.asdict(value).items()
     }
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _cells(*values: object) -> Iterator[Text]:
-    for value in values:
-        text = f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
-        yield Text(escape(text))
-
-
-def _number(count: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"1 {noun}" if count == 1 else f"{count:,} {plural}"

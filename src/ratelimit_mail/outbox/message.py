@@ -10,6 +10,8 @@ from typing import Final
 
 import attrs
 
+from ratelimit_mail.envelope import Client
+
 __all__ = [
     "FINISHED",
     "OutboxMessage",
@@ -61,7 +63,7 @@ class OutboxMessage:
     """A message in an outbox.
 
     id: its number in the outbox. key: the name that the program gave it; None if it has none.
-    sender, recipients: its envelope. priority: as it was put.
+    sender, recipients: its envelope. client: what submitted it. priority: as it was put.
     message_id: its Message-ID, which is the same each time it is sent.
     size: of its text, in bytes.
     put_at: when it was put. next_at: when it may be tried next. expires_at: when it is too late.
@@ -78,6 +80,7 @@ class OutboxMessage:
     state: State
     sender: str
     recipients: tuple[OutboxRecipient, ...]
+    client: Client
     priority: int
     message_id: str
     size: int

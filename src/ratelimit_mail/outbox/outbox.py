@@ -275,6 +275,17 @@ class Outbox:
             raise KeyError(id)
         return message
 
+    def text(self, id: int) -> bytes:  # noqa: A002
+        """Return the text of a message as it is sent.
+
+        Raises KeyError if there is no such message, and ValueError if its text is not stored any
+        more.
+        """
+        text = self._store.text(id)
+        if text is None:
+            raise ValueError(f"message {id}: its text is not stored any more")
+        return text
+
     def list(
         self,
         *,

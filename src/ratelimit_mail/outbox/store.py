@@ -340,6 +340,18 @@ class Store:
             content=row["body"],
         )
 
+    def text(self, id: int) -> bytes | None:  # noqa: A002
+        """Return the text of a message; None if it is not stored any more.
+
+        Raises KeyError if there is no such message.
+        """
+        with self._transaction(write=False) as connection:
+            _existing(connection, id)
+            row = connection.execute(
+                "SELECT body FROM outbox_bodies WHERE message = ?", (id,)
+            ).fetchone()
+        return None if row is None else bytes(row[0])
+
     def headers_text(self, id: int) -> bytes:  # noqa: A002
         """Return the first bytes of a stored message, with most of its headers."""
         with self._transaction(write=False) as connection:
@@ -948,6 +960,7 @@ def _message(connection: sqlite3.Connection, schema: str, id: int) -> OutboxMess
             OutboxRecipient(each["address"], State(each["state"]), each["reply"])
             for each in recipients
         ),
+        client=_client(row["client"]),
         priority=row["priority"],
         message_id=row["message_id"],
         size=row["size"],

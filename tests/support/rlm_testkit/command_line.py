@@ -13,12 +13,13 @@ from ratelimit_mail.cli.command import command
 __all__ = ["error_line", "replay_json", "run_command", "run_replay", "write_lines"]
 
 
-def run_command(*arguments: str, color: bool = False) -> Result:
+def run_command(*arguments: str, color: bool = False, text: str | bytes | None = None) -> Result:
     """Run the command for a terminal of 80 columns.
 
-    color: whether the output keeps escape codes.
+    color: whether the output keeps escape codes. text: the standard input.
     """
-    return CliRunner(env={"COLUMNS": "80"}).invoke(command, arguments, color=color)
+    runner = CliRunner(env={"COLUMNS": "80"})
+    return runner.invoke(command, arguments, color=color, input=text)
 
 
 def run_replay(file: Path, policy: str, *options: str) -> Result:

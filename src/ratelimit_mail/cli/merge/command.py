@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,16 +16,16 @@ from rich.text import Text
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import Backend
-from ratelimit_mail.cli.errors import INTERRUPTED, CommandError
+from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import find_policy
 from ratelimit_mail.cli.merge.letters import print_letter
 from ratelimit_mail.cli.merge.sample import write_sample
+from ratelimit_mail.cli.outbox.options import messages_of
 from ratelimit_mail.cli.plan.mailing import parse_moment, parse_zone
 from ratelimit_mail.cli.plan.tables import times_table
 from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.envelope import PROTOCOLS, Client, Envelope
-from ratelimit_mail.exceptions import BackendError, OutboxError, RateLimitExceeded
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.mailing import (
     AttachmentFolder,
@@ -44,9 +43,6 @@ __all__ = ["merge_command"]
 
 MOST_SHOWN: Final = 50
 """How many problems are reported one by one."""
-
-PAGE: Final = 1000
-"""How many messages of an outbox are read at once."""
 
 
 @click.command("merge")
@@ -177,7 +173,7 @@ def merge_command(
     if limit is None and test_to is not None:
         limit = 1
     try:
-        with _errors():
+        with reported_errors():
             client = Client(address=address, protocol=protocol, tags=tags)
             people = read_people(people_file, delimiter=delimiter)
             mailing = Mailing(
@@ -232,20 +228,6 @@ def _check_options(
         raise CommandError("with --outbox, --policy NAME is needed: the limits of the letters")
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn an error of a file, an option or the outbox into one line on stderr."""
-    try:
-        yield
-    except OSError as error:
-        name = "" if error.filename is None else f"{os.fspath(error.filename)}: "
-        raise CommandError(escape(f"{name}{error.strerror or error}")) from None
-    except (ValueError, TypeError, ModuleNotFoundError, OutboxError, RateLimitExceeded) as error:
-        raise CommandError(escape(str(error))) from None
-    except BackendError as error:
-        raise CommandError(escape(f"--store: {error}")) from None
-
-
 def _check(mailing: Mailing, client: Client, stderr: Console) -> list[tuple[str | None, Envelope]]:
     """Return the key and the envelope of each letter; raise CommandError if a row is wrong."""
     envelopes: list[tuple[str | None, Envelope]] = []
@@ -286,24 +268,16 @@ def _opened_outbox(file: Path | None, policy: Policy | None) -> Iterator[Outbox 
 
 def _keys_in(outbox: Outbox | None, prefix: str) -> set[str]:
     """Return the keys of a mailing that an outbox has."""
-    keys: set[str] = set()
-    after = 0
-    while outbox is not None and (page := outbox.list(after=after, limit=PAGE)):
-        keys.update(each.key for each in page if each.key and each.key.startswith(prefix))
-        after = page[-1].id
-    return keys
+    if outbox is None:
+        return set()
+    return {each.key for each in messages_of(outbox) if each.key and each.key.startswith(prefix)}
 
 
 def _queued(outbox: Outbox | None, sender: str) -> list[int]:
     """Return the numbers of recipients of the messages that a sender has in the queue."""
-    sizes: list[int] = []
-    after = 0
-    while outbox is not None and (
-        page := outbox.list(state=State.QUEUED, sender=sender, after=after, limit=PAGE)
-    ):
-        sizes += (len(each.recipients) for each in page)
-        after = page[-1].id
-    return sizes
+    if outbox is None:
+        return []
+    return [len(each.recipients) for each in messages_of(outbox, state=State.QUEUED, sender=sender)]
 
 
 def _plan(

@@ -1,7 +1,9 @@
-"""Print the letters of a mailing."""
+"""Print letters and other messages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
@@ -9,26 +11,43 @@ import click
 
 from ratelimit_mail._util.text import escape
 
-__all__ = ["print_letter"]
+__all__ = ["print_letter", "print_stored"]
+
+_OF_THE_ENCODING = ("mime-version", "content-type", "content-transfer-encoding")
 
 
 def print_letter(message: EmailMessage, output_format: str) -> None:
     """Print a message as it is sent (`raw`), or its headers and texts in words (`text`)."""
-    if output_format == "raw":
-        lines = message.as_bytes().decode("utf-8", "backslashreplace").splitlines()
-        click.echo("\n".join(map(escape, lines)))
-        return
+    lines = _raw(message.as_bytes()) if output_format == "raw" else _in_words(message)
+    click.echo("\n".join(map(escape, lines)))
+
+
+def print_stored(text: bytes) -> None:
+    """Print the text of a message in words; as it is sent, if it is not well-formed."""
+    try:
+        lines = [*_in_words(message_from_bytes(text, EmailMessage, policy=policy.default))]
+    except Exception:  # the parser of a header raises anything
+        lines = _raw(text)
+    click.echo("\n".join(map(escape, lines)))
+
+
+def _raw(text: bytes) -> list[str]:
+    return text.decode("utf-8", "backslashreplace").splitlines()
+
+
+def _in_words(message: EmailMessage) -> Iterator[str]:
     for name, value in message.items():
-        if name not in ("MIME-Version", "Content-Type", "Content-Transfer-Encoding"):
-            click.echo(escape(f"{name}: {value}"))
+        if name.lower() not in _OF_THE_ENCODING:
+            yield f"{name}: {value}"
     entities: list[Any] = [part for part in message.walk() if not part.is_multipart()]
     for part in entities:
-        click.echo()
-        if part.get_content_disposition() in ("attachment", "inline"):
-            size = len(part.get_payload(decode=True))
-            click.echo(escape(f"[attachment {part.get_filename()}, {size:,} bytes]"))
+        yield ""
+        is_text = part.get_content_maintype() == "text"
+        if not is_text or part.get_content_disposition() in ("attachment", "inline"):
+            size = len(part.get_payload(decode=True) or b"")
+            name = part.get_filename() or part.get_content_type()
+            yield f"[attachment {name}, {size:,} bytes]"
             continue
         if len(entities) > 1:
-            click.echo(f"[{part.get_content_type()}]")
-        for line in part.get_content().splitlines():
-            click.echo(escape(line))
+            yield f"[{part.get_content_type()}]"
+        yield from part.get_content().splitlines()

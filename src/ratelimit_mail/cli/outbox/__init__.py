@@ -1,0 +1,1 @@
+"""The commands `outbox …`: put messages into an outbox, send them, and look after them."""

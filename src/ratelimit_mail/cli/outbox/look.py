@@ -1,0 +1,160 @@
+"""The commands `outbox list`, `show` and `stats`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ratelimit_mail.cli.describe import two_columns
+from ratelimit_mail.cli.errors import CommandError
+from ratelimit_mail.cli.merge.letters import print_stored
+from ratelimit_mail.cli.outbox.forecast import forecast
+from ratelimit_mail.cli.outbox.options import (
+    ID,
+    JSON,
+    OUTBOX,
+    POLICY,
+    STORE,
+    message_errors,
+    opened_outbox,
+    policy_or_none,
+)
+from ratelimit_mail.cli.outbox.output import as_json, fields_of, iso
+from ratelimit_mail.cli.store import opened_store
+from ratelimit_mail.cli.tables import cells, number_of, table_of
+from ratelimit_mail.outbox import OutboxMessage, State
+
+__all__ = ["list_command", "show_command", "stats_command"]
+
+
+@click.command("list")
+@OUTBOX
+@click.option("--state", type=click.Choice([*map(str, State)]), help="Only those in this state.")
+@click.option("--sender", metavar="ADDRESS", help="Only those of this sender.")
+@click.option("--moderator", metavar="ADDRESS", help="Only those that this moderator may approve.")
+@click.option("--after", type=click.IntRange(0, 2**63 - 1), default=0, metavar="ID")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True)
+@POLICY
+@JSON
+def list_command(
+    file: Path,
+    state: str | None,
+    sender: str | None,
+    moderator: str | None,
+    after: int,
+    limit: int,
+    policy_name: str | None,
+    wants_json: bool,
+) -> None:
+    """List the messages in OUTBOX, in the order in which they were put.
+
+    --moderator needs --policy, whose directory names the moderators. --sender needs it where
+    aliases count as their owner, or where capitals count.
+
+    --json prints an array of objects, as `show` does.
+    """
+    if moderator is not None and policy_name is None:
+        raise CommandError("--moderator needs --policy NAME, whose directory has the moderators")
+    with opened_outbox(file, policy_or_none(policy_name)) as outbox:
+        listed = outbox.list(
+            state=state, sender=sender, moderator=moderator, after=after, limit=limit + 1
+        )
+    messages = listed[:limit]
+    if wants_json:
+        click.echo(json.dumps([*map(as_json, messages)], indent=2))
+        return
+    if not messages:
+        click.echo("No messages.")
+        return
+    table = table_of("id", "state", "put (UTC)", "next (UTC)", "sender", "recipients")
+    for each in messages:
+        table.add_row(*cells(*_row(each)))
+    Console().print(table)
+    if len(listed) > limit:
+        click.echo(f"There are more: --after {messages[-1].id}")
+
+
+def _row(message: OutboxMessage) -> tuple[object, ...]:
+    following: datetime | str = ""
+    if message.state == State.QUEUED:
+        following = max(message.next_at, message.expected_at or message.next_at)
+    first = message.recipients[0].address
+    more = len(message.recipients) - 1
+    recipients = f"{first} and {more:,} more" if more else first
+    return message.id, message.state, message.put_at, following, message.sender, recipients
+
+
+@click.command("show")
+@OUTBOX
+@ID
+@click.option("--text", "wants_text", is_flag=True, help="Print the headers and the text too.")
+@click.option("--eml", "wants_eml", is_flag=True, help="Print the message itself, and only that.")
+@JSON
+def show_command(
+    file: Path, number: int, wants_text: bool, wants_eml: bool, wants_json: bool
+) -> None:
+    """Show the message ID: its state, its times, and the last reply for each recipient."""
+    if wants_eml and (wants_json or wants_text):
+        raise CommandError("--eml prints only the message; leave out --json and --text")
+    with opened_outbox(file, policy_or_none(None)) as outbox, message_errors(file):
+        message = outbox.show(number)
+        text = outbox.text(number) if wants_eml or wants_text else b""
+    if wants_eml:
+        click.echo(text, nl=False)
+        return
+    if wants_json:
+        table = as_json(message)
+        if wants_text:
+            table["text"] = text.decode("utf-8", "backslashreplace")
+        click.echo(json.dumps(table, indent=2))
+        return
+    console = Console()
+    console.print(Text(f"message {message.id}", style="bold"))
+    console.print(two_columns(fields_of(message)))
+    recipients = table_of("recipient", "state", "reply")
+    for each in message.recipients:
+        recipients.add_row(*cells(each.address, each.state, each.reply or ""))
+    console.print()
+    console.print(recipients)
+    if wants_text:
+        click.echo()
+        print_stored(text)
+
+
+@click.command("stats")
+@OUTBOX
+@POLICY
+@STORE
+@JSON
+def stats_command(file: Path, policy_name: str | None, url: str | None, wants_json: bool) -> None:
+    """Count the messages in OUTBOX by state.
+
+    With --policy, also tell when all queued messages will be out if nothing more is put: with
+    --store, after what was sent before.
+    """
+    policy = policy_or_none(policy_name)
+    with opened_store(url) as backend, opened_outbox(file, policy) as outbox:
+        stats = outbox.stats()
+        estimate = None if policy_name is None else forecast(outbox, policy, backend)
+    if wants_json:
+        table = {
+            "counts": {str(state): number for state, number in stats.counts.items()},
+            "senders": stats.senders,
+            "oldest": iso(stats.oldest),
+            "workers": stats.workers,
+            "all_out_at": None if estimate is None else iso(estimate.all_out_at),
+        }
+        click.echo(json.dumps(table, indent=2))
+        return
+    rows = [(str(state), f"{number:,}") for state, number in stats.counts.items()]
+    rows.append(("running", number_of(stats.workers, "program")))
+    if stats.oldest is not None:
+        rows.append(("queued since", f"{stats.oldest:%Y-%m-%d %H:%M:%S} UTC"))
+    if estimate is not None:
+        rows.append(("queue", estimate.in_words()))
+    Console().print(two_columns(rows))
