@@ -431,6 +431,25 @@ def test_a_connection_that_commits_each_statement_must_begin_first(path: Path) -
     connection.close()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no autocommit")
+def test_a_connection_with_autocommit_is_understood(path: Path) -> None:
+    outbox = Scene(path, POLICY).outbox
+    options: Any = {"autocommit": True}
+    connection = sqlite3.connect(path, **options)
+    with pytest.raises(ValueError, match="execute BEGIN first"):
+        outbox.put(letter(1), connection=connection)
+    connection.close()
+    options = {"autocommit": False}
+    connection = sqlite3.connect(path, **options)
+    outbox.put(letter(1), connection=connection)
+    connection.rollback()
+    assert outbox.list() == ()
+    outbox.put(letter(1), connection=connection)
+    connection.commit()
+    assert len(outbox.list()) == 1
+    connection.close()
+
+
 def test_a_connection_to_another_file_is_refused(path: Path, tmp_path: Path) -> None:
     outbox = Scene(path, POLICY).outbox
     connection = sqlite3.connect(tmp_path / "other.db")
