@@ -348,7 +348,7 @@ def test_a_file_of_another_program_is_refused_and_left_as_it_is(path: Path) -> N
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
     path.write_text("Dear students, " * 100)
     with pytest.raises(OutboxError, match="cannot be opened: file is not a database"):
         Scene(path, POLICY)
