@@ -117,7 +117,7 @@ def test_three_connections_are_the_default_for_office_365(sink: Sink) -> None:
     assert SMTPTransport("127.0.0.1", sink.port).max_connections == 3
 
 
-def test_the_server_is_told_the_size_and_the_null_sender(sink: Sink) -> None:
+def test_the_null_sender_is_empty_for_the_server(sink: Sink) -> None:
     options: list[Any] = []
     sink.answers["MAIL"] = lambda address: options.append(address)
     message = outgoing()
@@ -325,7 +325,7 @@ def test_a_login_after_starttls(
     assert len(sink.received) == 1
 
 
-def test_a_wrong_password_is_no_message_s_fault_and_is_shown_nowhere(
+def test_a_wrong_password_fails_no_message_and_is_shown_nowhere(
     tmp_path: Path,
     server_context: ssl.SSLContext,
     context: ssl.SSLContext,

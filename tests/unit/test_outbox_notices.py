@@ -60,7 +60,7 @@ def status_of(notice: EmailMessage) -> list[Message[str, str]]:
     return [*part.get_payload()]
 
 
-def test_a_sender_is_told_of_a_refusal_with_its_text(tmp_path: Path) -> None:
+def test_a_sender_gets_a_notice_of_a_refusal_with_its_text(tmp_path: Path) -> None:
     post = Post(tmp_path)
     post.answers = [smtplib.SMTPDataError(554, b"5.7.1 message looks like spam")]
     put = post.outbox.put(letter(1))
@@ -142,7 +142,7 @@ def test_the_text_of_a_reply_cannot_add_lines_to_a_notice(tmp_path: Path) -> Non
     assert "eve@example.com" in recipient["Diagnostic-Code"]
 
 
-def test_a_delay_is_told_once_with_the_expected_time_after_a_time_of_choice(
+def test_a_delay_is_noticed_once_with_the_expected_time_after_a_time_of_choice(
     tmp_path: Path,
 ) -> None:
     notices = Notices("postmaster@leeds.ac.uk", delayed_after=4 * HOUR)
@@ -162,7 +162,7 @@ def test_a_delay_is_told_once_with_the_expected_time_after_a_time_of_choice(
     }
 
 
-def test_a_message_that_waits_for_a_server_is_told_of_with_its_next_attempt(
+def test_the_notice_of_a_message_that_a_server_puts_off_names_its_next_attempt(
     tmp_path: Path,
 ) -> None:
     notices = Notices("postmaster@leeds.ac.uk", delayed_after=HOUR)
@@ -177,7 +177,7 @@ def test_a_message_that_waits_for_a_server_is_told_of_with_its_next_attempt(
     assert "Expected: Sun, 09 Sep 2001 04:16:40 +0000" in text
 
 
-def test_a_message_that_goes_before_that_time_is_not_told_of(tmp_path: Path) -> None:
+def test_there_is_no_notice_of_a_message_that_goes_before_that_time(tmp_path: Path) -> None:
     notices = Notices("postmaster@leeds.ac.uk", delayed_after=4 * HOUR)
     post = Post(tmp_path, MessageRateLimit("1/hour"), notices=notices)
     for number in range(3):

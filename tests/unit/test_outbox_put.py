@@ -348,7 +348,7 @@ def test_a_file_of_another_program_is_refused_and_left_as_it_is(path: Path) -> N
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
     path.write_text("Dear students, " * 100)
     with pytest.raises(OutboxError, match="cannot be opened: file is not a database"):
         Scene(path, POLICY)
@@ -427,6 +427,25 @@ def test_a_connection_that_commits_each_statement_must_begin_first(path: Path) -
     connection.execute("BEGIN")
     outbox.put(letter(1), connection=connection)
     connection.execute("COMMIT")
+    assert len(outbox.list()) == 1
+    connection.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no autocommit")
+def test_a_connection_with_autocommit_is_understood(path: Path) -> None:
+    outbox = Scene(path, POLICY).outbox
+    options: Any = {"autocommit": True}
+    connection = sqlite3.connect(path, **options)
+    with pytest.raises(ValueError, match="execute BEGIN first"):
+        outbox.put(letter(1), connection=connection)
+    connection.close()
+    options = {"autocommit": False}
+    connection = sqlite3.connect(path, **options)
+    outbox.put(letter(1), connection=connection)
+    connection.rollback()
+    assert outbox.list() == ()
+    outbox.put(letter(1), connection=connection)
+    connection.commit()
     assert len(outbox.list()) == 1
     connection.close()
 

@@ -102,7 +102,7 @@ def test_what_was_being_sent_is_sent_again_if_so_chosen(
     assert [usage.used for usage in programs.program.limiter.usage(ANN)] == [2]
 
 
-def test_a_charge_whose_end_the_limiter_was_not_told_is_settled_by_the_next_worker(
+def test_a_charge_that_was_not_settled_is_settled_by_the_next_worker(
     killable: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = killable()

@@ -500,7 +500,7 @@ def test_recipients_above_what_a_server_takes_at_once_are_sent_right_away(post: 
         refused(student1=(421, b"4.7.0 too fast, slow down")),
     ],
 )
-def test_a_providers_too_fast_blocks_the_sender_and_is_no_attempt(
+def test_a_providers_too_fast_blocks_the_sender_and_does_not_count_as_an_attempt(
     post: Post, reply: object
 ) -> None:
     post.answers = [reply]
@@ -875,7 +875,7 @@ def test_a_maildir_that_cannot_be_written_is_tried_later(tmp_path: Path) -> None
         ([60], {"reconnect": []}, ValueError, "reconnect: the list is empty"),
     ],
 )
-def test_a_schedule_that_is_none_is_an_error(
+def test_a_schedule_with_wrong_numbers_is_an_error(
     arguments: Any, options: Mapping[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):

@@ -424,8 +424,8 @@ class Store:
             for subject in {each[0] for each in lanes} | {row["lane"] for row in rows}:
                 _free_lane(connection, subject, worker_id)
             connection.execute("DELETE FROM outbox_workers WHERE id = ?", (worker_id,))
-            found = [_message(connection, "main", row["id"]) for row in rows]
-        return tuple(each for each in found if each is not None)
+            messages = [_message(connection, "main", row["id"]) for row in rows]
+        return tuple(each for each in messages if each is not None)
 
     # Sending.
 
@@ -669,8 +669,8 @@ class Store:
                 " AND sender != '<>' ORDER BY put_at LIMIT ?",
                 (put_before, _BATCH),
             ).fetchall()
-            found = [_message(connection, "main", row[0]) for row in rows]
-        return tuple(each for each in found if each is not None)
+            messages = [_message(connection, "main", row[0]) for row in rows]
+        return tuple(each for each in messages if each is not None)
 
     def next_unannounced(self) -> int | None:
         """Return when the oldest queued message without a notice was put; None if there is none."""

@@ -255,10 +255,10 @@ class Policy:
 
     def is_moderator(self, address: str, mailing_list: str) -> bool:
         """Return whether an address, or the owner of that alias, moderates a mailing list."""
-        found = None if self._lookup is None else self._lookup.mailing_list(mailing_list)
-        if found is None:
+        rules = None if self._lookup is None else self._lookup.mailing_list(mailing_list)
+        if rules is None:
             return False
-        moderators = {self.comparison.address(self.owner(each)) for each in found.moderators}
+        moderators = {self.comparison.address(self.owner(each)) for each in rules.moderators}
         return self.comparison.address(self.owner(address)) in moderators
 
     def sender_subject(self, envelope: Envelope) -> str:
