@@ -14,6 +14,15 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def outbox_without_disk(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Do not wait for the disk at each step of an outbox: only a power failure needs that."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "outbox" in request.path.name and "integration" not in request.path.parts:
+            patch.setattr("ratelimit_mail.outbox.schema.SYNCHRONOUS", "OFF")
+        yield
+
+
 def program(name: str) -> str:
     """Return the path of a server's program; skip the test if pip has not installed it."""
     try:

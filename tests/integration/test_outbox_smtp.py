@@ -457,6 +457,13 @@ def test_wrong_arguments_are_named_and_show_no_secret(
     assert SECRET not in str(caught.value)
 
 
+def test_each_step_of_an_outbox_is_on_the_disk_when_it_returns(sink: Sink, tmp_path: Path) -> None:
+    scene = scene_for(sink, tmp_path)
+    connection = scene.outbox._store._connection
+    assert connection is not None
+    assert tuple(connection.execute("PRAGMA synchronous").fetchone()) == (2,)
+
+
 def test_receipts_have_a_message_id() -> None:
     receipt = Receipt(0, ANN, [], b"Message-ID: <1@x>\r\n\r\n")
     assert receipt.message_id == "<1@x>"

@@ -22,6 +22,9 @@ APPLICATION_ID: Final = 0x524C4D4F
 
 VERSION: Final = 1
 
+SYNCHRONOUS: Final = "FULL"
+"""Every commit is on the disk when it returns."""
+
 BUSY_SECONDS: Final = 30.0
 """How long a transaction waits for those of other processes."""
 
@@ -157,8 +160,7 @@ def _open(connection: sqlite3.Connection, path: Path, *, shared: bool) -> None:
     if not tables:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     _set_wal(connection)
-    # Every commit is on the disk when it returns.
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
     if "outbox_meta" not in tables:
         _create(connection, path, shared=shared)
