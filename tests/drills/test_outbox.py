@@ -12,13 +12,18 @@ from rlm_testkit.servers import Server
 
 from ratelimit_mail import presets
 
-pytestmark = [pytest.mark.drill, valkey_only]
+pytestmark = [
+    pytest.mark.drill,
+    valkey_only,
+    pytest.mark.parametrize("store", ["sqlite:///{folder}/counts.db", "{server}?prefix={folder}:"]),
+]
 
 
-def test_25000_letters_and_100_kills(tmp_path: Path, server: Server) -> None:
+def test_25000_letters_and_100_kills(tmp_path: Path, server: Server, store: str) -> None:
+    url = store.format(folder=tmp_path, server=server.url)
     policy = presets.leeds_office365()
     result = send_with_kills(
-        tmp_path, policy, server.url, letters=25_000, kills=100, chance=random.Random(1)
+        tmp_path, policy, url, letters=25_000, kills=100, chance=random.Random(1)
     )
     print(f"\noutbox, one worker on a manual clock: {result}")
     assert result.kills == 100
@@ -29,12 +34,13 @@ def test_25000_letters_and_100_kills(tmp_path: Path, server: Server) -> None:
     assert result.most_in_a_day <= 10_000
 
 
-def test_four_workers_in_real_time_and_20_kills(tmp_path: Path, server: Server) -> None:
+def test_four_workers_in_real_time_and_20_kills(tmp_path: Path, server: Server, store: str) -> None:
+    url = store.format(folder=tmp_path, server=server.url)
     policy = presets.leeds_office365(message_rate="30/3 seconds")
     result = send_with_kills_in_real_time(
         tmp_path,
         policy,
-        server.url,
+        url,
         letters=2000,
         kills=20,
         workers=4,

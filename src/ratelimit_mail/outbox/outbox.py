@@ -50,8 +50,8 @@ class Outbox:
 
     path: the file, which is created for its owner alone if it is missing. Any number of programs of
         one host may use it at the same time; it must not be on a network file system.
-    limiter: what decides. It should count in a backend that lasts and is shared, such as Redis;
-        counts in memory are lost with the program.
+    limiter: what decides. It should count in a backend that lasts and is shared, `SQLiteBackend`
+        or `RedisBackend`; counts in memory are lost with the program.
     transport: how messages are sent; a program that only puts messages needs none.
     retry: when a message is tried again after a temporary refusal.
     on_uncertain: what happens to a message that was being sent when the program or the connection

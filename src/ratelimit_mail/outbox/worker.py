@@ -493,7 +493,7 @@ class OutboxWorker:
             log_warning(
                 "the limiter counts in the memory of this program: it does not know of %d messages"
                 " that this outbox has sent before, nor of %d other programs that send;"
-                " use a backend that lasts and is shared, such as Redis",
+                " use a backend that lasts and is shared, such as SQLiteBackend",
                 sent,
                 len(workers),
             )

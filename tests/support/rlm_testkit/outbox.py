@@ -1,6 +1,6 @@
 """A clock that several processes share, a mail server that records what it gets, and a worker.
 
-`python -m rlm_testkit.outbox OUTBOX REDIS_URL PORT CLOCK` runs an outbox, for tests that kill it.
+`python -m rlm_testkit.outbox OUTBOX STORE_URL PORT CLOCK` runs an outbox, for tests that kill it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from ratelimit_mail import Limiter, Policy
-from ratelimit_mail.backends import MemoryBackend, RedisBackend
+from ratelimit_mail.backends import MemoryBackend, from_url
 from ratelimit_mail.events import Dispatcher, Event
 from ratelimit_mail.outbox import Outbox, SMTPTransport, Transport
 from ratelimit_mail.testing import ManualClock
@@ -263,7 +263,7 @@ def main(outbox: str, policy_file: str, url: str, port: str, clock_file: str) ->
     if clock_file != "real":
         clock = file_clock = FileClock(Path(clock_file))
         options = {"clock": clock, "sleep": file_clock.advance, "poll_interval": float("inf")}
-    backend = RedisBackend.from_url(url, prefix=f"{Path(outbox).parent.name}:", clock=clock)
+    backend = from_url(url, clock=clock)
     transport = SMTPTransport("127.0.0.1", int(port), tls="none", max_connections=1)
     box = Outbox(outbox, Limiter(policy, backend), transport, **options)
     signal.signal(signal.SIGTERM, lambda *_: box.stop())
