@@ -51,8 +51,8 @@ from ratelimit_mail.policy import Policy
 
 __all__ = ["run_command"]
 
-UNFINISHED: Final = 1
-"""The exit code if a message failed or may have been sent."""
+NOT_ALL_SENT: Final = 1
+"""The exit code with --until-empty if a message failed or may have been sent."""
 
 FORECAST_SECONDS: Final = 10.0
 """How often the time at which all will be out is computed for a terminal, and at least ..."""
@@ -157,9 +157,9 @@ def run_command(
 
     --json prints an object for each event in a line of its own, and one at the end.
 
-    The exit code is 0 when all went well; 1 if a message failed or may have been sent; 2 if an
-    option, OUTBOX or --store cannot be used. With --until-empty, it is 143 or 130 if SIGTERM or
-    Ctrl-C ended it while messages were queued. After a second signal it is 130.
+    The exit code is 0, also after a signal; 2 if an option, OUTBOX or --store cannot be used; 130
+    after a second signal. With --until-empty, it is 1 if a message failed or may have been sent,
+    and 143 or 130 if SIGTERM or Ctrl-C ended it while messages were queued.
     """
     if policy_name is None:
         raise CommandError("--policy NAME is needed: the limits of the messages")
@@ -211,10 +211,12 @@ def run_command(
         counts = outbox.stats().counts
         queued = counts[State.QUEUED] + counts[State.SENDING]
     reporter.print_end(queued, is_stopped=stopped_by is not None)
-    if until_empty and queued and stopped_by is not None:
+    if not until_empty:
+        return
+    if queued and stopped_by is not None:
         sys.exit(128 + stopped_by)
     if reporter.failed or reporter.uncertain:
-        sys.exit(UNFINISHED)
+        sys.exit(NOT_ALL_SENT)
 
 
 def _run(
