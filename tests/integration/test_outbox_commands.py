@@ -46,7 +46,7 @@ def run(*arguments: str) -> Result:
     return outbox("run", *arguments, *LEEDS, *STORE, "--maildir", "mail", "--until-empty")
 
 
-def delivered() -> list[str]:
+def maildir_texts() -> list[str]:
     return sorted(path.read_text() for path in Path("mail/new").iterdir())
 
 
@@ -60,7 +60,7 @@ def test_what_is_put_is_sent_without_bcc_and_counted() -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout == "1 message sent, 0 failed, 0 uncertain; 0 queued\n"
     assert "0 sent; 1 message queued by 1 sender; all out at " in result.stderr
-    [text] = delivered()
+    [text] = maildir_texts()
     assert "Delivered-To: dean@leeds.ac.uk\n" in text
     assert "Bcc" not in text
     assert as_json("stats")["counts"]["sent"] == 1
@@ -358,7 +358,7 @@ def test_a_quiet_run_prints_nothing_if_all_goes_well() -> None:
     put()
     result = run("--quiet")
     assert (result.exit_code, result.output) == (0, "")
-    assert len(delivered()) == 1
+    assert len(maildir_texts()) == 1
 
 
 def test_a_run_as_json_ends_with_its_numbers() -> None:

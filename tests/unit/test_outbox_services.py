@@ -41,7 +41,7 @@ def settings() -> dict[str, list[str]]:
     return values
 
 
-def parsed(words: list[str]) -> dict[str, Any]:
+def options_of(words: list[str]) -> dict[str, Any]:
     """Return the options of `ratelimit-mail outbox run`."""
     assert words[:3] == ["/usr/local/bin/ratelimit-mail", "outbox", "run"]
     run = outbox_commands.commands["run"]
@@ -53,7 +53,7 @@ def test_the_unit_starts_the_command_with_a_password_from_a_credential() -> None
     unit = settings()
     [start] = unit["ExecStart"]
     assert "%" not in start
-    options = parsed(shlex.split(start))
+    options = options_of(shlex.split(start))
     assert options["file"] == STATE / "outbox.db"
     assert not options["until_empty"]
     [credential] = unit["LoadCredential"]
@@ -67,7 +67,7 @@ def test_the_unit_starts_the_command_with_a_password_from_a_credential() -> None
 def test_the_unit_lets_the_message_in_hand_finish_and_does_not_restart_a_wrong_option() -> None:
     unit = settings()
     assert unit["KillSignal"] == ["SIGTERM"]
-    timeout = parsed(shlex.split(unit["ExecStart"][0]))["timeout"]
+    timeout = options_of(shlex.split(unit["ExecStart"][0]))["timeout"]
     [minutes] = re.findall(r"^(\d+)min$", unit["TimeoutStopSec"][0])
     # MAIL, RCPT, DATA, the text, and a login before them on a new connection.
     assert int(minutes) * 60 >= 8 * timeout
@@ -100,13 +100,13 @@ def test_the_cron_job_starts_the_command_once_at_a_time() -> None:
     assert user == STATE.name
     words = shlex.split(rest)
     assert words[:3] == ["flock", "-n", str(STATE / "cron.lock")]
-    options = parsed(words[3:])
+    options = options_of(words[3:])
     assert options["until_empty"]
     assert options["quiet"]
     assert options["url"] == f"sqlite:///{STATE / 'counts.db'}"
 
 
-def test_the_commands_on_the_page_can_be_parsed() -> None:
+def test_the_commands_on_the_page_can_be_options_of() -> None:
     lines = re.findall(r"^\$ ratelimit-mail (.*)$", PAGE, re.MULTILINE)
     assert len(lines) >= 3
     for line in lines:

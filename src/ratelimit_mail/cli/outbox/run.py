@@ -115,9 +115,30 @@ LINE_SECONDS: Final = 600.0
 @click.option(
     "--delay-notice-after", callback=seconds, metavar="TIME", help="And a notice of a delay."
 )
-@click.option("--hold-for", callback=seconds, default="5d", show_default=True, metavar="TIME")
-@click.option("--keep", callback=seconds, default="7d", show_default=True, metavar="TIME")
-@click.option("--keep-records", callback=seconds, default="90d", show_default=True, metavar="TIME")
+@click.option(
+    "--hold-for",
+    callback=seconds,
+    default="5d",
+    show_default=True,
+    metavar="TIME",
+    help="How long a message waits for a moderator.",
+)
+@click.option(
+    "--keep",
+    callback=seconds,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="Of the text of a message that has ended.",
+)
+@click.option(
+    "--keep-records",
+    callback=seconds,
+    default="90d",
+    show_default=True,
+    metavar="TIME",
+    help="Of its record, and so of its key.",
+)
 @MOMENTS
 @click.option("--quiet", "-q", is_flag=True, help="Print only what went wrong.")
 @JSON
@@ -190,7 +211,7 @@ def run_command(
     transport = CountedTransport(sender)
     reporter = _Reporter(transport, zone, is_quiet=quiet, wants_json=wants_json)
     with (
-        _log_on_stderr(),
+        _log_on_stderr(reporter),
         opened_store(url) as backend,
         opened_outbox(
             file,
@@ -325,15 +346,19 @@ class _Reporter:
             to = ", ".join(event.recipients[:3])
             more = len(event.recipients) - 3
             more_text = f" and {more:,} more" if more > 0 else ""
-            self._print(f"{of} failed for {to}{more_text}: {event.reply}", is_problem=True)
+            self.print_problem(f"{of} failed for {to}{more_text}: {event.reply}")
         elif isinstance(event, Uncertain):  # which the outbox has logged
             self.uncertain += not event.resent
         elif isinstance(event, Held):
             self._print(f"{of} is held for a moderator of {', '.join(event.lists)}")
 
-    def _print(self, text: str, *, is_problem: bool = False) -> None:
-        if is_problem or not self._is_quiet:
-            self._console.print(Text(escape(text)), soft_wrap=True)
+    def print_problem(self, text: str) -> None:
+        """Print a line on stderr, also if the run is quiet."""
+        self._console.print(Text(escape(text)), soft_wrap=True)
+
+    def _print(self, text: str) -> None:
+        if not self._is_quiet:
+            self.print_problem(text)
 
 
 def _event_as_json(event: OutboxEvent) -> dict[str, Any]:
@@ -357,17 +382,25 @@ def _event_as_json(event: OutboxEvent) -> dict[str, Any]:
     return values
 
 
-class _EscapedLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return escape(super().format(record))
+class _Handler(logging.Handler):
+    """Prints what the library logs, each record in one line."""
+
+    def __init__(self, reporter: _Reporter) -> None:
+        super().__init__(logging.WARNING)
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._reporter.print_problem(f"{record.levelname.lower()}: {record.getMessage()}")
+        except Exception:
+            self.handleError(record)
 
 
 @contextmanager
-def _log_on_stderr() -> Iterator[None]:
-    """Print the warnings of the library, each in one line."""
+def _log_on_stderr(reporter: _Reporter) -> Iterator[None]:
+    """Print the warnings of the library."""
     logger = logging.getLogger("ratelimit_mail")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_EscapedLines("%(levelname)s: %(message)s"))
+    handler = _Handler(reporter)
     before = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
