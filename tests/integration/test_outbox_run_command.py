@@ -23,6 +23,7 @@ from ratelimit_mail.testing import ManualClock
 
 LEEDS = ("--policy", "leeds-office365")
 STORE = ("--store", "sqlite:///counts.db")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 SECRET = "correct horse battery staple"
 
 
@@ -69,7 +70,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=ENVIRONMENT,
         )
 
     def line_with(self, text: str) -> str:
@@ -185,6 +186,28 @@ def test_a_program_that_has_nothing_to_send_ends_at_a_signal(
     program.line_with("nothing is queued")
     program.send(signal.SIGTERM)
     assert program.wait() == (0, "0 messages sent, 0 failed, 0 uncertain; 0 queued\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_log_that_cannot_be_written_does_not_stop_the_mail(sink: Sink) -> None:
+    put(2)
+    sink.answers["RCPT"] = lambda address: (
+        "550 5.1.1 no such user" if address.startswith("user0") else None
+    )
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "ratelimit_mail.cli", *options(sink, "--until-empty")],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            env=ENVIRONMENT,
+            check=False,
+        )
+    assert (result.returncode, result.stdout) == (
+        1,
+        "1 message sent, 1 failed, 0 uncertain; 0 queued\n",
+    )
+    assert states() == ["failed", "sent"]
 
 
 def test_refusals_are_printed_escaped_and_end_with_exit_code_1(sink: Sink) -> None:

@@ -339,7 +339,8 @@ class _Reporter:
         if not isinstance(event, OutboxEvent):
             return
         if self._wants_json:
-            click.echo(json.dumps(_event_as_json(event)))
+            with suppress(OSError):
+                click.echo(json.dumps(_event_as_json(event)))
         of = f"message {event.message}"
         if isinstance(event, Failed):
             self.failed += 1
@@ -354,7 +355,12 @@ class _Reporter:
 
     def print_problem(self, text: str) -> None:
         """Print a line on stderr, also if the run is quiet."""
-        self._console.print(Text(escape(text)), soft_wrap=True)
+        if self._status is not None:
+            self._console.print(Text(escape(text)), soft_wrap=True)
+            return
+        # A log that cannot be written does not stop the mail.
+        with suppress(OSError):
+            click.echo(escape(text), err=True)
 
     def _print(self, text: str) -> None:
         if not self._is_quiet:
