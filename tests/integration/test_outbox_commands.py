@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from rlm_testkit.command_line import error_line, run_command, write_lines
 
-from ratelimit_mail import Directory, MailingList, MessageRateLimit, Policy
+from ratelimit_mail import Directory, Grant, MailingList, MessageRateLimit, Policy
 
 LEEDS = ("--policy", "leeds-office365")
 STORE = ("--store", "sqlite:///counts.db")
@@ -380,3 +380,17 @@ def test_the_store_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     result = outbox("run", *LEEDS, "--maildir", "mail", "--until-empty")
     assert result.exit_code == 0, result.output
     assert Path("counts.db").exists()
+
+
+def test_the_forecast_leaves_out_messages_that_cannot_go_as_things_are() -> None:
+    put()
+    put("-f", "ed@leeds.ac.uk")
+    policy = Policy(
+        name="strict",
+        limits=[MessageRateLimit("1/minute")],
+        grants=[Grant(senders=["ann@leeds.ac.uk"])],
+    )
+    Path("strict.toml").write_text(policy.dump())
+    text = " ".join(outbox("stats", "--policy", "strict.toml").output.split())
+    assert "2 messages queued by 2 senders; all out at " in text
+    assert text.endswith("; of 1, the time is not known")
