@@ -39,8 +39,8 @@ def _in_words(message: EmailMessage) -> Iterator[str]:
     for name, value in message.items():
         if name.lower() not in _OF_THE_ENCODING:
             yield f"{name}: {value}"
-    parts: list[Any] = [part for part in message.walk() if not part.is_multipart()]
-    for part in parts:
+    entities: list[Any] = [part for part in message.walk() if not part.is_multipart()]
+    for part in entities:
         yield ""
         is_text = part.get_content_maintype() == "text"
         if not is_text or part.get_content_disposition() in ("attachment", "inline"):
@@ -48,6 +48,6 @@ def _in_words(message: EmailMessage) -> Iterator[str]:
             name = part.get_filename() or part.get_content_type()
             yield f"[attachment {name}, {size:,} bytes]"
             continue
-        if len(parts) > 1:
+        if len(entities) > 1:
             yield f"[{part.get_content_type()}]"
         yield from part.get_content().splitlines()
