@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from rlm_testkit.command_line import error_line, run_command, write_lines
 
-from ratelimit_mail import Directory, MailingList, MessageRateLimit, Policy
+from ratelimit_mail import Directory, Grant, MailingList, MessageRateLimit, Policy
 
 LEEDS = ("--policy", "leeds-office365")
 STORE = ("--store", "sqlite:///counts.db")
@@ -46,7 +46,7 @@ def run(*arguments: str) -> Result:
     return outbox("run", *arguments, *LEEDS, *STORE, "--maildir", "mail", "--until-empty")
 
 
-def delivered() -> list[str]:
+def maildir_texts() -> list[str]:
     return sorted(path.read_text() for path in Path("mail/new").iterdir())
 
 
@@ -60,7 +60,7 @@ def test_what_is_put_is_sent_without_bcc_and_counted() -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout == "1 message sent, 0 failed, 0 uncertain; 0 queued\n"
     assert "0 sent; 1 message queued by 1 sender; all out at " in result.stderr
-    [text] = delivered()
+    [text] = maildir_texts()
     assert "Delivered-To: dean@leeds.ac.uk\n" in text
     assert "Bcc" not in text
     assert as_json("stats")["counts"]["sent"] == 1
@@ -358,7 +358,7 @@ def test_a_quiet_run_prints_nothing_if_all_goes_well() -> None:
     put()
     result = run("--quiet")
     assert (result.exit_code, result.output) == (0, "")
-    assert len(delivered()) == 1
+    assert len(maildir_texts()) == 1
 
 
 def test_a_run_as_json_ends_with_its_numbers() -> None:
@@ -380,3 +380,17 @@ def test_the_store_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     result = outbox("run", *LEEDS, "--maildir", "mail", "--until-empty")
     assert result.exit_code == 0, result.output
     assert Path("counts.db").exists()
+
+
+def test_the_forecast_leaves_out_messages_that_cannot_go_as_things_are() -> None:
+    put()
+    put("-f", "ed@leeds.ac.uk")
+    policy = Policy(
+        name="strict",
+        limits=[MessageRateLimit("1/minute")],
+        grants=[Grant(senders=["ann@leeds.ac.uk"])],
+    )
+    Path("strict.toml").write_text(policy.dump())
+    text = " ".join(outbox("stats", "--policy", "strict.toml").output.split())
+    assert "2 messages queued by 2 senders; all out at " in text
+    assert text.endswith("; of 1, the time is not known")

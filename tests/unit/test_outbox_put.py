@@ -31,6 +31,7 @@ from ratelimit_mail.outbox import (
     OutgoingMessage,
     State,
 )
+from ratelimit_mail.testing import ManualClock
 
 POLICY = presets.leeds_office365()
 
@@ -560,3 +561,26 @@ def test_a_time_to_go_and_a_time_to_end_are_shown(outbox: Outbox) -> None:
     message = outbox.put(letter(1), not_before=go, expires=end)
     assert (message.next_at, message.expires_at) == (go, end)
     assert end - go == timedelta(days=1)
+
+
+def test_the_text_and_the_client_of_a_message_can_be_read(path: Path) -> None:
+    outbox = Scene(path, POLICY, CallableTransport(lambda message: None)).outbox
+    client = Client(address="192.0.2.1", user="ann", tags=["staff"])
+    put = outbox.put(letter(1, Bcc="dean@leeds.ac.uk"), client=client)
+    assert put.client == outbox.show(1).client == client
+    text = outbox.text(1)
+    assert (b"Subject: Letter 1\r\n" in text, b"Bcc" in text) == (True, False)
+    assert sent_by(path)[0].content == text
+
+
+def test_the_text_of_a_message_that_is_missing_cannot_be_read(path: Path) -> None:
+    clock = ManualClock()
+    outbox = Outbox(path, Limiter(POLICY), keep=0, clock=clock)
+    with pytest.raises(KeyError):
+        outbox.text(1)
+    outbox.put(letter(1))
+    outbox.cancel(1)
+    clock.advance(1)
+    outbox.purge()
+    with pytest.raises(ValueError, match="message 1: its text is not stored any more"):
+        outbox.text(1)

@@ -11,7 +11,7 @@ import click
 
 from ratelimit_mail._util.text import escape
 
-__all__ = ["print_letter", "print_stored"]
+__all__ = ["print_letter", "print_text"]
 
 _OF_THE_ENCODING = ("mime-version", "content-type", "content-transfer-encoding")
 
@@ -22,7 +22,7 @@ def print_letter(message: EmailMessage, output_format: str) -> None:
     click.echo("\n".join(map(escape, lines)))
 
 
-def print_stored(text: bytes) -> None:
+def print_text(text: bytes) -> None:
     """Print the text of a message in words; as it is sent, if it is not well-formed."""
     try:
         lines = [*_in_words(message_from_bytes(text, EmailMessage, policy=policy.default))]

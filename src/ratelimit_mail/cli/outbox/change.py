@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import click
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.cli.errors import CommandError
+from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.outbox.options import (
     JSON,
     OUTBOX,
@@ -22,7 +22,7 @@ from ratelimit_mail.cli.outbox.options import (
 )
 from ratelimit_mail.cli.outbox.output import as_json, line_of
 from ratelimit_mail.cli.store import opened_store
-from ratelimit_mail.outbox import Notices, Outbox, OutboxMessage
+from ratelimit_mail.outbox import Notices, OutboxMessage
 
 __all__ = ["approve_command", "cancel_command", "reject_command", "retry_command"]
 
@@ -32,6 +32,11 @@ IDS = click.argument(
 BY = click.option(
     "--by", metavar="ADDRESS", help="The moderator; default: you, as the administrator."
 )
+
+
+class _Changes(NamedTuple):
+    messages: list[OutboxMessage]
+    error: CommandError | None
 
 
 @click.command("cancel")
@@ -56,7 +61,8 @@ def cancel_command(
         opened_store(url) as backend,
         opened_outbox(file, policy_or_none(policy_name), backend) as outbox,
     ):
-        _change(file, numbers, outbox.cancel, wants_json=wants_json)
+        changes = _change(file, numbers, outbox.cancel)
+    _print(changes, wants_json=wants_json)
 
 
 @click.command("retry")
@@ -70,7 +76,8 @@ def retry_command(file: Path, numbers: tuple[int, ...], wants_json: bool) -> Non
     recipients that have not got it. A queued one does not wait for its next attempt.
     """
     with opened_outbox(file, policy_or_none(None)) as outbox:
-        _change(file, numbers, outbox.retry, wants_json=wants_json)
+        changes = _change(file, numbers, outbox.retry)
+    _print(changes, wants_json=wants_json)
 
 
 @click.command("approve")
@@ -92,7 +99,8 @@ def approve_command(
     """
     _check_moderator(by, policy_name)
     with opened_outbox(file, policy_or_none(policy_name)) as outbox:
-        _change(file, numbers, lambda number: outbox.approve(number, by), wants_json=wants_json)
+        changes = _change(file, numbers, lambda number: outbox.approve(number, by))
+    _print(changes, wants_json=wants_json)
 
 
 @click.command("reject")
@@ -117,16 +125,13 @@ def reject_command(
     --by needs --policy, whose directory names the moderators.
     """
     _check_moderator(by, policy_name)
-
-    def reject(outbox: Outbox, number: int) -> OutboxMessage:
-        return outbox.reject(number, by, reason)
-
     try:
         notices = None if notices_from is None else Notices(notices_from)
     except ValueError as error:
         raise CommandError(escape(f"--notices-from: {error}")) from None
     with opened_outbox(file, policy_or_none(policy_name), notices=notices) as outbox:
-        _change(file, numbers, lambda number: reject(outbox, number), wants_json=wants_json)
+        changes = _change(file, numbers, lambda number: outbox.reject(number, by, reason))
+    _print(changes, wants_json=wants_json)
 
 
 def _check_moderator(by: str | None, policy_name: str | None) -> None:
@@ -134,22 +139,24 @@ def _check_moderator(by: str | None, policy_name: str | None) -> None:
         raise CommandError("--by needs --policy NAME, whose directory has the moderators")
 
 
-def _change(
-    file: Path,
-    numbers: Iterable[int],
-    change: Callable[[int], OutboxMessage],
-    *,
-    wants_json: bool,
-) -> None:
-    """Change messages one by one and print them; an error leaves those before it changed."""
-    changed: list[dict[str, Any]] = []
+def _change(file: Path, numbers: Iterable[int], change: Callable[[int], OutboxMessage]) -> _Changes:
+    """Change messages one by one; an error leaves those before it changed."""
+    changed: list[OutboxMessage] = []
     try:
-        with message_errors(file):
+        with reported_errors(), message_errors(file):
             for number in numbers:
-                message = change(number)
-                changed.append(as_json(message))
-                if not wants_json:
-                    click.echo(escape(line_of(message)))
-    finally:
-        if wants_json and changed:
-            click.echo(json.dumps(changed, indent=2))
+                changed.append(change(number))  # noqa: PERF401 - those before an error count
+    except CommandError as error:
+        return _Changes(changed, error)
+    return _Changes(changed, None)
+
+
+def _print(changes: _Changes, *, wants_json: bool) -> None:
+    """Print the messages that were changed; raise the error after that."""
+    if not wants_json:
+        for message in changes.messages:
+            click.echo(escape(line_of(message)))
+    elif changes.messages:
+        click.echo(json.dumps([*map(as_json, changes.messages)], indent=2))
+    if changes.error is not None:
+        raise changes.error

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ratelimit_mail.cli.describe import two_columns
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.merge.letters import print_stored
+from ratelimit_mail.cli.merge.letters import print_text
 from ratelimit_mail.cli.outbox.forecast import forecast
 from ratelimit_mail.cli.outbox.options import (
     ID,
@@ -61,10 +61,11 @@ def list_command(
     if moderator is not None and policy_name is None:
         raise CommandError("--moderator needs --policy NAME, whose directory has the moderators")
     with opened_outbox(file, policy_or_none(policy_name)) as outbox:
-        listed = outbox.list(
+        messages = outbox.list(
             state=state, sender=sender, moderator=moderator, after=after, limit=limit + 1
         )
-    messages = listed[:limit]
+    has_more = len(messages) > limit
+    messages = messages[:limit]
     if wants_json:
         click.echo(json.dumps([*map(as_json, messages)], indent=2))
         return
@@ -75,7 +76,7 @@ def list_command(
     for each in messages:
         table.add_row(*cells(*_row(each)))
     Console().print(table)
-    if len(listed) > limit:
+    if has_more:
         click.echo(f"There are more: --after {messages[-1].id}")
 
 
@@ -123,7 +124,7 @@ def show_command(
     console.print(recipients)
     if wants_text:
         click.echo()
-        print_stored(text)
+        print_text(text)
 
 
 @click.command("stats")
@@ -134,7 +135,7 @@ def show_command(
 def stats_command(file: Path, policy_name: str | None, url: str | None, wants_json: bool) -> None:
     """Count the messages in OUTBOX by state.
 
-    With --policy, also tell when all queued messages will be out if nothing more is put: with
+    With --policy, also say when all queued messages will be out if nothing more is put: with
     --store, after what was sent before.
     """
     policy = policy_or_none(policy_name)

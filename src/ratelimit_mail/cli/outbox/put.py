@@ -83,7 +83,7 @@ def put_command(
     except that a missing Message-ID or Date is added.
 
     Either all messages are put or none. A message that --policy never allows is refused, and the
-    exit code is 2. OUTBOX is created if it is missing. With --store, the command tells when all
+    exit code is 2. OUTBOX is created if it is missing. With --store, the command says when all
     that is queued will be out.
 
     A program that calls sendmail can call `ratelimit-mail outbox put OUTBOX --policy NAME`

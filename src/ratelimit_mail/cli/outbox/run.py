@@ -51,8 +51,8 @@ from ratelimit_mail.policy import Policy
 
 __all__ = ["run_command"]
 
-UNFINISHED: Final = 1
-"""The exit code if a message failed or may have been sent."""
+NOT_ALL_SENT: Final = 1
+"""The exit code with --until-empty if a message failed or may have been sent."""
 
 FORECAST_SECONDS: Final = 10.0
 """How often the time at which all will be out is computed for a terminal, and at least ..."""
@@ -115,9 +115,30 @@ LINE_SECONDS: Final = 600.0
 @click.option(
     "--delay-notice-after", callback=seconds, metavar="TIME", help="And a notice of a delay."
 )
-@click.option("--hold-for", callback=seconds, default="5d", show_default=True, metavar="TIME")
-@click.option("--keep", callback=seconds, default="7d", show_default=True, metavar="TIME")
-@click.option("--keep-records", callback=seconds, default="90d", show_default=True, metavar="TIME")
+@click.option(
+    "--hold-for",
+    callback=seconds,
+    default="5d",
+    show_default=True,
+    metavar="TIME",
+    help="How long a message waits for a moderator.",
+)
+@click.option(
+    "--keep",
+    callback=seconds,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="Of the text of a message that has ended.",
+)
+@click.option(
+    "--keep-records",
+    callback=seconds,
+    default="90d",
+    show_default=True,
+    metavar="TIME",
+    help="Of its record, and so of its key.",
+)
 @MOMENTS
 @click.option("--quiet", "-q", is_flag=True, help="Print only what went wrong.")
 @JSON
@@ -157,9 +178,9 @@ def run_command(
 
     --json prints an object for each event in a line of its own, and one at the end.
 
-    The exit code is 0 when all went well; 1 if a message failed or may have been sent; 2 if an
-    option, OUTBOX or --store cannot be used. With --until-empty, it is 143 or 130 if SIGTERM or
-    Ctrl-C ended it while messages were queued. After a second signal it is 130.
+    The exit code is 0, also after a signal; 2 if an option, OUTBOX or --store cannot be used; 130
+    after a second signal. With --until-empty, it is 1 if a message failed or may have been sent,
+    and 143 or 130 if SIGTERM or Ctrl-C ended it while messages were queued.
     """
     if policy_name is None:
         raise CommandError("--policy NAME is needed: the limits of the messages")
@@ -190,7 +211,7 @@ def run_command(
     transport = CountedTransport(sender)
     reporter = _Reporter(transport, zone, is_quiet=quiet, wants_json=wants_json)
     with (
-        _log_on_stderr(),
+        _log_on_stderr(reporter),
         opened_store(url) as backend,
         opened_outbox(
             file,
@@ -211,10 +232,12 @@ def run_command(
         counts = outbox.stats().counts
         queued = counts[State.QUEUED] + counts[State.SENDING]
     reporter.print_end(queued, is_stopped=stopped_by is not None)
-    if until_empty and queued and stopped_by is not None:
+    if not until_empty:
+        return
+    if queued and stopped_by is not None:
         sys.exit(128 + stopped_by)
     if reporter.failed or reporter.uncertain:
-        sys.exit(UNFINISHED)
+        sys.exit(NOT_ALL_SENT)
 
 
 def _run(
@@ -316,22 +339,32 @@ class _Reporter:
         if not isinstance(event, OutboxEvent):
             return
         if self._wants_json:
-            click.echo(json.dumps(_event_as_json(event)))
+            with suppress(OSError):
+                click.echo(json.dumps(_event_as_json(event)))
         of = f"message {event.message}"
         if isinstance(event, Failed):
             self.failed += 1
             to = ", ".join(event.recipients[:3])
             more = len(event.recipients) - 3
             more_text = f" and {more:,} more" if more > 0 else ""
-            self._print(f"{of} failed for {to}{more_text}: {event.reply}", is_problem=True)
+            self.print_problem(f"{of} failed for {to}{more_text}: {event.reply}")
         elif isinstance(event, Uncertain):  # which the outbox has logged
             self.uncertain += not event.resent
         elif isinstance(event, Held):
             self._print(f"{of} is held for a moderator of {', '.join(event.lists)}")
 
-    def _print(self, text: str, *, is_problem: bool = False) -> None:
-        if is_problem or not self._is_quiet:
+    def print_problem(self, text: str) -> None:
+        """Print a line on stderr, also if the run is quiet."""
+        if self._status is not None:
             self._console.print(Text(escape(text)), soft_wrap=True)
+            return
+        # A log that cannot be written does not stop the mail.
+        with suppress(OSError):
+            click.echo(escape(text), err=True)
+
+    def _print(self, text: str) -> None:
+        if not self._is_quiet:
+            self.print_problem(text)
 
 
 def _event_as_json(event: OutboxEvent) -> dict[str, Any]:
@@ -355,17 +388,25 @@ def _event_as_json(event: OutboxEvent) -> dict[str, Any]:
     return values
 
 
-class _EscapedLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return escape(super().format(record))
+class _Handler(logging.Handler):
+    """Prints what the library logs, each record in one line."""
+
+    def __init__(self, reporter: _Reporter) -> None:
+        super().__init__(logging.WARNING)
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._reporter.print_problem(f"{record.levelname.lower()}: {record.getMessage()}")
+        except Exception:
+            self.handleError(record)
 
 
 @contextmanager
-def _log_on_stderr() -> Iterator[None]:
-    """Print the warnings of the library, each in one line."""
+def _log_on_stderr(reporter: _Reporter) -> Iterator[None]:
+    """Print the warnings of the library."""
     logger = logging.getLogger("ratelimit_mail")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_EscapedLines("%(levelname)s: %(message)s"))
+    handler = _Handler(reporter)
     before = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

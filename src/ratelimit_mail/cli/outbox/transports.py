@@ -21,7 +21,7 @@ __all__ = ["CountedTransport", "Login", "maildir_transport", "smtp_transport"]
 TLS: Final = {"smtp": "starttls", "smtps": "implicit"}
 PORTS: Final = {"smtp": 587, "smtps": 465}
 
-EXAMPLE: Final = "smtp://ann%40example.com@smtp.example.com:587"
+EXAMPLE: Final = "smtp://ann@example.com@smtp.example.com:587"
 
 Tls = Literal["starttls", "implicit", "none"]
 

@@ -48,13 +48,19 @@ class Watch:
             thread.start()
             due = time.monotonic()
             is_reported = False
-            while thread.is_alive():
-                if self.signal is not None and not is_reported:
-                    is_reported = True
-                    self._on_stop()
-                if self.signal is None and time.monotonic() >= due:
-                    due = time.monotonic() + every()
-                thread.join(STEP)
+            try:
+                while thread.is_alive():
+                    if self.signal is not None and not is_reported:
+                        is_reported = True
+                        self._on_stop()
+                    if self.signal is None and time.monotonic() >= due:
+                        due = time.monotonic() + every()
+                    thread.join(STEP)
+            except Exception:
+                # The message in hand is finished, whatever is wrong with the progress.
+                self._outbox.stop()
+                thread.join()
+                raise
         if self._error is not None:
             raise self._error
 
