@@ -196,16 +196,16 @@ def test_a_client_without_a_certificate_of_the_authority_is_refused(
 
 
 @valkey_only
-@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+@pytest.mark.parametrize("options", [["ssl_ca_certs"], ["ssl_certfile", "ssl_keyfile"]])
 def test_a_file_that_does_not_exist_is_reported(
-    option: str,
+    options: list[str],
     backends: BackendFactory,
     serve: Serve,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    error = refusal(backends.from_url(url_of(serve(), **{option: tmp_path / "no.pem"})), caplog)
-    assert "No such file" in str(error)
+    url = url_of(serve(), **dict.fromkeys(options, tmp_path / "no.pem"))
+    assert "No such file" in str(refusal(backends.from_url(url), caplog))
 
 
 @valkey_only
