@@ -32,7 +32,7 @@ class Counts(Protocol):
 
     @property
     def bookings(self) -> Mapping[int, Any] | None:
-        """The bookings of a queue that were not used yet, by number and in their order."""
+        """The bookings of a queue that were not used yet, by number."""
         ...
 
     @property
@@ -55,12 +55,12 @@ class Counts(Protocol):
     def add_booking(self, booking: Any, number: int | None, *, oldest: int) -> int:
         """Add a booking to this queue, by default at its end, and return its number.
 
-        oldest: bookings for this moment or an earlier one that were never used are dropped.
+        oldest: bookings that were never used, and whose last event is not later, may be dropped.
         """
         ...
 
     def first_number(self) -> int:
-        """Return the number of a booking that stands ahead of all others in this queue."""
+        """Return a number ahead of all in this queue, also of those of forgotten bookings."""
         ...
 
     def remove_booking(self, number: int) -> bool:
@@ -93,6 +93,11 @@ class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
     def at(self) -> int:
         """The booked time."""
         return self.queue[3]
+
+    @property
+    def last(self) -> int:
+        """The moment of its last event; that of a message that is spread is after `at`."""
+        return max([self.at, *(moment for *_, moment in self)])
 
     def save(self) -> None:
         """Add to `undo` what takes a change of this receipt back."""

@@ -182,8 +182,7 @@ class BruteForceBackend:
             receipt[:], receipt.at = self._record(additions, now, at), at
             receipt.additions = additions
             if at > now:
-                first = next(self._numbers_ahead if bookings else self._numbers)
-                self._enqueue(receipt, first if number is None else number, now)
+                self._enqueue(receipt, next(self._numbers_ahead) if number is None else number, now)
         return Verdict(now, at, receipt, reasons)
 
     def _enqueue(self, booking: _Receipt, number: int, now: int) -> None:

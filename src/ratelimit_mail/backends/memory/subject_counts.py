@@ -33,7 +33,7 @@ _booking_numbers: Final = count_up()
 """One order for all queues: of two bookings of a queue, the later has the higher number."""
 
 _numbers_ahead: Final = count_up(-1, -1)
-"""The numbers of bookings that stand ahead of all others in a queue."""
+"""The numbers of bookings that stand ahead of all others in a queue, forgotten ones included."""
 
 
 class RepeatedRefusal(NamedTuple):
@@ -76,7 +76,7 @@ class SubjectCounts:
     allowance: how many more of these costs surely fit. Whoever uses one up sets `newest`, and
         then appends its moment to `pending`.
     refusal: how the latest request was refused, as long as nothing has changed since.
-    bookings: of a queue, its bookings that were not used yet, by number and in their order.
+    bookings: of a queue, its bookings that were not used yet, by number.
     undo: where each change adds what takes it back.
     """
 
@@ -282,12 +282,15 @@ class SubjectCounts:
     def add_booking(self, booking: Any, number: int | None, *, oldest: int) -> int:
         """Add a booking to this queue, by default at its end, and return its number.
 
-        oldest: bookings for this moment or an earlier one that were never used are dropped.
+        oldest: bookings that were never used, and whose last event is not later, are dropped.
         """
         if self.bookings is None:
             self.bookings = {}
         bookings = self.bookings
-        while bookings and (first := bookings[next(iter(bookings))]).at <= oldest:
+        while bookings:
+            first = bookings[next(iter(bookings))]
+            if first.at > oldest or first.last > oldest:
+                break
             self.remove_booking(first.number)
         if number is None:
             number = next(_booking_numbers)
@@ -296,8 +299,8 @@ class SubjectCounts:
         return number
 
     def first_number(self) -> int:
-        """Return the number of a booking that stands ahead of all others in this queue."""
-        return next(_numbers_ahead if self.bookings else _booking_numbers)
+        """Return a number ahead of all in this queue, also of those of forgotten bookings."""
+        return next(_numbers_ahead)
 
     def remove_booking(self, number: int) -> bool:
         """Remove a booking from this queue; return whether it was still there."""
@@ -309,9 +312,12 @@ class SubjectCounts:
 
     def idle_from(self, span: int) -> int:
         """Return the first moment from which nothing here can matter to a window of `span`."""
-        # Pending charges stand no later than `newest`.
+        # Pending charges stand no later than `newest`. A booking that is spread has later events
+        # than its queue: until they have left, it may not be missing behind other bookings.
         logs = (self._logs or {}).values()
-        return max([self.newest + span, *(log.idle_from(span) for log in logs)])
+        bookings = (self.bookings or {}).values()
+        last: int = max((booking.last for booking in bookings), default=self.newest)
+        return max([self.newest + span, last + span, *(log.idle_from(span) for log in logs)])
 
 
 def _shorten(moments: list[int], length: int) -> None:

@@ -79,6 +79,7 @@ class StoredCounts:
 
     __slots__ = (
         "_bookings",
+        "_last_event",
         "_logs",
         "_needed",
         "_session",
@@ -113,6 +114,8 @@ class StoredCounts:
         self._logs.counts = self
         self.retentions = _Retentions(self._logs)
         self._bookings: dict[int, BookingReceipt[StoredCounts]] | None = None
+        self._last_event = LONG_AGO
+        """The last event of the bookings that were added, which may be spread over time."""
 
     def use(self, ledger: Ledger) -> None:
         """Let the logs remember what `ledger` needs."""
@@ -219,11 +222,11 @@ class StoredCounts:
             span = log.retention.span
             idle_from = max(idle_from, log.idle_from(span))
             longest = max(longest, span)
-        return idle_from, longest
+        return max(idle_from, self._last_event + longest), longest
 
     @property
     def bookings(self) -> dict[int, BookingReceipt[StoredCounts]]:
-        """The bookings of this queue that were not used yet, by number and in their order."""
+        """The bookings of this queue that were not used yet, by number."""
         if self._bookings is None:
             rows = self._session.cursor.execute(
                 "SELECT number, moment, events FROM booking WHERE queue=? ORDER BY number",
@@ -243,12 +246,15 @@ class StoredCounts:
         execute = self._session.cursor.execute
         while self.number:
             row = execute(
-                "SELECT number, moment FROM booking WHERE queue=? ORDER BY number LIMIT 1",
+                "SELECT number, moment, events FROM booking WHERE queue=? ORDER BY number LIMIT 1",
                 (self.number,),
             ).fetchone()
             if row is None or row[1] > oldest:
                 break
+            if any(moment > oldest for _, _, moment, _ in unpack_events(row[2])):
+                break
             self.remove_booking(row[0])
+        self._last_event = max(self._last_event, booking.last)
         if number is None:
             number = self._next_number()
         self._session.new_bookings.append((self, number, booking))
@@ -262,11 +268,13 @@ class StoredCounts:
         return int(number)
 
     def first_number(self) -> int:
-        """Return the number of a booking that stands ahead of all others in this queue."""
+        """Return a number ahead of all in this queue, also of those of forgotten bookings."""
         [first] = self._session.cursor.execute(
             "SELECT min(number) FROM booking WHERE queue=?", (self.number,)
         ).fetchone()
-        return self._next_number() if first is None else first - 1
+        ahead = -self._next_number()
+        # An earlier version counted down from the first number of the queue.
+        return ahead if first is None else min(ahead, first - 1)
 
     def remove_booking(self, number: int) -> bool:
         """Remove a booking from this queue; return whether it was still there."""

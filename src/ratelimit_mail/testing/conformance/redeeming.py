@@ -259,6 +259,66 @@ class RedeemTests(ConformanceTests):
         assert at_once.redeem().retry_after == 60
         assert old.redeem().retry_after == 120
 
+    def test_a_booking_that_could_go_at_once_waits_ahead_of_a_booking_overdue_for_hours(
+        self,
+    ) -> None:
+        """However much of the queue the backend has forgotten."""
+        limiter, clock = self.limiter(MessageRateLimit("1/minute"))
+        at_once, overdue = limiter.reserve(envelope_to()), limiter.reserve(envelope_to())
+        assert (at_once.delay, overdue.delay) == (0, 60)
+        for hour in range(8):
+            clock.advance(3600)
+            assert limiter.try_acquire(envelope_to(sender=f"sender{hour}@uwo.ca"))
+        assert limiter.try_acquire(envelope_to())
+        assert at_once.redeem().retry_after == 60
+        assert overdue.redeem().retry_after == 120
+
+    def test_a_booking_that_could_go_at_once_waits_ahead_of_an_overdue_booking(self) -> None:
+        """Also when the queue has had another booking since."""
+        limiter, clock = self.limiter(MessageRateLimit("1/minute"))
+        at_once, overdue = limiter.reserve(envelope_to()), limiter.reserve(envelope_to())
+        clock.advance(121)
+        assert limiter.try_acquire(envelope_to())
+        limiter.reserve(envelope_to()).cancel()
+        assert at_once.redeem().retry_after == 60
+        assert overdue.redeem().retry_after == 120
+
+    def test_a_booking_that_could_go_at_once_waits_ahead_of_one_of_before_a_reset(self) -> None:
+        """The order is that in which they were booked."""
+        limiter, clock = self.limiter(MessageRateLimit("1/minute"))
+        at_once, old = limiter.reserve(envelope_to()), limiter.reserve(envelope_to())
+        limiter.reset("ann@uwo.ca")
+        clock.advance(60)
+        assert limiter.try_acquire(envelope_to())
+        assert at_once.redeem().retry_after == 60
+        assert old.redeem().retry_after == 120
+        clock.advance(60)
+        assert at_once.redeem()
+        assert old.redeem().retry_after == 60
+
+    def test_an_overdue_booking_that_is_spread_stays_behind_until_all_of_it_has_gone(self) -> None:
+        """Later bookings of the queue do not change that."""
+        limiter, clock = self.limiter(RecipientRateLimit("1/second", on_oversize="spread"))
+        assert limiter.try_acquire(envelope_to())
+        first, second = limiter.reserve(envelope_to()), limiter.reserve(envelope_to(5))
+        assert (first.delay, second.delay) == (1, 2)
+        clock.advance(3.5)
+        assert limiter.reserve(envelope_to()).delay == 3.5
+        assert first.redeem()
+        assert second.redeem().retry_after == 1
+
+    def test_an_overdue_booking_that_is_spread_over_hours_stays_behind_for_hours(self) -> None:
+        """Its queue is not idle meanwhile."""
+        limiter, clock = self.limiter(RecipientRateLimit("1/hour", on_oversize="spread"))
+        assert limiter.try_acquire(envelope_to())
+        first, second = limiter.reserve(envelope_to()), limiter.reserve(envelope_to(12))
+        assert (first.delay, second.delay) == (3600, 7200)
+        for hour in range(9):
+            clock.advance(3600)
+            assert limiter.try_acquire(envelope_to(sender=f"sender{hour}@uwo.ca"))
+        assert first.redeem()
+        assert second.redeem().retry_after == 3600
+
     def test_a_worker_that_was_stopped_sends_no_more_than_the_limit_at_once(self) -> None:
         """However many of its bookings are due meanwhile."""
         limiter, clock = self.limiter(MessageRateLimit("2/second"))
