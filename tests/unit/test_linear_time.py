@@ -386,7 +386,13 @@ def patterns() -> Iterator[tuple[str, Callable[[str], object]]]:
                 yield label, CALLERS.get(label) or _use(value, method)
 
 
-def _use(pattern: re.Pattern[str], method: str) -> Callable[[str], object]:
+def _use(pattern: re.Pattern[Any], method: str) -> Callable[[str], object]:
+    if isinstance(pattern.pattern, bytes):
+        use_bytes = getattr(pattern, method)
+        if method == "finditer":
+            return lambda text: sum(1 for _ in use_bytes(text.encode()))
+        arguments = (b"",) if method == "sub" else ()
+        return lambda text: use_bytes(*arguments, text.encode())
     if method == "sub":
         return lambda text: pattern.sub("", text)
     if method == "finditer":
@@ -396,7 +402,7 @@ def _use(pattern: re.Pattern[str], method: str) -> Callable[[str], object]:
 
 
 CHARACTERS = ["a", "1", ".", "@", " ", '"', "\\", ",", "-", ":", "[", "\n", "(", "'", "\u00e9"]
-PUMPS = [*CHARACTERS, *(a + b for a, b in product('a1.@ "\\,', repeat=2) if a != b)]
+PUMPS = [*CHARACTERS, "{{", "{%", "<img ", "<img src", *(a + b for a, b in product('a1.@ "\\,', repeat=2) if a != b)]
 
 
 @pytest.mark.parametrize("use", [pytest.param(use, id=name) for name, use in patterns()])

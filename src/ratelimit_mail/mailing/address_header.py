@@ -17,8 +17,12 @@ from ratelimit_mail.mailing.templates import Template
 
 __all__ = ["AddressHeader", "check_line"]
 
-_JINJA: Final = r"\{\{(?:(?!\}\}).)*+\}\}|\{%(?:(?!%\}).)*+%\}|\{\#(?:(?!\#\}).)*+\#\}"
-_MAILBOX: Final = re.compile(rf'(?:{_JINJA}|"(?:[^"\\]|\\.)*+"|[^,;"]|")*+', re.DOTALL)
+# What has no end goes on to the end of the text: a second look at it would take quadratic time.
+_JINJA: Final = "|".join(
+    rf"\{{{start}(?:(?!{end}\}}).)*+(?:{end}\}}|\Z)"
+    for start, end in ((r"\{", r"\}"), ("%", "%"), (r"\#", r"\#"))
+)
+_MAILBOX: Final = re.compile(rf'(?:{_JINJA}|"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)|[^,;"])*+', re.DOTALL)
 _NAME_AND_ADDRESS: Final = re.compile(
     rf"(?P<name>(?:{_JINJA}|[^<])*+)<(?P<address>(?:{_JINJA}|[^>])*+)>\s*", re.DOTALL
 )

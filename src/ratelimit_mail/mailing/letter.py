@@ -34,7 +34,7 @@ TYPES: Final = (TEXT, MARKDOWN, HTML, "multipart/alternative")
 
 _HEADER: Final = re.compile(r"([!-9;-~]{1,100}):[ \t]*(.*)")
 _IMAGE: Final = re.compile(
-    r"""(<img\b[^>]*?\bsrc\s*=\s*)(["'])([^"'<>]{1,1000})\2""", re.IGNORECASE
+    r"""(<img\b[^<>]*?\bsrc\s*=\s*)(["'])([^"'<>]{1,1000})\2""", re.IGNORECASE
 )
 
 

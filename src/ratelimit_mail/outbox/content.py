@@ -22,6 +22,7 @@ _BREAK: Final = re.compile(r"(?:\r\n|\r(?!\n)|\n)(?![ \t])|\0")
 """A line break that would begin another header."""
 
 _NAME: Final = re.compile(r"[!-9;-~]+")
+_PLAIN_DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]+")
 _MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]{1,250}>")
 
 
@@ -78,7 +79,7 @@ def _headers_of(content: bytes) -> Message[str, str]:
 def message_id_of(uid: str, sender: str) -> str:
     """Return a Message-ID for the message `uid` of a sender."""
     domain = sender.rpartition("@")[2]
-    if not re.fullmatch(r"[A-Za-z0-9.-]+", domain):
+    if not _PLAIN_DOMAIN.fullmatch(domain):
         domain = "localhost.invalid"
     return f"<{uid}.outbox@{domain}>"
 

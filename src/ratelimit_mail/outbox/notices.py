@@ -25,6 +25,7 @@ __all__ = ["Notices", "delay_notice", "failure_notice"]
 
 _STATUS: Final = re.compile(r"\b([245]\.[0-9]{1,3}\.[0-9]{1,3})\b")
 _CODE: Final = re.compile(r"[245][0-9][0-9]\b")
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,255}")
 
 _LONGEST_HEADERS: Final = 16 * 1024
 
@@ -42,7 +43,7 @@ def _seconds_or_none(value: Any) -> float | None:
 
 def _host(value: str | None) -> str:
     name = socket.gethostname() if value is None else value
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9.-]{1,255}", name):
+    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
         raise ValueError(f"host: {show(name)} is not the name of a host")
     return name
 
