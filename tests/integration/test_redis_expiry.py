@@ -212,6 +212,42 @@ def test_a_key_expires_also_with_a_clock_of_the_backend(
             assert all(0 < each <= 2 * HOUR for each in ttls.values()), (name, ttls)
 
 
+def test_a_booking_that_could_go_at_once_waits_ahead_of_those_of_an_expired_queue(
+    server: Server, client: redis.Redis, prefix: str
+) -> None:
+    clock = ManualClock()
+    policy = Policy(name="test", limits=[MessageRateLimit("1/minute")])
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, clock=clock, timeout=30)
+    ) as backend:
+        limiter = Limiter(policy, backend)
+        at_once, overdue = limiter.reserve(envelope_from()), limiter.reserve(envelope_from())
+        assert (at_once.delay, overdue.delay) == (0, 60)
+        clock.advance(4 * 3600)
+        for key in client.scan_iter(f"{prefix}*"):  # as the server does at some moment
+            client.delete(key)
+        assert limiter.try_acquire(envelope_from())
+        assert at_once.redeem().retry_after == 60
+        assert overdue.redeem().retry_after == 120
+
+
+def test_a_queue_does_not_expire_before_a_booking_that_is_spread(
+    server: Server, client: redis.Redis, prefix: str
+) -> None:
+    policy = Policy(name="test", limits=[RecipientRateLimit("1/minute", on_oversize="spread")])
+    with contextlib.closing(
+        RedisBackend.from_url(server.url, prefix=prefix, timeout=30)
+    ) as backend:
+        limiter = Limiter(policy, backend)
+        assert limiter.try_acquire(envelope_from())
+        assert limiter.reserve(envelope_from(recipients=9)).delay > 0
+        ttls = milliseconds_to_live(client, prefix)
+        queue = {name: ttl for name, ttl in ttls.items() if "bookings" in name}
+        assert len(queue) == 2
+        # Its first part goes in a minute, and the last one leaves the window 9 minutes later.
+        assert min(queue.values()) > 9 * 60 * SECOND
+
+
 def test_a_key_of_two_policies_lives_as_long_as_the_longer_window_needs(
     server: Server, client: redis.Redis, prefix: str
 ) -> None:

@@ -58,14 +58,12 @@ def _parts(cost: int, windows: tuple[Window, ...]) -> list[tuple[int, int]]:
     if not spreading:
         return [(0, cost)]
     units: list[int] = []
+    spans = [(window.limit, window.length + window.resolution - 1) for window in spreading]
     offset = 0
     for _ in range(cost):
-        while any(
-            sum(unit > offset - window.length - window.resolution + 1 for unit in units)
-            >= window.limit
-            for window in spreading
-        ):
-            offset += 1
+        while any(sum(unit + span > offset for unit in units) >= limit for limit, span in spans):
+            leaving = (unit + span for unit in units for _, span in spans)
+            offset = min(moment for moment in leaving if moment > offset)
         units.append(offset)
     return sorted(Counter(units).items())
 

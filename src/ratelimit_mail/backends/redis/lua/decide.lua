@@ -108,13 +108,13 @@ local function decide(message, first, now, grace)
     all.save(change)
     if queue and at > now then
       local event = transaction({queue}, room, now).charge(at, change)[1]
-      change.save(queue.log)
       if bookings then
         bookings.add(record, event, now, grace)
       else -- several slots: the caller adds the booking when it stands in all of them
         event.charge = #charges
         table.insert(record.events, event)
       end
+      change.save(queue.log)
     end
     return reply(at, {}, record)
   end

@@ -92,7 +92,8 @@ local function mutations(logs, now, grace)
       elements[#elements + 1] = write_entry(
         log.times[i], log.sent_totals[i], log.attempted_totals[i], oldest, log.attempted_base)
     end
-    local needed_until, is_new = max(log.newest, last) + log.span, log.expires == LONG_AGO
+    local needed_until = max(log.newest, last, log.last_needed or LONG_AGO) + log.span
+    local is_new = log.expires == LONG_AGO
     local is_renewed = needed_until > log.expires
     if is_renewed then
       log.expires = needed_until + floor(log.span / 8)

@@ -74,7 +74,7 @@ if is_charged == 0 then
   queue_event.generation = log.generation
 end
 bookings.add(record, queue_event, now, grace)
-if is_charged == 0 then
+if is_charged == 0 or log.last_needed then
   change.save(log)
 end
 return record.number

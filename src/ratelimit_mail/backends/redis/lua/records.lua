@@ -7,8 +7,9 @@
 -- The bookings of a queue are in a hash: by number, the packed record and what the queue's log was
 -- charged for it; under 'state', the first and the last number that were ever used, when the hash
 -- expires, and at how many fields bookings are dropped that have left every window. The numbers of a
--- new hash begin at the server's clock, so that none is that of a booking that was lost. A booking whose queue event has another
--- generation than the queue's log was made before a reset and stands in no queue any more.
+-- new hash begin at the server's clock, so that none is that of a booking that was lost; those ahead
+-- of all others begin at minus that. A booking whose queue event has another generation than the
+-- queue's log was made before a reset and stands in no queue any more.
 
 local EVENT = '<I2c0i7I6c12'
 local BOOKING, FIRST_EVENT = '<i7i7i7I6c12', 40
@@ -131,13 +132,13 @@ local function bookings_of(hash, log, logs)
     }})
   end
 
-  -- Returns the number of a booking that stands ahead of all others.
+  -- Returns a number ahead of all in this queue, also of those that were lost.
   function self.number_ahead()
-    return first_number and first_number - 1
+    return math.min((first_number or 0) - 1, -server_microseconds())
   end
 
   -- Adds the record of a booking, at the end of the queue or in its place, and what the queue's log
-  -- was charged for it.
+  -- was charged for it. The log must be saved afterwards.
   function self.add(record, queue_event, now, grace)
     record.number = record.number or math.max(last_number and last_number + 1 or 0, server_microseconds())
     first_number = math.min(first_number or record.number, record.number)
@@ -145,6 +146,9 @@ local function bookings_of(hash, log, logs)
     local last = queue_event.moment
     for _, event in ipairs(record.events) do
       last = math.max(last, event.moment)
+    end
+    if last > queue_event.moment then -- it is spread, and the log must outlive all of it
+      log.last_needed = math.max(log.last_needed or LONG_AGO, last)
     end
     if redis.call('HLEN', hash) >= prune_at then
       local used = 0
