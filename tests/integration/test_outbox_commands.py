@@ -13,6 +13,7 @@ from click.testing import Result
 from rlm_testkit.command_line import error_line, run_command, write_lines
 
 from ratelimit_mail import Directory, Limiter, MailingList, MessageRateLimit, Policy
+from ratelimit_mail.cli.outbox.command import outbox_commands
 from ratelimit_mail.outbox import CallableTransport, Outbox, OutgoingMessage
 
 LEEDS = ("--policy", "leeds-office365")
@@ -436,3 +437,9 @@ def test_a_list_of_failed_messages_has_the_replies() -> None:
     assert "reply" in table.splitlines()[0]
     assert "next (UTC)" not in table
     assert "5.1.1" in table
+
+
+def test_the_page_of_the_outbox_names_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs/outbox.md").read_text(encoding="utf-8")
+    for name in outbox_commands.commands:
+        assert f"`{name} OUTBOX" in page
