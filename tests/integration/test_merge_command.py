@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from rlm_testkit.command_line import error_line, run_command
 
-from ratelimit_mail import Envelope, Limiter, presets
+from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, presets
 from ratelimit_mail.backends import SQLiteBackend
 from ratelimit_mail.outbox import Outbox
 
@@ -20,6 +20,7 @@ LEEDS = ("--policy", "leeds-office365")
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RATELIMIT_MAIL_STORE", raising=False)
     Path("people.csv").write_text(PEOPLE)
     Path("letter.txt").write_text(LETTER)
     return tmp_path
@@ -85,6 +86,20 @@ def test_a_test_sends_the_first_letter_to_the_address_each_time(folder: Path) ->
     assert recipients() == ["me@leeds.ac.uk"] * 4
     merge("--outbox", "outbox.db", *LEEDS)
     assert recipients()[4:] == ["ann@example.com", "bob@example.com"]
+
+
+def test_the_store_may_be_named_by_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy(name="one", limits=[MessageRateLimit("1/day")])
+    Path("one.toml").write_text(policy.dump())
+    backend = SQLiteBackend("counts.db")
+    Limiter(policy, backend).try_acquire(Envelope("ed@leeds.ac.uk", ["eve@example.com"]))
+    backend.close()
+    options = ("--outbox", "outbox.db", "--policy", "one.toml", "--dry-run")
+    assert "after 00:00:00" in merge(*options).output
+    monkeypatch.setenv("RATELIMIT_MAIL_STORE", "sqlite:///counts.db")
+    assert "after 00:00:00" not in merge(*options).output
 
 
 def test_the_plan_begins_after_what_was_sent_and_what_is_queued(folder: Path) -> None:

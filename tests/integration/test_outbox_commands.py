@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import smtplib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from click.testing import Result
 from rlm_testkit.command_line import error_line, run_command, write_lines
 
-from ratelimit_mail import Directory, Grant, MailingList, MessageRateLimit, Policy
+from ratelimit_mail import Directory, Grant, Limiter, MailingList, MessageRateLimit, Policy
+from ratelimit_mail.cli.outbox.command import outbox_commands
+from ratelimit_mail.outbox import CallableTransport, Outbox, OutgoingMessage
 
 LEEDS = ("--policy", "leeds-office365")
 STORE = ("--store", "sqlite:///counts.db")
@@ -394,3 +397,63 @@ def test_the_forecast_leaves_out_messages_that_cannot_go_as_things_are() -> None
     text = " ".join(outbox("stats", "--policy", "strict.toml").output.split())
     assert "2 messages queued by 2 senders; all out at " in text
     assert text.endswith("; of 1, the time is not known")
+
+
+def test_all_messages_in_a_state_are_cancelled_and_tried_again() -> None:
+    for number in range(3):
+        put(text=letter(number))
+    put(text=letter(3).replace("ann@", "ed@"))
+    result = outbox("cancel", "--state", "queued", "--sender", "ann@leeds.ac.uk")
+    assert (result.exit_code, result.output) == (0, "3 messages cancelled\n")
+    assert as_json("stats")["counts"]["queued"] == 1
+    again = as_json("retry", "--state", "cancelled")
+    assert [(each["id"], each["state"]) for each in again] == [
+        (1, "queued"),
+        (2, "queued"),
+        (3, "queued"),
+    ]
+    assert as_json("cancel", "--state", "held") == []
+    assert outbox("cancel", "--state", "queued").output == "4 messages cancelled\n"
+
+
+def test_a_message_whose_text_is_gone_is_skipped_when_all_are_tried_again() -> None:
+    for number in range(2):
+        put(text=letter(number))
+        outbox("cancel", str(number + 1))
+        if number == 0:
+            assert run("--keep", "0.001s").exit_code == 0
+    result = outbox("retry", "--state", "cancelled")
+    assert result.stdout == "1 message queued again\n"
+    assert result.stderr.startswith("1 message skipped: ")
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry"])
+def test_messages_are_chosen_by_their_numbers_or_by_their_state(command: str) -> None:
+    put()
+    needed = "either IDs or --state STATE is needed: which messages"
+    assert error_line(outbox(command)) == needed
+    assert error_line(outbox(command, "1", "--state", "queued")) == needed
+    sender = ("--sender", "ann@leeds.ac.uk")
+    assert error_line(outbox(command, "1", *sender)) == "--sender needs --state STATE"
+
+
+def test_a_list_of_failed_messages_has_the_replies() -> None:
+    def refuse(message: OutgoingMessage) -> None:
+        raise smtplib.SMTPDataError(550, b"5.1.1 unknown")
+
+    put()
+    put(text=letter(2))
+    assert " reply" not in outbox("list").output
+    limiter = Limiter(Policy(name="none", limits=[]))
+    with Outbox("outbox.db", limiter, CallableTransport(refuse)) as opened:
+        opened.run(until_empty=True)
+    table = outbox("list", "--state", "failed").output
+    assert "reply" in table.splitlines()[0]
+    assert "next (UTC)" not in table
+    assert "5.1.1" in table
+
+
+def test_the_page_of_the_outbox_names_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs/outbox.md").read_text(encoding="utf-8")
+    for name in outbox_commands.commands:
+        assert f"`{name} OUTBOX" in page

@@ -402,7 +402,14 @@ def _use(pattern: re.Pattern[Any], method: str) -> Callable[[str], object]:
 
 
 CHARACTERS = ["a", "1", ".", "@", " ", '"', "\\", ",", "-", ":", "[", "\n", "(", "'", "\u00e9"]
-PUMPS = [*CHARACTERS, "{{", "{%", "<img ", "<img src", *(a + b for a, b in product('a1.@ "\\,', repeat=2) if a != b)]
+PUMPS = [
+    *CHARACTERS,
+    "{{",
+    "{%",
+    "<img ",
+    "<img src",
+    *(a + b for a, b in product('a1.@ "\\,', repeat=2) if a != b),
+]
 
 
 @pytest.mark.parametrize("use", [pytest.param(use, id=name) for name, use in patterns()])

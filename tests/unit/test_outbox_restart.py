@@ -148,6 +148,30 @@ def test_a_worker_that_is_alive_keeps_what_it_is_sending(tmp_path: Path) -> None
     assert first.outbox.show(1).state == State.SENT
 
 
+def test_a_killed_program_is_not_counted_as_sending(killable: Callable[..., Programs]) -> None:
+    programs = killable()
+    programs.program.outbox.put(letter(1))
+    programs.kill_at("finish", "before")
+    stats = programs.program.outbox.stats()
+    assert (stats.counts[State.SENDING], stats.workers) == (1, 0)
+    # The statistics change nothing: the next worker still finds what the killed one was sending.
+    programs.program.run()
+    assert programs.program.outbox.show(1).state == State.UNCERTAIN
+
+
+def test_a_program_that_is_sending_is_counted(tmp_path: Path) -> None:
+    counted: list[int] = []
+
+    def send(_: OutgoingMessage) -> None:
+        counted.append(scene.outbox.stats().workers)
+
+    policy = campus_policy(MessageRateLimit("9/minute"))
+    scene = Scene(tmp_path / "outbox.db", policy, CallableTransport(send), clock=ManualClock())
+    scene.outbox.put(letter(1))
+    scene.run()
+    assert counted == [1]
+
+
 def test_a_lock_is_alive_until_it_is_released(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     lock = WorkerLock(path)

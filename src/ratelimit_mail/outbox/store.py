@@ -39,6 +39,7 @@ from ratelimit_mail.outbox.message import (
     State,
 )
 from ratelimit_mail.outbox.schema import connect
+from ratelimit_mail.outbox.worker_lock import is_dead
 
 __all__ = ["Claim", "Finish", "NewMessage", "OutstandingCharge", "Store", "Withdrawn", "Worker"]
 
@@ -315,7 +316,8 @@ class Store:
             [oldest] = _row(
                 connection, "SELECT min(put_at) FROM outbox_messages WHERE state = 'queued'"
             )
-            [workers] = _row(connection, "SELECT count(*) FROM outbox_workers")
+            noted = [row[0] for row in connection.execute("SELECT id FROM outbox_workers")]
+        workers = sum(not is_dead(self.path, each) for each in noted)  # a killed one is still noted
         moment = None if oldest is None else datetime_of(oldest)
         return OutboxStats(counts=counts, senders=senders, oldest=moment, workers=workers)
 

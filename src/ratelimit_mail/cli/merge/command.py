@@ -56,7 +56,13 @@ MOST_SHOWN: Final = 50
     help="Put the letters into this outbox.",
 )
 @click.option("--policy", "policy_name", metavar="NAME", help="A preset or a policy file.")
-@click.option("--store", "url", metavar="URL", help="Where earlier messages were counted.")
+@click.option(
+    "--store",
+    "url",
+    metavar="URL",
+    envvar="RATELIMIT_MAIL_STORE",
+    help="Where earlier messages were counted.",
+)
 @click.option(
     "--preview",
     type=click.IntRange(1),

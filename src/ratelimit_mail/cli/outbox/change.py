@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
+from rich.console import Console
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError, reported_errors
@@ -17,11 +18,14 @@ from ratelimit_mail.cli.outbox.options import (
     POLICY,
     STORE,
     message_errors,
+    messages_of,
     opened_outbox,
     policy_or_none,
 )
 from ratelimit_mail.cli.outbox.output import as_json, line_of
+from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.cli.store import opened_store
+from ratelimit_mail.cli.tables import number_of
 from ratelimit_mail.outbox import Notices, OutboxMessage
 
 __all__ = ["approve_command", "cancel_command", "reject_command", "retry_command"]
@@ -29,6 +33,8 @@ __all__ = ["approve_command", "cancel_command", "reject_command", "retry_command
 IDS = click.argument(
     "numbers", metavar="ID...", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True
 )
+SOME_IDS = click.argument("numbers", metavar="[ID]...", type=click.IntRange(1, 2**63 - 1), nargs=-1)
+SENDER = click.option("--sender", metavar="ADDRESS", help="With --state: only of this sender.")
 BY = click.option(
     "--by", metavar="ADDRESS", help="The moderator; default: you, as the administrator."
 )
@@ -39,43 +45,67 @@ class _Changes(NamedTuple):
     error: CommandError | None
 
 
+def _all_in(*states: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--state", type=click.Choice(states), help="Instead of IDs: all that are in this state."
+    )
+
+
 @click.command("cancel")
 @OUTBOX
-@IDS
+@SOME_IDS
+@_all_in("queued", "held", "uncertain")
+@SENDER
 @POLICY
 @STORE
 @JSON
 def cancel_command(
     file: Path,
     numbers: tuple[int, ...],
+    state: str | None,
+    sender: str | None,
     policy_name: str | None,
     url: str | None,
     wants_json: bool,
 ) -> None:
-    """Cancel each message ID that is queued, held or uncertain.
+    """Cancel each message ID that is queued, held or uncertain, or all in a --state.
 
     With --policy and --store, the place that may be booked for it is free at once; otherwise the
     sender's next message may wait for it.
     """
+    _check_choice(numbers, state, sender)
     with (
         opened_store(url) as backend,
         opened_outbox(file, policy_or_none(policy_name), backend) as outbox,
     ):
+        if state is not None:
+            listed = messages_of(outbox, state=state, sender=sender)
+            _change_all(listed, outbox.cancel, "cancelled", wants_json=wants_json)
+            return
         changes = _change(file, numbers, outbox.cancel)
     _print(changes, wants_json=wants_json)
 
 
 @click.command("retry")
 @OUTBOX
-@IDS
+@SOME_IDS
+@_all_in("failed", "expired", "cancelled", "uncertain", "queued")
+@SENDER
 @JSON
-def retry_command(file: Path, numbers: tuple[int, ...], wants_json: bool) -> None:
-    """Try each message ID again as soon as possible.
+def retry_command(
+    file: Path, numbers: tuple[int, ...], state: str | None, sender: str | None, wants_json: bool
+) -> None:
+    """Try each message ID again as soon as possible, or all in a --state.
 
     A message that failed, expired, was cancelled or is uncertain is queued again, for those of its
     recipients that have not got it. A queued one does not wait for its next attempt.
     """
+    _check_choice(numbers, state, sender)
     with opened_outbox(file, policy_or_none(None)) as outbox:
+        if state is not None:
+            listed = messages_of(outbox, state=state, sender=sender)
+            _change_all(listed, outbox.retry, "queued again", wants_json=wants_json)
+            return
         changes = _change(file, numbers, outbox.retry)
     _print(changes, wants_json=wants_json)
 
@@ -137,6 +167,43 @@ def reject_command(
 def _check_moderator(by: str | None, policy_name: str | None) -> None:
     if by is not None and policy_name is None:
         raise CommandError("--by needs --policy NAME, whose directory has the moderators")
+
+
+def _check_choice(numbers: tuple[int, ...], state: str | None, sender: str | None) -> None:
+    if bool(numbers) == (state is not None):
+        raise CommandError("either IDs or --state STATE is needed: which messages")
+    if sender is not None and state is None:
+        raise CommandError("--sender needs --state STATE")
+
+
+def _change_all(
+    messages: Iterable[OutboxMessage],
+    change: Callable[[int], OutboxMessage],
+    done: str,
+    *,
+    wants_json: bool,
+) -> None:
+    """Change all these messages, except those that another program has changed just now."""
+    changed: list[dict[str, Any]] = []
+    count = skipped = 0
+    try:
+        for each in with_progress(messages, "Changing", Console(stderr=True)):
+            try:
+                message = change(each.id)
+            except (KeyError, ValueError):  # it is being sent, or its text is not stored any more
+                skipped += 1
+                continue
+            count += 1
+            if wants_json:
+                changed.append(as_json(message))
+    finally:
+        if wants_json:
+            click.echo(json.dumps(changed, indent=2))
+        else:
+            click.echo(f"{number_of(count, 'message')} {done}")
+        if skipped:
+            text = "being sent at this moment, or the text is not stored any more"
+            click.echo(f"{number_of(skipped, 'message')} skipped: {text}", err=True)
 
 
 def _change(file: Path, numbers: Iterable[int], change: Callable[[int], OutboxMessage]) -> _Changes:

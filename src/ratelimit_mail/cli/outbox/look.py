@@ -51,7 +51,7 @@ def list_command(
     policy_name: str | None,
     wants_json: bool,
 ) -> None:
-    """List the messages in OUTBOX, in the order in which they were put.
+    """List the messages in OUTBOX, in the order in which they were put, with the last replies.
 
     --moderator needs --policy, whose directory names the moderators. --sender needs it where
     aliases count as their owner, or where capitals count.
@@ -72,22 +72,34 @@ def list_command(
     if not messages:
         click.echo("No messages.")
         return
-    table = table_of("id", "state", "put (UTC)", "next (UTC)", "sender", "recipients")
-    for each in messages:
-        table.add_row(*cells(*_row(each)))
+    columns: list[tuple[str, list[object]]] = [
+        ("id", [each.id for each in messages]),
+        ("state", [each.state for each in messages]),
+        ("put (UTC)", [each.put_at for each in messages]),
+        ("next (UTC)", [*map(_next, messages)]),
+        ("sender", [each.sender for each in messages]),
+        ("recipients", [*map(_recipients, messages)]),
+        ("reply", [each.reply or "" for each in messages]),
+    ]
+    columns = [(name, values) for name, values in columns if any(values)]
+    table = table_of(*(name for name, _ in columns))
+    for row in zip(*(values for _, values in columns), strict=True):
+        table.add_row(*cells(*row))
     Console().print(table)
     if has_more:
         click.echo(f"There are more: --after {messages[-1].id}")
 
 
-def _row(message: OutboxMessage) -> tuple[object, ...]:
-    following: datetime | str = ""
-    if message.state == State.QUEUED:
-        following = max(message.next_at, message.expected_at or message.next_at)
+def _next(message: OutboxMessage) -> datetime | str:
+    if message.state != State.QUEUED:
+        return ""
+    return max(message.next_at, message.expected_at or message.next_at)
+
+
+def _recipients(message: OutboxMessage) -> str:
     first = message.recipients[0].address
     more = len(message.recipients) - 1
-    recipients = f"{first} and {more:,} more" if more else first
-    return message.id, message.state, message.put_at, following, message.sender, recipients
+    return f"{first} and {more:,} more" if more else first
 
 
 @click.command("show")
