@@ -1,8 +1,10 @@
-"""Run the Python blocks of README.md and docs/*.md as tests, each document by itself."""
+"""Run the Python blocks of README.md and docs/*.md as tests, and spread all tests over workers."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 from typing import Any
 
 import pytest
@@ -13,6 +15,18 @@ try:
     from sybil.sybil import SybilCollection
 except ModuleNotFoundError:  # the benchmarks do not need it
     Sybil = None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are processors, because many tests wait for a server."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish() -> None:
+    """Let `gc.collect`, which many tests call, leave out the ten thousand tests themselves."""
+    gc.collect()
+    gc.freeze()
 
 
 class Servers:

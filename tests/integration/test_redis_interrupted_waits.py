@@ -123,18 +123,24 @@ def test_an_event_loop_that_ends_gives_back_the_places_of_its_tasks(scene: Scene
 def test_an_event_loop_that_is_closed_while_tasks_wait_gives_their_places_back(
     scene: Scene,
 ) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(seconds)
+
     async def begin_to_wait() -> None:
         tasks.extend(asyncio.create_task(limiter.acquire(ENVELOPE)) for _ in range(5))
-        while await asyncio.to_thread(scene.places) < 6:
+        while len(waits) < 5:
             await asyncio.sleep(0.01)
 
-    limiter = AsyncLimiter(ONE_A_DAY, scene.async_backend())
+    limiter = AsyncLimiter(ONE_A_DAY, scene.async_backend(), sleep=sleep)
     tasks: list[asyncio.Task[object]] = []
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _, __: None)
     loop.run_until_complete(begin_to_wait())
-    loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+    assert scene.places() == 6
     tasks.clear()
     del loop
     gc.collect()

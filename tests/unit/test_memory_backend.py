@@ -204,11 +204,11 @@ def test_a_message_to_a_hundred_thousand_recipients_gets_a_decision() -> None:
     assert limiter.try_acquire(many).retry_after == DAY
 
 
-def test_a_hundred_thousand_subjects_of_one_message_are_charged_together() -> None:
+def test_twenty_thousand_subjects_of_one_message_are_charged_together() -> None:
     limiter, backend, _ = recipient_limiter("1/day", scope="recipient")
-    assert limiter.try_acquire(from_user("ann", 100_000))
-    assert backend.size() == 100_000
-    assert not limiter.try_acquire(from_user("bob", 100_000))
+    assert limiter.try_acquire(from_user("ann", 20_000))
+    assert backend.size() == 20_000
+    assert not limiter.try_acquire(from_user("bob", 20_000))
 
 
 def test_recipients_that_are_subjects_are_evicted_as_fast_as_they_are_added() -> None:

@@ -172,11 +172,10 @@ def test_no_two_ledgers_share_a_name() -> None:
         for scope in ALL_SCOPES
         for kind, count in KINDS
     ]
+    names = ("p", "p-p", "p p", "sender", "p.sender")
+    policies = [Policy(name=name, limits=limits) for name in names]
     ledgers = [
-        ledger
-        for name in ("p", "p-p", "p p", "sender", "p.sender")
-        for scope in ALL_SCOPES
-        for ledger in Policy(name=name, limits=limits).ledgers_of(scope)
+        ledger for policy in policies for scope in ALL_SCOPES for ledger in policy.ledgers_of(scope)
     ]
     assert len(ledgers) == len({ledger.name for ledger in ledgers}) == 5 * len(ALL_SCOPES)
     for ledger in ledgers:
