@@ -94,6 +94,12 @@ def test_importing_the_package_does_not_import_slow_modules(module: str) -> None
     assert module not in imported_with("ratelimit_mail")
 
 
+@pytest.mark.parametrize("package", ["planner", "testing", "outbox", "cli", "events", "presets"])
+def test_programs_do_not_need_the_libraries_of_the_tests(package: str) -> None:
+    imported = imported_with(f"ratelimit_mail.{package}")
+    assert not {"pytest", "_pytest", "hypothesis", "rlm_testkit"}.intersection(imported)
+
+
 LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "limits"}
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ratelimit_mail.decision import Action
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.limits import MessageRateLimit, RecipientRateLimit
 from ratelimit_mail.testing.clock import ManualClock
 from ratelimit_mail.testing.conformance.idempotency import envelope_with_id, used_of
-from ratelimit_mail.testing.conformance.suite import ConformanceTests, envelope_to, policy_with
+from ratelimit_mail.testing.conformance.suite import (
+    ConformanceTests,
+    envelope_to,
+    policy_with,
+    value_error,
+)
 
 __all__ = ["RedeemTests"]
 
@@ -117,7 +120,7 @@ class RedeemTests(ConformanceTests):
         first.cancel()
         clock.advance(120)
         assert second.redeem()
-        with pytest.raises(ValueError, match="cancelled"):
+        with value_error("cancelled"):
             first.redeem()
 
     def test_a_booking_is_used_after_a_reset(self) -> None:
@@ -385,7 +388,7 @@ class RedeemTests(ConformanceTests):
         assert limiter.try_acquire(envelope_to())
         assert limiter.reserve(envelope_with_id()).delay == 60
         limiter.refund(envelope_with_id())
-        with pytest.raises(ValueError, match="nothing to refund"):
+        with value_error("nothing to refund"):
             limiter.refund(envelope_with_id())
         again = limiter.reserve(envelope_with_id())
         assert (again.delay, again.decision.repeated) == (60, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.envelope import Envelope
@@ -12,7 +13,7 @@ from ratelimit_mail.limits import Limit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.testing.clock import ManualClock
 
-__all__ = ["ConformanceTests", "envelope_to", "policy_with"]
+__all__ = ["ConformanceTests", "envelope_to", "policy_with", "value_error"]
 
 
 def envelope_to(
@@ -25,6 +26,13 @@ def envelope_to(
 def policy_with(*limits: Limit, name: str = "conformance") -> Policy:
     """Return a policy with `limits` for every client."""
     return Policy(name=name, limits=limits, internal_domains=["uwo.ca"])
+
+
+def value_error(words: str) -> AbstractContextManager[object]:
+    """Expect a ValueError whose text has these words."""
+    import pytest  # which a program that only uses the manual clock need not have
+
+    return pytest.raises(ValueError, match=words)
 
 
 class ConformanceTests(ABC):
