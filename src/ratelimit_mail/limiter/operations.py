@@ -267,16 +267,17 @@ class Operations:
                 raise RateLimitExceeded(redeemed)
             return decision
         spare = math.inf if timeout is None else timeout / 1000
-        early = 0
+        early, first_at = 0, at
         try:
             while True:
                 spare -= delay
-                waiter = self._wait_queue.join(queue_subject, at, number)
+                # A message that is booked anew stays ahead of its sender's later ones.
+                waiter = self._wait_queue.join(queue_subject, first_at, number)
                 try:
                     if delay > 0:
                         yield partial(self._sleep, delay)
                     has_waited = delay > 0
-                    if not self._wait_queue.is_first(waiter):
+                    while not self._wait_queue.is_first(waiter):
                         has_waited = True
                         longest = min(spare, LONGEST_WAIT_FOR_FIRST)
                         yield partial(self._wait_until_first, self._wait_queue, waiter, longest)

@@ -39,9 +39,12 @@ def command(client: redis.Redis, *words: Any) -> Any:
 
 
 def free_port() -> int:
-    """Return a free port for which the port of the cluster bus, 10,000 above it, is free too."""
+    """Return a free port for which the port of the cluster bus, 10,000 above it, is free too.
+
+    Both are below those that the system gives to connections, which begin at 32,768 on Linux.
+    """
     while True:
-        port = random.randint(20_000, 50_000)
+        port = random.randint(10_000, 22_000)
         with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as bus:
             first.bind(("127.0.0.1", port))
             bus.bind(("127.0.0.1", port + 10_000))
