@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from ratelimit_mail.envelope import Client, Envelope
     from ratelimit_mail.exceptions import RateLimitExceeded
     from ratelimit_mail.limiter import AsyncLimiter, Limiter
-    from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
+    from ratelimit_mail.limits import (
+        ByteRateLimit,
+        MessageRateLimit,
+        MessageSizeLimit,
+        RecipientLimit,
+        RecipientRateLimit,
+    )
     from ratelimit_mail.overrides import Exemption, Grant, Override
     from ratelimit_mail.policy import Policy, Tier
 
 __all__ = [
     "Action",
     "AsyncLimiter",
+    "ByteRateLimit",
     "Client",
     "Decision",
     "Directory",
@@ -28,6 +35,7 @@ __all__ = [
     "Limiter",
     "MailingList",
     "MessageRateLimit",
+    "MessageSizeLimit",
     "Override",
     "Policy",
     "RateLimitExceeded",
@@ -41,6 +49,7 @@ __all__ = [
 _MODULE_OF = {
     "Action": "decision",
     "AsyncLimiter": "limiter.aio",
+    "ByteRateLimit": "limits",
     "Client": "envelope",
     "Decision": "decision",
     "Directory": "directory",
@@ -50,6 +59,7 @@ _MODULE_OF = {
     "Limiter": "limiter.sync",
     "MailingList": "directory",
     "MessageRateLimit": "limits",
+    "MessageSizeLimit": "limits",
     "Override": "overrides",
     "Policy": "policy",
     "RateLimitExceeded": "exceptions",

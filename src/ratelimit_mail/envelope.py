@@ -19,6 +19,7 @@ from ratelimit_mail.addresses import (
     smtp_and_folded,
     smtp_sender,
 )
+from ratelimit_mail.rates import MOST
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -92,6 +93,13 @@ def _check_id(value: str) -> None:
         raise TypeError(f"id: a string is needed, not {show(value)}")
     if not 0 < len(value) <= LONGEST_ID or not value.isprintable():
         raise ValueError(f"id: {show(value)} is not 1 to {LONGEST_ID} printable characters")
+
+
+def _check_size(value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"size: a number of bytes is needed, not {show(value)}")
+    if not 0 <= value <= MOST:
+        raise ValueError(f"size: {show(value)} is not a number of bytes from 0 to {MOST}")
 
 
 def _protocol(value: str | None) -> str | None:
@@ -168,6 +176,7 @@ class Envelope:
         `reserve` theirs.
         Never take the id from the message itself: a sender who gives all messages one Message-ID
         would be charged once.
+    size: the size of the message in bytes; None if it is not known. Limits on bytes need it.
     direction: `"outbound"`: mail that your own users submit; `"inbound"`: mail that arrives for
         your own mailboxes, which only inbound limits count.
 
@@ -182,6 +191,7 @@ class Envelope:
     client: Client
     id: str | None
     direction: Literal["outbound", "inbound"]
+    size: int | None
     _lenient: bool = attrs.field(repr=False, eq=False, alias="_lenient")
     sender_domain: str = attrs.field(init=False, repr=False, eq=False)
     domains: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
@@ -201,6 +211,7 @@ class Envelope:
         *,
         id: str | None = None,  # noqa: A002 - the name that users expect
         direction: Literal["outbound", "inbound"] = "outbound",
+        size: int | None = None,
         _lenient: bool = False,
     ) -> None:
         if type(recipients) is not list and (
@@ -227,6 +238,8 @@ class Envelope:
             _check_id(id)
         if direction != "outbound" and direction != "inbound":
             raise ValueError(f"direction: {show(direction)} is not one of outbound, inbound")
+        if size is not None:
+            _check_size(size)
         # The setters of the slots, because they are faster than `__setattr__`.
         _set_sender(self, address)
         names, domains = tuple(domain_of), tuple(domain_of.values())
@@ -234,6 +247,7 @@ class Envelope:
         _set_client(self, client)
         _set_id(self, id)
         _set_direction(self, direction)
+        _set_size(self, size)
         _set_lenient(self, _lenient)
         _set_sender_domain(self, domain)
         _set_domains(self, domains)
@@ -248,7 +262,14 @@ class Envelope:
         _set_folded_domains(self, domains)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = (self.sender, self.recipients, self.client, self.id, self.direction)
+        values = (
+            self.sender,
+            self.recipients,
+            self.client,
+            self.id,
+            self.direction,
+            self.size,
+        )
         return _copy, (*values, True) if self._lenient else values
 
     @classmethod
@@ -260,6 +281,7 @@ class Envelope:
         client: Client | None = None,
         id: str | None = None,  # noqa: A002 - the name that users expect
         direction: Literal["outbound", "inbound"] = "outbound",
+        size: int | None = None,
     ) -> Envelope:
         """Return the envelope of a message that a mail server let pass.
 
@@ -274,9 +296,9 @@ class Envelope:
         policy. `usage`, `reset` and overrides take addresses so.
 
         Raises TypeError if an address is not a string, and ValueError if there are no recipients
-        (no server takes a message without one) or the id or the direction is wrong.
+        (no server takes a message without one) or the id, the direction or the size is wrong.
         """
-        return cls(sender, recipients, client, id=id, direction=direction, _lenient=True)
+        return cls(sender, recipients, client, id=id, direction=direction, size=size, _lenient=True)
 
     @classmethod
     def from_message(
@@ -286,6 +308,7 @@ class Envelope:
         client: Client | None = None,
         id: str | None = None,  # noqa: A002 - the name that users expect
         direction: Literal["outbound", "inbound"] = "outbound",
+        size: int | None = None,
     ) -> Envelope:
         """Return the envelope that `smtplib.SMTP.send_message` uses for `message`.
 
@@ -293,7 +316,7 @@ class Envelope:
         To, Bcc and Cc. If the message has a Resent-Date, all of them come from the Resent- headers
         instead. Of a header that is there twice, the first counts. `<>` alone is the null sender;
         an empty group of recipients adds nobody. The result is the same for every class of message
-        and every version of Python.
+        and every version of Python. The message is not measured: say its `size` if limits need it.
 
         Raises TypeError if `message` is not a message. Raises ValueError that names the header if
         one cannot be read or has a recipient that is not an address, if there are several Resent-
@@ -303,7 +326,7 @@ class Envelope:
         from ratelimit_mail.message_headers import sender_and_recipients
 
         sender, recipients = sender_and_recipients(message)
-        return cls(sender, recipients, client, id=id, direction=direction)
+        return cls(sender, recipients, client, id=id, direction=direction, size=size)
 
 
 _set_sender = Envelope.__dict__["sender"].__set__
@@ -311,6 +334,7 @@ _set_recipients = Envelope.__dict__["recipients"].__set__
 _set_client = Envelope.__dict__["client"].__set__
 _set_id = Envelope.__dict__["id"].__set__
 _set_direction = Envelope.__dict__["direction"].__set__
+_set_size = Envelope.__dict__["size"].__set__
 _set_lenient = Envelope.__dict__["_lenient"].__set__
 _set_sender_domain = Envelope.__dict__["sender_domain"].__set__
 _set_domains = Envelope.__dict__["domains"].__set__
@@ -325,6 +349,9 @@ def _copy(
     client: Client,
     id: str | None,  # noqa: A002
     direction: Literal["outbound", "inbound"],
+    size: int | None = None,
     lenient: bool = False,
 ) -> Envelope:
-    return Envelope(sender, recipients, client, id=id, direction=direction, _lenient=lenient)
+    return Envelope(
+        sender, recipients, client, id=id, direction=direction, size=size, _lenient=lenient
+    )

@@ -1,14 +1,24 @@
-"""The three kinds of limit: their numbers, what they count, and what happens on excess."""
+"""The kinds of limit: their numbers, what they count, and what happens on excess."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name_or_none, one_of, whole_number
-from ratelimit_mail.rates import MOST, parse_length, parse_rate, quantity, window_ms, window_text
+from ratelimit_mail.rates import (
+    MOST,
+    parse_byte_rate,
+    parse_length,
+    parse_rate,
+    parse_size,
+    quantity,
+    size_text,
+    window_ms,
+    window_text,
+)
 from ratelimit_mail.scopes import normal_scope
 
 if TYPE_CHECKING:
@@ -16,8 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseLimit",
+    "ByteRateLimit",
     "Limit",
     "MessageRateLimit",
+    "MessageSizeLimit",
     "RateLimit",
     "RecipientLimit",
     "RecipientRateLimit",
@@ -43,6 +55,10 @@ def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> 
         raise ValueError(
             f"{attribute.name}: {show(value)} is not a line of 1 to 400 printable ASCII characters"
         )
+
+
+def _rate(value: str | RateLimitItem, limit: Any) -> RateLimitItem:
+    return parse_byte_rate(value) if limit.unit == "bytes" else parse_rate(value)
 
 
 # Not a decorator of the field: type checkers would take the field as required.
@@ -85,8 +101,34 @@ class RecipientLimit(BaseLimit):
 
 
 @attrs.frozen
+class MessageSizeLimit(BaseLimit):
+    """The largest size that one message may have; a larger message is rejected.
+
+    limit: a number of bytes, or a string such as `"25 MB"` (kB, MB and GB are powers of 1,000; KiB,
+        MiB and GiB are powers of 1,024).
+    name: the name by which overrides and exemptions refer to it, such as `"size of a message"`.
+    reply: the text of the SMTP reply, in place of the default text.
+    enforce: False makes the limit only report what it would have answered, in `Decision.shadow`.
+
+    An envelope must have its `size` under a policy with this limit. It does not apply to an
+    inbound envelope, that is, to mail that arrives.
+    """
+
+    limit: int = attrs.field(converter=parse_size)
+    name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
+    reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)
+    enforce: bool = attrs.field(default=True, kw_only=True, validator=flag)
+
+    __repr__ = short_repr
+
+    def __str__(self) -> str:
+        text = f"{size_text(self.limit)} per message"
+        return text if self.enforce else f"{text}, only reported"
+
+
+@attrs.frozen
 class RateLimit(BaseLimit):
-    """The most messages or recipients in any window of one length; use one of its two subclasses.
+    """The most that any window of one length holds; use one of its three subclasses.
 
     rate: how many in how long, as in `"30/minute"`, `"50 per 15 minutes"`, or a
         `limits.RateLimitItem`.
@@ -118,10 +160,11 @@ class RateLimit(BaseLimit):
     Raises TypeError or ValueError that names what is wrong.
     """
 
-    unit: ClassVar[Literal["messages", "recipients"]]
+    unit: ClassVar[Literal["messages", "recipients", "bytes"]]
 
     rate: RateLimitItem = attrs.field(
-        converter=parse_rate, eq=lambda rate: (rate.amount, window_ms(rate))
+        converter=attrs.Converter(_rate, takes_self=True),  # type: ignore[misc]
+        eq=lambda rate: (rate.amount, window_ms(rate)),
     )
     name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
     direction: Literal["outbound", "inbound"] = attrs.field(
@@ -196,12 +239,15 @@ class RateLimit(BaseLimit):
     __repr__ = short_repr
 
     def __str__(self) -> str:
-        kind = "received " if self.direction == "inbound" else _adjective(self.count)
         text = (
-            f"{quantity(self.limit, kind + self.unit)} per {window_text(self.rate)}"
+            f"{self._amount()} per {window_text(self.rate)}"
             f" per {' and '.join(self.scope).replace('_', ' ')}"
         ).replace(" per global", " in all")
         return text if self.enforce else f"{text}, only reported"
+
+    def _amount(self) -> str:
+        kind = "received " if self.direction == "inbound" else _adjective(self.count)
+        return quantity(self.limit, kind + self.unit)
 
 
 class MessageRateLimit(RateLimit):
@@ -221,7 +267,23 @@ class RecipientRateLimit(RateLimit):
     unit = "recipients"
 
 
-Limit = RecipientLimit | RateLimit
+class ByteRateLimit(RateLimit):
+    """The most bytes in any window; each message costs its size, however many recipients it has.
+
+    The rate may have a unit: `ByteRateLimit("500 MB/day")`; kB, MB and GB are powers of 1,000, and
+    KiB, MiB and GiB are powers of 1,024. With `count="external"`, only messages with an external
+    recipient count. An envelope must have its `size` under a policy with this limit.
+    """
+
+    __slots__ = ()
+    unit = "bytes"
+
+    def _amount(self) -> str:
+        kind = "received mail" if self.direction == "inbound" else f"{self.count} mail"
+        return size_text(self.limit) + (f" of {kind}" if kind != "all mail" else "")
+
+
+Limit = RecipientLimit | MessageSizeLimit | RateLimit
 
 
 def _adjective(count: str) -> str:

@@ -20,8 +20,8 @@ from ratelimit_mail._util.validators import prefix_errors, whole_number
 from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, subject_sender
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
-from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.rates import parse_rate
+from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit
+from ratelimit_mail.rates import parse_byte_rate, parse_rate, parse_size
 from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Override(Concession):
     """Different numbers for named limits.
 
     limits: by the name of the limit, a number; for a rate limit also a rate such as
-        `"20000/day"`, whose window may be a different one.
+        `"20000/day"`, whose window may be a different one; for a size also `"50 MB"`.
     expected_recipients: the number of recipients that the sender announced. It changes no
         decision; a limiter with a listener reports `ExpectedRecipientsExceeded` above it.
     """
@@ -248,11 +248,13 @@ class Override(Concession):
         """
         number = self.limits[limit.name or ""]
         try:
-            if isinstance(limit, RecipientLimit):
-                if not isinstance(number, int):
-                    raise ValueError(f"a number is needed, not {show(number)}")
-                return attrs.evolve(limit, limit=number)
-            return attrs.evolve(limit, rate=_rate(limit, number))
+            if isinstance(limit, RateLimit):
+                return attrs.evolve(limit, rate=_rate(limit, number))
+            if isinstance(limit, MessageSizeLimit):
+                return attrs.evolve(limit, limit=parse_size(number))
+            if not isinstance(number, int):
+                raise ValueError(f"a number is needed, not {show(number)}")
+            return attrs.evolve(limit, limit=number)
         except ValueError as error:
             raise ValueError(f"override of {limit.name!r}: {error}") from None
 
@@ -261,7 +263,7 @@ def _rate(limit: RateLimit, number: int | str) -> RateLimitItem:
     if isinstance(number, int):
         item = limit.rate
         return type(item)(number, item.multiples)
-    return parse_rate(number)
+    return parse_byte_rate(number) if limit.unit == "bytes" else parse_rate(number)
 
 
 @attrs.frozen

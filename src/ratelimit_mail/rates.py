@@ -10,7 +10,17 @@ from ratelimit_mail._util.text import show
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
-__all__ = ["MOST", "parse_length", "parse_rate", "quantity", "window_ms", "window_text"]
+__all__ = [
+    "MOST",
+    "parse_byte_rate",
+    "parse_length",
+    "parse_rate",
+    "parse_size",
+    "quantity",
+    "size_text",
+    "window_ms",
+    "window_text",
+]
 
 # Up to these, sums of amounts and of times are exact, also as the doubles of Lua.
 MOST: Final = 10**12
@@ -24,6 +34,23 @@ _NOTATION: Final = re.compile(
     r"\s*+[0-9]++\s*+(?:/|per)\s*+([0-9]*+)\s*+(?:second|minute|hour|day|month|year)s?+\s*+",
     re.IGNORECASE,
 )
+
+# A whole number and a unit; at most as many digits as MOST has.
+_SIZE: Final = re.compile(r"\s*+([0-9]{1,13}+)\s*+([a-z]{1,5}+)\s*+", re.IGNORECASE)
+
+_BYTES_IN: Final = {
+    "b": 1,
+    "byte": 1,
+    "bytes": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 
 
 def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
@@ -65,6 +92,50 @@ def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
     if window_ms(rate) > LONGEST_WINDOW:
         raise ValueError(f"the window of the rate {show(value)} is longer than 100 years")
     return rate
+
+
+def parse_byte_rate(value: str | RateLimitItem) -> RateLimitItem:
+    """Return the one rate in `value`, whose amount may have a unit: `"500 MB/day"`.
+
+    Raises TypeError or ValueError as `parse_rate` and `parse_size` do.
+    """
+    if isinstance(value, str) and len(value) <= LONGEST_NOTATION:
+        separator = "/" if "/" in value else " per "
+        amount, found, window = value.partition(separator)
+        if found and _SIZE.fullmatch(amount):
+            value = f"{parse_size(amount)}{separator}{window}"
+    return parse_rate(value)
+
+
+def parse_size(value: int | str) -> int:
+    """Return a number of bytes: a whole number, or a string such as `"25 MB"` or `"25 MiB"`.
+
+    kB, MB, GB and TB are powers of 1,000; KiB, MiB, GiB and TiB are powers of 1,024.
+    Raises TypeError or ValueError if `value` is neither, or below 1 byte.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"a size is a number of bytes, or '25 MB', not {show(value)}")
+    if isinstance(value, int):
+        size = value
+    else:
+        match = _SIZE.fullmatch(value)
+        factor = None if match is None else _BYTES_IN.get(match[2].lower())
+        if match is None or factor is None:
+            raise ValueError(f"{show(value)} is not a size such as '500 kB', '25 MB' or '25 MiB'")
+        size = int(match[1]) * factor
+    if size < 1:
+        raise ValueError(f"the size {show(value)} lets nothing through; at least 1 byte is needed")
+    if size > MOST:
+        raise ValueError(f"the size {show(value)} is above the most there may be, {MOST} bytes")
+    return size
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes in words, in the largest unit that is exact: `25 MB`, `25 MiB`."""
+    for unit in ("TB", "TiB", "GB", "GiB", "MB", "MiB", "kB", "KiB"):
+        if size and size % _BYTES_IN[unit.lower()] == 0:
+            return f"{size // _BYTES_IN[unit.lower()]} {unit}"
+    return quantity(size, "bytes")
 
 
 def parse_length(value: str) -> int:

@@ -6,8 +6,8 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
-from ratelimit_mail.rates import quantity, window_text
+from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit, RecipientLimit
+from ratelimit_mail.rates import quantity, size_text, window_text
 
 __all__ = ["BLOCKED", "BLOCKED_FOR_NOW", "OK", "UNAVAILABLE", "Reply", "reply_of"]
 
@@ -42,6 +42,9 @@ def reply_of(limit: Limit, *, defer: bool, never: bool) -> Reply:
     if isinstance(limit, RecipientLimit):
         text = f"Too many recipients: at most {limit.limit} in one message."
         return Reply(550, "5.5.3", limit.reply or text)
+    if isinstance(limit, MessageSizeLimit):
+        text = f"Message too large: at most {size_text(limit.limit)}."
+        return Reply(552, "5.3.4", limit.reply or text)
     text = limit.reply or _rate_text(limit, never=never)
     return Reply(450, "4.7.1", text) if defer else Reply(550, "5.7.1", text)
 
@@ -49,8 +52,10 @@ def reply_of(limit: Limit, *, defer: bool, never: bool) -> Reply:
 def _rate_text(limit: RateLimit, *, never: bool) -> str:
     text = f"{limit.unit.capitalize()[:-1]} rate limit exceeded."
     if never:
+        is_size = limit.unit == "bytes"
+        most = size_text(limit.limit) if is_size else quantity(limit.limit, limit.unit)
         return (
-            f"{text} At most {quantity(limit.limit, limit.unit)} per {window_text(limit.rate)}"
+            f"{text} At most {most} per {window_text(limit.rate)}"
             " can be sent, and this message alone has more."
         )
     return f"{text} Try again later."

@@ -23,7 +23,7 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.backends import from_url
 from ratelimit_mail.backends.base import CHECK, TAKE, Backend, Intent, Verdict
 from ratelimit_mail.backends.urls import REDIS
-from ratelimit_mail.counting.charge import Charge, Count, Ledger, retention_for
+from ratelimit_mail.counting.charge import Charge, Count, Ledger, costs_of, retention_for
 from ratelimit_mail.counting.window import Window
 from ratelimit_mail.exceptions import BackendError
 
@@ -190,4 +190,4 @@ def _charge(item: RateLimitItem, identifiers: tuple[str, ...], cost: int) -> Cha
         for each in identifiers
     ]
     ledger = _ledger(item.amount, item.get_expiry())
-    return ledger, item.key_for(*escaped), (cost, 0, 0, 0)
+    return ledger, item.key_for(*escaped), costs_of(0, cost)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
-from ratelimit_mail.counting.charge import Costs, Count, Ledger
+from ratelimit_mail.counting.charge import Costs, Count, Ledger, costs_of
 from ratelimit_mail.counting.event_log import EventLog, UndoList
 from ratelimit_mail.counting.window import Retention, Window, spread_schedule
 
@@ -308,7 +308,7 @@ class Transaction(Generic[C]):
                     start = max(at, log.newest)
                     for offset, part in self._schedules.get(number) or [(0, cost)]:
                         moment = log.book(self._now, start + offset, part, retention)
-                        receipt.append((counts, ledger, _costs_of(count.unit, part), moment))
+                        receipt.append((counts, ledger, costs_of(count.unit, part), moment))
         self._recount()
         return receipt
 
@@ -342,8 +342,3 @@ def _events_of(
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     yield counts, count.unit, moment, cost
-
-
-def _costs_of(unit: int, cost: int) -> Costs:
-    """Return costs of one unit alone."""
-    return tuple(cost if each == unit else 0 for each in range(4))  # type: ignore[return-value]

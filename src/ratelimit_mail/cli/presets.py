@@ -21,7 +21,7 @@ from ratelimit_mail.cli.describe import (
 )
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.find_policy import find_policy
-from ratelimit_mail.limits import Limit, RateLimit
+from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS, SOURCES, Source
 
@@ -113,9 +113,11 @@ def _limit_as_json(limit: Limit) -> dict[str, Any]:
         "name": limit.name,
         "words": limit_in_words(limit),
         "limit": limit.limit,
-        "count": limit.count,
     }
-    if not isinstance(limit, RateLimit):
+    if isinstance(limit, MessageSizeLimit):
+        return {**common, "unit": "bytes of one message"}
+    common["count"] = limit.count
+    if isinstance(limit, RecipientLimit):
         return {**common, "unit": "recipients of one message"}
     return {
         **common,

@@ -10,16 +10,44 @@ import attrs
 
 from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["NO_LIMIT", "UNITS", "Charge", "Costs", "Count", "Ledger", "retention_for"]
+__all__ = [
+    "NO_COSTS",
+    "NO_LIMIT",
+    "ONE_MESSAGE",
+    "UNITS",
+    "Charge",
+    "Costs",
+    "Count",
+    "Ledger",
+    "costs_of",
+    "retention_for",
+]
 
-UNITS = ("messages", "recipients", "external messages", "external recipients")
+UNITS = (
+    "messages",
+    "recipients",
+    "external messages",
+    "external recipients",
+    "bytes",
+    "external bytes",
+)
 """The units that are counted; the number of a unit is its index here."""
 
 NO_LIMIT: Final = (1 << 48) - 1
 """More than any count holds: the smallest limit of a count without windows. It fits six bytes."""
 
-Costs = tuple[int, int, int, int]
+Costs = tuple[int, int, int, int, int, int]
 """What a message costs of each of `UNITS`; 0 means that nothing is counted."""
+
+NO_COSTS: Final[Costs] = (0, 0, 0, 0, 0, 0)
+
+ONE_MESSAGE: Final[Costs] = (1, 0, 0, 0, 0, 0)
+"""What one booking adds to a sender's queue."""
+
+
+def costs_of(unit: int, cost: int) -> Costs:
+    """Return costs of one unit alone."""
+    return tuple(cost if each == unit else 0 for each in range(len(UNITS)))  # type: ignore[return-value]
 
 
 @attrs.frozen(eq=False)

@@ -9,10 +9,11 @@ import attrs
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import Verdict
+from ratelimit_mail.counting.charge import ONE_MESSAGE
 from ratelimit_mail.decision import Block, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
-from ratelimit_mail.limiter.shadow import BOOKING, shadow_steps
+from ratelimit_mail.limiter.shadow import shadow_steps
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan
 
@@ -60,7 +61,7 @@ class Observers:
         if plan.shadow is not None:
             queue, max_delay = None, 0
             if queue_subject is not None and verdict is not None and plan.shadow.is_limited:
-                queue = (self._queue, queue_subject, BOOKING)
+                queue = (self._queue, queue_subject, ONE_MESSAGE)
                 max_delay = verdict.at - verdict.now
             shadow = yield from shadow_steps(
                 backend, self._intents, envelope, plan.shadow, decision, queue, max_delay

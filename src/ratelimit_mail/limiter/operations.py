@@ -23,7 +23,7 @@ from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Intent, Verdict
-from ratelimit_mail.counting.charge import Charge
+from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge
 from ratelimit_mail.decision import Action, Block, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
@@ -43,7 +43,7 @@ from ratelimit_mail.limiter.refunds import (
     take_receipts,
     tokens_of,
 )
-from ratelimit_mail.limiter.shadow import BOOKING, check_shadow_steps, check_steps
+from ratelimit_mail.limiter.shadow import check_shadow_steps, check_steps
 from ratelimit_mail.limiter.verdicts import decide, refused
 from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
@@ -220,7 +220,7 @@ class Operations:
         elif plan.charges:
             queue_subject = self.policy.sender_subject(envelope)
             intent = Intent(
-                queue=(self._queue, queue_subject, BOOKING),
+                queue=(self._queue, queue_subject, ONE_MESSAGE),
                 max_delay=max_delay,
                 idempotency=self._intents.idempotency(plan, envelope, "book"),
             )
@@ -373,7 +373,7 @@ class Operations:
         receipts: Receipts = []
         for part in MessageDecisions(self.policy, envelope).envelopes:
             plan = self.plan(part)
-            queue: Charge = (self._queue, self.policy.sender_subject(part), BOOKING)
+            queue: Charge = (self._queue, self.policy.sender_subject(part), ONE_MESSAGE)
             plans = [each for each in (plan, plan.shadow) if each is not None and each.charges]
             for each, operation in product(plans, ("take", "book")):
                 intent = Intent(

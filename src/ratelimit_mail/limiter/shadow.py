@@ -8,26 +8,23 @@ here changes a decision.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import CHECK, REFUSE, Idempotency, Intent, Verdict
-from ratelimit_mail.counting.charge import Charge, Costs
+from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.verdicts import decide
-from ratelimit_mail.limits import RecipientLimit
+from ratelimit_mail.limits import MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy.charges import ChargePlan
 
-__all__ = ["BOOKING", "Shadow", "check_shadow_steps", "check_steps", "shadow_steps"]
-
-BOOKING: Final[Costs] = (1, 0, 0, 0)
-"""What one booking adds to a sender's queue."""
+__all__ = ["Shadow", "check_shadow_steps", "check_steps", "shadow_steps"]
 
 Shadow = tuple[Decision, Any]
 """What shadow limits would have answered, and the receipt of what they were charged."""
@@ -101,9 +98,13 @@ def _turned_away_steps(
     repeatable: makes the attempts of a message that can never go count once.
     """
     answer = yield from check_steps(backend, plan)
-    # A recipient limit's refusal counts nowhere, and a repeated one was counted before.
+    # The refusal of a limit on one message counts nowhere, and a repeated one was counted before.
     counts_denied = any(ledger.counts_denied for ledger, _, _ in plan.charges)
-    if counts_denied and not decision.repeated and not isinstance(decision.limit, RecipientLimit):
+    if (
+        counts_denied
+        and not decision.repeated
+        and not isinstance(decision.limit, RecipientLimit | MessageSizeLimit)
+    ):
         # A message that may go later is worth another attempt when its refusal is forgotten.
         is_final = decision.retry_after is None
         intent = Intent(refused=True, idempotency=repeatable) if is_final else REFUSE

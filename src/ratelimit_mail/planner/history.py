@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.backends.base import REFUSE, TAKE, Backend, Intent
-from ratelimit_mail.counting.charge import NO_LIMIT, UNITS, Charge, Costs, Count, Ledger
+from ratelimit_mail.counting.charge import NO_LIMIT, Charge, Count, Ledger, costs_of
 from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.blocks import register_name
@@ -81,7 +81,7 @@ def copy_history(
             for interval in _intervals(backend, ledger, count, subject, start):
                 for amount, intent in ((interval.sent, TAKE), (interval.refused, REFUSE)):
                     if amount:
-                        costs = _costs(count.unit, amount)
+                        costs = costs_of(count.unit, amount)
                         events.append((interval.low, (recording, subject, costs), intent))
     now = backend.read_register(register_name(policy)).now
     for age, charge, intent in sorted(events, key=lambda event: -event[0]):
@@ -160,10 +160,3 @@ def _recording(ledger: Ledger, unit: int, retention: Retention) -> Ledger:
     """Return a ledger that records one unit, refused attempts included, and refuses nothing."""
     window = Window(NO_LIMIT, retention.span, denied=True)
     return Ledger(ledger.name, (Count(unit, (window,), retention),), ledger.span, ledger.tag_of)
-
-
-def _costs(unit: int, amount: int) -> Costs:
-    costs = [0] * len(UNITS)
-    costs[unit] = amount
-    first, second, third, fourth = costs
-    return first, second, third, fourth

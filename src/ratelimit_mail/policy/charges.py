@@ -1,4 +1,4 @@
-"""Count what a message costs each limit: messages, recipients, external recipients.
+"""Count what a message costs each limit: messages, recipients, external recipients, bytes.
 
 `EffectiveLimits` are the limits of one tier. They are prepared once as ledgers, so that the
 `ChargePlan` of a message is quick to make. What the other tiers count is recorded as well, without
@@ -17,7 +17,7 @@ from ratelimit_mail.counting.charge import Charge, Costs, Count, Ledger
 from ratelimit_mail.counting.window import Retention
 from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
+from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
 from ratelimit_mail.scopes import (
     WITHOUT_CASE,
@@ -30,7 +30,7 @@ from ratelimit_mail.scopes import (
     tag_getter,
 )
 
-__all__ = ["ChargePlan", "EffectiveLimits"]
+__all__ = ["ChargePlan", "EffectiveLimits", "counts_size"]
 
 NO_BOUND: Final = 1 << 62
 
@@ -150,16 +150,24 @@ class EffectiveLimits:
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
-        self._counts_external = any(limit.count == "external" for limit in counted)
+        self._counts_external = any(
+            limit.count == "external"
+            for limit in counted
+            if not isinstance(limit, MessageSizeLimit)
+        )
+        self._limit_of_size = next(filter(counts_size, counted), None)
+        """A limit that needs the size of the message, if there is one."""
         self._most = self._smallest_limit("all")
         self._most_external = self._smallest_limit("external")
         self.charges_by_domains = BoundedCache(self._charges_for, most=512)
         """The charges of a message by the domains of its recipients, for any sender.
 
-        None if they depend on the recipients.
+        None if they depend on which recipients it has, or on its size.
         """
-        self._depends_on_recipients = bool(
-            self._per_recipient or (self._inbound and internal.patterns)
+        self._depends_on_message = bool(
+            self._per_recipient
+            or (self._inbound and internal.patterns)
+            or self._limit_of_size is not None
         )
 
     def _ledger(
@@ -186,11 +194,12 @@ class EffectiveLimits:
             (
                 limit.limit
                 for limit in self.limits
-                if limit.count == counted
+                if not isinstance(limit, MessageSizeLimit)
+                and limit.count == counted
                 and not (
                     isinstance(limit, RateLimit)
                     and (
-                        limit.unit == "messages"
+                        limit.unit != "recipients"
                         or limit.on_oversize == "spread"
                         or _costs_per_recipient(limit)
                     )
@@ -215,8 +224,8 @@ class EffectiveLimits:
 
     def _charges_for(self, domains: tuple[str, ...]) -> MessageCharges | None:
         costs = self._costs(domains)
-        _, total, _, external = costs
-        if self._depends_on_recipients or total > self._most or external > self._most_external:
+        _, total, _, external, *_ = costs
+        if self._depends_on_message or total > self._most or external > self._most_external:
             return None
         return self._message_charges(costs)
 
@@ -229,7 +238,8 @@ class EffectiveLimits:
         )
 
     def _plan_by_recipient(self, envelope: Envelope, exempt: Set[str]) -> ChargePlan:
-        """Return the plan of a message whose charges depend on the recipients."""
+        """Return the plan of a message whose charges depend on its recipients or its size."""
+        size = self._size_of(envelope)
         counted = [
             (recipient, domain)
             for recipient, domain in self.comparison.domain_of(envelope).items()
@@ -237,9 +247,9 @@ class EffectiveLimits:
         ]
         charges: list[Charge] = []
         if envelope.direction == "outbound":
-            if (never := self._exceeded_recipient_limit(envelope)) is not None:
+            if (never := self._exceeded_limit(envelope, size)) is not None:
                 return ChargePlan(self, [], never)
-            costs = self._costs([domain for _, domain in counted])
+            costs = self._costs([domain for _, domain in counted], size)
             for ledger, subject, _ in self._message_charges(costs):
                 charges.append((ledger, subject(envelope), costs))
             for ledger, scope in self._per_recipient:
@@ -249,6 +259,21 @@ class EffectiveLimits:
             for ledger, scope in self._inbound:
                 charges += self._charges_per_subject(ledger, scope, envelope, mailboxes)
         return ChargePlan(self, *self._check_fits_empty_counts(charges))
+
+    def _size_of(self, envelope: Envelope) -> int:
+        """Return the size of a message; 0 if no limit needs it.
+
+        Raises ValueError if a limit needs it and the envelope does not have it: a message of
+        unknown size would be free.
+        """
+        if self._limit_of_size is None:
+            return 0
+        if envelope.size is None:
+            raise ValueError(
+                "size: the envelope has none, and the policy has a limit on bytes"
+                f" ({self._limit_of_size}); say Envelope(..., size=len(data))"
+            )
+        return envelope.size
 
     def _mailboxes(self, envelope: Envelope, counted: list[_Recipient]) -> list[_Recipient]:
         """Return the recipients whose mailboxes are the policy's own.
@@ -260,12 +285,19 @@ class EffectiveLimits:
             return [each for each in counted if self._internal[each[1]]]
         return counted if envelope.direction == "inbound" else []
 
-    def _costs(self, domains: Sequence[str]) -> Costs:
-        """Return what a message with recipients of these domains costs in each unit."""
+    def _costs(self, domains: Sequence[str], size: int = 0) -> Costs:
+        """Return what a message of `size` with recipients of these domains costs in each unit."""
         total = external = len(domains)
         if self._counts_external:
             external -= sum(map(self._is_internal, domains))
-        return (1 if total else 0, total, 1 if external else 0, external)
+        return (
+            1 if total else 0,
+            total,
+            1 if external else 0,
+            external,
+            size if total else 0,
+            size if external else 0,
+        )
 
     def _charges_per_subject(
         self, ledger: Ledger, scope: Scope, envelope: Envelope, counted: list[_Recipient]
@@ -278,17 +310,24 @@ class EffectiveLimits:
             domains_of.setdefault(subject_of(scope, values), []).append(domain)
         charges: list[Charge] = []
         for subject, domains in domains_of.items():
-            costs = self._costs(domains)
+            costs = self._costs(domains, self._size_of(envelope))
             if ledger.charges(costs):
                 charges.append((ledger, subject, costs))
         return charges
 
-    def _exceeded_recipient_limit(self, envelope: Envelope) -> RecipientLimit | None:
-        """Return the first recipient limit that the message exceeds."""
-        _, total, _, external = self._costs(self._domains_of(envelope))
+    def _exceeded_limit(
+        self, envelope: Envelope, size: int
+    ) -> RecipientLimit | MessageSizeLimit | None:
+        """Return the first limit on one message that the message exceeds."""
+        _, total, _, external, *_ = self._costs(self._domains_of(envelope))
         for limit in self.limits:
-            recipients = total if limit.count == "all" else external
-            if isinstance(limit, RecipientLimit) and recipients > limit.limit:
+            if isinstance(limit, RecipientLimit):
+                cost = total if limit.count == "all" else external
+            elif isinstance(limit, MessageSizeLimit):
+                cost = size
+            else:
+                continue
+            if cost > limit.limit:
                 return limit
         return None
 
@@ -320,6 +359,13 @@ class EffectiveLimits:
         First the outbound one, then the inbound one.
         """
         return [ledger for key, ledger in self._ledgers.items() if key.scope == scope]
+
+
+def counts_size(limit: Limit) -> bool:
+    """Return whether `limit` needs the size of a message."""
+    return isinstance(limit, MessageSizeLimit) or (
+        isinstance(limit, RateLimit) and limit.unit == "bytes"
+    )
 
 
 def _costs_per_recipient(limit: RateLimit) -> bool:

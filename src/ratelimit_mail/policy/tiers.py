@@ -11,7 +11,7 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import name
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
-from ratelimit_mail.limits import BaseLimit, Limit, RateLimit, RecipientLimit
+from ratelimit_mail.limits import BaseLimit, Limit, RateLimit
 from ratelimit_mail.policy.reachability import first_unreachable
 
 __all__ = ["Tier", "TierTable", "check_tiers", "limits_from"]
@@ -29,10 +29,10 @@ def limits_from(value: Iterable[BaseLimit]) -> tuple[Limit, ...]:
         raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
     limits: list[Limit] = []
     for limit in value:
-        if not isinstance(limit, RecipientLimit | RateLimit) or type(limit) is RateLimit:
+        if not isinstance(limit, Limit) or type(limit) is RateLimit:
             raise TypeError(
-                f"limits: {show(limit)} is not a RecipientLimit, MessageRateLimit"
-                " or RecipientRateLimit"
+                f"limits: {show(limit)} is not a RecipientLimit, MessageSizeLimit,"
+                " MessageRateLimit, RecipientRateLimit or ByteRateLimit"
             )
         limits.append(limit)
     return tuple(limits)

@@ -19,7 +19,7 @@ from itertools import count as count_up
 from typing import Any, Final, NamedTuple
 
 from ratelimit_mail.backends.base import Refusal, Verdict
-from ratelimit_mail.counting.charge import Costs, Ledger
+from ratelimit_mail.counting.charge import NO_COSTS, UNITS, Costs, Ledger
 from ratelimit_mail.counting.event_log import EventLog, UndoList
 from ratelimit_mail.counting.window import Retention
 
@@ -44,9 +44,6 @@ class RepeatedRefusal(NamedTuple):
     since: int
     at: int
     refusals: Sequence[Refusal]
-
-
-NO_COSTS: Final[Costs] = (0, 0, 0, 0)
 
 
 class _Logs(dict[int, EventLog]):
@@ -103,7 +100,7 @@ class SubjectCounts:
         self.subject = subject
         self.undo = undo
         self.retentions = retentions
-        self.held = [0, 0, 0, 0]
+        self.held = [0] * len(UNITS)
         self.newest = self._floor = floor
         self._logs: _Logs | None = None
         self._runs: list[tuple[Ledger, Costs, list[int]]] | None = None

@@ -22,12 +22,10 @@ from ratelimit_mail.backends.base import (
 )
 from ratelimit_mail.backends.outage.circuit_breaker import CircuitBreaker
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
-from ratelimit_mail.counting.charge import Charge, Ledger
+from ratelimit_mail.counting.charge import NO_COSTS, Charge, Ledger
 from ratelimit_mail.exceptions import BackendUnavailable
 
 __all__ = ["AsyncFallbackBackend", "FallbackBackend"]
-
-NO_COSTS = (0, 0, 0, 0)
 
 
 class _FallbackReceipt(NamedTuple):

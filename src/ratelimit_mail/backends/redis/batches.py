@@ -134,7 +134,7 @@ def sum_charges(messages: Sequence[Message]) -> tuple[list[Charge], set[CountedS
         if intent is not TAKE:
             excluded.update(_counted_subjects(charges))
         for charge in charges:
-            ledger, subject, (a, b, c, d) = charge
+            ledger, subject, (a, b, c, d, e, f) = charge
             name = (ledger.name, subject)
             before = sums.get(name)
             if before is None:
@@ -142,8 +142,9 @@ def sum_charges(messages: Sequence[Message]) -> tuple[list[Charge], set[CountedS
             elif before[0] is not ledger:  # another tier has other limits
                 excluded.add(name)
             else:
-                w, x, y, z = before[2]
-                sums[name] = (ledger, subject, (a + w, b + x, c + y, d + z))
+                u, v, w, x, y, z = before[2]
+                total = (a + u, b + v, c + w, d + x, e + y, f + z)
+                sums[name] = (ledger, subject, total)
     for name, (ledger, _, costs) in sums.items():
         for unit, smallest in ledger.bounds:
             if costs[unit] > smallest:

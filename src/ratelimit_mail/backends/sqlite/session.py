@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sqlite3 import Cursor
-from typing import Any, Final
+from typing import Final
 
 from ratelimit_mail.backends.sqlite.stored_log import (
     HEADER,
@@ -14,7 +14,7 @@ from ratelimit_mail.backends.sqlite.stored_log import (
     unpack_integers,
 )
 from ratelimit_mail.backends.transaction import BookingReceipt, SubjectCharge
-from ratelimit_mail.counting.charge import NO_LIMIT, UNITS, Costs, Count, Ledger
+from ratelimit_mail.counting.charge import NO_LIMIT, ONE_MESSAGE, UNITS, Count, Ledger, costs_of
 from ratelimit_mail.counting.event_log import LONG_AGO, UndoList
 from ratelimit_mail.counting.window import Retention
 
@@ -364,14 +364,13 @@ class Session:
     def charges_of(self, events: Iterable[Event]) -> Iterator[SubjectCharge[StoredCounts]]:
         """Yield what events were charged, as a transaction refunds it."""
         for number, unit, moment, cost in events:
-            costs: Any = tuple(cost if each == unit else 0 for each in range(len(UNITS)))
-            yield self.counts_of_number(number), ANY_LEDGER, costs, moment
+            yield self.counts_of_number(number), ANY_LEDGER, costs_of(unit, cost), moment
 
     def booking(
         self, events: Iterable[Event], queue: StoredCounts, at: int
     ) -> BookingReceipt[StoredCounts]:
         """Return a booking that was charged these events."""
-        return BookingReceipt(self.charges_of(events), (queue, ANY_LEDGER, QUEUE_COSTS, at))
+        return BookingReceipt(self.charges_of(events), (queue, ANY_LEDGER, ONE_MESSAGE, at))
 
     def save(self) -> None:
         """Store everything that has changed."""
@@ -393,9 +392,6 @@ class _ForgottenCounts(StoredCounts):
 
     def store(self) -> None:
         """Store nothing."""
-
-
-QUEUE_COSTS: Final[Costs] = (1, 0, 0, 0)
 
 
 def events_of(charges: Iterable[SubjectCharge[StoredCounts]]) -> list[Event]:

@@ -8,7 +8,13 @@ from typing import Any, Final
 import attrs
 
 from ratelimit_mail.directory import MailingList
-from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRateLimit
+from ratelimit_mail.limits import (
+    ByteRateLimit,
+    MessageRateLimit,
+    MessageSizeLimit,
+    RecipientLimit,
+    RecipientRateLimit,
+)
 from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.policy.tiers import Tier
 
@@ -18,6 +24,8 @@ KINDS: Final[Mapping[str, type[Any]]] = {
     "recipient limit": RecipientLimit,
     "message rate limit": MessageRateLimit,
     "recipient rate limit": RecipientRateLimit,
+    "message size limit": MessageSizeLimit,
+    "byte rate limit": ByteRateLimit,
 }
 """Each kind of limit by the value of its key `kind`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratelimit_mail.backends.base import CHECK, TAKE, Intent
-from ratelimit_mail.counting.charge import Charge, Count, Ledger
+from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge, Count, Ledger
 from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.testing.clock import ManualClock
 from ratelimit_mail.testing.conformance.suite import ConformanceTests
@@ -51,7 +51,7 @@ class RegisterTests(ConformanceTests):
         """What it counted is there for a limit that comes later."""
         backend = self.backend(ManualClock())
         uncounted = Ledger("test:sender", (Count(0, (), RETENTION),), 60_000)
-        charge: Charge = (uncounted, "ann@uwo.ca", (1, 1, 1, 1))
+        charge: Charge = (uncounted, "ann@uwo.ca", (1, 1, 1, 1, 0, 0))
         for _ in range(3):
             verdict = backend.apply([charge], TAKE)
             assert verdict.at == verdict.now
@@ -78,9 +78,9 @@ class RegisterTests(ConformanceTests):
         queue: Charge = (
             Ledger("test:bookings", (Count(0, (), RETENTION),), 60_000),
             "ann@uwo.ca",
-            (1, 0, 0, 0),
+            ONE_MESSAGE,
         )
-        charge: Charge = (ledger, "ann@uwo.ca", (1, 5, 0, 0))
+        charge: Charge = (ledger, "ann@uwo.ca", (1, 5, 0, 0, 0, 0))
 
         def used() -> list[int]:
             return [each[0].used for each in backend.usage(all_limited, "ann@uwo.ca")]
