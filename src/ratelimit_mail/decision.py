@@ -201,7 +201,7 @@ def accepted(tier: str | None, refund_token: list[Any] | None) -> Decision:
 
 def denied(
     action: Action,
-    retry_after: float,
+    retry_after: float | None,
     limit: Limit,
     tier: str | None,
     *,

@@ -19,7 +19,7 @@ from ratelimit_mail.rates import (
     window_ms,
     window_text,
 )
-from ratelimit_mail.scopes import normal_scope
+from ratelimit_mail.scopes import is_per_recipient, normal_scope
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -146,7 +146,10 @@ class RateLimit(BaseLimit):
     count: `"all"` recipients, or only the `"external"` ones.
     denied: `"ignore"` refused attempts, or `"count"` them too, so that a sender who keeps
         trying stays blocked.
-    on_excess: what happens to a message above the limit: `"defer"` (try later) or `"reject"`.
+    on_excess: what happens to a message above the limit: `"defer"` (try later), `"reject"`, or
+        `"block"`: it is rejected, and its subject is blocked until `Limiter.unblock` lifts that.
+        `try_acquire` and `try_acquire_many` block; a message that waits for its time exceeds
+        nothing.
     on_oversize: what happens to a message that costs more than the limit: it is refused for ever
         (`"reject"`), or it is accepted when nothing is counted, and then holds the limit for as
         many windows as its cost takes (`"spread"`): at one a second, a message to five recipients
@@ -182,8 +185,8 @@ class RateLimit(BaseLimit):
     denied: Literal["ignore", "count"] = attrs.field(
         default="ignore", kw_only=True, validator=one_of("ignore", "count")
     )
-    on_excess: Literal["defer", "reject"] = attrs.field(
-        default="defer", kw_only=True, validator=one_of("defer", "reject")
+    on_excess: Literal["defer", "reject", "block"] = attrs.field(
+        default="defer", kw_only=True, validator=one_of("defer", "reject", "block")
     )
     on_oversize: Literal["reject", "spread"] = attrs.field(
         default="reject", kw_only=True, validator=one_of("reject", "spread")
@@ -202,6 +205,15 @@ class RateLimit(BaseLimit):
             raise ValueError(
                 "count: 'external' is for outbound limits; an inbound limit counts what arrives"
                 " in mailboxes, which are internal"
+            )
+
+    @on_excess.validator
+    def _can_block(self, _: object, value: object) -> None:
+        if value == "block" and (self.direction == "inbound" or is_per_recipient(self.scope)):
+            raise ValueError(
+                "on_excess: 'block' stops those who send, so it is for outbound limits per sender,"
+                f" client, user or domain; not for {self.direction} limits per"
+                f" {' and '.join(self.scope)}"
             )
 
     @limit.default

@@ -45,6 +45,9 @@ def reply_of(limit: Limit, *, defer: bool, never: bool) -> Reply:
     if isinstance(limit, MessageSizeLimit):
         text = f"Message too large: at most {size_text(limit.limit)}."
         return Reply(552, "5.3.4", limit.reply or text)
+    if limit.on_excess == "block":
+        text = "Sending limit exceeded, and sending is blocked. Ask your mail administrator."
+        return Reply(550, "5.7.1", limit.reply or text)
     text = limit.reply or _rate_text(limit, never=never)
     return Reply(450, "4.7.1", text) if defer else Reply(550, "5.7.1", text)
 

@@ -174,6 +174,7 @@ class LimitedHandler:
             recipients,
             client=self._client(session),
             direction=self._direction,
+            size=len(envelope.content or b""),
         )
 
     async def _refusal_at_rcpt(self, session: Any, envelope: Any, address: str) -> Reply | None:

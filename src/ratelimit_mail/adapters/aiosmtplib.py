@@ -89,9 +89,13 @@ class _Connection(aiosmtplib.SMTP):
         super().__init__(**kwargs)
 
     async def deliver(
-        self, sender: str, recipients: Sequence[str], send: Callable[[], Awaitable[Sent]]
+        self,
+        sender: str,
+        recipients: Sequence[str],
+        size: int,
+        send: Callable[[], Awaitable[Sent]],
     ) -> Sent:
-        """Admit a message, send it, and settle or refund it."""
+        """Admit a message of `size` bytes, send it, and settle or refund it."""
         result: Sent = ({}, "")
 
         async def send_admitted() -> Sent:
@@ -110,6 +114,7 @@ class _Connection(aiosmtplib.SMTP):
             quote_address(sender),
             [quote_address(each) for each in recipients],
             client=self._options.client,
+            size=size,
         )
         limited: Any = self._limiter.limited(
             on_denied=self._options.on_excess,
@@ -262,7 +267,7 @@ class LimitedSMTP(_Connection):
         if self._admission_lock is None:
             self._admission_lock = asyncio.Lock()
         async with self._admission_lock:
-            return await self.deliver(sender, recipients, send)
+            return await self.deliver(sender, recipients, len(message), send)
 
 
 async def send(
@@ -305,4 +310,9 @@ async def send(
                 sender, addresses, message, mail_options=mail_options, rcpt_options=rcpt_options
             )
 
-    return await connection.deliver(sender, addresses, deliver)
+    size = 0
+    if not isinstance(message, Message):
+        size = len(message)
+    elif limiter.policy.counts_bytes:
+        size = len(message.as_bytes())
+    return await connection.deliver(sender, addresses, size, deliver)

@@ -219,7 +219,8 @@ class LimitedSES:
         sender, recipients = _addresses(kwargs, data)
         if not recipients:  # which SES refuses
             return self._client.send_email(**kwargs)
-        envelope = Envelope.from_smtp(sender, recipients)
+        size = len(data) if isinstance(data, bytes | bytearray) else None
+        envelope = Envelope.from_smtp(sender, recipients, size=size)
         limiter = self.limiter
 
         def send() -> Any:

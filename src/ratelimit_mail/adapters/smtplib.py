@@ -130,6 +130,7 @@ class LimitedSMTP(smtplib.SMTP):
             smtplib.quoteaddr(from_addr),
             [smtplib.quoteaddr(each) for each in recipients],
             client=self._options.client,
+            size=len(msg) if isinstance(msg, str | bytes) else None,
         )
         limited: Any = self._limiter.limited(
             on_denied=self._options.on_excess,

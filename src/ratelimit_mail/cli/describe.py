@@ -85,6 +85,8 @@ def limit_in_words(limit: Limit) -> str:
             words += f", {limit.share:.0%} of {limit.rate.amount}".replace("%", " %")
         if limit.on_excess == "reject":
             words += "; excess messages are rejected"
+        if limit.on_excess == "block":
+            words += "; whoever exceeds it is blocked until unblocked"
         if limit.denied == "count":
             words += "; refused attempts count"
         if limit.on_oversize == "spread":

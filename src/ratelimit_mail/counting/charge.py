@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import gcd
+from operator import add
 from typing import Final
 
 import attrs
@@ -19,6 +20,7 @@ __all__ = [
     "Costs",
     "Count",
     "Ledger",
+    "add_costs",
     "costs_of",
     "retention_for",
 ]
@@ -43,6 +45,11 @@ NO_COSTS: Final[Costs] = (0, 0, 0, 0, 0, 0)
 
 ONE_MESSAGE: Final[Costs] = (1, 0, 0, 0, 0, 0)
 """What one booking adds to a sender's queue."""
+
+
+def add_costs(one: Costs, other: Costs) -> Costs:
+    """Return the sum of two costs."""
+    return tuple(map(add, one, other))  # type: ignore[return-value, unused-ignore]
 
 
 def costs_of(unit: int, cost: int) -> Costs:

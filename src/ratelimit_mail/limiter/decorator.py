@@ -60,7 +60,7 @@ class LimitedCall:
         kwargs: Mapping[str, Any],
     ) -> Steps[Any]:
         """Ask `limiter`, call `function`, then settle the message or refund it."""
-        envelope = self._envelope_of(function, args, kwargs)
+        envelope = self._envelope_of(operations, function, args, kwargs)
         if self.on_denied == "wait":
             decision = yield partial(limiter.acquire, envelope, self.timeout)
         else:
@@ -95,7 +95,11 @@ class LimitedCall:
         return isinstance(error, self.refund_on)
 
     def _envelope_of(
-        self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+        self,
+        operations: Operations,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Mapping[str, Any],
     ) -> Envelope:
         from email.message import Message
 
@@ -112,7 +116,10 @@ class LimitedCall:
                 " takes a callable that makes one from the arguments"
             )
         message = messages[0]
-        return message if isinstance(message, Envelope) else Envelope.from_message(message)
+        if isinstance(message, Envelope):
+            return message
+        size = len(message.as_bytes()) if operations.policy.counts_bytes else None
+        return Envelope.from_message(message, size=size)
 
 
 def is_async(function: Callable[..., object]) -> bool:

@@ -44,11 +44,12 @@ from ratelimit_mail.limiter.refunds import (
     tokens_of,
 )
 from ratelimit_mail.limiter.shadow import check_shadow_steps, check_steps
-from ratelimit_mail.limiter.verdicts import decide, refused
+from ratelimit_mail.limiter.verdicts import blocking_limit, decide, refused
 from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, WaitQueue
+from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
-from ratelimit_mail.scopes import normal_scope
+from ratelimit_mail.scopes import envelope_values, normal_scope
 from ratelimit_mail.smtp_errors import as_text, pushback_seconds
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ class Operations:
                 continue
             verdict = next(verdicts) if plan.charges else None
             decision = self.decide(plan, verdict, part)
+            if (limit := blocking_limit(decision)) is not None:
+                yield from self._block_excess_steps(part, limit)
             if not self.is_plain:
                 decided = DecidedMessage(part, plan, decision, verdict)
                 decision = yield from self._observers.observe_steps(self._backend, decided)
@@ -445,6 +448,23 @@ class Operations:
         block = yield from self.blocks.add_steps(subject, scope, seconds, reason)
         self._observers.report_block(block)
         return block
+
+    def _block_excess_steps(self, envelope: Envelope, limit: RateLimit) -> Steps[None]:
+        """Block the subject of the limit that refused a message, as the limit says.
+
+        During an outage it is not blocked: the message is refused all the same.
+        """
+        sender = self.policy.resolved(envelope).envelope
+        values = envelope_values(limit.scope, sender, self.policy.comparison)
+        if "sender" in values:
+            values["sender"] = sender.sender
+        subject: str | tuple[str, ...] | None = tuple(values[word] for word in limit.scope)
+        if len(limit.scope) == 1:
+            subject = None if limit.scope == ("global",) else values[limit.scope[0]]
+        try:
+            yield from self.block_steps(subject, limit.scope, None, f"exceeded {limit}")
+        except BackendError as error:
+            log_warning("a subject that exceeded a limit could not be blocked: %s", error)
 
     def pushback_steps(
         self, envelope: Envelope | str, reply: object, seconds: float

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, denied
 from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
-__all__ = ["decide", "refused"]
+__all__ = ["blocking_limit", "decide", "refused"]
+
+SEVERITY: Final = {"defer": 0, "reject": 1, "block": 2}
+"""Which of several limits a decision names, by what they do on excess."""
 
 
 def decide(
@@ -39,6 +43,14 @@ def decide(
     return attrs.evolve(decision, repeated=True) if verdict.repeated else decision
 
 
+def blocking_limit(decision: Decision) -> RateLimit | None:
+    """Return the limit that refused a message and blocks its subject, if it does that."""
+    limit = decision.limit
+    if limit is None or decision.repeated or not isinstance(limit, RateLimit):
+        return None
+    return limit if limit.on_excess == "block" else None
+
+
 def _degraded(plan: ChargePlan, verdict: Verdict, token: list[Any]) -> Decision:
     """Return the decision of `on_backend_error`, in which no limit had a part."""
     if verdict.receipt is None and verdict.at > verdict.now:
@@ -50,20 +62,20 @@ def _degraded(plan: ChargePlan, verdict: Verdict, token: list[Any]) -> Decision:
 def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
     """Return the decision on charges that do not fit.
 
-    It names a limit that rejects before one that defers, and of several the one with the longest
-    wait. `retry_after` is exact: the first moment at which all charges fit, less the present.
+    It names a limit that blocks before one that rejects, and that before one that defers; of
+    several it names the one with the longest wait. `retry_after` is exact: the first moment at
+    which all charges fit, less the present; None if the subject is blocked.
     """
     now, at, _, refusals, is_degraded, is_repeated = verdict
     count, window, room_at = refusals[0]
     limit = limits.limit_of(count, window)
     for count, window, later in refusals[1:]:
         other = limits.limit_of(count, window)
-        if (other.on_excess == "reject", later) > (limit.on_excess == "reject", room_at):
+        if (SEVERITY[other.on_excess], later) > (SEVERITY[limit.on_excess], room_at):
             limit, room_at = other, later
-    action = Action.REJECT if limit.on_excess == "reject" else Action.DEFER
     return denied(
-        action,
-        (at - now) / 1000,
+        Action.DEFER if limit.on_excess == "defer" else Action.REJECT,
+        None if limit.on_excess == "block" else (at - now) / 1000,
         limit,
         limits.tier,
         degraded=is_degraded,

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+import attrs
+
 from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import escape, show
@@ -194,6 +196,9 @@ class Outbox:
             raise TypeError(f"message: an EmailMessage or bytes are needed, not {show(message)}")
         if envelope.direction != "outbound":
             raise ValueError("envelope: an outbox only sends outbound mail")
+        if envelope.size is None and self._limiter.policy.counts_bytes:
+            data = message if isinstance(message, bytes) else message.as_bytes()
+            envelope = attrs.evolve(envelope, size=len(data))
         first, last = _moment("not_before", not_before), _moment("expires", expires)
         if last is not None and last <= max(now, first or now):
             raise ValueError(

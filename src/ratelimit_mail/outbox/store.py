@@ -1060,6 +1060,7 @@ def _envelope(row: Any, round_number: int, recipients: Iterable[Any]) -> Envelop
         [each["address"] for each in recipients],
         _client(row["client"]),
         id=f"outbox {row['uid']} {round_number}",
+        size=row["size"],
     )
 
 

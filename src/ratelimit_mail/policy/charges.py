@@ -150,6 +150,10 @@ class EffectiveLimits:
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
+        self.blocks_on_excess = any(
+            isinstance(limit, RateLimit) and limit.on_excess == "block" for limit in self.limits
+        )
+        """Whether a message above a limit leads to a block of its subject."""
         self._counts_external = any(
             limit.count == "external"
             for limit in counted

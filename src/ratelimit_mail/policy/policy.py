@@ -18,7 +18,7 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
 from ratelimit_mail.policy import validation
-from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits, counts_size
 from ratelimit_mail.policy.directory_lookup import DirectoryLookup, ResolvedEnvelope
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.policy.selection import LimitSelector
@@ -323,6 +323,11 @@ class Policy:
         """
         senders = (self.owner(envelope.sender), envelope.sender)
         return self._selector.expecting_overrides(envelope.client, senders, now)
+
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether it has a limit on bytes, for which every envelope needs its size."""
+        return any(map(counts_size, self.all_limits))
 
     @property
     def has_shadow(self) -> bool:

@@ -14,7 +14,7 @@ from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedR
 from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
 from ratelimit_mail.backends.transaction import BookingReceipt, Transaction, refund
-from ratelimit_mail.counting.charge import Charge, Costs, Ledger
+from ratelimit_mail.counting.charge import Charge, Costs, Ledger, add_costs
 from ratelimit_mail.counting.event_log import FAR_AHEAD, UndoList
 
 __all__ = ["MemoryBackend"]
@@ -469,8 +469,6 @@ def _whole_charges(receipt: Sequence[SubjectCharge]) -> list[Charge]:
     for counts, ledger, costs, _ in receipt:
         key = (ledger.name, counts.subject)
         if key in charges:
-            _, _, (a, b, c, d) = charges[key]
-            w, x, y, z = costs
-            costs = (a + w, b + x, c + y, d + z)
+            costs = add_costs(charges[key][2], costs)
         charges[key] = (ledger, counts.subject, costs)
     return list(charges.values())

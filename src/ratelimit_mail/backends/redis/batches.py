@@ -14,7 +14,7 @@ from ratelimit_mail.backends.base import TAKE, Message, Verdict, verdict
 from ratelimit_mail.backends.redis.codec import DENIALS_UNCOUNTED, BatchShare
 from ratelimit_mail.backends.redis.scripts import APPLY
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
-from ratelimit_mail.counting.charge import Charge
+from ratelimit_mail.counting.charge import Charge, add_costs
 from ratelimit_mail.exceptions import BackendError
 
 __all__ = ["Batch", "CountedSubject", "find_independent", "refused_subjects", "sum_charges"]
@@ -134,7 +134,7 @@ def sum_charges(messages: Sequence[Message]) -> tuple[list[Charge], set[CountedS
         if intent is not TAKE:
             excluded.update(_counted_subjects(charges))
         for charge in charges:
-            ledger, subject, (a, b, c, d, e, f) = charge
+            ledger, subject, costs = charge
             name = (ledger.name, subject)
             before = sums.get(name)
             if before is None:
@@ -142,9 +142,7 @@ def sum_charges(messages: Sequence[Message]) -> tuple[list[Charge], set[CountedS
             elif before[0] is not ledger:  # another tier has other limits
                 excluded.add(name)
             else:
-                u, v, w, x, y, z = before[2]
-                total = (a + u, b + v, c + w, d + x, e + y, f + z)
-                sums[name] = (ledger, subject, total)
+                sums[name] = (ledger, subject, add_costs(before[2], costs))
     for name, (ledger, _, costs) in sums.items():
         for unit, smallest in ledger.bounds:
             if costs[unit] > smallest:
