@@ -114,6 +114,8 @@ class MessageSizeLimit(BaseLimit):
     inbound envelope, that is, to mail that arrives.
     """
 
+    count: ClassVar[Literal["all"]] = "all"  # as the other limits; a size has no recipients
+
     limit: int = attrs.field(converter=parse_size)
     name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
     reply: str | None = attrs.field(default=None, kw_only=True, validator=_reply)

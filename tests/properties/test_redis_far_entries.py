@@ -37,7 +37,7 @@ def answers(backend: Backend, clock: ManualClock, seed: int) -> list[Any]:
     receipts: list[Any] = []
     for _ in range(source.choice((10, 60))):
         clock.advance(source.choice(PAUSES) / 1000)
-        charges: list[Charge] = [(count, "ann", (source.choice(COSTS), 0, 0, 0))]
+        charges: list[Charge] = [(count, "ann", (source.choice(COSTS), 0, 0, 0, 0, 0))]
         intent = source.choice(
             (TAKE, TAKE, TAKE, CHECK, Intent(queue=(queue, "ann", (1, 0, 0, 0, 0, 0))))
         )

@@ -14,6 +14,7 @@ from limits import RateLimitItemPerMinute
 
 from ratelimit_mail import (
     AsyncLimiter,
+    ByteRateLimit,
     Client,
     Decision,
     Directory,
@@ -23,6 +24,7 @@ from ratelimit_mail import (
     Limiter,
     MailingList,
     MessageRateLimit,
+    MessageSizeLimit,
     Override,
     Policy,
     RecipientLimit,
@@ -68,6 +70,9 @@ RecipientRateLimit(
 )
 MessageRateLimit("3600/hour", direction="inbound", share=1)
 RecipientLimit(100)
+MessageSizeLimit("25 MB", name="size of a message")
+MessageSizeLimit(25_000_000)
+ByteRateLimit("100 MB/day", count="external", on_excess="block")
 RecipientLimit(limit=100, name="recipients a message", count="external", enforce=False)
 assert_type(MessageRateLimit("30/minute").scope, tuple[str, ...])
 assert_type(MessageRateLimit("30/minute").limit, int)

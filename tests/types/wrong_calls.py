@@ -12,6 +12,7 @@ from datetime import date
 
 from ratelimit_mail import (
     AsyncLimiter,
+    ByteRateLimit,
     Client,
     Directory,
     Envelope,
@@ -20,6 +21,7 @@ from ratelimit_mail import (
     Limiter,
     MailingList,
     MessageRateLimit,
+    MessageSizeLimit,
     Override,
     Policy,
     RecipientLimit,
@@ -70,6 +72,8 @@ MessageRateLimit("30/minute", name=5)  # wrong
 MessageRateLimit("30/minute", enforce="no")  # wrong
 RecipientRateLimit(10_000, scope="global")  # wrong
 RecipientLimit("100")  # wrong
+MessageSizeLimit(2.5)  # wrong
+ByteRateLimit(500)  # wrong
 RecipientLimit(100, direction="inbound")  # wrong
 RecipientLimit(100, count="internal")  # wrong
 

@@ -171,7 +171,7 @@ def test_an_invalid_scope_is_an_error(
 WORDS = {
     "count": ("all", "external"),
     "denied": ("ignore", "count"),
-    "on_excess": ("defer", "reject"),
+    "on_excess": ("defer", "reject", "block"),
 }
 NONSENSE: list[Any] = ["nonsense", "", None, 5, True, [], "x" * 10_000]
 

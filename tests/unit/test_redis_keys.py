@@ -68,7 +68,7 @@ def key_of(count: CountOf, mode: Mode) -> bytes:
     charge: Charge = (
         policy.ledgers_of(scope)[0],
         subject_of(scope, dict(zip(scope, values, strict=True))),
-        (1, 1, 1, 1),
+        (1, 1, 1, 1, 0, 0),
     )
     (key,) = Codec("p:", None, sharded=sharded).pack([charge], Intent()).keys
     return key

@@ -113,10 +113,10 @@ def _limit_as_json(limit: Limit) -> dict[str, Any]:
         "name": limit.name,
         "words": limit_in_words(limit),
         "limit": limit.limit,
+        "count": limit.count,
     }
     if isinstance(limit, MessageSizeLimit):
         return {**common, "unit": "bytes of one message"}
-    common["count"] = limit.count
     if isinstance(limit, RecipientLimit):
         return {**common, "unit": "recipients of one message"}
     return {

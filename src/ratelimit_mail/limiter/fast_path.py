@@ -54,8 +54,6 @@ def _for_limits(
 ) -> FastPath:
     # Names of a closure are quicker than attributes.
     charges_by_domains, tier, blocks = limits.charges_by_domains, limits.tier, owner.blocks
-    if record and limits.blocks_on_excess:  # a refusal needs more than a decision
-        return _needs_general_path
     answer_to = backend.take if record else backend.peek
     is_prepared, domains_of = limits.comparison.is_prepared, limits.comparison.domains
 
@@ -78,7 +76,3 @@ def _for_limits(
         return refused(limits, answer) if isinstance(answer, Verdict) else None
 
     return decide
-
-
-def _needs_general_path(_: Envelope) -> None:
-    return None

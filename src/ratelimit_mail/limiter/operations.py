@@ -145,8 +145,10 @@ class Operations:
         self._wait_queue = WaitQueue()
         self._observers = Observers(self.policy, self._intents, on_event)
         self.blocks = Blocks(self.policy, backend, store)
-        self.is_plain = self._observers.is_idle and not self.policy.partial
-        """Whether a message needs nothing but a decision: no shadow limits, events or parts."""
+        self.is_plain = (
+            self._observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
+        )
+        """Whether a message needs only a decision: no shadow limits, events, parts or lock-out."""
 
     def decide(self, plan: ChargePlan, verdict: Verdict | None, envelope: Envelope) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""

@@ -150,15 +150,7 @@ class EffectiveLimits:
             for (_, direction, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
-        self.blocks_on_excess = any(
-            isinstance(limit, RateLimit) and limit.on_excess == "block" for limit in self.limits
-        )
-        """Whether a message above a limit leads to a block of its subject."""
-        self._counts_external = any(
-            limit.count == "external"
-            for limit in counted
-            if not isinstance(limit, MessageSizeLimit)
-        )
+        self._counts_external = any(limit.count == "external" for limit in counted)
         self._limit_of_size = next(filter(counts_size, counted), None)
         """A limit that needs the size of the message, if there is one."""
         self._most = self._smallest_limit("all")

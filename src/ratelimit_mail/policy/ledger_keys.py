@@ -74,7 +74,7 @@ def one_of_each_count(limits: Iterable[Limit]) -> tuple[Limit, ...]:
         if isinstance(limit, RateLimit):
             first.setdefault((_key(limit), _unit(limit)), limit)
         else:
-            first.setdefault((limit.enforce, getattr(limit, "count", type(limit))), limit)
+            first.setdefault((limit.enforce, type(limit), limit.count), limit)
     return tuple(first.values())
 
 

@@ -325,6 +325,15 @@ class Policy:
         return self._selector.expecting_overrides(envelope.client, senders, now)
 
     @property
+    def blocks_on_excess(self) -> bool:
+        """Whether a message above a limit leads to a block of its subject."""
+        return any(
+            limit.on_excess == "block"
+            for limit in self.all_limits
+            if isinstance(limit, RateLimit) and limit.enforce
+        )
+
+    @property
     def counts_bytes(self) -> bool:
         """Whether it has a limit on bytes, for which every envelope needs its size."""
         return any(map(counts_size, self.all_limits))

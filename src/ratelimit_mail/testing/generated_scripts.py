@@ -15,7 +15,13 @@ from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.exceptions import RateLimitExceeded
 from ratelimit_mail.limiter import Limiter, Reservation
-from ratelimit_mail.limits import Limit, MessageRateLimit, RecipientLimit, RecipientRateLimit
+from ratelimit_mail.limits import (
+    ByteRateLimit,
+    Limit,
+    MessageRateLimit,
+    RecipientLimit,
+    RecipientRateLimit,
+)
 from ratelimit_mail.policy import Policy, Tier
 from ratelimit_mail.testing.clock import ManualClock
 
@@ -69,7 +75,7 @@ def generated_script(random: random.Random, *, steps: int = 25, jumps: bool = Fa
 def _limits(random: random.Random, *, jumps: bool) -> list[Limit]:
     limits: list[Limit] = []
     for _ in range(random.randint(1, 3)):
-        kind = random.choice((MessageRateLimit, RecipientRateLimit))
+        kind = random.choice((MessageRateLimit, RecipientRateLimit, ByteRateLimit))
         options: dict[str, Any] = {
             "scope": random.choice(SCOPES),
             "count": random.choice(("all", "external")),
@@ -137,6 +143,7 @@ def _envelope(random: random.Random, *, ids: bool) -> Envelope:
             tags=random.choice((set(), {"wireless"})),
         ),
         id=message_id,
+        size=random.choice((1, 1, 2, 4)),
     )
 
 

@@ -13,13 +13,13 @@ from cattrs.gen import make_dict_structure_fn_from_attrs, override
 from ratelimit_mail._util.text import show
 from ratelimit_mail.directory import Directory, ListFile, MailingList
 from ratelimit_mail.directory.aliases import invert_aliases
-from ratelimit_mail.limits import Limit
+from ratelimit_mail.limits import ByteRateLimit, Limit
 from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.policy.files.conditions import condition_of
 from ratelimit_mail.policy.files.errors import Misplaced
 from ratelimit_mail.policy.files.schema import KINDS, DirectoryTable, fields_of
 from ratelimit_mail.policy.tiers import Tier
-from ratelimit_mail.rates import parse_rate
+from ratelimit_mail.rates import parse_byte_rate, parse_rate
 
 __all__ = ["policy_of"]
 
@@ -62,7 +62,7 @@ def policy_of(policy: type[P], table: dict[str, Any], folder: Path) -> P:
     converter.register_structure_hook_func(lambda wanted: wanted == Limit, limit)
     limits = list_of(Limit)
     for kind in KINDS.values():
-        _register(converter, kind, rate=_rate)
+        _register(converter, kind, rate=_byte_rate if kind is ByteRateLimit else _rate)
     _register(converter, Tier, when=_when, limits=limits)
     for concession in (Override, Exemption, Grant):
         _register(converter, concession, when=_when, starts=_moment, ends=_moment)
@@ -111,6 +111,10 @@ def _unchanged(value: Any, _: object) -> Any:
 
 def _rate(value: Any, _: object) -> Any:
     return parse_rate(value)
+
+
+def _byte_rate(value: Any, _: object) -> Any:
+    return parse_byte_rate(value)
 
 
 def _when(value: object, _: object) -> Any:

@@ -1,0 +1,153 @@
+"""Lock-out: with `on_excess="block"`, whoever exceeds a limit is blocked until it is lifted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from rlm_testkit.builders import campus_policy, envelope_to, limiter_with_clock
+
+from ratelimit_mail import (
+    Action,
+    Client,
+    Envelope,
+    Limiter,
+    MessageRateLimit,
+    Policy,
+    RateLimitExceeded,
+    RecipientRateLimit,
+)
+from ratelimit_mail.backends import MemoryBackend, SQLiteBackend
+from ratelimit_mail.events import Blocked, Dispatcher, Event
+from ratelimit_mail.exceptions import BackendUnavailable
+from ratelimit_mail.limits import RateLimit
+
+TWO_A_MINUTE = MessageRateLimit("2/minute", on_excess="block")
+
+
+def limiter_of(*limits: RateLimit, **options: Any) -> Limiter:
+    return limiter_with_clock(campus_policy(*limits), **options)[0]
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_a_sender_who_exceeds_the_limit_stays_blocked_until_it_is_lifted(
+    store: Literal["memory", "sqlite"], tmp_path: Path
+) -> None:
+    limiter, clock = limiter_with_clock(campus_policy(TWO_A_MINUTE))
+    if store == "sqlite":
+        limiter = Limiter(limiter.policy, SQLiteBackend(tmp_path / "x.db", clock=clock))
+    assert [bool(limiter.try_acquire(envelope_to())) for _ in range(3)] == [True, True, False]
+    (block,) = limiter.blocks()
+    assert (block.subject, block.until) == ("ann@uwo.ca", None)
+    assert block.reason == "exceeded 2 messages per minute per sender"
+    clock.advance(3600)
+    assert limiter.try_acquire(envelope_to()).block == block
+    assert limiter.try_acquire(envelope_to(sender="kim@uwo.ca"))
+    assert limiter.unblock("ANN@uwo.ca")
+    assert limiter.try_acquire(envelope_to())
+
+
+def test_the_refusal_says_so_and_names_no_wait() -> None:
+    limiter = limiter_of(MessageRateLimit("9/day", on_excess="reject"), TWO_A_MINUTE)
+    for _ in range(2):
+        limiter.try_acquire(envelope_to())
+    checked = limiter.check(envelope_to())
+    assert not limiter.blocks()  # a check exceeds nothing
+    decision = limiter.try_acquire(envelope_to())
+    assert decision == checked
+    assert (decision.action, decision.retry_after) == (Action.REJECT, None)
+    assert decision.limit == TWO_A_MINUTE
+    assert str(decision.reply) == (
+        "550 5.7.1 Sending limit exceeded, and sending is blocked. Ask your mail administrator."
+    )
+
+
+def test_a_limit_that_blocks_is_named_before_one_with_a_longer_wait() -> None:
+    limiter = limiter_of(MessageRateLimit("2/day", on_excess="reject"), TWO_A_MINUTE)
+    decisions = limiter.try_acquire_many([envelope_to()] * 3)
+    assert decisions[2].limit == TWO_A_MINUTE
+    assert limiter.blocks()
+
+
+def test_a_message_that_could_never_be_sent_exceeds_the_limit_too() -> None:
+    limiter = limiter_of(RecipientRateLimit("3/day", on_excess="block"))
+    assert limiter.try_acquire(envelope_to(4)).retry_after is None
+    assert [block.subject for block in limiter.blocks()] == ["ann@uwo.ca"]
+
+
+def test_a_message_that_waits_exceeds_nothing() -> None:
+    limiter = limiter_of(TWO_A_MINUTE)
+    for _ in range(4):
+        limiter.acquire(envelope_to())
+    with pytest.raises(RateLimitExceeded):
+        limiter.acquire(envelope_to(), timeout=1)
+    assert not limiter.blocks()
+
+
+def test_what_is_blocked_is_what_the_limit_counts_per() -> None:
+    limiter = limiter_of(MessageRateLimit("1/hour", scope=("client", "sender"), on_excess="block"))
+    here, there = Client(address="10.0.0.1"), Client(address="10.0.0.2")
+    for _ in range(2):
+        limiter.try_acquire(envelope_to(client=here))
+    assert limiter.try_acquire(envelope_to(client=here)).block is not None
+    assert limiter.try_acquire(envelope_to(client=there))
+    assert limiter.unblock(("10.0.0.1", "ann@uwo.ca"), scope=("client", "sender"))
+
+
+def test_a_shadow_limit_blocks_nobody() -> None:
+    limiter = limiter_of(MessageRateLimit("1/hour", on_excess="block", enforce=False))
+    decisions = [limiter.try_acquire(envelope_to()) for _ in range(3)]
+    assert all(decisions)
+    assert [bool(each.shadow) for each in decisions] == [True, False, False]
+    assert not limiter.blocks()
+
+
+def test_a_lock_out_is_an_event() -> None:
+    events: list[Event] = []
+    dispatcher = Dispatcher(events.append)
+    limiter = limiter_of(TWO_A_MINUTE, on_event=dispatcher)
+    for _ in range(4):
+        limiter.try_acquire(envelope_to())
+    dispatcher.flush()
+    assert [each.subject for each in events if isinstance(each, Blocked)] == ["ann@uwo.ca"]
+
+
+class NoRegister(MemoryBackend):
+    """A store whose register cannot be written."""
+
+    def write_register(self, name: str, changes: Any) -> None:
+        raise BackendUnavailable("the register is away")
+
+
+def test_a_message_is_refused_also_if_nobody_can_be_blocked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limiter = Limiter(campus_policy(TWO_A_MINUTE), NoRegister(), on_backend_error="raise")
+    decisions = [limiter.try_acquire(envelope_to()) for _ in range(3)]
+    assert [bool(each) for each in decisions] == [True, True, False]
+    assert "could not be blocked: the register is away" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"scope": "recipient"}, {"scope": ("sender", "recipient_domain")}, {"direction": "inbound"}],
+)
+def test_a_limit_that_cannot_block_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="'block' stops those who send"):
+        MessageRateLimit("1/hour", on_excess="block", **options)
+
+
+def test_a_lock_out_stands_in_policy_files() -> None:
+    policy = Policy(name="x", limits=[TWO_A_MINUTE])
+    assert Policy.loads(policy.dump()) == policy
+
+
+async def test_an_async_limiter_blocks_as_well() -> None:
+    from ratelimit_mail import AsyncLimiter
+
+    limiter = AsyncLimiter(campus_policy(TWO_A_MINUTE))
+    envelope: Envelope = envelope_to()
+    decisions = [await limiter.try_acquire(envelope) for _ in range(4)]
+    assert [bool(each) for each in decisions] == [True, True, False, False]
+    assert [each.subject for each in await limiter.blocks()] == ["ann@uwo.ca"]
