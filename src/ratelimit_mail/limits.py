@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
 
 import attrs
 
@@ -55,10 +56,6 @@ def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> 
         raise ValueError(
             f"{attribute.name}: {show(value)} is not a line of 1 to 400 printable ASCII characters"
         )
-
-
-def _rate(value: str | RateLimitItem, limit: Any) -> RateLimitItem:
-    return parse_byte_rate(value) if limit.unit == "bytes" else parse_rate(value)
 
 
 # Not a decorator of the field: type checkers would take the field as required.
@@ -168,8 +165,7 @@ class RateLimit(BaseLimit):
     unit: ClassVar[Literal["messages", "recipients", "bytes"]]
 
     rate: RateLimitItem = attrs.field(
-        converter=attrs.Converter(_rate, takes_self=True),  # type: ignore[misc]
-        eq=lambda rate: (rate.amount, window_ms(rate)),
+        converter=parse_rate, eq=lambda rate: (rate.amount, window_ms(rate))
     )
     name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
     direction: Literal["outbound", "inbound"] = attrs.field(
@@ -264,6 +260,22 @@ class RateLimit(BaseLimit):
         return quantity(self.limit, kind + self.unit)
 
 
+class RateLimitOptions(TypedDict, total=False):
+    """The arguments that every rate limit has beside its rate; see `RateLimit`."""
+
+    name: str | None
+    direction: Literal["outbound", "inbound"]
+    share: float | None
+    scope: str | Iterable[str]
+    count: Literal["all", "external"]
+    denied: Literal["ignore", "count"]
+    on_excess: Literal["defer", "reject", "block"]
+    on_oversize: Literal["reject", "spread"]
+    resolution: str | None
+    reply: str | None
+    enforce: bool
+
+
 class MessageRateLimit(RateLimit):
     """The most messages in any window.
 
@@ -291,6 +303,9 @@ class ByteRateLimit(RateLimit):
 
     __slots__ = ()
     unit = "bytes"
+
+    def __init__(self, rate: str | RateLimitItem, **options: Unpack[RateLimitOptions]) -> None:
+        super().__init__(parse_byte_rate(rate), **options)
 
     def _amount(self) -> str:
         kind = "received mail" if self.direction == "inbound" else f"{self.count} mail"

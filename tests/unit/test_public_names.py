@@ -12,7 +12,8 @@ import ratelimit_mail
 
 NAMES = {
     "ratelimit_mail": (
-        "Policy Tier RecipientLimit MessageSizeLimit MessageRateLimit RecipientRateLimit ByteRateLimit Envelope Client"
+        "Policy Tier RecipientLimit MessageSizeLimit MessageRateLimit RecipientRateLimit"
+        " ByteRateLimit Envelope Client"
         " Limiter AsyncLimiter Decision Action RateLimitExceeded presets"
         " Override Exemption Grant Directory MailingList"
     ),
