@@ -72,6 +72,8 @@ _MODULE_OF = {
 def __getattr__(name: str) -> object:
     if name == "presets":
         return import_module("ratelimit_mail.presets")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ratelimit-mail")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"ratelimit_mail.{_MODULE_OF[name]}"), name)

@@ -59,6 +59,32 @@ def test_all_errors_are_printed_on_stderr_and_the_exit_code_is_2(tmp_path: Path)
     )
 
 
+def test_a_folder_stands_for_all_its_policy_files(tmp_path: Path) -> None:
+    for name, text in (("b.toml", 'name = "b"\n'), ("a.toml", 'name = "a"\n'), ("x.txt", "?")):
+        (tmp_path / name).write_text(text)
+    result = run_command("check-policy", str(tmp_path), "leeds-smtp")
+    assert (result.exit_code, result.stderr) == (0, "")
+    valid = [line for line in result.stdout.splitlines() if line.endswith(": valid")]
+    assert valid == [f"{tmp_path}/a.toml: valid", f"{tmp_path}/b.toml: valid", "leeds-smtp: valid"]
+
+
+def test_an_error_in_one_file_does_not_hide_the_other_files(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('noise = 1\nname = "a"\n')
+    (tmp_path / "b.toml").write_text('name = "b"\n')
+    result = run_command("check-policy", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"{tmp_path}/b.toml: valid" in result.stdout
+    assert result.stderr.startswith(f"Error: {tmp_path}/a.toml: noise: there is no such key")
+
+
+def test_a_folder_without_policy_files_is_an_error(tmp_path: Path) -> None:
+    result = run_command("check-policy", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no file that ends in .toml in the folder" in result.stderr
+    two = run_command("check-policy", "leeds-smtp", "gmail", "--toml")
+    assert "--toml prints one policy" in two.stderr
+
+
 def test_escape_codes_in_a_file_are_escaped(tmp_path: Path) -> None:
     file = tmp_path / "campus.toml"
     file.write_text(

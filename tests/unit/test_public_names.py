@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import subprocess
 import sys
 
@@ -118,3 +119,13 @@ def test_each_adapter_imports_its_own_library_only(adapter: str, libraries: set[
     if libraries:
         pytest.importorskip(adapter)
     assert LIBRARIES.intersection(imported_with(f"ratelimit_mail.adapters.{adapter}")) == libraries
+
+
+def test_the_package_knows_its_version() -> None:
+    assert ratelimit_mail.__version__ == importlib.metadata.version("ratelimit-mail")
+
+
+def test_the_command_runs_as_a_module() -> None:
+    program = [sys.executable, "-m", "ratelimit_mail", "--version"]
+    result = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("ratelimit-mail, version ")

@@ -1,7 +1,8 @@
-"""The command `check-policy`: check a policy file, and describe the policy in words."""
+"""The command `check-policy`: check policy files, and describe their policies in words."""
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 import click
@@ -19,25 +20,49 @@ __all__ = ["check_policy_command"]
 
 
 @click.command("check-policy")
-@click.argument("file")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--toml", "wants_toml", is_flag=True, help="Print a policy file instead of tables.")
-def check_policy_command(file: str, wants_toml: bool) -> None:
+def check_policy_command(files: tuple[str, ...], wants_toml: bool) -> None:
     """Describe the policy in FILE in words, or list all errors in it.
 
     The name of a file ends in .toml or contains a slash. FILE may also be the name of a preset;
-    with --toml, that prints a policy file to start from.
+    with --toml, that prints a policy file to start from. A folder stands for all its files that end
+    in .toml.
 
-    The exit code is 0, or 2 if there are errors. An override, exemption or grant that has ended
-    is noted, but is not an error.
+    The exit code is 0, or 2 if there are errors in any of the files. An override, exemption or
+    grant that has ended is noted, but is not an error.
     """
-    policy = find_policy(file)
+    names = [name for each in files for name in _files_of(each)]
     if wants_toml:
+        if len(names) > 1:
+            raise CommandError("--toml prints one policy; name one file or preset")
         try:
-            click.echo(policy.dump(), nl=False)
+            click.echo(find_policy(names[0]).dump(), nl=False)
         except PolicyFileError as error:
             raise CommandError(str(error)) from None
         return
     console = Console()
-    console.print(Text(f"{escape(file)}: valid", style="bold"), soft_wrap=True)
-    rows = [("policy", policy.name), *rules_of(policy), *remarks_on(policy, datetime.now(UTC))]
-    console.print(two_columns(rows))
+    errors: list[str] = []
+    for number, name in enumerate(names):
+        try:
+            policy = find_policy(name)
+        except CommandError as error:
+            errors.append(error.message)
+            continue
+        if number:
+            console.print()
+        console.print(Text(f"{escape(name)}: valid", style="bold"), soft_wrap=True)
+        rows = [("policy", policy.name), *rules_of(policy), *remarks_on(policy, datetime.now(UTC))]
+        console.print(two_columns(rows))
+    if errors:
+        raise CommandError("\n".join(errors))
+
+
+def _files_of(name: str) -> list[str]:
+    """Return the policy files in a folder, in order of name; anything else is itself."""
+    if not os.path.isdir(name):
+        return [name]
+    files = sorted(each for each in os.listdir(name) if each.lower().endswith(".toml"))
+    if not files:
+        raise CommandError(f"there is no file that ends in .toml in the folder {escape(name)}")
+    return [os.path.join(name, each) for each in files]
