@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limits import MessageRateLimit, RecipientRateLimit
+from ratelimit_mail.limits import ByteRateLimit, MessageRateLimit, RecipientRateLimit
 from ratelimit_mail.testing.conformance.suite import ConformanceTests, envelope_to
 
 __all__ = ["WindowTests"]
@@ -107,6 +107,19 @@ class WindowTests(ConformanceTests):
         assert limiter.reserve(envelope_to()).delay == 0
         assert [bool(limiter.try_acquire(envelope_to())) for _ in range(3)] == [True, True, False]
         assert limiter.check(envelope_to()).retry_after == 1.699
+
+    def test_what_was_sent_in_all_never_overflows(self) -> None:
+        """Running totals of bytes grow without end while a count is in use."""
+        terabyte = 10**12
+        limiter, clock = self.limiter(ByteRateLimit("1 TB/second"), ByteRateLimit("1 TB/2 seconds"))
+        envelope = Envelope("ann@uwo.ca", ["bob@example.com"], size=terabyte)
+        for _ in range(300):  # more than six bytes hold
+            assert limiter.try_acquire(envelope)
+            assert limiter.try_acquire(envelope).retry_after == 2
+            clock.advance(2)
+        assert limiter.try_acquire(envelope)
+        assert [each.used for each in limiter.usage("ann@uwo.ca")] == [terabyte, terabyte]
+        assert limiter.reserve(envelope).delay == 2
 
     def test_threads_with_one_sender_admit_exactly_the_limit(self) -> None:
         """Eight threads charge at once, and no thread sees half of a charge."""

@@ -25,7 +25,7 @@ local function decide_simple(message, first, count, now, grace, flags)
     elseif state then
       local _, generation, n, newest, last, oldest, base, sent, attempted_base, attempted,
         compact_at, log_span, log_slot, log_ceiling, expires = struct.unpack(STATE, state)
-      if now < newest or now < last
+      if now < newest or now < last or attempted >= LARGEST_TOTAL
         or span > log_span or slot % log_slot > 0 or ceiling > log_ceiling
         or (n > 0 and oldest + log_span * 1.125 < now)
         or (n >= compact_at

@@ -79,7 +79,23 @@ local function mutations(logs, now, grace)
     insert(log, log.newest, log.newest, 0, cost)
   end
 
+  -- Lowers all running totals by what was forgotten, so that they fit their six bytes for ever.
+  local function rebase(log)
+    make_writable(log, 1)
+    local forgotten = total(log, log.trim)
+    for i = 1, log.n do
+      log.sent_totals[i] = max(0, log.sent_totals[i] - forgotten)
+      log.attempted_totals[i] = max(0, log.attempted_totals[i] - forgotten)
+    end
+    log.base, log.sent = max(0, log.base - forgotten), log.sent - forgotten
+    log.attempted_base = max(0, log.attempted_base - forgotten)
+    log.attempted = log.attempted - forgotten
+  end
+
   local function save(log)
+    if log.attempted >= LARGEST_TOTAL then
+      rebase(log)
+    end
     local first = log.from
     local n = log.n - log.trim
     local last = n > 0 and time(log, log.n) or LONG_AGO

@@ -8,6 +8,7 @@
 
 local STATE, STATE_SIZE, MARK = '<I4c12I4i7i7i7I6I6I6I6I4I6I6I6i7', 94, 0x336d6c72 -- rlm3
 local LONG_AGO = -18014398509481984
+local LARGEST_TOTAL = 2 ^ 47 -- above this, running totals are lowered before they are stored
 
 local function is_state(value)
   return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm3'
