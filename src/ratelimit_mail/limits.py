@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict, Unpack
 
 import attrs
 
@@ -47,7 +48,7 @@ def _amount(_: object, attribute: attrs.Attribute[int], value: object) -> None:
         raise ValueError(f"{attribute.name}: {show(value)} is above the most there may be, {MOST}")
 
 
-def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+def _reply(limit: object, attribute: attrs.Attribute[str | None], value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str):
@@ -56,11 +57,24 @@ def _reply(_: object, attribute: attrs.Attribute[str | None], value: object) -> 
         raise ValueError(
             f"{attribute.name}: {show(value)} is not a line of 1 to 400 printable ASCII characters"
         )
+    if (match := REPLY_CODE.fullmatch(value)) is None:
+        return
+    excess = getattr(limit, "on_excess", "reject")
+    needed = "4" if excess == "defer" else "5"
+    if (match[1][0], match[2][0]) != (needed, needed):
+        raise ValueError(
+            f"{attribute.name}: {show(value)}: a limit that {excess}s has a reply of {needed}xx and"
+            f" {needed}.x.x"
+        )
 
 
 # Not a decorator of the field: type checkers would take the field as required.
 def _default_scope(limit: RateLimit) -> tuple[str, ...]:
     return ("recipient",) if limit.direction == "inbound" else ("sender",)
+
+
+REPLY_CODE: Final = re.compile(r"([45][0-9]{2}) ([45]\.[0-9]{1,3}\.[0-9]{1,3}) (.+)")
+"""A reply with its code (RFC 5321) and enhanced status (RFC 3463); else it is the text alone."""
 
 
 class BaseLimit:
@@ -76,7 +90,8 @@ class RecipientLimit(BaseLimit):
     name: the name by which overrides and exemptions refer to it, such as
         `"recipients a message"`.
     count: `"all"` recipients, or only the `"external"` ones.
-    reply: the text of the SMTP reply, in place of the default text.
+    reply: the text of the SMTP reply, in place of the default text; or the code, the status and the
+        text: `"550 5.7.233 Too many."`.
     enforce: False makes the limit only report what it would have answered, in `Decision.shadow`.
 
     It does not apply to an inbound envelope, that is, to mail that arrives.
@@ -104,7 +119,8 @@ class MessageSizeLimit(BaseLimit):
     limit: a number of bytes, or a string such as `"25 MB"` (kB, MB and GB are powers of 1,000; KiB,
         MiB and GiB are powers of 1,024).
     name: the name by which overrides and exemptions refer to it, such as `"size of a message"`.
-    reply: the text of the SMTP reply, in place of the default text.
+    reply: the text of the SMTP reply, in place of the default text; or the code, the status and the
+        text: `"550 5.7.233 Too many."`.
     enforce: False makes the limit only report what it would have answered, in `Decision.shadow`.
 
     An envelope must have its `size` under a policy with this limit. It does not apply to an
@@ -156,7 +172,8 @@ class RateLimit(BaseLimit):
     resolution: a length of time such as `"1 second"`, at most as long as the window. What was sent
         within one such slot stops counting together, at the end of the slot. Memory is then
         bounded by about twice window / resolution.
-    reply: the text of the SMTP reply, in place of the default text.
+    reply: the text of the SMTP reply, in place of the default text; or the code, the status and the
+        text: `"550 5.7.233 Too many."`.
     enforce: False makes the limit only report what it would have answered, in `Decision.shadow`.
 
     Raises TypeError or ValueError that names what is wrong.

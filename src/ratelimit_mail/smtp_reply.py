@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit, RecipientLimit
+from ratelimit_mail.limits import REPLY_CODE, Limit, MessageSizeLimit, RateLimit, RecipientLimit
 from ratelimit_mail.rates import quantity, size_text, window_text
 
 __all__ = ["BLOCKED", "BLOCKED_FOR_NOW", "OK", "UNAVAILABLE", "Reply", "reply_of"]
@@ -40,16 +40,25 @@ def reply_of(limit: Limit, *, defer: bool, never: bool) -> Reply:
     defer: the client may try again (4xx). never: the message would not fit into empty counts.
     """
     if isinstance(limit, RecipientLimit):
+        code, status = 550, "5.5.3"
         text = f"Too many recipients: at most {limit.limit} in one message."
-        return Reply(550, "5.5.3", limit.reply or text)
-    if isinstance(limit, MessageSizeLimit):
+    elif isinstance(limit, MessageSizeLimit):
+        code, status = 552, "5.3.4"
         text = f"Message too large: at most {size_text(limit.limit)}."
-        return Reply(552, "5.3.4", limit.reply or text)
-    if limit.on_excess == "block":
-        text = "Sending limit exceeded, and sending is blocked. Ask your mail administrator."
-        return Reply(550, "5.7.1", limit.reply or text)
-    text = limit.reply or _rate_text(limit, never=never)
-    return Reply(450, "4.7.1", text) if defer else Reply(550, "5.7.1", text)
+    else:
+        code, status = (450, "4.7.1") if defer else (550, "5.7.1")
+        if limit.on_excess == "block":
+            text = "Sending limit exceeded, and sending is blocked. Ask your mail administrator."
+        else:
+            text = _rate_text(limit, never=never)
+    if limit.reply is None:
+        return Reply(code, status, text)
+    match = REPLY_CODE.fullmatch(limit.reply)
+    if match is None:
+        return Reply(code, status, limit.reply)
+    if match[1][0] != str(code)[0]:  # a limit that defers, and a message that it can never admit
+        return Reply(code, status, match[3])
+    return Reply(int(match[1]), match[2], match[3])
 
 
 def _rate_text(limit: RateLimit, *, never: bool) -> str:

@@ -91,6 +91,30 @@ def test_there_are_four_actions() -> None:
             MessageRateLimit("1/day", reply="Slow down."),
             "550 5.7.1 Slow down.",
         ),
+        (
+            Action.DEFER,
+            1.0,
+            MessageRateLimit("1/day", reply="454 4.7.0 Throttling failure"),
+            "454 4.7.0 Throttling failure",
+        ),
+        (  # a deferring limit that can never admit the message
+            Action.REJECT,
+            None,
+            MessageRateLimit("1/day", reply="454 4.7.0 Throttling failure"),
+            "550 5.7.1 Throttling failure",
+        ),
+        (
+            Action.REJECT,
+            None,
+            RecipientLimit(9, reply="550 5.5.3 Too many."),
+            "550 5.5.3 Too many.",
+        ),
+        (
+            Action.DEFER,
+            1.0,
+            MessageRateLimit("1/day", reply="450 messages a day are allowed."),
+            "450 4.7.1 450 messages a day are allowed.",
+        ),
     ],
 )
 def test_the_smtp_reply_names_action_and_limit(

@@ -157,7 +157,7 @@ def test_exchange_online_counts_the_external_recipients_of_all_senders_together(
         assert limiter.try_acquire(example_envelope(500, sender=f"user{i % 2}@example.edu"))
     late = example_envelope(sender="bob@example.edu")
     name = "external recipients of the tenant a day"
-    assert refusal(limiter.try_acquire(late)) == (name, Action.DEFER, DAY)
+    assert refusal(limiter.try_acquire(late)) == (name, Action.REJECT, DAY)
     assert limiter.try_acquire(example_envelope(sender="bob@example.edu", domain="example.edu"))
 
 
@@ -176,6 +176,36 @@ def test_exchange_online_refuses_an_invalid_number_of_licences(licences: Any) ->
 def test_exchange_online_refuses_two_limits_for_one_tenant() -> None:
     with pytest.raises(ValueError, match="one of the two"):
         presets.exchange_online(licences=5, external_recipient_rate="5000/day")
+
+
+def test_exchange_online_100_external_recipients_a_day_from_onmicrosoft() -> None:
+    policy = presets.exchange_online(
+        internal_domains=["contoso.com", "contoso.onmicrosoft.com"], licences=1
+    )
+    limiter, _ = limiter_with_clock(policy)
+    for sender in ("ann@contoso.onmicrosoft.com", "bob@contoso.onmicrosoft.com"):
+        assert limiter.try_acquire(example_envelope(50, sender=sender))
+    refused = limiter.try_acquire(example_envelope(sender="kim@contoso.onmicrosoft.com"))
+    assert refusal(refused)[:2] == (
+        "external recipients of onmicrosoft.com a day",
+        Action.REJECT,
+    )
+    assert (refused.reply.code, refused.reply.status) == (550, "5.7.236")
+    assert limiter.try_acquire(example_envelope(500, sender="ann@contoso.com"))
+    assert Policy.loads(policy.dump()) == policy
+
+
+def test_exchange_online_has_no_limit_of_onmicrosoft_without_such_a_domain() -> None:
+    names = {limit.name for limit in presets.exchange_online(internal_domains=["a.com"]).limits}
+    assert "external recipients of onmicrosoft.com a day" not in names
+
+
+def test_exchange_online_rejects_what_is_above_the_limit_of_the_tenant() -> None:
+    limiter, _ = limiter_with_clock(presets.exchange_online(external_recipient_rate="5/day"))
+    assert limiter.try_acquire(example_envelope(5))
+    refused = limiter.try_acquire(example_envelope(sender="kim@example.com"))
+    assert (refused.action, refused.reply.status) == (Action.REJECT, "5.7.233")
+    assert refused.retry_after == DAY
 
 
 # Google
@@ -233,20 +263,32 @@ def test_gmail_500_messages_a_day_and_500_recipients_a_message() -> None:
 # Amazon SES
 
 
-def test_amazon_ses_sandbox_1_recipient_a_second_and_200_a_day_for_all_senders_together() -> None:
+def test_amazon_ses_sandbox_200_a_day_for_all_senders_together() -> None:
     limiter, clock = limiter_with_clock(presets.amazon_ses())
-    for i in range(200):
-        assert limiter.try_acquire(example_envelope(sender=f"user{i}@example.edu"))
-        decision = limiter.check(example_envelope())
-        assert refusal(decision)[1] is Action.DEFER
-        if i < 199:
-            assert refusal(decision) == ("recipients a second", Action.DEFER, 1)
+    for number in range(200):
+        assert limiter.try_acquire(example_envelope(sender=f"user{number}@example.com"))
         clock.advance(1)
-    assert refusal(limiter.check(example_envelope())) == (
-        "recipients a day",
-        Action.DEFER,
-        DAY - 200,
-    )
+    name, action, wait = refusal(limiter.try_acquire(example_envelope()))
+    assert (name, action, wait) == ("recipients a day", Action.DEFER, DAY - 200)
+
+
+def test_amazon_ses_holds_the_rate_for_as_many_seconds_as_a_message_has_recipients() -> None:
+    limiter, clock = limiter_with_clock(presets.amazon_ses())
+    assert limiter.try_acquire(example_envelope(5))
+    refused = limiter.try_acquire(example_envelope())
+    assert refused.retry_after == 5.0
+    assert str(refused.reply) == "454 4.7.0 Throttling failure: Maximum sending rate exceeded"
+    clock.advance(5)
+    assert limiter.try_acquire(example_envelope())
+
+
+def test_amazon_ses_takes_a_message_above_a_small_quota_and_then_nothing_for_days() -> None:
+    limiter, clock = limiter_with_clock(presets.amazon_ses(sending_quota="10/day"))
+    assert limiter.try_acquire(example_envelope(30))
+    clock.advance(3 * 24 * 3600 - 1)
+    assert str(limiter.try_acquire(example_envelope()).reply).startswith("454 4.7.0 Throttling")
+    clock.advance(1)
+    assert limiter.try_acquire(example_envelope())
 
 
 def test_amazon_ses_50_recipients_a_message() -> None:
@@ -256,15 +298,6 @@ def test_amazon_ses_50_recipients_a_message() -> None:
     assert limiter.try_acquire(example_envelope(50))
     assert limiter.try_acquire(example_envelope(50))
     assert refusal(limiter.check(example_envelope())) == ("recipients a second", Action.DEFER, 1)
-
-
-def test_amazon_ses_rejects_a_message_that_alone_exceeds_the_sending_rate() -> None:
-    limiter, _ = limiter_with_clock(presets.amazon_ses())
-    decision = limiter.check(example_envelope(2))
-    assert (decision.action, decision.retry_after) == (Action.REJECT, None)
-    bursts, _ = limiter_with_clock(presets.amazon_ses(sending_rate="50/50 seconds"))
-    assert bursts.try_acquire(example_envelope(50))
-    assert refusal(bursts.check(example_envelope())) == ("recipients a second", Action.DEFER, 50)
 
 
 def test_amazon_ses_has_no_quota_if_the_account_has_none() -> None:

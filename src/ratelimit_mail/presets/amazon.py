@@ -1,7 +1,8 @@
 """Amazon Simple Email Service (SES).
 
 Source: Amazon Web Services, "Service quotas in Amazon SES" and "Managing your Amazon SES
-sending limits", as read on 2026-11-22.
+sending limits", as read on 2026-11-22, and "Errors related to the sending quotas for your Amazon
+SES account", as read on 2026-11-27.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
-from ratelimit_mail.limits import RecipientLimit, RecipientRateLimit
+from ratelimit_mail.limits import Limit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets.source import Source
 
@@ -17,11 +18,16 @@ __all__ = ["SES", "amazon_ses"]
 
 SES: Final = Source(
     institution="Amazon Web Services",
-    pages=("Service quotas in Amazon SES", "Managing your Amazon SES sending limits"),
-    read=date(2026, 11, 22),
+    pages=(
+        "Service quotas in Amazon SES",
+        "Managing your Amazon SES sending limits",
+        "Errors related to the sending quotas for your Amazon SES account",
+    ),
+    read=date(2026, 11, 27),
     unconfirmed=(
         "SES allows short bursts above the sending rate, and no page says how large they may be:"
-        " the preset allows none."
+        " the preset allows none. That a message to more recipients than the rate is sent, and then"
+        " holds the rate, is from an answer of the service's staff."
     ),
 )
 
@@ -39,19 +45,34 @@ def amazon_ses(
       recipients, and all senders of the account together
     - in the sandbox, 1 a second and 200 in 24 hours; outside, the values of the account
 
-    sending_rate: `MaxSendRate` of the account, such as `"14/second"`. A message to more
-        recipients than this never fits and is rejected. SES allows short bursts:
-        `"50/50 seconds"` is the same rate as the sandbox's and allows a message to 50
-        recipients at once, but also 50 messages to one each, which SES may refuse.
+    A message to more recipients than the rate goes when nothing is held, and then holds the rate
+    for as many seconds as it takes; the same holds for the quota. The reply is the one of SES, 454.
+
+    sending_rate: `MaxSendRate` of the account, such as `"14/second"`.
     sending_quota: `Max24HourSend` of the account, such as `"50000/day"`; None if it is -1,
         which means unlimited.
 
-    Source: "Service quotas in Amazon SES", Amazon Web Services, read on 2026-11-22.
+    Source: "Service quotas in Amazon SES" and "Errors related to the sending quotas for your
+    Amazon SES account", Amazon Web Services, read on 2026-11-22 and 2026-11-27.
     """
-    limits = [
+    limits: list[Limit] = [
         RecipientLimit(recipient_limit, name="recipients a message"),
-        RecipientRateLimit(sending_rate, name="recipients a second", scope="global"),
+        RecipientRateLimit(
+            sending_rate,
+            name="recipients a second",
+            scope="global",
+            on_oversize="spread",
+            reply="454 4.7.0 Throttling failure: Maximum sending rate exceeded",
+        ),
     ]
     if sending_quota is not None:
-        limits.append(RecipientRateLimit(sending_quota, name="recipients a day", scope="global"))
+        limits.append(
+            RecipientRateLimit(
+                sending_quota,
+                name="recipients a day",
+                scope="global",
+                on_oversize="spread",
+                reply="454 4.7.0 Throttling failure: Daily message quota exceeded",
+            )
+        )
     return Policy(name="amazon-ses", limits=limits)

@@ -2,7 +2,8 @@
 
 Sources: Microsoft, "Exchange Online limits", "Troubleshoot outbound sending limits and blocked
 users in Exchange Online", "Customizable Recipient Limits in Office 365" and "Introducing Exchange
-Online Tenant Outbound Email Limits", as read on 2026-11-22, in part in copies.
+Online Tenant Outbound Email Limits", as read on 2026-11-22, and "Limiting Onmicrosoft Domain Usage
+for Sending Emails", as read on 2026-11-27, in part in copies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import Limit, MessageRateLimit, RecipientLimit, RecipientRateLimit
-from ratelimit_mail.overrides import Override
+from ratelimit_mail.overrides import Exemption, Override
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets.source import Source
 
@@ -29,18 +30,24 @@ EXCHANGE_ONLINE: Final = Source(
         "Troubleshoot outbound sending limits and blocked users in Exchange Online",
         "Customizable Recipient Limits in Office 365",
         "Introducing Exchange Online Tenant Outbound Email Limits",
+        "Limiting Onmicrosoft Domain Usage for Sending Emails",
     ),
-    read=date(2026, 11, 22),
+    read=date(2026, 11, 27),
     unconfirmed=(
-        "The first two pages were seen in copies, and the formula of the tenant's limit in"
-        " reports about the last. How it is rounded is not stated. Pages differ on the number of"
-        " proxy addresses, so the preset does not limit it."
+        "The first two pages were seen in copies, and the formula of the tenant's limit and the"
+        " last page in reports. How it is rounded is not stated. Pages differ on the number of proxy"
+        " addresses, so the preset does not limit it."
     ),
     left_out=(
         "A sender of the same tenant may exceed the share of one sender. The external members of"
-        " a group count towards the tenant's limit; here a list is one recipient."
+        " a group count towards the tenant's limit; here a list is one recipient. The limit of"
+        " 2,000 external recipients a day for one mailbox was announced and then cancelled. A"
+        " mailbox may have 3 connections at a time, for which no policy decides; a fourth gets"
+        " 432 4.3.2."
     ),
 )
+
+ONMICROSOFT: Final = ".onmicrosoft.com"
 
 MOST_RECIPIENTS: Final = 1_000
 """The highest limit on recipients of one message that an administrator can set."""
@@ -78,6 +85,7 @@ def exchange_online(
     overrides: Iterable[Override] = (),
     directory: DirectoryLike | None = None,
     proxy_address_limit: int | None = None,
+    onmicrosoft_recipient_rate: str = "100/day",
 ) -> Policy:
     """Return the limits of Exchange Online.
 
@@ -88,6 +96,8 @@ def exchange_online(
       when a mailbox has reached this, only that recipient is deferred
     - all external recipients of a tenant together, in 24 hours, sliding: if `licences` or
       `external_recipient_rate` is set
+    - 100 external recipients in 24 hours, sliding, from the tenant's onmicrosoft.com domain, if
+      `internal_domains` names one
 
     licences: paid licences with a mailbox; see `tenant_external_recipients`.
     external_recipient_rate: the tenant's limit, as the Exchange admin center shows it;
@@ -99,11 +109,12 @@ def exchange_online(
     directory: aliases, and distribution groups, each of which is one recipient here. Exchange
         counts the external members of a group towards the tenant's limit.
     proxy_address_limit: the most aliases of one mailbox.
+    onmicrosoft_recipient_rate: what senders of the onmicrosoft.com domain may send together.
 
     Raises ValueError for more than 1,000 recipients a message, and if both `licences` and
     `external_recipient_rate` are set.
 
-    Source: "Exchange Online limits" and three more pages, Microsoft, read on 2026-11-22; what
+    Source: "Exchange Online limits" and four more pages, Microsoft, read by 2026-11-27; what
     could not be confirmed is in `presets.SOURCES["exchange-online"]`.
     """
     limits: list[Limit] = [
@@ -130,13 +141,32 @@ def exchange_online(
                 name="external recipients of the tenant a day",
                 scope="global",
                 count="external",
+                on_excess="reject",
+                reply="550 5.7.233 The organization has reached its limit of external recipients.",
             )
         )
+    own_domains = [each for each in internal_domains if not each.endswith(ONMICROSOFT)]
+    exemptions: list[Exemption] = []
+    if len(own_domains) < len(internal_domains):
+        name = "external recipients of onmicrosoft.com a day"
+        limits.append(
+            RecipientRateLimit(
+                onmicrosoft_recipient_rate,
+                name=name,
+                scope="sender_domain",
+                count="external",
+                on_excess="reject",
+                reply="550 5.7.236 The onmicrosoft.com domain has reached its limit.",
+            )
+        )
+        if own_domains:
+            exemptions.append(Exemption(senders=own_domains, limits=[name]))
     policy = Policy(
         name="exchange-online",
         internal_domains=internal_domains,
         limits=limits,
         overrides=overrides,
+        exemptions=exemptions,
         directory=directory,
         proxy_address_limit=proxy_address_limit,
         partial=True,
