@@ -35,8 +35,8 @@ EXCHANGE_ONLINE: Final = Source(
     read=date(2026, 11, 27),
     unconfirmed=(
         "The first two pages were seen in copies, and the formula of the tenant's limit and the"
-        " last page in reports. How it is rounded is not stated. Pages differ on the number of proxy"
-        " addresses, so the preset does not limit it."
+        " last page in reports. How it is rounded is not stated. Pages differ on the number of"
+        " proxy addresses, so the preset does not limit it."
     ),
     left_out=(
         "A sender of the same tenant may exceed the share of one sender. The external members of"
