@@ -9,7 +9,7 @@ from email.message import EmailMessage, Message
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail import Envelope
@@ -224,7 +224,6 @@ def elements(draw: st.DrawFn) -> tuple[str, str]:
         max_size=4,
     )
 )
-@settings(max_examples=300, deadline=None)
 def test_every_address_of_a_header_is_read_once_and_in_order(
     groups: list[tuple[str, list[tuple[str, str]]]],
 ) -> None:
@@ -238,7 +237,6 @@ def test_every_address_of_a_header_is_read_once_and_in_order(
 
 
 @given(st.text('ab@.,;:<>()[]"\\ \n=?ä\udcff', max_size=40))
-@settings(max_examples=500, deadline=None)
 def test_any_header_is_read_alike_by_every_class_or_is_an_error(header: str) -> None:
     answers: list[object] = []
     for kind in (EmailMessage, Message):
