@@ -47,15 +47,16 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def oracle(session: nox.Session) -> None:
-    """The oracle and stateful tests with 20,000 generated cases each; takes long."""
+    """The oracle and all tests of generated input with 20,000 cases each; takes long."""
     install(session, "tests")
-    session.run(
-        "pytest",
-        "--timeout=0",
-        "tests/properties",
-        *session.posargs,
-        env={"HYPOTHESIS_PROFILE": "oracle"},
-    )
+    for selected in (["tests/properties"], ["tests/unit", "-m", "hypothesis"]):
+        session.run(
+            "pytest",
+            "--timeout=0",
+            *selected,
+            *session.posargs,
+            env={"HYPOTHESIS_PROFILE": "oracle"},
+        )
 
 
 @nox.session
@@ -75,12 +76,11 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def drills(session: nox.Session) -> None:
-    """The faults at full length, with a table of what came of them; takes some minutes."""
+    """The faults and the largest inputs at full length, with a table; takes some minutes."""
     install(session, "tests")
     session.run(
         "pytest",
-        "tests/drills",
-        "tests/unit/test_interrupted_memory.py",
+        "tests",
         "-m",
         "drill",
         "-n0",
@@ -103,8 +103,7 @@ def types(session: nox.Session) -> None:
     """Static types: mypy on the tree, then mypy and pyright on the pages' code and on examples."""
     install(session, "types", "benchmarks")
     session.run("mypy")
-    session.run("pyright", "--version")  # without it, the tests would be skipped
-    session.run("pytest", "tests/types")
+    session.run("pytest", "tests/types", "-m", "types or not types")
 
 
 @nox.session

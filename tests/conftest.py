@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from rlm_testkit.servers import Cluster, SentinelSet, Server, redis_server, valkey
 
-settings.register_profile("default", deadline=None)
+settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile(
     "oracle", deadline=None, max_examples=20_000, suppress_health_check=list(HealthCheck)
 )

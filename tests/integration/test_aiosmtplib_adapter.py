@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Iterator
-from email.message import EmailMessage
 from typing import Any
 
 import pytest
@@ -30,22 +28,12 @@ pytest.importorskip("aiosmtplib")
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
+from rlm_testkit.submission import ANN, BOB, EVE, email, new_sink, server_of_sink
 
 from ratelimit_mail.adapters.aiosmtplib import LimitedSMTP, SMTPRateLimitExceeded, send
 
-ANN = "ann@uwo.ca"
-BOB, EVE = "bob@example.com", "eve@example.net"
-
-
-@pytest.fixture
-def sink() -> Sink:
-    return Sink()
-
-
-@pytest.fixture
-def server(sink: Sink) -> Iterator[SMTPServerThread]:
-    with SMTPServerThread(sink) as server:
-        yield server
+sink = pytest.fixture(new_sink)
+server = pytest.fixture(server_of_sink)
 
 
 def limiter_of(*limits: Any, clock: ManualClock | None = None) -> AsyncLimiter:
@@ -63,15 +51,6 @@ def connection(server: SMTPServerThread, limiter: AsyncLimiter, **options: Any) 
 
 def connection_options(server: SMTPServerThread) -> dict[str, Any]:
     return {"hostname": "127.0.0.1", "port": server.port, "local_hostname": "client"}
-
-
-def email(sender: str = ANN, to: str = BOB, **headers: str) -> EmailMessage:
-    message = EmailMessage()
-    message["From"], message["To"] = sender, to
-    for name, value in headers.items():
-        message[name] = value
-    message.set_content("Hello")
-    return message
 
 
 async def connect_and_send(smtp: LimitedSMTP) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rlm_testkit.command_line import write_lines
+from rlm_testkit.forked_commands import CLOSED_PIPE, Ended, run_forked
 
 FULL = Path("/dev/full")
 
@@ -29,7 +30,12 @@ COMMANDS = [
     ["replay", "log.csv", "--policy", "leeds-office365", "--suggest"],
 ]
 
-commands = pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+WRONG_COMMANDS = [["presets", "nonsense"], ["check-policy", "x"]]
+
+NO_SPACE = "Error: the output cannot be written: No space left on device\n"
+
+needs_full_disk = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 
 
 @pytest.fixture(autouse=True)
@@ -37,40 +43,48 @@ def _log(tmp_path: Path) -> None:
     write_lines(tmp_path / "log.csv", "time,sender,recipients", "1,a@x.y,1", "wrong", "2,b@x.y,2")
 
 
-def run(arguments: list[str], folder: Path, **streams: object) -> subprocess.CompletedProcess[str]:
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-    program = [sys.executable, "-m", "ratelimit_mail.cli", *arguments]
-    return subprocess.run(program, cwd=folder, text=True, check=False, **streams)  # type: ignore[call-overload, no-any-return]
+def without_skipped_lines(ended: dict[str, Ended]) -> dict[str, Ended]:
+    """Return how commands ended, without what they say about the wrong line of the log."""
+    return {
+        command: Ended(
+            code,
+            "".join(
+                line for line in stderr.splitlines(True) if not line.startswith("skipped line 3")
+            ),
+        )
+        for command, (code, stderr) in ended.items()
+    }
 
 
-@commands
-@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
-def test_a_full_disk_is_one_line_on_stderr(arguments: list[str], tmp_path: Path) -> None:
+def each_of(commands: list[list[str]], *ended: object) -> dict[str, Ended]:
+    return {" ".join(command): Ended(*ended) for command in commands}  # type: ignore[arg-type]
+
+
+@needs_full_disk
+@needs_fork
+def test_a_full_disk_is_one_line_on_stderr(tmp_path: Path) -> None:
+    ended = run_forked(COMMANDS, tmp_path, stdout=str(FULL))
+    assert without_skipped_lines(ended) == each_of(COMMANDS, 2, NO_SPACE)
+
+
+@needs_full_disk
+@needs_fork
+def test_full_disks_for_both_streams_end_in_an_exit_code(tmp_path: Path) -> None:
+    commands = COMMANDS + WRONG_COMMANDS
+    ended = run_forked(commands, tmp_path, stdout=str(FULL), stderr=str(FULL))
+    assert ended == each_of(commands, 2, "")
+
+
+@needs_fork
+def test_a_closed_pipe_ends_the_command_silently(tmp_path: Path) -> None:
+    ended = run_forked(COMMANDS, tmp_path, stdout=CLOSED_PIPE)
+    assert without_skipped_lines(ended) == each_of(COMMANDS, 1, "")
+
+
+@needs_full_disk
+@pytest.mark.parametrize("stderr", [subprocess.PIPE, None], ids=["for stdout", "for both"])
+def test_a_full_disk_ends_a_process_that_was_not_forked_alike(stderr: int | None) -> None:
     with FULL.open("w") as full:
-        result = run(arguments, tmp_path, stdout=full)
-    lines = [each for each in result.stderr.splitlines() if not each.startswith("skipped")]
-    assert lines == ["Error: the output cannot be written: No space left on device"]
-    assert result.returncode == 2
-
-
-@pytest.mark.parametrize("arguments", [*COMMANDS, ["presets", "nonsense"], ["check-policy", "x"]])
-@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
-def test_full_disks_for_both_streams_end_in_an_exit_code(
-    arguments: list[str], tmp_path: Path
-) -> None:
-    with FULL.open("w") as full:
-        result = run(arguments, tmp_path, stdout=full, stderr=full)
-    assert result.returncode == 2
-
-
-@commands
-def test_a_closed_pipe_ends_the_command_silently(arguments: list[str], tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        result = run(arguments, tmp_path, stdout=writer)
-    finally:
-        os.close(writer)
-    lines = [each for each in result.stderr.splitlines() if not each.startswith("skipped")]
-    assert lines == []
-    assert result.returncode == 1
+        program = [sys.executable, "-m", "ratelimit_mail.cli", "presets"]
+        done = subprocess.run(program, stdout=full, stderr=stderr or full, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, NO_SPACE if stderr else None)

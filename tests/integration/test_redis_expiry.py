@@ -38,7 +38,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 def milliseconds_to_live(client: redis.Redis, prefix: str) -> dict[str, int]:
     """Return the milliseconds until each key expires, or -1 if it never does."""
     ttls: dict[str, int] = {}
-    for key in client.scan_iter(f"{prefix}*"):
+    for key in client.scan_iter(f"{prefix}*", count=10_000):
         ttls[key.decode().removeprefix(prefix)] = int(command(client, "PTTL", key))
     return ttls
 
@@ -224,7 +224,9 @@ def test_a_booking_that_could_go_at_once_waits_ahead_of_those_of_an_expired_queu
         at_once, overdue = limiter.reserve(envelope_from()), limiter.reserve(envelope_from())
         assert (at_once.delay, overdue.delay) == (0, 60)
         clock.advance(4 * 3600)
-        for key in client.scan_iter(f"{prefix}*"):  # as the server does at some moment
+        for key in client.scan_iter(
+            f"{prefix}*", count=10_000
+        ):  # as the server does at some moment
             client.delete(key)
         assert limiter.try_acquire(envelope_from())
         assert at_once.redeem().retry_after == 60

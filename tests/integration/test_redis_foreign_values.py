@@ -92,7 +92,7 @@ class ForeignValue:
     def __init__(self, client: Any, prefix: str, which: str, write: Write) -> None:
         self._client = client
         name = KEYS[which][0]
-        (self.key,) = (key for key in client.scan_iter(f"{prefix}*") if name in key)
+        (self.key,) = (key for key in client.scan_iter(f"{prefix}*", count=10_000) if name in key)
         client.delete(self.key)
         write(client, self.key)
         self._before = self._state()
@@ -143,7 +143,7 @@ def test_a_foreign_value_at_the_key_of_bookings_or_of_blocks_is_an_error_and_is_
     decision = limiter.try_acquire(envelope_from())
     at_once, booked = limiter.reserve(envelope_from()), limiter.reserve(envelope_from())
     assert (at_once.delay, booked.delay > 80_000) == (0, True)
-    (places,) = client.scan_iter(f"{prefix}*bookings:places")
+    (places,) = client.scan_iter(f"{prefix}*bookings:places", count=10_000)
     before = client.dump(places)
     client.delete(places)
     FOREIGN_VALUES[kind](client, places)
@@ -165,7 +165,7 @@ def test_a_foreign_value_at_the_key_of_bookings_or_of_blocks_is_an_error_and_is_
     assert limiter.usage(ANN)[0].used == 2
     assert not booked.redeem()
     backend.write_register("test:blocks", {"a": "1"})
-    (register,) = client.scan_iter(f"{prefix}*register")
+    (register,) = client.scan_iter(f"{prefix}*register", count=10_000)
     client.delete(register)
     FOREIGN_VALUES[kind](client, register)
     with pytest.raises(BackendError, match="register"):

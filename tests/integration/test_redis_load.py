@@ -69,9 +69,9 @@ def test_no_call_fails_when_the_server_forgets_its_scripts(server: Server, kind:
 
 
 def test_eight_processes_of_four_threads_send_exactly_the_limit(server: Server) -> None:
-    prefix, limit = unique_prefix(), 1500
+    prefix, limit = unique_prefix(), 600
     tally = load_from_processes(
-        server.url, prefix=prefix, limit=limit, processes=8, threads=4, seconds=2
+        server.url, prefix=prefix, limit=limit, processes=8, threads=4, seconds=0.3
     )
     assert tally.admitted == limit
     assert tally.calls > limit

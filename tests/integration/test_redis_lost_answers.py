@@ -272,7 +272,7 @@ def test_messages_are_settled_redeemed_and_refunded_though_the_server_forgot_the
     limiter.try_acquire(ENVELOPE)
     booked, cancelled = limiter.reserve(ENVELOPE), limiter.reserve(ENVELOPE)
     with server.client() as client:
-        for key in client.scan_iter(f"{prefix}*"):
+        for key in client.scan_iter(f"{prefix}*", count=10_000):
             client.delete(key)
         if is_flushed:
             client.script_flush()

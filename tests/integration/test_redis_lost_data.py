@@ -198,7 +198,7 @@ def test_a_charge_that_a_replica_has_not_received_is_not_taken_out(
     limiter = Limiter(Policy(name="test", limits=limits), backend)
     assert limiter.try_acquire(envelope_from(recipients=1))
     with server.client() as client:
-        keys = list(client.scan_iter(f"{prefix}*"))
+        keys = list(client.scan_iter(f"{prefix}*", count=10_000))
         replicated = [(key, client.dump(key), client.pttl(key)) for key in keys]
         clock.advance(0.2)
         lost = [limiter.try_acquire(envelope_from(recipients=recipients)) for recipients in (3, 2)]

@@ -237,8 +237,6 @@ def test_the_example_always_writes_the_same_mailbox_and_never_overwrites_another
         assert "made up" in done.stdout
     content = (tmp_path / "one").read_bytes()
     assert (tmp_path / "two").read_bytes() == content
-    subprocess.run(arguments, capture_output=True, check=True)
-    assert (tmp_path / "two").read_bytes() == content
     (tmp_path / "two").write_bytes(b"somebody's mail")
     again = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (1, "")
@@ -246,19 +244,22 @@ def test_the_example_always_writes_the_same_mailbox_and_never_overwrites_another
     assert (tmp_path / "two").read_bytes() == b"somebody's mail"
 
 
-@pytest.mark.parametrize(
-    ("policy", "kinds"),
-    [
-        ("leeds-office365", {"accepted", "deferred", "rejected"}),
-        ("western-office365", {"accepted", "deferred"}),
-        ("western-convergence", {"accepted", "rejected"}),
-    ],
-)
-def test_the_mailbox_of_the_example_exceeds_the_limits_of_every_preset(
-    tmp_path: Path, policy: str, kinds: set[str]
-) -> None:
+KINDS_BY_POLICY = {
+    "leeds-office365": {"accepted", "deferred", "rejected"},
+    "western-office365": {"accepted", "deferred"},
+    "western-convergence": {"accepted", "rejected"},
+}
+
+
+def test_the_mailbox_of_the_example_exceeds_the_limits_of_every_preset(tmp_path: Path) -> None:
     file = tmp_path / "sample.mbox"
-    subprocess.run([sys.executable, str(EXAMPLE), str(file)], capture_output=True, check=True)
+    for _ in range(2):  # the second time it is there already
+        subprocess.run([sys.executable, str(EXAMPLE), str(file)], capture_output=True, check=True)
+    for policy, kinds in KINDS_BY_POLICY.items():
+        assert_some_are_affected(file, policy, kinds)
+
+
+def assert_some_are_affected(file: Path, policy: str, kinds: set[str]) -> None:
     assert run_replay(file, policy).stderr == ""
     report = replay_json(file, policy)
     assert 200 < report["messages"]["total"] < 1000

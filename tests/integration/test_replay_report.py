@@ -77,6 +77,10 @@ class Page(HTMLParser):
         return sum(1 for tag, _ in self.tags if tag == "svg")
 
 
+Rendered = tuple[Page, str, dict[str, Any]]
+"""A page, its source, and the JSON of the same run."""
+
+
 def write(path: Path, *rows: tuple[float, str, int]) -> Path:
     lines = [
         f'{time},"{sender.replace(chr(34), chr(34) * 2)}",{count}' for time, sender, count in rows
@@ -88,7 +92,7 @@ def run(file: Path, *options: str, policy: str = LEEDS) -> Result:
     return run_replay(file, policy, *options)
 
 
-def render(file: Path, *options: str, policy: str = LEEDS) -> tuple[Page, str, dict[str, Any]]:
+def render(file: Path, *options: str, policy: str = LEEDS) -> Rendered:
     """Return the page, its source, and the JSON of the same run."""
     html = file.parent / "report.html"
     result = run(file, "--report", str(html), "--json", *options, policy=policy)
@@ -99,11 +103,33 @@ def render(file: Path, *options: str, policy: str = LEEDS) -> tuple[Page, str, d
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    return write_mail(tmp_path / "log.csv")
+
+
+def write_mail(path: Path) -> Path:
     """Write mail of three senders: within the limits, over the rate, and over the size."""
     rows = [(T0 + 86_400 * day, "quiet@x.org", 2) for day in range(4)]
     rows += [(T0 + 90_000 + i, "busy@x.org", 1) for i in range(45)]
     rows += [(T0 + 180_000, "wide@x.org", 101)]
-    return write(tmp_path / "log.csv", *rows)
+    return write(path, *rows)
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def usual(shared_folder: Path) -> Rendered:
+    """Return what `render` does for the mail of `file`, once for all tests that only read it."""
+    return render(write_mail(shared_folder / "usual.csv"))
+
+
+@pytest.fixture(scope="module")
+def compared(shared_folder: Path) -> Rendered:
+    """Return the same with numbers that are suggested, and with another policy."""
+    file = write_mail(shared_folder / "compared.csv")
+    return render(file, "--compare", "western-convergence", "--suggest")
 
 
 def assert_self_contained(page: Page, text: str) -> None:
@@ -117,14 +143,18 @@ def assert_self_contained(page: Page, text: str) -> None:
     assert "://" not in text
 
 
-def test_the_page_needs_no_network_no_scripts_and_no_other_file(file: Path) -> None:
-    page, text, _ = render(file, "--compare", "western-convergence", "--suggest")
+def test_the_page_needs_no_network_no_scripts_and_no_other_file(
+    compared: Rendered,
+) -> None:
+    page, text, _ = compared
     assert page.charts > 6
     assert_self_contained(page, text)
 
 
-def test_every_reference_of_a_chart_has_one_target_in_the_page(file: Path) -> None:
-    page, text, _ = render(file, "--compare", "western-convergence")
+def test_every_reference_of_a_chart_has_one_target_in_the_page(
+    compared: Rendered,
+) -> None:
+    page, text, _ = compared
     ids = page.values("id")
     assert len(ids) == len(set(ids)) > page.charts
     references = {each[1:] for each in page.values("href")} | set(
@@ -135,8 +165,10 @@ def test_every_reference_of_a_chart_has_one_target_in_the_page(file: Path) -> No
     assert references <= set(ids)
 
 
-def test_every_chart_is_a_scalable_image_with_a_title(file: Path) -> None:
-    page, _, _ = render(file)
+def test_every_chart_is_a_scalable_image_with_a_title(
+    usual: Rendered,
+) -> None:
+    page, _, _ = usual
     charts = [attrs for tag, attrs in page.tags if tag == "svg"]
     assert all(attrs["role"] == "img" for attrs in charts)
     assert all("viewbox" in attrs and "width" not in attrs for attrs in charts)
@@ -146,8 +178,10 @@ def test_every_chart_is_a_scalable_image_with_a_title(file: Path) -> None:
     assert all(len(title) > 10 for title in page.titles)
 
 
-def test_the_tables_of_the_page_show_the_numbers_of_the_json(file: Path) -> None:
-    page, _, report = render(file)
+def test_the_tables_of_the_page_show_the_numbers_of_the_json(
+    usual: Rendered,
+) -> None:
+    page, _, report = usual
     messages, senders = report["messages"], report["senders"]
     for kind in ("accepted", "deferred", "rejected"):
         count, share = messages[kind]["messages"], messages[kind]["share"]
@@ -161,8 +195,8 @@ def test_the_tables_of_the_page_show_the_numbers_of_the_json(file: Path) -> None
         assert [str(value) for value in each.values()] in page.rows
 
 
-def test_the_charts_are_described_in_words(file: Path) -> None:
-    words = render(file)[0].words
+def test_the_charts_are_described_in_words(usual: Rendered) -> None:
+    words = usual[0].words
     assert "Peak hour: 45 messages at 2023-11-15 23:00 UTC" in words
     assert "Busiest sender: busy@x.org, 45 messages at 2023-11-15 23:00 UTC." in words
     assert "15 deferred (30.00 %) and 1 rejected (2.00 %) of 50 messages." in words
@@ -257,7 +291,8 @@ def test_the_length_of_a_bar_depends_on_the_span_and_is_stated(
     tmp_path: Path, span: int, unit: str
 ) -> None:
     rows = [(T0 + span * i // 40, "ann@x.org", 1) for i in range(41)]
-    page, text, _ = render(write(tmp_path / "log.csv", *rows))
+    file = write(tmp_path / "log.csv", *rows)
+    page, text, _ = render(file, policy="western-convergence")
     assert f"one bar per {unit}" in page.words
     assert len(text) < 400_000
 

@@ -6,9 +6,7 @@ import gc
 import pickle
 import smtplib
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from email.message import EmailMessage
 from typing import Any
 
 import pytest
@@ -35,20 +33,10 @@ from ratelimit_mail.exceptions import BackendUnavailable
 pytest.importorskip("aiosmtpd")
 
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
+from rlm_testkit.submission import ANN, BOB, EVE, email, new_sink, server_of_sink
 
-ANN = "ann@uwo.ca"
-BOB, EVE = "bob@example.com", "eve@example.net"
-
-
-@pytest.fixture
-def sink() -> Sink:
-    return Sink()
-
-
-@pytest.fixture
-def server(sink: Sink) -> Iterator[SMTPServerThread]:
-    with SMTPServerThread(sink) as server:
-        yield server
+sink = pytest.fixture(new_sink)
+server = pytest.fixture(server_of_sink)
 
 
 def limiter_of(*limits: Any) -> Limiter:
@@ -62,15 +50,6 @@ def used(limiter: Limiter, sender: str = ANN) -> list[int]:
 def connect(server: SMTPServerThread, limiter: Limiter, **options: Any) -> LimitedSMTP:
     options = {"local_hostname": "client", "timeout": 20, **options}
     return LimitedSMTP("127.0.0.1", server.port, limiter=limiter, **options)
-
-
-def email(sender: str = ANN, to: str = BOB, **headers: str) -> EmailMessage:
-    message = EmailMessage()
-    message["From"], message["To"] = sender, to
-    for name, value in headers.items():
-        message[name] = value
-    message.set_content("Hello")
-    return message
 
 
 # The envelope.

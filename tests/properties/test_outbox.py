@@ -103,7 +103,7 @@ def check_limits(server: Server) -> None:
             assert sum(window) <= RECIPIENTS
 
 
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
 @given(letters, answers, kills, changes)
 def test_nobody_gets_two_nothing_is_lost_and_no_limit_is_exceeded(
     letters: list[Letter],

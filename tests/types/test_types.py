@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib.util
 import io
 import re
 import shutil
@@ -24,17 +23,15 @@ SERVERS = (
 )
 """What `conftest.py` runs docs/outages.md with."""
 
-needs_checkers = [
-    pytest.mark.skipif(
-        not all(map(importlib.util.find_spec, CHECKERS)), reason="needs mypy and pyright"
-    ),
+checker_marks = [
+    pytest.mark.types,
     pytest.mark.timeout(900),
     pytest.mark.parametrize("checker", CHECKERS),
 ]
 
 
 def checked(function: Any) -> Any:
-    for mark in needs_checkers:
+    for mark in checker_marks:
         function = mark(function)
     return function
 

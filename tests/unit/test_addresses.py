@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ratelimit_mail._util.text import show
@@ -132,7 +132,6 @@ def test_only_a_sender_may_be_null() -> None:
 
 
 @given(ADDRESS)
-@settings(max_examples=200, deadline=None)
 def test_normalising_twice_changes_nothing_more(address: str) -> None:
     try:
         normal, domain = normal_address(address)
@@ -159,7 +158,6 @@ def test_an_error_on_a_domain_names_the_address_too() -> None:
     st.tuples(st.text("aA", min_size=1, max_size=2), st.text("aA", min_size=1, max_size=2)),
     st.tuples(st.text("aA", min_size=1, max_size=2), st.text("aA", min_size=1, max_size=2)),
 )
-@settings(deadline=None)
 def test_two_addresses_are_one_iff_local_parts_and_caseless_domains_are(
     one: tuple[str, str], other: tuple[str, str]
 ) -> None:
@@ -168,7 +166,6 @@ def test_two_addresses_are_one_iff_local_parts_and_caseless_domains_are(
 
 
 @given(ANYTHING | ADDRESSLIKE)
-@settings(max_examples=300, deadline=None)
 def test_any_text_is_an_address_or_a_short_printable_error(text: str) -> None:
     try:
         normal, domain = normal_address(text)

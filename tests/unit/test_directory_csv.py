@@ -213,15 +213,15 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         Directory.from_csv(tmp_path / "missing.csv")
 
 
-def test_a_hundred_thousand_rows_are_read(aliases: Path, lists: Path) -> None:
-    rows = (f"alias{i}@x.org,owner{i // 4}@x.org\n" for i in range(100_000))
-    members = (f"all@x.org,alias{i}@x.org\n" for i in range(100_000))
+def test_twenty_thousand_rows_are_read(aliases: Path, lists: Path) -> None:
+    rows = (f"alias{i}@x.org,owner{i // 4}@x.org\n" for i in range(20_000))
+    members = (f"all@x.org,alias{i}@x.org\n" for i in range(20_000))
     write(aliases, "alias,owner\n" + "".join(rows))
     write(lists, "list,members\n" + "".join(members))
     directory = Directory.from_csv(aliases, lists)
-    assert len(directory.aliases) == 100_000
-    assert directory.owner("alias99999@x.org") == "owner24999@x.org"
-    assert len(directory.members_of("all@x.org")) == 25_000
+    assert len(directory.aliases) == 20_000
+    assert directory.owner("alias19999@x.org") == "owner4999@x.org"
+    assert len(directory.members_of("all@x.org")) == 5_000
 
 
 LOCAL = st.text(st.characters(categories=["L", "N"], include_characters="'+.=_"), min_size=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail import Client, Envelope, Policy, RecipientRateLimit
@@ -225,7 +225,6 @@ def test_a_hundred_thousand_recipients_are_read_once_in_their_order() -> None:
 
 
 @given(ANYTHING, ANYTHING | st.lists(ANYTHING, max_size=3))
-@settings(max_examples=300, deadline=None)
 def test_anything_makes_an_envelope_or_a_short_printable_error(
     sender: Any, recipients: Any
 ) -> None:

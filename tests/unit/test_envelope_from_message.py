@@ -11,7 +11,7 @@ from email.message import EmailMessage, Message
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail import Client, Envelope
@@ -65,7 +65,6 @@ def as_text(value: Any) -> str:
 
 @pytest.mark.parametrize("kind", [EmailMessage, Message])
 @given(headers=HEADER_SETS, resent=st.booleans())
-@settings(max_examples=250, deadline=None)
 def test_the_envelope_of_a_message_is_the_one_that_smtplib_uses(
     kind: type[Message[Any, Any]], headers: dict[str, Any], resent: bool
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rlm_testkit.builders import limiter_with_clock
 
@@ -205,7 +205,6 @@ SMTP_TEXT = st.text('ab @,;:<>()[]"\\._~-\n\udcff\udcc3\udcb6ä', max_size=20)
 
 
 @given(ANY_TEXT | SMTP_TEXT | st.builds("{}@{}".format, SMTP_TEXT, SMTP_TEXT))
-@settings(max_examples=1000, deadline=None)
 def test_any_text_is_a_short_printable_subject_and_stays_the_same(text: str) -> None:
     normal, domain = smtp_address(text)
     assert len(normal) <= LONGEST_ADDRESS
@@ -254,7 +253,6 @@ SPELLINGS: list[Callable[[str, str], str]] = [
 
 
 @given(LOCAL, DOMAIN, st.sampled_from(SPELLINGS))
-@settings(max_examples=500, deadline=None)
 def test_all_spellings_of_a_mailbox_are_one_subject(
     local: str, domain: str, spelling: Callable[[str, str], str]
 ) -> None:
@@ -262,7 +260,6 @@ def test_all_spellings_of_a_mailbox_are_one_subject(
 
 
 @given(LOCAL, DOMAIN)
-@settings(max_examples=500, deadline=None)
 def test_a_local_part_without_quotes_is_the_same_subject(local: str, domain: str) -> None:
     # Unless it reads as something else: a route, brackets, or words in quotes.
     assume('"' not in local and local[:1] not in ("<", "@", " ", "\n"))
@@ -270,7 +267,6 @@ def test_a_local_part_without_quotes_is_the_same_subject(local: str, domain: str
 
 
 @given(st.tuples(LOCAL, DOMAIN), st.tuples(LOCAL, DOMAIN))
-@settings(max_examples=500, deadline=None)
 def test_two_mailboxes_are_never_one_subject(one: tuple[str, str], other: tuple[str, str]) -> None:
     assume(one != other)
     subjects = {smtp_address(f"{quoted(local)}@{domain}")[0] for local, domain in (one, other)}

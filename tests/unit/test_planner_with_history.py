@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
@@ -81,7 +81,6 @@ def test_the_backend_is_only_read() -> None:
 EVENTS = st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 4), st.booleans()), max_size=25)
 
 
-@settings(deadline=None)
 @given(
     EVENTS,
     st.sampled_from(["ignore", "count"]),

@@ -7,7 +7,7 @@ from itertools import chain, combinations, product
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail import Client, Policy, Tier
@@ -98,7 +98,6 @@ def is_reached(conditions: Sequence[Condition]) -> bool:
 
 
 @given(st.lists(CONDITIONS, max_size=5))
-@settings(max_examples=300, deadline=None)
 def test_the_result_agrees_with_trying_every_client(conditions: list[Condition]) -> None:
     reached = [is_reached(conditions[: i + 1]) for i in range(len(conditions))]
     unreachable = first_unreachable(conditions)

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rlm_testkit.builders import costs_of, envelope_to
 
@@ -103,7 +103,6 @@ def test_different_combined_subjects_are_different_strings() -> None:
 
 
 @given(st.text(st.sampled_from(":+0123é\n"), max_size=12), st.data())
-@settings(deadline=None)
 def test_different_splits_of_one_string_are_different_subjects(
     text: str, data: st.DataObject
 ) -> None:
@@ -121,7 +120,6 @@ def test_different_splits_of_one_string_are_different_subjects(
 
 
 @given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
-@settings(deadline=None)
 def test_combined_subjects_are_equal_iff_their_values_are(
     one: tuple[str, str], other: tuple[str, str]
 ) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from email.message import Message
 from functools import partial
@@ -18,13 +17,13 @@ import aiosmtplib
 from aiosmtplib.email import extract_recipients, extract_sender, quote_address
 from aiosmtplib.typing import Default
 
-from ratelimit_mail._util.text import show
-from ratelimit_mail.adapters.connection_slots import slots_of
+from ratelimit_mail.adapters.connection_slots import SlotOfConnection, slots_of
 from ratelimit_mail.adapters.options import (
     PUSHBACK,
     NotSent,
     OnExcess,
     SendingOptions,
+    checked_limiter,
     log_outage,
 )
 from ratelimit_mail.decision import Decision
@@ -73,9 +72,7 @@ class _Connection(aiosmtplib.SMTP):
         max_connections: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(limiter, AsyncLimiter):
-            raise TypeError(f"limiter: an AsyncLimiter is needed, not {show(limiter)}")
-        self._limiter = limiter
+        self._limiter = checked_limiter(limiter, AsyncLimiter)
         self._options = SendingOptions(
             on_excess=on_excess,
             acquire_timeout=acquire_timeout,
@@ -85,7 +82,7 @@ class _Connection(aiosmtplib.SMTP):
         )
         self._in_doubt = False
         self._admission_lock: asyncio.Lock | None = None
-        self._release: weakref.finalize[..., Any] | None = None
+        self._slot = SlotOfConnection()
         super().__init__(**kwargs)
 
     async def deliver(
@@ -116,12 +113,7 @@ class _Connection(aiosmtplib.SMTP):
             client=self._options.client,
             size=size,
         )
-        limited: Any = self._limiter.limited(
-            on_denied=self._options.on_excess,
-            timeout=self._options.acquire_timeout,
-            envelope=lambda: envelope,
-            refund_on=NotSent,
-        )
+        limited = self._options.limited(self._limiter, envelope)
         try:
             await limited(send_admitted)()
         except RateLimitExceeded as exceeded:
@@ -179,7 +171,7 @@ class _Connection(aiosmtplib.SMTP):
             return await super().connect(**kwargs)
         except BaseException:
             if not self.is_connected:
-                self._release_slot()
+                self._slot.release()
             raise
 
     def close(self) -> None:
@@ -187,11 +179,11 @@ class _Connection(aiosmtplib.SMTP):
         try:
             super().close()
         finally:
-            self._release_slot()
+            self._slot.release()
 
     async def _take_slot(self) -> None:
         most = self._options.max_connections
-        if most is None or self._release is not None:
+        if most is None or self._slot:
             return
         slots = slots_of(self._limiter)
         end = time.monotonic() + self._options.longest_wait
@@ -208,14 +200,7 @@ class _Connection(aiosmtplib.SMTP):
             finally:
                 slots.stop_waiting(wake)
             closed.clear()
-        # A connection that is dropped without `close` gives its slot back too.
-        self._release = weakref.finalize(self, slots.release, slot)
-        self._release.atexit = False
-
-    def _release_slot(self) -> None:
-        if self._release is not None:
-            self._release()
-            self._release = None
+        self._slot.set(self, slots, slot)
 
 
 class LimitedSMTP(_Connection):

@@ -234,12 +234,7 @@ class LimitedSES:
                     raise
                 raise NotSent(error) from error
 
-        limited: Any = limiter.limited(
-            on_denied=self._options.on_excess,
-            timeout=self._options.acquire_timeout,
-            envelope=lambda: envelope,
-            refund_on=NotSent,
-        )
+        limited = self._options.limited(limiter, envelope)
         try:
             return limited(send)()
         except RateLimitExceeded as exceeded:

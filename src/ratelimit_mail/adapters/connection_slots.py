@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, finalize
 
-__all__ = ["ConnectionSlots", "slots_of"]
+__all__ = ["ConnectionSlots", "SlotOfConnection", "slots_of"]
 
 
 class ConnectionSlots:
@@ -46,6 +47,27 @@ class ConnectionSlots:
         for wake in waiting:
             with contextlib.suppress(RuntimeError):  # its event loop is closed
                 wake()
+
+
+class SlotOfConnection:
+    """The slot of one connection, if it has one."""
+
+    def __init__(self) -> None:
+        self._release: finalize[..., Any] | None = None
+
+    def __bool__(self) -> bool:
+        return self._release is not None
+
+    def set(self, connection: object, slots: ConnectionSlots, slot: object) -> None:
+        """Note the slot; a connection that is dropped without `close` gives it back too."""
+        self._release = finalize(connection, slots.release, slot)
+        self._release.atexit = False
+
+    def release(self) -> None:
+        """Give the slot back; without one, change nothing."""
+        if self._release is not None:
+            self._release()
+            self._release = None
 
 
 _slots: WeakKeyDictionary[object, ConnectionSlots] = WeakKeyDictionary()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import one_of
-from ratelimit_mail.envelope import Client
+from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.operations import milliseconds
 
-__all__ = ["PUSHBACK", "NotSent", "OnExcess", "SendingOptions", "log_outage"]
+__all__ = ["PUSHBACK", "NotSent", "OnExcess", "SendingOptions", "checked_limiter", "log_outage"]
+
+AnyLimiter = TypeVar("AnyLimiter")
 
 OnExcess = Literal["wait", "raise"]
 
@@ -82,6 +84,26 @@ class SendingOptions:
         if self.on_excess == "raise":
             return 0.0
         return math.inf if self.acquire_timeout is None else self.acquire_timeout
+
+    def limited(self, limiter: Any, envelope: Envelope) -> Any:
+        """Return a decorator of the limiter for a call that sends the message of `envelope`.
+
+        The message is refunded if the call raises NotSent.
+        """
+        return limiter.limited(
+            on_denied=self.on_excess,
+            timeout=self.acquire_timeout,
+            envelope=lambda: envelope,
+            refund_on=NotSent,
+        )
+
+
+def checked_limiter(limiter: object, kind: type[AnyLimiter]) -> AnyLimiter:
+    """Return `limiter`; TypeError if it is not of the class that an adapter calls."""
+    if not isinstance(limiter, kind):
+        article = "an" if kind.__name__.startswith("A") else "a"
+        raise TypeError(f"limiter: {article} {kind.__name__} is needed, not {show(limiter)}")
+    return limiter
 
 
 def log_outage(error: Exception) -> None:

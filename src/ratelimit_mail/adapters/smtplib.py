@@ -10,17 +10,16 @@ from __future__ import annotations
 import smtplib
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from ratelimit_mail._util.text import show
-from ratelimit_mail.adapters.connection_slots import slots_of
+from ratelimit_mail.adapters.connection_slots import SlotOfConnection, slots_of
 from ratelimit_mail.adapters.options import (
     PUSHBACK,
     NotSent,
     OnExcess,
     SendingOptions,
+    checked_limiter,
     log_outage,
 )
 from ratelimit_mail.decision import Decision
@@ -84,9 +83,7 @@ class LimitedSMTP(smtplib.SMTP):
         max_connections: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(limiter, Limiter):
-            raise TypeError(f"limiter: a Limiter is needed, not {show(limiter)}")
-        self._limiter = limiter
+        self._limiter = checked_limiter(limiter, Limiter)
         self._options = SendingOptions(
             on_excess=on_excess,
             acquire_timeout=acquire_timeout,
@@ -95,7 +92,7 @@ class LimitedSMTP(smtplib.SMTP):
             max_connections=max_connections,
         )
         self._in_doubt = False
-        self._release: weakref.finalize[..., Any] | None = None
+        self._slot = SlotOfConnection()
         super().__init__(*args, **kwargs)
 
     def sendmail(
@@ -132,12 +129,7 @@ class LimitedSMTP(smtplib.SMTP):
             client=self._options.client,
             size=len(msg) if isinstance(msg, str | bytes) else None,
         )
-        limited: Any = self._limiter.limited(
-            on_denied=self._options.on_excess,
-            timeout=self._options.acquire_timeout,
-            envelope=lambda: envelope,
-            refund_on=NotSent,
-        )
+        limited = self._options.limited(self._limiter, envelope)
         try:
             limited(send)()
         except RateLimitExceeded as exceeded:
@@ -177,7 +169,7 @@ class LimitedSMTP(smtplib.SMTP):
         try:
             return super().connect(host, port, source_address)
         except BaseException:
-            self._release_slot()
+            self._slot.release()
             raise
 
     def close(self) -> None:
@@ -185,11 +177,11 @@ class LimitedSMTP(smtplib.SMTP):
         try:
             super().close()
         finally:
-            self._release_slot()
+            self._slot.release()
 
     def _take_slot(self) -> None:
         most = self._options.max_connections
-        if most is None or self._release is not None:
+        if most is None or self._slot:
             return
         slots = slots_of(self._limiter)
         end = time.monotonic() + self._options.longest_wait
@@ -202,14 +194,7 @@ class LimitedSMTP(smtplib.SMTP):
                     421, f"4.3.2 Too many connections: at most {most} may be open".encode()
                 )
             closed.clear()
-        # A connection that is dropped without `close` gives its slot back too.
-        self._release = weakref.finalize(self, slots.release, slot)
-        self._release.atexit = False
-
-    def _release_slot(self) -> None:
-        if self._release is not None:
-            self._release()
-            self._release = None
+        self._slot.set(self, slots, slot)
 
 
 class LimitedSMTP_SSL(LimitedSMTP, smtplib.SMTP_SSL):  # noqa: N801 - as in smtplib

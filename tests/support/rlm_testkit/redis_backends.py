@@ -167,7 +167,7 @@ def used(limiter: Limiter, sender: str = ANN) -> list[int]:
 
 def dump_all(client: redis.Redis, prefix: str = "") -> dict[bytes, Any]:
     """Return every key with its value, but without its expiry."""
-    return {key: client.dump(key) for key in client.scan_iter(f"{prefix}*")}
+    return {key: client.dump(key) for key in client.scan_iter(f"{prefix}*", count=10_000)}
 
 
 def text_of(error: BaseException) -> str:
