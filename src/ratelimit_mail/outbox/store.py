@@ -439,8 +439,8 @@ class Store:
         with self._transaction() as connection:
             while (lane := _next_lane(connection, now)) is not None:
                 head = connection.execute(
-                    "SELECT * FROM outbox_messages WHERE lane = ? AND state = 'queued'"
-                    " AND next_at <= ? ORDER BY priority DESC, id LIMIT 1",
+                    "SELECT * FROM outbox_messages INDEXED BY outbox_heads WHERE lane = ?"
+                    " AND state = 'queued' AND next_at <= ? ORDER BY priority DESC, id LIMIT 1",
                     (lane["subject"], now),
                 ).fetchone()
                 if head is None:
