@@ -64,6 +64,7 @@ EMPTY: Final = "an empty call"
 BY_HAND: Final = "by hand"
 SOCKET: Final = "no-op, bare socket"
 NO_OP: Final = "no-op EVALSHA"
+BARE: Final = "bare transaction"
 OURS: Final = "ratelimit-mail"
 BUILT: Final = "ratelimit-mail, from strings"
 LIMITS: Final = "limits"
@@ -90,7 +91,7 @@ FACTORIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 """The function that makes each contender, and its options; FUNCTION_async makes it for asyncio."""
 
 FLOORS: Final = {"memory": BY_HAND, "Valkey": NO_OP, "Redis": NO_OP}  # by store
-UNDECIDING: Final = (EMPTY, SOCKET, NO_OP)  # their answers are not looked at
+UNDECIDING: Final = (EMPTY, SOCKET, NO_OP, BARE)  # their answers are not looked at
 PEERS: Final = [name for name, (factory, _) in FACTORIES.items() if factory.startswith("peer")]
 BEST: Final = [name for name in PEERS if "," not in name]  # the peers by their best idioms
 IN_MEMORY: Final = [EMPTY, BY_HAND, OURS, BUILT, *PEERS]

@@ -34,6 +34,7 @@ def test_killed_workers_lose_no_letter_send_none_twice_and_stay_within_the_limit
     assert result.sent + result.uncertain == 120
     assert 4 <= result.uncertain <= 8
     assert result.most_in_a_minute == 30
+    assert result.seconds == result.planned == 180
 
 
 @valkey_only

@@ -442,7 +442,9 @@ def test_the_help_lists_the_options_and_the_presets() -> None:
     assert all(name in re.sub(r"- ", "-", printed) for name in PRESETS)
 
 
-def test_a_store_takes_its_place_in_the_plan(tmp_path: Path) -> None:
+def test_a_store_takes_its_place_in_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = f"sqlite:///{tmp_path}/counts.db"
     backend = SQLiteBackend(tmp_path / "counts.db")
     limiter = Limiter(PRESETS["leeds-office365"](), backend)
@@ -452,6 +454,8 @@ def test_a_store_takes_its_place_in_the_plan(tmp_path: Path) -> None:
     assert last(*options) == 0
     assert 0 < last(*options, "--store", url) <= 60
     assert last(*options[:-1], "eve@leeds.ac.uk", "--store", url) == 0
+    monkeypatch.setenv("RATELIMIT_MAIL_STORE", url)
+    assert 0 < last(*options) <= 60
     assert limiter.usage("ann@leeds.ac.uk")[0].used == 3
     backend.close()
 

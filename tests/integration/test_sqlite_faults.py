@@ -17,6 +17,7 @@ import pytest
 
 from ratelimit_mail import AsyncLimiter, Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import AsyncSQLiteBackend, MemoryBackend, SQLiteBackend
+from ratelimit_mail.backends.outage import circuit_breaker
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 from ratelimit_mail.testing import ManualClock
 
@@ -166,8 +167,14 @@ def test_a_file_without_permissions_is_an_outage(path: Path, mode: int) -> None:
     ("policy", "allowed"), [("allow", True), ("deny", False), (MemoryBackend(), True)]
 )
 def test_on_backend_error_decides_in_an_outage(
-    backend: SQLiteBackend, fault: Callable[[SQLiteBackend], None], policy: Any, allowed: bool
+    backend: SQLiteBackend,
+    fault: Callable[[SQLiteBackend], None],
+    policy: Any,
+    allowed: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # On a slow machine the limiter would try the file again, by a connection without the fault.
+    monkeypatch.setattr(circuit_breaker, "FIRST_PAUSE", 1e9)
     limiter = Limiter(POLICY, backend, on_backend_error=policy)
     fault(backend)
     if fault is full:

@@ -12,7 +12,7 @@ from rlm_testkit.outbox import ANN, Scene, letter
 from ratelimit_mail import presets
 from ratelimit_mail.directory import Directory, MailingList
 from ratelimit_mail.events import Failed, Held
-from ratelimit_mail.outbox import CallableTransport, Notices, OutgoingMessage, State
+from ratelimit_mail.outbox import CallableTransport, Notices, OutgoingMessage, State, reports
 
 ED, BOB = "ed@leeds.ac.uk", "bob@leeds.ac.uk"
 STUDENTS, STAFF = "students@lists.leeds.ac.uk", "staff@lists.leeds.ac.uk"
@@ -115,6 +115,20 @@ def test_a_rejected_sender_gets_a_notice(tmp_path: Path) -> None:
     (notice,) = lists.sent
     assert (notice.sender, notice.recipients) == ("<>", (ANN,))
     assert b"Not about exams." in notice.content
+
+
+def test_a_message_is_rejected_together_with_its_notice_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = Lists(tmp_path, notices=Notices("postmaster@leeds.ac.uk"))
+    message = lists.outbox.put(letter(1, to=STUDENTS))
+    with monkeypatch.context() as patch:
+        patch.setattr(reports, "failure_notice", None)  # the program ends here
+        with pytest.raises(TypeError):
+            lists.outbox.reject(message.id)
+    assert lists.outbox.show(message.id).state == State.HELD
+    lists.outbox.reject(message.id)
+    assert len(lists.outbox.list(state=State.QUEUED)) == 1, "the notice"
 
 
 def test_a_message_that_nobody_decides_on_expires(tmp_path: Path) -> None:

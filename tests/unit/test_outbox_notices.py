@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+from datetime import timedelta
 from email.message import EmailMessage, Message
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from rlm_testkit.builders import campus_policy
 from rlm_testkit.outbox import ANN, Scene, letter
 
 from ratelimit_mail import MessageRateLimit, presets
+from ratelimit_mail._util.epoch import datetime_of
 from ratelimit_mail.outbox import (
     CallableTransport,
     Notices,
     OutgoingMessage,
     RetrySchedule,
     State,
+    reports,
 )
 
 POSTMASTER = Notices("postmaster@leeds.ac.uk", host="mail.leeds.ac.uk")
@@ -104,6 +107,23 @@ def test_a_message_that_is_given_up_or_expires_is_reported_too(tmp_path: Path) -
     _, recipient = status_of(post.the_notice())
     assert (recipient["Action"], recipient["Status"]) == ("failed", "5.0.0")
     assert recipient["Diagnostic-Code"] == "smtp; 451 4.3.0 busy"
+
+
+def test_a_message_expires_together_with_its_notice_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = Post(tmp_path)
+    end = datetime_of(post.clock()) + timedelta(minutes=1)
+    post.outbox.put(letter(1), not_before=end - timedelta(seconds=1), expires=end)
+    post.clock.advance(60)
+    with monkeypatch.context() as patch:
+        patch.setattr(reports, "failure_notice", None)  # the program ends here
+        with pytest.raises(TypeError):
+            post.run()
+    assert post.outbox.show(1).state == State.QUEUED
+    post.run()
+    assert post.outbox.show(1).state == State.EXPIRED
+    assert status_of(post.the_notice())[1]["Action"] == "failed"
 
 
 def test_a_notice_never_causes_a_notice(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from rlm_testkit.builders import campus_policy
 from rlm_testkit.outbox import ANN, Scene, letter
 
-from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit, presets
+from ratelimit_mail import Limiter, MessageRateLimit, Policy, RecipientRateLimit, presets
 from ratelimit_mail.events import Delayed, Failed, Released, Uncertain
 from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.outbox import (
@@ -646,6 +646,49 @@ def test_a_cancelled_message_is_not_sent_and_its_booking_is_free(tmp_path: Path)
     post.outbox._sleep = cancel
     post.run()
     assert post.subjects() == [0, 2]
+    assert post.times() == [0.0, HOUR]
+
+
+def test_the_booking_of_a_message_that_another_program_cancels_is_given_back(
+    tmp_path: Path,
+) -> None:
+    """That program knows neither the policy nor the store, such as the command without options."""
+    post = Post(tmp_path, MessageRateLimit("1/hour"))
+    for number in range(3):
+        post.put(number)
+
+    def cancel(seconds: float) -> None:
+        if post.state(2) == State.QUEUED:
+            path = tmp_path / "outbox.db"
+            with Outbox(path, Limiter(Policy(name="none", limits=[])), clock=post.clock) as other:
+                other.cancel(2)
+        post.clock.advance(seconds)
+
+    post.outbox._sleep = cancel
+    post.run()
+    assert post.subjects() == [0, 2]
+    assert post.times() == [0.0, HOUR]
+
+
+def test_a_booking_that_a_cancelled_message_has_while_the_counts_are_away_is_given_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = Post(tmp_path, MessageRateLimit("1/hour"))
+    for number in range(3):
+        post.put(number)
+
+    def away(_: object) -> None:
+        raise BackendUnavailable("away")
+
+    def cancel(seconds: float) -> None:
+        if post.state(2) == State.QUEUED:
+            with monkeypatch.context() as patch:
+                patch.setattr(post.limiter, "refund", away)
+                post.outbox.cancel(2)
+        post.clock.advance(seconds)
+
+    post.outbox._sleep = cancel
+    post.run()
     assert post.times() == [0.0, HOUR]
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from ratelimit_mail import AsyncLimiter, Envelope, Limiter, MessageRateLimit, Policy
+from ratelimit_mail import (
+    AsyncLimiter,
+    Envelope,
+    Limiter,
+    MessageRateLimit,
+    Policy,
+    RecipientRateLimit,
+)
 from ratelimit_mail.backends import AsyncSQLiteBackend, MemoryBackend, SQLiteBackend
 from ratelimit_mail.backends.sqlite import core
 from ratelimit_mail.testing import ManualClock
@@ -69,6 +76,44 @@ def test_answers_of_one_sender_are_forgotten(backend: SQLiteBackend, clock: Manu
         limiter.try_acquire(letter(envelope_id=str(i)))
     in_a_day = 86_400 / 1200
     assert size_of(backend, "answer") < 2 * in_a_day
+
+
+def test_a_refusal_writes_nothing(backend: SQLiteBackend) -> None:
+    limiter = Limiter(HOURLY, backend)
+    assert sum(map(bool, limiter.try_acquire_many([letter()] * 7))) == 5
+    connection = backend._database._connection
+    assert connection is not None
+    changes = connection.total_changes
+    refused = limiter.try_acquire(letter())
+    assert not refused
+    assert refused.retry_after == 60
+    assert connection.total_changes == changes
+
+
+def test_a_first_message_is_stored_as_the_general_case_stores_it(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy(
+        name="test",
+        limits=[
+            MessageRateLimit("5/minute", denied="count"),
+            RecipientRateLimit("60/day", resolution="1 minute"),
+            MessageRateLimit("9/hour", scope="sender_domain"),
+        ],
+    )
+    stored = []
+    for name in ("simple.db", "general.db"):
+        backend = SQLiteBackend(tmp_path / name, clock=clock)
+        limiter = Limiter(policy, backend)
+        decisions = [limiter.try_acquire(letter())]  # a process knows the ledgers afterwards
+        decisions += [limiter.try_acquire(letter(f"{each}@uwo.ca")) for each in ("bob", "cy")]
+        decisions.append(limiter.try_acquire(letter("dan@a.uwo.ca")))
+        limiter.refund(decisions[1])
+        stored.append(rows(backend, "SELECT id, ledger, name, logs FROM subject ORDER BY id"))
+        backend.close()
+        monkeypatch.setattr(core.Core, "_take_simply", lambda *_: None)
+    assert stored[0] == stored[1]
+    assert len(stored[0]) == 6
 
 
 def test_the_number_of_a_subject_is_never_used_again(backend: SQLiteBackend) -> None:

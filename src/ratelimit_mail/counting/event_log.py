@@ -27,10 +27,13 @@ from typing import Any, Final
 
 from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["FAR_AHEAD", "LONG_AGO", "EventLog", "UndoList"]
+__all__ = ["FAR_AHEAD", "FIRST_COMPACTION", "LONG_AGO", "EventLog", "UndoList"]
 
 LONG_AGO: Final = -(1 << 62)
 FAR_AHEAD: Final = 1 << 62
+
+FIRST_COMPACTION: Final = 64
+"""How many events a log has when it is compacted for the first time."""
 
 UndoList = list[tuple[Callable[..., object], tuple[Any, ...]]]
 """Functions with their arguments that take changes back, the last one first.
@@ -64,7 +67,7 @@ class EventLog:
         self.head = 0
         self.held = 0
         self.newest = newest
-        self.compact_at = 64
+        self.compact_at = FIRST_COMPACTION
 
     # A log whose events are elsewhere searches there.
     _bisect_left: Callable[..., int] = staticmethod(bisect_left)

@@ -152,6 +152,11 @@ class AsyncLimiter:
         """The policy that decides."""
         return self._operations.policy
 
+    @property
+    def counts_in_memory(self) -> bool:
+        """Whether it counts in the memory of this program, and forgets when the program ends."""
+        return self._operations.counts_in_memory
+
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
         if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:

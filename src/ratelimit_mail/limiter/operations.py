@@ -23,6 +23,7 @@ from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Intent, Verdict
+from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge
 from ratelimit_mail.decision import Action, Block, Decision, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
@@ -145,6 +146,7 @@ class Operations:
         self._wait_queue = WaitQueue()
         self._observers = Observers(self.policy, self._intents, on_event)
         self.blocks = Blocks(self.policy, backend, store)
+        self.counts_in_memory = isinstance(store, MemoryBackend)
         self.is_plain = (
             self._observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
         )

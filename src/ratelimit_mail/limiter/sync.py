@@ -172,6 +172,11 @@ class Limiter:
         """The policy that decides."""
         return self._operations.policy
 
+    @property
+    def counts_in_memory(self) -> bool:
+        """Whether it counts in the memory of this program, and forgets when the program ends."""
+        return self._operations.counts_in_memory
+
     def check(self, envelope: Envelope) -> Decision:
         """Return whether `envelope` could go now; charge nothing, not even a refused attempt."""
         if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:

@@ -8,7 +8,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from email.message import Message
 from pathlib import Path
@@ -32,7 +31,7 @@ from ratelimit_mail.outbox.message import OutboxMessage, OutboxStats, State
 from ratelimit_mail.outbox.notices import Notices
 from ratelimit_mail.outbox.reports import Reports
 from ratelimit_mail.outbox.retry import RetrySchedule, seconds_of
-from ratelimit_mail.outbox.store import Store
+from ratelimit_mail.outbox.store import NewMessage, Store
 from ratelimit_mail.outbox.transports.base import Transport
 from ratelimit_mail.outbox.worker import OutboxWorker, Settings
 from ratelimit_mail.policy.directory_lookup import APPROVED
@@ -341,10 +340,13 @@ class Outbox:
         booked = self._store.cancel(id, self._clock())
         if booked is not None:
             try:
-                with suppress(ValueError):  # nothing was booked
-                    self._limiter.refund(booked)
+                self._limiter.refund(booked)
             except BackendError as error:
-                log_warning("message %d is cancelled, and stays booked: %s", id, error)
+                log_warning("message %d is cancelled, and stays booked for now: %s", id, error)
+            except ValueError:
+                pass  # nothing is booked, or not by this limiter; the worker sees to it
+            else:
+                self._store.booking_given_back(id)
         return self.show(id)
 
     def retry(self, id: int) -> OutboxMessage:  # noqa: A002
@@ -397,13 +399,15 @@ class Outbox:
         reply = "550 5.7.2 Rejected by the moderator of the mailing list."
         if reason:
             reply += f" {escape(' '.join(reason.split()))}"
+        failed: dict[str, str] = {}
+
+        def notice_of(message: OutboxMessage, headers: Callable[[], bytes]) -> NewMessage | None:
+            failed.update((each.address, reply) for each in message.recipients)
+            return self._reports.failure_notice(message, failed, headers)
+
         lists, by = self._lists_of(by)
-        self._store.decide_hold(id, lists, by, self._clock(), None, reply)
+        self._store.decide_hold(id, lists, by, self._clock(), None, reply, notice_of)
         message = self.show(id)
-        failed = {each.address: reply for each in message.recipients}
-        notice = self._reports.failure_notice(message, failed, lambda: self._store.headers_text(id))
-        if notice is not None:
-            self._store.put_notice(notice)
         self._reports.failed(message, failed)
         return message
 

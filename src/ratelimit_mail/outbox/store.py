@@ -19,8 +19,9 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +69,8 @@ _MOST_WAITING: Final = 100_000
 _BATCH: Final = 500
 """How many messages a cleaning step changes at most, so that `put` never waits for long."""
 
+_MOST_EXPIRED: Final = 100
+"""How many messages expire in one transaction, which makes a notice of each."""
 
 _of_parents: Final[Any] = []
 """Connections of parent processes: SQLite does not allow a child to use or to close them."""
@@ -96,6 +99,10 @@ class NewMessage:
     message_id: str
     body: bytes = attrs.field(repr=False)
     held_by: Sequence[str] = ()
+
+
+NoticeOf = Callable[[OutboxMessage, Callable[[], bytes]], NewMessage | None]
+"""Returns the notice to the sender of a message that has ended, by its first bytes; or None."""
 
 
 @attrs.frozen(kw_only=True)
@@ -357,10 +364,7 @@ class Store:
     def headers_text(self, id: int) -> bytes:  # noqa: A002
         """Return the first bytes of a stored message, with most of its headers."""
         with self._transaction(write=False) as connection:
-            row = connection.execute(
-                "SELECT substr(body, 1, 65536) FROM outbox_bodies WHERE message = ?", (id,)
-            ).fetchone()
-        return b"" if row is None else bytes(row[0])
+            return _headers_text(connection, id)
 
     def sent_since(self, moment: int) -> int:
         """Return how many messages were sent, or perhaps were, at or after a moment."""
@@ -439,8 +443,8 @@ class Store:
         with self._transaction() as connection:
             while (lane := _next_lane(connection, now)) is not None:
                 head = connection.execute(
-                    "SELECT * FROM outbox_messages WHERE lane = ? AND state = 'queued'"
-                    " AND next_at <= ? ORDER BY priority DESC, id LIMIT 1",
+                    "SELECT * FROM outbox_messages INDEXED BY outbox_heads WHERE lane = ?"
+                    " AND state = 'queued' AND next_at <= ? ORDER BY priority DESC, id LIMIT 1",
                     (lane["subject"], now),
                 ).fetchone()
                 if head is None:
@@ -707,9 +711,19 @@ class Store:
             row = _existing(connection, id)
             if row["state"] not in (QUEUED, HELD, State.UNCERTAIN):
                 raise ValueError(f"message {id} is {row['state']}: it cannot be cancelled")
-            booked = _take_booking(connection, row)
+            booked = _booking(connection, row)
             _end(connection, row, State.CANCELLED, "cancelled", now)
             return booked
+
+    def booking_given_back(self, id: int) -> None:  # noqa: A002
+        """Note that no place is booked for a message that has ended.
+
+        As long as this is not noted, the next message of its lane gives the place back.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE outbox_lanes SET booked = NULL WHERE booked = ? AND owner IS NULL", (id,)
+            )
 
     def retry(self, id: int, now: int) -> None:  # noqa: A002
         """Queue a message again that has ended, or try a queued one now.
@@ -748,11 +762,13 @@ class Store:
         now: int,
         client: Client | None,
         reply: str | None,
+        notice_of: NoticeOf | None = None,
     ) -> None:
         """Approve a held message for some mailing lists, or reject it.
 
         lists: those that the moderator `by` may decide on; None for all.
         client: of an approved message. reply: of a rejected one; None approves it.
+        notice_of: returns the notice of a rejection, which is put in the same transaction.
 
         Raises KeyError if there is no such message, and ValueError if it is not held, or if `by`
         may not decide on it.
@@ -774,6 +790,8 @@ class Store:
             )
             if reply is not None:
                 _end(connection, row, State.FAILED, reply, now)
+                if notice_of is not None:
+                    _put_notice(connection, id, notice_of)
             elif len(decided) == len(pending) and client is not None:
                 connection.execute(
                     "UPDATE outbox_messages SET state = 'queued', client = ?, changed_at = ?,"
@@ -806,10 +824,14 @@ class Store:
             )
             _free_lane(connection, claim.lane, worker.id)
 
-    def expire(self, now: int) -> tuple[tuple[OutboxMessage, Envelope | None], ...]:
+    def expire(
+        self, now: int, notice_of: NoticeOf
+    ) -> tuple[tuple[OutboxMessage, Envelope | None], ...]:
         """End the messages whose time is over, and that are not claimed; return some of them.
 
-        Each with the envelope that may be booked for it.
+        Each with the envelope that may be booked for it. `booking_given_back` notes that it is not.
+
+        notice_of: returns the notice of each, which is put in the same transaction.
         """
         query = (
             "SELECT m.* FROM outbox_messages AS m WHERE expires_at IS NOT NULL"
@@ -820,25 +842,16 @@ class Store:
         with self._transaction(write=False) as connection:
             if connection.execute(query, (now, 1)).fetchone() is None:
                 return ()
+        expired = []
         with self._transaction() as connection:
-            rows = connection.execute(query, (now, _BATCH)).fetchall()
-            bookings = [_take_booking(connection, row) for row in rows]
-            for row in rows:
+            for row in connection.execute(query, (now, _MOST_EXPIRED)).fetchall():
+                booking = _booking(connection, row)
                 reason = (
                     "no moderator decided in time" if row["state"] == HELD else "it is too late"
                 )
                 _end(connection, row, State.EXPIRED, reason, now)
-            ended = [_message(connection, "main", row["id"]) for row in rows]
-        return tuple(
-            (each, booking)
-            for each, booking in zip(ended, bookings, strict=True)
-            if each is not None
-        )
-
-    def put_notice(self, notice: NewMessage) -> None:
-        """Put a notice by itself."""
-        with self._transaction() as connection:
-            _insert(connection, "main", notice)
+                expired.append((_put_notice(connection, row["id"], notice_of), booking))
+        return tuple(expired)
 
     def purge(self, bodies_before: int, records_before: int) -> int:
         """Delete the texts, and then the records, of messages that ended before two moments.
@@ -870,7 +883,8 @@ class Store:
                 connection.executemany("DELETE FROM outbox_messages WHERE id = ?", ids)
                 connection.execute(
                     "DELETE FROM outbox_lanes WHERE owner IS NULL AND ready_at IS NULL"
-                    " AND booked IS NULL"
+                    " AND (booked IS NULL"
+                    " OR NOT EXISTS (SELECT 1 FROM outbox_messages WHERE id = booked))"
                 )
             deleted += len(bodies) + len(records)
             if len(bodies) < _BATCH and len(records) < _BATCH:
@@ -977,6 +991,25 @@ def _message(connection: sqlite3.Connection, schema: str, id: int) -> OutboxMess
     )
 
 
+def _headers_text(connection: sqlite3.Connection, id: int) -> bytes:  # noqa: A002
+    row = _row(connection, "SELECT substr(body, 1, 65536) FROM outbox_bodies WHERE message = ?", id)
+    return b"" if row is None else bytes(row[0])
+
+
+def _put_notice(
+    connection: sqlite3.Connection,
+    id: int,  # noqa: A002
+    notice_of: NoticeOf,
+) -> OutboxMessage:
+    """Put the notice of a message that has ended, if there is one; return the message."""
+    message = _message(connection, "main", id)
+    assert message is not None  # noqa: S101 - in the same transaction
+    notice = notice_of(message, partial(_headers_text, connection, id))
+    if notice is not None:
+        _insert(connection, "main", notice)
+    return message
+
+
 def _pending_lists(connection: sqlite3.Connection, schema: str, id: int) -> Sequence[str]:  # noqa: A002
     return [row[0] for row in connection.execute(_SELECT_HOLDS.format(schema=schema), (id,))]
 
@@ -1031,19 +1064,17 @@ def _pending_envelope(connection: sqlite3.Connection, row: Any) -> Envelope:
     return _envelope(row, row["round"], recipients)
 
 
-def _take_booking(connection: sqlite3.Connection, row: Any) -> Envelope | None:
-    """Return the envelope of a queued message if a place may be booked for it, and forget that."""
-    lane = _row(
-        connection,
-        "SELECT 1 FROM outbox_lanes WHERE subject = ? AND booked = ? AND owner IS NULL",
-        row["lane"],
-        row["id"],
-    )
-    if row["state"] != QUEUED or lane is None:
+def _booking(connection: sqlite3.Connection, row: Any) -> Envelope | None:
+    """Return the envelope of a queued message if a place may be booked for it.
+
+    Its lane does not wait for that place any more.
+    """
+    waits = connection.execute(
+        "UPDATE outbox_lanes SET wait_until = 0 WHERE subject = ? AND booked = ? AND owner IS NULL",
+        (row["lane"], row["id"]),
+    ).rowcount
+    if row["state"] != QUEUED or not waits:
         return None
-    connection.execute(
-        "UPDATE outbox_lanes SET booked = NULL, wait_until = 0 WHERE subject = ?", (row["lane"],)
-    )
     return _pending_envelope(connection, row)
 
 

@@ -26,7 +26,6 @@ import attrs
 
 from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail._util.logger import log_info, log_warning
-from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError, OutboxError, RateLimitExceeded
@@ -37,7 +36,7 @@ from ratelimit_mail.outbox.message import OutboxMessage, State
 from ratelimit_mail.outbox.outcome import Outcome, outcome_of
 from ratelimit_mail.outbox.reports import Reports
 from ratelimit_mail.outbox.retry import RetrySchedule
-from ratelimit_mail.outbox.store import Claim, Finish, Store, Withdrawn, Worker
+from ratelimit_mail.outbox.store import Claim, Finish, NewMessage, Store, Withdrawn, Worker
 from ratelimit_mail.outbox.transports.base import Transport
 from ratelimit_mail.outbox.worker_lock import WorkerLock, is_dead, remove_dead
 
@@ -482,7 +481,7 @@ class OutboxWorker:
             self._store.charge_done(charge.id)
 
     def _warn_of_lost_counts(self) -> None:
-        if not isinstance(self._limiter._backend, MemoryBackend):
+        if not self._limiter.counts_in_memory:
             return
         windows = [
             each.window for each in self._limiter.policy.all_limits if isinstance(each, RateLimit)
@@ -532,22 +531,17 @@ class OutboxWorker:
                 self._reports.uncertain(message, recipients, DIED, resent=resend)
 
     def _expire(self, now: int) -> None:
-        for message, booking in self._store.expire(now):
+        for message, booking in self._store.expire(now, self._expiry_notice):
             if booking is not None:
                 with suppress(BackendError):
                     self._give_back(booking)
-            reason = message.reply or "expired"
-            failed = {
-                each.address: reason for each in message.recipients if each.state == State.EXPIRED
-            }
-            notice = self._reports.failure_notice(
-                message,
-                failed,
-                partial(self._store.headers_text, message.id),
-            )
-            if notice is not None:
-                self._store.put_notice(notice)
-            self._reports.failed(message, failed)
+                    self._store.booking_given_back(message.id)
+            self._reports.failed(message, _expired(message))
+
+    def _expiry_notice(
+        self, message: OutboxMessage, headers: Callable[[], bytes]
+    ) -> NewMessage | None:
+        return self._reports.failure_notice(message, _expired(message), headers)
 
     def _announce_delays(self, now: int) -> None:
         notices = self._reports.notices
@@ -559,3 +553,9 @@ class OutboxWorker:
     def _announce(self, message: OutboxMessage, now: int) -> None:
         notice = self._reports.delay_notice(message, partial(self._store.headers_text, message.id))
         self._store.announce(message.id, notice, now)
+
+
+def _expired(message: OutboxMessage) -> dict[str, str]:
+    """Return the recipients that an expired message has not reached, with the reason."""
+    reason = message.reply or "expired"
+    return {each.address: reason for each in message.recipients if each.state == State.EXPIRED}

@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ratelimit_mail import Limiter, Policy
+from ratelimit_mail._util.epoch import datetime_of
+from ratelimit_mail.mailing import Letter, Mailing, read_people
 from ratelimit_mail.outbox import Outbox, State
+from ratelimit_mail.planner import plan_mailing
 from rlm_testkit.outbox import FileClock, Sink, WorkerProcess, letter
 
-__all__ = ["KillResult", "put_letters", "send_with_kills", "send_with_kills_in_real_time"]
+__all__ = [
+    "KillResult",
+    "put_letters",
+    "put_mailing",
+    "send_with_kills",
+    "send_with_kills_in_real_time",
+]
 
 START: Final = 1_000_000_000_000
 MINUTE: Final = 60_000
@@ -26,7 +35,8 @@ class KillResult(NamedTuple):
 
     sent, uncertain: by the outbox. delivered: at the sink; twice: how many of them more than once.
     lost: letters that are neither at the sink nor uncertain. uncertain_and_missing: uncertain ones
-    that the sink has not got. most_in_a_minute, most_in_a_day: of any sender.
+    that the sink has not got. most_in_a_minute, most_in_a_day: of any sender. seconds: from the
+    start to the last delivery, by the clock of the outbox; planned: as the plan said.
     """
 
     sent: int
@@ -38,6 +48,32 @@ class KillResult(NamedTuple):
     kills: int
     most_in_a_minute: int
     most_in_a_day: int
+    seconds: float
+    planned: float = 0.0
+
+
+def put_mailing(
+    folder: Path, path: Path, policy: Policy, number: int, clock: Callable[[], int]
+) -> tuple[list[str], float]:
+    """Put a mailing of so many people in a CSV file; return the Message-IDs, and the plan's end.
+
+    That is in seconds after the start.
+    """
+    people = folder / "people.csv"
+    people.write_text(
+        "email,name,place\n"
+        + "".join(f"student{i}@example.com,Student {i},Hall {i % 40}\n" for i in range(number))
+    )
+    letter = Letter(
+        "TO: {{ name }} <{{ email }}>\nFROM: Training <training@leeds.ac.uk>\nSUBJECT: Seat\n\n"
+        "Dear {{ name }},\n\nyour seat is in {{ place }}.\n.\n",
+        name="letter.txt",
+    )
+    mailing = Mailing(letter, read_people(people))
+    plan = plan_mailing(policy, mailing.envelopes(), start=datetime_of(clock()))
+    with Outbox(path, Limiter(policy), clock=clock) as outbox:
+        ids = [each.message_id for each in mailing.put(outbox)]
+    return ids, plan.delays[-1]
 
 
 def put_letters(
@@ -65,7 +101,13 @@ def _fullest_window(length: int, moments: list[int]) -> int:
 
 
 def _result(
-    path: Path, policy: Policy, ids: list[str], sink: Sink, kills: int, minute: int, day: int
+    path: Path,
+    policy: Policy,
+    ids: list[str],
+    sink: Sink,
+    kills: int,
+    minute: int,
+    start: int,
 ) -> KillResult:
     outbox = Outbox(path, Limiter(policy))
     uncertain = {each.message_id for each in outbox.list(state=State.UNCERTAIN, limit=10**6)}
@@ -86,14 +128,15 @@ def _result(
         uncertain_and_missing=len(uncertain - set(counts)),
         kills=kills,
         most_in_a_minute=max(_fullest_window(minute, each) for each in by_sender.values()),
-        most_in_a_day=max(_fullest_window(day, each) for each in by_sender.values()),
+        most_in_a_day=max(_fullest_window(DAY, each) for each in by_sender.values()),
+        seconds=(max(each.at for each in sink.received) - start) / 1000,
     )
 
 
 def send_with_kills(
     folder: Path, policy: Policy, url: str, *, letters: int, kills: int, chance: random.Random
 ) -> KillResult:
-    """Send letters by one worker on a manual clock, which is killed and started again.
+    """Send a mailing by one worker on a manual clock, which is killed and started again.
 
     Half of the kills come when the server has accepted a message and has not said so yet; the
     others at random moments.
@@ -101,7 +144,7 @@ def send_with_kills(
     path, policy_file = folder / "outbox.db", folder / "policy.toml"
     policy_file.write_text(policy.dump())
     clock = FileClock(folder / "clock", START)
-    ids = put_letters(path, policy, letters, clock)
+    ids, planned = put_mailing(folder, path, policy, letters, clock)
     sink = Sink(clock)
     worker: WorkerProcess | None = None
     kill_at: set[int] = set(chance.sample(range(letters), kills // 2))
@@ -137,7 +180,8 @@ def send_with_kills(
             raise AssertionError("the outbox is never empty")
     finally:
         sink.close()
-    return _result(path, policy, ids, sink, killed, MINUTE, DAY)
+    result = _result(path, policy, ids, sink, killed, MINUTE, START)
+    return result._replace(planned=planned)
 
 
 def send_with_kills_in_real_time(
@@ -159,6 +203,7 @@ def send_with_kills_in_real_time(
         return time.time_ns() // 1_000_000
 
     ids = put_letters(path, policy, letters, clock, senders=4)
+    start = clock()
     sink = Sink(clock)
     arguments = (path, policy_file, url, sink.port, "real")
     running = [WorkerProcess(*arguments) for _ in range(workers)]
@@ -179,4 +224,4 @@ def send_with_kills_in_real_time(
         for worker in running:
             worker.kill()
         sink.close()
-    return _result(path, policy, ids, sink, killed, round(window * 1000), DAY)
+    return _result(path, policy, ids, sink, killed, round(window * 1000), start)

@@ -20,6 +20,7 @@ from ratelimit_mail.backends.base import (
     Intent,
     Message,
     Reading,
+    Refusal,
     Register,
     Verdict,
     refusal_numbers,
@@ -27,6 +28,7 @@ from ratelimit_mail.backends.base import (
     verdict,
 )
 from ratelimit_mail.backends.sqlite.session import (
+    SELECT_NEW,
     SELECT_SUBJECT,
     Event,
     LedgerNumbers,
@@ -52,11 +54,14 @@ from ratelimit_mail.backends.transaction import (
     refund,
 )
 from ratelimit_mail.counting.charge import Charge, Ledger
+from ratelimit_mail.counting.event_log import FIRST_COMPACTION, LONG_AGO
 
 __all__ = ["Core", "Receipt"]
 
 TOTAL: Final = Struct("<q")
 EVENT: Final = Struct("<qq")
+FIRST_LOG: Final = Struct("<BBIqqqIIqqqqqqqqqq")
+"""A header, and the first event with the totals before and after it."""
 FIRST_FIELDS: Final = Struct("<BBIqqqIIqqqq")
 """The fields of a header that decide whether an event may be added without unpacking."""
 
@@ -205,17 +210,20 @@ class Core:
     def _take_simply(
         self, cursor: Cursor, charges: Sequence[Charge], now: int, rows: Rows
     ) -> Verdict | None:
-        """Charge what fits and needs no more than an event at the end of each log; otherwise None.
+        """Charge what needs no more than an event at the end of each log, or refuse it.
 
-        As case 1 of `MemoryBackend.apply`: if everything held leaves room, whatever its times, no
-        log is looked at. What has left its window is forgotten later.
+        Returns None if more than that is needed. As case 1 of `MemoryBackend.apply`: if everything
+        held leaves room, whatever its times, no log is looked at. What has left its window is
+        forgotten later. A refusal writes nothing.
 
         rows: gets the rows that were read.
         """
         ledgers = self._ledgers
         execute = cursor.execute
         updates: list[tuple[bytes, int]] = []
+        inserts: list[tuple[int, int, str, bytes, int]] = []
         events: list[Event] = []
+        refusals: list[Refusal] = []
         for ledger, subject, costs in charges:
             ledger_number = ledgers.get(ledger.name)
             if ledger_number is None:
@@ -223,18 +231,33 @@ class Core:
             key = (ledger_number, subject)
             row = execute(SELECT_SUBJECT, key).fetchone()
             if row is None:
-                return None
+                if any(insert[1:3] == key for insert in inserts):
+                    return None
+                floor, number = execute(SELECT_NEW, (ledger_number,)).fetchone()
+                number += len(inserts)
+                logs = None if floor > now else _first_event(ledger, costs, now, number, events)
+                if logs is None:
+                    return None
+                inserts.append((number, *key, logs, now + 2 * ledger.span))
+                continue
             rows[key] = row
             number, packed, expires = row
             if now + ledger.span > expires:
                 return None
-            logs = _with_event(cursor, packed, ledger, costs, now, number, events)
+            logs = _with_event(cursor, packed, ledger, costs, now, number, events, refusals)
             if logs is None:
                 return None
             updates.append((logs, number))
+        if refusals:
+            for ledger, _, _ in charges:
+                if ledger.counts_denied:
+                    return None
+            return verdict(now, max([room_at for _, _, room_at in refusals]), None, refusals)
         for update in updates:
             execute("UPDATE subject SET logs=? WHERE id=?", update)
-        self._count_change(cursor, now)
+        for insert in inserts:
+            execute("INSERT INTO subject VALUES(?,?,?,?,?)", insert)
+        self._count_change(cursor, now, len(inserts))
         return verdict(now, now, Receipt(charges, events))
 
     def apply_many(self, cursor: Cursor, messages: Sequence[Message]) -> list[Verdict]:
@@ -543,6 +566,31 @@ def _delete_subject(cursor: Cursor, number: int) -> None:
     cursor.execute("UPDATE sequence SET value=max(value,?) WHERE name='subject'", (number,))
 
 
+def _first_event(
+    ledger: Ledger, costs: Sequence[int], now: int, number: int, events: list[Event]
+) -> bytes | None:
+    """Return packed logs with their first event, or None if it is not simple.
+
+    events: gets what each log was charged.
+    """
+    pieces: list[bytes] = []
+    for count in ledger.counts:
+        unit = count.unit
+        if cost := costs[unit]:
+            if cost > count.smallest:  # it is spread, or never fits
+                return None
+            needed = count.retention
+            pieces.append(
+                FIRST_LOG.pack(
+                    *(unit, 0, 1, now, cost, now, 0, 0, FIRST_COMPACTION),
+                    *(needed.span, needed.slot, needed.ceiling, 0, 0, LONG_AGO),
+                    *(0, now, cost),
+                )
+            )
+            events.append((number, unit, now, cost))
+    return b"".join(pieces) or None
+
+
 def _with_event(
     cursor: Cursor,
     packed: bytes,
@@ -551,12 +599,14 @@ def _with_event(
     now: int,
     number: int,
     events: list[Event],
+    refusals: list[Refusal],
 ) -> bytes | None:
-    """Return packed logs with an event at their ends, or None if it does not fit or is not simple.
+    """Return packed logs with an event at their ends, or None if it is not simple.
 
     Simple is an event after all others, in logs without refused attempts.
 
-    events: gets what each log was charged.
+    events: gets what each log was charged. refusals: gets the windows without room for it; what is
+    returned is then of no use.
     """
     needed = {count.unit: count for count in ledger.counts if costs[count.unit]}
     pieces: list[bytes] = []
@@ -589,16 +639,19 @@ def _with_event(
         [total] = TOTAL.unpack_from(packed, end - 8)
         if held > count.smallest:
             latest = unpack_integers(packed[tail_start:end])
-            for window in count.windows:
+            log = None
+            for i, window in enumerate(count.windows):
                 if held > window.limit:
                     cutoff = window.cutoff(now)
-                    if sealed and cutoff < latest[1]:
-                        log = StoredLog.unpack(cursor, number, packed, start, retention)
-                        used = log.used(now, window)
-                    else:
+                    if not sealed or cutoff >= latest[1]:
                         used = total - latest[2 * bisect_right(latest[1::2], cutoff)]
-                    if used + cost > window.limit:
-                        return None
+                        if used + cost <= window.limit:
+                            continue
+                    if log is None:
+                        log = StoredLog.unpack(cursor, number, packed, start, retention)
+                    room_at = log.earliest(now, cost, window)
+                    if room_at > now:
+                        refusals.append((count, i, room_at))
         rest = start + CHANGING.size
         if last == now:
             pieces += (

@@ -18,7 +18,15 @@ from ratelimit_mail.counting.charge import NO_LIMIT, ONE_MESSAGE, UNITS, Count, 
 from ratelimit_mail.counting.event_log import LONG_AGO, UndoList
 from ratelimit_mail.counting.window import Retention
 
-__all__ = ["SELECT_SUBJECT", "Event", "LedgerNumbers", "Rows", "Session", "StoredCounts"]
+__all__ = [
+    "SELECT_NEW",
+    "SELECT_SUBJECT",
+    "Event",
+    "LedgerNumbers",
+    "Rows",
+    "Session",
+    "StoredCounts",
+]
 
 Event = tuple[int, int, int, int]
 """The number of a subject, a unit, a moment and a cost: what one count was charged."""
@@ -42,6 +50,12 @@ NEXT_NUMBER: Final = (
     "SELECT max(value, ifnull((SELECT max(id) FROM subject), 0)) + 1"
     " FROM sequence WHERE name='subject'"
 )
+
+SELECT_NEW: Final = (
+    "SELECT floor, max(value, ifnull((SELECT max(id) FROM subject), 0)) + 1"
+    " FROM ledger, sequence WHERE ledger.id=? AND sequence.name='subject'"
+)
+"""For a new subject: the floor of its ledger, and the next number."""
 
 SELECT_SUBJECT: Final = "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?"
 

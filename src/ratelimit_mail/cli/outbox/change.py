@@ -70,8 +70,8 @@ def cancel_command(
 ) -> None:
     """Cancel each message ID that is queued, held or uncertain, or all in a --state.
 
-    With --policy and --store, the place that may be booked for it is free at once; otherwise the
-    sender's next message may wait for it.
+    With --policy and --store, the place that may be booked for it is free at once; otherwise as
+    soon as `outbox run` comes to the sender's next message.
     """
     _check_choice(numbers, state, sender)
     with (

@@ -64,7 +64,14 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
 @click.option("--recipients", type=NUMBER, help="Recipients in total.")
 @click.option("--per-message", type=NUMBER, help="The most in one message.")
 @click.option("--start", metavar="TIME", help="ISO 8601 or Unix seconds.  [default: now]")
-@click.option("--store", "url", metavar="URL", help="Where earlier messages were counted.")
+@click.option(
+    "--store",
+    "url",
+    metavar="URL",
+    envvar="RATELIMIT_MAIL_STORE",
+    help="Where earlier messages were counted; default: the environment variable"
+    " RATELIMIT_MAIL_STORE.",
+)
 @click.option("--not-before", metavar="TIME", help="No message goes before this time.")
 @click.option("--hours", metavar="HOURS", help="Such as 'mon-fri 08:00-18:00'; default: always.")
 @click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/London.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import smtplib
+import socket
 import ssl
 import threading
 import time
@@ -200,6 +201,9 @@ class SMTPTransport:
                 smtp = smtplib.SMTP(local_hostname=self._local_hostname, timeout=self._timeout)
             smtp._host = self._host  # type: ignore[attr-defined] # what TLS checks
             code, text = smtp.connect(self._host, self._port)
+            if smtp.sock is not None:
+                # The final dot follows the content at once, not when the server has confirmed it.
+                smtp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if code != 220:
                 raise smtplib.SMTPConnectError(code, text)
             smtp.ehlo_or_helo_if_needed()
