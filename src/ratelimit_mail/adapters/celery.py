@@ -9,13 +9,18 @@ Celery may run a task more often than that: a message is delivered again if a wo
 waits for longer than the broker's visibility timeout. So each attempt has marks in the limiter's
 backend:
 
-- booked: it has a place in its sender's queue.
 - running, for `sending_timeout` seconds: exactly one execution sets it, and calls the function.
 - begun: the function was called.
-- over: the function has returned or raised. An execution that finds this mark does nothing.
+- over: the function has returned, or has asked Celery to retry. An execution that finds this mark
+  does nothing.
 
-An attempt that has begun, is not running any more and is not over died while it was sending:
-nobody knows whether the message was sent. `on_uncertain` says what happens then.
+An attempt that is delivered again, has begun, is not running any more and is not over ended while
+it was sending: nobody knows whether the message was sent. `on_uncertain` says what happens then.
+
+Messages of one sender go one after the other, in the order in which a process has published them. A
+message whose previous one is not over is parked in the backend; the execution that ends the
+previous one books a place for it and publishes it. So a worker that dies delays a sender's messages
+and does not change their order.
 """
 
 from __future__ import annotations
@@ -89,7 +94,7 @@ MOST_SENDERS: Final = 10_000
 
 
 class SendingUncertain(RateLimitMailError):
-    """An execution of a task died while it was sending: the message was sent, or it was not.
+    """An execution of a task ended while it was sending: the message was sent, or it was not.
 
     It is not sent again. A task with `on_uncertain="resend"` sends it again instead.
 
@@ -102,8 +107,8 @@ class SendingUncertain(RateLimitMailError):
 
     def __str__(self) -> str:
         return (
-            f"task {show(self.task_id)} died while it was sending: nobody knows whether its message"
-            " was sent, so it is not sent again"
+            f"task {show(self.task_id)} ended while it was sending, and its result is lost: nobody"
+            " knows whether its message was sent, so it is not sent again"
         )
 
 
@@ -476,7 +481,7 @@ class _LimitedTask(_Task):
         except (Ignore, Reject, Retry):
             raise
         except Exception:
-            self._end(attempt)
+            self._release_next(attempt)
             raise
         return self._send(attempt, envelope, reservation, args, kwargs)
 
@@ -491,7 +496,7 @@ class _LimitedTask(_Task):
         if running:
             self._wait_for_other(request, attempt)
         if begun and self._limits.on_uncertain == "report":
-            log_warning("task %s died while it was sending", attempt.task_id)
+            log_warning("task %s ended while it was sending", attempt.task_id)
             raise SendingUncertain(attempt.task_id)
         return is_next
 
@@ -590,20 +595,24 @@ class _LimitedTask(_Task):
             if rejected.requeue:  # the next execution is to send it
                 attempt.forget()
             else:
-                self._end(attempt)
+                attempt.end()
+                self._release_next(attempt)
             raise
-        except Exception as error:
+        except (Ignore, Retry) as error:  # what is to happen next has been decided
             attempt.end()
-            reason = getattr(error, "exc", None) if isinstance(error, Retry) else None
-            finish(error if reason is None else reason)
-            self._end(attempt)
+            finish(getattr(error, "exc", None) or error)
+            self._release_next(attempt)
+            raise
+        except Exception as error:  # not over: if Celery dies before it knows, it is reported
+            finish(error)
+            self._release_next(attempt)
             raise
         except BaseException as error:  # the worker is shut down: perhaps it was sent
             finish(error)
             raise
         attempt.end()
         finish(result)
-        self._end(attempt)
+        self._release_next(attempt)
         return result
 
     def _finish(self, envelope: Envelope, reservation: Reservation, outcome: object) -> None:
@@ -617,9 +626,8 @@ class _LimitedTask(_Task):
             except BackendError as error:
                 log_outage(error)
 
-    def _end(self, attempt: _Attempt) -> None:
+    def _release_next(self, attempt: _Attempt) -> None:
         """Let the sender's next message go. An outage is logged: it goes by `order_timeout`."""
-        attempt.end()
         if attempt.place is not None:
             try:
                 self._parked.release_next(attempt.place)
