@@ -66,8 +66,8 @@ def sending_task(scene: CeleryScene, sent: list[Any], **options: Any) -> Any:
 
 
 def used(scene: CeleryScene, sender: str = ANN) -> int:
-    [usage] = scene.limiter.usage(sender)
-    return usage.used
+    number: int = scene.limiter.usage(sender)[0].used
+    return number
 
 
 def most_in_two_seconds(sent: list[Any], sender: str) -> int:
