@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -33,10 +35,12 @@ class Servers:
     """The servers that the blocks of one document need.
 
     urls: environment variables that are set to their URLs, or to their ports.
+    module: the name under which programs can import what the blocks define.
     """
 
-    def __init__(self, *urls: str) -> None:
+    def __init__(self, *urls: str, module: str | None = None) -> None:
         self._urls = urls
+        self._module = module
         self._end = contextlib.ExitStack()
 
     def start(self, namespace: dict[str, Any]) -> None:
@@ -49,6 +53,11 @@ class Servers:
         except ModuleNotFoundError as error:
             pytest.skip(f"no servers: {error}")
         environment = self._end.enter_context(pytest.MonkeyPatch.context())
+        if self._module is not None:
+            module = ModuleType(self._module)
+            module.__getattr__ = namespace.__getitem__  # type: ignore[method-assign]
+            environment.setitem(sys.modules, self._module, module)
+            namespace["__name__"] = self._module
         for url in self._urls:
             if url == "SENTINEL_URL":
                 running = SentinelSet(program)
@@ -77,6 +86,7 @@ class Servers:
 
 SERVERS_BY_DOCUMENT = {
     "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
+    "docs/celery.md": Servers("REDIS_URL", "SMTP_PORT", module="mailer"),
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),
     "docs/outages.md": Servers("REDIS_URL"),
     "docs/testing.md": Servers("REDIS_URL"),

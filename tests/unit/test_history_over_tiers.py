@@ -110,7 +110,7 @@ def test_a_window_that_only_another_tier_has_still_sees_old_messages() -> None:
 def test_a_window_added_later_sees_what_other_tiers_sent() -> None:
     before = two_tiers([RECIPIENTS], [MESSAGES])
     limiter, clock = limiter_with_clock(before)
-    backend = limiter._operations._backend
+    backend = limiter._operations.backend
     assert limiter.try_acquire(envelope_to(3, client=AWAY))
     after = before.evolve(
         tiers=[before.tiers[0], Tier("home", limits=[MESSAGES, MessageRateLimit("3/hour")])]
@@ -163,7 +163,7 @@ def test_what_only_an_exempted_limit_counts_is_recorded_in_no_tier() -> None:
         assert limiter.try_acquire(envelope_to(3, sender, HOME))
     ledgers = policy.ledgers_of(("sender",))
     assert [limiter.usage(sender, client=HOME)[0].used for sender in (ANN, "bob@uwo.ca")] == [1, 1]
-    whole = Limiter(policy.evolve(exemptions=()), limiter._operations._backend)
+    whole = Limiter(policy.evolve(exemptions=()), limiter._operations.backend)
     assert whole.usage(ANN, client=AWAY)[0].used == 0
     assert whole.usage("bob@uwo.ca", client=AWAY)[0].used == 3
     assert len(ledgers) == 1

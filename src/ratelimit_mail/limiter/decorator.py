@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from ratelimit_mail.limiter.operations import Operations
 from ratelimit_mail.limiter.sending import finish_steps
 from ratelimit_mail.smtp_errors import proves_not_sent
 
-__all__ = ["Errors", "LimitedCall", "OnDenied", "exception_classes", "is_async"]
+__all__ = ["Errors", "LimitedCall", "OnDenied", "envelope_of", "exception_classes", "is_async"]
 
 OnDenied = Literal["wait", "raise", "skip"]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
@@ -60,7 +60,8 @@ class LimitedCall:
         kwargs: Mapping[str, Any],
     ) -> Steps[Any]:
         """Ask `limiter`, call `function`, then settle the message or refund it."""
-        envelope = self._envelope_of(operations, function, args, kwargs)
+        measures = operations.policy.counts_bytes
+        envelope = envelope_of(self.envelope, function, args, kwargs, measures=measures)
         if self.on_denied == "wait":
             decision = yield partial(limiter.acquire, envelope, self.timeout)
         else:
@@ -94,32 +95,37 @@ class LimitedCall:
             return proves_not_sent(error)
         return isinstance(error, self.refund_on)
 
-    def _envelope_of(
-        self,
-        operations: Operations,
-        function: Callable[..., Any],
-        args: Any,
-        kwargs: Mapping[str, Any],
-    ) -> Envelope:
-        from email.message import Message
 
-        if self.envelope is not None:
-            candidates = [self.envelope(*args, **kwargs)]
-        else:
-            candidates = [*args, *kwargs.values()]
-        messages = [each for each in candidates if isinstance(each, Envelope | Message)]
-        if len(messages) != 1:
-            where = "the result of envelope=" if self.envelope else "the arguments"
-            raise TypeError(
-                f"{getattr(function, '__qualname__', function)}: one EmailMessage or Envelope is"
-                f" needed among {where}, but there are {len(messages)}; limited(envelope=...)"
-                " takes a callable that makes one from the arguments"
-            )
-        message = messages[0]
-        if isinstance(message, Envelope):
-            return message
-        size = len(message.as_bytes()) if operations.policy.counts_bytes else None
-        return Envelope.from_message(message, size=size)
+def envelope_of(
+    make: Callable[..., object] | None,
+    function: Callable[..., Any],
+    args: Iterable[Any],
+    kwargs: Mapping[str, Any],
+    decorator: str = "limited",
+    *,
+    measures: bool = False,
+) -> Envelope:
+    """Return the envelope of a call: what `make` returns, or the one among the arguments.
+
+    measures: whether a message is measured, because limits need its size.
+
+    Raises TypeError that names `function` and `decorator` if there is not exactly one.
+    """
+    from email.message import Message
+
+    candidates = [make(*args, **kwargs)] if make is not None else [*args, *kwargs.values()]
+    messages = [each for each in candidates if isinstance(each, Envelope | Message)]
+    if len(messages) != 1:
+        where = "the result of envelope=" if make else "the arguments"
+        raise TypeError(
+            f"{getattr(function, '__qualname__', function)}: one EmailMessage or Envelope is"
+            f" needed among {where}, but there are {len(messages)}; {decorator}(envelope=...)"
+            " takes a callable that makes one from the arguments"
+        )
+    message = messages[0]
+    if isinstance(message, Envelope):
+        return message
+    return Envelope.from_message(message, size=len(message.as_bytes()) if measures else None)
 
 
 def is_async(function: Callable[..., object]) -> bool:

@@ -130,7 +130,7 @@ class Operations:
     ) -> None:
         self.policy = policy.at_node(node)
         self.plan: Callable[[Envelope], ChargePlan] = self.policy.planner(backend.now)
-        self._backend = backend
+        self.backend = backend
         self._sleep = sleep
         self._wait_until_first = wait_until_first
         self._apply_booking = apply_booking
@@ -166,9 +166,9 @@ class Operations:
             if (block := self.blocks.find(part)) is not None:
                 decisions.append(self.blocks.decision(block, plan.effective_limits.tier))
                 continue
-            decision = yield from check_steps(self._backend, plan)
+            decision = yield from check_steps(self.backend, plan)
             if plan.shadow is not None and plan.shadow.effective_limits.limits:
-                shadow = yield from check_shadow_steps(self._backend, plan.shadow)
+                shadow = yield from check_shadow_steps(self.backend, plan.shadow)
                 decision = attrs.evolve(decision, shadow=shadow)
             decisions.append(decision)
         return message.combine(decisions, None)
@@ -191,9 +191,9 @@ class Operations:
         ]
         verdicts: Iterator[Verdict] = iter(())
         if len(requests) == 1:  # one shard of a cluster may be away while others answer
-            verdicts = iter([(yield partial(self._backend.apply, *requests[0]))])
+            verdicts = iter([(yield partial(self.backend.apply, *requests[0]))])
         elif requests:
-            verdicts = iter((yield partial(self._backend.apply_many, requests)))
+            verdicts = iter((yield partial(self.backend.apply_many, requests)))
         decisions = []
         for plan, part, block in plans:
             if block is not None:
@@ -205,7 +205,7 @@ class Operations:
                 yield from self._block_excess_steps(part, limit)
             if not self.is_plain:
                 decided = DecidedMessage(part, plan, decision, verdict)
-                decision = yield from self._observers.observe_steps(self._backend, decided)
+                decision = yield from self._observers.observe_steps(self.backend, decided)
             decisions.append(decision)
         remaining = iter(decisions)
         return [
@@ -220,10 +220,10 @@ class Operations:
         verdict: Verdict | None = None
         queue_subject: str | None = None
         if plan.charges and plan.never is not None:
-            verdict = yield partial(self._backend.apply, plan.charges, self.intent(plan, envelope))
+            verdict = yield partial(self.backend.apply, plan.charges, self.intent(plan, envelope))
         elif plan.charges and not plan.is_limited:  # recorded for other tiers, and goes at once
             intent = self.intent(plan, envelope, "book")
-            verdict = yield partial(self._backend.apply, plan.charges, intent)
+            verdict = yield partial(self.backend.apply, plan.charges, intent)
         elif plan.charges:
             queue_subject = self.policy.sender_subject(envelope)
             intent = Intent(
@@ -236,7 +236,7 @@ class Operations:
         if not self.is_plain:
             decided = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
             try:
-                decision = yield from self._observers.observe_steps(self._backend, decided)
+                decision = yield from self._observers.observe_steps(self.backend, decided)
             except BaseException as error:
                 yield partial(self.finish, self._give_back_steps(decision), error)
                 raise
@@ -329,7 +329,7 @@ class Operations:
         yield from self.blocks.refresh_steps()
         if (block := self.blocks.find(token[ENVELOPE])) is not None:
             return self.blocks.decision(block, decision.tier), booking.at
-        verdict: Verdict = yield partial(self._backend.redeem, token[RECEIPTS], booking.charges)
+        verdict: Verdict = yield partial(self.backend.redeem, token[RECEIPTS], booking.charges)
         if verdict.receipt is not None:
             token[RECEIPTS] = verdict.receipt
         if verdict.refusals:
@@ -340,7 +340,7 @@ class Operations:
             return away, verdict.at
         for number in range(RECEIPTS + 1, len(token)):
             with suppress(BackendError):  # shadow limits never change a decision
-                token[number] = yield partial(self._backend.settle, token[number])
+                token[number] = yield partial(self.backend.settle, token[number])
         return decision, verdict.at
 
     def settle_steps(self, decision: Decision, not_reached: Collection[str]) -> Steps[None]:
@@ -351,7 +351,7 @@ class Operations:
                 each for each in recipients or envelope.recipients if each not in not_reached
             ]
             if not reached:
-                yield from refund_steps(self._backend, receipts_of([token]))
+                yield from refund_steps(self.backend, receipts_of([token]))
                 continue
             plan: ChargePlan | None = None
             if recipients is None and len(reached) < len(envelope.recipients):
@@ -364,7 +364,7 @@ class Operations:
                 charges = None if plan is None else plan.charges
                 if plan is not None and number > RECEIPTS and plan.shadow is not None:
                     charges = plan.shadow.charges
-                token[number] = yield partial(self._backend.settle, receipt, charges)
+                token[number] = yield partial(self.backend.settle, receipt, charges)
             mark_settled(token)
 
     def is_settled(self, decision: Decision) -> bool:
@@ -388,7 +388,7 @@ class Operations:
                     idempotency=self._intents.idempotency(each, part, operation),
                     recall=True,
                 )
-                verdict: Verdict = yield partial(self._backend.apply, each.charges, intent)
+                verdict: Verdict = yield partial(self.backend.apply, each.charges, intent)
                 if verdict.receipt is not None:
                     receipts.append(([], verdict.receipt))
         if not receipts:
@@ -396,7 +396,7 @@ class Operations:
                 f"nothing to refund: no accepted message with the id {show(envelope.id)} and these"
                 " addresses is remembered"
             )
-        yield from refund_steps(self._backend, receipts)
+        yield from refund_steps(self.backend, receipts)
 
     def _give_back_steps(self, decision: Decision) -> Steps[None]:
         """Refund a booking whose wait was broken off."""
@@ -408,7 +408,7 @@ class Operations:
 
     def refund_steps(self, decision: Decision) -> Steps[None]:
         """See `Limiter.refund`."""
-        return refund_steps(self._backend, take_receipts(decision, self))
+        return refund_steps(self.backend, take_receipts(decision, self))
 
     def usage_steps(
         self,
@@ -420,14 +420,14 @@ class Operations:
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         key, sender = self.policy.subject(scope, subject)
-        limits = self.policy.effective_limits(client or NOBODY, sender, self._backend.now())
+        limits = self.policy.effective_limits(client or NOBODY, sender, self.backend.now())
         yield from self.blocks.refresh_steps()
         block = self.blocks.of_subject(normal_scope(scope), key)
         usages: list[Usage] = []
         for ledger in limits.ledgers_of(normal_scope(scope)):
             if not ledger.has_windows:
                 continue
-            readings = yield partial(self._backend.usage, ledger, key)
+            readings = yield partial(self.backend.usage, ledger, key)
             usages += (
                 Usage(
                     limits.limit_of(count, i),
@@ -490,7 +490,7 @@ class Operations:
         """See `Limiter.unblock`."""
         block = yield from self.blocks.remove_steps(subject, scope)
         if block is not None:
-            self._observers.report_unblock(block, self._backend.now())
+            self._observers.report_unblock(block, self.backend.now())
         return block is not None
 
     def reset_steps(
@@ -501,7 +501,7 @@ class Operations:
         ledgers = self.policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
             ledgers += self._queue, self.policy.queue(shadow=True)
-        yield partial(self._backend.reset, ledgers, key)
+        yield partial(self.backend.reset, ledgers, key)
 
 
 def _is_refundable(decision: Decision) -> bool:

@@ -456,6 +456,8 @@ class MemoryBackend:
             self._registers[name] = {
                 key: text for key, text in register.items() if text is not None
             }
+            if not self._registers[name]:
+                del self._registers[name]
 
     def size(self) -> int:
         """Return how many subjects are held, in all ledgers together."""
