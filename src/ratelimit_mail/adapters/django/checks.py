@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 import django
 from django.conf import settings
@@ -134,12 +135,13 @@ def _costly_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _store_problems(store: str) -> Iterator[Problem]:
     try:
-        made: Any = from_url(store)
+        from_url(store)
     except (ValueError, ModuleNotFoundError) as error:
         yield Problem("E005", f"STORE: {escape(str(error))}")
         return
     if store.startswith("sqlite:"):
-        text = folder_problem(os.path.abspath(made.path), "STORE")
+        path = unquote(store.partition("?")[0].removeprefix("sqlite:///"))
+        text = folder_problem(os.path.abspath(path), "STORE")
         if text is not None:
             yield Problem("E005", text)
 

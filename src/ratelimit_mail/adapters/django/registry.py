@@ -18,8 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.adapters.django.configuration import (
     DEFAULT_ALIAS,
+    Mailer,
     MailerOptions,
-    improperly_configured,
     project_mailers,
     read_options,
 )
@@ -30,7 +30,16 @@ from ratelimit_mail.outbox import Outbox
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 
-__all__ = ["get_limiter", "get_outbox", "limiter_of", "options_of", "outbox_of", "policy_of"]
+__all__ = [
+    "alias_of",
+    "get_limiter",
+    "get_outbox",
+    "limiter_of",
+    "mailer_of",
+    "options_of",
+    "outbox_of",
+    "policy_of",
+]
 
 T = TypeVar("T")
 Key = tuple[object, ...]
@@ -145,10 +154,10 @@ def outbox_of(options: MailerOptions) -> Outbox:
         return outbox
 
 
-def options_of(using: str | None = None) -> MailerOptions:
-    """Return the options of a mailer of the project, by its alias; by default of the first one.
+def mailer_of(using: str | None = None) -> Mailer:
+    """Return a mailer of the project by its alias; without one the default, or else the first.
 
-    Raises ImproperlyConfigured if there is none, or if they are wrong.
+    Raises ImproperlyConfigured if there is none.
     """
     mailers = project_mailers()
     if not mailers:
@@ -162,11 +171,22 @@ def options_of(using: str | None = None) -> MailerOptions:
         raise ImproperlyConfigured(
             f"no mailer {show(using)} has limits; those are {', '.join(map(show, aliases))}"
         )
-    mailer = mailers[aliases.index(using)]
+    return mailers[aliases.index(using)]
+
+
+def options_of(using: str | None = None) -> MailerOptions:
+    """Return the options of a mailer. Raises ImproperlyConfigured if they are wrong."""
+    mailer = mailer_of(using)
     try:
         return read_options(mailer.values, mailer.inner)
     except ValueError as error:
-        raise improperly_configured(f"{mailer.where}: {error}") from None
+        raise ImproperlyConfigured(f"{mailer.where}: {error}") from None
+
+
+def alias_of(using: str | None = None) -> str | None:
+    """Return the name that a mailer has in MAILERS; None if it is configured without MAILERS."""
+    mailer = mailer_of(using)
+    return None if mailer.where == "RATELIMIT_MAIL" else mailer.alias
 
 
 def get_limiter(using: str | None = None) -> Limiter:
