@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import django
 from django.core.mail import EmailMessage
@@ -84,6 +84,10 @@ class EmailBackend(BaseEmailBackend):
         if _ignore_unknown_kwargs:
             ignored = _ignore_unknown_kwargs - {"fail_silently"}
         self._inner = InnerBackend(self._options, alias, ignored)
+
+    def __deepcopy__(self, _: object) -> Self:
+        # Before Django 6.1, a copied message holds its connection, and this one cannot be copied.
+        return self
 
     @property
     def limiter(self) -> Limiter:

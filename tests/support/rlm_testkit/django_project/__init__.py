@@ -6,10 +6,11 @@ programs such as manage.py and Gunicorn, which read the mailer from MAILER, in J
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Final
 
 import django
-from django.conf import settings
+from django import conf
 from django.test import override_settings
 
 __all__ = ["BACKEND", "HAS_MAILERS", "configure", "mail_settings", "mailer"]
@@ -20,12 +21,11 @@ HAS_MAILERS: Final = django.VERSION >= (6, 1)
 
 def configure() -> None:
     """Set Django up, once in a process."""
-    if settings.configured:
+    if conf.settings.configured:
         return
-    from rlm_testkit.django_project import settings as project
-
+    project = importlib.import_module("rlm_testkit.django_project.settings")
     names = [name for name in dir(project) if name.isupper()]
-    settings.configure(**{name: getattr(project, name) for name in names})
+    conf.settings.configure(**{name: getattr(project, name) for name in names})
     django.setup()
 
 
