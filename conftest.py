@@ -94,11 +94,15 @@ if Sybil is not None:
     pytest_collect_file = SybilCollection([documents, *with_servers]).pytest()
 
 
+TOGETHER = ("test_redis_cluster", "test_django_admin")
+"""Files whose tests share a cluster, or the databases of a project."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Let `pytest -n` run the tests of some files in one process.
 
-    These are the blocks of a document, which build on each other, and tests that share a cluster.
+    These are the blocks of a document, which build on each other, and tests that share servers.
     Any other test runs in any process.
     """
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
@@ -106,7 +110,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            is_together = path.endswith(".md") or "test_redis_cluster" in path
+            is_together = path.endswith(".md") or any(each in path for each in TOGETHER)
             return path if is_together else nodeid
 
     return FileScheduling(config, log) if config.getoption("dist") == "load" else None

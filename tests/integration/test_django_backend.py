@@ -31,6 +31,7 @@ from ratelimit_mail.conditions import protocol
 from ratelimit_mail.exceptions import BackendUnavailable
 
 pytest.importorskip("django")
+pytest.importorskip("rlm_testkit.django_project.ready")
 pytest.importorskip("aiosmtpd")
 
 from django.core import mail
@@ -38,7 +39,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend as SMTPEmailBackend
 from django.test import override_settings
-from rlm_testkit.django_project import BACKEND, HAS_MAILERS, configure, mail_settings, mailer
+from rlm_testkit.django_project import BACKEND, HAS_MAILERS, mail_settings, mailer
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
 
 from ratelimit_mail.adapters.django import (
@@ -47,8 +48,6 @@ from ratelimit_mail.adapters.django import (
     get_limiter,
     get_outbox,
 )
-
-configure()
 
 ANN, KIM = "ann@example.org", "kim@example.org"
 BOB, EVE = "bob@example.com", "eve@example.net"
@@ -303,7 +302,10 @@ def test_an_address_that_django_refuses_is_not_charged(
     address: str, server: SMTPServerThread, sink: Sink
 ) -> None:
     limiter = limiter_of(MessageRateLimit("9/minute"))
-    with mailer({"LIMITER": limiter}, server.port), pytest.raises(ValueError, match="address|Head"):
+    with (
+        mailer({"LIMITER": limiter}, server.port),
+        pytest.raises(ValueError, match=r"address|Head"),
+    ):
         send(address)
     assert used(limiter) == [0]
     assert sink.arrivals == []

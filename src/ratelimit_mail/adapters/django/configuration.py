@@ -266,7 +266,7 @@ def _limiter_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     if limiter is not None:
         if not isinstance(limiter, Limiter):
             yield Problem("E003", f"LIMITER: a Limiter is needed, not {show(limiter)}")
-        if policy is not None or "STORE" in values:
+        elif policy is not None or "STORE" in values:
             yield Problem("E003", "LIMITER stands for POLICY and STORE: leave these out")
         return
     if policy is None or policy == "":
