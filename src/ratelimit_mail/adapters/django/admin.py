@@ -185,8 +185,8 @@ def _row(usage: Usage) -> dict[str, Any]:
     most = usage.used + max(usage.remaining, 0)
     return {
         "limit": str(usage.limit),
-        "used": usage.used,
-        "remaining": usage.remaining,
+        "used": f"{usage.used:,}",
+        "remaining": f"{usage.remaining:,}",
         "percent": min(100, round(100 * usage.used / most)) if most else 100,
         "resets": _duration(usage.resets_in),
         "block": None if usage.block is None else str(usage.block),
@@ -377,7 +377,7 @@ def _list_row(message: OutboxMessage) -> dict[str, Any]:
 
 def _moment(moment: datetime | None) -> str:
     """Return a time in UTC, whatever the time zone of the project."""
-    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _number(text: str | None) -> int:
