@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,8 +77,22 @@ class Servers:
         self._end.close()
 
 
+class DjangoPage(Servers):
+    """The page about Django: a server, a folder for its files, and settings for its blocks."""
+
+    def start(self, namespace: dict[str, Any]) -> None:
+        """Start the server, and let the blocks define the settings of a Django project."""
+        pytest.importorskip("django", reason="no Django")
+        super().start(namespace)
+        namespace["BASE_DIR"] = Path(self._end.enter_context(tempfile.TemporaryDirectory()))
+        from rlm_testkit.django_project import page
+
+        self._end.callback(page.end)
+
+
 SERVERS_BY_DOCUMENT = {
     "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
+    "docs/django.md": DjangoPage("SMTP_PORT"),
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),
     "docs/outages.md": Servers("REDIS_URL"),
     "docs/testing.md": Servers("REDIS_URL"),

@@ -32,6 +32,7 @@ from ratelimit_mail.presets import PRESETS
 
 __all__ = [
     "alias_of",
+    "close_outboxes",
     "get_limiter",
     "get_outbox",
     "limiter_of",
@@ -58,8 +59,7 @@ class _Registry:
     def before_fork(self) -> None:
         """Close the connections of outboxes: they must not be used on both sides of a fork."""
         self.lock.acquire()
-        for outbox in self.outboxes.values():
-            outbox.close()
+        close_outboxes()
 
     def after_fork_in_parent(self) -> None:
         """Let other threads go on."""
@@ -187,6 +187,13 @@ def alias_of(using: str | None = None) -> str | None:
     """Return the name that a mailer has in MAILERS; None if it is configured without MAILERS."""
     mailer = mailer_of(using)
     return None if mailer.where == "RATELIMIT_MAIL" else mailer.alias
+
+
+def close_outboxes() -> None:
+    """Close the files of all outboxes; they are opened again when they are used."""
+    with _registry.lock:
+        for outbox in _registry.outboxes.values():
+            outbox.close()
 
 
 def get_limiter(using: str | None = None) -> Limiter:
