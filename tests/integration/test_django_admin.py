@@ -255,7 +255,8 @@ def test_what_cannot_be_changed_is_said(scene: Scene) -> None:
 def test_a_change_needs_the_permission_a_post_and_a_token(scene: Scene) -> None:
     _, outbox, _ = scene
     number = put(outbox)
-    address, values = f"{OUTBOX}change/", {"action": "cancel", "id": number}
+    address = f"{OUTBOX}change/"
+    values: dict[str, str | int] = {"action": "cancel", "id": number}
     assert user("view_outbox").post(address, values).status_code == 403
     client = user("view_outbox", "change_outbox")
     assert client.get(address, values).status_code == 405

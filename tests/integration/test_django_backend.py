@@ -351,15 +351,16 @@ def test_a_worker_that_is_stopped_while_it_sends_is_charged_when_the_message_arr
     limiter, clock = limiter_with_clock(campus_policy(MessageRateLimit("1/minute")))
 
     async def stop(_: object) -> None:
-        if not sink.arrivals:
+        if not arrivals:
             clock.advance(55)
 
     sink = Sink(clock=clock, delay=stop)
+    arrivals = sink.arrivals
     with SMTPServerThread(sink) as server, mailer({"LIMITER": limiter}, server.port):
         send()
         clock.advance(10)  # 65 seconds after its admission, and 10 after its end
         send()
-    first, second = (each.moment for each in sink.arrivals)
+    first, second = (each.moment for each in arrivals)
     assert second - first == 60_000
 
 
@@ -506,9 +507,10 @@ def test_the_same_policy_and_store_are_one_limiter_and_other_ones_another(tmp_pa
     with mailer({"POLICY": file, "STORE": url}):
         assert get_limiter() is second
     assert second is not first
-    assert second._backend._backend is first._backend._backend  # type: ignore[attr-defined]
+    stores: list[Any] = [first._backend, second._backend]
+    assert stores[0]._backend is stores[1]._backend
     assert second.try_acquire(Envelope(ANN, [BOB]))
-    second._backend._backend.close()  # type: ignore[attr-defined]
+    stores[0]._backend.close()
 
 
 @pytest.mark.skipif(not HAS_MAILERS, reason="before Django 6.1")

@@ -142,7 +142,7 @@ class Recording(BaseEmailBackend):
     seen: ClassVar[list[Any]] = []
 
     def send_messages(self, email_messages: Any) -> int:
-        self.seen += email_messages
+        self.seen.extend(email_messages)
         return len(email_messages)
 
 
