@@ -66,8 +66,8 @@ def user(*permissions: str, is_staff: bool = True, is_superuser: bool = False) -
         name, password="x", is_staff=is_staff, is_superuser=is_superuser
     )
     for each in permissions:
-        found = Permission.objects.get(content_type__app_label="ratelimit_mail", codename=each)
-        account.user_permissions.add(found)
+        permission = Permission.objects.get(content_type__app_label="ratelimit_mail", codename=each)
+        account.user_permissions.add(permission)
     client = Client()
     client.force_login(account)
     return client
@@ -87,8 +87,10 @@ Scene = tuple[Limiter, Outbox, ManualClock]
 def test_migrate_creates_the_permissions_in_each_database_once() -> None:
     call_command("migrate", database="archive", verbosity=0)
     for alias in ("default", "archive"):
-        found = Permission.objects.using(alias).filter(content_type__app_label="ratelimit_mail")
-        assert sorted(each.codename for each in found) == [
+        permissions = Permission.objects.using(alias).filter(
+            content_type__app_label="ratelimit_mail"
+        )
+        assert sorted(each.codename for each in permissions) == [
             "change_outbox",
             "view_outbox",
             "view_usage",

@@ -38,11 +38,11 @@ class NotABackend:
     """Something else."""
 
 
-def ids(found: Sequence[CheckMessage]) -> list[str]:
-    return [str(each.id).removeprefix("ratelimit_mail.") for each in found]
+def ids(messages: Sequence[CheckMessage]) -> list[str]:
+    return [str(each.id).removeprefix("ratelimit_mail.") for each in messages]
 
 
-def found_in(**values: Any) -> Sequence[CheckMessage]:
+def messages_of(**values: Any) -> Sequence[CheckMessage]:
     with mailer({**GOOD, **values}):
         return check_mailers()
 
@@ -102,7 +102,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_each_mistake_has_an_error(name: str) -> None:
     number, values, text = MISTAKES[name]
-    [message] = found_in(**values)
+    [message] = messages_of(**values)
     assert ids([message]) == [number]
     assert message.level == checks.ERROR
     assert text in message.msg
@@ -114,7 +114,7 @@ def test_each_mistake_has_an_error(name: str) -> None:
 def test_all_errors_of_a_policy_file_are_shown_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text('name = "x"\n[[limits]]\nmost = 1\n[[limits]]\nleast = 2\n')
-    [message] = found_in(POLICY=file)
+    [message] = messages_of(POLICY=file)
     assert ids([message]) == ["E004"]
     assert message.msg.count("limits") > 1
 

@@ -24,7 +24,7 @@ SERVERS = (
 )
 """What `conftest.py` runs docs/outages.md with."""
 
-NAMES = {"outages.md": SERVERS, "django.md": "from pathlib import Path; BASE_DIR = Path()"}
+PAGE_NAMES = {"outages.md": SERVERS, "django.md": "from pathlib import Path; BASE_DIR = Path()"}
 """What `conftest.py` defines for the blocks of a page."""
 
 needs_checkers = [
@@ -50,7 +50,7 @@ def pages() -> list[Path]:
 
 @checked
 def test_the_code_of_every_page_passes(checker: str, tmp_path: Path) -> None:
-    modules = [write_page(page, tmp_path, NAMES.get(page.name, "")) for page in pages()]
+    modules = [write_page(page, tmp_path, PAGE_NAMES.get(page.name, "")) for page in pages()]
     assert len(modules) > 15
     assert check(checker, modules, tmp_path) == []
 

@@ -134,14 +134,14 @@ class UsageAdmin(_PageAdmin):
         """Show the usage of a sender; without one, of those that the settings name."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        asked = request.GET.get("sender", "").strip()
-        values: dict[str, Any] = {"sender": asked, "subjects": [], "blocks": []}
+        sender = request.GET.get("sender", "").strip()
+        values: dict[str, Any] = {"sender": sender, "subjects": [], "blocks": []}
         try:
             options = options_of(request.GET.get("using") or None)
             limiter = limiter_of(options)
             values["policy"] = limiter.policy.name
-            senders = [asked] if asked else _known_senders()
-            values["subjects"] = _usages(limiter, senders, is_asked=bool(asked))
+            senders = [sender] if sender else _known_senders()
+            values["subjects"] = _usages(limiter, senders, is_asked=bool(sender))
             blocks = limiter.blocks()
             values["blocks"] = [
                 {"text": str(each), "since": _moment(each.since), "until": _moment(each.until)}
@@ -164,10 +164,10 @@ def _usages(
     limiter: Limiter, senders: Sequence[str], *, is_asked: bool
 ) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the rows of each subject: what all have sent together, and each sender."""
-    found = []
+    subjects = []
     scopes = {each.scope for each in limiter.policy.all_limits if isinstance(each, RateLimit)}
     if ("global",) in scopes and (usages := limiter.usage(scope="global")):
-        found.append(("all senders together", [*map(_row, usages)]))
+        subjects.append(("all senders together", [*map(_row, usages)]))
     for sender in senders:
         rows = []
         for scope in ("sender", "submitter"):
@@ -177,8 +177,8 @@ def _usages(
                 except ValueError:
                     if is_asked:
                         raise
-        found.append((sender, rows))
-    return found
+        subjects.append((sender, rows))
+    return subjects
 
 
 def _row(usage: Usage) -> dict[str, Any]:
@@ -241,14 +241,14 @@ class OutboxAdmin(_PageAdmin):
             values["counts"] = [(str(each), number) for each, number in stats.counts.items()]
             values["total"] = sum(stats.counts.values())
             values["workers"] = stats.workers
-            found = outbox.list(
+            listed = outbox.list(
                 state=state or None,
                 sender=sender or None,
                 after=_number(request.GET.get("after")),
                 limit=PAGE + 1,
             )
-            values["rows"] = [_list_row(each) for each in found[:PAGE]]
-            values["next"] = found[PAGE - 1].id if len(found) > PAGE else None
+            values["rows"] = [_list_row(each) for each in listed[:PAGE]]
+            values["next"] = listed[PAGE - 1].id if len(listed) > PAGE else None
         except WRONG as error:
             values["error"] = escape(str(error))
         return self.page(

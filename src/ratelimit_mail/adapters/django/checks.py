@@ -56,12 +56,12 @@ def check_mailers(app_configs: Any = None, **_: Any) -> list[Message]:  # noqa: 
     if not isinstance(common, Mapping):
         return [_error("RATELIMIT_MAIL", problem) for problem in problems_of(common)]
     mailers = served_mailers()
-    found: list[Message] = []
+    messages: list[Message] = []
     if not mailers:
         if not common or _is_test_run():
             return []
         setting = "EMAIL_BACKEND" if django.VERSION < (6, 1) else "the BACKEND of a mailer"
-        found.append(
+        messages.append(
             checks.Warning(
                 "RATELIMIT_MAIL is set, but no mail is sent with it, so nothing is limited.",
                 hint=f"Set {setting} to {BACKEND_PATH!r}.",
@@ -70,12 +70,12 @@ def check_mailers(app_configs: Any = None, **_: Any) -> list[Message]:  # noqa: 
         )
         mailers = project_mailers()
     for mailer in mailers:
-        seen: set[Problem] = set()
+        reported: set[Problem] = set()
         for problem in (*problems_of(mailer.values), *_costly_problems(mailer.values)):
-            if problem not in seen:
-                seen.add(problem)
-                found.append(_error(mailer.where, problem))
-    return found
+            if problem not in reported:
+                reported.add(problem)
+                messages.append(_error(mailer.where, problem))
+    return messages
 
 
 def check_mailers_for_deployment(
@@ -83,13 +83,13 @@ def check_mailers_for_deployment(
     **_: Any,
 ) -> list[Message]:
     """Return what is right on a developer's machine, and wrong on a server."""
-    found: list[Message] = []
+    messages: list[Message] = []
     for mailer in served_mailers():
-        found += (
+        messages += (
             checks.Warning(f"{mailer.where}: {each.text}", hint=each.hint, id=_id(each))
             for each in _deployment_problems(mailer)
         )
-    return found
+    return messages
 
 
 def _is_test_run() -> bool:
@@ -148,13 +148,13 @@ def _store_problems(store: str) -> Iterator[Problem]:
 
 def _backend_problems(backend: str) -> Iterator[Problem]:
     try:
-        made = import_string(backend)
+        backend_class = import_string(backend)
     except Exception as error:  # whatever a module of the project raises
         yield Problem(
             "E009", f"BACKEND: {show(backend)} cannot be imported ({type(error).__name__})"
         )
         return
-    if not isinstance(made, type) or not issubclass(made, BaseEmailBackend):
+    if not isinstance(backend_class, type) or not issubclass(backend_class, BaseEmailBackend):
         yield Problem("E009", f"BACKEND: {show(backend)} is not an e-mail backend")
     elif is_own_backend(backend):
         yield own_backend_problem()

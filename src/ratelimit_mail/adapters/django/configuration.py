@@ -138,10 +138,10 @@ def is_own_backend(path: object) -> bool:
     from ratelimit_mail.adapters.django.backend import EmailBackend
 
     try:
-        found = import_string(path)
+        backend_class = import_string(path)
     except Exception:  # whatever importing a module of the project raises
         return False
-    return isinstance(found, type) and issubclass(found, EmailBackend)
+    return isinstance(backend_class, type) and issubclass(backend_class, EmailBackend)
 
 
 def project_mailers() -> list[Mailer]:

@@ -91,20 +91,20 @@ class InnerBackend:
         self, options: MailerOptions, alias: str | None, ignored: set[str] | None = None
     ) -> None:
         try:
-            made = import_string(options.backend)
+            backend_class = import_string(options.backend)
         except ImportError as error:
             text = f"BACKEND: {options.backend!r} cannot be imported: {error}"
             raise improperly_configured(text, alias) from error
         from ratelimit_mail.adapters.django.backend import EmailBackend
 
-        if isinstance(made, type) and issubclass(made, EmailBackend):
+        if isinstance(backend_class, type) and issubclass(backend_class, EmailBackend):
             raise improperly_configured(own_backend_problem().text, alias)
         arguments: dict[str, Any] = dict(options.inner)
         if django.VERSION >= (6, 1):
             arguments["alias"] = alias
             if ignored:
                 arguments["_ignore_unknown_kwargs"] = ignored
-        self._backend: BaseEmailBackend = made(**arguments)
+        self._backend: BaseEmailBackend = backend_class(**arguments)
         self._lock = threading.RLock()
         self._used_at = 0.0
         self._is_open = False

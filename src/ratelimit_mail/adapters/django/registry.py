@@ -125,16 +125,16 @@ def limiter_of(options: MailerOptions) -> Limiter:
     with _registry.lock:
         limiter = _registry.limiters.get(key)
         if limiter is None:
-            policy = _made(lambda: policy_of(options.policy))
+            policy = _usable(lambda: policy_of(options.policy))
             store = _registry.stores.get(options.store)
             if store is None:
-                store = _made(lambda: from_url(options.store))
+                store = _usable(lambda: from_url(options.store))
                 _registry.stores[options.store] = store
             limiter = _registry.limiters[key] = Limiter(policy, store)
         return limiter
 
 
-def _made(make: Callable[[], T]) -> T:
+def _usable(make: Callable[[], T]) -> T:
     try:
         return make()
     except (ValueError, TypeError, PolicyFileError, ModuleNotFoundError) as error:
