@@ -6,6 +6,8 @@ import contextlib
 import gc
 import os
 import sys
+import tempfile
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -84,9 +86,23 @@ class Servers:
         self._end.close()
 
 
+class DjangoPage(Servers):
+    """The page about Django: a server, a folder for its files, and settings for its blocks."""
+
+    def start(self, namespace: dict[str, Any]) -> None:
+        """Start the server, and let the blocks define the settings of a Django project."""
+        pytest.importorskip("django", reason="no Django")
+        super().start(namespace)
+        namespace["BASE_DIR"] = Path(self._end.enter_context(tempfile.TemporaryDirectory()))
+        from rlm_testkit.django_project import page
+
+        self._end.callback(page.end)
+
+
 SERVERS_BY_DOCUMENT = {
     "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
     "docs/celery.md": Servers("REDIS_URL", "SMTP_PORT", module="mailer"),
+    "docs/django.md": DjangoPage("SMTP_PORT"),
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),
     "docs/outages.md": Servers("REDIS_URL"),
     "docs/testing.md": Servers("REDIS_URL"),
@@ -104,7 +120,7 @@ if Sybil is not None:
     pytest_collect_file = SybilCollection([documents, *with_servers]).pytest()
 
 
-SHARING = ("test_redis_cluster", "test_replay_report")
+SHARING = ("test_redis_cluster", "test_replay_report", "test_django_admin")
 """The files whose tests share something that takes long to make."""
 
 

@@ -24,6 +24,20 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session
+@nox.parametrize(
+    ("python", "django"),
+    [("3.11", "5.2"), ("3.13", "5.2"), ("3.12", "6.1"), ("3.13", "6.1")],
+)
+def django(session: nox.Session, django: str) -> None:
+    """The adapter for Django on each version of Django that it works with."""
+    install(session, "tests")
+    session.install(f"django~={django}.0")
+    tests = ("backend", "checks", "admin", "outbox_command", "gunicorn")
+    files = [f"tests/integration/test_django_{each}.py" for each in tests]
+    session.run("pytest", *files, "docs/django.md", *session.posargs)
+
+
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """Tests on the oldest Python, with the oldest version that each dependency may have."""

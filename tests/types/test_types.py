@@ -23,6 +23,9 @@ SERVERS = (
 )
 """What `conftest.py` runs docs/outages.md with."""
 
+PAGE_NAMES = {"outages.md": SERVERS, "django.md": "from pathlib import Path; BASE_DIR = Path()"}
+"""What `conftest.py` defines for the blocks of a page."""
+
 checker_marks = [
     pytest.mark.types,
     pytest.mark.timeout(900),
@@ -44,9 +47,7 @@ def pages() -> list[Path]:
 
 @checked
 def test_the_code_of_every_page_passes(checker: str, tmp_path: Path) -> None:
-    modules = [
-        write_page(page, tmp_path, SERVERS if page.name == "outages.md" else "") for page in pages()
-    ]
+    modules = [write_page(page, tmp_path, PAGE_NAMES.get(page.name, "")) for page in pages()]
     assert len(modules) > 15
     assert check(checker, modules, tmp_path) == []
 

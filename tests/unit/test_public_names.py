@@ -40,6 +40,9 @@ NAMES = {
     "ratelimit_mail.adapters.aiosmtplib": "LimitedSMTP SMTPRateLimitExceeded send",
     "ratelimit_mail.adapters.aiosmtpd": "LimitedHandler client_of",
     "ratelimit_mail.adapters.boto3": "LimitedSES SendingLimitExceeded ses_policy",
+    "ratelimit_mail.adapters.django": (
+        "EmailBackend EmailRateLimitExceeded get_limiter get_outbox"
+    ),
     "ratelimit_mail.adapters.limits": "BackendStorage ExactWindowRateLimiter",
     "ratelimit_mail.directory": (
         "Directory DirectoryLike ListFile MailingList PastedText parse_addresses"
@@ -102,7 +105,7 @@ def test_programs_do_not_need_the_libraries_of_the_tests(package: str) -> None:
     assert not {"pytest", "_pytest", "hypothesis", "rlm_testkit"}.intersection(imported)
 
 
-LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "limits"}
+LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "click", "django", "limits"}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +115,7 @@ LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "limits"}
         ("aiosmtplib", {"aiosmtplib"}),
         ("aiosmtpd", {"aiosmtpd"}),
         ("boto3", {"botocore"}),
+        ("django", {"django"}),
         ("limits", {"limits"}),
     ],
 )

@@ -17,12 +17,14 @@ __all__ = ["find_policy"]
 SEPARATORS: Final = tuple({"/", os.sep})
 
 
-def find_policy(name: str) -> Policy:
-    """Return the preset of this name, or load the policy file.
+def find_policy(name: str | Policy) -> Policy:
+    """Return the preset of this name, or load the policy file; a Policy is returned as it is.
 
     The name of a file ends in `.toml` or contains a slash. Raises CommandError with the nearest
     names if there is no such preset, or with all errors in the file.
     """
+    if isinstance(name, Policy):  # of a program that has these commands among its own
+        return name
     if name in PRESETS:
         return PRESETS[name]()
     if name.lower().endswith(".toml") or any(each in name for each in SEPARATORS):

@@ -13,13 +13,15 @@ __all__ = ["opened_store"]
 
 
 @contextmanager
-def opened_store(url: str | None) -> Iterator[Backend | None]:
+def opened_store(url: str | Backend | None) -> Iterator[Backend | None]:
     """Yield the backend that a URL names, None without a URL; it is closed at the end.
+
+    url: a backend, of a program that has these commands among its own, is yielded and stays open.
 
     Raises CommandError that says what is wrong with the URL, without its password.
     """
-    if url is None:
-        yield None
+    if url is None or not isinstance(url, str):
+        yield url
         return
     try:
         backend = from_url(url)

@@ -80,7 +80,7 @@ def _seconds(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def policy_or_none(name: str | None) -> Policy:
+def policy_or_none(name: str | Policy | None) -> Policy:
     """Return the policy of this name; without a name, one that has no limits."""
     return Policy(name="none", limits=[]) if name is None else find_policy(name)
 

@@ -46,13 +46,25 @@ from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.cli.tables import number_of
 from ratelimit_mail.events import Delayed, Dispatcher, Event, Failed, Held, OutboxEvent, Uncertain
 from ratelimit_mail.exceptions import BackendError, OutboxError
-from ratelimit_mail.outbox import Notices, Outbox, RetrySchedule, State
+from ratelimit_mail.outbox import Notices, Outbox, RetrySchedule, State, Transport
 from ratelimit_mail.policy import Policy
 
-__all__ = ["run_command"]
+__all__ = ["TRANSPORT_OPTIONS", "run_command", "send_queued"]
 
 NOT_ALL_SENT: Final = 1
 """The exit code with --until-empty if a message failed or may have been sent."""
+
+TRANSPORT_OPTIONS: Final = (
+    "smtp_url",
+    "maildir",
+    "password_file",
+    "password_env",
+    "oauth_token_file",
+    "tls",
+    "connections",
+    "timeout",
+)
+"""The parameters that say how to send."""
 
 FORECAST_SECONDS: Final = 10.0
 """How often the time at which all will be out is computed for a terminal, and at least ..."""
@@ -190,7 +202,6 @@ def run_command(
             "--store URL is needed, such as sqlite:///counts.db: where messages are counted, over"
             " restarts too (memory: forgets them)"
         )
-    zone = parse_zone(time_zone)
     if (smtp_url is None) == (maildir is None):
         raise CommandError("one of --smtp URL and --maildir DIR is needed")
     login = Login(password_file, password_env, oauth_token_file)
@@ -200,6 +211,49 @@ def run_command(
         raise CommandError("a password or a token needs --smtp")
     else:
         sender = maildir_transport(maildir or Path())
+    send_queued(
+        file,
+        policy,
+        url,
+        sender,
+        until_empty=until_empty,
+        on_uncertain=on_uncertain,
+        retry_delays=retry_delays,
+        give_up=give_up,
+        reconnect=reconnect,
+        notices_from=notices_from,
+        delay_notice_after=delay_notice_after,
+        hold_for=hold_for,
+        keep=keep,
+        keep_records=keep_records,
+        time_zone=time_zone,
+        quiet=quiet,
+        wants_json=wants_json,
+    )
+
+
+def send_queued(
+    file: Path,
+    policy: Policy,
+    store: str | Backend,
+    sender: Transport,
+    *,
+    until_empty: bool,
+    on_uncertain: str,
+    retry_delays: tuple[float, ...] | None,
+    give_up: float | None,
+    reconnect: tuple[float, ...] | None,
+    notices_from: str | None,
+    delay_notice_after: float | None,
+    hold_for: float,
+    keep: float,
+    keep_records: float,
+    time_zone: str,
+    quiet: bool,
+    wants_json: bool,
+) -> None:
+    """Send the messages in an outbox with any transport; see `run_command` for the options."""
+    zone = parse_zone(time_zone)
     schedule = {"delays": retry_delays, "give_up": give_up, "reconnect": reconnect}
     if delay_notice_after is not None and notices_from is None:
         raise CommandError("--delay-notice-after needs --notices-from ADDRESS")
@@ -212,7 +266,7 @@ def run_command(
     reporter = _Reporter(transport, zone, is_quiet=quiet, wants_json=wants_json)
     with (
         _log_on_stderr(reporter),
-        opened_store(url) as backend,
+        opened_store(store) as backend,
         opened_outbox(
             file,
             policy,
