@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Final, TypeVar
 
 from ratelimit_mail._util.csv_rows import column_names
 from ratelimit_mail._util.text import show
@@ -16,6 +17,10 @@ __all__ = ["MOST_RECIPIENTS", "MessageColumns", "addresses_or_count"]
 
 MOST_RECIPIENTS: Final = 1_000_000
 
+MOST_REMEMBERED: Final = 16_384
+LONGEST_REMEMBERED: Final = 400
+"""How many rows' cells are remembered with what they say, and the most characters of one."""
+
 TIME: Final = ("time", "unix_time", "timestamp", "date")
 COUNT: Final = ("n_recipients", "count")
 TO_AND_CC: Final = ("n_to", "n_cc")
@@ -24,6 +29,7 @@ SINGLE_NAMES: Final = ("sender", "recipients", "user", "protocol", "tags")
 KNOWN: Final = frozenset((*TIME, *COUNT, *TO_AND_CC, *ADDRESS, *SINGLE_NAMES))
 
 Row = Sequence[str]
+T = TypeVar("T")
 
 
 class MessageColumns:
@@ -45,23 +51,23 @@ class MessageColumns:
         self._client_columns = [
             self._find(names) for names in (ADDRESS, ("user",), ("protocol",), ("tags",))
         ]
-        self._clients: dict[tuple[str, ...], Client] = {("", "", "", ""): NOBODY}
+        self._has_no_client = all(index is None for index in self._client_columns)
+        self._clients: dict[tuple[str, ...], Client] = {}
+        self._last_time = ("", 0)
+        self._sender_of = remembered(_sender)
+        self._addresses_of = remembered(_addresses)
 
     def record(self, row: Row) -> MailRecord:
         """Return the mail record of one row; raise ValueError with the reason if it is invalid."""
         if len(row) != len(self._header):
             raise ValueError(f"{len(row)} columns where the header has {len(self._header)}")
-        time = parse_time(row[self._time].strip())
-        sender = row[self._sender].strip()
-        if sender and sender != "<>" and "@" not in sender:
-            sender = f"{sender}@{PLACEHOLDER_DOMAIN}"
+        time = self._time_of(row[self._time])
         recipients = self._recipients(row)
         client = self._client(row)
+        sender = row[self._sender]
         if isinstance(recipients, int):
-            sender = Envelope(sender, [f"recipient-1@{PLACEHOLDER_DOMAIN}"]).sender
-            return MailRecord(time, sender, recipients, client)
-        envelope = Envelope(sender, recipients)
-        return MailRecord(time, envelope.sender, envelope.recipients, client)
+            return MailRecord(time, self._sender_of(sender), recipients, client)
+        return MailRecord(time, *self._addresses_of(sender, *recipients), client)
 
     def _find(self, names: Sequence[str]) -> int | None:
         return next((self._index[name] for name in names if name in self._index), None)
@@ -89,18 +95,60 @@ class MessageColumns:
         n_to, n_cc = (self._index[name] for name in TO_AND_CC)
         return lambda row: _count(row[n_to], row[n_cc])
 
+    def _time_of(self, cell: str) -> int:
+        if cell != self._last_time[0]:  # busy logs have many rows of one second
+            self._last_time = cell, parse_time(cell.strip())
+        return self._last_time[1]
+
     def _client(self, row: Row) -> Client:
+        if self._has_no_client:
+            return NOBODY
         cells = tuple("" if i is None else row[i].strip() for i in self._client_columns)
         client = self._clients.get(cells)
         if client is None:
             address, user, protocol, tags = cells
-            client = self._clients[cells] = Client(
-                address=address or None,
-                user=user or None,
-                protocol=protocol or None,
-                tags=_words(tags),
-            )
+            client = NOBODY
+            if any(cells):
+                client = Client(
+                    address=address or None,
+                    user=user or None,
+                    protocol=protocol or None,
+                    tags=_words(tags),
+                )
+            if sum(map(len, cells)) <= LONGEST_REMEMBERED:
+                if len(self._clients) >= MOST_REMEMBERED:
+                    self._clients.clear()
+                self._clients[cells] = client
         return client
+
+
+def remembered(function: Callable[..., T]) -> Callable[..., T]:
+    """Return `function` of cells with its results remembered, of a bounded number and length."""
+    quick = lru_cache(MOST_REMEMBERED)(function)
+
+    def call(*cells: str) -> T:
+        if sum(map(len, cells)) > LONGEST_REMEMBERED:
+            return function(*cells)
+        return quick(*cells)
+
+    return call
+
+
+def _sender(cell: str) -> str:
+    return Envelope(_address(cell), [f"recipient-1@{PLACEHOLDER_DOMAIN}"]).sender
+
+
+def _addresses(sender: str, *recipients: str) -> tuple[str, tuple[str, ...]]:
+    envelope = Envelope(_address(sender), recipients)
+    return envelope.sender, envelope.recipients
+
+
+def _address(cell: str) -> str:
+    """Return the sender in a cell; a name without a domain gets one."""
+    sender = cell.strip()
+    if sender and sender != "<>" and "@" not in sender:
+        return f"{sender}@{PLACEHOLDER_DOMAIN}"
+    return sender
 
 
 def _words(cell: str) -> list[str]:
