@@ -12,9 +12,10 @@ only if it is alone. So the recipients are:
    many as were accepted, external ones first: never too little, and too much only if an internal
    one was accepted in place of an external one. Where the charge depends on which recipients they
    are (a directory, or a limit per recipient), it is charged for all that were collected.
-4. If fewer requests came than recipients were accepted, some are not known: the server was started
-   in the middle of the transaction, or a bound was reached. The message is deferred. Where RCPT is
-   not asked about at all, each unknown recipient is charged as an external one.
+4. If fewer requests came than recipients were accepted, some are not known. If the server was
+   started in the middle of the transaction, or a bound was reached, the message is deferred.
+   Otherwise Postfix did not ask. It never asks about `postmaster` without a domain, which is
+   internal; what else it does not ask about, because of its configuration, is charged as external.
 
 A request that is repeated (Postfix asks again over a new connection if the first one breaks) gets
 the same answer, and is not charged again: from memory, and with a shared store by the id of the
@@ -61,6 +62,9 @@ __all__ = ["PolicyService", "in_shadow"]
 MOST_ANSWERS: Final = 20_000
 ANSWER_SECONDS: Final = 900.0
 """How long an answer is remembered. Postfix repeats a request within 100 seconds."""
+
+POSTMASTER: Final = "postmaster"
+"""What Postfix accepts without asking: RFC 5321 (4.5.1) demands that it is accepted."""
 
 LONGEST_TRANSACTION: Final = 86_400.0
 """Seconds."""
@@ -144,7 +148,11 @@ class PolicyService:
         self._direction: Literal["outbound", "inbound"] = direction
         self.collector = collector or Collector()
         self._clock = clock
+        self._wall_clock = wall_clock
         self._started = wall_clock()
+        self._lost_until: float | None = None
+        """Until when transactions were forgotten because there were too many."""
+        self._bypassed = False
         self._answers: OrderedDict[str, tuple[float, asyncio.Task[str]]] = OrderedDict()
         self._admitted: OrderedDict[str, _Admitted] = OrderedDict()
         self._confirmed: OrderedDict[str, None] = OrderedDict()
@@ -241,6 +249,7 @@ class PolicyService:
                 self.collector.dropped,
             )
             self.collector.dropped = 0
+            self._lost_until = self._wall_clock()
 
     async def close(self) -> None:
         """Wait until what is under way is complete."""
@@ -274,31 +283,74 @@ class PolicyService:
                 self._note_without_charge(1)
 
     def _recipients(self, request: Request) -> list[str] | None:
-        """Return whom a message is for, as far as limits are concerned; None if it is not known."""
+        """Return the recipients to charge; None if the message must come again."""
         if request.stage is Stage.RCPT:
             return [request.recipient]
-        number = request.recipient_count
+        number, instance = request.recipient_count, request.instance
+        is_asked = Stage.RCPT in self.stages
+        transaction = self.collector.find(instance) if is_asked else None
         if number == 1 and request.recipient:
+            if is_asked and transaction is None and request.recipient.lower() != POSTMASTER:
+                self._note_unseen(instance)
             return [request.recipient]
-        if Stage.RCPT not in self.stages:
-            if number > MOST_UNKNOWN:
+        if is_asked and (transaction is None or transaction.requests < number):
+            if self._may_be_lost(instance):
                 return None
-            return [f"{request.instance}-{i}@{UNKNOWN_DOMAIN}" for i in range(number)]
-        transaction = self.collector.find(request.instance)
-        if not self._is_complete(transaction, number, request.instance):
+            return self._with_unseen(transaction, number, instance)
+        if transaction is None:
+            return self._unknown(number, instance)
+        if transaction.is_overfull:
             return None
-        assert transaction is not None  # noqa: S101 - it is complete
         collected = list(transaction.recipients)
         if len(collected) <= number or self._depends_on_recipients:
             return collected
         return self._dearest(collected, number)
 
-    def _is_complete(self, transaction: Transaction | None, number: int, instance: str) -> bool:
-        if transaction is None or transaction.is_overfull or transaction.requests < number:
-            return False
-        # It may have begun before this server did, and some of its recipients with it.
+    def _may_be_lost(self, instance: str) -> bool:
+        """Return whether a message may have begun before this server did, or was forgotten."""
         begun = _begun(instance)
-        return begun is None or not self._started - LONGEST_TRANSACTION < begun < self._started
+        if begun is None:
+            return self._wall_clock() - self._started < self.stages.give_back_after
+        if self._lost_until is not None and begun <= self._lost_until:
+            return True
+        return self._started - LONGEST_TRANSACTION < begun < self._started
+
+    def _with_unseen(
+        self, transaction: Transaction | None, number: int, instance: str
+    ) -> list[str] | None:
+        """Return the recipients of a message of which some were not asked about at RCPT.
+
+        Postfix asks about all but `postmaster` without a domain, unless a rule before this service
+        permits some of them. One of them is taken for `postmaster`, until it is known that there is
+        such a rule, and the others for external recipients.
+        """
+        unseen = number - (0 if transaction is None else transaction.requests)
+        if transaction is None or unseen > 1:
+            self._note_unseen(instance)
+        unknown = self._unknown(unseen, instance)
+        if transaction is None or unknown is None:
+            return unknown
+        if not self._bypassed:
+            unknown[0] = POSTMASTER
+        return [*transaction.recipients, *unknown]
+
+    def _unknown(self, number: int, instance: str) -> list[str] | None:
+        """Return as many external recipients, the same for the same message."""
+        if number > MOST_UNKNOWN:
+            return None
+        return [f"{instance}-{i}@{UNKNOWN_DOMAIN}" for i in range(number)]
+
+    def _note_unseen(self, instance: str) -> None:
+        """Note that Postfix accepted recipients without asking, and say so."""
+        if self._may_be_lost(instance):
+            return
+        self._bypassed = True
+        self._warn(
+            "unseen",
+            "Postfix accepts recipients without asking at RCPT, and they are counted as external"
+            " ones: a rule before check_policy_service permits them, or it is missing in"
+            " smtpd_recipient_restrictions",
+        )
 
     def _dearest(self, collected: list[str], number: int) -> list[str]:
         """Return as many of the recipients as were accepted, those that cost most first."""
@@ -329,7 +381,7 @@ class PolicyService:
             self._warn(
                 "unknown",
                 "the recipients of message %s are not known, and it is deferred: it began before"
-                " the server did, or RCPT is not asked about",
+                " the server did, or too much was to be remembered",
                 show(request.queue_id or instance),
             )
             return self._answer_with(UNKNOWN_RECIPIENTS, request, None)
