@@ -155,7 +155,7 @@ class PolicyService:
         self._hold_for = hold_for
         self._is_shared = is_shared or excess == "hold"
         self._direction: Literal["outbound", "inbound"] = direction
-        self.collector = collector or Collector()
+        self.collector = Collector() if collector is None else collector
         self._clock = clock
         self._wall_clock = wall_clock
         self._started = wall_clock()
