@@ -21,7 +21,7 @@ from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, Usage
+from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.decorator import (
     Errors,
@@ -228,6 +228,16 @@ class AsyncLimiter:
     ) -> tuple[Usage, ...]:
         """See `Limiter.usage`."""
         return await run_async(self._operations.usage_steps(subject, scope, client))
+
+    async def top(
+        self,
+        scope: str | Sequence[str] = "sender",
+        n: int = 10,
+        *,
+        client: Client | None = None,
+    ) -> tuple[SubjectUsage, ...]:
+        """See `Limiter.top`."""
+        return await run_async(self._operations.top_steps(scope, n, client))
 
     async def reset(
         self,

@@ -20,7 +20,7 @@ from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import FallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, Usage
+from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter.decorator import (
@@ -293,6 +293,24 @@ class Limiter:
         client: who submits; it chooses the tier, and so the limits.
         """
         return run(self._operations.usage_steps(subject, scope, client))
+
+    def top(
+        self,
+        scope: str | Sequence[str] = "sender",
+        n: int = 10,
+        *,
+        client: Client | None = None,
+    ) -> tuple[SubjectUsage, ...]:
+        """Return the subjects of `scope` that have used the largest shares of a limit, most first.
+
+        n: how many, at most 10,000. Subjects that have used nothing are left out.
+        client: who submits; it chooses the tier, and so the limits, as in `usage`.
+
+        It looks at every subject of the backend once, without holding up messages: a million take
+        seconds. Messages that are counted meanwhile may be missing. Limits that only report are
+        included. Where senders have overrides or exemptions, they are ranked by their own limits.
+        """
+        return run(self._operations.top_steps(scope, n, client))
 
     def reset(
         self,
