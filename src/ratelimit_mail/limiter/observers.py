@@ -50,8 +50,12 @@ class Observers:
         self._policy = policy.name
         self._dispatcher = None if on_event is None else _dispatcher(on_event)
         self._detector: EventDetector | None = None
+        self._shadow_detector: EventDetector | None = None
         if self._dispatcher is not None:
             self._detector = _detector(policy, self._dispatcher)
+            if policy.has_shadow:
+                # What it denies must not delay that others are back to normal.
+                self._shadow_detector = _detector(policy, self._dispatcher)
         self.is_idle = self._detector is None and not policy.has_shadow
 
     def observe_steps(self, backend: Any, decided: DecidedMessage) -> Steps[Decision]:
@@ -71,6 +75,11 @@ class Observers:
                     decision = attrs.evolve(decision, shadow=answer)
                 if decision.refund_token is not None and receipt is not None:
                     decision.refund_token.append(receipt)
+                if self._shadow_detector is not None:
+                    now = backend.now() if verdict is None else verdict.now
+                    yield from self._shadow_detector.observe_steps(
+                        backend, envelope, plan.shadow, answer, now, expects=False
+                    )
         if self._detector is not None:
             now = backend.now() if verdict is None else verdict.now
             yield from self._detector.observe_steps(backend, envelope, plan, decision, now)

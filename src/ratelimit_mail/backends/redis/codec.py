@@ -404,8 +404,8 @@ class Codec:
     def pack_top(self, ledger: Ledger, threshold: float) -> tuple[bytes, bytes]:
         """Pack what finds the logs of a ledger that hold more than a share of a window."""
         time = 0 if self._clock is None else self._clock()
-        chunks = [_int56(time), b"\0" if self._clock is None else b"\1"]
-        chunks.append(struct.pack("<d", threshold))
+        is_tagged = self.keys.sharded and ledger.tag_of is not None
+        chunks = [_int56(time), struct.pack("<BBd", self._clock is not None, is_tagged, threshold)]
         counts = {count.unit: count for count in ledger.counts}
         for unit in range(len(UNITS)):
             count = counts.get(unit)

@@ -33,7 +33,7 @@ from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["RedisCore"]
 
-SCANNED_TOGETHER: Final = 500
+SCANNED_TOGETHER: Final = 200
 """How many keys one step of `top` passes over."""
 
 SEARCHED_TOGETHER: Final = 16
