@@ -67,7 +67,7 @@ def test_an_error_of_the_shadow_counts_is_logged_and_does_not_change_the_decisio
         assert len(caplog.records) == number
         assert "another program's value" in caplog.text
         limiter.refund(decision)
-        assert used(limiter) == [0]
+        assert used(limiter) == [0, 0]
 
 
 def test_check_has_no_shadow_after_an_error_of_the_shadow_counts(
