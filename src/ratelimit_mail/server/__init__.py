@@ -1,0 +1,1 @@
+"""A policy server for mail servers: it answers Postfix, and an operator by its control socket."""
