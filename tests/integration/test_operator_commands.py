@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import threading
 from collections.abc import Iterator
@@ -269,7 +270,7 @@ def test_the_system_log_gets_the_trail(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_the_login_name_is_behind_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit.getpass, "getuser", lambda: "root")
+    monkeypatch.setattr(getpass, "getuser", lambda: "root")
     monkeypatch.delenv("SUDO_USER", raising=False)
     assert audit.login_name() == "root"
     monkeypatch.setenv("SUDO_USER", "dana")

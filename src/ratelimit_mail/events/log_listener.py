@@ -27,7 +27,7 @@ from ratelimit_mail.events.listeners import Listener
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["log_events"]
+__all__ = ["line_of", "log_events"]
 
 SHORTEST_KEY: Final = 16
 
@@ -86,18 +86,26 @@ def log_events(
         if at_level is None:
             is_good = isinstance(event, BackToNormal | Unblocked | Delayed | Released)
             at_level = logging.INFO if is_good else logging.WARNING
-        title, text, own_fields = _describe(event, names)
-        if not event.enforced:
-            title = f"{title} (only reported)"
-        sender = names.quoted(event.sender)
-        if event.subject != event.sender:
-            sender += f" (counted for {names.quoted(event.subject)})"
-        fields = {**_common_fields(event, names), **own_fields}
-        log.log(
-            at_level, "%s: %s %s; %s", title, sender, text, _context(event, names), extra=fields
-        )
+        line, fields = _line_of(event, names)
+        log.log(at_level, "%s", line, extra=fields)
 
     return listen
+
+
+def line_of(event: Event, key: bytes | None = None) -> tuple[str, dict[str, Any]]:
+    """Return an event in one line, which is escaped, and its fields as `log_events` names them."""
+    return _line_of(event, _Names(key))
+
+
+def _line_of(event: Event, names: _Names) -> tuple[str, dict[str, Any]]:
+    title, text, own_fields = _describe(event, names)
+    if not event.enforced:
+        title = f"{title} (only reported)"
+    sender = names.quoted(event.sender)
+    if event.subject != event.sender:
+        sender += f" (counted for {names.quoted(event.subject)})"
+    line = f"{title}: {sender} {text}; {_context(event, names)}"
+    return line, {**_common_fields(event, names), **own_fields}
 
 
 class _Names:

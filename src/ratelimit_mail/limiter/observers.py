@@ -17,7 +17,7 @@ from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Dispatcher, Listener
+    from ratelimit_mail.events import Dispatcher, Listener, Recorder
     from ratelimit_mail.events.detector import EventDetector
 
 __all__ = ["DecidedMessage", "Observers"]
@@ -44,6 +44,7 @@ class Observers:
         policy: Policy,
         intents: Intents,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
+        metrics: Recorder | None = None,
     ) -> None:
         self._intents = intents
         self._queue = policy.queue(shadow=True)
@@ -56,11 +57,13 @@ class Observers:
             if policy.has_shadow:
                 # What it denies must not delay that others are back to normal.
                 self._shadow_detector = _detector(policy, self._dispatcher)
-        self.is_idle = self._detector is None and not policy.has_shadow
+        self._metrics = metrics
+        self.is_idle = self._detector is None and metrics is None and not policy.has_shadow
 
     def observe_steps(self, backend: Any, decided: DecidedMessage) -> Steps[Decision]:
         """Return the decision with the answer of the shadow limits, and emit its events."""
         envelope, plan, decision, verdict, queue_subject = decided
+        self.record(decision)
         if plan.shadow is not None:
             queue, max_delay = None, 0
             if queue_subject is not None and verdict is not None and plan.shadow.is_limited:
@@ -73,6 +76,8 @@ class Observers:
                 answer, receipt = shadow
                 if plan.shadow.effective_limits.limits:
                     decision = attrs.evolve(decision, shadow=answer)
+                    if self._metrics is not None:
+                        self._metrics.decided_in_shadow(self._policy, answer)
                 if decision.refund_token is not None and receipt is not None:
                     decision.refund_token.append(receipt)
                 if self._shadow_detector is not None:
@@ -84,6 +89,11 @@ class Observers:
             now = backend.now() if verdict is None else verdict.now
             yield from self._detector.observe_steps(backend, envelope, plan, decision, now)
         return decision
+
+    def record(self, decision: Decision) -> None:
+        """Measure a decision."""
+        if self._metrics is not None:
+            self._metrics.decided(self._policy, decision)
 
     def report_block(self, block: Block) -> None:
         """Emit the event of a new block."""

@@ -53,7 +53,7 @@ from ratelimit_mail.scopes import Scope, normal_scope, split_subject
 from ratelimit_mail.smtp_errors import as_text, pushback_seconds
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Dispatcher, Listener
+    from ratelimit_mail.events import Dispatcher, Listener, Recorder
 
 __all__ = ["Booking", "Operations", "milliseconds"]
 
@@ -115,7 +115,7 @@ class Operations:
     apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
     finish: runs steps to their end, also if the caller is cancelled meanwhile, or interrupted by a
         signal handler. A second argument is the exception that the caller ends with.
-    remember, node, on_event: as `Limiter` documents them.
+    remember, node, on_event, metrics: as `Limiter` documents them.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class Operations:
         remember: float,
         node: str | None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
+        metrics: Recorder | None = None,
     ) -> None:
         self.policy = policy.at_node(node)
         self.plan: Callable[[Envelope], ChargePlan] = self.policy.planner(backend.now)
@@ -148,7 +149,8 @@ class Operations:
         self._intents = Intents(self.policy.counted_as, lifetime, self.policy.comparison)
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
-        self._observers = Observers(self.policy, self._intents, on_event)
+        self._observers = Observers(self.policy, self._intents, on_event, metrics)
+        self._metrics = metrics
         self.blocks = Blocks(self.policy, backend, store)
         self.is_plain = self._observers.is_idle and not self.policy.partial
         """Whether a message needs nothing but a decision: no shadow limits, events or parts."""
@@ -198,7 +200,9 @@ class Operations:
         decisions = []
         for plan, part, block in plans:
             if block is not None:
-                decisions.append(self.blocks.decision(block, plan.effective_limits.tier))
+                decision = self.blocks.decision(block, plan.effective_limits.tier)
+                self._observers.record(decision)
+                decisions.append(decision)
                 continue
             verdict = next(verdicts) if plan.charges else None
             decision = self.decide(plan, verdict, part)
@@ -254,12 +258,23 @@ class Operations:
         """Raise RateLimitExceeded if `envelope` is blocked."""
         yield from self.blocks.refresh_steps(is_charged=is_charged)
         if (block := self.blocks.find(envelope)) is not None:
-            raise RateLimitExceeded(self.blocks.decision(block, tier))
+            decision = self.blocks.decision(block, tier)
+            self._observers.record(decision)
+            raise RateLimitExceeded(decision)
 
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
-        """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
+        """See `Limiter.acquire`; `timeout` is in milliseconds."""
+        if self._metrics is None:
+            return (yield from self._acquire_steps(envelope, timeout))
+        begin = self._backend.now()
+        decision = yield from self._acquire_steps(envelope, timeout)
+        self._metrics.waited(self.policy.name, max(0, self._backend.now() - begin) / 1000)
+        return decision
 
-        timeout: in milliseconds. A wait that is cut short gives its booking back.
+    def _acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
+        """Make a booking, sleep until its time, and redeem it.
+
+        A wait that is cut short gives its booking back.
         """
         number = self._wait_queue.next_number()
         booking = yield from self.reserve_steps(envelope, timeout)
