@@ -14,6 +14,7 @@ import pytest
 from rlm_testkit.command_line import error_line, run_command
 
 from ratelimit_mail import AsyncLimiter, Client, Envelope, Limiter, Policy
+from ratelimit_mail._util import system_log
 from ratelimit_mail.backends import MemoryBackend, SQLiteBackend
 from ratelimit_mail.cli.operate import audit
 from ratelimit_mail.server.control import ControlServer
@@ -42,7 +43,7 @@ HOSTILE = '"[red]x[/red]\u202e"@uwo.ca'
 
 @pytest.fixture(autouse=True)
 def no_system_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "SOCKETS", ())
+    monkeypatch.setattr(system_log, "SOCKETS", ())
     monkeypatch.delenv("RATELIMIT_MAIL_STORE", raising=False)
 
 
@@ -261,7 +262,7 @@ def test_the_system_log_gets_the_trail(monkeypatch: pytest.MonkeyPatch, tmp_path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(path))
         log.settimeout(30)
-        monkeypatch.setattr(audit, "SOCKETS", (str(tmp_path / "missing"), str(path)))
+        monkeypatch.setattr(system_log, "SOCKETS", (str(tmp_path / "missing"), str(path)))
         audit.record("block", ("sender",), HOSTILE, "dana", "stolen")
         line = log.recv(4096)
     assert line.startswith(b"<38>ratelimit-mail[")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import smtplib
 import socket
 import ssl
@@ -131,7 +132,6 @@ class MailAlerts:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._unstored: list[str] = []
-        self._number = 0
         self._failures = 0
         self._turn_ends = 0
         """Until when, by the store's clock, this process may try to send a digest."""
@@ -163,8 +163,7 @@ class MailAlerts:
                 "line": line[:LONGEST_LINE],
             }
         )
-        self._number += 1
-        name = f"{milliseconds_of(event.at):015d} {os.getpid()} {self._number}"
+        name = f"{milliseconds_of(event.at):015d} {secrets.token_hex(6)}"
         try:
             entries = self._store.read_register(self._register).entries
             if len(entries) < MOST_WAITING:

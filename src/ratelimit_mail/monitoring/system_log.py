@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
-import os
-from typing import Final
 
+from ratelimit_mail._util.system_log import MAIL, SystemLog, local_socket
 from ratelimit_mail._util.text import show
 from ratelimit_mail.events import BackToNormal, Event, Unblocked
 from ratelimit_mail.events.log_listener import line_of
 
 __all__ = ["SystemLogAlerts"]
-
-SOCKETS: Final = ("/dev/log", "/var/run/syslog", "/var/run/log")
 
 
 class SystemLogAlerts:
@@ -22,20 +18,16 @@ class SystemLogAlerts:
     address: the path of a socket, or a host and a UDP port; by default that of this host.
     key: as for `log_events`: addresses are replaced by digits.
 
-    The level is `warning`, and `info` for BackToNormal and Unblocked. Raises OSError for an address
-    that does not exist.
+    The level is `warning`, and `info` for BackToNormal and Unblocked. A call raises OSError if the
+    log does not exist; a dispatcher logs that.
     """
 
     def __init__(
         self, address: str | tuple[str, int] | None = None, *, key: bytes | None = None
     ) -> None:
-        if address is None:
-            address = next((each for each in SOCKETS if os.path.exists(each)), SOCKETS[0])
-        self._handler = logging.handlers.SysLogHandler(
-            address, logging.handlers.SysLogHandler.LOG_MAIL
-        )
-        self._handler.ident = f"ratelimit-mail[{os.getpid()}]: "
-        self._address, self._key = address, key
+        self._address = address or local_socket() or "/dev/log"
+        self._log = SystemLog(self._address, MAIL)
+        self._key = key
 
     def __repr__(self) -> str:
         return f"<SystemLogAlerts to {show(self._address)}>"
@@ -43,10 +35,9 @@ class SystemLogAlerts:
     def __call__(self, event: Event) -> None:
         """Write an event in one line."""
         line, _ = line_of(event, self._key)
-        level = logging.INFO if isinstance(event, BackToNormal | Unblocked) else logging.WARNING
-        record = logging.LogRecord("ratelimit-mail", level, "", 0, "%s", (line,), None)
-        self._handler.handle(record)
+        is_good = isinstance(event, BackToNormal | Unblocked)
+        self._log.write(line, logging.INFO if is_good else logging.WARNING)
 
     def close(self) -> None:
         """Close the socket."""
-        self._handler.close()
+        self._log.close()

@@ -7,19 +7,16 @@ cannot change. Where there is no system log, it is written to stderr.
 from __future__ import annotations
 
 import getpass
-import logging
-import logging.handlers
 import os
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+from ratelimit_mail._util.system_log import AUTH, SystemLog, local_socket
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.cli.errors import CommandError
 
 __all__ = ["LONGEST_REASON", "check_line", "login_name", "record"]
-
-SOCKETS: Final = ("/dev/log", "/var/run/syslog", "/var/run/log")
 
 LONGEST_REASON: Final = 200
 
@@ -50,18 +47,15 @@ def record(
     """Write one line of the trail to the system log, or else to stderr."""
     why = "" if reason is None else f": {reason}"
     line = escape(f"{by}: {operation} {' and '.join(scope)} {show(subject)}{why}")
-    for address in SOCKETS:
-        if os.path.exists(address):
-            try:
-                handler = logging.handlers.SysLogHandler(
-                    address, logging.handlers.SysLogHandler.LOG_AUTH
-                )
-            except OSError:
-                continue
-            handler.ident = f"ratelimit-mail[{os.getpid()}]: "
-            handler.handle(
-                logging.LogRecord("ratelimit-mail", logging.INFO, "", 0, line, None, None)
-            )
-            handler.close()
+    address = local_socket()
+    if address is not None:
+        log = SystemLog(address, AUTH)
+        try:
+            log.write(line)
+        except OSError:
+            pass
+        else:
             return
+        finally:
+            log.close()
     print(f"ratelimit-mail: {line}", file=sys.stderr)
