@@ -15,8 +15,10 @@ from ratelimit_mail.cli.operate.look import blocks_command, top_command, usage_c
 from ratelimit_mail.cli.operate.watch import watch_command
 from ratelimit_mail.cli.outbox.command import outbox_commands
 from ratelimit_mail.cli.plan.command import plan_command
+from ratelimit_mail.cli.postfix_release import postfix_release_command
 from ratelimit_mail.cli.presets import presets_command
 from ratelimit_mail.cli.replay.command import replay_command
+from ratelimit_mail.cli.serve.command import serve_command
 
 __all__ = ["command"]
 
@@ -38,6 +40,7 @@ command.add_command(list_commands)
 command.add_command(merge_command)
 command.add_command(outbox_commands)
 command.add_command(plan_command)
+command.add_command(postfix_release_command)
 command.add_command(presets_command)
 command.add_command(replay_command)
 command.add_command(reset_command)
@@ -45,3 +48,4 @@ command.add_command(top_command)
 command.add_command(unblock_command)
 command.add_command(usage_command)
 command.add_command(watch_command)
+command.add_command(serve_command)

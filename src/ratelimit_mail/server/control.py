@@ -25,12 +25,12 @@ client: `{"address", "user", "protocol", "tags"}`, each of which may be left out
 seconds: how long a block lasts; left out or `null`, until it is lifted.
 by: who asks, for the log. The server logs the peer's user id as well.
 
-A usage is `{"limit", "name", "unit", "enforce", "used", "remaining", "resets_in", "block"}`: `limit`
-is the limit in words, `name` its name or `null`, `resets_in` is in seconds, `block` is a block or
-`null`. A block is `{"scope", "subject", "since", "until", "reason"}`: `scope` is a list of words,
-the times are ISO 8601, `until` and `reason` may be `null`.
+A usage is `{"limit", "name", "unit", "enforce", "used", "remaining", "resets_in", "block"}`:
+`limit` is the limit in words, `name` its name or `null`, `resets_in` is in seconds, `block` is a
+block or `null`. A block is `{"scope", "subject", "since", "until", "reason"}`: `scope` is a list of
+words, the times are ISO 8601, `until` and `reason` may be `null`.
 
-Answer: `{"ok": true, "result": ...}`, or `{"ok": false, "error": TEXT, "kind": KIND}`, where KIND is
+Answer: `{"ok": true, "result": ...}`, or `{"ok": false, "error": TEXT, "kind": KIND}`. KIND is
 `request` (the request is wrong: fix it), `store` (the store is away or unusable: try again later)
 or `server` (an error in the server, which is in its log).
 """
@@ -187,8 +187,8 @@ class ControlServer:
             raise
         finally:
             os.umask(mask)
-        found = self._path.lstat()
-        self._identity = found.st_dev, found.st_ino
+        status = self._path.lstat()
+        self._identity = status.st_dev, status.st_ino
         self._listener = await asyncio.start_unix_server(
             self._serve, sock=listening, limit=LONGEST_LINE
         )
@@ -202,8 +202,8 @@ class ControlServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._path is not None and self._identity is not None:
             with suppress(OSError):
-                found = self._path.lstat()
-                if (found.st_dev, found.st_ino) == self._identity:
+                status = self._path.lstat()
+                if (status.st_dev, status.st_ino) == self._identity:
                     self._path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,118 @@
+"""The command `postfix-release`: let held messages go at their time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.errors import CommandError
+from ratelimit_mail.cli.outbox.options import seconds
+from ratelimit_mail.server.control import ControlError, request
+from ratelimit_mail.server.postfix import QUEUE_ID
+
+__all__ = ["postfix_release_command"]
+
+BATCH: Final = 100
+"""How many messages are released by one call of postsuper."""
+
+POSTSUPER_SECONDS: Final = 300.0
+
+
+@click.command("postfix-release")
+@click.option(
+    "--control",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The control socket of `ratelimit-mail serve --excess hold`.",
+)
+@click.option(
+    "--every", callback=seconds, metavar="TIME", help="Do it again and again, such as every 10s."
+)
+@click.option(
+    "--postsuper",
+    default="/usr/sbin/postsuper",
+    show_default=True,
+    help="Postfix's program that releases messages.",
+)
+@click.option(
+    "--config-directory", metavar="DIR", help="Of a Postfix that is not the default instance."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing if nothing was released.")
+def postfix_release_command(
+    control: Path,
+    every: float | None,
+    postsuper: str,
+    config_directory: str | None,
+    quiet: bool,
+) -> None:
+    """Release the messages in Postfix's hold queue whose time has come.
+
+    Run it as a user who may run postsuper, which is root. It asks the server which messages may go
+    now; the server counts them as sent first, and books anew those whose room was taken meanwhile.
+    A message that is not released because this program dies is released the next time.
+
+    The exit code is 0, and 2 if the server or postsuper cannot be used; with --every it goes on,
+    and says so.
+    """
+    command = [postsuper]
+    if config_directory is not None:
+        command += ["-c", config_directory]
+    while True:
+        try:
+            number = _release_all(control, command)
+        except CommandError as error:
+            if every is None:
+                raise
+            click.echo(f"Error: {error.message}", err=True)
+        else:
+            if number or (every is None and not quiet):
+                click.echo(f"{number:,} released")
+                sys.stdout.flush()
+        if every is None:
+            return
+        time.sleep(max(0.1, every))
+
+
+def _release_all(control: Path, command: list[str]) -> int:
+    """Release what may go now; return how many messages."""
+    number = 0
+    while True:
+        queue_ids = _ask(control, "release", most=BATCH)
+        if not isinstance(queue_ids, list):
+            raise CommandError("the server's answer is not a list of queue ids")
+        if not queue_ids:
+            return number
+        for each in queue_ids:
+            # They come from Postfix, over a socket and through a file: never trusted.
+            if not isinstance(each, str) or not QUEUE_ID.fullmatch(each):
+                raise CommandError(f"{escape(repr(each)[:80])} is not a queue id of Postfix's")
+        arguments = [word for each in queue_ids for word in ("-H", each)]
+        try:
+            done = subprocess.run(  # noqa: S603 - a list of arguments, and only queue ids
+                [*command, *arguments],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=POSTSUPER_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CommandError(escape(f"{command[0]}: {error}")) from None
+        if done.returncode:
+            reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it failed"]
+            raise CommandError(escape(f"{command[0]}: {reason[0][:500]}"))
+        _ask(control, "released", queue_ids=queue_ids)
+        number += len(queue_ids)
+
+
+def _ask(control: Path, op: str, **keys: Any) -> object:
+    try:
+        return request(control, op, **keys)
+    except (OSError, ControlError) as error:
+        raise CommandError(escape(f"--control {control}: {error}")) from None

@@ -1,0 +1,1 @@
+"""The command `serve`: the policy server for Postfix."""
