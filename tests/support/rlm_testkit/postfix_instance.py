@@ -84,9 +84,7 @@ _FROM = re.compile(r"qmgr\[\d+\]: (\w+): from=<(.*?)>, size=\d+, nrcpt=(\d+)")
 _TO = re.compile(
     r"^(\w+ +\d+ [\d:]+) .*discard\[\d+\]: (\w+): to=<(.*?)>(?:, orig_to=<(.*?)>)?, .*status=sent"
 )
-_CLIENT = re.compile(
-    r"smtpd\[\d+\]: (\w+): client=\S*\[([^\]]*)\](?:.*?sasl_username=([^,\s]+))?"
-)
+_CLIENT = re.compile(r"smtpd\[\d+\]: (\w+): client=\S*\[([^\]]*)\](?:.*?sasl_username=([^,\s]+))?")
 
 
 class Accepted(NamedTuple):

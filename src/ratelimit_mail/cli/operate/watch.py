@@ -54,7 +54,9 @@ def _status_words(status: dict[str, Any]) -> list[str]:
         words.append("only reporting")
     if isinstance(uptime := status.get("uptime"), int | float):
         words.append(f"up {duration(uptime)}")
-    counts = ((name, status.get(name)) for name in ("connections", "requests", "held"))
+    counts = [(name, status.get(name)) for name in ("connections", "held")]
+    requests = status.get("requests")  # a server counts them by what became of them
+    counts += requests.items() if isinstance(requests, dict) else [("requests", requests)]
     return words + [f"{number:,} {name}" for name, number in counts if isinstance(number, int)]
 
 

@@ -22,6 +22,11 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.monitoring import (
+    monitoring_options,
+    monitoring_settings,
+    started_monitoring,
+)
 from ratelimit_mail.cli.outbox.forecast import Forecast, forecast
 from ratelimit_mail.cli.outbox.options import (
     JSON,
@@ -44,8 +49,18 @@ from ratelimit_mail.cli.outbox.watch import Watch
 from ratelimit_mail.cli.plan.mailing import parse_zone
 from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.cli.tables import number_of
-from ratelimit_mail.events import Delayed, Dispatcher, Event, Failed, Held, OutboxEvent, Uncertain
+from ratelimit_mail.events import (
+    Delayed,
+    Dispatcher,
+    Event,
+    Failed,
+    Held,
+    Listener,
+    OutboxEvent,
+    Uncertain,
+)
 from ratelimit_mail.exceptions import BackendError, OutboxError
+from ratelimit_mail.monitoring import Monitoring
 from ratelimit_mail.outbox import Notices, Outbox, RetrySchedule, State
 from ratelimit_mail.policy import Policy
 
@@ -59,6 +74,9 @@ FORECAST_SECONDS: Final = 10.0
 
 FORECAST_SHARE: Final = 20
 """... this many times as long as that takes."""
+
+EVENTS_SECONDS: Final = 5.0
+"""How long the end waits for the events that are left."""
 
 LINE_SECONDS: Final = 600.0
 """How often it is printed where there is no terminal."""
@@ -139,6 +157,7 @@ LINE_SECONDS: Final = 600.0
     metavar="TIME",
     help="Of its record, and so of its key.",
 )
+@monitoring_options
 @MOMENTS
 @click.option("--quiet", "-q", is_flag=True, help="Print only what went wrong.")
 @JSON
@@ -164,6 +183,8 @@ def run_command(
     hold_for: float,
     keep: float,
     keep_records: float,
+    alerts_file: str | None,
+    metrics_address: str | None,
     time_zone: str,
     quiet: bool,
     wants_json: bool,
@@ -190,6 +211,7 @@ def run_command(
             "--store URL is needed, such as sqlite:///counts.db: where messages are counted, over"
             " restarts too (memory: forgets them)"
         )
+    monitoring = monitoring_settings(policy_name, alerts_file, metrics_address)
     zone = parse_zone(time_zone)
     if (smtp_url is None) == (maildir is None):
         raise CommandError("one of --smtp URL and --maildir DIR is needed")
@@ -213,11 +235,14 @@ def run_command(
     with (
         _log_on_stderr(reporter),
         opened_store(url) as backend,
+        started_monitoring(monitoring, policy.name, backend) as started,
+        _reported_to(reporter, started),
         opened_outbox(
             file,
             policy,
             backend,
             create=True,
+            limiter_options={"on_event": started.on_event, "metrics": started.metrics},
             transport=transport,
             retry=retry,
             on_uncertain=on_uncertain,
@@ -228,6 +253,7 @@ def run_command(
             keep_records=keep_records,
         ) as outbox,
     ):
+        started.watch_queue(policy.name, lambda: outbox.stats().counts)
         stopped_by = _run(outbox, policy, backend, reporter, until_empty=until_empty)
         counts = outbox.stats().counts
         queued = counts[State.QUEUED] + counts[State.SENDING]
@@ -266,6 +292,15 @@ def _run(
     return watch.signal
 
 
+@contextmanager
+def _reported_to(reporter: _Reporter, started: Monitoring) -> Iterator[None]:
+    """Let the alerts have the events too, and wait until they have."""
+    if started.on_event is not None:
+        reporter.add_listener(started.on_event.dispatch)
+    yield
+    reporter.dispatcher.flush(EVENTS_SECONDS)
+
+
 class _Reporter:
     """Print the progress, the events and the end of a run."""
 
@@ -282,6 +317,10 @@ class _Reporter:
         self._forecast_due = 0.0
         self.dispatcher = Dispatcher(self._report)
         self.failed = self.uncertain = 0
+
+    def add_listener(self, listener: Listener) -> None:
+        """Let another listener have the events; before the first of them."""
+        self.dispatcher = Dispatcher([self._report, listener])
 
     @contextmanager
     def open(self) -> Iterator[None]:
