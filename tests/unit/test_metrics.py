@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +32,10 @@ from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.monitoring.opentelemetry import OpenTelemetryMetrics
 from ratelimit_mail.monitoring.prometheus import PrometheusMetrics
 from ratelimit_mail.testing import ManualClock
+
+DASHBOARD = Path(__file__).parents[2] / "examples" / "grafana-dashboard.json"
+
+_METRIC = re.compile(r"ratelimit_mail_[a-z_]+")
 
 POLICY = Policy(
     name="campus",
@@ -256,3 +263,23 @@ def test_opentelemetry_gets_the_same_numbers() -> None:
         "ratelimit_mail.queue_messages",
     }
     assert not [key for each in points.values() for key in each if "@" in str(key)]
+
+
+def test_the_dashboard_asks_for_metrics_and_labels_that_exist(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    metrics.decided("campus", Limiter(POLICY).try_acquire(envelope_to(1)))
+    metrics.called("apply", 0.1, failed=True)
+    metrics.waited("campus", 1.0)
+    metrics.watch_held("campus", lambda: 1)
+    metrics.watch_queue("campus", lambda: {"queued": 1})
+    labels_of = {metric.name: metric for metric in registry.collect()}
+    names = {word for text in expressions for word in _METRIC.findall(text)}
+    known = {
+        f"{name}{end}" for name in labels_of for end in ("", "_total", "_bucket", "_count", "_sum")
+    }
+    assert names
+    assert names <= known
+    assert {panel["id"] for panel in dashboard["panels"]} == set(range(1, 9))

@@ -15,7 +15,6 @@ from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.monitoring import Monitoring, MonitoringSettings
 from ratelimit_mail.monitoring.settings import MetricSettings
-from ratelimit_mail.presets import PRESETS
 
 __all__ = ["monitoring_options", "monitoring_settings", "started_monitoring"]
 
@@ -44,13 +43,8 @@ def monitoring_settings(
     policy_name: str | None, alerts_file: str | None = None, metrics_address: str | None = None
 ) -> MonitoringSettings:
     """Return the settings in the file that the options name, or in the policy file."""
-    settings = MonitoringSettings()
-    file = alerts_file
-    if file is None and policy_name is not None and policy_name not in PRESETS:
-        file = policy_name
     try:
-        if file is not None:
-            settings = MonitoringSettings.load(file)
+        settings = MonitoringSettings.find(policy_name, alerts_file)
         if metrics_address is not None:
             metrics = settings.metrics or MetricSettings()
             metrics = attrs.evolve(metrics, prometheus=metrics_address)

@@ -98,6 +98,23 @@ class MonitoringSettings:
     folder: Path = Path()
 
     @classmethod
+    def find(cls, policy: str | None, file: str | None = None) -> Self:
+        """Return the settings for a program that counts by a policy.
+
+        policy: the name of a preset or of a policy file.
+        file: a file with the tables; by default the one that the environment variable
+            RATELIMIT_MAIL_ALERTS names, or else the policy file. A preset without one has none.
+
+        Raises as `load` does.
+        """
+        from ratelimit_mail.presets import PRESETS
+
+        file = file or os.environ.get("RATELIMIT_MAIL_ALERTS")
+        if file is None and policy is not None and policy not in PRESETS:
+            file = policy
+        return cls() if file is None else cls.load(file)
+
+    @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Return the settings in a file, which may be a policy file.
 
