@@ -159,9 +159,11 @@ def test_a_block_is_in_force_and_says_who_and_why(place: list[str]) -> None:
     assert block["reason"] == "account stolen (by dana)"
     assert "account stolen (by" in run_command("blocks", *place).stdout
     assert "blocked" in run_command("top", *place).stdout
-    lifted = run_command("unblock", "EVE@bücher.example", "--by", "dana", *place)
+    lifted = run_command(
+        "unblock", "EVE@bücher.example", "--reason", "new password", "--by", "dana", *place
+    )
     assert (lifted.exit_code, "may send again" in lifted.stdout) == (0, True)
-    again = run_command("unblock", "eve@bücher.example", *place)
+    again = run_command("unblock", "eve@bücher.example", "--reason", "again", *place)
     assert again.exit_code == 1
     assert "was not blocked" in again.stderr
     assert as_json("blocks", *place) == []
@@ -176,7 +178,7 @@ def test_a_reset_empties_the_counts(place: list[str]) -> None:
 
 def test_a_store_remembers_what_operators_changed(on_store: list[str]) -> None:
     for number in range(3):
-        run_command("reset", f"s{number}@uwo.ca", "--by", "dana", *on_store)
+        run_command("reset", f"s{number}@uwo.ca", "--reason", "x", "--by", "dana", *on_store)
     run_command("block", "ann@uwo.ca", "--for", "2h", "--reason", HOSTILE[:10], *on_store)
     log = as_json("blocks", "--log", *on_store)
     assert [row["operation"] for row in log] == ["reset", "reset", "reset", "block"]
@@ -226,7 +228,7 @@ def test_hostile_subjects_are_escaped_in_tables(on_store: list[str], policy_file
         (["usage", "ann@uwo.ca"], "where are the counts?"),
         (["usage", "ann@uwo.ca", "--store", "memory:"], "--control PATH"),
         (["usage", "ann@uwo.ca", "--store", "sqlite:///x.db"], "--policy NAME is needed"),
-        (["top", "--control", "/nowhere", "--policy", "x"], "leave --policy out"),
+        (["top", "--control", "/nowhere", "--policy", "x"], "leave --policy"),
         (["top", "--control", "/nowhere"], "is the server running"),
         (["top", "--store", "control:"], "the path of the control socket is missing"),
     ],
@@ -245,13 +247,47 @@ def test_errors_name_the_next_step(arguments: list[str], words: str) -> None:
         (["usage", "x", "--scope", "global"], "leave SUBJECT out"),
         (["block", "a@b.c", "--reason", "two\nlines"], "is not a line"),
         (["block", "x@uwo.ca", "--scope", "recipient", "--reason", "x"], "recipients cannot"),
-        (["unblock", "a@b.c", "--by", ""], "--by"),
+        (["unblock", "a@b.c", "--reason", "x", "--by", ""], "--by"),
     ],
 )
 def test_errors_of_subjects_say_what_is_wrong(
     on_store: list[str], arguments: list[str], words: str
 ) -> None:
     assert words in error_line(run_command(*arguments, *on_store))
+
+
+def test_watch_runs_until_it_is_interrupted(
+    on_store: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ratelimit_mail.cli.operate.watch.time.sleep", wait)
+    result = run_command("watch", "--every", "2s", *on_store)
+    assert (result.exit_code, len(waits), min(waits) >= 2) == (0, 3, True)
+    assert "ann@uwo.ca" in result.stdout
+
+
+def test_the_counts_of_a_server_in_shadow_and_of_one_node_are_shown(
+    on_store: list[str], policy_file: Path, tmp_path: Path
+) -> None:
+    assert as_json("usage", "ann@uwo.ca", *on_store)[0]["enforce"]
+    rows = as_json("usage", "ann@uwo.ca", "--shadow", *on_store)
+    assert [(row["used"], row["enforce"]) for row in rows] == [(0, False), (5, False)]
+    assert "counts all servers together" in error_line(
+        run_command("top", "--node", "mail1", *on_store)
+    )
+    policy_file.write_text("per_node = true" + POLICY)
+    backend = SQLiteBackend(tmp_path / "counts.db")
+    assert Limiter(Policy.load(policy_file), backend, node="mail1").try_acquire(
+        Envelope("ann@uwo.ca", ["x@example.com"])
+    )
+    [row] = as_json("top", "--node", "mail1", *on_store)
+    assert (row["subject"], row["usages"][0]["used"]) == ("ann@uwo.ca", 1)
 
 
 def test_the_environment_names_the_store(

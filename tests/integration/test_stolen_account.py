@@ -138,7 +138,7 @@ def test_a_stolen_account_is_seen_blocked_alerted_and_measured(store: str, tmp_p
         assert len(lines) == 1
         assert THIEF in lines[0]
         # A block acts at the next message; another process knows it within a second.
-        assert run_command("reset", THIEF, *options).exit_code == 0
+        assert run_command("reset", THIEF, "--reason", "again", *options).exit_code == 0
         assert servers[0].ask(THIEF, "victim@example.com") == "action=DUNNO"
         block = run_command("block", THIEF, "--reason", "stolen", "--by", "dana", *options)
         assert block.exit_code == 0, block.output

@@ -43,6 +43,9 @@ LONGEST_LINE: Final = 600
 GATHER: Final = 2.0
 """Seconds after the first alert in which others join its digest."""
 
+IDLE: Final = 60.0
+"""How often a process looks for alerts of one that has died."""
+
 LOOK_AGAIN: Final = 15.0
 """How often a process whose alerts wait for a digest of another one looks."""
 
@@ -145,13 +148,20 @@ class MailAlerts:
         if self._pid != os.getpid():
             self._start_afresh()
         self.add(event)
+        self.start()
+        self._wake.set()
+
+    def start(self) -> None:
+        """Start the thread that sends, which the first event does otherwise.
+
+        It also sends what a process has left in the store that has died.
+        """
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="ratelimit_mail alerts", daemon=True
                 )
                 self._thread.start()
-        self._wake.set()
 
     def add(self, event: Event) -> None:
         """Store an event for the next digest, without starting the thread that sends it."""
@@ -176,14 +186,14 @@ class MailAlerts:
                 self._unstored.append(entry)
 
     def _run(self) -> None:
-        wait: float | None = None
+        wait = 0.0
         while not self._is_closed:
             self._wake.wait(wait)
             if self._wake.is_set():
                 self._wake.clear()
                 threading.Event().wait(GATHER)
             try:
-                wait = self.step()
+                wait = self.step() or IDLE
             except Exception as error:
                 log_warning("alerts by mail: %s: %s", type(error).__name__, show(str(error)))
                 wait = RETRY

@@ -191,6 +191,9 @@ class MonitoringSettings:
         recorders: list[Metrics] = []
         if self.alerts is not None:
             channels = self._channels(name, store)
+            for channel in channels:
+                if isinstance(channel, MailAlerts) and store is not None:
+                    channel.start()
             alerts = Alerts(
                 channels,
                 store=store,

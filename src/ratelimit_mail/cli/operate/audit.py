@@ -41,9 +41,7 @@ def check_line(option: str, text: str) -> str:
     return text
 
 
-def record(
-    operation: str, scope: Sequence[str], subject: object, by: str, reason: str | None
-) -> None:
+def record(operation: str, scope: Sequence[str], subject: object, by: str, reason: str) -> None:
     """Write one line of the trail to the system log, or else to stderr."""
     why = "" if reason is None else f": {reason}"
     line = escape(f"{by}: {operation} {' and '.join(scope)} {show(subject)}{why}")

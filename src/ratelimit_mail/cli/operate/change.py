@@ -14,6 +14,7 @@ from ratelimit_mail.cli.operate.options import (
     JSON,
     SCOPE,
     SUBJECT,
+    Place,
     opened_live_store,
     store_options,
     subject_of,
@@ -43,9 +44,7 @@ def block_command(
     reason: str,
     length: float | None,
     by: str,
-    url: str | None,
-    policy_name: str | None,
-    control: str | None,
+    place: Place,
     wants_json: bool,
 ) -> None:
     """Refuse all messages of SUBJECT from its next message on, until --for is over or `unblock`.
@@ -55,7 +54,7 @@ def block_command(
     """
     subject = subject_of(values, scope_words)
     reason, by = check_line("--reason", reason), check_line("--by", by)
-    with opened_live_store(url, policy_name, control) as store:
+    with opened_live_store(place) as store:
         block = store.block(subject, length, by, reason)
     record("block", subject.scope, subject.value, by, reason)
     if wants_json:
@@ -68,25 +67,22 @@ def block_command(
 @click.command("unblock")
 @SUBJECT
 @SCOPE
-@click.option("--reason", metavar="TEXT", help="Why, for the log.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why, for the log.")
 @BY
 @store_options
 @JSON
 def unblock_command(
     values: tuple[str, ...],
     scope_words: str,
-    reason: str | None,
+    reason: str,
     by: str,
-    url: str | None,
-    policy_name: str | None,
-    control: str | None,
+    place: Place,
     wants_json: bool,
 ) -> None:
     """Lift the block of SUBJECT. The exit code is 1 if it was not blocked."""
     subject = subject_of(values, scope_words)
-    reason = None if reason is None else check_line("--reason", reason)
-    by = check_line("--by", by)
-    with opened_live_store(url, policy_name, control) as store:
+    reason, by = check_line("--reason", reason), check_line("--by", by)
+    with opened_live_store(place) as store:
         was_blocked = store.unblock(subject, by, reason)
     if was_blocked:
         record("unblock", subject.scope, subject.value, by, reason)
@@ -109,18 +105,16 @@ def unblock_command(
 @click.command("reset")
 @SUBJECT
 @SCOPE
-@click.option("--reason", metavar="TEXT", help="Why, for the log.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why, for the log.")
 @BY
 @store_options
 @JSON
 def reset_command(
     values: tuple[str, ...],
     scope_words: str,
-    reason: str | None,
+    reason: str,
     by: str,
-    url: str | None,
-    policy_name: str | None,
-    control: str | None,
+    place: Place,
     wants_json: bool,
 ) -> None:
     """Forget everything that was counted for SUBJECT in this scope, bookings included.
@@ -128,9 +122,8 @@ def reset_command(
     It may send as if it had sent nothing. A block stays in force.
     """
     subject = subject_of(values, scope_words)
-    reason = None if reason is None else check_line("--reason", reason)
-    by = check_line("--by", by)
-    with opened_live_store(url, policy_name, control) as store:
+    reason, by = check_line("--reason", reason), check_line("--by", by)
+    with opened_live_store(place) as store:
         store.reset(subject, by, reason)
     record("reset", subject.scope, subject.value, by, reason)
     if wants_json:

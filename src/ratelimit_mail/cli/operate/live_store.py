@@ -81,8 +81,8 @@ class LiveStore(Protocol):
 class PolicyStore:
     """The counts of a policy in a store. What operators change is noted in the store too."""
 
-    def __init__(self, policy: Policy, backend: Backend) -> None:
-        self._limiter = Limiter(policy, backend)
+    def __init__(self, policy: Policy, backend: Backend, node: str | None = None) -> None:
+        self._limiter = Limiter(policy, backend, node=node)
         self._backend = backend
         self._register = f"{self._limiter.policy.counted_as}:operations"
 

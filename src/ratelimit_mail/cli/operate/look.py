@@ -14,6 +14,7 @@ from ratelimit_mail.cli.operate.options import (
     JSON,
     SCOPE,
     SUBJECT,
+    Place,
     client_of,
     client_options,
     opened_live_store,
@@ -41,9 +42,7 @@ __all__ = ["blocks_command", "top_command", "usage_command"]
 def usage_command(
     values: tuple[str, ...],
     scope_words: str,
-    url: str | None,
-    policy_name: str | None,
-    control: str | None,
+    place: Place,
     address: str | None,
     user: str | None,
     protocol: str | None,
@@ -60,7 +59,7 @@ def usage_command(
     """
     subject = subject_of(values, scope_words)
     client = client_of(address, user, protocol, tags)
-    with opened_live_store(url, policy_name, control) as store:
+    with opened_live_store(place) as store:
         usages = store.usage(subject, client)
     if wants_json:
         click.echo(json.dumps(usages, indent=2))
@@ -87,9 +86,7 @@ def usage_command(
 def top_command(
     scope_words: str,
     count: int,
-    url: str | None,
-    policy_name: str | None,
-    control: str | None,
+    place: Place,
     address: str | None,
     user: str | None,
     protocol: str | None,
@@ -103,7 +100,7 @@ def top_command(
     """
     scope = scope_of(scope_words)
     client = client_of(address, user, protocol, tags)
-    with opened_live_store(url, policy_name, control) as store:
+    with opened_live_store(place) as store:
         subjects = store.top(scope, count, client)
     if wants_json:
         click.echo(json.dumps(subjects, indent=2))
@@ -119,9 +116,7 @@ def top_command(
 @JSON
 def blocks_command(
     wants_log: bool,
-    url: str | None,
-    policy_name: str | None,
-    control: str | None,
+    place: Place,
     wants_json: bool,
 ) -> None:
     """List the blocks in force, or with --log the last 1,000 blocks, unblocks and resets.
@@ -129,7 +124,7 @@ def blocks_command(
     A store remembers what was changed in it by these commands, with who and why. A running server
     writes it into its own log.
     """
-    with opened_live_store(url, policy_name, control) as store:
+    with opened_live_store(place) as store:
         rows = store.operations() if wants_log else store.blocks()
     if wants_json:
         click.echo(json.dumps(rows, indent=2))

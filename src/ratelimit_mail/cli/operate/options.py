@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from functools import wraps
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -17,12 +18,14 @@ from ratelimit_mail.cli.operate.live_store import ControlSocket, LiveStore, Poli
 from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.scopes import SCOPES, normal_scope
+from ratelimit_mail.server.policy_service import in_shadow
 
 __all__ = [
     "BY",
     "JSON",
     "SCOPE",
     "SUBJECT",
+    "Place",
     "client_options",
     "opened_live_store",
     "scope_of",
@@ -55,28 +58,58 @@ BY = click.option(
 _SEPARATOR: Final = re.compile(r"[+,]")
 
 
-def store_options(command: F) -> F:
-    """Add the options that say where the live counts are."""
-    command = click.option(
-        "--control",
-        "control",
-        metavar="PATH",
-        help="The control socket of a running server, which holds the counts.",
-    )(command)
-    command = click.option(
-        "--policy",
-        "policy_name",
-        metavar="NAME",
-        help="The preset or policy file by which the store counts; needed with --store.",
-    )(command)
-    return click.option(
-        "--store",
-        "url",
-        metavar="URL",
-        envvar="RATELIMIT_MAIL_STORE",
-        help="Where messages are counted, or control:PATH; default: the environment variable"
-        " RATELIMIT_MAIL_STORE.",
-    )(command)
+class Place(NamedTuple):
+    """Where the live counts are: the values of `store_options`."""
+
+    url: str | None
+    policy_name: str | None
+    control: str | None
+    node: str | None
+    is_shadow: bool
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the live counts are, as the argument `place`."""
+
+    @wraps(command)
+    def with_place(**values: Any) -> Any:
+        place = Place(*(values.pop(name) for name in Place._fields))
+        return command(place=place, **values)
+
+    options = (
+        click.option(
+            "--store",
+            "url",
+            metavar="URL",
+            envvar="RATELIMIT_MAIL_STORE",
+            help="Where messages are counted, or control:PATH; default: the environment variable"
+            " RATELIMIT_MAIL_STORE.",
+        ),
+        click.option(
+            "--policy",
+            "policy_name",
+            metavar="NAME",
+            help="The preset or policy file by which the store counts; needed with --store.",
+        ),
+        click.option(
+            "--control",
+            metavar="PATH",
+            help="The control socket of a running server, which holds the counts.",
+        ),
+        click.option(
+            "--node", metavar="NAME", help="The server that counts, for policies per node."
+        ),
+        click.option(
+            "--shadow",
+            "is_shadow",
+            is_flag=True,
+            help="The counts of a server that runs with --shadow.",
+        ),
+    )
+    decorated: Callable[..., Any] = with_place
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
 
 
 def client_options(command: F) -> F:
@@ -129,15 +162,16 @@ def subject_of(values: tuple[str, ...], words: str) -> Subject:
 
 
 @contextmanager
-def opened_live_store(
-    url: str | None, policy_name: str | None, control: str | None
-) -> Iterator[LiveStore]:
+def opened_live_store(place: Place) -> Iterator[LiveStore]:
     """Yield what the options name, and turn its errors into one line on stderr."""
+    url, policy_name, control, node, is_shadow = place
     if control is None and url is not None and url.startswith(CONTROL):
         control = url.removeprefix(CONTROL)
     if control is not None:
-        if policy_name is not None:
-            raise CommandError("a running server has its policy: leave --policy out")
+        if policy_name is not None or node is not None or is_shadow:
+            raise CommandError(
+                "a running server has its policy: leave --policy, --node and --shadow out"
+            )
         if not control:
             raise CommandError("--store control:PATH: the path of the control socket is missing")
         with _control_errors(control), reported_errors():
@@ -158,9 +192,13 @@ def opened_live_store(
             "--policy NAME is needed: the preset or policy file by which the store counts"
         )
     policy = find_policy(policy_name)
+    if node is not None and not policy.per_node:
+        raise CommandError(f"--node: the policy {policy.name} counts all servers together")
+    if is_shadow:
+        policy = in_shadow(policy)
     with opened_store(url) as backend, reported_errors():
         assert backend is not None  # noqa: S101 - there is a URL
-        yield PolicyStore(policy, backend)
+        yield PolicyStore(policy, backend, node)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.operate.live_store import LiveStore
 from ratelimit_mail.cli.operate.options import (
     SCOPE,
+    Place,
     client_of,
     client_options,
     opened_live_store,
@@ -72,9 +73,7 @@ def watch_command(
     count: int,
     every: float,
     once: bool,
-    url: str | None,
-    policy_name: str | None,
-    control: str | None,
+    place: Place,
     address: str | None,
     user: str | None,
     protocol: str | None,
@@ -87,7 +86,7 @@ def watch_command(
     scope = scope_of(scope_words)
     client = client_of(address, user, protocol, tags)
     console = Console()
-    with opened_live_store(url, policy_name, control) as store:
+    with opened_live_store(place) as store:
         if once:
             console.print(frame(store, scope, count, client))
             return
