@@ -70,6 +70,10 @@ class SlowBackend:
         readings: list[list[Reading]] = await self._call("usage", ledger, subject)
         return readings
 
+    async def top(self, ledger: Ledger, n: int) -> list[str]:
+        subjects: list[str] = await self._call("top", ledger, n)
+        return subjects
+
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         await self._call("reset", ledgers, subject)
 

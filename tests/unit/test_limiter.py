@@ -38,7 +38,7 @@ class UnusableBackend:
     def _fail(self, *_: object) -> Any:
         raise AssertionError("the backend was called")
 
-    apply = apply_many = shard_of = refund = now = usage = reset = _fail
+    apply = apply_many = shard_of = refund = now = usage = top = reset = _fail
     settle = redeem = read_register = write_register = _fail
 
 

@@ -27,7 +27,10 @@ NAMES = {
         "BackendError BackendUnavailable OutboxError PolicyFileError RateLimitExceeded"
         " RateLimitMailError TransportUnavailable"
     ),
-    "ratelimit_mail.events": "Delayed Failed Held OutboxEvent Released Uncertain",
+    "ratelimit_mail.events": "Delayed Failed Held OutboxEvent Recorder Released Uncertain",
+    "ratelimit_mail.monitoring": (
+        "Alerts MailAlerts Monitoring MonitoringSettings SystemLogAlerts WebhookAlerts"
+    ),
     "ratelimit_mail.outbox": (
         "CallableTransport MaildirTransport Notices Outbox OutboxError OutboxMessage"
         " OutboxRecipient OutboxStats OutgoingMessage RetrySchedule SMTPTransport State Transport"

@@ -60,6 +60,9 @@ class BatchRecorder:
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         return self._memory.usage(ledger, subject)
 
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        return self._memory.top(ledger, n)
+
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         self._memory.reset(ledgers, subject)
 

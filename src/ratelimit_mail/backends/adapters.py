@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,10 @@ class InlineAdapter:
     async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.usage`."""
         return self._backend.usage(ledger, subject)
+
+    async def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`; called on another thread, because it takes time."""
+        return await asyncio.to_thread(self._backend.top, ledger, n)
 
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""

@@ -209,6 +209,14 @@ class Backend(Protocol):
         """Return the reading of each window of each of the ledger's counts, for one subject."""
         ...
 
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """Return the `n` subjects that hold the largest shares of a window of the ledger.
+
+        The largest share is first; a subject that holds nothing now is left out, and of equal
+        shares any may be. What changes meanwhile may be missing. No message waits for it.
+        """
+        ...
+
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""
         ...
@@ -255,6 +263,10 @@ class AsyncBackend(Protocol):
 
     async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.usage`."""
+        ...
+
+    async def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`."""
         ...
 
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:

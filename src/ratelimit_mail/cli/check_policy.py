@@ -13,6 +13,7 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.describe import rules_of, two_columns
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.monitoring import monitoring_settings
 from ratelimit_mail.cli.remarks import remarks_on
 from ratelimit_mail.exceptions import PolicyFileError
 
@@ -41,6 +42,7 @@ def check_policy_command(files: tuple[str, ...], wants_toml: bool) -> None:
         except PolicyFileError as error:
             raise CommandError(str(error)) from None
         return
+    monitoring_settings(file)
     console = Console()
     errors: list[str] = []
     for number, name in enumerate(names):

@@ -10,6 +10,9 @@ import click
 from ratelimit_mail.cli.check_policy import check_policy_command
 from ratelimit_mail.cli.lists import list_commands
 from ratelimit_mail.cli.merge.command import merge_command
+from ratelimit_mail.cli.operate.change import block_command, reset_command, unblock_command
+from ratelimit_mail.cli.operate.look import blocks_command, top_command, usage_command
+from ratelimit_mail.cli.operate.watch import watch_command
 from ratelimit_mail.cli.outbox.command import outbox_commands
 from ratelimit_mail.cli.plan.command import plan_command
 from ratelimit_mail.cli.postfix_release import postfix_release_command
@@ -30,6 +33,8 @@ def command() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+command.add_command(block_command)
+command.add_command(blocks_command)
 command.add_command(check_policy_command)
 command.add_command(list_commands)
 command.add_command(merge_command)
@@ -38,4 +43,9 @@ command.add_command(plan_command)
 command.add_command(postfix_release_command)
 command.add_command(presets_command)
 command.add_command(replay_command)
+command.add_command(reset_command)
+command.add_command(top_command)
+command.add_command(unblock_command)
+command.add_command(usage_command)
+command.add_command(watch_command)
 command.add_command(serve_command)

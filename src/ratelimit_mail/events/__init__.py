@@ -19,6 +19,7 @@ from ratelimit_mail.events.kinds import (
 )
 from ratelimit_mail.events.listeners import Listener
 from ratelimit_mail.events.log_listener import log_events
+from ratelimit_mail.events.recorder import Recorder
 
 __all__ = [
     "BackToNormal",
@@ -34,6 +35,7 @@ __all__ = [
     "Listener",
     "NearLimit",
     "OutboxEvent",
+    "Recorder",
     "Released",
     "Unblocked",
     "Uncertain",

@@ -86,17 +86,25 @@ class EventDetector:
             return len(self._usage) + len(self._denials) + len(self._expected)
 
     def observe_steps(
-        self, backend: Any, envelope: Envelope, plan: ChargePlan, decision: Decision, now: int
+        self,
+        backend: Any,
+        envelope: Envelope,
+        plan: ChargePlan,
+        decision: Decision,
+        now: int,
+        *,
+        expects: bool = True,
     ) -> Steps[None]:
         """Dispatch the events that follow from `decision`, made at `now`; never raise an Exception.
 
         backend: the backend whose counts are read if necessary, sync or async.
+        expects: whether expected numbers of recipients are compared too.
         """
         try:
             queries = self._observe(envelope, plan, decision, now)
             for query in queries:
                 yield from self._read_usage_steps(backend, envelope, query, now)
-            if self._expects and decision.action is ACCEPT and not decision.degraded:
+            if expects and self._expects and decision.action is ACCEPT and not decision.degraded:
                 yield from self._expected_recipients_steps(backend, envelope, plan, now)
         except Exception as error:
             self._log_error(error)

@@ -54,6 +54,11 @@ class Event:
     at: datetime
     client: Client
 
+    @property
+    def enforced(self) -> bool:
+        """Whether the event is about what is enforced; false for a limit that only reports."""
+        return self.limit is None or self.limit.enforce
+
 
 @attrs.frozen(kw_only=True)
 class FirstDenial(Event):

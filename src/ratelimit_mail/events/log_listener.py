@@ -27,7 +27,7 @@ from ratelimit_mail.events.listeners import Listener
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["log_events"]
+__all__ = ["line_of", "log_events"]
 
 SHORTEST_KEY: Final = 16
 
@@ -63,9 +63,9 @@ def log_events(
     level: the level of every line; the default is INFO for BackToNormal, Unblocked, Delayed and
         Released, and WARNING for all others.
 
-    The fields are `event` (the kind), `sender`, `subject`, `limit`, `policy`, `tier`, `at`,
-    `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`, `reply`
-    and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
+    The fields are `event` (the kind), `sender`, `subject`, `limit`, `enforced`, `policy`, `tier`,
+    `at`, `client_address`, `client_user`, `client_protocol`, and those of the kind: `action`,
+    `reply` and `retry_after`; `used` and `share`; `attempts` and `seconds`; `denials` and `since`;
     `expected` and `recipients`; `scope`, `until` and `reason`. Events of an outbox have `outbox_id`
     (the number of the message), `recipients` (how many) and `expected`, `put`, `reply`, `lists` or
     `resent`, but not its key, which the program chose and which may hold anything.
@@ -86,16 +86,26 @@ def log_events(
         if at_level is None:
             is_good = isinstance(event, BackToNormal | Unblocked | Delayed | Released)
             at_level = logging.INFO if is_good else logging.WARNING
-        title, text, own_fields = _describe(event, names)
-        sender = names.quoted(event.sender)
-        if event.subject != event.sender:
-            sender += f" (counted for {names.quoted(event.subject)})"
-        fields = {**_common_fields(event, names), **own_fields}
-        log.log(
-            at_level, "%s: %s %s; %s", title, sender, text, _context(event, names), extra=fields
-        )
+        line, fields = _line_of(event, names)
+        log.log(at_level, "%s", line, extra=fields)
 
     return listen
+
+
+def line_of(event: Event, key: bytes | None = None) -> tuple[str, dict[str, Any]]:
+    """Return an event in one line, which is escaped, and its fields as `log_events` names them."""
+    return _line_of(event, _Names(key))
+
+
+def _line_of(event: Event, names: _Names) -> tuple[str, dict[str, Any]]:
+    title, text, own_fields = _describe(event, names)
+    if not event.enforced:
+        title = f"{title} (only reported)"
+    sender = names.quoted(event.sender)
+    if event.subject != event.sender:
+        sender += f" (counted for {names.quoted(event.subject)})"
+    line = f"{title}: {sender} {text}; {_context(event, names)}"
+    return line, {**_common_fields(event, names), **own_fields}
 
 
 class _Names:
@@ -149,6 +159,7 @@ def _common_fields(event: Event, names: _Names) -> dict[str, Any]:
         "sender": names.field(event.sender),
         "subject": names.field(event.subject),
         "limit": None if event.limit is None else str(event.limit),
+        "enforced": event.enforced,
         "policy": event.policy,
         "tier": event.tier,
         "at": event.at.isoformat(),

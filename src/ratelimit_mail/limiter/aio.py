@@ -17,11 +17,12 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import LONGEST_CALL
 from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
+from ratelimit_mail.backends.measured import measured_async
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, Usage
+from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.decorator import (
     Errors,
@@ -40,7 +41,7 @@ from ratelimit_mail.policy import Policy
 if TYPE_CHECKING:
     import asyncio
 
-    from ratelimit_mail.events import Dispatcher, Listener
+    from ratelimit_mail.events import Dispatcher, Listener, Recorder
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
 
@@ -91,7 +92,7 @@ class AsyncLimiter:
     """What `Limiter` is, for asyncio; safe to use from several event loops.
 
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
-    on_backend_error, fallback_share, remember, node, on_event: as in `Limiter`.
+    on_backend_error, fallback_share, remember, node, on_event, metrics: as in `Limiter`.
     sleep: how `acquire` waits for a number of seconds; for tests.
     """
 
@@ -107,6 +108,7 @@ class AsyncLimiter:
         remember: float = 3600.0,
         node: str | None = None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None = None,
+        metrics: Recorder | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         import asyncio  # takes a third of this package's time to import, and not all need it
@@ -127,6 +129,8 @@ class AsyncLimiter:
             apply_booking = self._backend.apply
             finish = _finish_at_once
         else:
+            if metrics is not None:
+                self._backend = measured_async(self._backend, metrics.called)
             self._backend = AsyncFallbackBackend(self._backend, fallback, share)
             apply_booking = partial(_apply_booking, self._backend)
         self._operations = Operations(
@@ -140,6 +144,7 @@ class AsyncLimiter:
             remember=remember,
             node=node,
             on_event=on_event,
+            metrics=metrics,
         )
         self._fast_path = fast_path(self._operations, backend)
         self._fast_check = fast_path(self._operations, backend, record=False)
@@ -233,6 +238,16 @@ class AsyncLimiter:
     ) -> tuple[Usage, ...]:
         """See `Limiter.usage`."""
         return await run_async(self._operations.usage_steps(subject, scope, client))
+
+    async def top(
+        self,
+        scope: str | Sequence[str] = "sender",
+        n: int = 10,
+        *,
+        client: Client | None = None,
+    ) -> tuple[SubjectUsage, ...]:
+        """See `Limiter.top`."""
+        return await run_async(self._operations.top_steps(scope, n, client))
 
     async def reset(
         self,

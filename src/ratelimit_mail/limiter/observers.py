@@ -18,7 +18,7 @@ from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Dispatcher, Listener
+    from ratelimit_mail.events import Dispatcher, Listener, Recorder
     from ratelimit_mail.events.detector import EventDetector
 
 __all__ = ["DecidedMessage", "Observers"]
@@ -45,19 +45,26 @@ class Observers:
         policy: Policy,
         intents: Intents,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
+        metrics: Recorder | None = None,
     ) -> None:
         self._intents = intents
         self._queue = policy.queue(shadow=True)
         self._policy = policy.name
         self._dispatcher = None if on_event is None else _dispatcher(on_event)
         self._detector: EventDetector | None = None
+        self._shadow_detector: EventDetector | None = None
         if self._dispatcher is not None:
             self._detector = _detector(policy, self._dispatcher)
-        self.is_idle = self._detector is None and not policy.has_shadow
+            if policy.has_shadow:
+                # What it denies must not delay that others are back to normal.
+                self._shadow_detector = _detector(policy, self._dispatcher)
+        self._metrics = metrics
+        self.is_idle = self._detector is None and metrics is None and not policy.has_shadow
 
     def observe_steps(self, backend: Any, decided: DecidedMessage) -> Steps[Decision]:
         """Return the decision with the answer of the shadow limits, and emit its events."""
         envelope, plan, decision, verdict, queue_subject = decided
+        self.record(decision)
         if plan.shadow is not None:
             queue, max_delay = None, 0
             if queue_subject is not None and verdict is not None and plan.shadow.is_limited:
@@ -70,12 +77,24 @@ class Observers:
                 answer, receipt = shadow
                 if plan.shadow.effective_limits.limits:
                     decision = attrs.evolve(decision, shadow=answer)
+                    if self._metrics is not None:
+                        self._metrics.decided_in_shadow(self._policy, answer)
                 if decision.refund_token is not None and receipt is not None:
                     decision.refund_token.append(receipt)
+                if self._shadow_detector is not None:
+                    now = backend.now() if verdict is None else verdict.now
+                    yield from self._shadow_detector.observe_steps(
+                        backend, envelope, plan.shadow, answer, now, expects=False
+                    )
         if self._detector is not None:
             now = backend.now() if verdict is None else verdict.now
             yield from self._detector.observe_steps(backend, envelope, plan, decision, now)
         return decision
+
+    def record(self, decision: Decision) -> None:
+        """Measure a decision."""
+        if self._metrics is not None:
+            self._metrics.decided(self._policy, decision)
 
     def report_block(self, block: Block) -> None:
         """Emit the event of a new block."""

@@ -22,10 +22,11 @@ import attrs
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
+from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge
-from ratelimit_mail.decision import Action, Block, Decision, Usage
+from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge, Ledger
+from ratelimit_mail.decision import Action, Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
 from ratelimit_mail.limiter.blocks import Blocks
@@ -50,11 +51,11 @@ from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, Wa
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
-from ratelimit_mail.scopes import envelope_values, normal_scope
+from ratelimit_mail.scopes import Scope, envelope_values, normal_scope, split_subject
 from ratelimit_mail.smtp_errors import as_text, pushback_seconds
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Dispatcher, Listener
+    from ratelimit_mail.events import Dispatcher, Listener, Recorder
 
 __all__ = ["Booking", "Operations", "milliseconds"]
 
@@ -63,6 +64,11 @@ LONGEST_WAIT: Final = 10**12
 
 MOST_EARLY: Final = 2
 """How often a sleep may end before the booked time by the backend's clock."""
+
+MOST_IN_TOP: Final = 10_000
+
+MORE_WITH_CONCESSIONS: Final = 100
+"""How many subjects more `top` looks at if some senders have limits of their own."""
 
 LONGEST_MEMORY: Final = 366 * 24 * 3600 * 1000
 
@@ -111,7 +117,7 @@ class Operations:
     apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
     finish: runs steps to their end, also if the caller is cancelled meanwhile, or interrupted by a
         signal handler. A second argument is the exception that the caller ends with.
-    remember, node, on_event: as `Limiter` documents them.
+    remember, node, on_event, metrics: as `Limiter` documents them.
     """
 
     def __init__(
@@ -127,6 +133,7 @@ class Operations:
         remember: float,
         node: str | None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
+        metrics: Recorder | None = None,
     ) -> None:
         self.policy = policy.at_node(node)
         self.plan: Callable[[Envelope], ChargePlan] = self.policy.planner(backend.now)
@@ -144,7 +151,8 @@ class Operations:
         self._intents = Intents(self.policy.counted_as, lifetime, self.policy.comparison)
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
-        self._observers = Observers(self.policy, self._intents, on_event)
+        self._observers = Observers(self.policy, self._intents, on_event, metrics)
+        self._metrics = metrics
         self.blocks = Blocks(self.policy, backend, store)
         self.counts_in_memory = isinstance(store, MemoryBackend)
         self.is_plain = (
@@ -197,7 +205,9 @@ class Operations:
         decisions = []
         for plan, part, block in plans:
             if block is not None:
-                decisions.append(self.blocks.decision(block, plan.effective_limits.tier))
+                decision = self.blocks.decision(block, plan.effective_limits.tier)
+                self._observers.record(decision)
+                decisions.append(decision)
                 continue
             verdict = next(verdicts) if plan.charges else None
             decision = self.decide(plan, verdict, part)
@@ -255,12 +265,23 @@ class Operations:
         """Raise RateLimitExceeded if `envelope` is blocked."""
         yield from self.blocks.refresh_steps(is_charged=is_charged)
         if (block := self.blocks.find(envelope)) is not None:
-            raise RateLimitExceeded(self.blocks.decision(block, tier))
+            decision = self.blocks.decision(block, tier)
+            self._observers.record(decision)
+            raise RateLimitExceeded(decision)
 
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
-        """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
+        """See `Limiter.acquire`; `timeout` is in milliseconds."""
+        if self._metrics is None:
+            return (yield from self._acquire_steps(envelope, timeout))
+        begin = self.backend.now()
+        decision = yield from self._acquire_steps(envelope, timeout)
+        self._metrics.waited(self.policy.name, max(0, self.backend.now() - begin) / 1000)
+        return decision
 
-        timeout: in milliseconds. A wait that is cut short gives its booking back.
+    def _acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
+        """Make a booking, sleep until its time, and redeem it.
+
+        A wait that is cut short gives its booking back.
         """
         number = self._wait_queue.next_number()
         booking = yield from self.reserve_steps(envelope, timeout)
@@ -420,13 +441,17 @@ class Operations:
         if not isinstance(client, Client | None):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
         key, sender = self.policy.subject(scope, subject)
-        limits = self.policy.effective_limits(client or NOBODY, sender, self.backend.now())
         yield from self.blocks.refresh_steps()
-        block = self.blocks.of_subject(normal_scope(scope), key)
+        return (yield from self._usages_steps(normal_scope(scope), key, sender, client))
+
+    def _usages_steps(
+        self, scope: Scope, key: str, sender: str | None, client: Client | None
+    ) -> Steps[tuple[Usage, ...]]:
+        """Return the usage of each limit of a subject; those that only report are last."""
+        effective = self.policy.effective_limits(client or NOBODY, sender, self.backend.now())
+        block = self.blocks.of_subject(scope, key)
         usages: list[Usage] = []
-        for ledger in limits.ledgers_of(normal_scope(scope)):
-            if not ledger.has_windows:
-                continue
+        for limits, ledger in _limited_ledgers(effective, scope):
             readings = yield partial(self.backend.usage, ledger, key)
             usages += (
                 Usage(
@@ -440,6 +465,49 @@ class Operations:
                 for i, each in enumerate(of_count)
             )
         return tuple(usages)
+
+    def top_steps(
+        self, scope: str | Sequence[str], n: int, client: Client | None
+    ) -> Steps[tuple[SubjectUsage, ...]]:
+        """See `Limiter.top`."""
+        ordered = normal_scope(scope)
+        if not 1 <= whole_number("n", n) <= MOST_IN_TOP:
+            raise ValueError(f"n: {show(n)} is not a number of subjects from 1 to {MOST_IN_TOP}")
+        if not isinstance(client, Client | None):
+            raise TypeError(f"client: a Client is needed, not {show(client)}")
+        yield from self.blocks.refresh_steps()
+        effective = self.policy.effective_limits(client or NOBODY, None, self.backend.now())
+        # Some senders have limits of their own, by which they are ranked below: more are needed.
+        concessions = self.policy.overrides or self.policy.exemptions
+        needed = n + MORE_WITH_CONCESSIONS if concessions else n
+        keys: dict[str, None] = {}
+        for _, ledger in _limited_ledgers(effective, ordered):
+            keys.update(dict.fromkeys((yield partial(self.backend.top, ledger, needed))))
+        if "sender" in ordered and len(ordered) == 1:
+            keys.update(dict.fromkeys(self._overridden_senders()))
+        subjects: list[SubjectUsage] = []
+        for key in keys:
+            values = split_subject(ordered, key)
+            sender = values.get("sender")
+            if (submitter := values.get("submitter", "")).startswith("sender:"):
+                sender = sender or submitter.removeprefix("sender:")
+            usages = yield from self._usages_steps(ordered, key, sender, client)
+            share = max((each.used / each.limit.limit for each in usages), default=0.0)
+            if share > 0:
+                subject = None if ordered == ("global",) else tuple(values.values())
+                shown = subject[0] if subject is not None and len(subject) == 1 else subject
+                subjects.append(
+                    SubjectUsage(scope=ordered, subject=shown, share=share, usages=usages)
+                )
+        subjects.sort(key=lambda each: (-each.share, str(each.subject)))
+        return tuple(subjects[:n])
+
+    def _overridden_senders(self) -> Iterator[str]:
+        """Yield the first addresses that overrides name: their limits may be lower than most."""
+        named = (each for override in self.policy.overrides for each in override.senders)
+        addresses = (each for each in named if "@" in each.strip("@"))
+        for address in islice(addresses, MORE_WITH_CONCESSIONS):
+            yield self.policy.subject("sender", address)[0]
 
     def block_steps(
         self,
@@ -502,6 +570,16 @@ class Operations:
         if normal_scope(scope) == ("sender",):
             ledgers += self._queue, self.policy.queue(shadow=True)
         yield partial(self.backend.reset, ledgers, key)
+
+
+def _limited_ledgers(
+    effective: EffectiveLimits, scope: Scope
+) -> Iterator[tuple[EffectiveLimits, Ledger]]:
+    """Yield the ledgers per `scope` that have limits, those of limits that only report last."""
+    for limits in (effective, effective.shadow):
+        for ledger in () if limits is None else limits.ledgers_of(scope):
+            if limits is not None and ledger.has_windows:
+                yield limits, ledger
 
 
 def _is_refundable(decision: Decision) -> bool:

@@ -16,11 +16,12 @@ from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
 from ratelimit_mail.backends.base import Backend, Intent, Verdict
+from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import FallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, Usage
+from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter.decorator import (
@@ -37,7 +38,7 @@ from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Dispatcher, Listener
+    from ratelimit_mail.events import Dispatcher, Listener, Recorder
 
 __all__ = ["Limiter", "Reservation", "check_policy"]
 
@@ -113,6 +114,8 @@ class Limiter:
         the host's name.
     on_event: a callable, several, or an `events.Dispatcher` of them: called on a thread of its own
         with each event, such as a first denial or a limit nearly used up. What it raises is logged.
+    metrics: what measures each decision, each wait and each call of the backend, such as
+        `monitoring.PrometheusMetrics`.
     sleep: how `acquire` waits for a number of seconds; for tests.
 
     Most callers decorate their send function with `limited`, or call `acquire` to wait and
@@ -129,6 +132,7 @@ class Limiter:
         remember: float = 3600.0,
         node: str | None = None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None = None,
+        metrics: Recorder | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         check_policy(policy)
@@ -146,7 +150,8 @@ class Limiter:
         apply_booking: Callable[[Sequence[Charge], Intent], Verdict] = backend.apply
         finish: Callable[..., Any] = _finish_at_once
         if not isinstance(backend, MemoryBackend):  # which is never away, and never waits
-            self._backend = FallbackBackend(backend, on_backend_error, share)
+            called = backend if metrics is None else measured(backend, metrics.called)
+            self._backend = FallbackBackend(called, on_backend_error, share)
             apply_booking = partial(_apply_booking, self._backend)
             finish = _finish
         self._operations = Operations(
@@ -160,6 +165,7 @@ class Limiter:
             remember=remember,
             node=node,
             on_event=on_event,
+            metrics=metrics,
         )
         self._fast_path = fast_path(self._operations, backend)
         self._fast_check = fast_path(self._operations, backend, record=False)
@@ -298,6 +304,24 @@ class Limiter:
         client: who submits; it chooses the tier, and so the limits.
         """
         return run(self._operations.usage_steps(subject, scope, client))
+
+    def top(
+        self,
+        scope: str | Sequence[str] = "sender",
+        n: int = 10,
+        *,
+        client: Client | None = None,
+    ) -> tuple[SubjectUsage, ...]:
+        """Return the subjects of `scope` that have used the largest shares of a limit, most first.
+
+        n: how many, at most 10,000. Subjects that have used nothing are left out.
+        client: who submits; it chooses the tier, and so the limits, as in `usage`.
+
+        It looks at every subject of the backend once, without holding up messages: a million take
+        seconds. Messages that are counted meanwhile may be missing. Limits that only report are
+        included. Where senders have overrides or exemptions, they are ranked by their own limits.
+        """
+        return run(self._operations.top_steps(scope, n, client))
 
     def reset(
         self,

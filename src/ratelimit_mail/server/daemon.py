@@ -29,7 +29,7 @@ from ratelimit_mail.server.policy_service import Excess, PolicyService, in_shado
 from ratelimit_mail.server.stages import Stages, limitations
 
 if TYPE_CHECKING:
-    from ratelimit_mail.events import Dispatcher, Listener
+    from ratelimit_mail.events import Dispatcher, Listener, Recorder
 
 __all__ = ["Daemon", "Settings"]
 
@@ -49,7 +49,7 @@ class Settings:
     load_policy, load_tags: read the policy and the table of tags, at the start and again when one
         of `files` has changed or SIGHUP has come. They run in a thread.
     backend: where messages are counted. is_shared: whether it survives this process.
-    on_backend_error, node, on_event: as `AsyncLimiter` documents them.
+    on_backend_error, node, on_event, metrics: as `AsyncLimiter` documents them.
     addresses: where to listen for mail servers, beside the sockets that systemd opened.
     control: the path of the control socket.
     """
@@ -62,6 +62,7 @@ class Settings:
     on_backend_error: Literal["raise", "allow", "deny"] | MemoryBackend = "raise"
     node: str | None = None
     on_event: Listener | Sequence[Listener] | Dispatcher | None = None
+    metrics: Recorder | None = None
     addresses: Sequence[Address] = ()
     socket_mode: int = 0o660
     control: Path | None = None
@@ -205,6 +206,7 @@ class Daemon:
             remember=REMEMBER_SECONDS,
             node=settings.node if policy.per_node else None,
             on_event=settings.on_event,
+            metrics=settings.metrics,
         )
 
     async def _reload_often(self) -> None:

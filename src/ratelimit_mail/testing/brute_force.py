@@ -216,6 +216,19 @@ class BruteForceBackend:
             for count in ledger.counts
         ]
 
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`."""
+        shares: dict[str, float] = {}
+        for subject in {event.name[1] for event in self.events if event.name[0] == ledger.name}:
+            readings = self.usage(ledger, subject)
+            shares[subject] = max(
+                each.used / window.limit
+                for count, of_count in zip(ledger.counts, readings, strict=True)
+                for window, each in zip(count.windows, of_count, strict=True)
+            )
+        used = (subject for subject, share in shares.items() if share)
+        return sorted(used, key=lambda subject: (-shares[subject], subject))[:n]
+
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         names = [(ledger.name, subject, unit) for ledger in ledgers for unit in range(len(UNITS))]

@@ -65,6 +65,11 @@ class SyncAdapter:
         readings: list[list[Reading]] = self._wait(self._backend.usage(ledger, subject))
         return readings
 
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`."""
+        subjects: list[str] = self._wait(self._backend.top(ledger, n))
+        return subjects
+
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         self._wait(self._backend.reset(ledgers, subject))

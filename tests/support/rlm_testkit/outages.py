@@ -105,6 +105,11 @@ class InterruptibleBackend:
         self._record("usage")
         return self._memory.usage(ledger, subject)
 
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`."""
+        self._record("top")
+        return self._memory.top(ledger, n)
+
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         self._record("reset")
@@ -168,6 +173,10 @@ class AsyncInterruptibleBackend:
     async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.usage`."""
         return self._backend.usage(ledger, subject)
+
+    async def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`."""
+        return self._backend.top(ledger, n)
 
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""

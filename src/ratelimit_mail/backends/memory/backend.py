@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from itertools import islice
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict, verdict
@@ -13,11 +14,15 @@ from ratelimit_mail.backends.memory.clock import steady_ticks, ticks_of
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
 from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
+from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.transaction import BookingReceipt, Transaction, refund
 from ratelimit_mail.counting.charge import Charge, Costs, Ledger, add_costs
 from ratelimit_mail.counting.event_log import FAR_AHEAD, UndoList
 
 __all__ = ["MemoryBackend"]
+
+LOOKED_AT_TOGETHER: Final = 32
+"""How many subjects `top` looks at while it holds the lock."""
 
 SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
@@ -423,6 +428,42 @@ class MemoryBackend:
                 for count in ledger.counts
                 for log in [logs[count.unit]]
             ]
+
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """Return the `n` subjects that hold the largest shares of a window, largest first.
+
+        The lock is held for a few subjects at a time.
+        """
+        ranking = Ranking(n)
+        bounds = [(count.unit, count.smallest) for count in ledger.counts if count.windows]
+        with self._lock:
+            if self._undo:
+                self._take_back()
+            if self._changes:
+                self._apply_changes()
+            table = self._tables.get(ledger.name)
+            if table is None:
+                return []
+            all_counts = [*table.young.values(), *table.old.values(), *table.idle.values()]
+        # Read without the lock: what is held is never too low, and no window holds more.
+        promising = (
+            counts
+            for counts in all_counts
+            if any(counts.held[unit] > ranking.threshold * limit for unit, limit in bounds)
+        )
+        while chunk := list(islice(promising, LOOKED_AT_TOGETHER)):
+            with self._lock:
+                if self._undo:
+                    self._take_back()
+                now = self.now()
+                for subject in {counts.subject for counts in chunk}:
+                    logs = table.get(subject).logs()  # perhaps it was reset or evicted meanwhile
+                    for count in ledger.counts:
+                        for window in count.windows:
+                            used = logs[count.unit].used(now, window)
+                            ranking.add(subject, used / window.limit)
+                self._undo.clear()
+        return ranking.subjects()
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""

@@ -150,6 +150,10 @@ class _OutageSteps:
         """See `Backend.usage`."""
         return self._require_steps(ledger, subject, partial(self._backend.usage, ledger, subject))
 
+    def top_steps(self, ledger: Ledger, n: int) -> Steps[list[str]]:
+        """See `Backend.top`."""
+        return self._only_backend_steps("", partial(self._backend.top, ledger, n))
+
     def reset_steps(self, ledgers: Sequence[Ledger], subject: str) -> Steps[None]:
         """See `Backend.reset`."""
         if ledgers:
@@ -258,6 +262,10 @@ class FallbackBackend:
         """See `Backend.usage`."""
         return run(self._steps.usage_steps(ledger, subject))
 
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`."""
+        return run(self._steps.top_steps(ledger, n))
+
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""
         run(self._steps.reset_steps(ledgers, subject))
@@ -309,6 +317,10 @@ class AsyncFallbackBackend:
     async def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """See `Backend.usage`."""
         return await run_async(self._steps.usage_steps(ledger, subject))
+
+    async def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `Backend.top`."""
+        return await run_async(self._steps.top_steps(ledger, n))
 
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `Backend.reset`."""

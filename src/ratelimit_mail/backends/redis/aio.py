@@ -105,6 +105,10 @@ class AsyncRedisBackend:
         """See `RedisBackend.usage`."""
         return await run_async(self._core().usage_steps(ledger, subject))
 
+    async def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `RedisBackend.top`."""
+        return await run_async(self._core().top_steps(ledger, n))
+
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `RedisBackend.reset`."""
         await run_async(self._core().reset_steps(ledgers, subject))

@@ -6,6 +6,7 @@ No I/O. The format of a packed message is documented in lua/message.lua.
 from __future__ import annotations
 
 import random
+import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -27,7 +28,7 @@ from ratelimit_mail.backends.redis.keys import (
     foreign_value_error,
     moved_key,
 )
-from ratelimit_mail.counting.charge import Charge, Count, Ledger
+from ratelimit_mail.counting.charge import UNITS, Charge, Count, Ledger
 
 __all__ = [
     "AT_START_ONLY",
@@ -399,6 +400,20 @@ class Codec:
             keys.append(self.keys.key(ledger, subject, count.unit))
             chunks += [_uint16(len(count.windows)), _pack_windows(count)]
         return keys, b"".join(chunks)
+
+    def pack_top(self, ledger: Ledger, threshold: float) -> tuple[bytes, bytes]:
+        """Pack what finds the logs of a ledger that hold more than a share of a window."""
+        time = 0 if self._clock is None else self._clock()
+        is_tagged = self.keys.sharded and ledger.tag_of is not None
+        chunks = [_int56(time), struct.pack("<BBd", self._clock is not None, is_tagged, threshold)]
+        counts = {count.unit: count for count in ledger.counts}
+        for unit in range(len(UNITS)):
+            count = counts.get(unit)
+            if count is None:
+                chunks.append(_uint16(0))
+            else:
+                chunks += [_uint16(len(count.windows)), _pack_windows(count)]
+        return b"".join(chunks), ledger.name.encode()
 
     def readings(self, ledger: Ledger, keys: Sequence[bytes], reply: Any) -> list[list[Reading]]:
         """Read the readings of each window of each of the ledger's counts from a reply."""

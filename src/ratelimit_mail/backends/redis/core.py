@@ -8,12 +8,14 @@ are in several slots of a cluster, `Batch` for many messages at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import Intent, Message, Reading, Register, Verdict
+from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.redis.batches import Batch
-from ratelimit_mail.backends.redis.codec import BatchShare, Codec, Receipt
+from ratelimit_mail.backends.redis.codec import BatchShare, Codec, Receipt, as_bytes
 from ratelimit_mail.backends.redis.multi_slot import (
     apply_multi_slot_steps,
     refund_multi_slot_steps,
@@ -23,12 +25,19 @@ from ratelimit_mail.backends.redis.multi_slot_moves import (
     redeem_multi_slot_steps,
     settle_multi_slot_steps,
 )
+from ratelimit_mail.backends.redis.scripts import TOP
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.backends.redis.transport import AsyncTransport, Transport
 from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["RedisCore"]
+
+SCANNED_TOGETHER: Final = 200
+"""How many keys one step of `top` passes over."""
+
+SEARCHED_TOGETHER: Final = 16
+"""How many logs one step of `top` searches; as in lua/top.lua."""
 
 AnyReceipt = Receipt | BatchShare | MultiSlotReceipt
 
@@ -170,6 +179,45 @@ class RedisCore(Generic[AnyTransport]):
     def usage_steps(self, ledger: Ledger, subject: str) -> Steps[list[list[Reading]]]:
         """Read each window of each of the ledger's counts, for one subject."""
         return self._calls.usage_steps(ledger, subject)
+
+    def top_steps(self, ledger: Ledger, n: int) -> Steps[list[str]]:
+        """Return the `n` subjects that hold the largest shares of a window, largest first.
+
+        Every key of the server is passed over once, in steps that take it well below a
+        millisecond each, so that other clients are served in between.
+        """
+        ranking = Ranking(n)
+        masters = yield self.transport.masters
+        for master in masters:
+            cursor = b"0"
+            while True:
+                pattern = self._keys.pattern(ledger)
+                arguments = [cursor, str(SCANNED_TOGETHER).encode(), pattern]
+                cursor, rest = yield from self._rank_steps(master, ledger, ranking, arguments)
+                while rest:
+                    _, unsearched = yield from self._rank_steps(
+                        master, ledger, ranking, [b"", *rest[:SEARCHED_TOGETHER]]
+                    )
+                    rest = rest[SEARCHED_TOGETHER:] + unsearched
+                if cursor == b"0":
+                    break
+        return ranking.subjects()
+
+    def _rank_steps(
+        self, master: Any, ledger: Ledger, ranking: Ranking, arguments: Sequence[bytes]
+    ) -> Steps[tuple[bytes, list[bytes]]]:
+        """Run TOP once; return the next cursor and the keys that it had no time for."""
+        packed = self._codec.pack_top(ledger, ranking.threshold)
+        run_at = self.transport.run_at
+        reply = yield partial(run_at, master, TOP, [*packed, *arguments])
+        cursor, *pairs = map(as_bytes, reply)
+        unsearched = []
+        for key, share in zip(pairs[::2], pairs[1::2], strict=True):
+            if share:
+                ranking.add(self._keys.subject(ledger, key), float(share))
+            else:
+                unsearched.append(key)
+        return cursor, unsearched
 
     def reset_steps(self, ledgers: Sequence[Ledger], subject: str) -> Steps[None]:
         """Forget all that was counted for one subject, in every unit."""

@@ -17,6 +17,9 @@ __all__ = ["DEFAULT_PREFIX", "Keys", "count_name", "foreign_value_error", "moved
 
 DEFAULT_PREFIX: Final = "ratelimit-mail:"
 
+_SPECIAL: Final = frozenset("*?[]^-\\")
+"""The characters that are special in a pattern of SCAN."""
+
 
 class Keys:
     """The key names of one backend.
@@ -77,6 +80,20 @@ class Keys:
         beginning, end = self.affixes(ledger, subject)
         return f"{beginning}:{ledger.name}:places{end}".encode()
 
+    def pattern(self, ledger: Ledger) -> bytes:
+        """Return a pattern of SCAN that all logs of a ledger match, and few other keys."""
+        middle = "".join(f"\\{each}" if each in _SPECIAL else each for each in ledger.name)
+        beginning = "".join(f"\\{each}" if each in _SPECIAL else each for each in self._stem)
+        end = ":*" if self.sharded and ledger.tag_of is not None else ""
+        return f"{beginning}*}}:{middle}:[0-3]{end}".encode()
+
+    def subject(self, ledger: Ledger, key: bytes) -> str:
+        """Return the subject that a key of `ledger` counts."""
+        tag, _, rest = key.decode().removeprefix(self._stem).partition("}")
+        if self.sharded and ledger.tag_of is not None:
+            return rest.removeprefix(f":{ledger.name}:").partition(":")[2]
+        return _unquote(tag)
+
     def register_key(self, name: str) -> bytes:
         """Return the key of a register."""
         return f"{self._stem}{_quote(name)}}}:register".encode()
@@ -110,6 +127,13 @@ def foreign_value_error(key: bytes) -> BackendError:
         f"the key {key.decode()!r} holds a value that is not of this library; nothing was"
         " changed. Give the backend another prefix=, or delete the key if nobody needs it"
     )
+
+
+def _unquote(tag: str) -> str:
+    """Return what `_quote` has quoted."""
+    if tag == "%":
+        return ""
+    return tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")
 
 
 def _quote(tag: str) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "REFUND",
     "RESET",
     "SETTLE",
+    "TOP",
     "USAGE",
     "WRITE_REGISTER",
     "Script",
@@ -91,6 +92,7 @@ APPLY: Final = Script(
 )
 RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
 USAGE: Final = Script.from_files("message", *_EVENT_LOG, "availability", "usage")
+TOP: Final = Script.from_files("message", *_EVENT_LOG, "availability", "top")
 MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files(
     "server", "rights", "fetch", "multi_slot_idempotency"
 )

@@ -123,6 +123,13 @@ class RedisBackend:
         """Return the readings of each window of each of the ledger's counts, for one subject."""
         return run(self._core.usage_steps(ledger, subject))
 
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """Return the `n` subjects that hold the largest shares of a window, largest first.
+
+        It scans all keys of the server, or of a cluster's masters, in small steps.
+        """
+        return run(self._core.top_steps(ledger, n))
+
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget all that was counted for one subject, in every unit."""
         run(self._core.reset_steps(ledgers, subject))

@@ -118,11 +118,15 @@ class Transport:
             server=_describe_server(client),
         )
 
-    def _connect_and_send(self, *command: _Argument) -> Any:
-        """Make the client, which may connect, and send a command."""
+    def _connect(self) -> None:
+        """Make the client, which may connect."""
         with self._lock:
             if self._client is None:
                 self._client = self._make_client()
+
+    def _connect_and_send(self, *command: _Argument) -> Any:
+        """Make the client, and send a command."""
+        self._connect()
         self._send = self._send_to_node
         if not self.sharded:
             self._send = ReusedConnections(self._client.connection_pool).call
@@ -154,6 +158,30 @@ class Transport:
                 return self._send("EVAL", script.text, len(keys), *keys, *arguments)
         except CLIENT_ERRORS as error:
             raise backend_error(error, self.server, _settings(self._client)) from error
+
+    def masters(self) -> Sequence[Any]:
+        """Return the masters of a cluster, for `run_at`; one None for a single server."""
+        if not self.sharded:
+            return [None]
+        try:
+            self._connect()
+            return list(self._client.get_primaries())
+        except CLIENT_ERRORS as error:
+            raise backend_error(error, self.server) from error
+
+    def run_at(self, master: Any, script: Script, arguments: Sequence[bytes]) -> Any:
+        """Run a script without declared keys at one of `masters`, and return its reply."""
+        if master is None:
+            return self.run(script, (), arguments)
+        try:
+            pool = self._client.get_redis_connection(master).connection_pool
+            call = ReusedConnections(pool).call
+            try:
+                return call("EVALSHA", script.sha, 0, *arguments)
+            except NoScriptError:
+                return call("EVAL", script.text, 0, *arguments)
+        except CLIENT_ERRORS as error:
+            raise backend_error(error, self.server) from error
 
     def slot(self, key: bytes) -> int:
         """Return the slot of a key in a cluster."""
@@ -198,13 +226,17 @@ class AsyncTransport:
             self._pipelined = PipelinedConnections(client.connection_pool)
             self._send = self._pipelined.call
 
-    async def _send_to_node(self, *command: _Argument) -> Any:
-        """See `Transport._send_to_node`; connect first."""
+    async def _connect(self) -> None:
+        """Learn the nodes of the cluster, once."""
         if self._connecting is not None:
             # Initialized by several calls at once, the client cuts connections that are in use.
             async with self._connecting:
                 await self._client.initialize()
             self._connecting = None
+
+    async def _send_to_node(self, *command: _Argument) -> Any:
+        """See `Transport._send_to_node`; connect first."""
+        await self._connect()
         client = self._client
         try:
             node = client.get_node_from_key(command[3])
@@ -235,6 +267,34 @@ class AsyncTransport:
                 return await self._send("EVAL", script.text, len(keys), *keys, *arguments)
         except CLIENT_ERRORS as error:
             raise backend_error(error, self.server, _settings(self._client)) from error
+        finally:
+            self._calls -= 1
+
+    async def masters(self) -> Sequence[Any]:
+        """See `Transport.masters`."""
+        if not self.sharded:
+            return [None]
+        try:
+            await self._connect()
+            return list(self._client.get_primaries())
+        except CLIENT_ERRORS as error:
+            raise backend_error(error, self.server) from error
+
+    async def run_at(self, master: Any, script: Script, arguments: Sequence[bytes]) -> Any:
+        """See `Transport.run_at`."""
+        if master is None:
+            return await self.run(script, (), arguments)
+        self._calls += 1
+        call = partial(self._run, master.name)
+        try:
+            try:
+                command = ("EVALSHA", script.sha, 0, *arguments)
+                return await call(partial(master.execute_command, *command))
+            except NoScriptError:
+                command = ("EVAL", script.text, 0, *arguments)
+                return await call(partial(master.execute_command, *command))
+        except CLIENT_ERRORS as error:
+            raise backend_error(error, self.server) from error
         finally:
             self._calls -= 1
 

@@ -94,6 +94,10 @@ class AsyncSQLiteBackend:
         """See `SQLiteBackend.usage`."""
         return await self._call(self._backend.usage, ledger, subject)
 
+    async def top(self, ledger: Ledger, n: int) -> list[str]:
+        """See `SQLiteBackend.top`."""
+        return await self._call(self._backend.top, ledger, n)
+
     async def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """See `SQLiteBackend.reset`."""
         await self._call(self._backend.reset, ledgers, subject)

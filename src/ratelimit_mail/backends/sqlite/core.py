@@ -27,6 +27,7 @@ from ratelimit_mail.backends.base import (
     refusals_from_numbers,
     verdict,
 )
+from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.sqlite.session import (
     SELECT_NEW,
     SELECT_SUBJECT,
@@ -67,6 +68,9 @@ FIRST_FIELDS: Final = Struct("<BBIqqqIIqqqq")
 
 AGE: Final = 3_600_000
 """For how many milliseconds more than needed a subject is remembered, at least."""
+
+RANKED_TOGETHER: Final = 1000
+"""How many subjects one transaction looks at to find those that hold most."""
 
 FREE_PAGES: Final = 256
 """So many unused pages of the file may be left, or a quarter of it."""
@@ -482,6 +486,37 @@ class Core:
             for count in ledger.counts
             for log in [logs[count.unit]]
         ]
+
+    def rank(self, cursor: Cursor, ledger: Ledger, ranking: Ranking, after: int) -> int | None:
+        """Add to a ranking the next subjects of a ledger; return after which number to go on.
+
+        None if there are no more. A log whose header shows that it holds no more than the ranking
+        asks for is not unpacked.
+        """
+        now = self._clock()
+        session = self._session(cursor)
+        number = session.ledger(ledger.name)
+        limit_of = {count.unit: count.smallest for count in ledger.counts if count.windows}
+        rows = cursor.execute(
+            "SELECT id, name, logs, expires, ledger FROM subject WHERE id>? ORDER BY id LIMIT ?",
+            (after, RANKED_TOGETHER),
+        ).fetchall()
+        for row_number, name, packed, expires, row_ledger in rows:
+            if row_ledger != number or expires <= now:
+                continue
+            counts = StoredCounts(session, number, name, (row_number, packed, expires))
+            counts.use(ledger)
+            if not any(
+                unit in limit_of and held > ranking.threshold * limit_of[unit]
+                for unit, held in counts.held_by_unit()
+            ):
+                continue
+            logs = counts.logs()
+            for count in ledger.counts:
+                for window in count.windows:
+                    used = logs[count.unit].used(now, window)
+                    ranking.add(name, used / window.limit)
+        return rows[-1][0] if len(rows) == RANKED_TOGETHER else None
 
     def reset(self, cursor: Cursor, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""

@@ -169,6 +169,11 @@ class StoredCounts:
                 start = end
         return self._starts
 
+    def held_by_unit(self) -> Iterator[tuple[int, int]]:
+        """Yield each unit that the file has a log of, and what that log holds."""
+        for unit, (start, _) in self._spans().items():
+            yield unit, HEADER.unpack_from(self.packed, start)[4]
+
     @property
     def undo(self) -> UndoList | None:
         """Nothing: the file is rolled back, and with it all changes of this message."""

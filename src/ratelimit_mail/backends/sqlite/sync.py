@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.sqlite.core import Core, Receipt
 from ratelimit_mail.backends.sqlite.database import SYNCHRONOUS, Database, Durability
 from ratelimit_mail.counting.charge import Charge, Ledger
@@ -138,6 +139,14 @@ class SQLiteBackend:
     def usage(self, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """Return the readings of each window of each of the ledger's counts, for one subject."""
         return self._read(self._core.usage, ledger, subject)
+
+    def top(self, ledger: Ledger, n: int) -> list[str]:
+        """Return the `n` subjects that hold the largest shares of a window, largest first."""
+        ranking = Ranking(n)
+        after: int | None = 0
+        while after is not None:
+            after = self._read(self._core.rank, ledger, ranking, after)
+        return ranking.subjects()
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -92,6 +92,7 @@ def opened_outbox(
     backend: Backend | None = None,
     *,
     create: bool = False,
+    limiter_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[Outbox]:
     """Yield an outbox, and turn its errors into one line on stderr.
@@ -104,7 +105,9 @@ def opened_outbox(
         )
     with (
         reported_errors(),
-        closing(Outbox(file, Limiter(policy, backend), **options)) as outbox,
+        closing(
+            Outbox(file, Limiter(policy, backend, **(limiter_options or {})), **options)
+        ) as outbox,
     ):
         yield outbox
 

@@ -22,6 +22,11 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.monitoring import (
+    monitoring_options,
+    monitoring_settings,
+    started_monitoring,
+)
 from ratelimit_mail.cli.outbox.forecast import Forecast, forecast
 from ratelimit_mail.cli.outbox.options import (
     JSON,
@@ -44,8 +49,18 @@ from ratelimit_mail.cli.outbox.watch import Watch
 from ratelimit_mail.cli.plan.mailing import parse_zone
 from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.cli.tables import number_of
-from ratelimit_mail.events import Delayed, Dispatcher, Event, Failed, Held, OutboxEvent, Uncertain
+from ratelimit_mail.events import (
+    Delayed,
+    Dispatcher,
+    Event,
+    Failed,
+    Held,
+    Listener,
+    OutboxEvent,
+    Uncertain,
+)
 from ratelimit_mail.exceptions import BackendError, OutboxError
+from ratelimit_mail.monitoring import Monitoring
 from ratelimit_mail.outbox import Notices, Outbox, RetrySchedule, State, Transport
 from ratelimit_mail.policy import Policy
 
@@ -71,6 +86,9 @@ FORECAST_SECONDS: Final = 10.0
 
 FORECAST_SHARE: Final = 20
 """... this many times as long as that takes."""
+
+EVENTS_SECONDS: Final = 5.0
+"""How long the end waits for the events that are left."""
 
 LINE_SECONDS: Final = 600.0
 """How often it is printed where there is no terminal."""
@@ -151,6 +169,7 @@ LINE_SECONDS: Final = 600.0
     metavar="TIME",
     help="Of its record, and so of its key.",
 )
+@monitoring_options
 @MOMENTS
 @click.option("--quiet", "-q", is_flag=True, help="Print only what went wrong.")
 @JSON
@@ -176,6 +195,8 @@ def run_command(
     hold_for: float,
     keep: float,
     keep_records: float,
+    alerts_file: str | None,
+    metrics_address: str | None,
     time_zone: str,
     quiet: bool,
     wants_json: bool,
@@ -216,6 +237,7 @@ def run_command(
         policy,
         url,
         sender,
+        policy_name=policy_name,
         until_empty=until_empty,
         on_uncertain=on_uncertain,
         retry_delays=retry_delays,
@@ -226,6 +248,8 @@ def run_command(
         hold_for=hold_for,
         keep=keep,
         keep_records=keep_records,
+        alerts_file=alerts_file,
+        metrics_address=metrics_address,
         time_zone=time_zone,
         quiet=quiet,
         wants_json=wants_json,
@@ -238,6 +262,7 @@ def send_queued(
     store: str | Backend,
     sender: Transport,
     *,
+    policy_name: str | None = None,
     until_empty: bool,
     on_uncertain: str,
     retry_delays: tuple[float, ...] | None,
@@ -248,11 +273,17 @@ def send_queued(
     hold_for: float,
     keep: float,
     keep_records: float,
+    alerts_file: str | None,
+    metrics_address: str | None,
     time_zone: str,
     quiet: bool,
     wants_json: bool,
 ) -> None:
-    """Send the messages in an outbox with any transport; see `run_command` for the options."""
+    """Send the messages in an outbox with any transport; see `run_command` for the options.
+
+    policy_name: the policy file that may say what is reported and measured.
+    """
+    monitoring = monitoring_settings(policy_name, alerts_file, metrics_address)
     zone = parse_zone(time_zone)
     schedule = {"delays": retry_delays, "give_up": give_up, "reconnect": reconnect}
     if delay_notice_after is not None and notices_from is None:
@@ -267,11 +298,14 @@ def send_queued(
     with (
         _log_on_stderr(reporter),
         opened_store(store) as backend,
+        started_monitoring(monitoring, policy.name, backend) as started,
+        _reported_to(reporter, started),
         opened_outbox(
             file,
             policy,
             backend,
             create=True,
+            limiter_options={"on_event": started.on_event, "metrics": started.metrics},
             transport=transport,
             retry=retry,
             on_uncertain=on_uncertain,
@@ -282,6 +316,7 @@ def send_queued(
             keep_records=keep_records,
         ) as outbox,
     ):
+        started.watch_queue(policy.name, lambda: outbox.stats().counts)
         stopped_by = _run(outbox, policy, backend, reporter, until_empty=until_empty)
         counts = outbox.stats().counts
         queued = counts[State.QUEUED] + counts[State.SENDING]
@@ -320,6 +355,15 @@ def _run(
     return watch.signal
 
 
+@contextmanager
+def _reported_to(reporter: _Reporter, started: Monitoring) -> Iterator[None]:
+    """Let the alerts have the events too, and wait until they have."""
+    if started.on_event is not None:
+        reporter.add_listener(started.on_event.dispatch)
+    yield
+    reporter.dispatcher.flush(EVENTS_SECONDS)
+
+
 class _Reporter:
     """Print the progress, the events and the end of a run."""
 
@@ -336,6 +380,10 @@ class _Reporter:
         self._forecast_due = 0.0
         self.dispatcher = Dispatcher(self._report)
         self.failed = self.uncertain = 0
+
+    def add_listener(self, listener: Listener) -> None:
+        """Let another listener have the events; before the first of them."""
+        self.dispatcher = Dispatcher([self._report, listener])
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -16,10 +16,16 @@ from typing import Any, Final, Literal
 import click
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.backends import AsyncBackend, MemoryBackend, async_from_url
+from ratelimit_mail.backends import AsyncBackend, MemoryBackend, async_from_url, from_url
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.monitoring import (
+    monitoring_options,
+    monitoring_settings,
+    started_monitoring,
+)
 from ratelimit_mail.cli.outbox.options import STORE, seconds
+from ratelimit_mail.monitoring import MonitoringSettings
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 from ratelimit_mail.server.clients import TagTable
@@ -156,6 +162,7 @@ def _mode(
 @click.option(
     "--max-connections", type=click.IntRange(1, 1_000_000), default=4000, show_default=True
 )
+@monitoring_options
 @click.option("--print-main-cf", is_flag=True, help="Print the lines for main.cf, and end.")
 @click.option("--check", "only_checks", is_flag=True, help="Check policy and tags, and end.")
 @click.option("--verbose", "-v", is_flag=True, help="Log each message that is refused or held.")
@@ -176,6 +183,8 @@ def serve_command(
     control: Path | None,
     socket_mode: int,
     max_connections: int,
+    alerts_file: str | None,
+    metrics_address: str | None,
     print_main_cf: bool,
     only_checks: bool,
     verbose: bool,
@@ -206,6 +215,7 @@ def serve_command(
     with reported_errors():
         policy = load_policy()
         load_tags()
+    monitoring = monitoring_settings(policy_name, alerts_file, metrics_address)
     if node is not None and not policy.per_node:
         raise CommandError(
             f"--node: the policy {escape(policy.name)} counts all servers together; with"
@@ -262,6 +272,7 @@ def serve_command(
                     held=held,
                     hold_for=hold_for,
                     is_shadow=is_shadow,
+                    monitoring=monitoring,
                 )
             )
         finally:
@@ -270,12 +281,37 @@ def serve_command(
 
 
 async def _serve(
-    url: str, addresses: list[Address], most_connections: int, **settings: Any
+    url: str,
+    addresses: list[Address],
+    most_connections: int,
+    *,
+    monitoring: MonitoringSettings,
+    **settings: Any,
 ) -> None:
     try:
         backend: AsyncBackend | MemoryBackend = async_from_url(url)
+        # Alerts are claimed on a thread of their own, so they need a sync backend.
+        store = backend if isinstance(backend, MemoryBackend) else from_url(url)
     except (ValueError, ModuleNotFoundError) as error:
         raise CommandError(f"--store: {escape(str(error))}") from None
+    name = settings["load_policy"]().name
+    with started_monitoring(monitoring, name, store) as started:
+        held = settings["held"]
+        if held is not None:
+            started.watch_held(name, lambda: len(held))
+        settings.update(on_event=started.on_event, metrics=started.metrics)
+        await _run(backend, addresses, most_connections, settings)
+    close = getattr(store, "close", None)
+    if close is not None:
+        close()
+
+
+async def _run(
+    backend: AsyncBackend | MemoryBackend,
+    addresses: list[Address],
+    most_connections: int,
+    settings: dict[str, Any],
+) -> None:
     daemon = Daemon(
         Settings(
             backend=backend,

@@ -29,7 +29,7 @@ def load(policy: type[P], path: str | PathLike[str]) -> P:
     if not isinstance(name, str):
         raise TypeError(f"the name of a policy file is a string or a Path, not {show(name)}")
     with as_file_error(name):
-        return policy_of(policy, table_of(text_of(path)), Path(path).parent)
+        return policy_of(policy, _limits(table_of(text_of(path))), Path(path).parent)
 
 
 def loads(policy: type[P], text: str) -> P:
@@ -39,7 +39,7 @@ def loads(policy: type[P], text: str) -> P:
         from ratelimit_mail.policy.files.read import policy_of
         from ratelimit_mail.policy.files.toml_text import table_of
     with as_file_error(None):
-        return policy_of(policy, table_of(text), Path())
+        return policy_of(policy, _limits(table_of(text)), Path())
 
 
 def dump(policy: Any) -> str:
@@ -54,6 +54,11 @@ def dump(policy: Any) -> str:
         from ratelimit_mail.policy.files.write import table_of
     with as_file_error(None):
         return check_size(document(table_of(policy)))
+
+
+def _limits(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table without what `ratelimit_mail.monitoring` reads in the same file."""
+    return {key: value for key, value in table.items() if key not in ("alerts", "metrics")}
 
 
 @contextmanager

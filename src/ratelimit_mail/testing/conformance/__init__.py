@@ -28,6 +28,7 @@ from ratelimit_mail.testing.conformance.batches import BatchTests
 from ratelimit_mail.testing.conformance.bookings import BookingTests
 from ratelimit_mail.testing.conformance.clocks import ClockTests
 from ratelimit_mail.testing.conformance.idempotency import IdempotencyTests
+from ratelimit_mail.testing.conformance.rankings import RankingTests
 from ratelimit_mail.testing.conformance.redeeming import RedeemTests
 from ratelimit_mail.testing.conformance.refusals import RefusalTests
 from ratelimit_mail.testing.conformance.registers import RegisterTests
@@ -55,6 +56,7 @@ class BackendConformance(
     IdempotencyTests,
     BatchTests,
     RegisterTests,
+    RankingTests,
 ):
     """All conformance tests. A subclass defines `backend`, which returns an empty backend."""
 

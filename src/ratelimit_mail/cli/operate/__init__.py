@@ -1,0 +1,1 @@
+"""The commands of an operator on live counts: usage, top, reset, block, unblock, blocks, watch."""

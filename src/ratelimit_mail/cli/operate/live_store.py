@@ -1,0 +1,227 @@
+"""The live counts that an operator works on: a store with a policy, or a running server.
+
+Both answer in the form of the control socket, which `ratelimit_mail.server.control` documents.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from ratelimit_mail.backends import Backend
+from ratelimit_mail.cli.errors import CommandError
+from ratelimit_mail.decision import SubjectUsage
+from ratelimit_mail.envelope import Client
+from ratelimit_mail.exceptions import BackendError
+from ratelimit_mail.limiter import Limiter
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.server.control import (
+    ControlError,
+    block_as_json,
+    request,
+    usage_as_json,
+)
+
+__all__ = ["ControlSocket", "LiveStore", "PolicyStore", "Subject"]
+
+MOST_OPERATIONS: Final = 1000
+"""How many operations a store remembers; older ones are dropped."""
+
+Row = dict[str, Any]
+
+
+class Subject(NamedTuple):
+    """What an operator names: the values of a subject, and what they are values of.
+
+    value: a string, several for a scope of several words, None for `("global",)`.
+    """
+
+    value: str | tuple[str, ...] | None
+    scope: tuple[str, ...]
+
+
+class LiveStore(Protocol):
+    """Counts and blocks in use, asked and changed by an operator."""
+
+    def usage(self, subject: Subject, client: Client | None) -> list[Row]:
+        """Return how much of each limit a subject has used."""
+        ...
+
+    def top(self, scope: Sequence[str], n: int, client: Client | None) -> list[Row]:
+        """Return the subjects that used most of their limits."""
+        ...
+
+    def blocks(self) -> list[Row]:
+        """Return the blocks in force."""
+        ...
+
+    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+        """Forget what was counted for a subject."""
+        ...
+
+    def block(self, subject: Subject, seconds: float | None, by: str, reason: str) -> Row:
+        """Block a subject."""
+        ...
+
+    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+        """Lift a block; return whether there was one."""
+        ...
+
+    def operations(self) -> list[Row]:
+        """Return what operators changed lately, the latest last."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Return what else is known of whoever counts, by name."""
+        ...
+
+
+class PolicyStore:
+    """The counts of a policy in a store. What operators change is noted in the store too."""
+
+    def __init__(self, policy: Policy, backend: Backend, node: str | None = None) -> None:
+        self._limiter = Limiter(policy, backend, node=node)
+        self._backend = backend
+        self._register = f"{self._limiter.policy.counted_as}:operations"
+
+    def usage(self, subject: Subject, client: Client | None) -> list[Row]:
+        """See `LiveStore.usage`."""
+        usages = self._limiter.usage(subject.value, scope=subject.scope, client=client)
+        return [usage_as_json(each) for each in usages]
+
+    def top(self, scope: Sequence[str], n: int, client: Client | None) -> list[Row]:
+        """See `LiveStore.top`."""
+        return [_as_json(each) for each in self._limiter.top(scope, n, client=client)]
+
+    def blocks(self) -> list[Row]:
+        """See `LiveStore.blocks`."""
+        return [block_as_json(each) for each in self._limiter.blocks()]
+
+    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+        """See `LiveStore.reset`."""
+        self._limiter.reset(subject.value, scope=subject.scope)
+        self._note("reset", subject, by, reason)
+
+    def block(self, subject: Subject, seconds: float | None, by: str, reason: str) -> Row:
+        """See `LiveStore.block`."""
+        block = self._limiter.block(
+            subject.value, seconds, f"{reason} (by {by})", scope=subject.scope
+        )
+        self._note("block", subject, by, reason)
+        return block_as_json(block)
+
+    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+        """See `LiveStore.unblock`."""
+        was_blocked = self._limiter.unblock(subject.value, scope=subject.scope)
+        if was_blocked:
+            self._note("unblock", subject, by, reason)
+        return was_blocked
+
+    def operations(self) -> list[Row]:
+        """See `LiveStore.operations`."""
+        register = self._backend.read_register(self._register)
+        return [json.loads(register.entries[key]) for key in sorted(register.entries)]
+
+    def status(self) -> dict[str, Any]:
+        """See `LiveStore.status`."""
+        return {"policy": self._limiter.policy.name}
+
+    def _note(self, operation: str, subject: Subject, by: str, reason: str | None) -> None:
+        register = self._backend.read_register(self._register)
+        entry = {
+            "at": register.now,
+            "operation": operation,
+            "scope": list(subject.scope),
+            "subject": subject.value,
+            "by": by,
+            "reason": reason,
+        }
+        oldest = sorted(register.entries)[: max(0, len(register.entries) + 1 - MOST_OPERATIONS)]
+        changes: dict[str, str | None] = dict.fromkeys(oldest)
+        changes[f"{register.now:015d} {secrets.token_hex(4)}"] = json.dumps(entry)
+        self._backend.write_register(self._register, changes)
+
+
+class ControlSocket:
+    """The counts of a running server, which is asked by its control socket."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def _ask(self, operation: str, **keys: Any) -> Any:
+        try:
+            return request(self._path, operation, **keys)
+        except ControlError as error:
+            if error.kind == "store":
+                raise BackendError(str(error)) from None
+            raise CommandError(str(error)) from None
+
+    def usage(self, subject: Subject, client: Client | None) -> list[Row]:
+        """See `LiveStore.usage`."""
+        return self._rows("usage", **_keys(subject), client=_client_keys(client))
+
+    def top(self, scope: Sequence[str], n: int, client: Client | None) -> list[Row]:
+        """See `LiveStore.top`."""
+        return self._rows("top", scope=list(scope), n=n, client=_client_keys(client))
+
+    def blocks(self) -> list[Row]:
+        """See `LiveStore.blocks`."""
+        return self._rows("blocks")
+
+    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+        """See `LiveStore.reset`."""
+        self._ask("reset", **_keys(subject), by=by, reason=reason)
+
+    def block(self, subject: Subject, seconds: float | None, by: str, reason: str) -> Row:
+        """See `LiveStore.block`."""
+        reason = f"{reason} (by {by})"
+        row: Row = self._ask("block", **_keys(subject), seconds=seconds, by=by, reason=reason)
+        return row
+
+    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+        """See `LiveStore.unblock`."""
+        return bool(self._ask("unblock", **_keys(subject), by=by, reason=reason))
+
+    def operations(self) -> list[Row]:
+        """Raise CommandError: a server notes them in its log."""
+        raise CommandError("a running server notes what operators change in its log: look there")
+
+    def status(self) -> dict[str, Any]:
+        """See `LiveStore.status`."""
+        status = self._ask("status")
+        return status if isinstance(status, dict) else {}
+
+    def _rows(self, operation: str, **keys: Any) -> list[Row]:
+        rows: list[Row] = self._ask(operation, **keys)
+        return rows
+
+
+def _as_json(each: SubjectUsage) -> Row:
+    return {
+        "scope": list(each.scope),
+        "subject": each.subject if isinstance(each.subject, str | None) else list(each.subject),
+        "share": each.share,
+        "usages": [usage_as_json(usage) for usage in each.usages],
+    }
+
+
+def _keys(subject: Subject) -> dict[str, Any]:
+    value = subject.value
+    return {
+        "subject": list(value) if isinstance(value, tuple) else value,
+        "scope": list(subject.scope),
+    }
+
+
+def _client_keys(client: Client | None) -> dict[str, Any] | None:
+    if client is None:
+        return None
+    keys = {
+        "address": client.address,
+        "user": client.user,
+        "protocol": client.protocol,
+        "tags": sorted(client.tags),
+    }
+    return {name: value for name, value in keys.items() if value}

@@ -1,0 +1,151 @@
+"""The commands `usage`, `top` and `blocks`: they change nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.operate.options import (
+    JSON,
+    SCOPE,
+    SUBJECT,
+    Place,
+    client_of,
+    client_options,
+    opened_live_store,
+    scope_of,
+    store_options,
+    subject_of,
+)
+from ratelimit_mail.cli.operate.output import (
+    blocks_table,
+    subject_text,
+    top_table,
+    usage_table,
+)
+from ratelimit_mail.cli.tables import cells, table_of
+
+__all__ = ["blocks_command", "top_command", "usage_command"]
+
+
+@click.command("usage")
+@SUBJECT
+@SCOPE
+@store_options
+@client_options
+@JSON
+def usage_command(
+    values: tuple[str, ...],
+    scope_words: str,
+    place: Place,
+    address: str | None,
+    user: str | None,
+    protocol: str | None,
+    tags: tuple[str, ...],
+    wants_json: bool,
+) -> None:
+    """Show how much of each limit SUBJECT has used, limits that only report included.
+
+    SUBJECT is what the limits count per: a sender's address, or as --scope says, a client's IP
+    address, a login, `user:ann` for a submitter; with several words in --scope, a value for each.
+    It is compared as the policy does: without case, networks as one client.
+
+    --address, --user, --protocol and --tag describe the client whose tier has the limits.
+    """
+    subject = subject_of(values, scope_words)
+    client = client_of(address, user, protocol, tags)
+    with opened_live_store(place) as store:
+        usages = store.usage(subject, client)
+    if wants_json:
+        click.echo(json.dumps(usages, indent=2))
+        return
+    console = Console()
+    if not usages:
+        words = " and ".join(subject.scope)
+        console.print(f"No limit of this client's tier is counted per {words}.", soft_wrap=True)
+        return
+    console.print(usage_table(usages))
+    block = usages[0]["block"]
+    if block is not None:
+        reason = f": {block['reason']}" if block["reason"] else ""
+        until = block["until"] or "it is unblocked"
+        console.print(Text(escape(f"Blocked until {until}{reason}"), style="bold"), soft_wrap=True)
+
+
+@click.command("top")
+@SCOPE
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
+@store_options
+@client_options
+@JSON
+def top_command(
+    scope_words: str,
+    count: int,
+    place: Place,
+    address: str | None,
+    user: str | None,
+    protocol: str | None,
+    tags: tuple[str, ...],
+    wants_json: bool,
+) -> None:
+    """Show the subjects that used the largest share of a limit: whom to look at first.
+
+    Every subject is looked at once. With a million in Redis that takes seconds, in steps of less
+    than a millisecond, so that mail is not held up.
+    """
+    scope = scope_of(scope_words)
+    client = client_of(address, user, protocol, tags)
+    with opened_live_store(place) as store:
+        subjects = store.top(scope, count, client)
+    if wants_json:
+        click.echo(json.dumps(subjects, indent=2))
+    elif subjects:
+        Console().print(top_table(subjects))
+    else:
+        click.echo("Nothing is counted now.")
+
+
+@click.command("blocks")
+@click.option("--log", "wants_log", is_flag=True, help="List what operators changed, latest last.")
+@store_options
+@JSON
+def blocks_command(
+    wants_log: bool,
+    place: Place,
+    wants_json: bool,
+) -> None:
+    """List the blocks in force, or with --log the last 1,000 blocks, unblocks and resets.
+
+    A store remembers what was changed in it by these commands, with who and why. A running server
+    writes it into its own log.
+    """
+    with opened_live_store(place) as store:
+        rows = store.operations() if wants_log else store.blocks()
+    if wants_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("Nothing was changed." if wants_log else "Nothing is blocked.")
+        return
+    if not wants_log:
+        Console().print(blocks_table(rows))
+        return
+    table = table_of("at (UTC)", "by", "operation", "scope", "subject", "reason")
+    for each in rows:
+        at = datetime.fromtimestamp(each["at"] / 1000, UTC)
+        table.add_row(
+            *cells(
+                at,
+                each["by"],
+                each["operation"],
+                " and ".join(each["scope"]),
+                subject_text(each["subject"]),
+                each["reason"] or "",
+            )
+        )
+    Console().print(table)

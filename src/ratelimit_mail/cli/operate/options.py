@@ -1,0 +1,214 @@
+"""What the commands of an operator have in common: options, subjects, and opening the store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Final, NamedTuple, TypeVar
+
+import click
+
+from ratelimit_mail._util.text import escape, show
+from ratelimit_mail.cli.errors import CommandError, reported_errors
+from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.operate.audit import login_name
+from ratelimit_mail.cli.operate.live_store import ControlSocket, LiveStore, PolicyStore, Subject
+from ratelimit_mail.cli.store import opened_store
+from ratelimit_mail.envelope import Client
+from ratelimit_mail.scopes import SCOPES, normal_scope
+from ratelimit_mail.server.policy_service import in_shadow
+
+__all__ = [
+    "BY",
+    "JSON",
+    "SCOPE",
+    "SUBJECT",
+    "Place",
+    "client_options",
+    "opened_live_store",
+    "scope_of",
+    "store_options",
+    "subject_of",
+]
+
+CONTROL: Final = "control:"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SUBJECT = click.argument("values", metavar="SUBJECT...", nargs=-1)
+SCOPE = click.option(
+    "--scope",
+    "scope_words",
+    metavar="WORDS",
+    default="sender",
+    show_default=True,
+    help=f"What is counted per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain.",
+)
+JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of text.")
+BY = click.option(
+    "--by",
+    default=login_name,
+    show_default="your login name",
+    metavar="NAME",
+    help="Who does it, for the log.",
+)
+
+_SEPARATOR: Final = re.compile(r"[+,]")
+
+
+class Place(NamedTuple):
+    """Where the live counts are: the values of `store_options`."""
+
+    url: str | None
+    policy_name: str | None
+    control: str | None
+    node: str | None
+    is_shadow: bool
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the live counts are, as the argument `place`."""
+
+    @wraps(command)
+    def with_place(**values: Any) -> Any:
+        place = Place(*(values.pop(name) for name in Place._fields))
+        return command(place=place, **values)
+
+    options = (
+        click.option(
+            "--store",
+            "url",
+            metavar="URL",
+            envvar="RATELIMIT_MAIL_STORE",
+            help="Where messages are counted, or control:PATH; default: the environment variable"
+            " RATELIMIT_MAIL_STORE.",
+        ),
+        click.option(
+            "--policy",
+            "policy_name",
+            metavar="NAME",
+            help="The preset or policy file by which the store counts; needed with --store.",
+        ),
+        click.option(
+            "--control",
+            metavar="PATH",
+            help="The control socket of a running server, which holds the counts.",
+        ),
+        click.option(
+            "--node", metavar="NAME", help="The server that counts, for policies per node."
+        ),
+        click.option(
+            "--shadow",
+            "is_shadow",
+            is_flag=True,
+            help="The counts of a server that runs with --shadow.",
+        ),
+    )
+    decorated: Callable[..., Any] = with_place
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+def client_options(command: F) -> F:
+    """Add the options of the client, whose tier has the limits."""
+    for option in (
+        click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of the client."),
+        click.option("--protocol", metavar="WORD", help="Such as smtp or webmail."),
+        click.option("--user", metavar="LOGIN", help="The login of the client."),
+        click.option(
+            "--address", metavar="IP", help="The client whose tier has the limits: its address."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def client_of(
+    address: str | None, user: str | None, protocol: str | None, tags: tuple[str, ...]
+) -> Client | None:
+    """Return the client that the options describe; None if they describe none."""
+    if not (address or user or protocol or tags):
+        return None
+    with reported_errors():
+        return Client(address=address, user=user, protocol=protocol, tags=tags)
+
+
+def scope_of(words: str) -> tuple[str, ...]:
+    """Return the scope of `--scope`, in the order of its words."""
+    scope = tuple(_SEPARATOR.split(words))
+    try:
+        normal_scope(scope)
+    except ValueError as error:
+        raise CommandError(escape(f"--{error}")) from None
+    return scope
+
+
+def subject_of(values: tuple[str, ...], words: str) -> Subject:
+    """Return the subject that the arguments name."""
+    scope = scope_of(words)
+    if scope == ("global",):
+        if values:
+            raise CommandError("the scope global is one count for all: leave SUBJECT out")
+        return Subject(None, scope)
+    if len(values) != len(scope):
+        raise CommandError(
+            f"SUBJECT: {len(scope)} needed for the scope {' and '.join(scope)}, not {len(values)};"
+            f" write {' '.join(word.upper() for word in scope)}"
+        )
+    return Subject(values[0] if len(scope) == 1 else values, scope)
+
+
+@contextmanager
+def opened_live_store(place: Place) -> Iterator[LiveStore]:
+    """Yield what the options name, and turn its errors into one line on stderr."""
+    url, policy_name, control, node, is_shadow = place
+    if control is None and url is not None and url.startswith(CONTROL):
+        control = url.removeprefix(CONTROL)
+    if control is not None:
+        if policy_name is not None or node is not None or is_shadow:
+            raise CommandError(
+                "a running server has its policy: leave --policy, --node and --shadow out"
+            )
+        if not control:
+            raise CommandError("--store control:PATH: the path of the control socket is missing")
+        with _control_errors(control), reported_errors():
+            yield ControlSocket(control)
+        return
+    if url is None:
+        raise CommandError(
+            "where are the counts? Name --store URL (or set RATELIMIT_MAIL_STORE) with --policy"
+            " NAME, or --control PATH of a running server"
+        )
+    if url in ("memory:", "memory://"):
+        raise CommandError(
+            "--store: memory: is the memory of this command, which is empty; ask the server that"
+            " counts with --control PATH"
+        )
+    if policy_name is None:
+        raise CommandError(
+            "--policy NAME is needed: the preset or policy file by which the store counts"
+        )
+    policy = find_policy(policy_name)
+    if node is not None and not policy.per_node:
+        raise CommandError(f"--node: the policy {policy.name} counts all servers together")
+    if is_shadow:
+        policy = in_shadow(policy)
+    with opened_store(url) as backend, reported_errors():
+        assert backend is not None  # noqa: S101 - there is a URL
+        yield PolicyStore(policy, backend, node)
+
+
+@contextmanager
+def _control_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        if isinstance(error.__context__, OSError):
+            raise CommandError(
+                f"--control: {show(path)}: {error.__context__.strerror or 'no answer'}; is the"
+                " server running, with this --control, and may you use its socket?"
+            ) from None
+        raise

@@ -1,0 +1,100 @@
+"""The command `watch`: a live screen of the heaviest subjects and the blocks."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.operate.live_store import LiveStore
+from ratelimit_mail.cli.operate.options import (
+    SCOPE,
+    Place,
+    client_of,
+    client_options,
+    opened_live_store,
+    scope_of,
+    store_options,
+)
+from ratelimit_mail.cli.operate.output import blocks_table, duration, top_table
+from ratelimit_mail.cli.outbox.options import seconds
+from ratelimit_mail.envelope import Client
+
+__all__ = ["frame", "watch_command"]
+
+SHARE: Final = 4
+"""It waits at least so many times as long as it took to look."""
+
+MOST_BLOCKS: Final = 10
+
+
+def frame(
+    store: LiveStore, scope: tuple[str, ...], count: int, client: Client | None
+) -> RenderableType:
+    """Return what the screen shows now."""
+    subjects, blocks, status = store.top(scope, count, client), store.blocks(), store.status()
+    words = " and ".join(scope)
+    pieces: list[RenderableType] = [
+        Text(escape(" · ".join(_status_words(status))), style="bold"),
+        Text(f"\nHeaviest per {words}"),
+        top_table(subjects) if subjects else Text("nothing is counted now"),
+        Text("\nBlocks" if len(blocks) <= MOST_BLOCKS else f"\nBlocks: the last of {len(blocks)}"),
+        blocks_table(blocks[-MOST_BLOCKS:]) if blocks else Text("nothing is blocked"),
+    ]
+    return Group(*pieces)
+
+
+def _status_words(status: dict[str, Any]) -> list[str]:
+    words = [f"{time.strftime('%H:%M:%S')}", f"policy {status.get('policy', '?')}"]
+    if status.get("shadow"):
+        words.append("only reporting")
+    if isinstance(uptime := status.get("uptime"), int | float):
+        words.append(f"up {duration(uptime)}")
+    counts = [(name, status.get(name)) for name in ("connections", "held")]
+    requests = status.get("requests")  # a server counts them by what became of them
+    counts += requests.items() if isinstance(requests, dict) else [("requests", requests)]
+    return words + [f"{number:,} {name}" for name, number in counts if isinstance(number, int)]
+
+
+@click.command("watch")
+@SCOPE
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option("--every", callback=seconds, default="2s", show_default=True, metavar="TIME")
+@click.option("--once", is_flag=True, help="Print the screen once, and end.")
+@store_options
+@client_options
+def watch_command(
+    scope_words: str,
+    count: int,
+    every: float,
+    once: bool,
+    place: Place,
+    address: str | None,
+    user: str | None,
+    protocol: str | None,
+    tags: tuple[str, ...],
+) -> None:
+    """Show the heaviest subjects and the blocks on a live screen, until Ctrl-C.
+
+    A store with very many subjects is looked at less often than --every says.
+    """
+    scope = scope_of(scope_words)
+    client = client_of(address, user, protocol, tags)
+    console = Console()
+    with opened_live_store(place) as store:
+        if once:
+            console.print(frame(store, scope, count, client))
+            return
+        try:
+            with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+                while True:
+                    begin = time.monotonic()
+                    live.update(frame(store, scope, count, client), refresh=True)
+                    time.sleep(max(every, SHARE * (time.monotonic() - begin)))
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,133 @@
+"""Alerts: a listener that tells people of events, once for all processes that share a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from ratelimit_mail._util.text import show
+from ratelimit_mail.backends.base import Backend
+from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.events import (
+    BackToNormal,
+    Blocked,
+    BurstAfterDenial,
+    Delayed,
+    Dispatcher,
+    Event,
+    ExpectedRecipientsExceeded,
+    Failed,
+    FirstDenial,
+    Held,
+    Listener,
+    NearLimit,
+    OutboxEvent,
+    Released,
+    Unblocked,
+    Uncertain,
+)
+from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.monitoring.claims import Claims
+
+__all__ = ["DEFAULT_KINDS", "KINDS", "Alerts"]
+
+KINDS: Final = {
+    kind.__name__: kind
+    for kind in (
+        BackToNormal,
+        Blocked,
+        BurstAfterDenial,
+        Delayed,
+        ExpectedRecipientsExceeded,
+        Failed,
+        FirstDenial,
+        Held,
+        NearLimit,
+        Released,
+        Unblocked,
+        Uncertain,
+    )
+}
+
+DEFAULT_KINDS: Final = (
+    "FirstDenial",
+    "BurstAfterDenial",
+    "Blocked",
+    "Unblocked",
+    "ExpectedRecipientsExceeded",
+    "Uncertain",
+)
+
+DAY: Final = 24 * 3600.0
+
+LONGEST: Final = 7 * DAY
+
+
+class Alerts:
+    """Hands each event to `channels`, on a thread for each: a listener for `on_event`.
+
+    channels: listeners that tell people, such as MailAlerts, WebhookAlerts and SystemLogAlerts. A
+        slow one does not hold up the others; at most 1,000 events wait for each.
+    store: where several processes agree on which of them tells of an event: the backend that they
+        count in. Left out, every process tells of its own. While it is away, each does.
+    name: the name of the policy, under which they agree.
+    kinds: the names of the kinds of events that are alerts; by default FirstDenial,
+        BurstAfterDenial, Blocked, Unblocked, ExpectedRecipientsExceeded and Uncertain.
+    shadow: whether limits that only report raise alerts too, which say so.
+
+    Of several processes that see the same subject reach the same limit, the first in the limit's
+    window tells of it. Alerts are not messages of the limiter: no limit applies to them.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[Listener],
+        *,
+        store: Backend | None = None,
+        name: str = "alerts",
+        kinds: Collection[str] = DEFAULT_KINDS,
+        shadow: bool = True,
+    ) -> None:
+        if not channels:
+            raise ValueError("channels: the list is empty; at least one is needed")
+        if isinstance(kinds, str):
+            raise TypeError(f"kinds: a list of names is needed, not {show(kinds)}")
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ValueError(f"kinds: {show(kind)} is not one of {', '.join(KINDS)}")
+        self._kinds = tuple(KINDS[kind] for kind in kinds)
+        self._channels = tuple(channels)
+        self._dispatchers = [Dispatcher(channel) for channel in channels]
+        self._claims = Claims(MemoryBackend() if store is None else store, name)
+        self._shadow = shadow
+
+    def __call__(self, event: Event) -> None:
+        """Tell of an event, if it is an alert and no other process has told of it."""
+        if not isinstance(event, self._kinds) or not (event.enforced or self._shadow):
+            return
+        # A block and a message of an outbox are reported once anyway, by the process that has it.
+        if not isinstance(event, Blocked | Unblocked | OutboxEvent):
+            limit = event.limit
+            window = limit.window / 1000 if isinstance(limit, RateLimit) else DAY
+            what = f"{type(event).__name__}\0{event.policy}\0{event.subject}\0{limit}"
+            if not self._claims.take(what, min(max(60.0, window), LONGEST)):
+                return
+        for dispatcher in self._dispatchers:
+            dispatcher.dispatch(event)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until the channels have all events; return whether they had, in time."""
+        end = None if timeout is None else time.monotonic() + timeout
+        return all(
+            dispatcher.flush(None if end is None else max(0.0, end - time.monotonic()))
+            for dispatcher in self._dispatchers
+        )
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Hand over what waits, and close the channels; for the end of a program."""
+        self.flush(timeout)
+        for channel in self._channels:
+            close = getattr(channel, "close", None)
+            if close is not None:
+                close()
