@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from itertools import accumulate
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail.cli.errors import InputError
 from ratelimit_mail.cli.readers.csv_columns import MessageColumns
 from ratelimit_mail.cli.readers.times import parse_mail_time, parse_time
+from ratelimit_mail.cli.replay import mail_records
 from ratelimit_mail.cli.replay.mail_records import MailRecord, MailRecords
 from ratelimit_mail.envelope import NOBODY, Client
 
@@ -260,6 +265,66 @@ def test_records_are_sorted_by_time_and_otherwise_keep_their_order() -> None:
     ]
     assert records.out_of_order == 2
     assert (records.first, records.last) == (3, 9)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=200))
+@settings(max_examples=30)
+def test_records_of_several_runs_are_sorted_by_time_and_otherwise_keep_their_order(
+    times: list[int],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mail_records, "RUN", 8)
+        patch.setattr(mail_records, "BLOCK", 3)
+        patch.setattr(mail_records, "IN_MEMORY", 100)
+        records = MailRecords()
+        client = Client(address="192.0.2.1", user="ann", tags=["wireless"])
+        for number, time in enumerate(times):
+            records.append(MailRecord(time, f"s{number}@x.org", ("a@b.c",), client))
+        for _ in range(2):
+            result = [(time, e.sender, e.client) for time, e in records.by_time()]
+            ordered = sorted(enumerate(times), key=lambda item: item[1])
+            assert result == [(time, f"s{number}@x.org", client) for number, time in ordered]
+        assert list(records.times()) == sorted(times)
+        assert (len(records), records.first, records.last) == (len(times), min(times), max(times))
+        newest = accumulate(times, max)
+        late = [time < before for time, before in zip(times[1:], newest, strict=False)]
+        assert records.out_of_order == sum(late)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_memory_of_records_does_not_grow_with_their_number(
+    direction: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail_records, "RUN", 100)
+    monkeypatch.setattr(mail_records, "BLOCK", 10)
+    monkeypatch.setattr(mail_records, "IN_MEMORY", 1000)
+    client = Client(user="ann")
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            records = MailRecords()
+            for number in range(count):
+                recipients = tuple(f"r{number}-{i}@b.c" for i in range(21))
+                time = 10**6 + number * direction
+                records.append(MailRecord(time, "s@x.org", recipients, client))
+            assert sum(1 for _ in records.by_time()) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(100)
+    assert peak(1000) < 2 * peak(250)
+
+
+def test_records_without_space_for_their_file_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mail_records, "RUN", 1)
+    records = MailRecords()
+    monkeypatch.setattr(records._file, "write", Mock(side_effect=OSError(28, "No space left")))
+    with pytest.raises(InputError, match=r"cannot be stored in .*: No space left"):
+        records.append(MailRecord(0, "s@x.org", 1, NOBODY))
 
 
 def test_generated_recipients_are_distinct_and_in_a_reserved_domain() -> None:

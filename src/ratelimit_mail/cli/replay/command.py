@@ -110,8 +110,10 @@ def replay_command(
         compared = {each: find_policy(each) for each in compare if each != name}
         writer = None if page is None else HtmlReportWriter(page, file)
         mail = ReplayInput(file)
-        timeline = Timeline(bins_for(mail.records.times()))
-        tally = replay(policy, mail.envelopes("Replaying"), timeline.add)
+        needs_demand = writer is not None or wants_numbers
+        timeline = Timeline(bins_for(mail.records.times() if needs_demand else [0]))
+        callbacks = [] if writer is None else [timeline.add]
+        tally = replay(policy, mail.envelopes("Replaying"), *callbacks)
         report = Report(
             file=os.fspath(file),
             format=mail.format,
@@ -128,7 +130,7 @@ def replay_command(
             },
             touch=touch,
         )
-        if writer is not None or wants_numbers:
+        if needs_demand:
             demand = Demand(policy, timeline.bins, mail.envelopes("Measuring"))
         if wants_numbers:
             quota = quota_of(touch, len(tally.by_sender))

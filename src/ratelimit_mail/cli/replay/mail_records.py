@@ -1,18 +1,43 @@
-"""MailRecords: the messages of a replay, stored compactly and sorted by time."""
+"""MailRecords: the messages of a replay, stored in a temporary file and sorted by time.
+
+Rows are written in runs. A run is sorted and has blocks of a few rows, so that the runs of a file
+that is out of order are merged with one block of each in memory.
+"""
 
 from __future__ import annotations
 
-import sys
+import marshal
+import tempfile
+import weakref
 from array import array
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from heapq import merge
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
-from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.envelope import NOBODY, Client, Envelope
 
 __all__ = ["PLACEHOLDER_DOMAIN", "MailRecord", "MailRecords"]
 
 PLACEHOLDER_DOMAIN: Final = "replay.invalid"
 """The domain of addresses that the data does not contain (RFC 2606: it never exists)."""
+
+RUN: Final = 65_536
+BLOCK: Final = 2_048
+"""Rows in a run, and in a block of it."""
+
+IN_MEMORY: Final = 32 * 1024 * 1024
+"""Bytes of rows that are stored before a file is made for them."""
+
+MOST_ENVELOPES: Final = 16_384
+MOST_REPEATED: Final = 20
+"""How many envelopes are remembered, and the most recipients of one that is."""
+
+_Row = tuple[int, str, "tuple[str, ...] | int", "tuple[Any, ...] | None"]
+"""The time, the sender, the recipients and the fields of the client, if anything is known of it."""
 
 
 class MailRecord(NamedTuple):
@@ -25,65 +50,132 @@ class MailRecord(NamedTuple):
 
 
 class MailRecords:
-    """Messages stored in four columns, so that each costs four references and no object."""
+    """Messages in the order of time. The memory that they take does not grow with their number."""
 
     def __init__(self) -> None:
-        self._times = array("q")
-        self._senders: list[str] = []
-        self._recipients: list[tuple[str, ...] | int] = []
-        self._clients: list[Client] = []
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)  # not later, as a file that is open is a warning
+        self._end = 0
+        self._rows: list[_Row] = []
+        self._runs: list[list[tuple[int, int]]] = []
+        """Where each block of each run begins, and its size."""
+        self._count = 0
         self._generated: list[str] = []
-        self._newest = 0
+        self._envelope = lru_cache(MOST_ENVELOPES)(self._new_envelope)
         self.out_of_order = 0
         """How many messages came after a message with a later time."""
+        self.first = 0
+        self.last = 0
+        """The earliest and the latest time, in milliseconds since the epoch."""
 
     def append(self, record: MailRecord) -> None:
-        """Add a message."""
+        """Add a message. Raises InputError if there is no space for the temporary file."""
         time, sender, recipients, client = record
-        if time < self._newest:
-            self.out_of_order += 1
+        if not self._count:
+            self.first = self.last = time
+        elif time >= self.last:
+            self.last = time
         else:
-            self._newest = time
-        self._times.append(time)
-        self._senders.append(sys.intern(sender))
-        if not isinstance(recipients, int):
-            recipients = tuple(map(sys.intern, recipients))
-        self._recipients.append(recipients)
-        self._clients.append(client)
+            self.out_of_order += 1
+            self.first = min(self.first, time)
+        self._count += 1
+        self._rows.append((time, sender, recipients, _fields(client)))
+        if len(self._rows) == RUN:
+            self._store_run()
 
     def __len__(self) -> int:
-        return len(self._times)
+        return self._count
 
-    @property
-    def first(self) -> int:
-        """The earliest time, in milliseconds since the epoch."""
-        return min(self._times)
-
-    @property
-    def last(self) -> int:
-        """The latest time, in milliseconds since the epoch."""
-        return max(self._times)
-
-    def times(self) -> Sequence[int]:
+    def times(self) -> Collection[int]:
         """Return the times of all messages, sorted."""
-        return array("q", sorted(self._times)) if self.out_of_order else self._times
+        return _Times(self)
 
     def by_time(self) -> Iterator[tuple[int, Envelope]]:
         """Yield the time and the envelope of each message, sorted by time.
 
         Messages with the same time keep the order in which they were added.
         """
-        order: Sequence[int] = range(len(self))
+        remembered = self._envelope
+        for time, sender, recipients, fields in self.rows():
+            count = recipients if isinstance(recipients, int) else len(recipients)
+            envelope = remembered if count <= MOST_REPEATED else self._new_envelope
+            yield time, envelope(sender, recipients, fields)
+
+    def rows(self) -> Iterator[_Row]:
+        """Yield the messages as they are stored, sorted by time."""
+        if self._rows:
+            self._store_run()
+        runs = map(self._read_run, self._runs)
         if self.out_of_order:
-            order = array("q", sorted(order, key=self._times.__getitem__))
-        for i in order:
-            recipients = self._recipients[i]
-            if isinstance(recipients, int):
-                recipients = self._generate(recipients)
-            yield self._times[i], Envelope(self._senders[i], recipients, self._clients[i])
+            return merge(*runs, key=itemgetter(0))
+        return chain.from_iterable(runs)
+
+    def _store_run(self) -> None:
+        rows = self._rows
+        if self.out_of_order:
+            rows.sort(key=itemgetter(0))
+        blocks: list[tuple[int, int]] = []
+        try:
+            self._file.seek(self._end)
+            for start in range(0, len(rows), BLOCK):
+                times, *columns = zip(*rows[start : start + BLOCK], strict=True)
+                block = marshal.dumps((array("q", times).tobytes(), *columns))
+                self._file.write(block)
+                blocks.append((self._end, len(block)))
+                self._end += len(block)
+            self._file.flush()
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"its messages cannot be stored in {tempfile.gettempdir()}: {reason}"
+            ) from None
+        self._runs.append(blocks)
+        self._rows = []
+
+    def _read_run(self, blocks: list[tuple[int, int]]) -> Iterator[_Row]:
+        for start, size in blocks:
+            self._file.seek(start)
+            # The file has no name, so that nothing else writes to it.
+            times, *columns = marshal.loads(self._file.read(size))  # noqa: S302
+            yield from zip(array("q", times), *columns, strict=True)
+
+    def _new_envelope(
+        self, sender: str, recipients: tuple[str, ...] | int, fields: tuple[Any, ...] | None
+    ) -> Envelope:
+        if isinstance(recipients, int):
+            recipients = self._generate(recipients)
+        return Envelope(sender, recipients, NOBODY if fields is None else _client(fields))
 
     def _generate(self, count: int) -> tuple[str, ...]:
         """Return `count` generated addresses, the same for every message."""
         for number in range(len(self._generated) + 1, count + 1):
             self._generated.append(f"recipient-{number}@{PLACEHOLDER_DOMAIN}")
         return tuple(self._generated[:count])
+
+
+class _Times(Collection[int]):
+    """The times of messages, sorted, which are read again each time."""
+
+    def __init__(self, records: MailRecords) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[int]:
+        return map(itemgetter(0), self._records.rows())
+
+    def __contains__(self, time: object) -> bool:
+        return any(time == each for each in self)
+
+
+def _fields(client: Client) -> tuple[Any, ...] | None:
+    if client is NOBODY:
+        return None
+    return client.address, client.user, client.protocol, client.tags
+
+
+@lru_cache(MOST_ENVELOPES)
+def _client(fields: tuple[Any, ...]) -> Client:
+    address, user, protocol, tags = fields
+    return Client(address=address, user=user, protocol=protocol, tags=tags)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -20,6 +20,9 @@ KINDS: Final = {
 """The field of DecisionCounts for each action."""
 
 
+MOST_CAUSES: Final = 10_000
+
+
 @attrs.define
 class DecisionCounts:
     """How many messages were accepted, deferred, rejected, and held for a moderator."""
@@ -31,8 +34,14 @@ class DecisionCounts:
 
     def add(self, action: Action) -> None:
         """Count one message."""
-        kind = KINDS[action]
-        setattr(self, kind, getattr(self, kind) + 1)
+        if action is Action.ACCEPT:
+            self.accepted += 1
+        elif action is Action.DEFER:
+            self.deferred += 1
+        elif action is Action.REJECT:
+            self.rejected += 1
+        else:
+            self.held += 1
 
     @property
     def refused(self) -> int:
@@ -49,6 +58,17 @@ class DecisionCounts:
         return {kind: getattr(self, kind) for kind in kinds}
 
 
+Key = TypeVar("Key")
+
+
+def _counts(counts_by: dict[Key, DecisionCounts], key: Key) -> DecisionCounts:
+    """Return the counts of a key, which may be new."""
+    counts = counts_by.get(key)
+    if counts is None:
+        counts = counts_by[key] = DecisionCounts()
+    return counts
+
+
 class Tally:
     """The counts of the decisions of one replay. A sender with a refused message is affected.
 
@@ -59,6 +79,8 @@ class Tally:
         limits = policy.all_limits
         self._comparison = policy.comparison
         self._spellings: dict[str, str] = {}
+        self._causes: dict[int, tuple[object, str]] = {}
+        """The text of each limit and rule, by its identity, and the object, which must stay."""
         self.all = DecisionCounts()
         self.by_tier: dict[str | None, DecisionCounts] = {
             tier.name: DecisionCounts() for tier in policy.tiers
@@ -76,18 +98,26 @@ class Tally:
         sender = self._spellings.setdefault(self._comparison.address(sender), sender)
         action = decision.action
         self.all.add(action)
-        self.by_tier.setdefault(decision.tier, DecisionCounts()).add(action)
-        self.by_sender.setdefault(sender, DecisionCounts()).add(action)
-        if decision.limit is not None:
-            self.by_limit.setdefault(str(decision.limit), DecisionCounts()).add(action)
-        elif decision.rule is not None:
-            self.by_rule.setdefault(str(decision.rule), DecisionCounts()).add(action)
+        _counts(self.by_tier, decision.tier).add(action)
+        _counts(self.by_sender, sender).add(action)
         cause = decision.limit or decision.rule
-        if cause is not None and action is not Action.HOLD:
-            self.affected_by.setdefault(str(cause), set()).add(sender)
+        if cause is not None:
+            name = self._name(cause)
+            _counts(self.by_rule if decision.limit is None else self.by_limit, name).add(action)
+            if action is not Action.HOLD:
+                self.affected_by.setdefault(name, set()).add(sender)
         shadow = decision.shadow
         if shadow is not None and shadow.limit is not None:
-            self.by_shadow.setdefault(str(shadow.limit), DecisionCounts()).add(shadow.action)
+            _counts(self.by_shadow, self._name(shadow.limit)).add(shadow.action)
+
+    def _name(self, cause: object) -> str:
+        """Return the text of a limit or a rule, which is made once."""
+        known = self._causes.get(id(cause))
+        if known is None:
+            if len(self._causes) >= MOST_CAUSES:
+                self._causes.clear()
+            known = self._causes[id(cause)] = cause, str(cause)
+        return known[1]
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -61,16 +61,18 @@ class Bins:
         return bisect_right(self.edges, time) - 1
 
 
-def bins_for(times: Sequence[int]) -> Bins:
-    """Return bins for messages at `times`, which are sorted.
+def bins_for(times: Collection[int]) -> Bins:
+    """Return bins for messages at `times`, which are sorted, and may be read twice.
 
     Some mail is dated decades wrong because a clock was wrong. If the outermost messages would
     take up more than a fifth of a chart, they are left out.
     """
     outliers = len(times) // OUTLIERS
-    first, last = times[outliers], times[-1 - outliers]
-    if (times[-1] - times[0]) * 4 <= (last - first) * 5:
-        first, last = times[0], times[-1]
+    places = (0, outliers, len(times) - 1 - outliers, len(times) - 1)
+    at_place = {i: time for i, time in enumerate(times) if i in places}
+    earliest, first, last, latest = map(at_place.__getitem__, places)
+    if (latest - earliest) * 4 <= (last - first) * 5:
+        first, last = earliest, latest
     span = last - first
     unit = next((unit for unit, longest in LONGEST.items() if span <= longest), "year")
     start = _floor(moment(first), unit)
@@ -82,12 +84,12 @@ def bins_for(times: Sequence[int]) -> Bins:
             edges.append(last + 1)
         else:
             edges.append(_milliseconds(start))
-    return Bins(
-        unit,
-        array("q", edges),
-        bisect_right(times, edges[0] - 1),
-        len(times) - bisect_right(times, edges[-1] - 1),
-    )
+    before = after = 0
+    if earliest < edges[0] or latest >= edges[-1]:
+        for time in times:
+            before += time < edges[0]
+            after += time >= edges[-1]
+    return Bins(unit, array("q", edges), before, after)
 
 
 def moment(time: int) -> datetime:

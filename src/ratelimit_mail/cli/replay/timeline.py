@@ -25,7 +25,8 @@ class Peak:
 class Timeline:
     """The decisions in each bin, and the messages of its busiest hour.
 
-    If the bins are minutes, messages are counted per minute.
+    If the bins are minutes, messages are counted per minute. Only those of the current hour are
+    counted by sender, because messages come in the order of time.
     """
 
     def __init__(self, bins: Bins) -> None:
@@ -34,7 +35,12 @@ class Timeline:
         self.unit = "minute" if bins.unit == "minute" else "hour"
         self._length = HOUR if self.unit == "hour" else HOUR // 60
         self._per_hour: dict[int, int] = {}
-        self._per_sender: dict[tuple[int, str], int] = {}
+        self._hour = 0
+        self._in_hour: dict[str, int] = {}
+        """The messages of each sender in the current hour."""
+        self._busiest_senders = [0] * len(bins)
+        self._peak_of_one = (0, 0, "")
+        """The most messages of one sender, the negative of their hour, and the sender."""
         self._spellings: dict[str, str] = {}
         """Each sender as written first, by the address without case."""
 
@@ -45,8 +51,11 @@ class Timeline:
             self.decisions[time_bin].add(decision.action)
         hour = time // self._length
         self._per_hour[hour] = self._per_hour.get(hour, 0) + 1
-        key = hour, self._spellings.setdefault(envelope.folded_sender, envelope.sender)
-        self._per_sender[key] = self._per_sender.get(key, 0) + 1
+        if hour != self._hour:
+            self._end_hour()
+            self._hour = hour
+        sender = self._spellings.setdefault(envelope.folded_sender, envelope.sender)
+        self._in_hour[sender] = self._in_hour.get(sender, 0) + 1
 
     def busiest_hours(self) -> list[int]:
         """Return for each bin the most messages within one hour."""
@@ -54,7 +63,8 @@ class Timeline:
 
     def busiest_senders(self) -> list[int]:
         """Return for each bin the most messages of one sender within one hour."""
-        return self._peaks((hour, n) for (hour, _), n in self._per_sender.items())
+        self._end_hour()
+        return self._busiest_senders
 
     def peak(self) -> Peak:
         """Return the hour with the most messages, the first if there are several."""
@@ -63,10 +73,18 @@ class Timeline:
 
     def peak_of_one_sender(self) -> tuple[str, Peak]:
         """Return the sender with the most messages within one hour, and that hour."""
-        (hour, sender), messages = max(
-            self._per_sender.items(), key=lambda item: (item[1], -item[0][0], item[0][1])
-        )
-        return sender, Peak(hour * self._length, messages)
+        self._end_hour()
+        messages, hour, sender = self._peak_of_one
+        return sender, Peak(-hour * self._length, messages)
+
+    def _end_hour(self) -> None:
+        """Take the current hour into account, which the next message is not in."""
+        time_bin = self.bins.find(self._hour * self._length)
+        for sender, messages in self._in_hour.items():
+            self._peak_of_one = max(self._peak_of_one, (messages, -self._hour, sender))
+            if time_bin is not None and messages > self._busiest_senders[time_bin]:
+                self._busiest_senders[time_bin] = messages
+        self._in_hour.clear()
 
     def _peaks(self, counts: Iterable[tuple[int, int]]) -> list[int]:
         """Return for each bin the highest of the counts of its hours."""
