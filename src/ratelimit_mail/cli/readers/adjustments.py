@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from ratelimit_mail._util.cache import BoundedCache
-from ratelimit_mail.addresses import DomainSet, normal_address
+from ratelimit_mail.addresses import DomainSet, normal_address, normal_pattern
 from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.base import Item, Reading
 from ratelimit_mail.cli.replay.mail_records import MailRecord
@@ -78,13 +78,12 @@ class Adjustments:
                     f"--client: {address!r} is not an IP address,"
                     f" or a column such as {COLUMN}FromIP"
                 ) from None
-        DomainSet(sender_domains)
         adjustments = cls(
             address=address,
             protocol=name,
             tags=frozenset(words),
             networks=networks,
-            sender_domains=tuple(sender_domains),
+            sender_domains=tuple(map(normal_pattern, sender_domains)),
         )
         return adjustments, columns
 
@@ -98,7 +97,7 @@ class Adjustments:
 
     def _of_domains(self, items: Iterable[Item], reading: Reading) -> Iterator[Item]:
         domains = DomainSet(self.sender_domains)
-        is_own = BoundedCache(lambda sender: _is_in(sender, domains))
+        is_own: BoundedCache[str, bool] = BoundedCache(lambda sender: _is_in(sender, domains))
         for item in items:
             if isinstance(item, RejectedRow) or is_own[item.sender]:
                 yield item

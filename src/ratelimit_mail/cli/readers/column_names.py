@@ -32,8 +32,8 @@ DOCUMENTED: Final = {
 GUESSES: Final = {
     "time": "datetime sent sentat senttime sentdate senton datesent timesent sentdatetime received"
     " receivedat receivedtime receiveddate datereceived receiveddatetime dateutc timeutc"
-    " datetimeutc timestamputc origintimestamp origintimestamputc origintime createdat created creationtime"
-    " eventtime submitted submittime unixtime epoch epochtime zeit datum",
+    " datetimeutc timestamputc origintimestamp origintimestamputc origintime createdat created"
+    " creationtime eventtime submitted submittime unixtime epoch epochtime zeit datum",
     "sender": "from senderaddress fromaddress mailfrom envelopefrom envelopesender returnpath"
     " senderemail fromemail emailfrom absender",
     "recipients": "to recipient recipientaddress recipientaddresses rcptto rcpt toaddress"

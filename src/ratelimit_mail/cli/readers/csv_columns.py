@@ -178,7 +178,10 @@ def _address(cell: str) -> str:
     """Return the sender in a cell, without its name; a sender without a domain gets one."""
     sender = cell.strip()
     if "<" in sender and sender != "<>":
-        sender = next(read_addresses(sender), "")
+        try:
+            sender = next(read_addresses(sender), "")
+        except ValueError as error:
+            raise ValueError(f"sender: {error}") from None
     if sender and sender != "<>" and "@" not in sender:
         return f"{sender}@{PLACEHOLDER_DOMAIN}"
     return sender
@@ -202,7 +205,10 @@ def addresses_or_count(cell: str) -> list[str] | int:
     if "##" in cell:
         return [each.partition("##")[0].strip() for each in cell.split(";") if each.strip()]
     if "<" in cell or '"' in cell or "(" in cell:
-        return list(filter(None, read_addresses(" ".join(cell.splitlines()))))
+        try:
+            return list(filter(None, read_addresses(" ".join(cell.splitlines()))))
+        except ValueError as error:
+            raise ValueError(f"recipients: {error}") from None
     if "," in cell:
         cell = cell.replace(",", " ")
     return _words(cell)

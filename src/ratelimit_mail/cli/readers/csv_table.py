@@ -92,10 +92,12 @@ def _rows(
     rows: Iterator[tuple[int, list[str] | csv.Error]], header: list[str]
 ) -> Iterator[tuple[int, list[str] | csv.Error]]:
     for line, row in rows:
-        # The first cell is looked at first, because it decides quickly.
-        if not isinstance(row, list) or not (row[0].startswith("#") or row[0] == header[0]):
-            yield line, row
-        elif row != header and not row[0].lower().startswith(REMARKS):
+        # The first cell decides quickly for most rows.
+        if isinstance(row, list) and (row[0].startswith("#") or row[0] == header[0]):
+            is_remark = row == header or row[0].lower().startswith(REMARKS)
+        else:
+            is_remark = False
+        if not is_remark:
             yield line, row
 
 

@@ -49,8 +49,18 @@ _LINE: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _MONTHS: Final = {
-    **{"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6},
-    **{"Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12},
+    "Jan": 1,
+    "Feb": 2,
+    "Mar": 3,
+    "Apr": 4,
+    "May": 5,
+    "Jun": 6,
+    "Jul": 7,
+    "Aug": 8,
+    "Sep": 9,
+    "Oct": 10,
+    "Nov": 11,
+    "Dec": 12,
 }
 _JOURNAL: Final = re.compile(r"-- .* --")
 _REPEATED: Final = re.compile(r"message repeated [0-9]++ times: \[ (.*)\]", re.DOTALL)

@@ -20,7 +20,6 @@ __all__ = [
 ]
 
 _UNIX: Final = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?")
-_DIGITS_OF_SECONDS: Final = 11
 _NUMERIC_DATE: Final = re.compile(
     r"\s*+([0-9]{1,4})([/.-])([0-9]{1,2})[/.-]([0-9]{1,4})(?:[\sT,]++(.*))?", re.DOTALL
 )
@@ -83,15 +82,14 @@ _ZONES: Final = {
 def parse_time(text: str, zone: tzinfo = UTC) -> int:
     """Parse Unix seconds, milliseconds or microseconds, or ISO 8601, in `zone` if it has none.
 
-    A Unix time is in seconds if it has up to 11 digits, which reaches to the year 5138, in
-    milliseconds up to 14, and in microseconds above.
+    A Unix time is in seconds up to the year 9999, in milliseconds if it would be after that, and
+    else in microseconds. No mail is so old that its milliseconds could be seconds.
     """
     if unix := _UNIX.fullmatch(text):
-        digits = len(unix[1].lstrip("0"))
-        if digits <= _DIGITS_OF_SECONDS:
-            return _in_range(int(unix[1]) * 1000 + int(f"{unix[2] or ''}000"[:3]), text)
         number = int(unix[1])
-        return _in_range(number if digits <= _DIGITS_OF_SECONDS + 3 else number // 1000, text)
+        if number * 1000 < _END:
+            return number * 1000 + int(f"{unix[2] or ''}000"[:3])
+        return _in_range(number if number < _END else number // 1000, text)
     try:
         if len(text) > _LONGEST:
             raise ValueError(text)
