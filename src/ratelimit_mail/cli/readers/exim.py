@@ -13,7 +13,7 @@ from typing import Final
 
 from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start, numbered_lines
-from ratelimit_mail.cli.readers.open_messages import OpenMessage, OpenMessages, item_of
+from ratelimit_mail.cli.readers.open_messages import TOO_LONG, OpenMessage, OpenMessages, item_of
 from ratelimit_mail.cli.readers.postfix import NO_ARRIVAL, NOTICES, REFUSED
 from ratelimit_mail.cli.readers.times import parse_time
 
@@ -101,6 +101,8 @@ class _Log:
             return
         message = self._open.get(key)
         if message is None:
+            if self._open.was_cut(key):
+                return
             message = OpenMessage(where, time)
             yield from self._open.add(key, message)
         # With the recipients of the arrival, these add none: aliases stand in their place.
@@ -118,6 +120,8 @@ class _Log:
             return None
         if not message.has_arrival:
             return RejectedRow(message.where, NO_ARRIVAL)
+        if message.is_cut and not message.recipients:
+            return RejectedRow(message.where, TOO_LONG)
         return item_of(message)
 
 

@@ -11,11 +11,13 @@ from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.base import Item, client_of, record_of
 from ratelimit_mail.envelope import Client
 
-__all__ = ["OpenMessage", "OpenMessages", "RecentIds", "item_of"]
+__all__ = ["TOO_LONG", "OpenMessage", "OpenMessages", "RecentIds", "item_of"]
 
 MOST_OPEN: Final = 100_000
 MOST_RECIPIENTS: Final = 2_000_000
 """How many messages are open at the same time, and how many recipients they have together."""
+
+TOO_LONG: Final = "its lines are too far apart: more than 100,000 messages arrived between them"
 
 MOST_IDS: Final = 1_000_000
 
@@ -28,6 +30,7 @@ class OpenMessage:
     has_arrival: whether the line was there with which it arrived: without it, the log begins later.
     has_all_recipients: whether its arrival names its recipients.
     may_be_copy: whether it came from where a content filter hands messages back.
+    is_cut: whether it was finished because too many messages were open.
     left_out: the note with which it is left out, if it is not a message of its own.
     """
 
@@ -43,6 +46,7 @@ class OpenMessage:
     has_arrival: bool = False
     has_all_recipients: bool = False
     may_be_copy: bool = False
+    is_cut: bool = False
     left_out: str = ""
 
 
@@ -56,6 +60,7 @@ class OpenMessages:
         self._finish = finish
         self._open: dict[str, OpenMessage] = {}
         self._recipients = 0
+        self._cut = RecentIds()
 
     def get(self, key: str) -> OpenMessage | None:
         """Return the open message with an id."""
@@ -73,7 +78,14 @@ class OpenMessages:
         while len(self._open) > MOST_OPEN or (
             self._recipients > MOST_RECIPIENTS and len(self._open) > 1
         ):
-            yield from self.close(next(iter(self._open)))
+            oldest = next(iter(self._open))
+            self._open[oldest].is_cut = True
+            self._cut.is_new(oldest)
+            yield from self.close(oldest)
+
+    def was_cut(self, key: str) -> bool:
+        """Return whether the message with an id was finished because too many were open."""
+        return key in self._cut
 
     def add_recipient(self, message: OpenMessage, recipient: str) -> None:
         """Add a recipient to an open message; the same one again adds nothing."""
@@ -103,9 +115,12 @@ class RecentIds:
         self._most = most
         self._ids: dict[int, None] = {}
 
-    def is_new(self, *id_of: str) -> bool:
+    def __contains__(self, key: str) -> bool:
+        return hash(key) in self._ids
+
+    def is_new(self, text: str) -> bool:
         """Return whether an id was not seen, and remember it."""
-        key = hash(id_of)
+        key = hash(text)
         if key in self._ids:
             return False
         if len(self._ids) >= self._most:

@@ -13,7 +13,7 @@ from typing import Final
 
 from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start, numbered_lines
-from ratelimit_mail.cli.readers.open_messages import OpenMessage, OpenMessages, item_of
+from ratelimit_mail.cli.readers.open_messages import TOO_LONG, OpenMessage, OpenMessages, item_of
 from ratelimit_mail.cli.readers.syslog import (
     SyslogReader,
     by_first_time,
@@ -147,6 +147,8 @@ class _Log:
             return
         message_or_none = self._open.get(key)
         if message_or_none is None:
+            if self._open.was_cut(key):
+                return
             if service not in ("cleanup", "qmgr", "nqmgr") and not text.startswith("to=<"):
                 return
             if text == "removed":
@@ -204,6 +206,8 @@ class _Log:
                 return None
             return RejectedRow(message.where, NO_ARRIVAL)
         if message.sender is None or not message.recipients:
+            if message.is_cut:
+                return RejectedRow(message.where, TOO_LONG)
             self._notes[NOT_ACCEPTED] += 1
             return None
         return item_of(message)

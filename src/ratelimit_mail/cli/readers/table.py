@@ -79,8 +79,7 @@ class CsvReader:
 def read_messages(source: Source, reading: Reading, layout: Layout) -> Iterator[Item]:
     """Yield the messages of a CSV file whose header names the columns; skip blank lines."""
     chosen = {**layout.columns, **reading.options.columns}
-    has_header = not chosen or not all(name.isdigit() for name in chosen.values())
-    table = read_table(source.lines(), has_header=has_header)
+    table = read_table(source.lines(), has_header=not _is_by_number(chosen))
     header, guessed = with_known_names(table.header, chosen)
     if guessed:
         names = ", ".join(f"{field}={name}" for field, name in guessed.items())
@@ -97,6 +96,12 @@ def read_messages(source: Source, reading: Reading, layout: Layout) -> Iterator[
             yield columns.record(row)
         except (ValueError, csv.Error) as error:
             yield RejectedRow(f"line {line}", _reason(row, error))
+
+
+def _is_by_number(chosen: Mapping[str, str]) -> bool:
+    """Return whether all columns that are needed are named by their number: there is no header."""
+    has_all = {"time", "sender"} <= chosen.keys() and ("recipients" in chosen or "count" in chosen)
+    return has_all and all(name.isdigit() for name in chosen.values())
 
 
 def _with_times(

@@ -2,7 +2,7 @@
 
 The messages of one sender go in their order: while its first one waits, the later ones wait behind
 it. A waiting message is tried when the limit says that it fits. If the capacity went to another
-sender meanwhile, it is tried again after 1, 2, 4 ... seconds, at most 5 minutes. After 5 days it is
+sender meanwhile, it is tried again after 1, 2, 4 ... seconds, at most a minute. After 5 days it is
 given up, as RFC 5321 (4.5.4.1) advises.
 """
 
@@ -28,7 +28,7 @@ from ratelimit_mail.testing import ManualClock
 __all__ = ["LIFETIME", "Delays", "retry"]
 
 LIFETIME: Final = 5 * 86_400_000
-LONGEST_PAUSE: Final = 300_000
+LONGEST_PAUSE: Final = 60_000
 """Milliseconds."""
 
 

@@ -65,7 +65,7 @@ def _by_tier_json(by_tier: ByTier) -> list[dict[str, Any]]:
 def _delay_table(by_tier: Mapping[str | None, Delays]) -> ReportTable:
     """Return the table of how late messages would have gone, and which never."""
     table = ReportTable(
-        "If deferred messages are tried again",
+        "Delays with retries",
         ("", "messages"),
         note="each sender's messages in order; given up after 5 days, as mail servers do",
     )
