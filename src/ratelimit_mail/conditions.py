@@ -22,10 +22,14 @@ DEEPEST: Final = 32
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _network(value: str | Network) -> Network:
+def parse_network(value: str | Network, what: str) -> Network:
+    """Return the network that `value` names; an IPv4-mapped one as IPv4.
+
+    what: begins the text of the TypeError or ValueError for what is not a network.
+    """
     if not isinstance(value, str | ipaddress.IPv4Network | ipaddress.IPv6Network):
         raise TypeError(
-            f"in_network: a network is a string such as '129.100.0.0/16', not {show(value)}"
+            f"{what}: a network is a string such as '129.100.0.0/16', not {show(value)}"
         )
     text = str(value)
     try:
@@ -33,10 +37,10 @@ def _network(value: str | Network) -> Network:
     except ValueError as error:
         why = " (has host bits set)" if str(error).endswith("has host bits set") else ""
         raise ValueError(
-            f"in_network: {show(text)} is not a network such as '129.100.0.0/16'{why}"
+            f"{what}: {show(text)} is not a network such as '129.100.0.0/16'{why}"
         ) from None
     if "%" in text:
-        raise ValueError(f"in_network: {show(text)} is not a network: it has a zone")
+        raise ValueError(f"{what}: {show(text)} is not a network: it has a zone")
     mapped = network.network_address.ipv4_mapped if network.version == 6 else None
     if mapped is None or network.prefixlen < 96:
         return network
@@ -136,7 +140,7 @@ def in_network(*networks: str | Network) -> Condition:
     """
     if not networks:
         raise ValueError("in_network: at least one network is needed")
-    return InNetwork(tuple(map(_network, networks)))
+    return InNetwork(tuple(parse_network(each, "in_network") for each in networks))
 
 
 def has_tag(tag: str) -> Condition:

@@ -12,7 +12,7 @@ from click.testing import Result
 from rlm_testkit.command_line import error_line, run_command, run_replay
 
 from ratelimit_mail.cli.errors import InputError
-from ratelimit_mail.cli.readers import open_mail_file
+from ratelimit_mail.cli.readers import open_mail_files
 from ratelimit_mail.presets import PRESETS
 
 GOOD = b"1700000000,ann@x.org,1\n"
@@ -67,7 +67,11 @@ def test_the_first_ten_bad_rows_are_reported_and_the_rest_counted(tmp_path: Path
     assert [line.split(":")[0] for line in lines[:10]] == [
         f"skipped line {number}" for number in range(2, 12)
     ]
-    assert lines[10:] == ["skipped 1,224 more rows"]
+    assert lines[10:] == [
+        "skipped 1,224 more rows",
+        "warning: 1,234 of 1,235 rows (99.9 %) cannot be read:",
+        "warning: 1,234 of them: time: ... is neither Unix seconds nor ISO ...",
+    ]
     assert json.loads(result.stdout)["rows"]["broken"] == 1234
 
 
@@ -132,7 +136,7 @@ def test_a_message_of_a_maildir_that_cannot_be_opened_is_reported(tmp_path: Path
 def test_a_file_deleted_before_reading_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(HEADER + GOOD)
-    source = open_mail_file(file)
+    source = open_mail_files([file])
     file.unlink()
     with pytest.raises(InputError, match="No such file"):
         list(source)
@@ -146,20 +150,19 @@ BAD_FILES = {
     ("header.csv", HEADER): "has no messages",
     ("when.csv", b"when,sender,count\n" + GOOD): "no column for the time (time or unix_time or"
     " timestamp or date); the header has 'when', 'sender', 'count'",
-    ("from.csv", b"time,from,count\n" + GOOD): "no column for the sender (sender)",
+    ("from.csv", b"time,writer,count\n" + GOOD): "no column for the sender (sender)",
     ("to.csv", b"time,sender,n_to\n" + GOOD): "no column for the recipients",
-    ("utf-16.csv", HEADER.decode().encode("utf-16")): "line 1 has a NUL byte",
+    ("utf-16.csv", HEADER.decode().encode("utf-16")): "has no messages",
     ("nul.csv", HEADER + GOOD + b"\0\0\0\n"): "line 3 has a NUL byte",
     ("long.csv", HEADER + b"1," + b"x" * 5_000_000): "line 2 is longer than 4,194,304",
     ("quote.csv", HEADER + b'1,"ann@x.org,1\n' + GOOD): "a quoted field that starts in line 2",
     ("quotes.csv", HEADER + b'1,"ann\n' + b"x\n" * 2_500_000): "field larger than field limit",
     ("header-quote.csv", b'"time"x,sender\n'): "the header in line 1 is not CSV",
-    ("plain.csv.gz", HEADER + GOOD): "is not a gzip file, or is damaged",
     ("short.csv.gz", gzip.compress(HEADER + GOOD * 99)[:-20]): "the gzip file is truncated",
     ("crc.csv.gz", gzip.compress(HEADER + GOOD)[:-8] + b"\0" * 8): "CRC check failed",
     ("deflate.csv.gz", gzip.compress(HEADER)[:10] + b"\xff" * 50): "or is damaged",
-    ("notes.txt", b"Hello\n"): "is not a .csv or .csv.gz file, an mbox file",
-    ("notes.mbox", b"from ann\n"): "is not a .csv or .csv.gz file, an mbox file",
+    ("notes.txt", b"Hello\n"): "is not recognized as one of mbox, ses, postfix",
+    ("notes.mbox", b"from ann\n"): "is not recognized as one of mbox, ses, postfix",
 }
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rlm_testkit.command_line import replay_json
+from rlm_testkit.command_line import replay_json, run_replay
+
+from ratelimit_mail.cli.readers import open_mail_files
+from ratelimit_mail.cli.replay.mail_records import MailRecord
 
 POLICY = "leeds-office365"
 
@@ -103,3 +106,77 @@ def test_a_date_in_a_zone_that_is_not_understood_leaves_the_time_to_received(
     )
     (tmp_path / "box").write_text(box)
     assert replay_json(tmp_path / "box", POLICY)["span"]["seconds"] == 4
+
+
+# What stands before the first message.
+
+
+@pytest.mark.parametrize("before", ["\n", "\r\n\r\n", "\n\n\n"])
+def test_blank_lines_before_the_first_message_are_ignored(tmp_path: Path, before: str) -> None:
+    assert messages_and_senders(tmp_path, before + LAST) == (1, 1, 0)
+
+
+def test_text_before_the_first_message_is_reported(tmp_path: Path) -> None:
+    text = f"Archive of a list\n\nFrom here on\n\n{LAST}\n{LAST}"
+    assert messages_and_senders(tmp_path, text) == (2, 1, 1)
+    assert run_replay(tmp_path / "box", POLICY).stderr.startswith(
+        "skipped the text before message 1: it belongs to no message"
+    )
+
+
+# Archives of mailing lists.
+
+MASKED = (
+    "From {0} at example.org  Tue Nov 14 22:13:2{1} 2023\n"
+    "From: {0} at example.org (Some Name, {0})\n{2}"
+    "Date: Tue, 14 Nov 2023 22:13:2{1} +0000\n\nHi\n\n"
+)
+
+
+def test_an_archive_of_a_list_counts_the_list_as_the_recipient(tmp_path: Path) -> None:
+    box = MASKED.format("ann", 0, "") + MASKED.format("bob", 1, "To: list at example.org\n")
+    assert messages_and_senders(tmp_path, box) == (2, 2, 0)
+    assert run_replay(tmp_path / "box", POLICY).stderr == (
+        "note: 1 messages of an archive of a mailing list name no recipient: the list itself"
+        " counts as one\n"
+    )
+
+
+def test_the_time_of_an_archive_may_come_from_its_from_line(tmp_path: Path) -> None:
+    box = "".join(MASKED.format("ann", i, "").replace("Date: ", "Date: about ") for i in (0, 7))
+    (tmp_path / "box").write_text(box)
+    assert replay_json(tmp_path / "box", POLICY)["span"]["seconds"] == 7
+
+
+def test_a_message_without_recipients_elsewhere_is_left_out(tmp_path: Path) -> None:
+    box = f"{FROM}{HEADER.replace('To: bob@example.net', 'X: y')}\nHi\n"
+    assert messages_and_senders(tmp_path, f"{box}\n{LAST}") == (1, 1, 1)
+
+
+# Resent messages.
+
+RESENT = (
+    "Resent-From: eve@example.com\nResent-Date: Tue, 14 Nov 2023 23:13:20 +0000\n"
+    "Resent-To: a@example.net, b@example.net\n"
+)
+NO_RESENT_TO = RESENT.replace("Resent-To: a@example.net, b@example.net\n", "")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sender", "time"),
+    [
+        (RESENT, "eve@example.com", 1_700_003_600),
+        (NO_RESENT_TO, "ann@example.org", 1_700_000_000),
+        (RESENT.replace("Resent-Date", "X-Date"), "ann@example.org", 1_700_000_000),
+        (RESENT + RESENT.replace("eve", "kim"), "eve@example.com", 1_700_003_600),
+        (RESENT.replace("23:13:20 +0000", "soon"), "eve@example.com", 1_700_000_000),
+    ],
+    ids=["resent", "by a list", "without a date", "twice", "with a wrong date"],
+)
+def test_a_resent_message_is_read_as_resent_only_if_it_says_to_which_recipients(
+    tmp_path: Path, blocks: str, sender: str, time: int
+) -> None:
+    (tmp_path / "box").write_text(f"{FROM}{blocks}{HEADER}\nHi\n")
+    [record] = open_mail_files([tmp_path / "box"])
+    assert isinstance(record, MailRecord)
+    assert (record.sender, record.time) == (sender, time * 1000)

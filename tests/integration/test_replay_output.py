@@ -224,7 +224,7 @@ def test_progress_is_shown_only_on_a_terminal() -> None:
 
 def test_the_help_names_the_presets_and_the_assumptions() -> None:
     text = " ".join(run_command("replay", "--help").stdout.split())
-    for words in [*PRESETS, "Nothing is retried", "sorted by time", "recipient-1@replay.invalid"]:
+    for words in [*PRESETS, "is tried once", "sorted by time", "recipient-1@replay.invalid"]:
         assert words in text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -29,6 +31,12 @@ INTERRUPTED: Final = 130
 
 MOST_REPORTED: Final = 10
 """How many rejected rows are reported one by one."""
+
+
+MOST_REASONS: Final = 1000
+"""How many different reasons are counted; what is in quotes does not make a difference."""
+
+_VALUE: Final = re.compile(r"'[^']*+'|\"[^\"]*+\"|[0-9][0-9,]*+")
 
 
 class CommandError(click.ClickException):
@@ -63,22 +71,37 @@ class RejectedRow(NamedTuple):
 
 
 class RejectedRowReporter:
-    """Count the rejected rows of one file, and report the first of them on `console`."""
+    """Count the rejected rows of some files, and report the first of them on `console`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._reasons = Counter[str]()
         self.count = 0
 
     def add(self, row: RejectedRow) -> None:
         """Count a rejected row, and report it if it is among the first."""
         self.count += 1
+        reason = _VALUE.sub("...", row.reason[:300])
+        if reason in self._reasons or len(self._reasons) < MOST_REASONS:
+            self._reasons[reason] += 1
         if self.count <= MOST_REPORTED:
             self._print(f"skipped {row.where}: {row.reason}")
 
-    def close(self) -> None:
-        """Report how many more rows were rejected."""
-        if self.count > MOST_REPORTED:
-            self._print(f"skipped {self.count - MOST_REPORTED:,} more rows")
+    def close(self, read: int = 0) -> None:
+        """Report how many more rows were rejected, and why if it is over 1 % of all.
+
+        read: how many rows were not rejected.
+        """
+        if self.count <= MOST_REPORTED:
+            return
+        self._print(f"skipped {self.count - MOST_REPORTED:,} more rows")
+        total = self.count + read
+        if self.count * 100 <= total:
+            return
+        share = 100 * self.count / total
+        self._print(f"warning: {self.count:,} of {total:,} rows ({share:.1f} %) cannot be read:")
+        for reason, number in self._reasons.most_common(3):
+            self._print(f"warning: {number:,} of them: {reason}")
 
     def _print(self, text: str) -> None:
         # One row, one line, however wide the terminal; Text keeps brackets as they are.

@@ -9,8 +9,10 @@ from typing import Final
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.cli.readers.byte_stream import open_stream
 from ratelimit_mail.cli.readers.csv_columns import addresses_or_count
-from ratelimit_mail.cli.readers.table import read_rows
+from ratelimit_mail.cli.readers.csv_table import read_rows
+from ratelimit_mail.cli.readers.lines import read_lines
 from ratelimit_mail.envelope import Client, Envelope
 
 __all__ = ["COLUMNS", "read_mailing"]
@@ -27,18 +29,19 @@ def read_mailing(path: Path, sender: str, client: Client) -> Iterator[int | Enve
     header: list[str] | None = None
     column = 0
     try:
-        for line, row in read_rows(path):
-            if isinstance(row, csv.Error):
-                raise InputError(f"line {line}: not CSV: {row}")
-            if header is None:
-                header, column = row, _column(row)
-                continue
-            try:
-                if len(row) != len(header):
-                    raise ValueError(f"{len(row)} columns where the header has {len(header)}")
-                yield _message(row[column], sender, client)
-            except ValueError as error:
-                raise InputError(f"line {line}: {error}") from None
+        with open_stream(path) as stream:
+            for line, row in read_rows(read_lines(stream)):
+                if isinstance(row, csv.Error):
+                    raise InputError(f"line {line}: not CSV: {row}")
+                if header is None:
+                    header, column = row, _column(row)
+                    continue
+                try:
+                    if len(row) != len(header):
+                        raise ValueError(f"{len(row)} columns where the header has {len(header)}")
+                    yield _message(row[column], sender, client)
+                except ValueError as error:
+                    raise InputError(f"line {line}: {error}") from None
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
     if header is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -12,6 +13,7 @@ from ratelimit_mail.cli.errors import InputError
 from ratelimit_mail.cli.readers.times import parse_time
 from ratelimit_mail.cli.replay.mail_records import PLACEHOLDER_DOMAIN, MailRecord
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
+from ratelimit_mail.message_headers import read_addresses
 
 __all__ = ["MOST_RECIPIENTS", "MessageColumns", "addresses_or_count"]
 
@@ -28,6 +30,11 @@ ADDRESS: Final = ("client", "address")
 SINGLE_NAMES: Final = ("sender", "recipients", "user", "protocol", "tags")
 KNOWN: Final = frozenset((*TIME, *COUNT, *TO_AND_CC, *ADDRESS, *SINGLE_NAMES))
 
+PROTOCOLS_OF_SMTP: Final = dict.fromkeys(
+    ("esmtp", "esmtps", "esmtpsa", "esmtpa", "smtps", "utf8smtp", "submission"), "smtp"
+)
+"""What mail servers call the protocols of one family (RFC 3848)."""
+
 Row = Sequence[str]
 T = TypeVar("T")
 
@@ -35,15 +42,20 @@ T = TypeVar("T")
 class MessageColumns:
     """The columns that a header row names.
 
+    shown: the header as an error shows it, if it has other names.
+
     Raises InputError if a required column is missing or a column is named twice.
     """
 
-    def __init__(self, header: Row) -> None:
+    def __init__(self, header: Row, shown: Row = ()) -> None:
         names = [name.strip().lower() for name in header]
         for name in names:
             if name in KNOWN and names.count(name) > 1:
                 raise InputError(f"the header has the column {name!r} twice")
         self._header = header
+        self._shown = shown or header
+        self._clock: int | None = None
+        self.parse_time: Callable[[str], int] = parse_time
         self._index = {name: i for i, name in enumerate(names)}
         self._time = self._require("time", TIME)
         self._sender = self._require("sender", ("sender",))
@@ -61,13 +73,29 @@ class MessageColumns:
         """Return the mail record of one row; raise ValueError with the reason if it is invalid."""
         if len(row) != len(self._header):
             raise ValueError(f"{len(row)} columns where the header has {len(self._header)}")
-        time = self._time_of(row[self._time])
+        time = self._time_of(row[self._time] if self._clock is None else self.time_text(row))
         recipients = self._recipients(row)
         client = self._client(row)
         sender = row[self._sender]
         if isinstance(recipients, int):
             return MailRecord(time, self._sender_of(sender), recipients, client)
         return MailRecord(time, *self._addresses_of(sender, *recipients), client)
+
+    def time_text(self, row: Row) -> str:
+        """Return the text of the time in a row; nothing if the row is too short."""
+        indices = [self._time] if self._clock is None else [self._time, self._clock]
+        return " ".join(row[i].strip() for i in indices if i < len(row))
+
+    def join_date_and_clock(self, row: Row, clock: re.Pattern[str]) -> None:
+        """Read times from the columns `date` and `time` together, if `row` has them apart.
+
+        clock: what a time of day without a date is like.
+        """
+        date, time = self._index.get("date"), self._index.get("time")
+        if date is None or time is None or time != self._time or max(date, time) >= len(row):
+            return
+        if clock.fullmatch(row[time]) and row[date].strip():
+            self._time, self._clock = date, time
 
     def _find(self, names: Sequence[str]) -> int | None:
         return next((self._index[name] for name in names if name in self._index), None)
@@ -79,13 +107,16 @@ class MessageColumns:
         return index
 
     def _missing(self, what: str, names: str) -> InputError:
-        present = column_names(self._header)
+        present = column_names(self._shown)
         return InputError(f"no column for the {what} ({names}); the header has {present}")
 
     def _recipient_reader(self) -> Callable[[Row], list[str] | int]:
         """Return a function that reads the recipients of a row, preferring addresses to counts."""
         if "recipients" in self._index:
             addresses = self._index["recipients"]
+            copies = [self._index[name] for name in ("cc", "bcc") if name in self._index]
+            if copies:
+                return lambda row: _with_copies(row[addresses], [row[i] for i in copies])
             return lambda row: addresses_or_count(row[addresses])
         if (number := self._find(COUNT)) is not None:
             return lambda row: _count(row[number])
@@ -97,7 +128,7 @@ class MessageColumns:
 
     def _time_of(self, cell: str) -> int:
         if cell != self._last_time[0]:  # busy logs have many rows of one second
-            self._last_time = cell, parse_time(cell.strip())
+            self._last_time = cell, self.parse_time(cell.strip())
         return self._last_time[1]
 
     def _client(self, row: Row) -> Client:
@@ -112,7 +143,7 @@ class MessageColumns:
                 client = Client(
                     address=address or None,
                     user=user or None,
-                    protocol=protocol or None,
+                    protocol=PROTOCOLS_OF_SMTP.get(protocol.lower(), protocol) or None,
                     tags=_words(tags),
                 )
             if sum(map(len, cells)) <= LONGEST_REMEMBERED:
@@ -144,8 +175,13 @@ def _addresses(sender: str, *recipients: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _address(cell: str) -> str:
-    """Return the sender in a cell; a name without a domain gets one."""
+    """Return the sender in a cell, without its name; a sender without a domain gets one."""
     sender = cell.strip()
+    if "<" in sender and sender != "<>":
+        try:
+            sender = next(read_addresses(sender), "")
+        except ValueError as error:
+            raise ValueError(f"sender: {error}") from None
     if sender and sender != "<>" and "@" not in sender:
         return f"{sender}@{PLACEHOLDER_DOMAIN}"
     return sender
@@ -156,11 +192,41 @@ def _words(cell: str) -> list[str]:
 
 
 def addresses_or_count(cell: str) -> list[str] | int:
-    """Return the addresses in a cell, or the number of recipients if it holds a number."""
+    """Return the addresses in a cell, or the number of recipients if it holds a number.
+
+    Addresses are separated by blanks, commas or semicolons, and may have names as in a mail
+    header. The cell may be a list in square brackets, or addresses with their status behind `##`.
+    """
     cell = cell.strip()
     if cell.lstrip("+-").isdigit():
         return _count(cell)
+    if cell[:1] == "[" and cell[-1:] == "]":
+        cell = cell[1:-1].replace('"', " ").replace("'", " ")
+    if "##" in cell:
+        return [each.partition("##")[0].strip() for each in cell.split(";") if each.strip()]
+    if "<" in cell or '"' in cell or "(" in cell:
+        try:
+            return list(filter(None, read_addresses(" ".join(cell.splitlines()))))
+        except ValueError as error:
+            raise ValueError(f"recipients: {error}") from None
+    if "," in cell:
+        cell = cell.replace(",", " ")
     return _words(cell)
+
+
+def _with_copies(cell: str, copies: Sequence[str]) -> list[str] | int:
+    """Return the addresses in the cells of To, Cc and Bcc together, or the sum of their numbers."""
+    cells = [each for each in (cell, *copies) if each.strip()]
+    addresses, count = list[str](), 0
+    for each in cells:
+        value = addresses_or_count(each)
+        if isinstance(value, int):
+            count += value
+        else:
+            addresses += value
+    if count and addresses:
+        raise ValueError("recipients: some columns have addresses and some a number")
+    return count or addresses
 
 
 def _count(*cells: str) -> int:

@@ -1,39 +1,48 @@
-"""Read the lines of a text file, which may be compressed; each line has a bounded length."""
+"""Read the lines of text in UTF-8 or UTF-16; each line has a bounded length."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import codecs
+import io
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.cli.readers.byte_stream import ByteStream, DamagedError
 
-__all__ = ["LONGEST_LINE", "read_lines"]
+__all__ = ["LONGEST_LINE", "encoding_of", "read_lines"]
 
 LONGEST_LINE: Final = 4 * 1024 * 1024
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of `path`; bytes that are not UTF-8 become surrogates.
+def read_lines(stream: ByteStream) -> Iterator[str]:
+    """Yield the lines of `stream`; bytes that are not UTF-8 become surrogates.
 
-    Raises InputError if the file is damaged, or is not text.
+    Raises InputError if the stream is damaged, or is not text.
     """
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
-                if len(line) > LONGEST_LINE:
-                    raise InputError(f"line {number} is longer than {LONGEST_LINE:,} characters")
-                if "\0" in line:
-                    raise InputError(f"line {number} has a NUL byte: the file is not UTF-8 text")
-                yield line
-    except EOFError:
-        raise InputError(f"the gzip file is truncated after line {number}") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        if number:
-            raise InputError(f"the gzip file is damaged after line {number}: {error}") from None
-        raise InputError(f"is not a gzip file, or is damaged: {error}") from None
+        encoding, errors = encoding_of(stream.peek(512))
+        buffer: Any = stream
+        file = io.TextIOWrapper(buffer, encoding=encoding, errors=errors, newline="")
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise InputError(f"line {number} is longer than {LONGEST_LINE:,} characters")
+            if "\0" in line:
+                raise InputError(f"line {number} has a NUL byte: the file is not text")
+            yield line
+    except DamagedError as error:
+        raise error.after(f"line {number}" if number else None) from None
+
+
+def encoding_of(start: bytes) -> tuple[str, str]:
+    """Return the encoding of text that begins with `start`, and how to read what is not in it."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", "replace"
+    # Letters of English in UTF-16 have a zero in every second byte.
+    for first, encoding in enumerate(("utf-16-be", "utf-16-le")):
+        zeros, others = start[first::2], start[1 - first :: 2]
+        if len(start) >= 4 and zeros.count(0) * 2 > len(zeros) and 0 not in others:
+            return encoding, "replace"
+    return "utf-8-sig", "surrogateescape"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -14,18 +15,28 @@ from rich.console import Console
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
 from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.html.writer import HtmlReportWriter
 from ratelimit_mail.cli.replay.input import ReplayInput
+from ratelimit_mail.cli.replay.reading_options import reading_options
 from ratelimit_mail.cli.replay.report import Report, as_json
+from ratelimit_mail.cli.replay.retry import retry
 from ratelimit_mail.cli.replay.run import replay
 from ratelimit_mail.cli.replay.suggest import quota_of, suggest
 from ratelimit_mail.cli.replay.terminal import print_report
+from ratelimit_mail.cli.replay.tier_report import tier_json
 from ratelimit_mail.cli.replay.time_bins import bins_for
 from ratelimit_mail.cli.replay.timeline import Timeline
 from ratelimit_mail.presets import PRESETS
 
 __all__ = ["replay_command"]
+
+
+def _names(files: Sequence[Path]) -> str:
+    """Return the names of the files, not too many."""
+    more = f" and {len(files) - 3} more" if len(files) > 4 else ""
+    return ", ".join(map(os.fspath, files[: 3 if more else 4])) + more
 
 
 def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
@@ -35,11 +46,14 @@ def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
 
 
 @click.command("replay", epilog=f"Policies: {', '.join(PRESETS)}.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILES...", type=click.Path(path_type=Path)
+)
 @click.option(
     "--policy", "name", required=True, metavar="NAME", help="One below, or a policy file."
 )
 @click.option("--compare", multiple=True, metavar="NAME", help="Compare another policy.")
+@click.option("--retry", "wants_retry", is_flag=True, help="Try deferred messages again.")
 @click.option("--suggest", "wants_numbers", is_flag=True, help="Suggest numbers for the limits.")
 @click.option(
     "--touch",
@@ -58,64 +72,77 @@ def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
     help="Write a report with charts to this file.",
 )
 @click.option("--json", "wants_json", is_flag=True, help="Print a JSON object instead of tables.")
+@reading_options
 def replay_command(
-    file: Path,
+    files: tuple[Path, ...],
+    read_files: Callable[[Sequence[Path]], ReplayInput],
     name: str,
     compare: tuple[str, ...],
+    wants_retry: bool,
     wants_numbers: bool,
     touch: float,
     page: Path | None,
     wants_json: bool,
 ) -> None:
-    """Show what a policy would have done to the messages in FILE.
+    """Show what a policy would have done to the messages in FILES.
 
     Each message is tried once, at the time it was sent. The counts are empty at the
-    start. Nothing is retried and nothing is sent. The exit code is 0 even if messages
-    are refused, and 2 if FILE cannot be read.
+    start. Nothing is sent. The exit code is 0 even if messages are refused, and 2 if
+    a file cannot be read.
 
-    --report writes one HTML file with charts that any browser can open; it needs the
-    extra [report]. --compare compares another policy with the first, and may be
-    repeated. --suggest shows, for each limit by itself, the smallest number that would
-    affect (defer or reject a message of) at most 0.2 % of the senders.
+    --retry also follows deferred messages until they may go, and prints how late they
+    would have been. --report writes one HTML file with charts that any browser can
+    open; it needs the extra [report]. --compare compares another policy with the
+    first, and may be repeated. --suggest shows, for each limit by itself, the smallest
+    number that would affect (defer or reject a message of) at most 0.2 % of the
+    senders.
 
-    FILE is a CSV file (.csv, .csv.gz), an mbox file or a Maildir directory. Messages
-    that are out of order are sorted by time, and the output says how many there were.
-    Rows that cannot be read are skipped and reported with their line.
+    FILES are a CSV file, an mbox file or a Maildir directory, the log of Postfix (also
+    from journalctl) or Exim, a message trace of Exchange Online, message tracking logs
+    of Exchange Server, the export of Google's Email Log Search, or events of Amazon SES
+    as JSON lines. The format is recognized; --format names it. "-" is standard input.
+    Files may be compressed with gzip, bzip2, xz or zstd. Several files of one format
+    are replayed together, and rotated logs may stand in any order.
+
+    Messages that are out of order are sorted by time. Rows that cannot be read are
+    skipped and reported with their line, and what is left out on purpose is counted.
 
     \b
     Columns of a CSV file, by the names in its first row:
-      time         Unix seconds or ISO 8601, UTC if it has no time zone;
-                   or unix_time, timestamp, date
+      time         Unix time, ISO 8601 or a date as in mail; or unix_time, timestamp,
+                   date
       sender       an address; a NAME without "@" becomes NAME@replay.invalid;
                    empty or <> is the null sender of bounces
-      recipients   addresses separated by spaces or semicolons, or a number;
+      recipients   addresses separated by blanks, commas or semicolons, or a number;
                    or a number in n_recipients, or in count, or in n_to and n_cc
     Optional, for policies with tiers:
       client       the IP address; or address
       user         the login
       protocol     smtp, webmail or api
-      tags         words such as wireless, separated by spaces or semicolons
+      tags         words such as wireless, separated by blanks or semicolons
+    Other common names are guessed, and --columns says which column is which.
 
     If only a number of recipients is known, that many external addresses are generated:
     recipient-1@replay.invalid, recipient-2@replay.invalid and so on, the same for every
     message.
 
-    Only the headers of mbox and Maildir messages are read: the sender and recipients as
-    smtplib does, the time from Date, or else from the topmost Received, or else from
-    the "From " line. Nothing is known about their client, so western-convergence puts
-    them in its stricter tier, tier 2. The same holds for a CSV row without a client.
+    Where nothing is known about a client, western-convergence takes its stricter tier,
+    tier 2. --client, --protocol, --tag and --networks say what the files do not.
     """
     try:
         policy = find_policy(name)
         compared = {each: find_policy(each) for each in compare if each != name}
-        writer = None if page is None else HtmlReportWriter(page, file)
-        mail = ReplayInput(file)
+        writer = None if page is None else HtmlReportWriter(page, *files)
+        mail = read_files(files)
         needs_demand = writer is not None or wants_numbers
         timeline = Timeline(bins_for(mail.records.times() if needs_demand else [0]))
         callbacks = [] if writer is None else [timeline.add]
+        by_tier = ByTier(policy) if policy.tiers else None
+        if by_tier is not None:
+            callbacks.append(by_tier.add)
         tally = replay(policy, mail.envelopes("Replaying"), *callbacks)
         report = Report(
-            file=os.fspath(file),
+            file=_names(files),
             format=mail.format,
             policy=policy.name,
             name=name,
@@ -129,7 +156,11 @@ def replay_command(
                 for other in compared
             },
             touch=touch,
+            by_tier=by_tier,
         )
+        if wants_retry:
+            delays = retry(policy, mail.envelopes("Replaying with retries"))
+            report = attrs.evolve(report, delays=delays)
         if needs_demand:
             demand = Demand(policy, timeline.bins, mail.envelopes("Measuring"))
         if wants_numbers:
@@ -139,10 +170,10 @@ def replay_command(
         if writer is not None:
             writer.write(report, policy, timeline, demand)
         if wants_json:
-            click.echo(json.dumps(as_json(report), indent=2))
+            click.echo(json.dumps({**as_json(report), **tier_json(report)}, indent=2))
         else:
             print_report(report, Console())
     except InputError as error:
-        raise CommandError(f"{escape(os.fspath(file))}: {escape(str(error))}") from None
+        raise CommandError(f"{escape(_names(files))}: {escape(str(error))}") from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

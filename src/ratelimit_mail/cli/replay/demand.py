@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.cli.replay.by_tier import sender_keys
 from ratelimit_mail.cli.replay.policy_variants import own_limits, unlimited
 from ratelimit_mail.cli.replay.run import TimedEnvelopes
 from ratelimit_mail.cli.replay.time_bins import Bins
@@ -36,6 +37,7 @@ class Demand:
         self.by_sender: list[dict[str, int]] = [{} for _ in range(count)]
         variant, self._index = unlimited(policy)
         self._policy = variant.at_node("replay") if policy.per_node else variant
+        self._keys = sender_keys(policy)
         self._internal = DomainSet(policy.internal_domains)
         self._clock = ManualClock(0)
         self._backend = MemoryBackend(self._clock)
@@ -50,7 +52,7 @@ class Demand:
             return
         self._backend.apply(plan.charges)
         time_bin = self.bins.find(time)
-        sender = self._policy.comparison.address(envelope.sender)
+        sender = self._keys[envelope.sender]
         for index, used in self._usage(plan, envelope):
             if time_bin is not None and used > self.peaks[index][time_bin]:
                 self.peaks[index][time_bin] = used

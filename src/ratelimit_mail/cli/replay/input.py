@@ -1,14 +1,19 @@
-"""ReplayInput: the messages of one file, read once and replayed as often as needed."""
+"""ReplayInput: the messages of some files, read once and replayed as often as needed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import InputError, RejectedRow, RejectedRowReporter
 from ratelimit_mail.cli.progress import with_progress
-from ratelimit_mail.cli.readers import open_mail_file
+from ratelimit_mail.cli.readers import open_mail_files
+from ratelimit_mail.cli.readers.adjustments import Adjustments
+from ratelimit_mail.cli.readers.base import ReadOptions
 from ratelimit_mail.cli.replay.mail_records import MailRecords
 from ratelimit_mail.cli.replay.run import TimedEnvelopes
 
@@ -16,23 +21,34 @@ __all__ = ["ReplayInput"]
 
 
 class ReplayInput:
-    """Read all messages of `file`, and report rejected rows on stderr.
+    """Read all messages of `files`, and report rejected rows and remarks on stderr.
 
-    Raises InputError if the file cannot be read or has no messages.
+    format_name: the format, if it is not to be recognized.
+
+    Raises InputError if a file cannot be read or there are no messages.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        options: ReadOptions | None = None,
+        adjustments: Adjustments | None = None,
+        format_name: str | None = None,
+    ) -> None:
         self._console = Console(stderr=True)
-        source = open_mail_file(file)
+        source = open_mail_files(files, options, format_name)
         self.format = source.format
         self.records = MailRecords()
         rejected = RejectedRowReporter(self._console)
-        for item in with_progress(source, "Reading", self._console):
+        items = (adjustments or Adjustments()).applied(source, source.reading)
+        for item in with_progress(items, "Reading", self._console):
             if isinstance(item, RejectedRow):
                 rejected.add(item)
             else:
                 self.records.append(item)
-        rejected.close()
+        rejected.close(len(self.records))
+        for text in source.reading.texts():
+            self._console.print(Text(escape(f"note: {text}")), soft_wrap=True)
         self.rejected = rejected.count
         if not self.records:
             only = f", only rows that cannot be read: {self.rejected:,}" if self.rejected else ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
+from ratelimit_mail.cli.replay.by_tier import ByTier
+from ratelimit_mail.cli.replay.retry import Delays
 from ratelimit_mail.cli.replay.suggest import Suggestion
 from ratelimit_mail.cli.replay.tally import DecisionCounts, Tally
 
@@ -24,6 +27,8 @@ class Report:
     compared: the results of other policies on the same mail, by name.
     touch: the share of senders that a policy may affect, in percent.
     suggested: the number at which each limit would affect no more than that, if requested.
+    by_tier: the clients and senders of each tier, if the policy has tiers.
+    delays: what became of the messages of each tier with retries, if requested.
     """
 
     file: str
@@ -38,6 +43,8 @@ class Report:
     compared: dict[str, Tally] = attrs.field(factory=dict)
     touch: float = 0.2
     suggested: list[Suggestion] | None = None
+    by_tier: ByTier | None = None
+    delays: Mapping[str | None, Delays] | None = None
 
     @property
     def side_by_side(self) -> dict[str, Tally]:

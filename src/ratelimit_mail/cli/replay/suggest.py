@@ -8,6 +8,7 @@ from fractions import Fraction
 import attrs
 
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.cli.replay.by_tier import sender_keys
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.policy_variants import own_limits, with_number, with_only_limit
 from ratelimit_mail.cli.replay.run import TimedEnvelopes, run
@@ -125,10 +126,11 @@ def _smallest(
 def _affected(policy: Policy, envelopes: TimedEnvelopes) -> int:
     """Return how many senders have a message refused by a limit."""
     senders: set[str] = set()
+    keys = sender_keys(policy)
 
     def note(_: int, envelope: Envelope, decision: Decision) -> None:
         if decision.limit is not None:
-            senders.add(policy.comparison.address(envelope.sender))
+            senders.add(keys[envelope.sender])
 
     clock = ManualClock(0)
     run(Limiter(policy, MemoryBackend(clock=clock)), clock, envelopes, note)

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 import attrs
 
+from ratelimit_mail.cli.replay.by_tier import sender_keys
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.policy import Policy
 
@@ -77,7 +78,7 @@ class Tally:
 
     def __init__(self, policy: Policy) -> None:
         limits = policy.all_limits
-        self._comparison = policy.comparison
+        self._keys = sender_keys(policy)
         self._spellings: dict[str, str] = {}
         self._causes: dict[int, tuple[object, str]] = {}
         """The text of each limit and rule, by its identity, and the object, which must stay."""
@@ -95,7 +96,7 @@ class Tally:
 
     def add(self, sender: str, decision: Decision) -> None:
         """Count the decision on a message of `sender`."""
-        sender = self._spellings.setdefault(self._comparison.address(sender), sender)
+        sender = self._spellings.setdefault(self._keys[sender], sender)
         action = decision.action
         self.all.add(action)
         _counts(self.by_tier, decision.tier).add(action)

@@ -17,6 +17,7 @@ from ratelimit_mail.cli.replay.report_tables import (
     sender_tables,
     suggestion_table,
 )
+from ratelimit_mail.cli.replay.tier_report import tier_tables
 
 __all__ = ["print_report"]
 
@@ -27,7 +28,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print(Text(f"Replay of {name} under {escape(report.policy)}", style="bold"))
     console.print()
     console.print(_facts(replay_facts(report)))
-    tables = decision_tables(report) + sender_tables(report)
+    tables = decision_tables(report) + tier_tables(report) + sender_tables(report)
     if report.compared:
         tables.append(comparison_table(report))
     if report.suggested is not None:

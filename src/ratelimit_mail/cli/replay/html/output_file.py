@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ratelimit_mail._util.text import escape
@@ -14,13 +15,13 @@ __all__ = ["OutputFile"]
 class OutputFile:
     """A file to write; raises CommandError if it cannot be written.
 
-    source: the input file, which must not be overwritten.
+    sources: the input files, which must not be overwritten.
     """
 
-    def __init__(self, path: Path, source: Path) -> None:
+    def __init__(self, path: Path, *sources: Path) -> None:
         self.path = path
         try:
-            problem = _problem(path, source)
+            problem = _problem(path, sources)
         except OSError as error:  # for example, the name is too long
             problem = error.strerror or str(error)
         if problem is not None:
@@ -44,7 +45,7 @@ class OutputFile:
         return CommandError(f"--report {escape(os.fspath(self.path))}: {escape(problem)}")
 
 
-def _problem(path: Path, source: Path) -> str | None:
+def _problem(path: Path, sources: Sequence[Path]) -> str | None:
     """Return why `path` cannot be written, or None."""
     directory = path.parent
     if not directory.is_dir():
@@ -54,7 +55,7 @@ def _problem(path: Path, source: Path) -> str | None:
     if path.exists():
         if not path.is_file():
             return "is not a regular file"
-        if path.samefile(source):
+        if any(source.exists() and path.samefile(source) for source in sources):
             return "is the input file, which the report must not overwrite"
     if not os.access(directory, os.W_OK | os.X_OK):
         return f"cannot write to the directory {os.fspath(directory)}"

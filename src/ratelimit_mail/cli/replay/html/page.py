@@ -15,6 +15,7 @@ from ratelimit_mail.cli.replay.html import report_charts
 from ratelimit_mail.cli.replay.html.time_charts import Chart
 from ratelimit_mail.cli.replay.report import Report
 from ratelimit_mail.cli.replay.report_tables import ReportTable
+from ratelimit_mail.cli.replay.tier_report import tier_tables
 from ratelimit_mail.cli.replay.time_bins import Bins, moment
 from ratelimit_mail.cli.replay.timeline import Timeline
 from ratelimit_mail.policy import Policy
@@ -76,7 +77,7 @@ def _sections(report: Report, policy: Policy, timeline: Timeline, demand: Demand
         Section(
             "Senders", "", report_charts.sender_charts(report), report_tables.sender_tables(report)
         ),
-        Section("Decisions", "", [], report_tables.decision_tables(report)),
+        Section("Decisions", "", [], report_tables.decision_tables(report) + tier_tables(report)),
     ]
     if report.compared:
         sections.append(

@@ -27,8 +27,8 @@ class HtmlReportWriter:
     be written.
     """
 
-    def __init__(self, path: Path, source: Path) -> None:
-        self._file = OutputFile(path, source)
+    def __init__(self, path: Path, *sources: Path) -> None:
+        self._file = OutputFile(path, *sources)
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about its font cache
         try:
             from ratelimit_mail.cli.replay.html.page import render
