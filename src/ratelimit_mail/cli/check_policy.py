@@ -42,12 +42,12 @@ def check_policy_command(files: tuple[str, ...], wants_toml: bool) -> None:
         except PolicyFileError as error:
             raise CommandError(str(error)) from None
         return
-    monitoring_settings(file)
     console = Console()
     errors: list[str] = []
     for number, name in enumerate(names):
         try:
             policy = find_policy(name)
+            monitoring_settings(name)
         except CommandError as error:
             errors.append(error.message)
             continue
