@@ -12,7 +12,7 @@ from rich.text import Text
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.describe import rules_of, two_columns
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.monitoring import monitoring_settings
 from ratelimit_mail.cli.remarks import remarks_on
 from ratelimit_mail.exceptions import PolicyFileError
@@ -21,7 +21,9 @@ __all__ = ["check_policy_command"]
 
 
 @click.command("check-policy")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_policy
+)
 @click.option("--toml", "wants_toml", is_flag=True, help="Print a policy file instead of tables.")
 def check_policy_command(files: tuple[str, ...], wants_toml: bool) -> None:
     """Describe the policy in FILE in words, or list all errors in it.

@@ -1,4 +1,4 @@
-"""Find the policy that the command line names: a preset or a policy file."""
+"""Find the policy that the command line names, a preset or a policy file, and complete names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import difflib
 import os
 from typing import Final
 
+import click
+from click.shell_completion import CompletionItem
+
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 
-__all__ = ["find_policy"]
+__all__ = ["complete_policy", "complete_preset", "find_policy"]
 
 SEPARATORS: Final = tuple({"/", os.sep})
 
@@ -40,3 +43,23 @@ def find_policy(name: str | Policy) -> Policy:
         f"there is no policy {shown}; use {', '.join(PRESETS)}, or a policy file,"
         " whose name ends in .toml"
     )
+
+
+def complete_preset(
+    context: click.Context,  # noqa: ARG001 - click passes it
+    parameter: click.Parameter,  # noqa: ARG001
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Return the presets whose names begin with `incomplete`, for the completion of a shell."""
+    return [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_policy(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the presets whose names begin with `incomplete`, and let the shell complete files.
+
+    The item for files is first: bash drops what stands before it.
+    """
+    files = CompletionItem(incomplete, type="file")
+    return [files, *complete_preset(context, parameter, incomplete)]

@@ -20,7 +20,7 @@ from ratelimit_mail.cli.describe import (
     two_columns,
 )
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_preset, find_policy
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS, SOURCES, Source
@@ -29,7 +29,7 @@ __all__ = ["presets_command"]
 
 
 @click.command("presets")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_preset)
 @click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of tables.")
 def presets_command(name: str | None, wants_json: bool) -> None:
     """Show the rules of each preset, or of the preset NAME, in words, with source and date.

@@ -17,7 +17,7 @@ from rich.text import Text
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, reported_errors
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.merge.letters import print_letter
 from ratelimit_mail.cli.merge.sample import write_sample
 from ratelimit_mail.cli.outbox.options import messages_of
@@ -55,7 +55,13 @@ MOST_SHOWN: Final = 50
     metavar="FILE",
     help="Put the letters into this outbox.",
 )
-@click.option("--policy", "policy_name", metavar="NAME", help="A preset or a policy file.")
+@click.option(
+    "--policy",
+    "policy_name",
+    metavar="NAME",
+    shell_complete=complete_policy,
+    help="A preset or a policy file.",
+)
 @click.option(
     "--store",
     "url",

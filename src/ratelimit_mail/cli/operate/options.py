@@ -12,7 +12,7 @@ import click
 
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.cli.errors import CommandError, reported_errors
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.operate.audit import login_name
 from ratelimit_mail.cli.operate.live_store import ControlSocket, LiveStore, PolicyStore, Subject
 from ratelimit_mail.cli.store import opened_store
@@ -89,6 +89,7 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--policy",
             "policy_name",
             metavar="NAME",
+            shell_complete=complete_policy,
             help="The preset or policy file by which the store counts; needed with --store.",
         ),
         click.option(

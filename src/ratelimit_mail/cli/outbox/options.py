@@ -13,7 +13,7 @@ import click
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import CommandError, reported_errors
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.outbox import Outbox, OutboxMessage
 from ratelimit_mail.policy import Policy
@@ -38,7 +38,13 @@ PAGE: Final = 1000
 
 OUTBOX = click.argument("file", metavar="OUTBOX", type=click.Path(path_type=Path))
 ID = click.argument("number", metavar="ID", type=click.IntRange(1, 2**63 - 1))
-POLICY = click.option("--policy", "policy_name", metavar="NAME", help="A preset or a policy file.")
+POLICY = click.option(
+    "--policy",
+    "policy_name",
+    metavar="NAME",
+    shell_complete=complete_policy,
+    help="A preset or a policy file.",
+)
 STORE = click.option(
     "--store",
     "url",

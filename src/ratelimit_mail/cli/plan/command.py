@@ -15,7 +15,7 @@ from rich.console import Console
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.plan.json_output import Outcome, as_json
 from ratelimit_mail.cli.plan.mailing import (
     Mailing,
@@ -56,6 +56,7 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
     "names",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_policy,
     help="One below, or a policy file; repeatable.",
 )
 @click.option("--all", "wants_all", is_flag=True, help="Compare all policies below.")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.html.writer import HtmlReportWriter
@@ -50,9 +50,20 @@ def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
     "files", nargs=-1, required=True, metavar="FILES...", type=click.Path(path_type=Path)
 )
 @click.option(
-    "--policy", "name", required=True, metavar="NAME", help="One below, or a policy file."
+    "--policy",
+    "name",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete_policy,
+    help="One below, or a policy file.",
 )
-@click.option("--compare", multiple=True, metavar="NAME", help="Compare another policy.")
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_policy,
+    help="Compare another policy.",
+)
 @click.option("--retry", "wants_retry", is_flag=True, help="Try deferred messages again.")
 @click.option("--suggest", "wants_numbers", is_flag=True, help="Suggest numbers for the limits.")
 @click.option(

@@ -18,7 +18,7 @@ import click
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import AsyncBackend, MemoryBackend, async_from_url, from_url
 from ratelimit_mail.cli.errors import CommandError, reported_errors
-from ratelimit_mail.cli.find_policy import find_policy
+from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.monitoring import (
     monitoring_options,
     monitoring_settings,
@@ -82,7 +82,7 @@ def _mode(
 
 
 @click.command("serve")
-@click.argument("policy_name", metavar="POLICY")
+@click.argument("policy_name", metavar="POLICY", shell_complete=complete_policy)
 @click.option(
     "--listen",
     "addresses",
