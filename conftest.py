@@ -38,11 +38,13 @@ class Servers:
 
     urls: environment variables that are set to their URLs, or to their ports.
     module: the name under which programs can import what the blocks define.
+    in_folder: whether the blocks run in a folder of their own, where they may write files.
     """
 
-    def __init__(self, *urls: str, module: str | None = None) -> None:
+    def __init__(self, *urls: str, module: str | None = None, in_folder: bool = False) -> None:
         self._urls = urls
         self._module = module
+        self._in_folder = in_folder
         self._end = contextlib.ExitStack()
 
     def start(self, namespace: dict[str, Any]) -> None:
@@ -55,6 +57,8 @@ class Servers:
         except ModuleNotFoundError as error:
             pytest.skip(f"no servers: {error}")
         environment = self._end.enter_context(pytest.MonkeyPatch.context())
+        if self._in_folder:
+            environment.chdir(self._end.enter_context(tempfile.TemporaryDirectory()))
         if self._module is not None:
             module = ModuleType(self._module)
             module.__getattr__ = namespace.__getitem__  # type: ignore[method-assign]
@@ -101,6 +105,10 @@ class DjangoPage(Servers):
 
 SERVERS_BY_DOCUMENT = {
     "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
+    "docs/cron.md": Servers("SMTP_PORT", in_folder=True),
+    "docs/faq.md": Servers("SMTP_PORT", in_folder=True),
+    "docs/migrate.md": Servers("SMTP_PORT", in_folder=True),
+    "docs/resume.md": Servers("SMTP_PORT", in_folder=True),
     "docs/celery.md": Servers("REDIS_URL", "SMTP_PORT", module="mailer"),
     "docs/django.md": DjangoPage("SMTP_PORT"),
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),

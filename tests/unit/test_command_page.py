@@ -55,9 +55,10 @@ def parameters_of_a_policy() -> Iterator[tuple[str, str]]:
             flag = next((opt for opt in parameter.opts if opt in ("--policy", "--compare")), None)
             if flag:
                 yield name, flag
-            elif parameter.name == "policy_name" or name == "check-policy":
-                if isinstance(parameter, click.Argument):
-                    yield name, ""
+            elif isinstance(parameter, click.Argument) and (
+                parameter.name == "policy_name" or name == "check-policy"
+            ):
+                yield name, ""
 
 
 @pytest.mark.parametrize(("name", "flag"), list(parameters_of_a_policy()))

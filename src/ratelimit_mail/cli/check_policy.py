@@ -21,9 +21,7 @@ __all__ = ["check_policy_command"]
 
 
 @click.command("check-policy")
-@click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_policy
-)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_policy)
 @click.option("--toml", "wants_toml", is_flag=True, help="Print a policy file instead of tables.")
 def check_policy_command(files: tuple[str, ...], wants_toml: bool) -> None:
     """Describe the policy in FILE in words, or list all errors in it.
