@@ -49,16 +49,19 @@ class Servers:
 
     def start(self, namespace: dict[str, Any]) -> None:
         """Start the servers; `server` and `wire` are for a document that causes an outage."""
+        environment = self._end.enter_context(pytest.MonkeyPatch.context())
+        if self._in_folder:
+            environment.chdir(self._end.enter_context(tempfile.TemporaryDirectory()))
+        if not self._urls:
+            return
         try:
             from rlm_testkit.proxy import Proxy
             from rlm_testkit.servers import Cluster, SentinelSet, Server, free_port, valkey
 
             program = valkey()
         except ModuleNotFoundError as error:
+            self.stop(namespace)
             pytest.skip(f"no servers: {error}")
-        environment = self._end.enter_context(pytest.MonkeyPatch.context())
-        if self._in_folder:
-            environment.chdir(self._end.enter_context(tempfile.TemporaryDirectory()))
         if self._module is not None:
             module = ModuleType(self._module)
             module.__getattr__ = namespace.__getitem__  # type: ignore[method-assign]
@@ -105,6 +108,7 @@ class DjangoPage(Servers):
 
 SERVERS_BY_DOCUMENT = {
     "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
+    "docs/choose-limits.md": Servers(in_folder=True),
     "docs/cron.md": Servers("SMTP_PORT", in_folder=True),
     "docs/faq.md": Servers("SMTP_PORT", in_folder=True),
     "docs/migrate.md": Servers("SMTP_PORT", in_folder=True),

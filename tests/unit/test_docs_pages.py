@@ -1,0 +1,91 @@
+"""The pages: quoted messages exist, every page is in the menu, and every public name is explained."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MENU = re.compile(r"^ +- .+: (\S+\.md)$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^::: (\S+)$", re.MULTILINE)
+MEMBERS = re.compile(r"^ +members: \[(.+)\]$", re.MULTILINE)
+CELL = re.compile(r"^\| (`.+?`(?:, `.+?`)*) \|", re.MULTILINE)
+NAME = re.compile(r"`(\w+)`")
+QUOTED = re.compile(r"`(.+?)`")
+VALUE = "…"
+
+MODULES = (
+    "ratelimit_mail",
+    *(
+        f"ratelimit_mail.{each}"
+        for each in (
+            "adapters.aiosmtpd adapters.aiosmtplib adapters.boto3 adapters.celery adapters.django"
+            " adapters.limits adapters.smtplib backends conditions directory events exceptions"
+            " mailing monitoring outbox planner presets testing"
+        ).split()
+    ),
+)
+"""What programs import from."""
+
+NOT_EXPLAINED = {"__version__", "presets", "PRESETS", "SOURCES"}
+"""A module, and what a page of its own explains."""
+
+
+def text_of(node: ast.AST) -> str | None:
+    """Return the text of a string in the source, with `…` for each value in it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"%\.?\d*[a-z]", VALUE, node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(each) or VALUE for each in node.values)
+    return None
+
+
+@cache
+def texts_in_source() -> list[str]:
+    trees = [ast.parse(file.read_text("utf-8")) for file in (ROOT / "src").rglob("*.py")]
+    return [text for tree in trees for node in ast.walk(tree) if (text := text_of(node))]
+
+
+def quoted_messages() -> Iterator[str]:
+    """Yield the messages in the first cells of the tables in docs/troubleshooting.md."""
+    page = (DOCS / "troubleshooting.md").read_text("utf-8").partition("## Nothing fails")[0]
+    for cell in CELL.findall(page):
+        yield from QUOTED.findall(cell)
+
+
+def test_troubleshooting_quotes_messages() -> None:
+    assert len(list(quoted_messages())) > 40
+
+
+@pytest.mark.parametrize("message", list(quoted_messages()))
+def test_each_message_that_troubleshooting_quotes_is_in_the_source(message: str) -> None:
+    wanted = message.removesuffix(VALUE).rstrip()
+    assert any(wanted in text for text in texts_in_source())
+
+
+def test_every_page_is_in_the_menu_once_and_every_entry_is_a_page() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8")
+    entries = ["index.md", *MENU.findall(menu)]
+    pages = {file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md")}
+    assert pages <= set(entries)
+    assert len(entries) == len(set(entries)) + 1  # index.md
+
+
+def explained_names() -> set[str]:
+    """Return the names that the pages of the reference explain, without their modules."""
+    pages = "\n".join(file.read_text("utf-8") for file in (DOCS / "reference").glob("*.md"))
+    names = {each.rpartition(".")[2] for each in DIRECTIVE.findall(pages)}
+    names.update(NAME.findall(pages))
+    return names.union(*(each.split(", ") for each in MEMBERS.findall(pages)))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_reference_explains_every_public_name(module: str) -> None:
+    names = set(pytest.importorskip(module, exc_type=ImportError).__all__)
+    assert names - NOT_EXPLAINED - explained_names() == set()
