@@ -113,6 +113,7 @@ SERVERS_BY_DOCUMENT = {
     "docs/faq.md": Servers("SMTP_PORT", in_folder=True),
     "docs/migrate.md": Servers("SMTP_PORT", in_folder=True),
     "docs/resume.md": Servers("SMTP_PORT", in_folder=True),
+    "docs/security.md": Servers(in_folder=True),
     "docs/celery.md": Servers("REDIS_URL", "SMTP_PORT", module="mailer"),
     "docs/django.md": DjangoPage("SMTP_PORT"),
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),

@@ -1,4 +1,4 @@
-"""The pages: quoted messages exist, every page is in the menu, and every public name is explained."""
+"""The pages: messages that they quote exist, and each page and public name is to be found."""
 
 from __future__ import annotations
 
@@ -20,17 +20,13 @@ NAME = re.compile(r"`(\w+)`")
 QUOTED = re.compile(r"`(.+?)`")
 VALUE = "…"
 
-MODULES = (
-    "ratelimit_mail",
-    *(
-        f"ratelimit_mail.{each}"
-        for each in (
-            "adapters.aiosmtpd adapters.aiosmtplib adapters.boto3 adapters.celery adapters.django"
-            " adapters.limits adapters.smtplib backends conditions directory events exceptions"
-            " mailing monitoring outbox planner presets testing"
-        ).split()
-    ),
+ADAPTERS = ("aiosmtpd", "aiosmtplib", "boto3", "celery", "django", "limits", "smtplib")
+PACKAGES = (
+    *("backends", "conditions", "directory", "events", "exceptions", "mailing", "monitoring"),
+    *("outbox", "planner", "presets", "testing"),
+    *(f"adapters.{name}" for name in ADAPTERS),
 )
+MODULES = ("ratelimit_mail", *(f"ratelimit_mail.{name}" for name in PACKAGES))
 """What programs import from."""
 
 NOT_EXPLAINED = {"__version__", "presets", "PRESETS", "SOURCES"}
