@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+import sys
+from typing import Any, Literal, get_args, get_origin
 
 import griffe
 
@@ -11,8 +12,36 @@ FIELD = re.compile(r"^([a-z_]+): (?=\S)", re.MULTILINE)
 TEXT_BEFORE = re.compile(r"^(?!- )(\S.*)\n(?=- )", re.MULTILINE)
 
 
+def quote_literals(annotation: Any) -> None:
+    """Quote the words of each `Literal` in an annotation, which griffe takes for names."""
+    if not isinstance(annotation, griffe.Expr) or isinstance(annotation, griffe.ExprName):
+        return
+    if isinstance(annotation, griffe.ExprSubscript) and str(annotation.left) == "Literal":
+        words = annotation.slice
+        if isinstance(words, griffe.ExprTuple):
+            words.elements[:] = [
+                repr(each.name) if isinstance(each, griffe.ExprName) else each
+                for each in words.elements
+            ]
+        elif isinstance(words, griffe.ExprName):
+            annotation.slice = repr(words.name)
+        return
+    for each in annotation.iterate(flat=False):
+        quote_literals(each)
+
+
 class Fields(griffe.Extension):
     """Shows the fields that a docstring explains (`rate: how many ...`) as a list."""
+
+    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+        """Show the words of each `Literal` in a signature, also where it has a name."""
+        module = sys.modules.get(func.module.path)
+        for parameter in func.parameters:
+            quote_literals(parameter.annotation)
+            if isinstance(parameter.annotation, griffe.ExprName):
+                value = getattr(module, parameter.annotation.name, None)
+                if get_origin(value) is Literal:
+                    parameter.annotation = f"Literal[{', '.join(map(repr, get_args(value)))}]"
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of `obj`, or drop one that is not its own."""
