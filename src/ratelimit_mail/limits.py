@@ -296,7 +296,8 @@ class RateLimitOptions(TypedDict, total=False):
 class MessageRateLimit(RateLimit):
     """The most messages in any window.
 
-    With `count="external"`, only messages with an external recipient count.
+    With `count="external"`, only messages with an external recipient count. `RateLimit` explains
+    all arguments.
     """
 
     __slots__ = ()
@@ -304,7 +305,10 @@ class MessageRateLimit(RateLimit):
 
 
 class RecipientRateLimit(RateLimit):
-    """The most recipients in any window; each counted recipient of a message costs one."""
+    """The most recipients in any window; each counted recipient of a message costs one.
+
+    `RateLimit` explains all arguments.
+    """
 
     __slots__ = ()
     unit = "recipients"
@@ -315,7 +319,8 @@ class ByteRateLimit(RateLimit):
 
     The rate may have a unit: `ByteRateLimit("500 MB/day")`; kB, MB and GB are powers of 1,000, and
     KiB, MiB and GiB are powers of 1,024. With `count="external"`, only messages with an external
-    recipient count. An envelope must have its `size` under a policy with this limit.
+    recipient count. An envelope must have its `size` under a policy with this limit. `RateLimit`
+    explains all arguments.
     """
 
     __slots__ = ()

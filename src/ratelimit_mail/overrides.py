@@ -232,6 +232,8 @@ class Override(Concession):
         `"20000/day"`, whose window may be a different one; for a size also `"50 MB"`.
     expected_recipients: the number of recipients that the sender announced. It changes no
         decision; a limiter with a listener reports `ExpectedRecipientsExceeded` above it.
+
+    `Concession` explains the other arguments.
     """
 
     limits: Mapping[str, int | str] = attrs.field(
@@ -271,6 +273,8 @@ class Exemption(Concession):
     """Senders or clients that are free from a policy's limits.
 
     limits: the names of the limits that do not apply; left out: all limits.
+
+    `Concession` explains the other arguments.
     """
 
     limits: tuple[str, ...] | None = attrs.field(default=None, converter=_limit_names)
@@ -284,6 +288,8 @@ class Grant(Concession):
 
     expected_recipients: the number of recipients that the sender announced; a note for people
         to read.
+
+    `Concession` explains the other arguments.
     """
 
     expected_recipients: int | None = attrs.field(default=None, kw_only=True, validator=_recipients)

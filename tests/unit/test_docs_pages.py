@@ -81,7 +81,16 @@ def explained_names() -> set[str]:
     return names.union(*(each.split(", ") for each in MEMBERS.findall(pages)))
 
 
+def public_names(module: str) -> set[str]:
+    """Return `__all__` of a module, which is not imported: its library may be missing."""
+    path = ROOT / "src" / Path(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError(f"{module} has no __all__")
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_the_reference_explains_every_public_name(module: str) -> None:
-    names = set(pytest.importorskip(module, exc_type=ImportError).__all__)
-    assert names - NOT_EXPLAINED - explained_names() == set()
+    assert public_names(module) - NOT_EXPLAINED - explained_names() == set()
