@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import attrs
 import pytest
+
+from ratelimit_mail.backends import AsyncBackend, Backend
+from ratelimit_mail.counting.window import Window
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -94,3 +98,22 @@ def public_names(module: str) -> set[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_the_reference_explains_every_public_name(module: str) -> None:
     assert public_names(module) - NOT_EXPLAINED - explained_names() == set()
+
+
+def first_cells(page: str, heading: str) -> list[str]:
+    """Return the first words of the first cells of the table whose first heading is `heading`."""
+    text = (DOCS / page).read_text("utf-8").partition(f"| {heading} | ")[2]
+    return re.findall(r"^\| `(\w+)", text.partition("\n\n")[0], re.MULTILINE)
+
+
+@pytest.mark.parametrize("protocol", [Backend, AsyncBackend])
+def test_the_guide_to_a_backend_lists_every_method_of_the_protocol(protocol: type) -> None:
+    methods = {name for name in vars(protocol) if not name.startswith("_")}
+    assert set(first_cells("write-a-backend.md", "method")) == methods
+    assert "twelve methods" in (DOCS / "write-a-backend.md").read_text("utf-8")
+    assert len(methods) == 12
+
+
+def test_the_guide_to_a_backend_lists_every_field_of_a_window() -> None:
+    fields = [field.name for field in attrs.fields(Window)]
+    assert first_cells("write-a-backend.md", "field") == fields
