@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -37,7 +37,40 @@ CONTROL: Final = "control:"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SUBJECT = click.argument("values", metavar="SUBJECT...", nargs=-1)
+MOST_COMPLETIONS: Final = 100
+"""How many of the heaviest subjects a shell completes."""
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@:/=+_-]*+")
+"""What a shell takes as it is: senders choose their addresses, and a shell would run `$(...)`."""
+
+
+def complete_subject(
+    context: click.Context,
+    parameter: click.Parameter,  # noqa: ARG001 - click passes it
+    incomplete: str,
+) -> list[str]:
+    """Return subjects that begin with `incomplete`: blocked ones for `unblock`, else the heaviest.
+
+    They are those of the store that the options before it name; none if that cannot be asked.
+    """
+    options: dict[str, Any] = {name: context.params.get(name) for name in Place._fields}
+    position = len(context.params.get("values") or ())
+    subjects: list[Any] = []
+    with suppress(CommandError):
+        scope = scope_of(context.params.get("scope_words") or "sender")
+        with opened_live_store(Place(**options)) as store:
+            if context.info_name == "unblock":
+                rows = [row for row in store.blocks() if tuple(row["scope"]) == scope]
+            else:
+                rows = store.top(scope, MOST_COMPLETIONS, None)
+        subjects = [row["subject"] for row in rows]
+    values = ([each] if isinstance(each, str) else each or [] for each in subjects)
+    words = (each[position] for each in values if position < len(each))
+    fitting = (word for word in words if word.startswith(incomplete) and _PLAIN.fullmatch(word))
+    return list(dict.fromkeys(fitting))
+
+
+SUBJECT = click.argument("values", metavar="SUBJECT...", nargs=-1, shell_complete=complete_subject)
 SCOPE = click.option(
     "--scope",
     "scope_words",

@@ -1,0 +1,81 @@
+"""A shell completes the subjects of the operators' commands from the live store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.shell_completion import BashComplete
+
+from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy
+from ratelimit_mail.backends import SQLiteBackend
+from ratelimit_mail.cli.command import command
+
+POLICY = Policy(
+    name="campus",
+    limits=[
+        MessageRateLimit("10/hour"),
+        MessageRateLimit("10/hour", scope=("sender", "recipient_domain")),
+    ],
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.delenv("RATELIMIT_MAIL_STORE", raising=False)
+    file = tmp_path / "campus.toml"
+    file.write_text(POLICY.dump())
+    backend = SQLiteBackend(tmp_path / "counts.db")
+    limiter = Limiter(Policy.load(file), backend)
+    for sender, number in (("ann@uwo.ca", 1), ("amy@uwo.ca", 3), ("bob@uwo.ca", 2)):
+        for _ in range(number):
+            assert limiter.try_acquire(Envelope.from_smtp(sender, ["x@example.com"]))
+    limiter.block("amy@uwo.ca", reason="stolen")
+    backend.close()
+    return ["--store", f"sqlite:///{tmp_path / 'counts.db'}", "--policy", str(file)]
+
+
+def completions(*arguments: str) -> list[str]:
+    *before, incomplete = arguments
+    shell = BashComplete(command, {}, "ratelimit-mail", "_RATELIMIT_MAIL_COMPLETE")
+    return [each.value for each in shell.get_completions(before, incomplete)]
+
+
+@pytest.mark.parametrize("name", ["usage", "block", "reset"])
+def test_the_heaviest_subjects_come_first(place: list[str], name: str) -> None:
+    assert completions(name, *place, "a") == ["amy@uwo.ca", "ann@uwo.ca"]
+    assert completions(name, *place, "x") == []
+
+
+def test_unblock_completes_what_is_blocked(place: list[str]) -> None:
+    assert completions("unblock", *place, "") == ["amy@uwo.ca"]
+
+
+def test_the_second_value_of_a_scope_is_completed_too(place: list[str]) -> None:
+    options = [*place, "--scope", "sender+recipient_domain"]
+    assert completions("usage", *options, "amy@uwo.ca", "") == ["example.com"]
+
+
+def test_an_address_that_a_shell_would_run_is_not_completed(
+    place: list[str], tmp_path: Path
+) -> None:
+    limiter = Limiter(Policy.load(place[3]), SQLiteBackend(tmp_path / "counts.db"))
+    for sender in ("$(reboot)@uwo.ca", "`id`@uwo.ca", "*@uwo.ca", "a'b@uwo.ca"):
+        assert limiter.try_acquire(Envelope.from_smtp(sender, ["x@example.com"]))
+    assert completions("usage", *place, "") == ["amy@uwo.ca", "bob@uwo.ca", "ann@uwo.ca"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--store", "sqlite:////no/such/folder/counts.db", "--policy", "leeds-office365"],
+        ["--store", "nonsense", "--policy", "leeds-office365"],
+        ["--control", "/no/such/socket"],
+    ],
+)
+def test_nothing_is_completed_where_the_store_cannot_be_asked(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RATELIMIT_MAIL_STORE", raising=False)
+    assert completions("usage", *options, "") == []
