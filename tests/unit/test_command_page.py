@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from click.shell_completion import BashComplete
+from click.testing import CliRunner
 
 from ratelimit_mail.cli.command import command
 from ratelimit_mail.presets import PRESETS
@@ -40,6 +41,13 @@ def test_the_page_names_every_command_once_and_says_which_print_json() -> None:
         for name, each in COMMANDS.items()
     }
     assert dict(rows) == takes_json
+
+
+def test_the_page_shows_what_a_mistyped_policy_is_answered_with() -> None:
+    [(arguments, answer)] = re.findall(r"^\$ ratelimit-mail (plan .+)\n(Error: .+)$", PAGE, re.M)
+    result = CliRunner().invoke(command, arguments.split())
+    assert result.exit_code == 2
+    assert result.stderr == f"{answer}\n"
 
 
 def completions(*arguments: str) -> list[tuple[str, str]]:
