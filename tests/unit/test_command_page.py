@@ -44,7 +44,9 @@ def test_the_page_names_every_command_once_and_says_which_print_json() -> None:
 
 
 def test_the_page_shows_what_a_mistyped_policy_is_answered_with() -> None:
-    [(arguments, answer)] = re.findall(r"^\$ ratelimit-mail (plan .+)\n(Error: .+)$", PAGE, re.M)
+    [(arguments, answer)] = re.findall(
+        r"^\$ ratelimit-mail (plan .+)\n(Error: .+)$", PAGE, re.MULTILINE
+    )
     result = CliRunner().invoke(command, arguments.split())
     assert result.exit_code == 2
     assert result.stderr == f"{answer}\n"
