@@ -56,12 +56,12 @@ _INSERTS: Final = (
     "INSERT INTO {schema}.outbox_holds (message, list) VALUES (?, ?)",
 )
 _WAKE_LANE: Final = (
-    "INSERT INTO {schema}.outbox_lanes (subject, ready_at) VALUES (?1, ?2)"
+    "INSERT INTO {schema}.outbox_lanes (subject, ready_at) VALUES (?, ?)"
     " ON CONFLICT (subject) DO UPDATE SET"
-    " ready_at = min(ifnull(ready_at, ?2), ?2),"
-    " wait_until = CASE WHEN ?3 THEN 0 ELSE wait_until END"
+    " ready_at = min(ifnull(ready_at, excluded.ready_at), excluded.ready_at),"
+    " wait_until = CASE WHEN ? THEN 0 ELSE wait_until END"
 )
-"""?3: whether the lane must look again for its first message, because this one goes before."""
+"""The last value: whether this message goes before the one for which the lane waits."""
 
 _MOST_WAITING: Final = 100_000
 """How many messages of one sender an estimate looks at."""
@@ -506,9 +506,9 @@ class Store:
         with self._transaction() as connection:
             if wait_until is not None:
                 connection.execute(
-                    "UPDATE outbox_lanes SET wait_until = ?1,"
-                    " delayed_until = CASE WHEN ?2 THEN ?1 END WHERE subject = ?3",
-                    (wait_until, is_limited, claim.lane),
+                    "UPDATE outbox_lanes SET wait_until = ?,"
+                    " delayed_until = CASE WHEN ? THEN ? END WHERE subject = ?",
+                    (wait_until, is_limited, wait_until, claim.lane),
                 )
             _free_lane(connection, claim.lane, worker.id)
 
@@ -615,10 +615,10 @@ class Store:
         with self._transaction(write=False) as connection:
             rows = connection.execute(
                 "SELECT subject, delayed_until FROM outbox_lanes AS l WHERE owner IS NULL"
-                " AND delayed_until >= ?1 + ?2 AND delayed_until = wait_until AND ready_at <= ?1"
+                " AND delayed_until >= ? AND delayed_until = wait_until AND ready_at <= ?"
                 " AND EXISTS (SELECT 1 FROM outbox_messages AS m WHERE m.lane = l.subject"
-                " AND state = 'queued' AND delayed_at IS NULL AND next_at <= ?1) LIMIT ?3",
-                (now, least, _BATCH),
+                " AND state = 'queued' AND delayed_at IS NULL AND next_at <= ?) LIMIT ?",
+                (now + least, now, now, _BATCH),
             ).fetchall()
         return tuple((row[0], row[1]) for row in rows)
 
@@ -814,9 +814,9 @@ class Store:
         """Hold a claimed message: a list among its recipients has become moderated."""
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE outbox_messages SET state = 'held', changed_at = ?1,"
-                " expires_at = min(?2, ifnull(deadline, ?2)) WHERE id = ?3 AND state = 'queued'",
-                (now, until, claim.id),
+                "UPDATE outbox_messages SET state = 'held', changed_at = ?,"
+                " expires_at = min(?, ifnull(deadline, ?)) WHERE id = ? AND state = 'queued'",
+                (now, until, until, claim.id),
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO outbox_holds (message, list) VALUES (?, ?)",
@@ -1017,8 +1017,9 @@ def _pending_lists(connection: sqlite3.Connection, schema: str, id: int) -> Sequ
 def _next_lane(connection: sqlite3.Connection, now: int) -> Any:
     return _row(
         connection,
-        "SELECT subject, booked FROM outbox_lanes WHERE owner IS NULL AND ready_at <= ?1"
-        " AND wait_until <= ?1 ORDER BY served LIMIT 1",
+        "SELECT subject, booked FROM outbox_lanes WHERE owner IS NULL AND ready_at <= ?"
+        " AND wait_until <= ? ORDER BY served LIMIT 1",
+        now,
         now,
     )
 
@@ -1026,8 +1027,8 @@ def _next_lane(connection: sqlite3.Connection, now: int) -> Any:
 def _set_ready(connection: sqlite3.Connection, lane: str) -> None:
     connection.execute(
         "UPDATE outbox_lanes SET ready_at = (SELECT min(next_at) FROM outbox_messages"
-        " WHERE lane = ?1 AND state = 'queued') WHERE subject = ?1",
-        (lane,),
+        " WHERE lane = ? AND state = 'queued') WHERE subject = ?",
+        (lane, lane),
     )
 
 
