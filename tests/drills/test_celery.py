@@ -50,4 +50,5 @@ def test_60_messages_go_once_and_in_order_over_4_kills(
     for is_kim in (True, False):
         assert result.of_sender(is_kim) == sorted(result.of_sender(is_kim))
     assert result.most <= 10
-    assert result.executions <= 120 + 4 * 4
+    # Of what a worker holds when it dies, each message may be executed once more.
+    assert result.executions <= 120 + 4 * 10

@@ -216,6 +216,27 @@ def test_a_lost_message_is_waited_for_until_the_order_timeout(scene: CeleryScene
     assert scene.watches <= 3
 
 
+def test_a_message_that_the_broker_loses_on_its_way_is_published_again(
+    new_scene: NewScene,
+) -> None:
+    scene = new_scene(MessageRateLimit("1/minute"))
+    sent: list[Any] = []
+    send = sending_task(scene, sent)
+    for number in range(3):
+        send.delay(ANN, number)
+    first, *others = scene.queue
+    scene.queue.clear()
+    for message in (*others, first):  # both of the others are parked then
+        scene.execute(message)
+    [watch] = [each for each in scene.queue if each.headers[HEADER].get("watch")]
+    [lost] = [each for each in scene.queue if each is not watch]
+    assert list(lost.args) == [ANN, 1]
+    scene.queue.remove(lost)
+    scene.run()
+    assert [number for _, number, _ in sent] == [0, 1, 2]
+    assert sent[1][2] - sent[0][2] <= 180_000
+
+
 def test_a_message_that_waits_for_its_time_is_not_taken_for_lost(new_scene: NewScene) -> None:
     scene = new_scene(MessageRateLimit("1/hour"))
     sent: list[Any] = []

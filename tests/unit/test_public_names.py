@@ -38,6 +38,7 @@ NAMES = {
     "ratelimit_mail.adapters.aiosmtplib": "LimitedSMTP SMTPRateLimitExceeded send",
     "ratelimit_mail.adapters.aiosmtpd": "LimitedHandler client_of",
     "ratelimit_mail.adapters.boto3": "LimitedSES SendingLimitExceeded ses_policy",
+    "ratelimit_mail.adapters.celery": "SendingUncertain limited_task",
     "ratelimit_mail.adapters.limits": "BackendStorage ExactWindowRateLimiter",
     "ratelimit_mail.directory": (
         "Directory DirectoryLike ListFile MailingList PastedText parse_addresses"
@@ -100,7 +101,7 @@ def test_programs_do_not_need_the_libraries_of_the_tests(package: str) -> None:
     assert not {"pytest", "_pytest", "hypothesis", "rlm_testkit"}.intersection(imported)
 
 
-LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "limits"}
+LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "celery", "limits"}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,7 @@ LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "limits"}
         ("aiosmtplib", {"aiosmtplib"}),
         ("aiosmtpd", {"aiosmtpd"}),
         ("boto3", {"botocore"}),
+        ("celery", {"celery"}),
         ("limits", {"limits"}),
     ],
 )

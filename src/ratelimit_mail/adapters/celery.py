@@ -316,15 +316,16 @@ class _Parked:
             encoding = f"b85 {encoding}"
         name = self._name(place.queue, place.number)
         self._marks.write_text(name, f"{content_type}\n{encoding}\n{data}")
-        if not self._marks.are_set([_over(place, -1)])[0]:
-            return True
-        self._marks.write_text(name, None)
-        return False
+        return not self._marks.are_set([_over(place, -1)])[0]
 
     def release_next(self, place: _Place) -> None:
         """Mark the message at `place` as over, and publish the one behind it, if it is parked."""
         self._marks.set(_over(place), self._lifetime)
-        self.release(_Place(place.queue, place.number + 1))
+        if place.number > 0:
+            self._marks.write_text(self._name(place.queue, place.number), None)
+        following = _Place(place.queue, place.number + 1)
+        if not self._marks.are_set([_alive(following)])[0]:
+            self.release(following)
 
     def release(self, place: _Place) -> bool:
         """Publish the message that is parked at `place`; return whether there is one."""
@@ -341,16 +342,17 @@ class _Parked:
         signature: Signature[Any] = Signature.from_dict(fields, app=self._app)
         task: Any = self._app.tasks[str(signature.task)]
         delay, eta = task._book_ahead(signature)
-        self._marks.set(_alive(place), round(delay * 1000) + self._patience)
         signature.set(eta=eta).apply_async()
-        # Published twice, it is sent once; not published, it would be lost.
-        self._marks.write_text(name, None)
+        # The text stays until the message is over: a broker may lose what it delivers at the moment
+        # at which a worker dies. Published twice, it is sent once.
+        self._marks.set(_alive(place), round(delay * 1000) + self._patience)
         return True
 
     def watch(self, place: _Place) -> bool:
-        """Release what is behind a lost message. Return whether `place` still has to wait.
+        """Publish a lost message again. Return whether `place` still has to wait.
 
-        A message is lost if it is neither parked nor alive: it was revoked, for example.
+        A message is lost if it is not alive. One that was never parked is not known any more; the
+        one behind it is published instead.
         """
         first = self._first_not_over(place)
         if first.number > place.number:
