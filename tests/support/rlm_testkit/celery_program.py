@@ -18,6 +18,7 @@ app = Celery("rlm_testkit.celery_program", broker=os.environ["BROKER"])
 folder = Path(os.environ["FOLDER"])
 options: dict[str, Any] = {
     "visibility_timeout": 6,
+    "unacked_mutex_expire": 2,
     "unacked_restore_interval": 0.5,
     "unacked_restore_throttle": 1,
 }
