@@ -71,7 +71,7 @@ def used(scene: CeleryScene, sender: str = ANN) -> int:
 
 
 def most_in_two_seconds(sent: list[Any], sender: str) -> int:
-    moments = [moment for each, _, moment in sent if each == sender]
+    moments: list[int] = [moment for each, _, moment in sent if each == sender]
     return max(sum(start <= each < start + 2000 for each in moments) for start in moments)
 
 
