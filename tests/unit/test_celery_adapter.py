@@ -7,7 +7,7 @@ import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rlm_testkit.builders import campus_policy
@@ -235,6 +235,59 @@ def test_a_message_that_the_broker_loses_on_its_way_is_published_again(
     scene.run()
     assert [number for _, number, _ in sent] == [0, 1, 2]
     assert sent[1][2] - sent[0][2] <= 180_000
+
+
+@pytest.mark.parametrize("lost", [1, 7, 12, 19])
+def test_a_queue_goes_on_whichever_message_is_lost_on_its_way(
+    new_scene: NewScene, lost: int
+) -> None:
+    scene = new_scene(MessageRateLimit("1/5 seconds"))
+    sent: list[Any] = []
+    send = sending_task(scene, sent, order_timeout=20)
+    for number in range(20):
+        send.delay(ANN, number)
+    for message in [*scene.queue[1:], scene.queue[0]]:  # all but the first are parked then
+        scene.queue.remove(message)
+        scene.execute(message)
+    while len(sent) < lost:
+        scene.run(1)
+    [next_one] = [
+        each
+        for each in scene.queue
+        if list(each.args) == [ANN, lost] and not (each.headers[HEADER].get("watch"))
+    ]
+    scene.queue.remove(next_one)
+    scene.run()
+    assert [number for _, number, _ in sent] == list(range(20))
+    assert scene.watches <= 12
+
+
+class Trap:
+    """What a pickle of it calls."""
+
+    sprung: ClassVar[list[int]] = []
+
+    def __reduce__(self) -> Any:
+        return self.sprung.append, (1,)
+
+
+def test_a_text_of_another_serializer_is_not_read(
+    scene: CeleryScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Any] = []
+    send = sending_task(scene, sent)
+    for number in range(2):
+        send.delay(ANN, number)
+    scene.execute(scene.queue.pop(1))
+    [texts] = scene.backend._registers.values()
+    texts["text"] = f"application/x-python-serialize\nutf-8\n{pickle.dumps(Trap(), 0).decode()}"
+    scene.run()
+    assert [number for _, number, _ in sent] == [0]
+    assert Trap.sprung == []
+    assert "a message that waits cannot be read: ContentDisallowed" in caplog.text
+    send.delay(ANN, 2)
+    scene.run()
+    assert [number for _, number, _ in sent] == [0, 2]
 
 
 def test_a_message_that_waits_for_its_time_is_not_taken_for_lost(new_scene: NewScene) -> None:
