@@ -54,7 +54,7 @@ def test_the_commands_of_the_page_work_in_its_order(
             monkeypatch.setenv("RATELIMIT_MAIL_STORE", store)
             continue
         if name == "python":
-            runpy.run_path(*arguments)
+            runpy.run_path(arguments[0])
             assert Path("rest.csv").read_text() == people
             continue
         assert name == "ratelimit-mail", line

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from sqlite3 import Cursor
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -71,6 +71,9 @@ AGE: Final = 3_600_000
 FREE_PAGES: Final = 256
 """So many unused pages of the file may be left, or a quarter of it."""
 
+MOST_REFUSALS: Final = 256
+"""So many refusals are remembered, each with the logs of its subject."""
+
 NO_NUMBER: Final = -(1 << 62)
 """Stands for the number of a booking that does not stand in its queue."""
 
@@ -124,6 +127,33 @@ class Receipt:
         )
 
 
+class _Refused(NamedTuple):
+    """A refusal, which stays the same until the logs have changed, or there is room.
+
+    packed: the logs. since, at: when it was made, and when there is room.
+    """
+
+    packed: bytes
+    ledger: Ledger
+    costs: Sequence[int]
+    since: int
+    at: int
+    refusals: Sequence[Refusal]
+
+    def holds(self, packed: bytes, ledger: Ledger, costs: Sequence[int], now: int) -> bool:
+        """Return whether these costs are refused for the same reasons."""
+        return (
+            self.since <= now < self.at
+            and self.ledger is ledger
+            and self.costs == costs
+            and self.packed == packed
+        )
+
+    def again(self, now: int) -> Verdict:
+        """Return the same verdict at a later moment."""
+        return verdict(now, self.at, None, [each for each in self.refusals if each[2] > now])
+
+
 class Core:
     """The operations of a backend.
 
@@ -137,6 +167,8 @@ class Core:
         self._new_ledgers: list[LedgerNumbers] = []
         self._moved: list[tuple[Receipt, Receipt]] = []
         """Receipts of callers, and what they are once the transaction is committed."""
+        self._refusals: dict[int, _Refused] = {}
+        """The latest refusals of messages with one charge, by the number of the subject."""
         self._effort = 63  # a process may live for one message
 
     def committed(self) -> None:
@@ -157,6 +189,7 @@ class Core:
         """Note that the file may be another."""
         self._ledgers = {}
         self._new_ledgers.clear()
+        self._refusals.clear()
 
     def _session(self, cursor: Cursor, rows: Rows | None = None) -> Session:
         if self._new_ledgers:
@@ -242,6 +275,10 @@ class Core:
                 continue
             rows[key] = row
             number, packed, expires = row
+            if len(charges) == 1 and number in self._refusals:
+                refusal = self._refusals[number]
+                if refusal.holds(packed, ledger, costs, now):
+                    return refusal.again(now)
             if now + ledger.span > expires:
                 return None
             logs = _with_event(cursor, packed, ledger, costs, now, number, events, refusals)
@@ -252,7 +289,12 @@ class Core:
             for ledger, _, _ in charges:
                 if ledger.counts_denied:
                     return None
-            return verdict(now, max([room_at for _, _, room_at in refusals]), None, refusals)
+            at = max([room_at for _, _, room_at in refusals])
+            if len(charges) == 1:
+                if len(self._refusals) >= MOST_REFUSALS:
+                    self._refusals.clear()
+                self._refusals[number] = _Refused(packed, ledger, costs, now, at, refusals)
+            return verdict(now, at, None, refusals)
         for update in updates:
             execute("UPDATE subject SET logs=? WHERE id=?", update)
         for insert in inserts:
