@@ -108,6 +108,24 @@ def test_a_repeated_refusal_ends_when_another_process_gives_a_place_back(
     other.close()
 
 
+def test_a_unit_that_is_charged_for_the_first_time_gives_the_answers_of_memory(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    """The first limit is of recipients alone; the messages come into the file after them."""
+    day = RecipientRateLimit("5/day")
+    policies = [
+        Policy(name="test", limits=[day]),
+        Policy(name="test", limits=[MessageRateLimit("2/minute"), day]),
+    ]
+    answers = []
+    for each in (backend, MemoryBackend(clock)):
+        limiters = [Limiter(policy, each) for policy in policies]
+        decisions = [limiters[i].try_acquire(letter()) for i in (0, 0, 1, 1, 1, 0, 1)]
+        answers.append([(bool(d), d.retry_after, d.limit) for d in decisions])
+    assert answers[0] == answers[1]
+    assert [accepted for accepted, *_ in answers[0]] == [True] * 4 + [False, True, False]
+
+
 def test_the_refusals_that_are_remembered_are_bounded(
     backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from sqlite3 import Cursor
 from struct import Struct
 from typing import Final, NamedTuple
@@ -53,7 +53,7 @@ from ratelimit_mail.backends.transaction import (
     Transaction,
     refund,
 )
-from ratelimit_mail.counting.charge import Charge, Ledger
+from ratelimit_mail.counting.charge import Charge, Count, Ledger
 from ratelimit_mail.counting.event_log import FIRST_COMPACTION, LONG_AGO
 
 __all__ = ["Core", "Receipt"]
@@ -268,8 +268,10 @@ class Core:
                     return None
                 floor, number = execute(SELECT_NEW, (ledger_number,)).fetchone()
                 number += len(inserts)
-                logs = None if floor > now else _first_event(ledger, costs, now, number, events)
-                if logs is None:
+                if floor > now:
+                    return None
+                logs = _first_events(ledger.counts, costs, now, number, events)
+                if not logs:
                     return None
                 inserts.append((number, *key, logs, now + 2 * ledger.span))
                 continue
@@ -608,15 +610,15 @@ def _delete_subject(cursor: Cursor, number: int) -> None:
     cursor.execute("UPDATE sequence SET value=max(value,?) WHERE name='subject'", (number,))
 
 
-def _first_event(
-    ledger: Ledger, costs: Sequence[int], now: int, number: int, events: list[Event]
+def _first_events(
+    counts: Iterable[Count], costs: Sequence[int], now: int, number: int, events: list[Event]
 ) -> bytes | None:
     """Return packed logs with their first event, or None if it is not simple.
 
     events: gets what each log was charged.
     """
     pieces: list[bytes] = []
-    for count in ledger.counts:
+    for count in counts:
         unit = count.unit
         if cost := costs[unit]:
             if cost > count.smallest:  # it is spread, or never fits
@@ -630,7 +632,7 @@ def _first_event(
                 )
             )
             events.append((number, unit, now, cost))
-    return b"".join(pieces) or None
+    return b"".join(pieces)
 
 
 def _with_event(
@@ -651,6 +653,7 @@ def _with_event(
     returned is then of no use.
     """
     needed = {count.unit: count for count in ledger.counts if costs[count.unit]}
+    before = len(refusals)
     pieces: list[bytes] = []
     start, size = 0, len(packed)
     while start < size:
@@ -709,4 +712,12 @@ def _with_event(
             )
         events.append((number, unit, now, cost))
         start = end
-    return None if needed else b"".join(pieces)
+    if needed:
+        first = _first_events(needed.values(), costs, now, number, events)
+        if first is None:
+            return None
+        pieces.append(first)
+    if len(refusals) > 1:
+        units = [count.unit for count in ledger.counts]
+        refusals[before:] = sorted(refusals[before:], key=lambda each: units.index(each[0].unit))
+    return b"".join(pieces)
