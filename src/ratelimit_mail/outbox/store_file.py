@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from ratelimit_mail._util.sqlite_errors import with_next_step
 from ratelimit_mail._util.text import show
 from ratelimit_mail.exceptions import OutboxError
 from ratelimit_mail.outbox.schema import connect
@@ -66,4 +67,6 @@ class StoreFile:
                         connection.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
-                raise OutboxError(f"the outbox {show(str(self.path))}: {error}") from error
+                raise OutboxError(
+                    f"the outbox {show(str(self.path))}: {with_next_step(error)}"
+                ) from error
