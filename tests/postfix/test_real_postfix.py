@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import smtplib
 import socket
 import subprocess
@@ -504,24 +505,36 @@ def test_held_mail_leaves_in_permitted_batches(relay, folder: Path, long_ids: st
         assert fourth - first >= 8 - 3, times
 
 
-def test_a_program_that_uses_sendmail_is_limited_through_a_content_filter(relay) -> None:
-    [inner] = smtpd_ports(1)
-    with ExitStack():
-        postfix, port, process = relay()
-        # What docs/postfix.md says: pickup passes local mail through smtpd.
-        text = (postfix.config / "master.cf").read_text()
-        filtered = text.replace(
-            "pickup unix n - n 60 1 pickup",
-            f"pickup unix n - n 60 1 pickup\n  -o content_filter=smtp:[127.0.0.1]:{port}",
-        )
-        (postfix.config / "master.cf").write_text(filtered)
-        assert postfix.command("postfix", "reload")[0] == 0
-        code, output = postfix.command(
-            "sendmail", "-f", "cron@uwo.ca", "a@example.com", text="Subject: x\n\nHello\n"
-        )
-        assert code == 0, output
-        deadline = time.monotonic() + 60
-        while used(process, "sender:cron@uwo.ca") != 1:
-            assert time.monotonic() < deadline, postfix.log_lines()[-20:]
-            time.sleep(0.2)
-    assert inner
+def test_a_program_that_uses_sendmail_is_limited_through_a_content_filter(
+    relay, folder: Path
+) -> None:
+    # postdrop is set-group-id, and then reads only the main.cf of the default instance.
+    programs = folder / "bin"
+    programs.mkdir()
+    for each in Path("/usr/sbin").glob("post*"):
+        if each.name != "postdrop":
+            (programs / each.name).symlink_to(each)
+    shutil.copyfile("/usr/sbin/postdrop", programs / "postdrop")
+    (programs / "postdrop").chmod(0o755)
+    postfix, port, process = relay(command_directory=str(programs))
+    # As docs/postfix.md says: pickup passes local mail through smtpd.
+    text = (postfix.config / "master.cf").read_text()
+    filtered = text.replace(
+        "pickup unix n - n 60 1 pickup",
+        f"pickup unix n - n 60 1 pickup\n  -o content_filter=smtp:[127.0.0.1]:{port}",
+    )
+    assert filtered != text
+    (postfix.config / "master.cf").write_text(filtered)
+    assert postfix.command("postfix", "reload")[0] == 0
+    done = subprocess.run(
+        ["/usr/sbin/sendmail", "-C", str(postfix.config), "-f", "cron@uwo.ca", "a@example.com"],
+        input=b"Subject: x\n\nHello\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 90
+    while used(process, "sender:cron@uwo.ca") != 1:
+        assert time.monotonic() < deadline, postfix.log_lines()[-20:]
+        time.sleep(0.2)
