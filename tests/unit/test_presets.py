@@ -12,6 +12,7 @@ from ratelimit_mail.presets import PRESETS, SOURCES
 
 NAMES = [
     "amazon-ses",
+    "campus-relay",
     "comcast",
     "earthlink",
     "exchange-online",
@@ -28,7 +29,7 @@ NAMES = [
 ]
 
 
-def test_there_are_fourteen_presets() -> None:
+def test_there_are_fifteen_presets() -> None:
     assert sorted(PRESETS) == NAMES
     assert sorted(SOURCES) == NAMES
 

@@ -21,7 +21,7 @@ __all__ = ["postfix_release_command"]
 BATCH: Final = 100
 """How many messages are released by one call of postsuper."""
 
-POSTSUPER_SECONDS: Final = 300.0
+PROGRAM_SECONDS: Final = 300.0
 
 
 @click.command("postfix-release")
@@ -38,7 +38,7 @@ POSTSUPER_SECONDS: Final = 300.0
     "--postsuper",
     default="/usr/sbin/postsuper",
     show_default=True,
-    help="Postfix's program that releases messages.",
+    help="Postfix's program that releases messages; postqueue is beside it.",
 )
 @click.option(
     "--config-directory", metavar="DIR", help="Of a Postfix that is not the default instance."
@@ -60,12 +60,11 @@ def postfix_release_command(
     The exit code is 0, and 2 if the server or postsuper cannot be used; with --every it goes on,
     and says so.
     """
-    command = [postsuper]
-    if config_directory is not None:
-        command += ["-c", config_directory]
+    options = [] if config_directory is None else ["-c", config_directory]
+    postqueue = Path(postsuper).with_name("postqueue")
     while True:
         try:
-            number = _release_all(control, command)
+            number = _release_all(control, [postsuper, *options], [str(postqueue), *options])
         except CommandError as error:
             if every is None:
                 raise
@@ -79,7 +78,7 @@ def postfix_release_command(
         time.sleep(max(0.1, every))
 
 
-def _release_all(control: Path, command: list[str]) -> int:
+def _release_all(control: Path, postsuper: list[str], postqueue: list[str]) -> int:
     """Release what may go now; return how many messages."""
     number = 0
     while True:
@@ -92,23 +91,33 @@ def _release_all(control: Path, command: list[str]) -> int:
             # They come from Postfix, over a socket and through a file: never trusted.
             if not isinstance(each, str) or not QUEUE_ID.fullmatch(each):
                 raise CommandError(f"{escape(repr(each)[:80])} is not a queue id of Postfix's")
-        arguments = [word for each in queue_ids for word in ("-H", each)]
-        try:
-            done = subprocess.run(  # noqa: S603 - a list of arguments, and only queue ids
-                [*command, *arguments],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=POSTSUPER_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CommandError(escape(f"{command[0]}: {error}")) from None
-        if done.returncode:
-            reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it failed"]
-            raise CommandError(escape(f"{command[0]}: {reason[0][:500]}"))
+        _run([*postsuper, *(word for each in queue_ids for word in ("-H", each))])
         _ask(control, "released", queue_ids=queue_ids)
         number += len(queue_ids)
+        # postsuper puts them into the deferred queue, which is looked at every few minutes only.
+        for each in queue_ids:
+            try:
+                _run([*postqueue, "-i", each])
+            except CommandError as error:
+                click.echo(f"{each} is sent at the next queue run: {error.message}", err=True)
+
+
+def _run(command: list[str]) -> None:
+    """Run a program of Postfix's. Raises CommandError if it fails."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a list of arguments, and only queue ids
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROGRAM_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CommandError(escape(f"{command[0]}: {error}")) from None
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it failed"]
+        raise CommandError(escape(f"{command[0]}: {reason[0][:500]}"))
 
 
 def _ask(control: Path, op: str, **keys: Any) -> object:

@@ -7,7 +7,15 @@ from types import MappingProxyType
 from typing import Final
 
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets import amazon, google, leeds, microsoft, named_by_western, western
+from ratelimit_mail.presets import (
+    amazon,
+    google,
+    leeds,
+    microsoft,
+    named_by_western,
+    relay,
+    western,
+)
 from ratelimit_mail.presets.amazon import amazon_ses
 from ratelimit_mail.presets.google import gmail, google_workspace
 from ratelimit_mail.presets.leeds import leeds_office365, leeds_smtp
@@ -20,6 +28,7 @@ from ratelimit_mail.presets.named_by_western import (
     roadrunner,
     yahoo,
 )
+from ratelimit_mail.presets.relay import campus_relay
 from ratelimit_mail.presets.source import Source
 from ratelimit_mail.presets.western import western_convergence, western_office365
 
@@ -28,6 +37,7 @@ __all__ = [
     "SOURCES",
     "Source",
     "amazon_ses",
+    "campus_relay",
     "comcast",
     "earthlink",
     "exchange_online",
@@ -50,6 +60,7 @@ PRESETS: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
         "leeds-smtp": leeds_smtp,
         "western-convergence": western_convergence,
         "western-office365": western_office365,
+        "campus-relay": campus_relay,
         "exchange-online": exchange_online,
         "google-workspace": google_workspace,
         "gmail": gmail,
@@ -70,6 +81,7 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
         "leeds-smtp": leeds.SMTP,
         "western-convergence": western.CONVERGENCE,
         "western-office365": western.OFFICE365,
+        "campus-relay": relay.RELAY,
         "exchange-online": microsoft.EXCHANGE_ONLINE,
         "google-workspace": google.WORKSPACE,
         "gmail": google.GMAIL,

@@ -204,6 +204,10 @@ class _Connection(asyncio.BufferedProtocol):
             return
         listener.connections.add(self)
         transport.set_write_buffer_limits(high=MOST_UNREAD)
+        with suppress(OSError):
+            # Bounds what the system holds for a peer that does not read.
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         self._listener.connections.discard(self)

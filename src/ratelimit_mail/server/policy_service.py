@@ -28,7 +28,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import attrs
 
@@ -103,6 +103,15 @@ class _Admitted:
     at: float
 
 
+class _Answer(NamedTuple):
+    """An answer, or the task that is to find it. attempt: how many came before it."""
+
+    at: float
+    task: asyncio.Task[str]
+    connection: object
+    attempt: int
+
+
 class PolicyService:
     """Answers the requests of mail servers.
 
@@ -146,14 +155,14 @@ class PolicyService:
         self._hold_for = hold_for
         self._is_shared = is_shared or excess == "hold"
         self._direction: Literal["outbound", "inbound"] = direction
-        self.collector = collector or Collector()
+        self.collector = Collector() if collector is None else collector
         self._clock = clock
         self._wall_clock = wall_clock
         self._started = wall_clock()
         self._lost_until: float | None = None
         """Until when transactions were forgotten because there were too many."""
         self._bypassed = False
-        self._answers: OrderedDict[str, tuple[float, asyncio.Task[str]]] = OrderedDict()
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._admitted: OrderedDict[str, _Admitted] = OrderedDict()
         self._confirmed: OrderedDict[str, None] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -210,12 +219,18 @@ class PolicyService:
         # instance.
         key = f"{request.instance} {request.recipient_count} {request.recipient}"
         known = self._answers.get(key)
+        attempt = 0
+        if known is not None and known.connection is connection and known.task.done():
+            # Postfix repeats a request over another connection only: the client has come again
+            # after a refusal, without RSET.
+            attempt, known = known.attempt + 1, None
         if known is None:
-            task = self._start(self._charge_safely(request, connection))
-            known = self._answers[key] = self._clock(), task
+            task = self._start(self._charge_safely(request, connection, attempt))
+            known = self._answers[key] = _Answer(self._clock(), task, connection, attempt)
+            self._answers.move_to_end(key)
             if len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
-        return await asyncio.shield(known[1])
+        return await asyncio.shield(known.task)
 
     def answer_malformed(self, event: Malformed, peer: str) -> str:
         """Return the action that answers what is not a request."""
@@ -233,8 +248,8 @@ class PolicyService:
         if forgotten := self.collector.expire(now):
             self._note_without_charge(forgotten)
         while self._answers:
-            key, (at, _) = next(iter(self._answers.items()))
-            if now - at < ANSWER_SECONDS:
+            key, answer = next(iter(self._answers.items()))
+            if now - answer.at < ANSWER_SECONDS:
                 break
             del self._answers[key]
         while self._admitted:
@@ -311,7 +326,7 @@ class PolicyService:
         begun = _begun(instance)
         if begun is None:
             return self._wall_clock() - self._started < self.stages.give_back_after
-        if self._lost_until is not None and begun <= self._lost_until:
+        if self.collector.dropped or (self._lost_until is not None and begun <= self._lost_until):
             return True
         return self._started - LONGEST_TRANSACTION < begun < self._started
 
@@ -364,20 +379,19 @@ class PolicyService:
 
     # The charge.
 
-    async def _charge_safely(self, request: Request, connection: object) -> str:
+    async def _charge_safely(self, request: Request, connection: object, attempt: int) -> str:
         try:
-            return await self._charge(request, connection)
+            return await self._charge(request, connection, attempt)
         except Exception as error:  # a mistake must not open the limits
             self.stats["unavailable"] += 1
             log_warning("a request failed, and the message is deferred: %r", error)
             return action_of(UNAVAILABLE, request.stage)
 
-    async def _charge(self, request: Request, connection: object) -> str:
+    async def _charge(self, request: Request, connection: object, attempt: int) -> str:
         recipients = self._recipients(request)
         instance, stage = request.instance, request.stage
         if recipients is None:
             self.stats["unknown-recipients"] += 1
-            self.collector.forget(instance)
             self._warn(
                 "unknown",
                 "the recipients of message %s are not known, and it is deferred: it began before"
@@ -389,7 +403,7 @@ class PolicyService:
             request.sender,
             recipients,
             client=client_of(request.attributes, self._table),
-            id=f"postfix {request.queue_id} {instance}" if self._is_shared else None,
+            id=f"postfix {request.queue_id} {instance} {attempt}" if self._is_shared else None,
             direction=self._direction,
         )
         limiter = self.limiter
@@ -411,7 +425,7 @@ class PolicyService:
             self.stats["unavailable"] += 1
             self._warn("store", "the store is away, and messages are deferred: %s", error)
             return self._answer_with(UNAVAILABLE, request, None)
-        if stage is not Stage.RCPT and not self.stages.confirms:
+        if stage is Stage.END_OF_MESSAGE and action == DUNNO:  # a refused client may go on with it
             self.collector.forget(instance)
         return action
 
