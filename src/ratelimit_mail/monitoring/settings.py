@@ -206,7 +206,7 @@ class MonitoringSettings:
         if self.metrics is not None and self.metrics.prometheus is not None:
             with _extra("prometheus"):
                 from ratelimit_mail.monitoring.prometheus import PrometheusMetrics
-            prometheus = PrometheusMetrics(**({} if registry is None else {"registry": registry}))
+            prometheus = PrometheusMetrics.shared(registry)
             recorders.append(prometheus)
             if listens:
                 closers.append(prometheus.serve(*host_and_port(self.metrics.prometheus)))
