@@ -7,7 +7,8 @@ reason where it cannot be run. Each server is asked at RCPT, where policyd-rate-
 messages of 1,000 logins, over 1 and then over 20 connections; nothing is over a limit. The client
 runs in a process of its own. One more server, which answers DUNNO to everything, is the floor.
 chapps has its quotas in MariaDB and caches them in Redis; here the cache is filled beforehand, so
-that it needs no MariaDB.
+that it needs no MariaDB. With current versions of what it depends on, it does not start: VENV needs
+`chapps 'pydantic<2' 'sqlmodel<0.0.9' 'fastapi<0.100' 'sqlalchemy<2'`.
 """
 
 from __future__ import annotations
@@ -209,6 +210,14 @@ min_delta = 0
 """
 
 
+WITHOUT_SYSLOG = (
+    "import logging.handlers as h, runpy, sys\n"
+    "h.SysLogHandler.emit = lambda *_: None\n"
+    "runpy.run_path(sys.argv[1], run_name='__main__')"
+)
+"""Without a syslog daemon, it would write a traceback for each request."""
+
+
 def chapps(venv: Path, redis_port: int) -> Callable[[Path], AbstractContextManager[int]]:
     """Return how to run chapps' outbound quota service on a Redis of its own database."""
 
@@ -223,7 +232,12 @@ def chapps(venv: Path, redis_port: int) -> Callable[[Path], AbstractContextManag
         file.write_text(CHAPPS.format(redis=redis_port, port=port))
         log = (folder / "chapps.log").open("w")
         process = subprocess.Popen(
-            [venv / "bin" / "python", venv / "bin" / "chapps_outbound_quota.py"],
+            [
+                venv / "bin" / "python",
+                "-c",
+                WITHOUT_SYSLOG,
+                venv / "bin" / "chapps_outbound_quota.py",
+            ],
             env={**os.environ, "CHAPPS_CONFIG": str(file), "PYTHONPATH": ""},
             stdout=log,
             stderr=log,
@@ -235,8 +249,6 @@ def chapps(venv: Path, redis_port: int) -> Callable[[Path], AbstractContextManag
             process.kill()
             process.wait()
             log.close()
-            if "CHAPPS_LOG" in os.environ:
-                print((folder / "chapps.log").read_text()[-3000:])
 
     return run
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import smtplib
 import socket
 import subprocess
 import sys
@@ -28,7 +27,9 @@ from rlm_testkit.postfix_instance import (
     Accepted,
     Postfix,
     PostfixPort,
+    connect,
     running_postfix,
+    send,
     smtpd_ports,
     why_not,
 )
@@ -111,34 +112,6 @@ def parameters(service: str, *stages: str) -> dict[str, str]:
         "end-of-message": "smtpd_end_of_data_restrictions",
     }
     return {names[stage]: service for stage in stages}
-
-
-def connect(port: int, address: str, user: str = "") -> smtplib.SMTP:
-    """Return a session in which Postfix takes the client for another one."""
-    session = smtplib.SMTP("127.0.0.1", port, local_hostname="client", timeout=60)
-    session.ehlo()
-    words = f"NAME=[UNAVAILABLE] ADDR={address}" + (f" LOGIN={user}" if user else "")
-    assert session.docmd("XCLIENT", words)[0] == 220
-    session.ehlo()
-    return session
-
-
-def send(session: smtplib.SMTP, sender: str, recipients: list[str]) -> tuple[int, str]:
-    """Send a message, and return the last reply; refused recipients do not stop it."""
-    code, text = session.docmd("MAIL", f"FROM:<{sender}>")
-    assert code == 250, text
-    accepted = 0
-    for each in recipients:
-        code, text = session.docmd("RCPT", f"TO:<{each}>")
-        accepted += code == 250
-    if accepted:
-        code, text = session.docmd("DATA")
-        if code == 354:
-            session.send(b"Subject: test\r\n\r\nHello\r\n.\r\n")
-            code, text = session.getreply()
-    if code != 250:
-        session.docmd("RSET")
-    return code, text.decode()
 
 
 def external(recipients: tuple[str, ...] | list[str]) -> set[str]:

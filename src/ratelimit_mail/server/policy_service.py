@@ -202,19 +202,20 @@ class PolicyService:
         return DUNNO
 
     async def answer(self, request: Request, connection: object) -> str:
-        """Return the action that answers a request. A store that is away is a temporary failure.
-
-        If the caller is cancelled because its connection breaks, a charge goes on: Postfix asks
-        again over another connection.
-        """
+        """Return the action that answers a request. A store that is away is a temporary failure."""
         action = self.answer_at_once(request, connection)
-        if action is not None:
-            return action
+        return action or await asyncio.shield(self.answer_later(request, connection))
+
+    def answer_later(self, request: Request, connection: object) -> asyncio.Task[str]:
+        """Return the task that finds the answer which `answer_at_once` does not have.
+
+        It goes on if the connection breaks: Postfix asks again over another one.
+        """
         self.stats["requests"] += 1
         self._seen.add(request.stage)
         self._leave(request.instance, connection)
         if request.stage is not self.stages.charge_at:
-            return await self._confirm(request)
+            return self._start(self._confirm(request))
         # A client whose DATA was refused may name more recipients, and come again with the same
         # instance.
         key = f"{request.instance} {request.recipient_count} {request.recipient}"
@@ -230,7 +231,7 @@ class PolicyService:
             self._answers.move_to_end(key)
             if len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
-        return await asyncio.shield(known.task)
+        return known.task
 
     def answer_malformed(self, event: Malformed, peer: str) -> str:
         """Return the action that answers what is not a request."""
