@@ -62,7 +62,7 @@ def flushed(alerts: Alerts, *events: Event) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_of_several_processes_on_one_store_one_tells_of_an_event(kind: str, tmp_path: Path) -> None:
+def test_of_several_processes_on_one_store_one_reports_an_event(kind: str, tmp_path: Path) -> None:
     clock = ManualClock()
     memory = MemoryBackend(clock)
     seen: list[Event] = []
@@ -82,7 +82,7 @@ def test_of_several_processes_on_one_store_one_tells_of_an_event(kind: str, tmp_
     assert len(seen) == 3
 
 
-def test_without_a_store_or_while_it_is_away_each_process_tells() -> None:
+def test_without_a_store_or_while_it_is_away_each_process_reports() -> None:
     seen: list[Event] = []
     flushed(Alerts([seen.append]), denial())
     flushed(Alerts([seen.append]), denial())

@@ -103,7 +103,7 @@ def test_listeners_and_recorders_of_both_kinds_of_metrics_are_called() -> None:
     [
         ("[alerts", "not TOML"),
         ("alerts = 3", "alerts: a table is needed, not 3"),
-        ("[alerts]", "alerts.mail_to: nobody is told"),
+        ("[alerts]", "alerts.mail_to: no channel"),
         ('[alerts]\nmail_too = ["a@b.c"]', "alerts.mail_too: .*'mail_to'"),
         ('[alerts]\nmail_to = "a@b.c"', "alerts.mail_to: a list of addresses"),
         ("[alerts]\nmail_to = [3]", "alerts.mail_to: a list of addresses"),

@@ -44,7 +44,7 @@ PORTS: Final = {"smtp": 25, "smtps": 465}
 
 @attrs.frozen(kw_only=True)
 class AlertSettings:
-    """The table `[alerts]`: whom to tell of what. At least one of mail, webhook and syslog.
+    """The table `[alerts]`: which events are reported, by at least one of mail, webhook and syslog.
 
     mail_to, mail_from: the addresses of the mail; smtp: its relay, `smtp://host:25` or
         `smtps://host`, with a user before an @ if it needs a login.
@@ -206,7 +206,7 @@ class MonitoringSettings:
         if self.metrics is not None and self.metrics.prometheus is not None:
             with _extra("prometheus"):
                 from ratelimit_mail.monitoring.prometheus import PrometheusMetrics
-            prometheus = PrometheusMetrics(**({} if registry is None else {"registry": registry}))
+            prometheus = PrometheusMetrics.shared(registry)
             recorders.append(prometheus)
             if listens:
                 closers.append(prometheus.serve(*host_and_port(self.metrics.prometheus)))
@@ -247,7 +247,7 @@ class MonitoringSettings:
             address = _syslog_address(settings.syslog)
             channels.append(print if checks_only else SystemLogAlerts(address, key=key))
         if not channels:
-            raise ValueError("mail_to: nobody is told: set mail_to, webhook or syslog")
+            raise ValueError("mail_to: no channel: set mail_to, webhook or syslog")
         return channels
 
     def _mail(
@@ -256,16 +256,16 @@ class MonitoringSettings:
         if not settings.mail_to or settings.smtp is None or settings.mail_from is None:
             raise ValueError("mail_to: a mail needs mail_to, mail_from and smtp")
         try:
-            parts = urlsplit(settings.smtp)
-            port, host = parts.port, parts.hostname
+            pieces = urlsplit(settings.smtp)
+            port, host = pieces.port, pieces.hostname
         except ValueError:
-            port, host, parts = None, None, urlsplit("")
-        if parts.scheme not in PORTS or not host or parts.password is not None or parts.path:
+            port, host, pieces = None, None, urlsplit("")
+        if pieces.scheme not in PORTS or not host or pieces.password is not None or pieces.path:
             raise ValueError(
                 "smtp: it is not smtp://host:25 or smtps://user@host:465; a password stands in"
                 " password_file or password_env"
             )
-        username = None if parts.username is None else unquote(parts.username)
+        username = None if pieces.username is None else unquote(pieces.username)
         password: Callable[[], str] | None = None
         if settings.password_file is not None and settings.password_env is not None:
             raise ValueError("password_env: there is a password_file too; give one of the two")
@@ -274,13 +274,13 @@ class MonitoringSettings:
         elif settings.password_env is not None:
             password = partial(_from_environment, settings.password_env)
         tls = settings.tls
-        if parts.scheme == "smtps":
+        if pieces.scheme == "smtps":
             if tls not in (None, "implicit"):
                 raise ValueError("tls: smtps:// is implicit TLS; leave it out")
             tls = "implicit"
         return MailAlerts(
             host,
-            port or PORTS[parts.scheme],
+            port or PORTS[pieces.scheme],
             sender=settings.mail_from,
             recipients=settings.mail_to,
             mails_per_hour=settings.mails_per_hour,

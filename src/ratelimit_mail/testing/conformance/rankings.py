@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from ratelimit_mail.backends.base import Intent
+import random
+
+from ratelimit_mail.backends.base import Backend, Intent
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import MessageRateLimit, RecipientRateLimit
+from ratelimit_mail.testing.brute_force import BruteForceBackend
 from ratelimit_mail.testing.clock import ManualClock
 from ratelimit_mail.testing.conformance.suite import ConformanceTests, envelope_to
 
@@ -89,6 +92,37 @@ class RankingTests(ConformanceTests):
         for number, subject in enumerate(subjects, 1):
             backend.apply([(ledger, subject, (number, 0, 0, 0))])
         assert backend.top(ledger, 10) == subjects[::-1]
+
+    def test_generated_charges_are_ranked_as_by_the_brute_force(self) -> None:
+        """By the shares that the subjects hold; of equal ones, any may be first."""
+        windows = (Window(50, MINUTE, 1), Window(400, HOUR, 1000))
+        counts = tuple(Count(unit, windows, Retention(HOUR + 999, 1)) for unit in (0, 1))
+        ledger = Ledger("test:sender", counts, HOUR + 999)
+        for seed in range(3):
+            generator = random.Random(seed)
+            clock = ManualClock()
+            backends = (self.backend(clock), BruteForceBackend(clock))
+            for _ in range(120):
+                subject = f"s{round(generator.expovariate(0.1))}@uwo.ca"
+                charge: Charge = (ledger, subject, (1, generator.randint(1, 20), 0, 0))
+                for backend in backends:
+                    backend.apply([charge])
+                clock.advance(generator.choice((0, 0.5, 7)))
+            for n in (1, 5, 100):
+                shares = [
+                    [self._share(backend, ledger, each) for each in backend.top(ledger, n)]
+                    for backend in backends
+                ]
+                assert shares[0] == shares[1], f"seed {seed}"
+
+    @staticmethod
+    def _share(backend: Backend, ledger: Ledger, subject: str) -> float:
+        readings = backend.usage(ledger, subject)
+        return max(
+            each.used / window.limit
+            for count, of_count in zip(ledger.counts, readings, strict=True)
+            for window, each in zip(count.windows, of_count, strict=True)
+        )
 
     def test_the_limiter_names_subjects_and_their_usages(self) -> None:
         """In each scope, by the limits of each."""
