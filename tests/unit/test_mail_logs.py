@@ -41,7 +41,7 @@ def summary(items: Iterable[object]) -> list[tuple[float, str, Sequence[str] | i
 
 
 def rejected(items: Iterable[object]) -> list[tuple[str, str]]:
-    return [tuple(each) for each in items if isinstance(each, RejectedRow)]
+    return [(each.where, each.reason) for each in items if isinstance(each, RejectedRow)]
 
 
 # Postfix.
