@@ -114,6 +114,11 @@ def test_a_format_that_is_named_is_not_recognized(tmp_path: Path) -> None:
     assert "no column for the time" in line
 
 
+def test_a_message_in_a_cell_does_not_make_a_csv_file_a_mailbox(tmp_path: Path) -> None:
+    text = f'time,sender,recipients,text\n5,a@x.y,b@x.y,"see\n\n{BOX}"\n'
+    assert len(read(tmp_path, text, "export")) == 1
+
+
 # CSV.
 
 
@@ -310,4 +315,4 @@ def test_only_mail_of_some_domains_may_be_replayed(tmp_path: Path) -> None:
     file.write_text(ROWS + "1700000040,eve@sub.x.org,1\n1700000050,eve@y.z,1\n1700000060,<>,1\n")
     result = run_replay(file, POLICY, "--only-from", "x.org", "--only-from", ".x.org", "--json")
     assert json.loads(result.stdout)["rows"]["messages"] == 3
-    assert result.stderr == "note: 2 messages of senders in other domains are not replayed\n"
+    assert result.stderr == "note: messages of senders in other domains are not replayed (2)\n"
