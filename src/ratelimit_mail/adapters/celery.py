@@ -136,7 +136,7 @@ class _Options:
     def _marks(self) -> Marks:
         if not isinstance(self.limiter, Limiter):
             raise TypeError(f"limiter: a Limiter is needed, not {show(self.limiter)}")
-        return Marks(self.limiter)
+        return Marks.of(self.limiter)
 
     def __attrs_post_init__(self) -> None:
         if self.envelope is not None and not callable(self.envelope):
