@@ -344,13 +344,17 @@ class _Parked:
         try:
             signature = self._read(text)
             task: Any = self._app.tasks[str(signature.task)]
+            if not isinstance(task, _LimitedTask):
+                raise TypeError("this is not a limited task")
+            headers: dict[str, Any] = signature.options["headers"]
+            header: dict[str, Any] = {**headers[HEADER], "next": True}
         except Exception as error:  # whatever a serializer raises
             log_warning("a message that waits cannot be read: %s", type(error).__name__)
             self._marks.write_text(name, None)
             return False
         delay, eta = task._book_ahead(signature)
-        headers: Any = signature.options["headers"]
-        signature.set(headers={**headers, HEADER: {**headers[HEADER], "next": True}}, eta=eta)
+        with_place: dict[str, Any] = {**headers, HEADER: header}
+        signature.set(headers=with_place, eta=eta)
         signature.apply_async()
         # The text stays until the message is over: a broker may lose what it delivers at the moment
         # at which a worker dies. Published twice, it is sent once.
@@ -400,8 +404,8 @@ class _Parked:
 
     def publish_watch(self, signature: Signature[Any], place: _Place, *, is_next: bool) -> None:
         """Publish a copy of a task that looks, after `order_timeout`, how far its queue is."""
-        header = {**place._asdict(), "watch": True, "next": is_next}
-        headers = {**signature.options["headers"], HEADER: header}
+        header: dict[str, Any] = {**place._asdict(), "watch": True, "next": is_next}
+        headers: dict[str, Any] = {**signature.options["headers"], HEADER: header}
         eta = datetime.now(UTC) + timedelta(milliseconds=self._patience)
         signature.clone().set(headers=headers, eta=eta).apply_async()
 
