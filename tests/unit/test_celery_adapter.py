@@ -294,7 +294,7 @@ def test_a_message_may_wait_for_longer_than_anything_is_remembered(new_scene: Ne
     scene = new_scene(MessageRateLimit("2/day"))
     scene.app.conf.broker_transport_options = {"visibility_timeout": 1_000_000}
     sent: list[Any] = []
-    send = sending_task(scene, sent, remember=3600, order_timeout=7200)
+    send = sending_task(scene, sent, remember=3600, order_timeout=600)
     for number in range(6):
         send.delay(ANN, number)
     scene.run()
@@ -307,7 +307,7 @@ def test_a_lost_message_is_published_again_after_a_long_wait(new_scene: NewScene
     scene = new_scene(MessageRateLimit("1/day"))
     scene.app.conf.broker_transport_options = {"visibility_timeout": 1_000_000}
     sent: list[Any] = []
-    send = sending_task(scene, sent, remember=3600, order_timeout=7200)
+    send = sending_task(scene, sent, remember=3600, order_timeout=600)
     for number in range(3):
         send.delay(ANN, number)
     for message in [*scene.queue[1:], scene.queue[0]]:  # all but the first are parked then
@@ -580,6 +580,7 @@ def test_options_of_celery_are_passed_on(scene: CeleryScene) -> None:
         ({"order_timeout": 0}, "order_timeout: 0 is not a number of seconds above 0"),
         ({"sending_timeout": None}, "sending_timeout: None is not a number of seconds above 0"),
         ({"remember": -1}, "remember"),
+        ({"remember": 60}, "remember: 60 seconds are not more than order_timeout, 60.0 seconds"),
         ({"pushback": 0}, "pushback"),
         ({"envelope": 5}, "envelope: a callable is needed, not 5"),
         ({"keep_order": "yes"}, "keep_order"),

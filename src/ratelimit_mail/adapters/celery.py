@@ -147,6 +147,11 @@ class _Options:
                 continue
             if not milliseconds(name, seconds):
                 raise ValueError(f"{name}: {show(seconds)} is not a number of seconds above 0")
+        if self.remember <= self.order_timeout:
+            raise ValueError(
+                f"remember: {show(self.remember)} seconds are not more than order_timeout,"
+                f" {show(self.order_timeout)} seconds"
+            )
 
     def proves_not_sent(self, error: BaseException) -> bool:
         """Return whether `error` proves that nothing was sent."""
@@ -410,7 +415,8 @@ class _Parked:
         signature.clone().set(headers=headers, eta=eta).apply_async()
 
     def _watched(self, place: _Place) -> tuple[str, int]:
-        return f"watched {place.queue}", self._patience
+        # The mark must expire before the task that watches is executed, which sets it again.
+        return f"watched {place.queue}", max(1, self._patience * 9 // 10)
 
     def _first_not_over(self, place: _Place) -> _Place:
         """Return the first message of a queue that is not over, before or behind `place`."""
