@@ -290,6 +290,35 @@ def test_a_message_that_waits_for_its_time_is_not_taken_for_lost(new_scene: NewS
     assert [number for _, number, _ in sent] == [0, 1, 2, 3]
 
 
+def test_a_message_may_wait_for_longer_than_anything_is_remembered(new_scene: NewScene) -> None:
+    scene = new_scene(MessageRateLimit("2/day"))
+    scene.app.conf.broker_transport_options = {"visibility_timeout": 1_000_000}
+    sent: list[Any] = []
+    send = sending_task(scene, sent, remember=3600, order_timeout=600)
+    for number in range(6):
+        send.delay(ANN, number)
+    scene.run()
+    assert [number for _, number, _ in sent] == [0, 1, 2, 3, 4, 5]
+    assert sent[-1][2] - sent[0][2] < 172_801_000
+    assert max(scene.executions.values()) == 2
+
+
+def test_a_lost_message_is_published_again_after_a_long_wait(new_scene: NewScene) -> None:
+    scene = new_scene(MessageRateLimit("1/day"))
+    scene.app.conf.broker_transport_options = {"visibility_timeout": 1_000_000}
+    sent: list[Any] = []
+    send = sending_task(scene, sent, remember=3600, order_timeout=600)
+    for number in range(3):
+        send.delay(ANN, number)
+    for message in [*scene.queue[1:], scene.queue[0]]:  # all but the first are parked then
+        scene.queue.remove(message)
+        scene.execute(message)
+    [waiting] = [each for each in scene.queue if not each.headers[HEADER].get("watch")]
+    scene.queue.remove(waiting)
+    scene.run()
+    assert [number for _, number, _ in sent] == [0, 1, 2]
+
+
 def test_no_broker_holds_a_message_for_longer_than_its_visibility_timeout(
     new_scene: NewScene,
 ) -> None:
@@ -551,6 +580,7 @@ def test_options_of_celery_are_passed_on(scene: CeleryScene) -> None:
         ({"order_timeout": 0}, "order_timeout: 0 is not a number of seconds above 0"),
         ({"sending_timeout": None}, "sending_timeout: None is not a number of seconds above 0"),
         ({"remember": -1}, "remember"),
+        ({"remember": 60}, "remember: 60 seconds are not more than order_timeout, 60.0 seconds"),
         ({"pushback": 0}, "pushback"),
         ({"envelope": 5}, "envelope: a callable is needed, not 5"),
         ({"keep_order": "yes"}, "keep_order"),
