@@ -71,6 +71,9 @@ sql_limits_by_id: ""
 report: False
 """
 
+Running = tuple[int, int]
+"""The port of a server, and the number of its process."""
+
 Measured = tuple[float, float, float]
 """Requests a second, the median and the 99th percentile in milliseconds."""
 
@@ -117,7 +120,7 @@ async def measure(port: int, requests: int, connections: int, run: int) -> Measu
 
 
 @contextlib.contextmanager
-def floor(_: Path) -> Iterator[int]:
+def floor(_: Path) -> Iterator[Running]:
     """Run a server that does nothing but read a request and answer DUNNO."""
     port = free_port()
     text = (
@@ -136,33 +139,33 @@ def floor(_: Path) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-c", text])
     try:
         wait_for(port)
-        yield port
+        yield port, process.pid
     finally:
         process.kill()
         process.wait()
 
 
-def ours(store: Callable[[Path], str]) -> Callable[[Path], AbstractContextManager[int]]:
+def ours(store: Callable[[Path], str]) -> Callable[[Path], AbstractContextManager[Running]]:
     """Return how to run `ratelimit-mail serve` on a store."""
 
     @contextlib.contextmanager
-    def run(folder: Path) -> Iterator[int]:
+    def run(folder: Path) -> Iterator[Running]:
         file = folder / "policy.toml"
         file.write_text(POLICY)
         process = PolicyProcess(str(file), "--stages", "rcpt", "--store", store(folder))
         try:
-            yield process.port
+            yield process.port, process.process.pid
         finally:
             process.stop()
 
     return run
 
 
-def policyd(venv: Path) -> Callable[[Path], AbstractContextManager[int]]:
+def policyd(venv: Path) -> Callable[[Path], AbstractContextManager[Running]]:
     """Return how to run policyd-rate-limit."""
 
     @contextlib.contextmanager
-    def run(folder: Path) -> Iterator[int]:
+    def run(folder: Path) -> Iterator[Running]:
         port = free_port()
         file = folder / "policyd.yaml"
         file.write_text(POLICYD.format(folder=folder, port=port))
@@ -173,7 +176,7 @@ def policyd(venv: Path) -> Callable[[Path], AbstractContextManager[int]]:
         )
         try:
             wait_for(port)
-            yield port
+            yield port, process.pid
         finally:
             process.kill()
             process.wait()
@@ -218,11 +221,11 @@ WITHOUT_SYSLOG = (
 """Without a syslog daemon, it would write a traceback for each request."""
 
 
-def chapps(venv: Path, redis_port: int) -> Callable[[Path], AbstractContextManager[int]]:
+def chapps(venv: Path, redis_port: int) -> Callable[[Path], AbstractContextManager[Running]]:
     """Return how to run chapps' outbound quota service on a Redis of its own database."""
 
     @contextlib.contextmanager
-    def run(folder: Path) -> Iterator[int]:
+    def run(folder: Path) -> Iterator[Running]:
         client = redis.Redis(port=redis_port)
         for login in range(LOGINS):
             client.set(f"oqp:u{login}:limit", 1_000_000)
@@ -244,13 +247,19 @@ def chapps(venv: Path, redis_port: int) -> Callable[[Path], AbstractContextManag
         )
         try:
             wait_for(port)
-            yield port
+            yield port, process.pid
         finally:
             process.kill()
             process.wait()
             log.close()
 
     return run
+
+
+def processor_seconds(pid: int) -> float:
+    """Return how long a process was on a processor, which other programs do not change much."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait_for(port: int) -> None:
@@ -276,7 +285,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000)
     options = parser.parse_args()
     server = Server(valkey())
-    servers: dict[str, Callable[[Path], AbstractContextManager[int]]] = {
+    servers: dict[str, Callable[[Path], AbstractContextManager[Running]]] = {
         "floor: answers DUNNO": floor,
         "serve, memory": ours(lambda _: "memory:"),
         "serve, SQLite": ours(lambda folder: f"sqlite:///{folder}/counts.db"),
@@ -287,21 +296,26 @@ def main() -> None:
     if options.peers is not None and (options.peers / "bin" / "chapps_outbound_quota.py").exists():
         servers["chapps, Valkey"] = chapps(options.peers, server.port)
     print(f"{options.requests:,} requests each, {os.cpu_count()} processors\n")
-    print("| server | connections | requests/s | p50 ms | p99 ms |")
-    print("|---|---|---|---|---|")
+    print("| server | connections | requests/s | p50 ms | p99 ms | processor ms a request |")
+    print("|---|---|---|---|---|---|")
     try:
         for name, run in servers.items():
             for number in CONNECTIONS:
                 with tempfile.TemporaryDirectory() as folder:
                     try:
-                        with run(Path(folder)) as port:
+                        with run(Path(folder)) as (port, pid):
+                            before = processor_seconds(pid)
                             rate, median, p99 = asyncio.run(
                                 measure(port, options.requests, number, os.getpid())
                             )
+                            used = (processor_seconds(pid) - before) / options.requests * 1000
                     except (OSError, RuntimeError, asyncio.IncompleteReadError) as error:
-                        print(f"| {name} | {number} | cannot be run: {error} | | |")
+                        print(f"| {name} | {number} | cannot be run: {error} | | | |")
                         continue
-                print(f"| {name} | {number} | {rate:,.0f} | {median:.2f} | {p99:.2f} |", flush=True)
+                print(
+                    f"| {name} | {number} | {rate:,.0f} | {median:.2f} | {p99:.2f} | {used:.3f} |",
+                    flush=True,
+                )
     finally:
         server.stop()
 

@@ -6,13 +6,19 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from rlm_testkit.policy_servers import PolicyProcess
-from rlm_testkit.postfix_instance import PostfixPort, running_postfix, smtpd_ports, why_not
-from tests.postfix.test_real_postfix import connect, send
+from rlm_testkit.postfix_instance import (
+    PostfixPort,
+    connect,
+    running_postfix,
+    send,
+    smtpd_ports,
+    why_not,
+)
 
 REASON = why_not()
 PAGE = Path(__file__).parents[2] / "docs" / "postfix.md"
@@ -125,7 +131,7 @@ def test_the_commands_of_the_page_lead_to_a_relay_that_counts(root: Path) -> Non
                 process.stop()
 
 
-def start(here, port: int) -> PolicyProcess:  # type: ignore[no-untyped-def] # a closure
+def start(here: Callable[[str], str], port: int) -> PolicyProcess:
     """Run what the unit runs, on the port of the socket's unit."""
     unit = (UNITS / "ratelimit-mail.service").read_text().replace("\\\n", " ")
     [line] = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)

@@ -119,6 +119,10 @@ def external(recipients: tuple[str, ...] | list[str]) -> set[str]:
     return {each for each in folded if not each.endswith("uwo.ca")}
 
 
+Relay = Callable[..., tuple[Postfix, int, PolicyProcess]]
+"""Starts a Postfix with one server; returns both, and the port of smtpd."""
+
+
 class Sender(NamedTuple):
     user: str
     address: str
@@ -236,7 +240,7 @@ def test_no_limit_is_exceeded_and_nothing_is_refused_wrongly(folder: Path) -> No
 
 
 @pytest.fixture
-def relay(folder: Path) -> Iterator[Callable[..., tuple[Postfix, int, PolicyProcess]]]:
+def relay(folder: Path) -> Iterator[Relay]:
     """Start a Postfix with one server."""
     with ExitStack() as stack:
 
@@ -266,10 +270,11 @@ def relay(folder: Path) -> Iterator[Callable[..., tuple[Postfix, int, PolicyProc
 
 
 def used(process: PolicyProcess, subject: str) -> int:
-    return max(each["used"] for each in process.ask("usage", subject=subject, scope="submitter"))
+    usages = process.ask("usage", subject=subject, scope="submitter")
+    return max(int(each["used"]) for each in usages)
 
 
-def test_one_mailbox_is_one_recipient_and_one_sender_however_it_is_written(relay) -> None:
+def test_one_mailbox_is_one_recipient_and_one_sender_however_it_is_written(relay: Relay) -> None:
     _, port, process = relay()
     with connect(port, f"{CAMPUS}.1") as session:
         same = ["bob@example.com", "BOB@Example.Com", "bob+shop@example.com", '"bob"@example.com']
@@ -282,7 +287,7 @@ def test_one_mailbox_is_one_recipient_and_one_sender_however_it_is_written(relay
         assert used(process, "sender:ann@uwo.ca") == 3
 
 
-def test_the_null_sender_counts_for_its_client_or_login(relay) -> None:
+def test_the_null_sender_counts_for_its_client_or_login(relay: Relay) -> None:
     _, port, process = relay()
     with connect(port, f"{CAMPUS}.7") as session:
         assert send(session, "", ["a@example.com"])[0] == 250
@@ -292,7 +297,7 @@ def test_the_null_sender_counts_for_its_client_or_login(relay) -> None:
     assert used(process, "user:kim") == 2
 
 
-def test_the_text_of_the_refusal_arrives_word_for_word(relay) -> None:
+def test_the_text_of_the_refusal_arrives_word_for_word(relay: Relay) -> None:
     postfix, port, _ = relay()
     outsiders = [f"r{i}@example.com" for i in range(21)]
     with connect(port, f"{OUTSIDE}.1", "thief") as session:
@@ -305,7 +310,7 @@ def test_the_text_of_the_refusal_arrives_word_for_word(relay) -> None:
     assert any(TEXT in line for line in postfix.log_lines())
 
 
-def test_a_transaction_that_was_reset_costs_nothing(relay) -> None:
+def test_a_transaction_that_was_reset_costs_nothing(relay: Relay) -> None:
     _, port, process = relay()
     with connect(port, f"{CAMPUS}.1") as session:
         for _ in range(3):
@@ -316,7 +321,7 @@ def test_a_transaction_that_was_reset_costs_nothing(relay) -> None:
     assert used(process, "sender:ann@uwo.ca") == 2
 
 
-def test_a_client_that_comes_again_without_a_reset_is_decided_on_again(relay) -> None:
+def test_a_client_that_comes_again_without_a_reset_is_decided_on_again(relay: Relay) -> None:
     _, port, process = relay(stages="rcpt,data")
     with connect(port, f"{OUTSIDE}.1", "ann") as session:
         assert send(session, "ann@uwo.ca", [f"r{i}@example.com" for i in range(19)])[0] == 250
@@ -332,7 +337,7 @@ def test_a_client_that_comes_again_without_a_reset_is_decided_on_again(relay) ->
     assert used(process, "user:ann") == 2
 
 
-def test_a_recipient_that_a_later_rule_refuses_costs_nothing(relay, folder: Path) -> None:
+def test_a_recipient_that_a_later_rule_refuses_costs_nothing(relay: Relay, folder: Path) -> None:
     (folder / "access").write_text("refused@example.com 550 5.1.1 no\n")
     _, port, process = relay(
         behind=f"check_recipient_access texthash:{folder}/access", smtputf8_enable="no"
@@ -345,7 +350,7 @@ def test_a_recipient_that_a_later_rule_refuses_costs_nothing(relay, folder: Path
         assert used(process, "sender:kim@uwo.ca") == 1
 
 
-def test_a_message_that_is_dropped_at_data_gives_back(relay) -> None:
+def test_a_message_that_is_dropped_at_data_gives_back(relay: Relay) -> None:
     for stages in ("rcpt,end-of-message", "rcpt,data,end-of-message"):
         _, port, process = relay(stages=stages)
         with connect(port, f"{CAMPUS}.1") as session:
@@ -369,7 +374,7 @@ def test_a_message_that_is_dropped_at_data_gives_back(relay) -> None:
         assert used(process, "sender:kim@uwo.ca") == 1
 
 
-def test_a_killed_server_defers_and_forgets_nothing(relay, folder: Path) -> None:
+def test_a_killed_server_defers_and_forgets_nothing(relay: Relay, folder: Path) -> None:
     postfix, port, process = relay("--store", f"sqlite:///{folder}/counts.db")
     with connect(port, f"{OUTSIDE}.1", "ann") as session:
         first = [f"r{i}@example.com" for i in range(15)]
@@ -397,7 +402,9 @@ def test_a_killed_server_defers_and_forgets_nothing(relay, folder: Path) -> None
     assert used_by(postfix.accepted())["ann"] == 20
 
 
-def test_two_relays_on_one_store_count_together_and_alone_per_node(relay, folder: Path) -> None:
+def test_two_relays_on_one_store_count_together_and_alone_per_node(
+    relay: Relay, folder: Path
+) -> None:
     server = Server(valkey())
     try:
         for per_node, expected in ((False, 20), (True, 40)):
@@ -432,7 +439,7 @@ rate = "3/8 seconds"
 
 
 @pytest.mark.parametrize("long_ids", ["no", "yes"])
-def test_held_mail_leaves_in_permitted_batches(relay, folder: Path, long_ids: str) -> None:
+def test_held_mail_leaves_in_permitted_batches(relay: Relay, folder: Path, long_ids: str) -> None:
     postfix, port, process = relay(
         "--excess",
         "hold",
@@ -479,7 +486,7 @@ def test_held_mail_leaves_in_permitted_batches(relay, folder: Path, long_ids: st
 
 
 def test_a_program_that_uses_sendmail_is_limited_through_a_content_filter(
-    relay, folder: Path
+    relay: Relay, folder: Path
 ) -> None:
     # postdrop is set-group-id, and then reads only the main.cf of the default instance.
     programs = folder / "bin"

@@ -204,7 +204,9 @@ class PolicyService:
     async def answer(self, request: Request, connection: object) -> str:
         """Return the action that answers a request. A store that is away is a temporary failure."""
         action = self.answer_at_once(request, connection)
-        return action or await asyncio.shield(self.answer_later(request, connection))
+        if action is not None:
+            return action
+        return await asyncio.shield(self.answer_later(request, connection))
 
     def answer_later(self, request: Request, connection: object) -> asyncio.Task[str]:
         """Return the task that finds the answer which `answer_at_once` does not have.
