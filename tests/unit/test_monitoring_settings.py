@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import attrs
 import pytest
 from prometheus_client import CollectorRegistry
 from rlm_testkit.builders import envelope_to
 from rlm_testkit.http_sink import HTTPSink
+from rlm_testkit.servers import free_port
 
 from ratelimit_mail import Limiter, Policy
 from ratelimit_mail.exceptions import PolicyFileError
@@ -96,6 +98,21 @@ def test_listeners_and_recorders_of_both_kinds_of_metrics_are_called() -> None:
     assert registry.get_sample_value("ratelimit_mail_wait_seconds_count", {"policy": "campus"}) == 1
     assert registry.get_sample_value("ratelimit_mail_held_messages", {"policy": "campus"}) == 2
     monitoring.close()
+
+
+def test_of_several_programs_with_one_file_the_first_answers_scrapes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    port = free_port()
+    settings = MonitoringSettings.loads(f'[metrics]\nprometheus = "127.0.0.1:{port}"')
+    first = settings.start("campus", registry=CollectorRegistry())
+    second = settings.start("campus", registry=CollectorRegistry())
+    assert "another program answers Prometheus" in caplog.text
+    assert second.metrics is not None
+    with pytest.raises(OSError, match="in use"):
+        attrs.evolve(settings, must_listen=True).start("campus", registry=CollectorRegistry())
+    second.close()
+    first.close()
 
 
 @pytest.mark.parametrize(

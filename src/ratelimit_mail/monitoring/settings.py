@@ -7,6 +7,7 @@ that counts by the policy reads them there, so that they are configured once.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.decision import Decision
@@ -91,11 +93,14 @@ class MonitoringSettings:
     """What the tables `[alerts]` and `[metrics]` of a file say; None for one that is missing.
 
     folder: what the names of other files are relative to.
+    must_listen: whether it is an error if another program answers at the address for scrapes;
+        otherwise that is logged, because several programs on one host read the same file.
     """
 
     alerts: AlertSettings | None = None
     metrics: MetricSettings | None = None
     folder: Path = Path()
+    must_listen: bool = False
 
     @classmethod
     def find(cls, policy: str | None, file: str | None = None) -> Self:
@@ -208,14 +213,26 @@ class MonitoringSettings:
                 from ratelimit_mail.monitoring.prometheus import PrometheusMetrics
             prometheus = PrometheusMetrics.shared(registry)
             recorders.append(prometheus)
-            if listens:
-                closers.append(prometheus.serve(*host_and_port(self.metrics.prometheus)))
+            if listens and (stop := self._serve(prometheus, self.metrics.prometheus)) is not None:
+                closers.append(stop)
         if self.metrics is not None and self.metrics.opentelemetry:
             with _extra("opentelemetry"):
                 from ratelimit_mail.monitoring.opentelemetry import OpenTelemetryMetrics
             recorders.append(OpenTelemetryMetrics())
         listeners += recorders
         return Monitoring(listeners, recorders, closers)
+
+    def _serve(self, metrics: PrometheusMetrics, address: str) -> Callable[[], None] | None:
+        try:
+            return metrics.serve(*host_and_port(address))
+        except OSError as error:
+            if self.must_listen or error.errno != errno.EADDRINUSE:
+                raise
+            log_warning(
+                "another program answers Prometheus at %s; give this one an address of its own",
+                address,
+            )
+            return None
 
     def _channels(
         self, name: str, store: Backend | None, *, checks_only: bool = False
