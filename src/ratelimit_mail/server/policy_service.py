@@ -322,7 +322,7 @@ class PolicyService:
         collected = list(transaction.recipients)
         if len(collected) <= number or self._depends_on_recipients:
             return collected
-        return self._dearest(collected, number)
+        return self._costliest(collected, number)
 
     def _may_be_lost(self, instance: str) -> bool:
         """Return whether a message may have begun before this server did, or was forgotten."""
@@ -370,7 +370,7 @@ class PolicyService:
             " smtpd_recipient_restrictions",
         )
 
-    def _dearest(self, collected: list[str], number: int) -> list[str]:
+    def _costliest(self, collected: list[str], number: int) -> list[str]:
         """Return as many of the recipients as were accepted, those that cost most first."""
         policy = self.limiter.policy
         envelope = Envelope.from_smtp("", collected)
