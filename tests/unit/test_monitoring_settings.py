@@ -52,6 +52,22 @@ def test_a_policy_file_may_have_both_tables(tmp_path: Path) -> None:
     assert "s3cret" not in repr(settings)
 
 
+def test_the_tables_are_found_by_the_policy_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RATELIMIT_MAIL_ALERTS", raising=False)
+    file, other = tmp_path / "campus.toml", tmp_path / "alerts.toml"
+    file.write_text(POLICY)
+    other.write_text("[alerts]\nsyslog = true")
+    found = MonitoringSettings.find(file)
+    assert found == MonitoringSettings.load(file)
+    assert MonitoringSettings.find("leeds-office365") == MonitoringSettings()
+    assert MonitoringSettings.find(None) == MonitoringSettings()
+    assert MonitoringSettings.find("leeds-office365", other).alerts is not None
+    monkeypatch.setenv("RATELIMIT_MAIL_ALERTS", str(other))
+    assert MonitoringSettings.find(file) == MonitoringSettings.load(other)
+
+
 def test_without_tables_nothing_is_started() -> None:
     monitoring = MonitoringSettings.loads('name = "campus"').start("campus")
     assert (monitoring.on_event, monitoring.metrics) == (None, None)

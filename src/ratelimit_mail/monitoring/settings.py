@@ -103,7 +103,11 @@ class MonitoringSettings:
     must_listen: bool = False
 
     @classmethod
-    def find(cls, policy: str | None, file: str | None = None) -> Self:
+    def find(
+        cls,
+        policy: str | os.PathLike[str] | None,
+        file: str | os.PathLike[str] | None = None,
+    ) -> Self:
         """Return the settings for a program that counts by a policy.
 
         policy: the name of a preset or of a policy file.
