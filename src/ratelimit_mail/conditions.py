@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import attrs
 
@@ -14,6 +15,9 @@ __all__ = ["Condition", "all_of", "any_of", "has_tag", "in_network", "not_", "pr
 
 Condition = Callable[[Client], bool]
 """Any callable that returns whether it holds for a client."""
+
+DEEPEST: Final = 32
+"""The deepest nesting of conditions: a policy asks, compares and writes them recursively."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -42,6 +46,15 @@ def parse_network(value: str | Network, what: str) -> Network:
         return network
     # A client's IPv4-mapped address is read as IPv4, so an IPv4-mapped network is too.
     return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+
+
+def _depth_over(conditions: Sequence[Condition]) -> int:
+    """Return how deep a condition over `conditions` is; raise ValueError if it is too deep."""
+    depths = [each.depth if isinstance(each, AnyOf | AllOf | Not) else 1 for each in conditions]
+    depth = 1 + max(depths, default=0)
+    if depth > DEEPEST:
+        raise ValueError(f"more than {DEEPEST} conditions within each other")
+    return depth
 
 
 @attrs.frozen
@@ -80,6 +93,11 @@ class AnyOf:
     """Holds if at least one of `conditions` does."""
 
     conditions: tuple[Condition, ...]
+    depth: int = attrs.field(init=False, repr=False, eq=False)
+
+    @depth.default
+    def _depth(self) -> int:
+        return _depth_over(self.conditions)
 
     def __call__(self, client: Client) -> bool:
         return any(holds(client) for holds in self.conditions)
@@ -90,6 +108,11 @@ class AllOf:
     """Holds if each of `conditions` does."""
 
     conditions: tuple[Condition, ...]
+    depth: int = attrs.field(init=False, repr=False, eq=False)
+
+    @depth.default
+    def _depth(self) -> int:
+        return _depth_over(self.conditions)
 
     def __call__(self, client: Client) -> bool:
         return all(holds(client) for holds in self.conditions)
@@ -100,6 +123,11 @@ class Not:
     """Holds if `condition` does not."""
 
     condition: Condition
+    depth: int = attrs.field(init=False, repr=False, eq=False)
+
+    @depth.default
+    def _depth(self) -> int:
+        return _depth_over((self.condition,))
 
     def __call__(self, client: Client) -> bool:
         return not self.condition(client)

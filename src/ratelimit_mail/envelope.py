@@ -80,11 +80,12 @@ def _login(value: str | None) -> str | None:
         return None
     if not isinstance(value, str):
         raise TypeError(f"client user: a login is a string, not {show(value)}")
-    if not 0 < len(value) <= 320 or not value.isprintable():
+    login = value.strip(" ")
+    if not 0 < len(login) <= 320 or not login.isprintable():
         raise ValueError(
             f"client user: {show(value)} is not a login of 1 to 320 printable characters"
         )
-    return value
+    return login
 
 
 def _check_id(value: str) -> None:
@@ -120,7 +121,7 @@ class Client:
     """The client that submits a message; each field may be unknown.
 
     address: its IP address; an IPv4-mapped IPv6 address is read as IPv4.
-    user: its login.
+    user: its login, without blanks before and after it, as servers read it.
     protocol: `smtp`, `webmail` or `api`.
     tags: words that the site defines, such as `wireless`.
     """

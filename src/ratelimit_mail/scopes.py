@@ -167,6 +167,7 @@ class Comparison:
 
     def login(self, user: str) -> str:
         """Return the key of a login."""
+        user = user.strip(" ")
         return user if self.case_sensitive else folded_text(user)
 
     def network(self, address: str) -> str:

@@ -205,7 +205,9 @@ def test_a_file_that_does_not_exist_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     url = url_of(serve(), **dict.fromkeys(options, tmp_path / "no.pem"))
-    assert "No such file" in str(refusal(backends.from_url(url), caplog))
+    error = str(refusal(backends.from_url(url), caplog))
+    assert "No such file" in error
+    assert all(f"; {name}: '{tmp_path / 'no.pem'}'" in error for name in options)
 
 
 @valkey_only

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from ratelimit_mail import Client
+from ratelimit_mail import Client, Envelope, Limiter, MessageRateLimit, Policy
 
 
 def test_every_field_of_a_client_is_optional() -> None:
@@ -137,3 +137,15 @@ def test_a_client_is_a_value() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         one.user = "eve"  # type: ignore[misc]
     assert one.user == "ann"
+
+
+def test_blanks_around_a_login_do_not_make_it_another_login() -> None:
+    assert Client(user=" kim ") == Client(user="kim")
+    with pytest.raises(ValueError, match=r"client user: '   ' is not a login of 1 to 320"):
+        Client(user="   ")
+    limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("1/day", scope="user")]))
+    envelopes = [
+        Envelope("a@b.c", ["d@e.f"], Client(user=user)) for user in ("kim", "kim ", " KIM")
+    ]
+    assert [bool(limiter.try_acquire(each)) for each in envelopes] == [True, False, False]
+    assert limiter.usage("kim ", scope="user") == limiter.usage("kim", scope="user")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_network
 from itertools import product
 from typing import Any
 
 import pytest
 
-from ratelimit_mail import Client
+from ratelimit_mail import Client, Policy, Tier
 from ratelimit_mail.conditions import (
     Condition,
     all_of,
@@ -152,3 +153,22 @@ def test_an_invalid_condition_is_an_error_with_an_example(combine: Any, value: o
     with pytest.raises(TypeError, match=rf"{combine.__name__}: .* such as has_tag") as caught:
         combine(value)
     assert repr(value)[:40] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "combine", [not_, all_of, any_of, lambda each: any_of(protocol("smtp"), all_of(each))]
+)
+def test_conditions_that_are_nested_too_deep_are_an_error(
+    combine: Callable[[Condition], Condition],
+) -> None:
+    conditions = [has_tag("wireless")]
+
+    def nest() -> None:
+        while len(conditions) < 100:
+            conditions.append(combine(conditions[-1]))
+
+    with pytest.raises(ValueError, match="more than 32 conditions within each other"):
+        nest()
+    tiers = [Tier("deep", limits=[], when=conditions[-1]), Tier("rest", limits=[])]
+    policy = Policy(name="test", tiers=tiers)
+    assert Policy.loads(policy.dump()) == policy

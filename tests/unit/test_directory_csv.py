@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,19 @@ def test_written_rows_are_read_back(
         for alias, owner in written.items():
             table.writerow({"alias": alias, "owner": owner, "x,\ny": 'a "b"\n'})
     assert Directory.from_csv(path) == Directory(written)
+
+
+def test_a_csv_file_has_a_bounded_size(monkeypatch: pytest.MonkeyPatch, aliases: Path) -> None:
+    path = write(aliases, "alias,owner\na@x.org,b@x.org\nc@x.org,b@x.org\n")
+    monkeypatch.setattr("ratelimit_mail.directory.csv_table.LARGEST", path.stat().st_size)
+    assert len(Directory.from_csv(path).aliases) == 2
+    monkeypatch.setattr("ratelimit_mail.directory.csv_table.LARGEST", path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"line 3: the file is longer than .* bytes"):
+        Directory.from_csv(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="it needs pipes of Unix")
+def test_a_pipe_is_not_read_as_a_csv_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "aliases.csv")
+    with pytest.raises(ValueError, match=r"'aliases.csv' is a pipe or a device, not a file"):
+        Directory.from_csv(tmp_path / "aliases.csv")

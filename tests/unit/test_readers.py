@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.cli.readers import open_mail_files
 from ratelimit_mail.cli.readers.csv_columns import MessageColumns
 from ratelimit_mail.cli.readers.times import parse_mail_time, parse_time
 from ratelimit_mail.cli.replay import mail_records
@@ -357,3 +358,15 @@ def test_generated_recipients_are_distinct_and_in_a_reserved_domain() -> None:
     records.append(MailRecord(0, "s@x.org", 2, NOBODY))
     [(_, envelope)] = records.by_time()
     assert envelope.recipients == ("recipient-1@replay.invalid", "recipient-2@replay.invalid")
+
+
+def test_an_endless_line_of_an_mbox_file_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "box.mbox"
+    start = b"From a@b.c Tue Nov 14 22:13:20 2023\nFrom: a@b.c\nTo: d@e.f\n"
+    path.write_bytes(start + b"\n" + b"x" * (20 << 20) + b"\n\n" + start)
+    tracemalloc.start()
+    try:
+        assert len(list(open_mail_files([path]))) == 2
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()

@@ -179,3 +179,88 @@ def test_a_message_that_waits_behind_a_late_waiter_counts_when_it_goes(mode: str
     operations._wait_queue.join(operations.policy.sender_subject(ENVELOPE), limiter.clock() - 1)
     with limiter.sending(ENVELOPE):  # it has room at once, and waits for a second
         assert (limiter.used(), limiter.resets_in()) == ([1], [60])
+
+
+class SeparateSleeps:
+    """A limiter for two messages a minute, whose waits sleep until a test wakes each of them.
+
+    Two messages went at first and were settled 5 s later, so that who has booked a place after 60 s
+    finds room after 65 s only.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # So that no waiter is taken for stuck, however slow the machine is.
+        monkeypatch.setattr("ratelimit_mail.limiter.operations.LONGEST_WAIT_FOR_FIRST", 3600)
+        self.clock = ManualClock()
+        self.start = self.clock()
+        self.sleeps: list[tuple[float, asyncio.Event]] = []
+        self.when_asleep: dict[int, Callable[[], object]] = {}
+        self.sent: list[str] = []
+        self.limiter = AsyncLimiter(
+            campus_policy(MessageRateLimit("2/minute")),
+            MemoryBackend(self.clock),
+            sleep=self._sleep,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.sleeps.append((seconds, event := asyncio.Event()))
+        self.when_asleep.get(len(self.sleeps), lambda: None)()
+        await event.wait()
+
+    async def send(self, name: str) -> None:
+        assert await self.limiter.acquire(ENVELOPE)
+        self.sent.append(name)
+
+    async def send_two(self) -> list[asyncio.Task[None]]:
+        decisions = [await self.limiter.try_acquire(ENVELOPE) for _ in range(2)]
+        tasks = []
+        for name in ("first", "second"):
+            tasks.append(asyncio.create_task(self.send(name)))
+            await self.rest()
+        self.clock.advance(5)
+        for decision in decisions:
+            await self.limiter.settle(decision)
+        assert [seconds for seconds, _ in self.sleeps] == [60, 60]
+        self.clock.advance(55)
+        return tasks
+
+    async def wake(self, number: int) -> None:
+        self.sleeps[number][1].set()
+        await self.rest()
+
+    @staticmethod
+    async def rest() -> None:
+        """Let the tasks go on as far as they can."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+async def test_a_message_that_is_booked_anew_stays_ahead_of_a_later_one_that_wakes_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = SeparateSleeps(monkeypatch)
+    tasks = await scene.send_two()
+    await scene.wake(0)
+    assert [seconds for seconds, _ in scene.sleeps] == [60, 60, 5]
+    scene.clock.advance(5)  # there is room for both now
+    await scene.wake(1)
+    assert scene.sent == []
+    await scene.wake(2)
+    await asyncio.gather(*tasks)
+    assert scene.sent == ["first", "second"]
+
+
+async def test_a_waiter_that_is_first_only_while_another_is_booked_anew_waits_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = SeparateSleeps(monkeypatch)
+    tasks = await scene.send_two()
+    await scene.wake(1)  # it waits behind the first
+    # The first is booked anew, and there is room for both before the second goes on.
+    scene.when_asleep[3] = lambda: scene.clock.advance(5)
+    await scene.wake(0)
+    assert [seconds for seconds, _ in scene.sleeps] == [60, 60, 5]
+    assert scene.sent == []
+    await scene.wake(2)
+    await asyncio.gather(*tasks)
+    assert scene.sent == ["first", "second"]

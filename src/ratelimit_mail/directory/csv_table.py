@@ -16,6 +16,10 @@ LONGEST_LINE: Final = 1 << 20
 """In bytes. By default, the csv module takes at most 128 KiB in one cell."""
 
 
+LARGEST: Final = 256 << 20
+"""In bytes: millions of aliases. It bounds the memory that a wrong file takes."""
+
+
 class Table:
     """A CSV file in UTF-8 whose first row names the columns; it is read line by line.
 
@@ -70,10 +74,15 @@ class Table:
 
     def _lines(self) -> Iterator[str]:
         # As bytes, because a text file decodes ahead, and then cannot say in which line it failed.
+        if self._path.is_fifo() or self._path.is_char_device():  # it may never end
+            raise ValueError(f"{show(self._path.name)} is a pipe or a device, not a file")
         with self._path.open("rb") as file:
-            number = 0
+            number = size = 0
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
+                size += len(line)
+                if size > LARGEST:
+                    raise self.error(number, f"the file is longer than {LARGEST:,} bytes")
                 if len(line) > LONGEST_LINE:
                     raise self.error(number, f"longer than {LONGEST_LINE:,} bytes")
                 try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from redis import exceptions
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, ConnectionPoolFull
 
 __all__ = [
@@ -62,6 +65,13 @@ _TEMPORARY_TEXTS: Final = (
 
 _NOT_PERMITTED_TEXTS: Final = ("NOPERM", "ACL failure", "can't run this command", "can't access")
 
+_FILE_TEXTS: Final = ("No such file", "Permission denied", "Is a directory", "Not a directory")
+"""The ssl module does not say which file it means."""
+
+TLS_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+
+NO_SETTINGS: Final[Mapping[str, Any]] = {}
+
 _TOO_OLD_TEXT: Final = "Write commands not allowed after non deterministic commands"
 
 
@@ -93,13 +103,16 @@ def is_pool_full(error: BaseException) -> bool:
     )
 
 
-def backend_error(error: BaseException, server: str) -> BackendError:
+def backend_error(
+    error: BaseException, server: str, settings: Mapping[str, Any] = NO_SETTINGS
+) -> BackendError:
     """Return this library's error for an error of redis-py.
 
     server: a description of the server, without user name and password.
+    settings: those of the client's connections, by which a TLS file that is missing is named.
     """
     if isinstance(error, NotSent):
-        translated = backend_error(error.error, server)
+        translated = backend_error(error.error, server, settings)
         if isinstance(translated, BackendUnavailable):
             translated.safe_to_repeat = True
         return translated
@@ -126,5 +139,14 @@ def backend_error(error: BaseException, server: str) -> BackendError:
             " a script that reads the clock may not write"
         )
     if isinstance(error, _TEMPORARY) or any(each in text for each in _TEMPORARY_TEXTS):
+        if any(each in text for each in _FILE_TEXTS):
+            text += "".join(f"; {name}: {show(settings[name])}" for name in _unreadable(settings))
         return BackendUnavailable(f"{server} is away: {type(error).__name__}: {text}")
     return BackendError(f"{server}: {type(error).__name__}: {text}")
+
+
+def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings that name a file for TLS which cannot be read."""
+    for name in TLS_FILES:
+        if settings.get(name) and not os.access(settings[name], os.R_OK):
+            yield name

@@ -96,13 +96,20 @@ MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files(
 )
 REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", *_RECORDS, "refund")
 SETTLE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "mutations", "transaction", *_RECORDS, "settle"
+    "message", *_EVENT_LOG, "mutations", "transaction", *_RECORDS, "moving", "settle"
 )
 REDEEM: Final = Script.from_files(
-    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "redeem"
+    "message",
+    *_EVENT_LOG,
+    "availability",
+    "mutations",
+    "transaction",
+    *_RECORDS,
+    "moving",
+    "redeem",
 )
 MOVE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "move"
+    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "moving", "move"
 )
 PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
 READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")

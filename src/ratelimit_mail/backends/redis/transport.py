@@ -25,7 +25,12 @@ from ratelimit_mail.backends.redis.connections import (
     ReusedConnections,
     close_outside_of_loop,
 )
-from ratelimit_mail.backends.redis.errors import CLIENT_ERRORS, UNREACHABLE, backend_error
+from ratelimit_mail.backends.redis.errors import (
+    CLIENT_ERRORS,
+    NO_SETTINGS,
+    UNREACHABLE,
+    backend_error,
+)
 from ratelimit_mail.backends.redis.full_pool import AsyncPoolQueue, PoolQueue, longest_wait
 from ratelimit_mail.backends.redis.scripts import Script
 
@@ -69,6 +74,17 @@ def _cluster_settings(client: Any) -> Mapping[str, Any]:
     """Return the settings of the connections of a cluster client."""
     manager_settings: Mapping[str, Any] = client.nodes_manager.connection_kwargs
     return manager_settings
+
+
+def _settings(client: Any) -> Mapping[str, Any]:
+    """Return the settings of the connections of a client; none if it has not been made."""
+    if client is None:
+        return NO_SETTINGS
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        return _cluster_settings(client)
+    settings: Mapping[str, Any] = pool.connection_kwargs
+    return settings
 
 
 class Transport:
@@ -137,7 +153,7 @@ class Transport:
             except NoScriptError:  # a new server, a restart, a SCRIPT FLUSH
                 return self._send("EVAL", script.text, len(keys), *keys, *arguments)
         except CLIENT_ERRORS as error:
-            raise backend_error(error, self.server) from error
+            raise backend_error(error, self.server, _settings(self._client)) from error
 
     def slot(self, key: bytes) -> int:
         """Return the slot of a key in a cluster."""
@@ -218,7 +234,7 @@ class AsyncTransport:
             except NoScriptError:
                 return await self._send("EVAL", script.text, len(keys), *keys, *arguments)
         except CLIENT_ERRORS as error:
-            raise backend_error(error, self.server) from error
+            raise backend_error(error, self.server, _settings(self._client)) from error
         finally:
             self._calls -= 1
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.conditions import (
+    DEEPEST,
     AllOf,
     AnyOf,
     Condition,
@@ -28,9 +29,6 @@ from ratelimit_mail.policy.files.errors import Misplaced, under
 __all__ = ["condition_of", "table_of"]
 
 KEYS: Final = ("network", "tag", "protocol", "any_of", "all_of", "not")
-
-DEEPEST: Final = 32
-"""The deepest nesting of conditions; the TOML parser recurses."""
 
 
 def condition_of(value: object, depth: int = 1) -> Condition:

@@ -3,24 +3,13 @@
 -- receipt. KEYS: the logs of the message, then the keys of both receipts. The check leaves out all
 -- of these events. Returns what `decide` returns; charges only at the first moment to consider.
 
-local flags, count, now, _, start = struct.unpack(HEADER, ARGV[1])
-local grace = 3600000
-if bit.band(flags, 16) == 0 then
-  now, grace = server_time(), 0
+local move, foreign_value = open_move(0)
+if not move then
+  return foreign_value
 end
-local logs = event_logs()
-local room, change = availability(logs, now), mutations(logs, now, grace)
-local charges, foreign_key = read_charges(ARGV[1], 1, logs)
-if not charges then
-  return {-1, foreign_key}
-end
-local receipt = read_receipt(ARGV[2], count + 1)
-must_change(KEYS[1])
-must_move(receipt)
-local before = charges_of(receipt, logs)
-if before.foreign_key then
-  return {-1, before.foreign_key}
-end
+local flags, now, start, logs, change = move.flags, move.now, move.start, move.logs, move.change
+local charges, receipt, before = move.charges, move.receipt, move.before
+local room = availability(logs, now)
 local behind = read_receipt(ARGV[3], receipt.next)
 local probes = without(charges, {receipt.record.events, behind.record.events}, logs)
 local probe = transaction(probes, room, now)

@@ -6,14 +6,15 @@
 --
 -- The bookings of a queue are in a hash: by number, the packed record and what the queue's log was
 -- charged for it; under 'state', the first and the last number that were ever used, when the hash
--- expires, and at how many fields bookings are dropped that have left every window. The numbers of a
+-- expires, at how many fields bookings are dropped that have left every window, and a moment by which
+-- every booking is due that is later than one behind it. The numbers of a
 -- new hash begin at the server's clock, so that none is that of a booking that was lost; those ahead
 -- of all others begin at minus that. A booking whose queue event has another generation than the
 -- queue's log was made before a reset and stands in no queue any more.
 
 local EVENT = '<I2c0i7I6c12'
 local BOOKING, FIRST_EVENT = '<i7i7i7I6c12', 40
-local QUEUE_STATE = '<i7i7i7I4'
+local QUEUE_STATE = '<i7i7i7I4i7'
 
 local function write_events(events)
   local words = {}
@@ -78,9 +79,9 @@ local function bookings_of(hash, log, logs)
   local self = {}
   local state, is_foreign = fetch('HGET', hash, 'state')
   self.is_foreign = is_foreign
-  local first_number, last_number, expires, prune_at = nil, nil, LONG_AGO, 64
+  local first_number, last_number, expires, prune_at, moved_until = nil, nil, LONG_AGO, 64, LONG_AGO
   if state then
-    first_number, last_number, expires, prune_at = struct.unpack(QUEUE_STATE, state)
+    first_number, last_number, expires, prune_at, moved_until = struct.unpack(QUEUE_STATE, state)
   end
 
   -- Returns the booking with this number, or nil.
@@ -103,6 +104,12 @@ local function bookings_of(hash, log, logs)
         visit(tonumber(fields[i]), fields[i + 1])
       end
     end
+  end
+
+  -- Returns whether all bookings ahead of a record are due by `now`, as far as it is known without
+  -- reading them: one behind them was not booked for an earlier time.
+  function self.surely_is_first(record, now)
+    return record.at <= now and moved_until <= now
   end
 
   -- Returns when the last of the bookings ahead of a record is due, and the times and the texts of
@@ -140,6 +147,9 @@ local function bookings_of(hash, log, logs)
   -- Adds the record of a booking, at the end of the queue or in its place, and what the queue's log
   -- was charged for it. The log must be saved afterwards.
   function self.add(record, queue_event, now, grace)
+    if record.number or log.last > record.at then
+      moved_until = math.max(moved_until, record.at, log.last)
+    end
     record.number = record.number or math.max(last_number and last_number + 1 or 0, server_microseconds())
     first_number = math.min(first_number or record.number, record.number)
     last_number = math.max(last_number or record.number, record.number)
@@ -169,7 +179,8 @@ local function bookings_of(hash, log, logs)
     end
     local text = struct.pack(BOOKING, record.at, last, queue_event.moment, queue_event.cost,
       queue_event.generation) .. write_events(record.events)
-    redis.call('HSET', hash, 'state', struct.pack(QUEUE_STATE, first_number, last_number, expires, prune_at),
+    redis.call('HSET', hash, 'state', struct.pack(QUEUE_STATE, first_number, last_number, expires, prune_at,
+      moved_until),
       string.format('%.0f', record.number), text)
     if is_renewed then
       redis.call('PEXPIRE', hash, expires - now + grace)

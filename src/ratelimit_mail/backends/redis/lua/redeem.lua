@@ -3,31 +3,27 @@
 -- queue, then the keys of the receipt, as records.lua reads them. Returns what `decide` returns; a
 -- booking that may not go has both refusals and a record.
 
-local flags, count, now = struct.unpack('<I2I4i7', ARGV[1])
-local grace = 3600000
-if bit.band(flags, 16) == 0 then
-  now, grace = server_time(), 0
+local move, foreign_value = open_move(1)
+if not move then
+  return foreign_value
 end
-local logs = event_logs()
-local room, change = availability(logs, now), mutations(logs, now, grace)
-local charges, queue = read_charges(ARGV[1], 1, logs)
-if not charges then
-  return {-1, queue}
-end
-local receipt = read_receipt(ARGV[2], count + 2)
-must_change(KEYS[1])
-must_move(receipt)
-local before = charges_of(receipt, logs)
-if before.foreign_key then
-  return {-1, before.foreign_key}
-end
+local now, grace, logs, change, count = move.now, move.grace, move.logs, move.change, move.count
+local charges, queue, receipt, before = move.charges, move.queue, move.receipt, move.before
+local room = availability(logs, now)
 local bookings = before.bookings or bookings_of(KEYS[count + 1], queue.log, logs)
 if bookings.is_foreign then
   return {-1, count + 1}
 end
 local record = before.record
-local last_ahead, behind = bookings.neighbours(record)
 local is_early = record.number and record.at > now
+
+-- Most often it is the first in its queue, and has room beside all bookings behind it.
+local fits_now = bookings.surely_is_first(record, now)
+  and transaction(without(charges, {record.events}, logs), room, now).earliest(now) == now
+local last_ahead, behind = now, {times = {}, texts = {}}
+if not fits_now then
+  last_ahead, behind = bookings.neighbours(record)
+end
 
 -- How long a window is that may lack room: what is held does not matter to a count that has room for
 -- all of it. Bookings later than that do not matter to the present.
@@ -75,8 +71,8 @@ local function find_room(start, bound)
 end
 
 local start = math.max(now, last_ahead)
-local at, refusals, is_certain
-if not is_spread then
+local at, refusals, is_certain = now, {}, fits_now
+if not fits_now and not is_spread then
   at, refusals, is_certain = find_room(start, math.max(start, newest) + 2 * longest + 1)
 end
 if not is_certain then
