@@ -91,7 +91,11 @@ def test_a_file_of_zstd_says_what_to_install(
     assert line.endswith("python -m pip install 'ratelimit-mail[zstd]'")
 
 
-@pytest.mark.parametrize("data", [ROWS.encode(), gzip.compress(ROWS.encode()), BOX.encode() * 2])
+@pytest.mark.parametrize(
+    "data",
+    [ROWS.encode(), gzip.compress(ROWS.encode()), BOX.encode() * 2],
+    ids=["rows", "gzip", "mbox"],
+)
 def test_a_hyphen_reads_standard_input(data: bytes) -> None:
     command = [sys.executable, "-m", "ratelimit_mail.cli", "replay", "-", "--policy", POLICY]
     done = subprocess.run([*command, "--json"], input=data, capture_output=True, check=True)
