@@ -8,7 +8,7 @@ Request: `{"op": NAME, ...}`, with these keys:
 
 | op | keys | result |
 |---|---|---|
-| `status` | | `{"policy", "shadow", "uptime", "connections", "requests", "held"}` |
+| `status` | | `{"policy", "shadow", "uptime", "connections", "transactions", "requests", "held"}` |
 | `usage` | `subject`, `scope`, `client` | a list of usages |
 | `top` | `scope`, `n`, `client` | a list of `{"scope", "subject", "share", "usages"}`, most first |
 | `reset` | `subject`, `scope`, `by`, `reason` | `null` |
