@@ -119,6 +119,7 @@ SERVERS_BY_DOCUMENT = {
     "docs/redis.md": Servers("REDIS_URL", "SENTINEL_URL", "CLUSTER_URL"),
     "docs/outages.md": Servers("REDIS_URL"),
     "docs/testing.md": Servers("REDIS_URL"),
+    "docs/web-frameworks.md": Servers("SMTP_PORT"),
 }
 
 if Sybil is not None:

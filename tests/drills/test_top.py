@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from rlm_testkit.redis_backends import unique_prefix
+import redis
+from rlm_testkit.redis_backends import unique_prefix, valkey_only
 from rlm_testkit.servers import Server
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import RedisBackend
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(600), valkey_only]
 
 SENDERS = 1_000_000
 
@@ -27,12 +28,12 @@ end
 """
 
 
-def test_the_ten_heaviest_of_a_million_senders_are_found(own_server: Server) -> None:
-    backend = RedisBackend.from_url(own_server.url, prefix=unique_prefix(), timeout=30)
+def test_the_ten_heaviest_of_a_million_senders_are_found(server: Server) -> None:
+    backend = RedisBackend.from_url(server.url, prefix=unique_prefix(), timeout=30)
     limiter = Limiter(POLICY, backend)
     for _ in range(3):
         assert limiter.try_acquire(Envelope("model@uwo.ca", ["bob@example.com"]))
-    with own_server.client() as client:
+    with server.client() as client:
         keys = [key for key in client.scan_iter() if b"model@" in key]
         fill = client.register_script(FILL)
         for first in range(0, SENDERS, 2000):
@@ -43,14 +44,26 @@ def test_the_ten_heaviest_of_a_million_senders_are_found(own_server: Server) -> 
                 assert limiter.try_acquire(Envelope(sender, ["bob@example.com"]))
         client.config_set("slowlog-log-slower-than", 5000)
         client.slowlog_reset()
-        begin = time.monotonic()
+        before, begin = _server_seconds(client), time.monotonic()
+        own = time.process_time()
         top = limiter.top(n=10)
-        seconds = time.monotonic() - begin
+        seconds, own = time.monotonic() - begin, time.process_time() - own
+        computed = _server_seconds(client) - before
         slow = [each["duration"] for each in client.slowlog_get(100)]
+        client.flushdb()
     backend.close()
     assert [each.subject for each in top] == heaviest
     assert [each.usages[0].used for each in top] == [23 - number for number in range(10)]
-    print(f"top of {SENDERS:,} senders: {seconds:.1f} s; commands over 5 ms: {len(slow)} {slow}")
-    assert seconds < 10
-    # The server's process may have been suspended by the system, but not as often as this.
-    assert len(slow) <= 3
+    print(
+        f"top of {SENDERS:,} senders: {seconds:.1f} s, of which the server computed"
+        f" {computed:.1f} s and the client {own:.1f} s; commands over 5 ms: {slow}"
+    )
+    # By the time that was computed, not by the clock: other programs may have the processors.
+    assert computed + own < 10
+    # Each command passes over 200 of two million keys, or searches a few logs.
+    assert computed / (2 * SENDERS / 200) < 0.001
+
+
+def _server_seconds(client: redis.Redis) -> float:
+    used = client.info("cpu")
+    return float(used["used_cpu_user"] + used["used_cpu_sys"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 from rlm_testkit.redis_backends import valkey_only
 from rlm_testkit.servers import Server
 
@@ -24,6 +25,7 @@ def check(result: Result, messages: int) -> None:
 
 
 @valkey_only
+@pytest.mark.skipif(redis.VERSION < (6, 1), reason="kombu needs redis-py 6.1")
 def test_messages_go_in_order_and_once_while_workers_are_killed(
     tmp_path: Path, server: Server
 ) -> None:

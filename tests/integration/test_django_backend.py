@@ -569,6 +569,14 @@ def test_a_store_whose_url_is_wrong_is_an_error_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_no_password_is_in_a_repr() -> None:
+    values = {"POLICY": "gmail", "STORE": "redis://:hunter2@localhost/0"}
+    with mailer(values, username="ann", password="hunter3"):
+        shown = f"{backend()!r} {backend()._options!r} {backend()._inner!r}"
+    assert "hunter" not in shown
+    assert "gmail" in shown
+
+
 def test_an_outage_of_the_store_raises_before_anything_is_sent(
     server: SMTPServerThread, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from rlm_testkit.command_line import error_line, run_command
 
-from ratelimit_mail.cli.command import command
 from ratelimit_mail.directory import ListFile
 
 NEWS = "news@uwo.ca"
@@ -26,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 def paste(file: Path, text: str | bytes, *options: str) -> Result:
     arguments = ("list", "subscribe", str(file), NEWS, *options)
-    return CliRunner().invoke(command, arguments, input=text)
+    return run_command(*arguments, text=text)
 
 
 def shown(file: Path, *arguments: str) -> Any:

@@ -130,6 +130,7 @@ def test_top_lists_the_heaviest_first(place: list[str]) -> None:
     table = run_command("top", *place).stdout
     assert table.index("eve@xn--bcher") < table.index("ann@uwo.ca") < table.index("bob@uwo.ca")
     assert "90%" in table
+    assert "9 of 10 messages" in " ".join(table.split())
     assert [row["subject"] for row in as_json("top", "--scope", "client", *place)] == [
         "2001:db8::/64"
     ]

@@ -218,7 +218,7 @@ def test_a_file_that_is_not_an_outbox_is_an_error() -> None:
     for arguments in (("list",), ("stats",), ("show", "1"), ("put", *LEEDS)):
         command, *rest = arguments
         error = error_line(outbox(command, *rest, text=letter()))
-        assert error.endswith("cannot be opened: file is not a database")
+        assert "cannot be opened: file is not a database: restore it from a copy" in error
 
 
 def test_changes_by_hand_are_printed_and_what_cannot_be_changed_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -467,3 +468,13 @@ def test_each_step_of_an_outbox_is_on_the_disk_when_it_returns(sink: Sink, tmp_p
 def test_receipts_have_a_message_id() -> None:
     receipt = Receipt(0, ANN, [], b"Message-ID: <1@x>\r\n\r\n")
     assert receipt.message_id == "<1@x>"
+
+
+def test_the_end_of_a_message_does_not_wait_until_the_server_has_confirmed_its_text(
+    sink: Sink,
+) -> None:
+    transport = plain(sink)
+    transport.send(outgoing("bob@example.com"), lambda: None)
+    [connection] = transport._idle
+    assert connection.smtp.sock is not None
+    assert connection.smtp.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

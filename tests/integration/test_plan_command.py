@@ -96,11 +96,14 @@ def test_several_policies_are_compared_after_the_plan_of_the_first() -> None:
     printed = lines(*LEEDS, *more, "--messages", "12000", *START)
     assert printed[0] == "Plan of 12,000 messages under leeds-office365"
     below = printed[printed.index("Side by side: when messages will have gone, after the start") :]
-    assert [line for line in below if line.startswith(("leeds", "western"))] == [
+    expected = [
         "leeds-office365 00:00:00 03:19:00 1 d 01:06:00 10000 recipients",
         "western-office365 00:00:00 00:00:00 1 d 00:00:00 10000 recipients",
         "western-convergence 00:00:00 11 d 02:15:00 23 d 02:15:00 500 external",
     ]
+    rows = [line for line in below if line.startswith(("leeds", "western"))]
+    # Versions of rich wrap the name of the limit at different places.
+    assert [row[: len(text)] for row, text in zip(rows, expected, strict=True)] == expected
 
 
 def test_all_compares_every_preset() -> None:

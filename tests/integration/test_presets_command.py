@@ -218,3 +218,11 @@ def test_json_says_how_addresses_and_clients_are_compared() -> None:
     described = json.loads(run("western-convergence", "--json").stdout)
     names = ("case_sensitive", "subaddress", "ipv4_prefix", "ipv6_prefix")
     assert [described[name] for name in names] == [False, "+", 32, 64]
+
+
+def test_a_preset_is_printed_as_a_policy_file() -> None:
+    for name, preset in PRESETS.items():
+        result = run_command("presets", name, "--toml")
+        assert result.exit_code == 0
+        assert Policy.loads(result.stdout) == preset()
+    assert "needs the NAME" in error_line(run_command("presets", "--toml"))

@@ -91,7 +91,11 @@ def test_a_file_of_zstd_says_what_to_install(
     assert line.endswith("python -m pip install 'ratelimit-mail[zstd]'")
 
 
-@pytest.mark.parametrize("data", [ROWS.encode(), gzip.compress(ROWS.encode()), BOX.encode() * 2])
+@pytest.mark.parametrize(
+    "data",
+    [ROWS.encode(), gzip.compress(ROWS.encode()), BOX.encode() * 2],
+    ids=["rows", "gzip", "mbox"],
+)
 def test_a_hyphen_reads_standard_input(data: bytes) -> None:
     command = [sys.executable, "-m", "ratelimit_mail.cli", "replay", "-", "--policy", POLICY]
     done = subprocess.run([*command, "--json"], input=data, capture_output=True, check=True)
@@ -112,6 +116,11 @@ def test_a_format_that_is_named_is_not_recognized(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("Hello\n")
     line = error_line(run_replay(tmp_path / "notes", POLICY, "--format", "csv"))
     assert "no column for the time" in line
+
+
+def test_a_message_in_a_cell_does_not_make_a_csv_file_a_mailbox(tmp_path: Path) -> None:
+    text = f'time,sender,recipients,text\n5,a@x.y,b@x.y,"see\n\n{BOX}"\n'
+    assert len(read(tmp_path, text, "export")) == 1
 
 
 # CSV.
@@ -310,4 +319,4 @@ def test_only_mail_of_some_domains_may_be_replayed(tmp_path: Path) -> None:
     file.write_text(ROWS + "1700000040,eve@sub.x.org,1\n1700000050,eve@y.z,1\n1700000060,<>,1\n")
     result = run_replay(file, POLICY, "--only-from", "x.org", "--only-from", ".x.org", "--json")
     assert json.loads(result.stdout)["rows"]["messages"] == 3
-    assert result.stderr == "note: 2 messages of senders in other domains are not replayed\n"
+    assert result.stderr == "note: messages of senders in other domains are not replayed (2)\n"

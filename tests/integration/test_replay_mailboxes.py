@@ -137,8 +137,8 @@ def test_an_archive_of_a_list_counts_the_list_as_the_recipient(tmp_path: Path) -
     box = MASKED.format("ann", 0, "") + MASKED.format("bob", 1, "To: list at example.org\n")
     assert messages_and_senders(tmp_path, box) == (2, 2, 0)
     assert run_replay(tmp_path / "box", POLICY).stderr == (
-        "note: 1 messages of an archive of a mailing list name no recipient: the list itself"
-        " counts as one\n"
+        "note: messages of an archive of a mailing list name no recipient: the list itself"
+        " counts as one (1)\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def test_the_commands_of_the_page_work_in_its_order(
     letter = next(block for block in blocks("text") if block.startswith("TO:"))
     Path("people.csv").write_text(people)
     Path("letter.txt").write_text(letter)
-    Path("rest.csv").write_text(people)
+    [program] = blocks("py")
+    Path("rest.py").write_text(program)
     store = None
     for line, expected in commands():
         name, *arguments = shlex.split(SERVER.sub("--maildir mail", line))
@@ -51,8 +53,15 @@ def test_the_commands_of_the_page_work_in_its_order(
             store = arguments[0].partition("=")[2]
             monkeypatch.setenv("RATELIMIT_MAIL_STORE", store)
             continue
+        if name == "python":
+            runpy.run_path(arguments[0])
+            assert Path("rest.csv").read_text() == people
+            continue
         assert name == "ratelimit-mail", line
-        result = run_command(*arguments)
+        file = arguments.pop() if arguments[-2:-1] == [">"] else None
+        result = run_command(*(each for each in arguments if each != ">"))
+        if file is not None:
+            Path(file).write_text(result.stdout)
         assert result.exit_code == 0, f"{line}\n{result.output}"
         lines = shape(expected)
         if lines[-1:] == ["..."]:

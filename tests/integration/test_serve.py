@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ async def test_messages_are_counted_over_inet_and_unix_sockets(tmp_path: Path) -
     async with running(addresses=[("127.0.0.1", 0), path], socket_mode=0o600) as (_, inet):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         for number, address in enumerate([inet, path, inet]):
-            assert await in_thread(lambda a=address, n=number: one_message(a, n)) == "DUNNO"
+            assert await in_thread(partial(one_message, address, number)) == "DUNNO"
         answer = await in_thread(lambda: one_message(path, 9))
         assert answer == "550 5.7.1 Message rate limit exceeded. Try again later."
     assert not path.exists()
@@ -422,7 +423,7 @@ async def test_held_messages_are_released_by_postsuper(tmp_path: Path) -> None:
         held=held,
     ) as (_, address):
         actions = [
-            (await in_thread(lambda n=n: one_message(address, n, queue_id=f"AB0{n}D")))[:5]
+            (await in_thread(partial(one_message, address, n, queue_id=f"AB0{n}D")))[:5]
             for n in range(3)
         ]
         assert actions == ["DUNNO", "HOLD ", "HOLD "]

@@ -48,7 +48,7 @@ def test_jobs_of_rq_wait_and_are_sent_once(server: Server, mailer: Any) -> None:
     queue = rq.Queue("mails", connection=connection)
     for number in range(5):
         queue.enqueue(mailer.send_by_rq, "ann@uwo.ca", "bob@example.com", str(number))
-    scheduler = RQScheduler([queue], connection=connection)
+    scheduler: Any = RQScheduler([queue], connection=connection)
     scheduler.acquire_locks()
 
     def work() -> bool:

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def accepted_by_lists(denied: str) -> list[int]:
     return passed
 
 
+@cache
 def theft(denied: str) -> Any:
     return runpy.run_path(str(EXAMPLE))["theft"](denied, ATTEMPTS)
 

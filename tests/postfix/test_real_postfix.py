@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-import smtplib
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,7 +27,9 @@ from rlm_testkit.postfix_instance import (
     Accepted,
     Postfix,
     PostfixPort,
+    connect,
     running_postfix,
+    send,
     smtpd_ports,
     why_not,
 )
@@ -112,37 +114,13 @@ def parameters(service: str, *stages: str) -> dict[str, str]:
     return {names[stage]: service for stage in stages}
 
 
-def connect(port: int, address: str, user: str = "") -> smtplib.SMTP:
-    """Return a session in which Postfix takes the client for another one."""
-    session = smtplib.SMTP("127.0.0.1", port, local_hostname="client", timeout=60)
-    session.ehlo()
-    words = f"NAME=[UNAVAILABLE] ADDR={address}" + (f" LOGIN={user}" if user else "")
-    assert session.docmd("XCLIENT", words)[0] == 220
-    session.ehlo()
-    return session
-
-
-def send(session: smtplib.SMTP, sender: str, recipients: list[str]) -> tuple[int, str]:
-    """Send a message, and return the last reply; refused recipients do not stop it."""
-    code, text = session.docmd("MAIL", f"FROM:<{sender}>")
-    assert code == 250, text
-    accepted = 0
-    for each in recipients:
-        code, text = session.docmd("RCPT", f"TO:<{each}>")
-        accepted += code == 250
-    if accepted:
-        code, text = session.docmd("DATA")
-        if code == 354:
-            session.send(b"Subject: test\r\n\r\nHello\r\n.\r\n")
-            code, text = session.getreply()
-    if code != 250:
-        session.docmd("RSET")
-    return code, text.decode()
-
-
 def external(recipients: tuple[str, ...] | list[str]) -> set[str]:
     folded = {each.strip("<>").lower() for each in recipients}
     return {each for each in folded if not each.endswith("uwo.ca")}
+
+
+Relay = Callable[..., tuple[Postfix, int, PolicyProcess]]
+"""Starts a Postfix with one server; returns both, and the port of smtpd."""
 
 
 class Sender(NamedTuple):
@@ -262,7 +240,7 @@ def test_no_limit_is_exceeded_and_nothing_is_refused_wrongly(folder: Path) -> No
 
 
 @pytest.fixture
-def relay(folder: Path) -> Iterator[Callable[..., tuple[Postfix, int, PolicyProcess]]]:
+def relay(folder: Path) -> Iterator[Relay]:
     """Start a Postfix with one server."""
     with ExitStack() as stack:
 
@@ -292,10 +270,11 @@ def relay(folder: Path) -> Iterator[Callable[..., tuple[Postfix, int, PolicyProc
 
 
 def used(process: PolicyProcess, subject: str) -> int:
-    return max(each["used"] for each in process.ask("usage", subject=subject, scope="submitter"))
+    usages = process.ask("usage", subject=subject, scope="submitter")
+    return max(int(each["used"]) for each in usages)
 
 
-def test_one_mailbox_is_one_recipient_and_one_sender_however_it_is_written(relay) -> None:
+def test_one_mailbox_is_one_recipient_and_one_sender_however_it_is_written(relay: Relay) -> None:
     _, port, process = relay()
     with connect(port, f"{CAMPUS}.1") as session:
         same = ["bob@example.com", "BOB@Example.Com", "bob+shop@example.com", '"bob"@example.com']
@@ -308,7 +287,7 @@ def test_one_mailbox_is_one_recipient_and_one_sender_however_it_is_written(relay
         assert used(process, "sender:ann@uwo.ca") == 3
 
 
-def test_the_null_sender_counts_for_its_client_or_login(relay) -> None:
+def test_the_null_sender_counts_for_its_client_or_login(relay: Relay) -> None:
     _, port, process = relay()
     with connect(port, f"{CAMPUS}.7") as session:
         assert send(session, "", ["a@example.com"])[0] == 250
@@ -318,7 +297,7 @@ def test_the_null_sender_counts_for_its_client_or_login(relay) -> None:
     assert used(process, "user:kim") == 2
 
 
-def test_the_text_of_the_refusal_arrives_word_for_word(relay) -> None:
+def test_the_text_of_the_refusal_arrives_word_for_word(relay: Relay) -> None:
     postfix, port, _ = relay()
     outsiders = [f"r{i}@example.com" for i in range(21)]
     with connect(port, f"{OUTSIDE}.1", "thief") as session:
@@ -331,7 +310,7 @@ def test_the_text_of_the_refusal_arrives_word_for_word(relay) -> None:
     assert any(TEXT in line for line in postfix.log_lines())
 
 
-def test_a_transaction_that_was_reset_costs_nothing(relay) -> None:
+def test_a_transaction_that_was_reset_costs_nothing(relay: Relay) -> None:
     _, port, process = relay()
     with connect(port, f"{CAMPUS}.1") as session:
         for _ in range(3):
@@ -342,7 +321,7 @@ def test_a_transaction_that_was_reset_costs_nothing(relay) -> None:
     assert used(process, "sender:ann@uwo.ca") == 2
 
 
-def test_a_client_that_comes_again_without_a_reset_is_decided_on_again(relay) -> None:
+def test_a_client_that_comes_again_without_a_reset_is_decided_on_again(relay: Relay) -> None:
     _, port, process = relay(stages="rcpt,data")
     with connect(port, f"{OUTSIDE}.1", "ann") as session:
         assert send(session, "ann@uwo.ca", [f"r{i}@example.com" for i in range(19)])[0] == 250
@@ -358,7 +337,7 @@ def test_a_client_that_comes_again_without_a_reset_is_decided_on_again(relay) ->
     assert used(process, "user:ann") == 2
 
 
-def test_a_recipient_that_a_later_rule_refuses_costs_nothing(relay, folder: Path) -> None:
+def test_a_recipient_that_a_later_rule_refuses_costs_nothing(relay: Relay, folder: Path) -> None:
     (folder / "access").write_text("refused@example.com 550 5.1.1 no\n")
     _, port, process = relay(
         behind=f"check_recipient_access texthash:{folder}/access", smtputf8_enable="no"
@@ -371,7 +350,7 @@ def test_a_recipient_that_a_later_rule_refuses_costs_nothing(relay, folder: Path
         assert used(process, "sender:kim@uwo.ca") == 1
 
 
-def test_a_message_that_is_dropped_at_data_gives_back(relay) -> None:
+def test_a_message_that_is_dropped_at_data_gives_back(relay: Relay) -> None:
     for stages in ("rcpt,end-of-message", "rcpt,data,end-of-message"):
         _, port, process = relay(stages=stages)
         with connect(port, f"{CAMPUS}.1") as session:
@@ -395,7 +374,7 @@ def test_a_message_that_is_dropped_at_data_gives_back(relay) -> None:
         assert used(process, "sender:kim@uwo.ca") == 1
 
 
-def test_a_killed_server_defers_and_forgets_nothing(relay, folder: Path) -> None:
+def test_a_killed_server_defers_and_forgets_nothing(relay: Relay, folder: Path) -> None:
     postfix, port, process = relay("--store", f"sqlite:///{folder}/counts.db")
     with connect(port, f"{OUTSIDE}.1", "ann") as session:
         first = [f"r{i}@example.com" for i in range(15)]
@@ -423,7 +402,9 @@ def test_a_killed_server_defers_and_forgets_nothing(relay, folder: Path) -> None
     assert used_by(postfix.accepted())["ann"] == 20
 
 
-def test_two_relays_on_one_store_count_together_and_alone_per_node(relay, folder: Path) -> None:
+def test_two_relays_on_one_store_count_together_and_alone_per_node(
+    relay: Relay, folder: Path
+) -> None:
     server = Server(valkey())
     try:
         for per_node, expected in ((False, 20), (True, 40)):
@@ -458,7 +439,7 @@ rate = "3/8 seconds"
 
 
 @pytest.mark.parametrize("long_ids", ["no", "yes"])
-def test_held_mail_leaves_in_permitted_batches(relay, folder: Path, long_ids: str) -> None:
+def test_held_mail_leaves_in_permitted_batches(relay: Relay, folder: Path, long_ids: str) -> None:
     postfix, port, process = relay(
         "--excess",
         "hold",
@@ -504,24 +485,36 @@ def test_held_mail_leaves_in_permitted_batches(relay, folder: Path, long_ids: st
         assert fourth - first >= 8 - 3, times
 
 
-def test_a_program_that_uses_sendmail_is_limited_through_a_content_filter(relay) -> None:
-    [inner] = smtpd_ports(1)
-    with ExitStack():
-        postfix, port, process = relay()
-        # What docs/postfix.md says: pickup passes local mail through smtpd.
-        text = (postfix.config / "master.cf").read_text()
-        filtered = text.replace(
-            "pickup unix n - n 60 1 pickup",
-            f"pickup unix n - n 60 1 pickup\n  -o content_filter=smtp:[127.0.0.1]:{port}",
-        )
-        (postfix.config / "master.cf").write_text(filtered)
-        assert postfix.command("postfix", "reload")[0] == 0
-        code, output = postfix.command(
-            "sendmail", "-f", "cron@uwo.ca", "a@example.com", text="Subject: x\n\nHello\n"
-        )
-        assert code == 0, output
-        deadline = time.monotonic() + 60
-        while used(process, "sender:cron@uwo.ca") != 1:
-            assert time.monotonic() < deadline, postfix.log_lines()[-20:]
-            time.sleep(0.2)
-    assert inner
+def test_a_program_that_uses_sendmail_is_limited_through_a_content_filter(
+    relay: Relay, folder: Path
+) -> None:
+    # postdrop is set-group-id, and then reads only the main.cf of the default instance.
+    programs = folder / "bin"
+    programs.mkdir()
+    for each in Path("/usr/sbin").glob("post*"):
+        if each.name != "postdrop":
+            (programs / each.name).symlink_to(each)
+    shutil.copyfile("/usr/sbin/postdrop", programs / "postdrop")
+    (programs / "postdrop").chmod(0o755)
+    postfix, port, process = relay(command_directory=str(programs))
+    # As docs/postfix.md says: pickup passes local mail through smtpd.
+    text = (postfix.config / "master.cf").read_text()
+    filtered = text.replace(
+        "pickup unix n - n 60 1 pickup",
+        f"pickup unix n - n 60 1 pickup\n  -o content_filter=smtp:[127.0.0.1]:{port}",
+    )
+    assert filtered != text
+    (postfix.config / "master.cf").write_text(filtered)
+    assert postfix.command("postfix", "reload")[0] == 0
+    done = subprocess.run(
+        ["/usr/sbin/sendmail", "-C", str(postfix.config), "-f", "cron@uwo.ca", "a@example.com"],
+        input=b"Subject: x\n\nHello\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 90
+    while used(process, "sender:cron@uwo.ca") != 1:
+        assert time.monotonic() < deadline, postfix.log_lines()[-20:]
+        time.sleep(0.2)

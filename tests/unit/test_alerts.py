@@ -6,15 +6,18 @@ import email
 import email.policy
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.smtp import AuthResult, LoginPassword
 from rlm_testkit.builders import envelope_to
 from rlm_testkit.http_sink import HTTPSink
 from rlm_testkit.smtp_servers import Sink, SMTPServerThread
+from rlm_testkit.tls import CertificateFiles
 
 from ratelimit_mail import Client, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import Backend, MemoryBackend, SQLiteBackend
@@ -27,6 +30,11 @@ from ratelimit_mail.testing import ManualClock
 
 LIMIT = MessageRateLimit("10/hour")
 HOSTILE = "eve\r\nBcc: x@y.z\x1b[2J\u202e@uwo.ca"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    return CertificateFiles(tmp_path_factory.mktemp("tls") / "files")
 
 
 def denial(subject: str = "eve@uwo.ca", limit: RateLimit = LIMIT, at: int = 1_000) -> FirstDenial:
@@ -62,7 +70,7 @@ def flushed(alerts: Alerts, *events: Event) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_of_several_processes_on_one_store_one_tells_of_an_event(kind: str, tmp_path: Path) -> None:
+def test_of_several_processes_on_one_store_one_reports_an_event(kind: str, tmp_path: Path) -> None:
     clock = ManualClock()
     memory = MemoryBackend(clock)
     seen: list[Event] = []
@@ -82,7 +90,7 @@ def test_of_several_processes_on_one_store_one_tells_of_an_event(kind: str, tmp_
     assert len(seen) == 3
 
 
-def test_without_a_store_or_while_it_is_away_each_process_tells() -> None:
+def test_without_a_store_or_while_it_is_away_each_process_reports() -> None:
     seen: list[Event] = []
     flushed(Alerts([seen.append]), denial())
     flushed(Alerts([seen.append]), denial())
@@ -244,6 +252,31 @@ def test_an_event_starts_the_thread_that_sends(sink: Sink, relay: SMTPServerThre
     assert "eve@uwo.ca" in digest(sink, 0).get_content()
 
 
+def log_in(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+    good = isinstance(data, LoginPassword) and data.password == b"s3cret"
+    return AuthResult(success=good and data.login == b"limits", handled=False)
+
+
+def test_mail_is_sent_over_tls_with_a_login(
+    sink: Sink, certificates: CertificateFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificates.ca))
+    options = {"tls_context": certificates.server_context(), "auth_required": True}
+    with SMTPServerThread(sink, authenticator=log_in, **options) as server:
+        login: dict[str, Any] = {"username": "limits", "tls": "starttls", "context": trusting}
+        alerts = mail_alerts(server, password=lambda: "s3cret", **login)
+        alerts.add(denial())
+        alerts.step()
+        assert len(sink.arrivals) == 1
+        for changes in ({"password": "wr0ng"}, {"context": None}):
+            refused = mail_alerts(server, **{**login, "password": "s3cret", **changes})
+            refused.add(denial())
+            assert refused.step() == 30.0
+        assert len(sink.arrivals) == 1
+    assert "s3cret" not in caplog.text + repr(alerts)
+    assert "wr0ng" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -290,6 +323,16 @@ def test_a_webhook_is_tried_again_and_then_given_up() -> None:
                 WebhookAlerts(server.url("/s3cret"), wait=waits.append)(denial())
             assert "s3cret" not in str(raised.value)
             assert len(server.posts) == attempts
+
+
+def test_a_webhook_checks_the_certificate(certificates: CertificateFiles) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificates.ca))
+    with HTTPSink(context=certificates.server_context()) as server:
+        WebhookAlerts(server.url(), context=trusting)(denial())
+        assert len(server.posts) == 1
+        with pytest.raises(RuntimeError, match="has not taken"):
+            WebhookAlerts(server.url(), wait=lambda _: None)(denial())
+        assert len(server.posts) == 1
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/", "https://", "x", "http://[/"])

@@ -118,7 +118,7 @@ def test_expired_blocks_are_removed_from_the_backend_at_the_next_change(mode: st
     limiter.block("kim@uwo.ca", 1)
     limiter.clock.advance(1)
     limiter.unblock("ann@uwo.ca")
-    assert limiter.backend._registers == {"test:blocks": {}}
+    assert limiter.backend._registers == {}
 
 
 # Every call.

@@ -41,7 +41,7 @@ def summary(items: Iterable[object]) -> list[tuple[float, str, Sequence[str] | i
 
 
 def rejected(items: Iterable[object]) -> list[tuple[str, str]]:
-    return [tuple(each) for each in items if isinstance(each, RejectedRow)]
+    return [(each.where, each.reason) for each in items if isinstance(each, RejectedRow)]
 
 
 # Postfix.
@@ -135,7 +135,7 @@ def test_a_message_that_a_content_filter_hands_back_is_counted_once(tmp_path: Pa
     files = files_of(tmp_path, log_of(FORMS["ISO 8601"], [*LINES[:3], *back, *LINES[3:]]))
     assert summary(files) == [MESSAGE]
     assert list(files.reading.texts()) == [
-        "1 messages that a content filter handed back are counted once"
+        "messages that a content filter handed back are counted once (1)"
     ]
 
 
@@ -334,7 +334,7 @@ def test_the_rows_of_an_email_log_search_are_joined(tmp_path: Path) -> None:
     assert files.format == "google"
     assert summary(files) == MESSAGES
     assert list(files.reading.texts()) == [
-        "1 rows of received messages are not replayed: they were sent elsewhere"
+        "rows of received messages are not replayed: they were sent elsewhere (1)"
     ]
 
 

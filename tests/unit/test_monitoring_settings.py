@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import attrs
 import pytest
 from prometheus_client import CollectorRegistry
 from rlm_testkit.builders import envelope_to
 from rlm_testkit.http_sink import HTTPSink
+from rlm_testkit.servers import free_port
 
 from ratelimit_mail import Limiter, Policy
 from ratelimit_mail.exceptions import PolicyFileError
@@ -48,6 +50,22 @@ def test_a_policy_file_may_have_both_tables(tmp_path: Path) -> None:
     assert settings.alerts.mail_to == ["postmaster@uwo.ca"]
     assert settings.metrics.prometheus == "127.0.0.1:9117"
     assert "s3cret" not in repr(settings)
+
+
+def test_the_tables_are_found_by_the_policy_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RATELIMIT_MAIL_ALERTS", raising=False)
+    file, other = tmp_path / "campus.toml", tmp_path / "alerts.toml"
+    file.write_text(POLICY)
+    other.write_text("[alerts]\nsyslog = true")
+    found = MonitoringSettings.find(file)
+    assert found == MonitoringSettings.load(file)
+    assert MonitoringSettings.find("leeds-office365") == MonitoringSettings()
+    assert MonitoringSettings.find(None) == MonitoringSettings()
+    assert MonitoringSettings.find("leeds-office365", other).alerts is not None
+    monkeypatch.setenv("RATELIMIT_MAIL_ALERTS", str(other))
+    assert MonitoringSettings.find(file) == MonitoringSettings.load(other)
 
 
 def test_without_tables_nothing_is_started() -> None:
@@ -98,12 +116,27 @@ def test_listeners_and_recorders_of_both_kinds_of_metrics_are_called() -> None:
     monitoring.close()
 
 
+def test_of_several_programs_with_one_file_the_first_answers_scrapes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    port = free_port()
+    settings = MonitoringSettings.loads(f'[metrics]\nprometheus = "127.0.0.1:{port}"')
+    first = settings.start("campus", registry=CollectorRegistry())
+    second = settings.start("campus", registry=CollectorRegistry())
+    assert "another program answers Prometheus" in caplog.text
+    assert second.metrics is not None
+    with pytest.raises(OSError, match="in use"):
+        attrs.evolve(settings, must_listen=True).start("campus", registry=CollectorRegistry())
+    second.close()
+    first.close()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[alerts", "not TOML"),
         ("alerts = 3", "alerts: a table is needed, not 3"),
-        ("[alerts]", "alerts.mail_to: nobody is told"),
+        ("[alerts]", "alerts.mail_to: no channel"),
         ('[alerts]\nmail_too = ["a@b.c"]', "alerts.mail_too: .*'mail_to'"),
         ('[alerts]\nmail_to = "a@b.c"', "alerts.mail_to: a list of addresses"),
         ("[alerts]\nmail_to = [3]", "alerts.mail_to: a list of addresses"),

@@ -351,7 +351,7 @@ def test_a_file_of_another_program_is_refused_and_left_as_it_is(path: Path) -> N
 
 def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
     path.write_text("Dear students, " * 100)
-    with pytest.raises(OutboxError, match="cannot be opened: file is not a database"):
+    with pytest.raises(OutboxError, match="cannot be opened: file is not a database: restore it"):
         Scene(path, POLICY)
 
 
@@ -584,3 +584,20 @@ def test_the_text_of_a_message_that_is_missing_cannot_be_read(path: Path) -> Non
     outbox.purge()
     with pytest.raises(ValueError, match="message 1: its text is not stored any more"):
         outbox.text(1)
+
+
+def test_a_full_file_is_an_error_with_a_next_step(outbox: Outbox) -> None:
+    connection = outbox._store._connection
+    assert connection is not None
+    [pages] = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}").fetchone()
+    put: list[int] = []
+
+    def put_many() -> None:
+        for number in range(1000):
+            outbox.put(letter(number))
+            put.append(number)
+
+    with pytest.raises(OutboxError, match="full; free some space"):
+        put_many()
+    assert outbox.stats().counts[State.QUEUED] == len(put)

@@ -630,6 +630,22 @@ def test_a_program_that_is_interrupted_leaves_the_message_uncertain(post: Post) 
     assert post.subjects() == [1, 2]
 
 
+def test_the_first_message_of_a_long_queue_is_found_without_sorting_it(post: Post) -> None:
+    queries: list[str] = []
+    connection = post.outbox._store._connection
+    assert connection is not None
+    for number in range(3):
+        post.put(number)
+    connection.set_trace_callback(queries.append)
+    post.run()
+    connection.set_trace_callback(None)
+    heads = [each for each in queries if each.startswith("SELECT * FROM outbox_messages")]
+    assert heads
+    for query in heads:
+        steps = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+        assert not [each for each in steps if "TEMP B-TREE" in each], query
+
+
 # Changes by hand.
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
 
@@ -270,6 +270,17 @@ def test_a_missing_list_of_grants_differs_from_an_empty_one(
 ) -> None:
     policy = Policy(name="smtp", grants=grants)
     assert Policy.loads(policy.dump()).grants == grants
+
+
+def test_a_moment_whose_offset_has_seconds_is_written_in_utc() -> None:
+    local = timezone(timedelta(hours=1, seconds=20))
+    starts = datetime(2026, 1, 1, 12, tzinfo=local)
+    override = Override({"messages": 9}, senders=["ann@uwo.ca"], starts=starts)
+    policy = Policy(
+        name="a", limits=[MessageRateLimit("5/day", name="messages")], overrides=[override]
+    )
+    assert "starts = 2026-01-01T10:59:40" in policy.dump()
+    assert Policy.loads(policy.dump()) == policy
 
 
 def test_an_empty_directory_differs_from_none() -> None:

@@ -402,6 +402,23 @@ async def test_a_message_over_the_rate_is_held_and_leaves_at_its_time(
     held.close()
 
 
+async def test_a_message_that_is_held_at_data_is_complete_at_its_end(tmp_path: Path) -> None:
+    policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, "rcpt,data,end-of-message", excess="hold", held=held)
+    for expected in ("DUNNO", "HOLD "):
+        assert (await relay.message(outsiders(2), stage="DATA"))[:5] == expected
+        name = instance(relay.number)
+        assert await relay.ask("END-OF-MESSAGE", name, recipient_count=2) == "DUNNO"
+        assert await relay.ask("END-OF-MESSAGE", name, 2, recipient_count=2) == "DUNNO"
+    assert await relay.message(outsiders(1), stage="DATA", sender="kim@uwo.ca") == "DUNNO"
+    await relay.ask("RCPT", instance(99), recipient="a@x.com")
+    await relay.service.close()
+    [usage] = await relay.service.limiter.usage("kim@uwo.ca")
+    assert usage.used == 0
+    held.close()
+
+
 async def test_held_messages_whose_bookings_are_lost_are_booked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ NAMES = {
         " Override Exemption Grant Directory MailingList"
     ),
     "ratelimit_mail.conditions": "in_network has_tag protocol any_of all_of not_",
+    "ratelimit_mail.network_tags": "NetworkTags",
     "ratelimit_mail.backends": (
         "AsyncBackend AsyncRedisBackend AsyncSQLiteBackend Backend MemoryBackend RedisBackend"
         " SQLiteBackend async_from_url from_url"
@@ -43,6 +44,7 @@ NAMES = {
     "ratelimit_mail.adapters.aiosmtplib": "LimitedSMTP SMTPRateLimitExceeded send",
     "ratelimit_mail.adapters.aiosmtpd": "LimitedHandler client_of",
     "ratelimit_mail.adapters.boto3": "LimitedSES SendingLimitExceeded ses_policy",
+    "ratelimit_mail.adapters.celery": "SendingUncertain limited_task",
     "ratelimit_mail.adapters.django": (
         "EmailBackend EmailRateLimitExceeded get_limiter get_outbox"
     ),
@@ -108,7 +110,7 @@ def test_programs_do_not_need_the_libraries_of_the_tests(package: str) -> None:
     assert not {"pytest", "_pytest", "hypothesis", "rlm_testkit"}.intersection(imported)
 
 
-LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "click", "django", "limits"}
+LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "celery", "click", "django", "limits"}
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,7 @@ LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "click", "django", "
         ("aiosmtplib", {"aiosmtplib"}),
         ("aiosmtpd", {"aiosmtpd"}),
         ("boto3", {"botocore"}),
+        ("celery", {"celery"}),
         ("django", {"django"}),
         ("limits", {"limits"}),
     ],

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.cli.readers import open_mail_files
 from ratelimit_mail.cli.readers.csv_columns import MessageColumns
-from ratelimit_mail.cli.readers.mailboxes import read_mbox
 from ratelimit_mail.cli.readers.times import parse_mail_time, parse_time
 from ratelimit_mail.cli.replay import mail_records
 from ratelimit_mail.cli.replay.mail_records import MailRecord, MailRecords
@@ -366,7 +366,7 @@ def test_an_endless_line_of_an_mbox_file_is_read_in_pieces(tmp_path: Path) -> No
     path.write_bytes(start + b"\n" + b"x" * (20 << 20) + b"\n\n" + start)
     tracemalloc.start()
     try:
-        assert len(list(read_mbox(path))) == 2
+        assert len(list(open_mail_files([path]))) == 2
         assert tracemalloc.get_traced_memory()[1] < 10 << 20
     finally:
         tracemalloc.stop()

@@ -90,6 +90,53 @@ def test_a_refusal_writes_nothing(backend: SQLiteBackend) -> None:
     assert connection.total_changes == changes
 
 
+def test_a_repeated_refusal_ends_when_another_process_gives_a_place_back(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    other = SQLiteBackend(backend._database.path, clock=clock)
+    limiter, other_limiter = Limiter(HOURLY, backend), Limiter(HOURLY, other)
+    accepted = [other_limiter.try_acquire(letter()) for _ in range(5)]
+    for passed in range(3):
+        refused = limiter.try_acquire(letter())
+        assert (bool(refused), refused.retry_after) == (False, 60 - passed)
+        clock.advance(1)
+    other_limiter.refund(accepted[2])
+    assert limiter.try_acquire(letter())
+    assert not limiter.try_acquire(letter())
+    clock.advance(57)
+    assert limiter.try_acquire(letter())
+    other.close()
+
+
+def test_a_unit_that_is_charged_for_the_first_time_gives_the_answers_of_memory(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    """The first limit is of recipients alone; the messages come into the file after them."""
+    day = RecipientRateLimit("5/day")
+    policies = [
+        Policy(name="test", limits=[day]),
+        Policy(name="test", limits=[MessageRateLimit("2/minute"), day]),
+    ]
+    answers = []
+    for each in (backend, MemoryBackend(clock)):
+        limiters = [Limiter(policy, each) for policy in policies]
+        decisions = [limiters[i].try_acquire(letter()) for i in (0, 0, 1, 1, 1, 0, 1)]
+        answers.append([(bool(d), d.retry_after, d.limit) for d in decisions])
+    assert answers[0] == answers[1]
+    assert [accepted for accepted, *_ in answers[0]] == [True] * 4 + [False, True, False]
+
+
+def test_the_refusals_that_are_remembered_are_bounded(
+    backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "MOST_REFUSALS", 8)
+    limiter = Limiter(HOURLY, backend)
+    for i in range(20):
+        messages = [letter(f"sender-{i}@uwo.ca")] * 7
+        assert sum(map(bool, map(limiter.try_acquire, messages))) == 5
+    assert 0 < len(backend._core._refusals) <= 8
+
+
 def test_a_first_message_is_stored_as_the_general_case_stores_it(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

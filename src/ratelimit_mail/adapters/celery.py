@@ -41,8 +41,7 @@ import attrs
 from celery import Celery, Signature, Task, shared_task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils import uuid
-from kombu.exceptions import OperationalError
-from kombu.serialization import dumps, loads
+from kombu.serialization import dumps, loads, prepare_accept_content
 
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import run
@@ -136,7 +135,7 @@ class _Options:
     def _marks(self) -> Marks:
         if not isinstance(self.limiter, Limiter):
             raise TypeError(f"limiter: a Limiter is needed, not {show(self.limiter)}")
-        return Marks(self.limiter)
+        return Marks.of(self.limiter)
 
     def __attrs_post_init__(self) -> None:
         if self.envelope is not None and not callable(self.envelope):
@@ -148,6 +147,11 @@ class _Options:
                 continue
             if not milliseconds(name, seconds):
                 raise ValueError(f"{name}: {show(seconds)} is not a number of seconds above 0")
+        if self.remember <= self.order_timeout:
+            raise ValueError(
+                f"remember: {show(self.remember)} seconds are not more than order_timeout,"
+                f" {show(self.order_timeout)} seconds"
+            )
 
     def proves_not_sent(self, error: BaseException) -> bool:
         """Return whether `error` proves that nothing was sent."""
@@ -239,7 +243,9 @@ class _Attempt:
         self.headers: dict[str, Any] = request.as_execution_options()["headers"]
         header = self.headers.get(HEADER)
         self.place = None if request.retries else _Place.from_header(header)
-        self.is_watch = isinstance(header, Mapping) and header.get("watch") is True
+        flags = header if self.place is not None and isinstance(header, Mapping) else {}
+        self.is_watch = flags.get("watch") is True
+        self.is_next = self.place is None or self.place.number == 0 or flags.get("next") is True
 
     def state(self) -> tuple[bool, bool, bool, bool]:
         """Return whether the attempt is over, is running, and has begun, and whether it is next.
@@ -247,12 +253,19 @@ class _Attempt:
         It is next if its sender's previous message is over.
         """
         names = [f"{stage} {self.id}" for stage in ("over", "running", "begun")]
-        if self.place is None or self.place.number == 0:
+        if self.place is None or self.is_next:
             over, running, begun = self._marks.are_set(names)
             return over, running, begun, True
         names.append(_over(self.place, -1))
         over, running, begun, is_next = self._marks.are_set(names)
+        if is_next:
+            self.set_next()
         return over, running, begun, is_next
+
+    def set_next(self) -> None:
+        """Note in the headers that the previous message is over, because its mark expires."""
+        self.is_next = True
+        self.headers[HEADER] = {**self.headers[HEADER], "next": True}
 
     def begin(self) -> bool:
         """Claim the attempt. Return False if another execution has claimed it."""
@@ -316,15 +329,16 @@ class _Parked:
             encoding = f"b85 {encoding}"
         name = self._name(place.queue, place.number)
         self._marks.write_text(name, f"{content_type}\n{encoding}\n{data}")
-        if not self._marks.are_set([_over(place, -1)])[0]:
-            return True
-        self._marks.write_text(name, None)
-        return False
+        return not self._marks.are_set([_over(place, -1)])[0]
 
     def release_next(self, place: _Place) -> None:
         """Mark the message at `place` as over, and publish the one behind it, if it is parked."""
         self._marks.set(_over(place), self._lifetime)
-        self.release(_Place(place.queue, place.number + 1))
+        if place.number > 0:
+            self._marks.write_text(self._name(place.queue, place.number), None)
+        following = _Place(place.queue, place.number + 1)
+        if not self._marks.are_set([_alive(following)])[0]:
+            self.release(following)
 
     def release(self, place: _Place) -> bool:
         """Publish the message that is parked at `place`; return whether there is one."""
@@ -332,57 +346,94 @@ class _Parked:
         text = self._marks.read_text(name)
         if text is None:
             return False
+        try:
+            signature = self._read(text)
+            task: Any = self._app.tasks[str(signature.task)]
+            if not isinstance(task, _LimitedTask):
+                raise TypeError("this is not a limited task")
+            headers: dict[str, Any] = signature.options["headers"]
+            header: dict[str, Any] = {**headers[HEADER], "next": True}
+        except Exception as error:  # whatever a serializer raises
+            log_warning("a message that waits cannot be read: %s", type(error).__name__)
+            self._marks.write_text(name, None)
+            return False
+        delay, eta = task._book_ahead(signature)
+        with_place: dict[str, Any] = {**headers, HEADER: header}
+        signature.set(headers=with_place, eta=eta)
+        signature.apply_async()
+        # The text stays until the message is over: a broker may lose what it delivers at the moment
+        # at which a worker dies. Published twice, it is sent once.
+        alive = (_alive(place), round(delay * 1000) + self._patience)
+        _, is_unwatched = self._marks.set_all([alive, self._watched(place)])
+        if is_unwatched:
+            self.publish_watch(signature, place, is_next=True)
+        return True
+
+    def _read(self, text: str) -> Signature[Any]:
+        """Return the task that `put` has stored, if the application accepts its serializer."""
         content_type, encoding, data = text.split("\n", 2)
         raw: Any = data
         if encoding.startswith("b85 "):
             raw, encoding = b85decode(data), encoding[4:]
-        accepted = self._app.conf.accept_content
-        fields = loads(raw, content_type, encoding, accept=[*accepted, content_type])
+        accepted = prepare_accept_content(self._app.conf.accept_content)
+        fields = loads(raw, content_type, encoding, accept=accepted)
         signature: Signature[Any] = Signature.from_dict(fields, app=self._app)
-        task: Any = self._app.tasks[str(signature.task)]
-        delay, eta = task._book_ahead(signature)
-        self._marks.set(_alive(place), round(delay * 1000) + self._patience)
-        signature.set(eta=eta).apply_async()
-        # Published twice, it is sent once; not published, it would be lost.
-        self._marks.write_text(name, None)
-        return True
+        return signature
 
-    def watch(self, place: _Place) -> bool:
-        """Release what is behind a lost message. Return whether `place` still has to wait.
+    def watch(self, place: _Place, *, is_next: bool) -> tuple[_Place, bool] | None:
+        """Publish a lost message of a queue again.
 
-        A message is lost if it is neither parked nor alive: it was revoked, for example.
+        A message is lost if it is next and not alive. If it was never parked it is not known any
+        more, and the one behind it is published instead.
+
+        place: of a message that is known to have been put. is_next: whether it was the next to go.
+        Return both for the message that is to be watched from now on; None if all are over.
         """
-        first = self._first_not_over(place)
+        over, alive = self._marks.are_set([_over(place), _alive(place)])
+        if is_next and not over:
+            first = place
+        else:
+            first = self._first_not_over(place)
+            alive = self._marks.are_set([_alive(first)])[0]
+        if alive or self.release(first):
+            return first, True
         if first.number > place.number:
-            return False
-        if not self._marks.are_set([_alive(first)])[0] and not self.release(first):
-            log_warning("a sender's messages do not wait any more for one that is lost")
-            self.release_next(first)
-        return True
+            return None
+        log_warning("a sender's messages do not wait any more for one that is lost")
+        self.release_next(first)
+        return place, False
 
     def claim_watch(self, place: _Place) -> bool:
         """Return whether no other task watches the queue of `place` for `order_timeout`."""
-        return self._marks.set(f"watched {place.queue}", self._patience)
+        return self._marks.set(*self._watched(place))
+
+    def publish_watch(self, signature: Signature[Any], place: _Place, *, is_next: bool) -> None:
+        """Publish a copy of a task that looks, after `order_timeout`, how far its queue is."""
+        header: dict[str, Any] = {**place._asdict(), "watch": True, "next": is_next}
+        headers: dict[str, Any] = {**signature.options["headers"], HEADER: header}
+        eta = datetime.now(UTC) + timedelta(milliseconds=self._patience)
+        signature.clone().set(headers=headers, eta=eta).apply_async()
+
+    def _watched(self, place: _Place) -> tuple[str, int]:
+        # The mark must expire before the task that watches is executed, which sets it again.
+        return f"watched {place.queue}", max(1, self._patience * 9 // 10)
 
     def _first_not_over(self, place: _Place) -> _Place:
-        """Return the first message of a queue, at the latest `place`, that is not over.
+        """Return the first message of a queue that is not over, before or behind `place`."""
 
-        Return the place behind `place` if that is over.
-        """
-        step, low, high = 1, -1, place.number
-        if self._marks.are_set([_over(place)])[0]:
-            return _Place(place.queue, place.number + 1)
-        while high - step >= 0:  # `high` is not over
-            if self._marks.are_set([_over(place, high - step - place.number)])[0]:
-                low = high - step
-                break
-            high, step = high - step, 2 * step
-        while high - low > 1:
+        def is_over(number: int) -> bool:
+            return number < 0 or self._marks.are_set([_over(_Place(place.queue, number))])[0]
+
+        step, low, high = 1, place.number, place.number
+        if is_over(low):
+            while is_over(high := low + step):
+                low, step = high, 2 * step
+        else:
+            while not is_over(low := high - step):
+                high, step = low, 2 * step
+        while high - low > 1:  # `low` is over, and `high` is not
             middle = (low + high) // 2
-            if self._marks.are_set([_over(place, middle - place.number)])[0]:
-                low = middle
-            else:
-                high = middle
+            low, high = (middle, high) if is_over(middle) else (low, middle)
         return _Place(place.queue, high)
 
     @staticmethod
@@ -519,21 +570,19 @@ class _LimitedTask(_Task):
             return
         signature = self._again(request, attempt)
         if not self._parked.put(place, signature):
+            attempt.set_next()
             return
         if self._parked.claim_watch(place):
-            self._watch_later(request, attempt)
+            self._parked.publish_watch(signature, place, is_next=False)
         raise Retry("the message waits for its sender's previous one", sig=signature)
 
-    def _watch_later(self, request: Context, attempt: _Attempt) -> None:
-        """Publish a copy of the task that looks whether its sender's messages still go."""
-        headers = {**attempt.headers, HEADER: {**attempt.headers[HEADER], "watch": True}}
-        eta = datetime.now(UTC) + timedelta(seconds=self._limits.order_timeout)
-        self._again(request, attempt, eta=eta, headers=headers).apply_async()
-
     def _watch(self, request: Context, attempt: _Attempt) -> NoReturn:
-        place, parked = attempt.place, self._parked
-        if place is not None and parked.watch(place) and parked.claim_watch(place):
-            self._watch_later(request, attempt)
+        """Look whether the messages of a sender still go, and end this execution."""
+        if attempt.place is not None:
+            watched = self._parked.watch(attempt.place, is_next=attempt.is_next)
+            if watched is not None and self._parked.claim_watch(watched[0]):
+                place, is_next = watched
+                self._parked.publish_watch(self._again(request, attempt), place, is_next=is_next)
         raise Ignore("the messages of a sender were watched")
 
     def _book_ahead(self, signature: Signature[Any]) -> tuple[float, datetime | None]:
@@ -631,7 +680,7 @@ class _LimitedTask(_Task):
         if attempt.place is not None:
             try:
                 self._parked.release_next(attempt.place)
-            except (BackendError, OperationalError) as error:
+            except Exception as error:  # must not hide that this message was sent
                 log_warning("the message after task %s waits: %s", attempt.task_id, error)
 
     def _again(self, request: Context, attempt: _Attempt, **options: Any) -> Signature[Any]:

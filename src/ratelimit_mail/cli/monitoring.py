@@ -48,7 +48,7 @@ def monitoring_settings(
         if metrics_address is not None:
             metrics = settings.metrics or MetricSettings()
             metrics = attrs.evolve(metrics, prometheus=metrics_address)
-            settings = attrs.evolve(settings, metrics=metrics)
+            settings = attrs.evolve(settings, metrics=metrics, must_listen=True)
             settings.check()
     except PolicyFileError as error:
         raise CommandError(str(error)) from None

@@ -19,7 +19,7 @@ from ratelimit_mail.cli.describe import (
     rules_of,
     two_columns,
 )
-from ratelimit_mail.cli.errors import CommandError
+from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_preset, find_policy
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
@@ -31,11 +31,23 @@ __all__ = ["presets_command"]
 @click.command("presets")
 @click.argument("name", required=False, shell_complete=complete_preset)
 @click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of tables.")
-def presets_command(name: str | None, wants_json: bool) -> None:
+@click.option("--toml", "wants_toml", is_flag=True, help="Print NAME as a policy file to change.")
+def presets_command(name: str | None, wants_json: bool, wants_toml: bool) -> None:
     """Show the rules of each preset, or of the preset NAME, in words, with source and date.
 
     --json prints an array of objects, or one object for NAME.
     """
+    if wants_toml:
+        if name is None or wants_json:
+            raise CommandError("--toml needs the NAME of a preset, and no --json")
+        policy, source = _preset(name)
+        with reported_errors():
+            text = policy.dump()
+        click.echo(
+            f"# The preset {name}, {source.institution}, as read on {source.read}.\n\n{text}",
+            nl=False,
+        )
+        return
     if name is None:
         shown = [(PRESETS[each](), SOURCES[each]) for each in PRESETS]
     else:

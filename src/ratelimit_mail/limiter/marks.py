@@ -18,17 +18,23 @@ __all__ = ["Marks"]
 
 
 class Marks:
-    """The marks of one limiter, under the name of its policy.
+    """The marks in a backend under a name, such as that of a policy."""
 
-    An outage of the backend is handled as the limiter's `on_backend_error` says: with `"allow"`, a
-    mark that could not be set counts as set now, and one that could not be read as not set.
-    """
-
-    def __init__(self, limiter: Limiter) -> None:
-        operations = limiter._operations
-        self._backend: Backend = operations.backend
-        self._name = operations.policy.counted_as
+    def __init__(self, backend: Backend, name: str) -> None:
+        self._backend = backend
+        self._name = name
         self._ledger = Ledger(f"{self._name}:marks", (Count(0, (), Retention(1)),), 1)
+
+    @classmethod
+    def of(cls, limiter: Limiter) -> Marks:
+        """Return the marks of a limiter, under the name of its policy.
+
+        An outage of the backend is handled as the limiter's `on_backend_error` says: with
+        `"allow"`, a mark that could not be set counts as set now, and one that could not be read
+        as not set.
+        """
+        operations = limiter._operations
+        return cls(operations.backend, operations.policy.counted_as)
 
     def set(self, name: str, milliseconds: int) -> bool:
         """Set a mark for a time. Return False if it was set before."""
@@ -60,7 +66,7 @@ class Marks:
 
     def _request(self, name: str, milliseconds: int, *, recall: bool = False) -> Message:
         text = f"{self._name}\n{name}"
-        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         # The subject only spreads marks over the slots of a cluster.
         charge = (self._ledger, f"mark {digest[:2]}", NO_COSTS)
         return [charge], Intent(idempotency=Idempotency(digest, milliseconds), recall=recall)

@@ -1,4 +1,4 @@
-"""Alerts and metrics: what tells people, and their dashboards, about limits that are reached."""
+"""Alerts and metrics: events as mail, webhook and syslog, decisions as numbers."""
 
 from ratelimit_mail.monitoring.alerts import Alerts
 from ratelimit_mail.monitoring.mail import MailAlerts

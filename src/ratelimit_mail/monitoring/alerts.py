@@ -1,4 +1,4 @@
-"""Alerts: a listener that tells people of events, once for all processes that share a store."""
+"""Alerts: a listener that reports events to people, once for all processes that share a store."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ LONGEST: Final = 7 * DAY
 class Alerts:
     """Hands each event to `channels`, on a thread for each: a listener for `on_event`.
 
-    channels: listeners that tell people, such as MailAlerts, WebhookAlerts and SystemLogAlerts. A
+    channels: listeners that reach people, such as MailAlerts, WebhookAlerts and SystemLogAlerts. A
         slow one does not hold up the others; at most 1,000 events wait for each.
-    store: where several processes agree on which of them tells of an event: the backend that they
-        count in. Left out, every process tells of its own. While it is away, each does.
+    store: where several processes agree on which of them reports an event: the backend that they
+        count in. Without it, and while it is away, every process reports its own.
     name: the name of the policy, under which they agree.
     kinds: the names of the kinds of events that are alerts; by default FirstDenial,
         BurstAfterDenial, Blocked, Unblocked, ExpectedRecipientsExceeded and Uncertain.
     shadow: whether limits that only report raise alerts too, which say so.
 
     Of several processes that see the same subject reach the same limit, the first in the limit's
-    window tells of it. Alerts are not messages of the limiter: no limit applies to them.
+    window reports it. Alerts are not messages of the limiter: no limit applies to them.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Alerts:
         self._shadow = shadow
 
     def __call__(self, event: Event) -> None:
-        """Tell of an event, if it is an alert and no other process has told of it."""
+        """Report an event, if it is an alert and no other process has reported it."""
         if not isinstance(event, self._kinds) or not (event.enforced or self._shadow):
             return
         # A block and a message of an outbox are reported once anyway, by the process that has it.

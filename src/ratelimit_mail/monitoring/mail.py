@@ -133,6 +133,7 @@ class MailAlerts:
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._wake = threading.Event()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._unstored: list[str] = []
         self._failures = 0
@@ -191,7 +192,9 @@ class MailAlerts:
             self._wake.wait(wait)
             if self._wake.is_set():
                 self._wake.clear()
-                threading.Event().wait(GATHER)
+                self._closing.wait(GATHER)
+                if self._is_closed:
+                    return
             try:
                 wait = self.step() or IDLE
             except Exception as error:
@@ -291,6 +294,7 @@ class MailAlerts:
     def close(self) -> None:
         """Send what waits, if a digest may go now; what remains stands in the store."""
         self._is_closed = True
+        self._closing.set()
         self._wake.set()
         try:
             self.step()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import start_http_server as _start_http_server
@@ -20,10 +23,15 @@ WAITS: Final = (0.1, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 CALLS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
+_by_registry: WeakKeyDictionary[CollectorRegistry, PrometheusMetrics] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
 class PrometheusMetrics:
     """Metrics for `Limiter(..., metrics=...)`, and a listener of its events; one for a process.
 
-    registry: where the metrics are registered, once.
+    registry: where the metrics are registered; they can be registered once, so `shared` returns
+        those that are there.
 
     | metric | labels |
     |---|---|
@@ -93,6 +101,16 @@ class PrometheusMetrics:
             registry=registry,
         )
 
+    @classmethod
+    def shared(cls, registry: CollectorRegistry | None = None) -> PrometheusMetrics:
+        """Return the metrics of a registry, which are made once: a name is registered once."""
+        registry = REGISTRY if registry is None else registry
+        with _lock:
+            metrics = _by_registry.get(registry)
+            if metrics is None:
+                metrics = _by_registry[registry] = cls(registry)
+            return metrics
+
     def decided(self, policy: str, decision: Decision) -> None:
         """See `events.Recorder`."""
         self._decisions.labels(*self._labels.of_decision(policy, decision, "enforced")).inc()
@@ -122,7 +140,7 @@ class PrometheusMetrics:
     def watch_held(self, policy: str, count: Callable[[], float]) -> None:
         """Call `count` at each scrape for the number of messages that are held."""
         label = self._labels.bounded("policy", policy)
-        self._held.labels(label).set_function(lambda: _number(count))
+        self._held.labels(label).set_function(partial(_number, count))
 
     def watch_queue(self, policy: str, counts: Callable[[], Mapping[Any, int]]) -> None:
         """Call `counts` at each scrape for the number of messages of an outbox by state.
@@ -132,7 +150,7 @@ class PrometheusMetrics:
         label = self._labels.bounded("policy", policy)
         for state in counts():
             self._queue.labels(label, str(state)).set_function(
-                lambda state=state: _number(lambda: counts()[state])
+                partial(_number, partial(_count_of, counts, state))
             )
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
@@ -145,6 +163,10 @@ class PrometheusMetrics:
             thread.join()
 
         return stop
+
+
+def _count_of(counts: Callable[[], Mapping[Any, int]], state: Any) -> float:
+    return counts()[state]
 
 
 def _number(count: Callable[[], float]) -> float:

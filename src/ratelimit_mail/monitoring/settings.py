@@ -7,6 +7,7 @@ that counts by the policy reads them there, so that they are configured once.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.decision import Decision
@@ -44,7 +46,7 @@ PORTS: Final = {"smtp": 25, "smtps": 465}
 
 @attrs.frozen(kw_only=True)
 class AlertSettings:
-    """The table `[alerts]`: whom to tell of what. At least one of mail, webhook and syslog.
+    """The table `[alerts]`: which events are reported, by at least one of mail, webhook and syslog.
 
     mail_to, mail_from: the addresses of the mail; smtp: its relay, `smtp://host:25` or
         `smtps://host`, with a user before an @ if it needs a login.
@@ -91,14 +93,21 @@ class MonitoringSettings:
     """What the tables `[alerts]` and `[metrics]` of a file say; None for one that is missing.
 
     folder: what the names of other files are relative to.
+    must_listen: whether it is an error if another program answers at the address for scrapes;
+        otherwise that is logged, because several programs on one host read the same file.
     """
 
     alerts: AlertSettings | None = None
     metrics: MetricSettings | None = None
     folder: Path = Path()
+    must_listen: bool = False
 
     @classmethod
-    def find(cls, policy: str | None, file: str | None = None) -> Self:
+    def find(
+        cls,
+        policy: str | os.PathLike[str] | None,
+        file: str | os.PathLike[str] | None = None,
+    ) -> Self:
         """Return the settings for a program that counts by a policy.
 
         policy: the name of a preset or of a policy file.
@@ -206,16 +215,28 @@ class MonitoringSettings:
         if self.metrics is not None and self.metrics.prometheus is not None:
             with _extra("prometheus"):
                 from ratelimit_mail.monitoring.prometheus import PrometheusMetrics
-            prometheus = PrometheusMetrics(**({} if registry is None else {"registry": registry}))
+            prometheus = PrometheusMetrics.shared(registry)
             recorders.append(prometheus)
-            if listens:
-                closers.append(prometheus.serve(*host_and_port(self.metrics.prometheus)))
+            if listens and (stop := self._serve(prometheus, self.metrics.prometheus)) is not None:
+                closers.append(stop)
         if self.metrics is not None and self.metrics.opentelemetry:
             with _extra("opentelemetry"):
                 from ratelimit_mail.monitoring.opentelemetry import OpenTelemetryMetrics
             recorders.append(OpenTelemetryMetrics())
         listeners += recorders
         return Monitoring(listeners, recorders, closers)
+
+    def _serve(self, metrics: PrometheusMetrics, address: str) -> Callable[[], None] | None:
+        try:
+            return metrics.serve(*host_and_port(address))
+        except OSError as error:
+            if self.must_listen or error.errno != errno.EADDRINUSE:
+                raise
+            log_warning(
+                "another program answers Prometheus at %s; give this one an address of its own",
+                address,
+            )
+            return None
 
     def _channels(
         self, name: str, store: Backend | None, *, checks_only: bool = False
@@ -247,7 +268,7 @@ class MonitoringSettings:
             address = _syslog_address(settings.syslog)
             channels.append(print if checks_only else SystemLogAlerts(address, key=key))
         if not channels:
-            raise ValueError("mail_to: nobody is told: set mail_to, webhook or syslog")
+            raise ValueError("mail_to: no channel: set mail_to, webhook or syslog")
         return channels
 
     def _mail(
@@ -256,16 +277,16 @@ class MonitoringSettings:
         if not settings.mail_to or settings.smtp is None or settings.mail_from is None:
             raise ValueError("mail_to: a mail needs mail_to, mail_from and smtp")
         try:
-            parts = urlsplit(settings.smtp)
-            port, host = parts.port, parts.hostname
+            pieces = urlsplit(settings.smtp)
+            port, host = pieces.port, pieces.hostname
         except ValueError:
-            port, host, parts = None, None, urlsplit("")
-        if parts.scheme not in PORTS or not host or parts.password is not None or parts.path:
+            port, host, pieces = None, None, urlsplit("")
+        if pieces.scheme not in PORTS or not host or pieces.password is not None or pieces.path:
             raise ValueError(
                 "smtp: it is not smtp://host:25 or smtps://user@host:465; a password stands in"
                 " password_file or password_env"
             )
-        username = None if parts.username is None else unquote(parts.username)
+        username = None if pieces.username is None else unquote(pieces.username)
         password: Callable[[], str] | None = None
         if settings.password_file is not None and settings.password_env is not None:
             raise ValueError("password_env: there is a password_file too; give one of the two")
@@ -274,13 +295,13 @@ class MonitoringSettings:
         elif settings.password_env is not None:
             password = partial(_from_environment, settings.password_env)
         tls = settings.tls
-        if parts.scheme == "smtps":
+        if pieces.scheme == "smtps":
             if tls not in (None, "implicit"):
                 raise ValueError("tls: smtps:// is implicit TLS; leave it out")
             tls = "implicit"
         return MailAlerts(
             host,
-            port or PORTS[parts.scheme],
+            port or PORTS[pieces.scheme],
             sender=settings.mail_from,
             recipients=settings.mail_to,
             mails_per_hour=settings.mails_per_hour,

@@ -58,11 +58,11 @@ class WebhookAlerts:
         if not isinstance(url, str):
             raise TypeError("url: a string is needed")
         try:
-            parts = urlsplit(url)
-            self._host = parts.hostname or ""
+            pieces = urlsplit(url)
+            self._host = pieces.hostname or ""
         except ValueError:
             raise ValueError("url: it is not a URL") from None
-        if parts.scheme not in ("http", "https") or not self._host or not url.isprintable():
+        if pieces.scheme not in ("http", "https") or not self._host or not url.isprintable():
             raise ValueError("url: it does not begin with https:// or http:// and a host")
         self._url, self._token, self._timeout, self._key = url, token, timeout, key
         self._wait = wait

@@ -10,7 +10,7 @@ from typing import Any
 from ratelimit_mail._util.text import show
 from ratelimit_mail.envelope import LONGEST_ID, Envelope
 from ratelimit_mail.outbox.content import message_id_of, serialise
-from ratelimit_mail.outbox.store import NewMessage
+from ratelimit_mail.outbox.records import NewMessage
 from ratelimit_mail.policy import Policy
 
 __all__ = ["draft"]

@@ -29,9 +29,10 @@ from ratelimit_mail.limiter.verdicts import decide
 from ratelimit_mail.outbox.drafts import draft
 from ratelimit_mail.outbox.message import OutboxMessage, OutboxStats, State
 from ratelimit_mail.outbox.notices import Notices
+from ratelimit_mail.outbox.records import NewMessage
 from ratelimit_mail.outbox.reports import Reports
 from ratelimit_mail.outbox.retry import RetrySchedule, seconds_of
-from ratelimit_mail.outbox.store import NewMessage, Store
+from ratelimit_mail.outbox.store import Store
 from ratelimit_mail.outbox.transports.base import Transport
 from ratelimit_mail.outbox.worker import OutboxWorker, Settings
 from ratelimit_mail.policy.directory_lookup import APPROVED

@@ -24,7 +24,7 @@ from ratelimit_mail.limits import Limit
 from ratelimit_mail.outbox.drafts import draft
 from ratelimit_mail.outbox.message import OutboxMessage, State
 from ratelimit_mail.outbox.notices import Notices, delay_notice, failure_notice
-from ratelimit_mail.outbox.store import NewMessage
+from ratelimit_mail.outbox.records import NewMessage
 from ratelimit_mail.policy import Policy
 
 __all__ = ["Reports"]

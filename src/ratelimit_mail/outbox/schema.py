@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ratelimit_mail._util.sqlite_errors import with_next_step
 from ratelimit_mail._util.text import show
 from ratelimit_mail.exceptions import OutboxError
 
@@ -146,7 +147,9 @@ def connect(path: Path, *, shared: bool) -> sqlite3.Connection:
         _open(connection, path, shared=shared)
     except sqlite3.Error as error:
         connection.close()
-        raise OutboxError(f"the outbox {show(str(path))} cannot be opened: {error}") from error
+        raise OutboxError(
+            f"the outbox {show(str(path))} cannot be opened: {with_next_step(error)}"
+        ) from error
     except BaseException:
         connection.close()
         raise

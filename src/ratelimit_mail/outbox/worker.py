@@ -34,9 +34,10 @@ from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.outbox.estimate import expected_times
 from ratelimit_mail.outbox.message import OutboxMessage, State
 from ratelimit_mail.outbox.outcome import Outcome, outcome_of
+from ratelimit_mail.outbox.records import Claim, Finish, NewMessage, Withdrawn, Worker
 from ratelimit_mail.outbox.reports import Reports
 from ratelimit_mail.outbox.retry import RetrySchedule
-from ratelimit_mail.outbox.store import Claim, Finish, NewMessage, Store, Withdrawn, Worker
+from ratelimit_mail.outbox.store import Store
 from ratelimit_mail.outbox.transports.base import Transport
 from ratelimit_mail.outbox.worker_lock import WorkerLock, is_dead, remove_dead
 

@@ -8,7 +8,7 @@ Request: `{"op": NAME, ...}`, with these keys:
 
 | op | keys | result |
 |---|---|---|
-| `status` | | `{"policy", "shadow", "uptime", "connections", "requests", "held"}` |
+| `status` | | `{"policy", "shadow", "uptime", "connections", "transactions", "requests", "held"}` |
 | `usage` | `subject`, `scope`, `client` | a list of usages |
 | `top` | `scope`, `n`, `client` | a list of `{"scope", "subject", "share", "usages"}`, most first |
 | `reset` | `subject`, `scope`, `by`, `reason` | `null` |
@@ -25,10 +25,11 @@ client: `{"address", "user", "protocol", "tags"}`, each of which may be left out
 seconds: how long a block lasts; left out or `null`, until it is lifted.
 by: who asks, for the log. The server logs the peer's user id as well.
 
-A usage is `{"limit", "name", "unit", "enforce", "used", "remaining", "resets_in", "block"}`:
-`limit` is the limit in words, `name` its name or `null`, `resets_in` is in seconds, `block` is a
-block or `null`. A block is `{"scope", "subject", "since", "until", "reason"}`: `scope` is a list of
-words, the times are ISO 8601, `until` and `reason` may be `null`.
+A usage is `{"limit", "name", "unit", "enforce", "used", "share", "remaining", "resets_in",
+"block"}`: `limit` is the limit in words, `name` its name or `null`, `share` is `used` as a fraction
+of the limit, `resets_in` is in seconds, `block` is a block or `null`. A block is
+`{"scope", "subject", "since", "until", "reason"}`: `scope` is a list of words, the times are ISO
+8601, `until` and `reason` may be `null`.
 
 Answer: `{"ok": true, "result": ...}`, or `{"ok": false, "error": TEXT, "kind": KIND}`. KIND is
 `request` (the request is wrong: fix it), `store` (the store is away or unusable: try again later)
@@ -105,6 +106,7 @@ def usage_as_json(usage: Usage) -> dict[str, Any]:
         "unit": usage.limit.unit,
         "enforce": usage.limit.enforce,
         "used": usage.used,
+        "share": usage.used / usage.limit.limit,
         "remaining": usage.remaining,
         "resets_in": usage.resets_in,
         "block": None if usage.block is None else block_as_json(usage.block),

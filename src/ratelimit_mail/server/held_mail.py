@@ -1,8 +1,8 @@
 """The messages in Postfix's hold queue that are booked, in one small SQLite file.
 
-A message is in the list before Postfix is told to hold it, and leaves it after Postfix has released
-it. A crash in between leaves a line too many, never one too few: releasing a message that is not
-held does nothing.
+A message is in the list before Postfix holds it, and leaves the list after Postfix has released it.
+A crash in between leaves a line too many, never one too few: releasing a message that is not held
+does nothing.
 """
 
 from __future__ import annotations

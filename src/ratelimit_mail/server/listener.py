@@ -21,7 +21,7 @@ from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import show
 from ratelimit_mail.server.control import remove_stale_socket
 from ratelimit_mail.server.policy_service import PolicyService
-from ratelimit_mail.server.postfix import Malformed, PolicyConnection, Request, reply
+from ratelimit_mail.server.postfix import Malformed, PolicyConnection, reply
 
 __all__ = ["Address", "PolicyListener", "parse_address"]
 
@@ -189,7 +189,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._service = listener.service
         self._core = PolicyConnection()
         self._transport: Any = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[str] | None = None
         self._is_writable = True
         self._is_at_end = False
         self._since = listener.clock()
@@ -204,12 +204,17 @@ class _Connection(asyncio.BufferedProtocol):
             return
         listener.connections.add(self)
         transport.set_write_buffer_limits(high=MOST_UNREAD)
+        with suppress(OSError):
+            # Bounds what the system holds for a peer that does not read.
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         self._listener.connections.discard(self)
         self._service.disconnect(self)
-        if self.task is not None:
-            self.task.cancel()
+        if self.task is not None:  # it goes on: Postfix asks again
+            self.task.remove_done_callback(self._answer)
+            self.task = None
 
     def get_buffer(self, sizehint: int) -> Any:  # noqa: ARG002
         return self._listener.buffer
@@ -267,7 +272,8 @@ class _Connection(asyncio.BufferedProtocol):
             if action is None:
                 # Bounds what a peer sends meanwhile.
                 self._transport.pause_reading()
-                self.task = asyncio.get_running_loop().create_task(self._answer(event))
+                self.task = service.answer_later(event, self)
+                self.task.add_done_callback(self._answer)
                 return
             self._write(action)
         self._after_answers()
@@ -280,20 +286,13 @@ class _Connection(asyncio.BufferedProtocol):
         elif self._is_writable:
             self._transport.resume_reading()
 
-    async def _answer(self, request: Request) -> None:
-        try:
-            action = await self._service.answer(request, self)
-        except asyncio.CancelledError:
-            self.task = None
-            self._transport.abort()
-            raise
-        except Exception as error:
-            log_warning("a request could not be answered: %r", error)
-            self.task = None
+    def _answer(self, task: asyncio.Task[str]) -> None:
+        self.task = None
+        if task.cancelled() or task.exception() is not None:
+            log_warning("a request could not be answered: %r", task)
             self._transport.abort()
             return
-        self.task = None
-        self._write(action)
+        self._write(task.result())
         self._go_on()
 
     def _answer_malformed(self, event: Malformed) -> None:

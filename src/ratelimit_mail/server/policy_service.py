@@ -202,19 +202,22 @@ class PolicyService:
         return DUNNO
 
     async def answer(self, request: Request, connection: object) -> str:
-        """Return the action that answers a request. A store that is away is a temporary failure.
-
-        If the caller is cancelled because its connection breaks, a charge goes on: Postfix asks
-        again over another connection.
-        """
+        """Return the action that answers a request. A store that is away is a temporary failure."""
         action = self.answer_at_once(request, connection)
         if action is not None:
             return action
+        return await asyncio.shield(self.answer_later(request, connection))
+
+    def answer_later(self, request: Request, connection: object) -> asyncio.Task[str]:
+        """Return the task that finds the answer which `answer_at_once` does not have.
+
+        It goes on if the connection breaks: Postfix asks again over another one.
+        """
         self.stats["requests"] += 1
         self._seen.add(request.stage)
         self._leave(request.instance, connection)
         if request.stage is not self.stages.charge_at:
-            return await self._confirm(request)
+            return self._start(self._confirm(request))
         # A client whose DATA was refused may name more recipients, and come again with the same
         # instance.
         key = f"{request.instance} {request.recipient_count} {request.recipient}"
@@ -230,7 +233,7 @@ class PolicyService:
             self._answers.move_to_end(key)
             if len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
-        return await asyncio.shield(known.task)
+        return known.task
 
     def answer_malformed(self, event: Malformed, peer: str) -> str:
         """Return the action that answers what is not a request."""
@@ -319,7 +322,7 @@ class PolicyService:
         collected = list(transaction.recipients)
         if len(collected) <= number or self._depends_on_recipients:
             return collected
-        return self._dearest(collected, number)
+        return self._costliest(collected, number)
 
     def _may_be_lost(self, instance: str) -> bool:
         """Return whether a message may have begun before this server did, or was forgotten."""
@@ -367,7 +370,7 @@ class PolicyService:
             " smtpd_recipient_restrictions",
         )
 
-    def _dearest(self, collected: list[str], number: int) -> list[str]:
+    def _costliest(self, collected: list[str], number: int) -> list[str]:
         """Return as many of the recipients as were accepted, those that cost most first."""
         policy = self.limiter.policy
         envelope = Envelope.from_smtp("", collected)
@@ -425,6 +428,9 @@ class PolicyService:
             self.stats["unavailable"] += 1
             self._warn("store", "the store is away, and messages are deferred: %s", error)
             return self._answer_with(UNAVAILABLE, request, None)
+        is_refused = action != DUNNO and not action.startswith("HOLD ")
+        if self.stages.confirms and not is_refused and instance not in self._admitted:
+            self._note_confirmed(instance)
         if stage is Stage.END_OF_MESSAGE and action == DUNNO:  # a refused client may go on with it
             self.collector.forget(instance)
         return action
@@ -470,6 +476,9 @@ class PolicyService:
         except RateLimitExceeded as error:
             return self._answer_to(error.decision, request)
         if reservation.delay <= 0:
+            if self.stages.confirms:
+                admitted = _Admitted(limiter, reservation.decision, self._clock())
+                self._admitted[request.instance] = admitted
             return self._answer_to(reservation.decision, request)
         try:
             await asyncio.to_thread(self.held.add, queue_id, envelope, reservation.at)
@@ -523,9 +532,7 @@ class PolicyService:
         self.collector.forget(instance)
         admitted = self._admitted.pop(instance, None)
         if admitted is not None:
-            self._confirmed[instance] = None
-            if len(self._confirmed) > MOST_ANSWERS:
-                self._confirmed.popitem(last=False)
+            self._note_confirmed(instance)
             try:
                 await admitted.limiter.settle(admitted.decision)
             except BackendError as error:
@@ -536,6 +543,12 @@ class PolicyService:
         # The server was started after DATA: whether it was charged there is not known.
         self.stats["unknown-recipients"] += 1
         return self._answer_with(UNKNOWN_RECIPIENTS, request, None)
+
+    def _note_confirmed(self, instance: str) -> None:
+        """Note that nothing is to be done at END-OF-MESSAGE."""
+        self._confirmed[instance] = None
+        if len(self._confirmed) > MOST_ANSWERS:
+            self._confirmed.popitem(last=False)
 
     def _give_back(self, instance: str) -> None:
         """Refund a message that was charged at DATA and did not complete."""

@@ -28,8 +28,8 @@ class Stages:
 
     charge_at: the one at which a message is charged: DATA if it is among them, because a refusal
         there saves the text; else END-OF-MESSAGE; else RCPT.
-    confirms: whether a message that was charged at DATA is confirmed at END-OF-MESSAGE, and given
-        back if it does not come to that.
+    confirms: whether a message that was charged at DATA is confirmed at END-OF-MESSAGE, and
+        refunded if it does not come to that.
     """
 
     def __init__(self, stages: Iterable[Stage] = DEFAULT) -> None:

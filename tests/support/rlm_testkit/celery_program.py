@@ -17,7 +17,8 @@ from ratelimit_mail.backends import from_url
 app = Celery("rlm_testkit.celery_program", broker=os.environ["BROKER"])
 folder = Path(os.environ["FOLDER"])
 options: dict[str, Any] = {
-    "visibility_timeout": 4,
+    "visibility_timeout": 6,
+    "unacked_mutex_expire": 2,
     "unacked_restore_interval": 0.5,
     "unacked_restore_throttle": 1,
 }
@@ -53,6 +54,7 @@ def record_failure(task_id: str, exception: BaseException, **_: object) -> None:
     limiter,
     app=app,
     envelope=lambda sender, _: Envelope(sender, ["bob@example.com"]),
+    order_timeout=12,
     sending_timeout=10,
 )
 def send(sender: str, name: str) -> None:

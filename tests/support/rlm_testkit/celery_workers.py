@@ -77,7 +77,8 @@ class _Workers:
     def kill(self, number: int) -> None:
         """Kill a worker with all of its processes."""
         process = self._processes.pop(number)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def stop(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from click.testing import CliRunner, Result
 
@@ -13,12 +14,16 @@ from ratelimit_mail.cli.command import command
 __all__ = ["error_line", "replay_json", "run_command", "run_replay", "write_lines"]
 
 
+APART: Final[Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+"""Before click 8.2, the two outputs are captured as one unless this is said."""
+
+
 def run_command(*arguments: str, color: bool = False, text: str | bytes | None = None) -> Result:
     """Run the command for a terminal of 80 columns.
 
     color: whether the output keeps escape codes. text: the standard input.
     """
-    runner = CliRunner(env={"COLUMNS": "80"})
+    runner = CliRunner(env={"COLUMNS": "80"}, **APART)
     return runner.invoke(command, arguments, color=color, input=text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -18,9 +19,12 @@ class Post(NamedTuple):
 
 
 class HTTPSink:
-    """A running server. codes: the codes of the next answers; then it answers 200."""
+    """A running server.
 
-    def __init__(self, *codes: int) -> None:
+    codes: the codes of the next answers; then it answers 200. context: for TLS.
+    """
+
+    def __init__(self, *codes: int, context: ssl.SSLContext | None = None) -> None:
         self.posts: list[Post] = []
         self._codes = list(codes)
         sink = self
@@ -39,11 +43,14 @@ class HTTPSink:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._scheme = "http" if context is None else "https"
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
     def url(self, path: str = "/hook") -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}{path}"
 
     def __enter__(self) -> HTTPSink:
         return self

@@ -75,8 +75,10 @@ class PolicyClient:
 class PolicyProcess:
     """A server, which may be killed and started again on the same port."""
 
-    def __init__(self, policy: str, *options: str, control: Path | None = None) -> None:
-        self.port = free_port()
+    def __init__(
+        self, policy: str, *options: str, control: Path | None = None, port: int | None = None
+    ) -> None:
+        self.port = free_port() if port is None else port
         self.control = control
         self._words = [policy, "--listen", f"inet:127.0.0.1:{self.port}", *options]
         if control is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import smtplib
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,16 @@ from typing import NamedTuple
 
 from rlm_testkit.servers import free_port
 
-__all__ = ["Accepted", "Postfix", "PostfixPort", "running_postfix", "why_not"]
+__all__ = [
+    "Accepted",
+    "Postfix",
+    "PostfixPort",
+    "connect",
+    "running_postfix",
+    "send",
+    "smtpd_ports",
+    "why_not",
+]
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
 
@@ -222,3 +232,31 @@ def running_postfix(
 def smtpd_ports(count: int) -> list[int]:
     """Return free ports."""
     return [free_port() for _ in range(count)]
+
+
+def connect(port: int, address: str, user: str = "") -> smtplib.SMTP:
+    """Return a session in which Postfix takes the client for another one."""
+    session = smtplib.SMTP("127.0.0.1", port, local_hostname="client", timeout=60)
+    session.ehlo()
+    words = f"NAME=[UNAVAILABLE] ADDR={address}" + (f" LOGIN={user}" if user else "")
+    assert session.docmd("XCLIENT", words)[0] == 220
+    session.ehlo()
+    return session
+
+
+def send(session: smtplib.SMTP, sender: str, recipients: list[str]) -> tuple[int, str]:
+    """Send a message, and return the last reply; refused recipients do not stop it."""
+    code, text = session.docmd("MAIL", f"FROM:<{sender}>")
+    assert code == 250, text
+    accepted = 0
+    for each in recipients:
+        code, text = session.docmd("RCPT", f"TO:<{each}>")
+        accepted += code == 250
+    if accepted:
+        code, text = session.docmd("DATA")
+        if code == 354:
+            session.send(b"Subject: test\r\n\r\nHello\r\n.\r\n")
+            code, text = session.getreply()
+    if code != 250:
+        session.docmd("RSET")
+    return code, text.decode()

@@ -96,14 +96,14 @@ class MailerOptions:
 
     backend: str
     policy: str | os.PathLike[str] | Policy | None
-    store: str
+    store: str = attrs.field(repr=False)  # Django's error pages show local variables
     limiter: Limiter | None
     on_excess: OnExcess
     timeout: float | None
     pushback: float | None
     client: Client | None
     outbox: str | None
-    inner: Mapping[str, Any]
+    inner: Mapping[str, Any] = attrs.field(repr=False)
 
 
 def improperly_configured(text: str, alias: str | None = None) -> ImproperlyConfigured:

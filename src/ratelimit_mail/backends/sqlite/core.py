@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from sqlite3 import Cursor
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -54,7 +54,7 @@ from ratelimit_mail.backends.transaction import (
     Transaction,
     refund,
 )
-from ratelimit_mail.counting.charge import Charge, Ledger
+from ratelimit_mail.counting.charge import Charge, Count, Ledger
 from ratelimit_mail.counting.event_log import FIRST_COMPACTION, LONG_AGO
 
 __all__ = ["Core", "Receipt"]
@@ -74,6 +74,9 @@ RANKED_TOGETHER: Final = 1000
 
 FREE_PAGES: Final = 256
 """So many unused pages of the file may be left, or a quarter of it."""
+
+MOST_REFUSALS: Final = 256
+"""So many refusals are remembered, each with the logs of its subject."""
 
 NO_NUMBER: Final = -(1 << 62)
 """Stands for the number of a booking that does not stand in its queue."""
@@ -128,6 +131,33 @@ class Receipt:
         )
 
 
+class _Refused(NamedTuple):
+    """A refusal, which stays the same until the logs have changed, or there is room.
+
+    packed: the logs. since, at: when it was made, and when there is room.
+    """
+
+    packed: bytes
+    ledger: Ledger
+    costs: Sequence[int]
+    since: int
+    at: int
+    refusals: Sequence[Refusal]
+
+    def holds(self, packed: bytes, ledger: Ledger, costs: Sequence[int], now: int) -> bool:
+        """Return whether these costs are refused for the same reasons."""
+        return (
+            self.since <= now < self.at
+            and self.ledger is ledger
+            and self.costs == costs
+            and self.packed == packed
+        )
+
+    def again(self, now: int) -> Verdict:
+        """Return the same verdict at a later moment."""
+        return verdict(now, self.at, None, [each for each in self.refusals if each[2] > now])
+
+
 class Core:
     """The operations of a backend.
 
@@ -141,6 +171,8 @@ class Core:
         self._new_ledgers: list[LedgerNumbers] = []
         self._moved: list[tuple[Receipt, Receipt]] = []
         """Receipts of callers, and what they are once the transaction is committed."""
+        self._refusals: dict[int, _Refused] = {}
+        """The latest refusals of messages with one charge, by the number of the subject."""
         self._effort = 63  # a process may live for one message
 
     def committed(self) -> None:
@@ -161,6 +193,7 @@ class Core:
         """Note that the file may be another."""
         self._ledgers = {}
         self._new_ledgers.clear()
+        self._refusals.clear()
 
     def _session(self, cursor: Cursor, rows: Rows | None = None) -> Session:
         if self._new_ledgers:
@@ -239,13 +272,19 @@ class Core:
                     return None
                 floor, number = execute(SELECT_NEW, (ledger_number,)).fetchone()
                 number += len(inserts)
-                logs = None if floor > now else _first_event(ledger, costs, now, number, events)
-                if logs is None:
+                if floor > now:
+                    return None
+                logs = _first_events(ledger.counts, costs, now, number, events)
+                if not logs:
                     return None
                 inserts.append((number, *key, logs, now + 2 * ledger.span))
                 continue
             rows[key] = row
             number, packed, expires = row
+            if len(charges) == 1 and number in self._refusals:
+                refusal = self._refusals[number]
+                if refusal.holds(packed, ledger, costs, now):
+                    return refusal.again(now)
             if now + ledger.span > expires:
                 return None
             logs = _with_event(cursor, packed, ledger, costs, now, number, events, refusals)
@@ -256,7 +295,12 @@ class Core:
             for ledger, _, _ in charges:
                 if ledger.counts_denied:
                     return None
-            return verdict(now, max([room_at for _, _, room_at in refusals]), None, refusals)
+            at = max([room_at for _, _, room_at in refusals])
+            if len(charges) == 1:
+                if len(self._refusals) >= MOST_REFUSALS:
+                    self._refusals.clear()
+                self._refusals[number] = _Refused(packed, ledger, costs, now, at, refusals)
+            return verdict(now, at, None, refusals)
         for update in updates:
             execute("UPDATE subject SET logs=? WHERE id=?", update)
         for insert in inserts:
@@ -601,15 +645,15 @@ def _delete_subject(cursor: Cursor, number: int) -> None:
     cursor.execute("UPDATE sequence SET value=max(value,?) WHERE name='subject'", (number,))
 
 
-def _first_event(
-    ledger: Ledger, costs: Sequence[int], now: int, number: int, events: list[Event]
+def _first_events(
+    counts: Iterable[Count], costs: Sequence[int], now: int, number: int, events: list[Event]
 ) -> bytes | None:
     """Return packed logs with their first event, or None if it is not simple.
 
     events: gets what each log was charged.
     """
     pieces: list[bytes] = []
-    for count in ledger.counts:
+    for count in counts:
         unit = count.unit
         if cost := costs[unit]:
             if cost > count.smallest:  # it is spread, or never fits
@@ -623,7 +667,7 @@ def _first_event(
                 )
             )
             events.append((number, unit, now, cost))
-    return b"".join(pieces) or None
+    return b"".join(pieces)
 
 
 def _with_event(
@@ -644,6 +688,7 @@ def _with_event(
     returned is then of no use.
     """
     needed = {count.unit: count for count in ledger.counts if costs[count.unit]}
+    before = len(refusals)
     pieces: list[bytes] = []
     start, size = 0, len(packed)
     while start < size:
@@ -702,4 +747,12 @@ def _with_event(
             )
         events.append((number, unit, now, cost))
         start = end
-    return None if needed else b"".join(pieces)
+    if needed:
+        first = _first_events(needed.values(), costs, now, number, events)
+        if first is None:
+            return None
+        pieces.append(first)
+    if len(refusals) > 1:
+        units = [count.unit for count in ledger.counts]
+        refusals[before:] = sorted(refusals[before:], key=lambda each: units.index(each[0].unit))
+    return b"".join(pieces)

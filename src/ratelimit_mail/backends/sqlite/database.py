@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from weakref import WeakSet
 
+from ratelimit_mail._util.sqlite_errors import BUSY, DAMAGED, REASONS, primary_code
 from ratelimit_mail.backends.sqlite.schema import APPLICATION_ID, SCHEMA, VERSION
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
@@ -32,18 +33,6 @@ SYNCHRONOUS: Final[dict[str, str]] = {"process": "NORMAL", "power": "FULL"}
 
 LOOK_EVERY: Final = 1.0
 """How many seconds pass before the path is looked at again: the file may have been replaced."""
-
-BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-DAMAGED: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-
-REASONS: Final = {
-    sqlite3.SQLITE_FULL: "the disk or the quota is full; free some space",
-    sqlite3.SQLITE_READONLY: "it cannot be written; make the file and its directory writable",
-    sqlite3.SQLITE_PERM: "permission denied; make the file and its directory writable",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; the directory must exist, and be writable",
-    sqlite3.SQLITE_IOERR: "reading or writing failed; the disk may be full or faulty",
-}
 
 
 class Database:
@@ -135,7 +124,7 @@ class Database:
         deadline = time.monotonic() + self._timeout
         pause = 0.0002
         while True:
-            if _code(error) not in BUSY or time.monotonic() >= deadline:
+            if primary_code(error) not in BUSY or time.monotonic() >= deadline:
                 raise error
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads processes
             pause = min(2 * pause, 0.005)
@@ -197,7 +186,7 @@ class Database:
             except BaseException as error:
                 with suppress(sqlite3.Error):
                     connection.close()
-                is_busy = isinstance(error, sqlite3.Error) and _code(error) in BUSY
+                is_busy = isinstance(error, sqlite3.Error) and primary_code(error) in BUSY
                 if not is_busy or time.monotonic() >= deadline:
                     raise
                 time.sleep(0.001 + 0.004 * random.random())  # noqa: S311 - spreads processes
@@ -279,7 +268,7 @@ class Database:
     # Errors.
 
     def _translated(self, error: sqlite3.Error) -> BackendError:
-        code = _code(error)
+        code = primary_code(error)
         if code in BUSY:
             return self._unavailable(f"another process has locked it for {self._timeout:g} seconds")
         if code in DAMAGED:
@@ -344,9 +333,3 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_for_all(Database.after_fork_in_parent),
         after_in_child=_for_all(Database.after_fork_in_child),
     )
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Return the primary error code; 0 if the error is not SQLite's own."""
-    code: int = getattr(error, "sqlite_errorcode", 0) or 0
-    return code & 0xFF

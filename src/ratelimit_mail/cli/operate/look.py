@@ -93,7 +93,7 @@ def top_command(
     tags: tuple[str, ...],
     wants_json: bool,
 ) -> None:
-    """Show the subjects that used the largest share of a limit: whom to look at first.
+    """Show the subjects that used the largest share of a limit, the heaviest first.
 
     Every subject is looked at once. With a million in Redis that takes seconds, in steps of less
     than a millisecond, so that mail is not held up.

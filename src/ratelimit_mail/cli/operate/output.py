@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from rich.table import Table
@@ -54,7 +55,7 @@ def top_table(subjects: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of the subjects that used most, each with the limit it used most of."""
     table = table_of("subject", "used", "of the limit", "resets in", "")
     for each in subjects:
-        usage = max(each["usages"], key=share)
+        usage = max(each["usages"], key=itemgetter("share"))
         block = next((usage["block"] for usage in each["usages"]), None)
         table.add_row(
             *cells(
@@ -66,12 +67,6 @@ def top_table(subjects: Sequence[Mapping[str, Any]]) -> Table:
             )
         )
     return table
-
-
-def share(usage: Mapping[str, Any]) -> float:
-    """Return which share of its limit a usage is."""
-    used, remaining = usage["used"], usage["remaining"]
-    return float(used / max(1, used + remaining))
 
 
 def blocks_table(blocks: Sequence[Mapping[str, Any]]) -> Table:

@@ -27,8 +27,9 @@ from ratelimit_mail.cli.readers.table import CsvReader
 __all__ = ["FORMATS", "MailFiles", "open_mail_files"]
 
 # In the order in which they are tried: those that recognize more come later.
+_MBOX: Final = MboxReader()
 READERS: Final[tuple[Reader, ...]] = (
-    MboxReader(),
+    _MBOX,
     SesReader(),
     PostfixReader(),
     EximReader(),
@@ -133,6 +134,9 @@ def _format_of(source: Source) -> str:
         name = name.removesuffix(ending)
     if name.endswith(CSV_NAMES):
         return "csv"  # its reader says what is wrong with the header
+    # Last, because a message may be quoted in a file of any format.
+    if _MBOX.has_message(source.start):
+        return _MBOX.name
     raise InputError(
         f"is not recognized as one of {', '.join(FORMATS)}; --format says which of them it is"
     )

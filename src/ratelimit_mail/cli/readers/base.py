@@ -81,7 +81,7 @@ class Reading:
         """Yield what the user should know about these files."""
         yield from self._remarks
         for text, number in self.notes.items():
-            yield f"{number:,} {text}"
+            yield f"{text} ({number:,})"
 
 
 class Start:

@@ -36,7 +36,7 @@ _CLIENT: Final = re.compile(r" H=[^\[]*+\[([0-9A-Fa-f.:]++)\]")
 _LOGIN: Final = re.compile(r" A=[^ :]++:([^ ]++)")
 _LOCAL_USER: Final = re.compile(r" U=([^ ]++)")
 _PROTOCOL: Final = re.compile(r" P=([^ ]++)")
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class EximReader:

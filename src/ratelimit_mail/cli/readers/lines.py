@@ -40,9 +40,9 @@ def encoding_of(start: bytes) -> tuple[str, str]:
     """Return the encoding of text that begins with `start`, and how to read what is not in it."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", "replace"
-    # Letters of English in UTF-16 have a zero in every second byte.
+    # Letters of English in UTF-16 have a zero in nearly every second byte.
     for first, encoding in enumerate(("utf-16-be", "utf-16-le")):
         zeros, others = start[first::2], start[1 - first :: 2]
-        if len(start) >= 4 and zeros.count(0) * 2 > len(zeros) and 0 not in others:
+        if len(start) >= 4 and zeros.count(0) * 10 > len(zeros) * 9 and 0 not in others:
             return encoding, "replace"
     return "utf-8-sig", "surrogateescape"

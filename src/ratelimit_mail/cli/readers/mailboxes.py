@@ -63,9 +63,13 @@ class MboxReader:
     is_log = False
 
     def recognizes(self, start: Start) -> bool:
-        """Return whether a message begins there; other lines may stand before it."""
-        _, found = _next_from_line(ByteStream(_once(start.data)), is_after_blank=True)
-        return bool(found)
+        """Return whether a message begins there, perhaps after blank lines."""
+        before, found = _next_from_line(ByteStream(_once(start.data)), is_after_blank=True)
+        return bool(found) and not before
+
+    def has_message(self, start: Start) -> bool:
+        """Return whether a message begins after some text."""
+        return bool(_next_from_line(ByteStream(_once(start.data)), is_after_blank=True)[1])
 
     def read(self, sources: Iterable[Source], reading: Reading) -> Iterator[Item]:
         """Yield the messages of mbox files, in the order of the files."""

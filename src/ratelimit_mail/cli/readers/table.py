@@ -26,8 +26,9 @@ from ratelimit_mail.cli.readers.times import (
 
 __all__ = ["CsvReader", "Layout", "read_messages"]
 
+FIRST: Final = 100
 SAMPLE: Final = 10_000
-"""Rows in which the order of day and month is looked for."""
+"""Rows in which dates in numbers are looked for, and what shows the order of day and month."""
 
 _CLOCK: Final = re.compile(r"\s*+[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?[^/-]{0,20}")
 
@@ -110,12 +111,13 @@ def _with_times(
     """Tell `columns` how times are written in a table, and return its rows."""
     options = reading.options
     rows = table.rows
-    first = list(islice(rows, 1))
+    first = list(islice(rows, FIRST))
     order = options.date_order
-    if first and isinstance(first[0][1], list):
-        columns.join_date_and_clock(first[0][1], _CLOCK)
-        if order is None and is_numeric_date(columns.time_text(first[0][1])):
-            first += islice(rows, SAMPLE - 1)
+    whole = [row for _, row in first if isinstance(row, list)]
+    if whole:
+        columns.join_date_and_clock(whole[0], _CLOCK)
+        if order is None and any(is_numeric_date(columns.time_text(row)) for row in whole):
+            first += islice(rows, SAMPLE - FIRST)
             texts = [columns.time_text(row) for _, row in first if isinstance(row, list)]
             order = date_order_of(texts)
             if order is None:

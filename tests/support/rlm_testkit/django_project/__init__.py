@@ -18,6 +18,8 @@ __all__ = ["BACKEND", "HAS_MAILERS", "configure", "mail_settings", "mailer"]
 BACKEND: Final = "ratelimit_mail.adapters.django.EmailBackend"
 HAS_MAILERS: Final = django.VERSION >= (6, 1)
 
+_NAMES: Final = {"username": "host_user", "password": "host_password"}
+
 
 def configure() -> None:
     """Set Django up, once in a process."""
@@ -39,7 +41,7 @@ def mail_settings(values: dict[str, Any], **inner: Any) -> dict[str, Any]:
     return {
         "EMAIL_BACKEND": BACKEND,
         "RATELIMIT_MAIL": values,
-        **{f"EMAIL_{name.upper()}": value for name, value in inner.items()},
+        **{f"EMAIL_{_NAMES.get(name, name).upper()}": value for name, value in inner.items()},
     }
 
 

@@ -1,4 +1,9 @@
 -- Open and search the logs of counts: what ratelimit_mail.counting.event_log does, on lists.
+--
+-- A change of an entry changes the totals of all entries after it, which are stored again: those
+-- `from` this one on. What is taken out near the start of a long log changes the totals before it
+-- instead, and the rest stays as it is stored: the first `head` entries take the place of the first
+-- `cut` that are stored.
 
 -- Returns the functions that open and search logs.
 local function event_logs()
@@ -11,6 +16,8 @@ local function event_logs()
     end
     return a
   end
+
+  local LONG = 128 -- so many entries are better not stored again
 
   local opened = {}
 
@@ -46,7 +53,7 @@ local function event_logs()
       stored_attempted_base = attempted_base, generation = generation, n = n, newest = newest,
       last = last, oldest = oldest, base = base, sent = sent, attempted_base = attempted_base,
       attempted = attempted, compact_at = compact_at, span = span, slot = slot, ceiling = ceiling,
-      expires = expires,
+      expires = expires, head = 0, cut = 0,
     }
     return opened[key]
   end
@@ -58,7 +65,7 @@ local function event_logs()
 
   local function time(log, i)
     if not log.times[i] then
-      read(log, i, call('LINDEX', log.key, i - 1))
+      read(log, i, call('LINDEX', log.key, i - log.head + log.cut - 1))
     end
     return log.times[i]
   end
@@ -82,7 +89,8 @@ local function event_logs()
       last = last - 1
     end
     if first <= last then
-      for i, entry in ipairs(call('LRANGE', log.key, first - 1, last - 1)) do
+      local moved = log.cut - log.head
+      for i, entry in ipairs(call('LRANGE', log.key, first + moved - 1, last + moved - 1)) do
         read(log, first + i - 1, entry)
       end
     end
@@ -90,9 +98,31 @@ local function event_logs()
 
   -- Loads the entries from `first` on, so that they can be changed and are stored again.
   local function make_writable(log, first)
-    if first < log.from then
+    if log.cut > 0 then
+      load(log, log.head + 1, log.n)
+      log.from, log.head, log.cut = 1, 0, 0
+    elseif first < log.from then
       load(log, first, log.from - 1)
       log.from = first
+    end
+  end
+
+  -- Forgets what was read of the entries from `first` on.
+  local function forget_read(log, first)
+    local times, sent_totals, attempted_totals = log.times, log.sent_totals, log.attempted_totals
+    for i in pairs(times) do
+      if i >= first then
+        times[i], sent_totals[i], attempted_totals[i] = nil, nil, nil
+      end
+    end
+  end
+
+  -- Lowers the totals of the first `last` entries and what is forgotten before them.
+  local function lower_head(log, last, sent, attempted)
+    log.base, log.attempted_base = log.base - sent, log.attempted_base - attempted
+    for i = 1, last do
+      log.sent_totals[i] = log.sent_totals[i] - sent
+      log.attempted_totals[i] = log.attempted_totals[i] - attempted
     end
   end
 
@@ -122,12 +152,42 @@ local function event_logs()
     return first_with_total(total_at, target, low, high, total_at(low - 1), total_at(high))
   end
 
+  -- Inserts an event after entry `i`, or adds it to that entry, and changes the totals before it.
+  local function enter_at_head(log, i, at, is_merged, sent, attempted)
+    if i > log.head then
+      load(log, log.head + 1, i)
+      log.head, log.cut = i, log.cut + i - log.head
+    end
+    if is_merged then
+      log.times[i] = at
+      lower_head(log, i - 1, sent, attempted)
+    else
+      forget_read(log, log.head + 1)
+      for j = log.head, i + 1, -1 do
+        log.times[j + 1], log.sent_totals[j + 1], log.attempted_totals[j + 1] =
+          log.times[j], log.sent_totals[j], log.attempted_totals[j]
+      end
+      log.times[i + 1], log.sent_totals[i + 1], log.attempted_totals[i + 1] =
+        at, total(log, i), total(log, i, true)
+      lower_head(log, i, sent, attempted)
+      log.head, log.n, log.from = log.head + 1, log.n + 1, log.n + 2
+    end
+    log.last = max(log.last, at)
+    log.oldest = (is_merged and i == 1 or i == 0) and at or log.oldest
+  end
+
   -- Inserts an event in the order of time, before the bookings after it.
   local function enter(log, at, present, sent, attempted)
     local i = log.last <= at and log.n or last_by(log, at, 0, log.n)
     local last = i > log.trim and time(log, i)
-    if last and (last == at or at <= present and floor(last / log.slot) == floor(at / log.slot))
+    local is_merged = last
+      and (last == at or at <= present and floor(last / log.slot) == floor(at / log.slot))
+    if log.cut > 0 and i < log.head + LONG and log.base >= sent and log.attempted_base >= attempted
+      and (is_merged or log.head < log.cut)
     then
+      return enter_at_head(log, i, at, is_merged, sent, attempted)
+    end
+    if is_merged then
       make_writable(log, i)
       log.times[i] = at
       i = i - 1
@@ -150,10 +210,34 @@ local function event_logs()
     log.oldest = i == 0 and at or log.oldest
   end
 
+  -- Takes out events among the first `last` entries of an unchanged log, and changes the totals
+  -- before them. Returns true.
+  local function remove_at_head(log, last, cost_at)
+    load(log, 1, last)
+    local remaining, n = 0, 0
+    for _, cost in pairs(cost_at) do
+      remaining = remaining + cost
+    end
+    log.base, log.attempted_base = log.base + remaining, log.attempted_base + remaining
+    for i = 1, last do
+      remaining = remaining - (cost_at[i] or 0)
+      local sent, attempted = log.sent_totals[i] + remaining, log.attempted_totals[i] + remaining
+      if sent ~= total(log, n) or attempted ~= total(log, n, true) then
+        n = n + 1
+        log.times[n], log.sent_totals[n], log.attempted_totals[n] = log.times[i], sent, attempted
+      end
+    end
+    forget_read(log, n + 1)
+    log.head, log.cut, log.n = n, last, log.n - last + n
+    log.from = log.n + 1
+    log.last, log.oldest = time(log, log.n), time(log, 1)
+    return true
+  end
+
   -- Takes out events of this log; those that have left every window, were forgotten by a reset or
   -- were lost by the server are ignored. Returns whether any was there.
   local function remove(log, events)
-    local cost_at, first = {}, nil
+    local cost_at, first, last = {}, nil, nil
     -- A few are most often among the latest; for many, all is read at once.
     local low = #events > 8 and 0 or max(0, log.n - 8)
     load(log, low + 1, min(log.n, log.from - 1))
@@ -166,11 +250,14 @@ local function event_logs()
         and total(log, i) - total(log, i - 1) >= (cost_at[i] or 0) + event.cost
       then
         cost_at[i] = (cost_at[i] or 0) + event.cost
-        first = min(first or i, i)
+        first, last = min(first or i, i), max(last or i, i)
       end
     end
     if not first then
       return false
+    end
+    if log.cut == 0 and log.from > log.n and last + LONG < log.n - first then
+      return remove_at_head(log, last, cost_at)
     end
     make_writable(log, first)
     local n, removed = first - 1, 0

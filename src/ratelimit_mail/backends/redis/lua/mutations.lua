@@ -96,6 +96,10 @@ local function mutations(logs, now, grace)
     if log.attempted >= LARGEST_TOTAL then
       rebase(log)
     end
+    if log.cut > 0 and (log.attempted - log.attempted_base >= 2 ^ 32 or log.oldest < log.stored_oldest)
+    then
+      make_writable(log, 1)
+    end
     local first = log.from
     local n = log.n - log.trim
     local last = n > 0 and time(log, log.n) or LONG_AGO
@@ -118,7 +122,17 @@ local function mutations(logs, now, grace)
       log.base, log.sent, log.attempted_base, log.attempted, log.compact_at, log.span, log.slot,
       log.ceiling, log.expires)
     local next = 1
-    if not is_new then -- the list must not become empty, or the key would lose its expiry
+    if log.cut > 0 then
+      call('LSET', log.key, -1, elements[1])
+      for i = 1, log.head do
+        call('LSET', log.key, log.cut - log.head + i - 1, write_entry(
+          log.times[i], log.sent_totals[i], log.attempted_totals[i], oldest, log.attempted_base))
+      end
+      if log.cut > log.head then
+        call('LTRIM', log.key, log.cut - log.head, -1)
+      end
+      next = 2
+    elseif not is_new then -- the list must not become empty, or the key would lose its expiry
       if first <= log.stored then
         call('LTRIM', log.key, 0, first - 1)
       end
@@ -138,7 +152,7 @@ local function mutations(logs, now, grace)
 
   -- Forgets everything. The key remains until what it held could not matter any more.
   local function reset(log)
-    log.n, log.trim, log.from = 0, 0, 1
+    log.n, log.trim, log.from, log.head, log.cut = 0, 0, 1, 0, 0
     log.newest, log.base, log.sent, log.attempted_base, log.attempted = LONG_AGO, 0, 0, 0, 0
     log.compact_at, log.generation = 64, new_generation()
     save(log)
