@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -50,6 +51,8 @@ class Servers:
     def start(self, namespace: dict[str, Any]) -> None:
         """Start the servers; `server` and `wire` are for a document that causes an outage."""
         environment = self._end.enter_context(pytest.MonkeyPatch.context())
+        root = logging.getLogger()  # a worker of Celery sets its level
+        self._end.callback(root.setLevel, root.level)
         if self._in_folder:
             environment.chdir(self._end.enter_context(tempfile.TemporaryDirectory()))
         if not self._urls:
