@@ -270,30 +270,23 @@ class Operations:
             raise RateLimitExceeded(decision)
 
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
-        """See `Limiter.acquire`; `timeout` is in milliseconds."""
-        if self._metrics is None:
-            return (yield from self._acquire_steps(envelope, timeout))
-        begin = self.backend.now()
-        decision = yield from self._acquire_steps(envelope, timeout)
-        self._metrics.waited(self.policy.name, max(0, self.backend.now() - begin) / 1000)
-        return decision
+        """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
 
-    def _acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
-        """Make a booking, sleep until its time, and redeem it.
-
-        A wait that is cut short gives its booking back.
+        timeout: in milliseconds. A wait that is cut short gives its booking back, also if these
+        steps are closed. A generator that delegates to them would prevent that.
         """
+        begin = 0 if self._metrics is None else self.backend.now()
         number = self._wait_queue.next_number()
         booking = yield from self.reserve_steps(envelope, timeout)
         decision, at, delay, _, _, queue_subject = booking
         if queue_subject is None or not _is_refundable(decision):
-            return decision
+            return self._measured(decision, begin)
         if decision.repeated and timeout is not None and delay > timeout / 1000:
             # It was booked by an earlier call, which may have had more time: it stays booked.
             redeemed, _ = yield partial(self.finish, self._redeem_steps(booking))
             if not redeemed:
                 raise RateLimitExceeded(redeemed)
-            return decision
+            return self._measured(decision, begin)
         spare = math.inf if timeout is None else timeout / 1000
         early, first_at = 0, at
         try:
@@ -311,11 +304,11 @@ class Operations:
                         yield partial(self._wait_until_first, self._wait_queue, waiter, longest)
                     # It could go at once, and has not waited; with an id, perhaps since long ago.
                     if not has_waited and not decision.repeated:
-                        return decision
+                        return self._measured(decision, begin)
                     yield from self._check_blocks_steps(envelope, decision.tier)
                     redeemed, booked_at = yield partial(self.finish, self._redeem_steps(booking))
-                except BackendUnavailable:
-                    return decision  # its place stands, and its time has come
+                except BackendUnavailable:  # its place stands, and its time has come
+                    return self._measured(decision, begin)
                 finally:
                     self._wait_queue.leave(waiter)
                 is_early = booked_at == at and delay > 0
@@ -323,7 +316,7 @@ class Operations:
                 # A sleep that keeps ending too early, by the backend's clock, is taken at its word.
                 # In an outage the place stands as it was booked.
                 if redeemed or redeemed.degraded or early > MOST_EARLY:
-                    return decision
+                    return self._measured(decision, begin)
                 # It woke too early, or messages settled meanwhile took its room.
                 delay, at = redeemed.retry_after or 0.0, booked_at
                 if delay > spare and not is_early:
@@ -331,6 +324,13 @@ class Operations:
         except BaseException as error:
             yield partial(self.finish, self._give_back_steps(decision), error)
             raise
+
+    def _measured(self, decision: Decision, begin: int) -> Decision:
+        """Measure how long a message has waited since `begin`."""
+        if self._metrics is not None:
+            seconds = max(0, self.backend.now() - begin) / 1000
+            self._metrics.waited(self.policy.name, seconds)
+        return decision
 
     def redeem_steps(self, booking: Booking) -> Steps[Decision]:
         """See `Reservation.redeem`."""
