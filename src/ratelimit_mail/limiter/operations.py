@@ -452,7 +452,13 @@ class Operations:
         block = self.blocks.of_subject(scope, key)
         usages: list[Usage] = []
         for limits, ledger in _limited_ledgers(effective, scope):
-            readings = yield partial(self.backend.usage, ledger, key)
+            try:
+                readings = yield partial(self.backend.usage, ledger, key)
+            except BackendError as error:
+                if limits is effective:
+                    raise
+                log_warning("the usage of shadow limits is not known: %s", error)
+                continue
             usages += (
                 Usage(
                     limits.limit_of(count, i),
