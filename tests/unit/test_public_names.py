@@ -93,7 +93,7 @@ def imported_with(module: str) -> list[str]:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     imported = result.stdout.split()
-    assert "ratelimit_mail" in imported
+    assert module.partition(".")[0] in imported
     return imported
 
 
@@ -129,10 +129,9 @@ def test_each_adapter_imports_its_own_library_only(adapter: str, libraries: set[
     if libraries:
         pytest.importorskip(adapter)
     imported = LIBRARIES.intersection(imported_with(f"ratelimit_mail.adapters.{adapter}"))
-    assert libraries <= imported
-    for library in libraries:  # Celery imports click, and Django where that is installed
-        imported -= LIBRARIES.intersection(imported_with(library))
-    assert not imported
+    if adapter == "celery":  # it imports click itself, and Django where that is installed
+        imported -= {"click", "django"}.intersection(imported_with("celery.app.base"))
+    assert imported == libraries
 
 
 def test_the_package_knows_its_version() -> None:
