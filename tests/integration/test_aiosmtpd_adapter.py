@@ -320,6 +320,7 @@ class SMTPEnvelope:
 
     mail_from: str
     rcpt_tos: list[str]
+    content: bytes = b"Subject: Hello\r\n"
 
 
 def session(**fields: Any) -> Any:
