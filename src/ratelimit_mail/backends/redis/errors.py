@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis import exceptions
 
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import escape
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, ConnectionPoolFull
 
 __all__ = [
@@ -67,6 +67,8 @@ _NOT_PERMITTED_TEXTS: Final = ("NOPERM", "ACL failure", "can't run this command"
 
 _FILE_TEXTS: Final = ("No such file", "Permission denied", "Is a directory", "Not a directory")
 """The ssl module does not say which file it means."""
+
+LONGEST_PATH: Final = 400
 
 TLS_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
@@ -140,13 +142,13 @@ def backend_error(
         )
     if isinstance(error, _TEMPORARY) or any(each in text for each in _TEMPORARY_TEXTS):
         if any(each in text for each in _FILE_TEXTS):
-            text += "".join(f"; {name}: {show(settings[name])}" for name in _unreadable(settings))
+            text += "".join(f"; {name}: '{path}'" for name, path in _unreadable(settings))
         return BackendUnavailable(f"{server} is away: {type(error).__name__}: {text}")
     return BackendError(f"{server}: {type(error).__name__}: {text}")
 
 
-def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings that name a file for TLS which cannot be read."""
+def _unreadable(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name a file for TLS which cannot be read, with the file."""
     for name in TLS_FILES:
         if settings.get(name) and not os.access(settings[name], os.R_OK):
-            yield name
+            yield name, escape(str(settings[name])[:LONGEST_PATH])
