@@ -3,7 +3,8 @@
 A request puts its message into an outbox, which is on the disk when the answer is sent. A thread of
 this process sends what the limits allow. Run it with `uvicorn examples.fastapi_app:app`.
 
-OUTBOX, STORE: the file of the outbox, and the URL of the counts. SMTP_URL: the mail server, such as
+It needs fastapi and uvicorn, and these environment variables: OUTBOX is the file of the outbox.
+STORE is the URL of the counts, such as sqlite:///counts.db. SMTP_URL is the mail server, such as
 smtp://localhost:1025 (without TLS).
 """
 

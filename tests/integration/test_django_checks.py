@@ -111,6 +111,13 @@ def test_each_mistake_has_an_error(name: str) -> None:
     assert message.msg.isprintable()
 
 
+def test_a_path_as_the_store_has_a_hint_at_the_url_of_a_file() -> None:
+    [message] = messages_of(STORE="counts.db")
+    assert message.msg.endswith("rediss+cluster://")
+    assert "STORE: it does not begin as one of memory:" in message.msg
+    assert message.hint == "The URL of a file is sqlite:/// and then its path."
+
+
 def test_all_errors_of_a_policy_file_are_shown_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text('name = "x"\n[[limits]]\nmost = 1\n[[limits]]\nleast = 2\n')

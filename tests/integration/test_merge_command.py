@@ -172,6 +172,7 @@ def test_an_attachment_outside_the_folder_needs_permission(folder: Path) -> None
     result = run_command(*arguments)
     assert result.exit_code == 2
     assert "'../flyer.pdf' is outside the folder of the CSV file" in result.stderr
+    assert "--attach-from" in result.stderr
     result = run_command(*arguments, "--attach-from", ".")
     assert "[attachment flyer.pdf, 4 bytes]" in result.output
 

@@ -178,6 +178,15 @@ def test_a_second_signal_ends_at_once_and_the_message_is_uncertain(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_an_outbox_that_does_not_exist_yet_is_created_with_a_notice(sink: Sink) -> None:
+    notice = "outbox.db: a new outbox is created; `ratelimit-mail outbox put` puts messages into it"
+    first = run(sink)
+    assert (first.exit_code, notice in first.stderr) == (0, True)
+    assert "created" not in run(sink).stderr
+    Path("outbox.db").unlink()
+    assert run(sink, "--quiet").stderr == ""
+
+
 def test_a_program_that_has_nothing_to_send_ends_at_a_signal(
     sink: Sink, programs: list[Program]
 ) -> None:

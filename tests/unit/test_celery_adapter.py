@@ -91,6 +91,18 @@ def test_sixty_messages_take_at_most_two_executions_each_and_go_in_order(
     assert scene.queue == []
 
 
+def test_a_worker_whose_limiter_counts_in_memory_logs_one_warning(
+    scene: CeleryScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.limiter = Limiter(TEN_IN_TWO_SECONDS, scene.backend, sleep=scene.clock.advance)
+    send = sending_task(scene, [])
+    for number in range(3):
+        send.delay(ANN, number)
+    assert caplog.text == ""  # a process that publishes counts nothing
+    scene.run()
+    assert caplog.text.count("the limiter counts in the memory of each worker process") == 1
+
+
 def test_workers_that_take_the_messages_in_any_order_send_them_in_theirs(
     scene: CeleryScene,
 ) -> None:
@@ -589,6 +601,15 @@ def test_options_of_celery_are_passed_on(scene: CeleryScene) -> None:
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         limited_task(Limiter(TEN_IN_TWO_SECONDS), **options)
+
+
+def test_what_envelope_returned_is_named_if_it_is_not_a_message(scene: CeleryScene) -> None:
+    @limited_task(scene.limiter, app=scene.app, shared=False, envelope=lambda: None, name="send")
+    def send() -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match=r"send: envelope= returned None; .* Envelope is needed"):
+        send()
 
 
 def test_an_async_limiter_is_refused() -> None:

@@ -312,6 +312,24 @@ def test_a_message_that_does_not_exist_is_a_key_error(outbox: Outbox) -> None:
             method(7)
 
 
+@pytest.mark.parametrize("number", [2**63, 10**30, -(2**63) - 1])
+def test_a_number_that_no_file_can_hold_is_a_message_that_does_not_exist(
+    outbox: Outbox, number: int
+) -> None:
+    for method in (
+        *(outbox.show, outbox.text, outbox.cancel),
+        *(outbox.retry, outbox.approve, outbox.reject),
+    ):
+        with pytest.raises(KeyError):
+            method(number)
+
+
+def test_after_and_limit_may_be_any_numbers(outbox: Outbox) -> None:
+    put = outbox.put(letter(1))
+    assert outbox.list(limit=10**30) == outbox.list(after=-(10**30)) == (put,)
+    assert outbox.list(after=10**30) == ()
+
+
 # The file.
 
 

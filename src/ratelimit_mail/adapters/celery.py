@@ -35,7 +35,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 from celery import Celery, Signature, Task, shared_task
@@ -218,6 +218,20 @@ class _Publisher:
 
 _PUBLISHERS: WeakKeyDictionary[Limiter, _Publisher] = WeakKeyDictionary()
 _PUBLISHERS_LOCK = threading.Lock()
+
+
+_WARNED: WeakSet[Limiter] = WeakSet()
+
+
+def _warn_of_memory(limiter: Limiter) -> None:
+    """Log once that the worker processes do not share the counts of a limiter."""
+    if limiter.counts_in_memory and limiter not in _WARNED:
+        _WARNED.add(limiter)
+        log_warning(
+            "the limiter counts in the memory of each worker process: several send too much, and"
+            " messages that wait are lost with the process; use a backend that they share, such as"
+            " RedisBackend or, on one host, SQLiteBackend"
+        )
 
 
 def _publisher_of(limiter: Limiter) -> _Publisher:
@@ -514,6 +528,7 @@ class _LimitedTask(_Task):
 
     def _execute(self, request: Context, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Do the next step of a message: wait for the previous one, book, wait, send."""
+        _warn_of_memory(self._limits.limiter)
         attempt = _Attempt(self._limits, request)
         try:
             if attempt.is_watch:

@@ -116,11 +116,16 @@ def envelope_of(
     candidates = [make(*args, **kwargs)] if make is not None else [*args, *kwargs.values()]
     messages = [each for each in candidates if isinstance(each, Envelope | Message)]
     if len(messages) != 1:
-        where = "the result of envelope=" if make else "the arguments"
+        name = getattr(function, "__qualname__", function)
+        if make is not None:
+            raise TypeError(
+                f"{name}: envelope= returned {show(candidates[0])}; an EmailMessage or Envelope is"
+                " needed"
+            )
         raise TypeError(
-            f"{getattr(function, '__qualname__', function)}: one EmailMessage or Envelope is"
-            f" needed among {where}, but there are {len(messages)}; {decorator}(envelope=...)"
-            " takes a callable that makes one from the arguments"
+            f"{name}: one EmailMessage or Envelope is needed among the arguments, but there are"
+            f" {len(messages)}; {decorator}(envelope=...) takes a callable that makes one from the"
+            " arguments"
         )
     message = messages[0]
     if isinstance(message, Envelope):

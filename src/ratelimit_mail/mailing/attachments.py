@@ -100,6 +100,6 @@ class AttachmentFolder:
         if outside:
             raise ValueError(
                 f"attachment: {show(name)} is outside the folder of the CSV file; permit the"
-                " folder that it is in"
+                " folder that it is in (--attach-from, or AttachmentFolder(also=))"
             )
         raise ValueError(f"attachment: there is no file {show(name)}")

@@ -75,7 +75,7 @@ class Reports:
         log_warning(
             "message %d of the outbox may have been sent, and %s: %s",
             message.id,
-            "is sent again" if resent else "is not sent again",
+            "is sent again" if resent else "is not sent again until you retry it",
             reply,
         )
         self._emit(Uncertain, message, recipients, reply=reply, resent=resent)

@@ -29,6 +29,7 @@ __all__ = [
     "read_headers",
     "read_message",
     "set_ready",
+    "stored_integer",
 ]
 
 _INSERTS: Final = (
@@ -65,10 +66,17 @@ def fetch_row(connection: sqlite3.Connection, query: str, *values: object) -> An
 
 def existing_row(connection: sqlite3.Connection, id: int) -> Any:  # noqa: A002
     """Return the row of a message. Raises KeyError if there is no such message."""
-    row = fetch_row(connection, "SELECT * FROM outbox_messages WHERE id = ?", id)
+    row = None
+    if id == stored_integer(id):
+        row = fetch_row(connection, "SELECT * FROM outbox_messages WHERE id = ?", id)
     if row is None:
         raise KeyError(id)
     return row
+
+
+def stored_integer(number: int) -> int:
+    """Return the integer nearest to a number that SQLite can store, which has 64 bits."""
+    return max(-(2**63), min(number, 2**63 - 1))
 
 
 def insert_message(
@@ -118,6 +126,8 @@ def insert_message(
 
 def read_message(connection: sqlite3.Connection, schema: str, id: int) -> OutboxMessage | None:  # noqa: A002
     """Return a message; None if there is none."""
+    if id != stored_integer(id):
+        return None
     row = connection.execute(_SELECT.format(schema=schema), (id,)).fetchone()
     if row is None:
         return None

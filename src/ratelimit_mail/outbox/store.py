@@ -30,6 +30,7 @@ from ratelimit_mail.outbox.rows import (
     insert_message,
     read_headers,
     read_message,
+    stored_integer,
 )
 from ratelimit_mail.outbox.store_changes import ChangesStore
 from ratelimit_mail.outbox.store_sending import SendingStore
@@ -112,7 +113,7 @@ class Store(SendingStore, ChangesStore):
     ) -> tuple[OutboxMessage, ...]:
         """Return messages in the order in which they were put, from the one behind `after` on."""
         conditions = ["id > ?"]
-        arguments: Any = [after]
+        arguments: Any = [stored_integer(after)]
         if state is not None:
             conditions.append("state = ?")
             arguments.append(state)
@@ -127,7 +128,7 @@ class Store(SendingStore, ChangesStore):
                 f" AND list IN ({marks}))"
             )
             arguments += lists
-        arguments.append(limit)
+        arguments.append(stored_integer(limit))
         query = f"SELECT id FROM outbox_messages WHERE {' AND '.join(conditions)}"  # noqa: S608
         with self._transaction(write=False) as connection:
             ids = connection.execute(f"{query} ORDER BY id LIMIT ?", arguments).fetchall()

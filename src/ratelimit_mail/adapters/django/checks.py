@@ -137,7 +137,8 @@ def _store_problems(store: str) -> Iterator[Problem]:
     try:
         from_url(store)
     except (ValueError, ModuleNotFoundError) as error:
-        yield Problem("E005", f"STORE: {escape(str(error))}")
+        hint = "" if ":" in store else "The URL of a file is sqlite:/// and then its path."
+        yield Problem("E005", f"STORE: {escape(str(error).removeprefix('url: '))}", hint)
         return
     if store.startswith("sqlite:"):
         path = unquote(store.partition("?")[0].removeprefix("sqlite:///"))

@@ -81,7 +81,7 @@ MOST_SHOWN: Final = 50
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Check, plan and print the first letter (with --limit all); send nothing.",
+    help="Check, plan and print the first letter (with --no-limit: all); send nothing.",
 )
 @click.option(
     "--test-to",

@@ -232,6 +232,13 @@ def run_command(
         raise CommandError("a password or a token needs --smtp")
     else:
         sender = maildir_transport(maildir or Path())
+    if not (quiet or wants_json or file.exists()):
+        # A service may start before the first message; a wrong name looks the same.
+        click.echo(
+            f"{escape(str(file))}: a new outbox is created; `ratelimit-mail outbox put` puts"
+            " messages into it",
+            err=True,
+        )
     send_queued(
         file,
         policy,

@@ -313,5 +313,8 @@ def _unavailable(host: str, port: int, error: Exception) -> TransportUnavailable
         doing = "the login" if isinstance(error, smtplib.SMTPAuthenticationError) else "to talk"
         return TransportUnavailable(f"{where} refuses {doing}: {show(_line(*reply))}", reply)
     if isinstance(error, smtplib.SMTPNotSupportedError):
-        return TransportUnavailable(f"{where}: {error}")
+        advice = ""
+        if "STARTTLS" in str(error):
+            advice = ' tls="none" (--tls none) is for a server on this host.'
+        return TransportUnavailable(f"{where}: {error}{advice}")
     return TransportUnavailable(f"{where} cannot be reached ({type(error).__name__})")
