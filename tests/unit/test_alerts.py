@@ -7,6 +7,7 @@ import email.policy
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -335,10 +336,45 @@ def test_a_webhook_checks_the_certificate(certificates: CertificateFiles) -> Non
         assert len(server.posts) == 1
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/", "https://", "x", "http://[/"])
+def test_a_webhook_that_answers_no_http_is_tried_again() -> None:
+    waits: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(3):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(b"220 s3cret mail.uwo.ca ESMTP\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        webhook = WebhookAlerts(f"http://127.0.0.1:{server.getsockname()[1]}/", wait=waits.append)
+        with pytest.raises(RuntimeError, match="has not taken") as raised:
+            webhook(denial())
+        thread.join()
+    assert "s3cret" not in str(raised.value)
+    assert waits == [1.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://x/",
+        "https://",
+        "x",
+        "http://[/",
+        "https://hooks.uwo.ca/s3cret token",
+        "https://bot:s3cret@hooks.uwo.ca/",
+        "https://hooks.uwo.ca:s3cret/",
+        "https://hooks.uwo.ca/s3cret\u00e9",
+    ],
+)
 def test_a_webhook_is_http(url: str) -> None:
-    with pytest.raises(ValueError, match="url: it"):
+    with pytest.raises(ValueError, match="url: it") as raised:
         WebhookAlerts(url)
+    assert "s3cret" not in str(raised.value)
 
 
 # Syslog.
