@@ -239,6 +239,42 @@ def test_hostile_names_are_escaped_in_a_digest(sink: Sink, relay: SMTPServerThre
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "null",
+        '{"at": 1e400, "kind": "x", "line": "y"}',
+        '{"at": -99999999999999999, "kind": "x", "line": "y"}',
+        "[" * 100_000,
+        '{"at": 1, "kind": "x", "line": "y\\nWho uses most: nobody"}',
+    ],
+)
+def test_an_entry_of_the_store_that_cannot_be_read_holds_up_no_alert(
+    sink: Sink, relay: SMTPServerThread, entry: str
+) -> None:
+    store = MemoryBackend(ManualClock())
+    alerts = mail_alerts(relay, store)
+    alerts.add(denial())
+    store.write_register("campus:alerts", {"000000000000001 x": entry, "more": "many"})
+    alerts.step()
+    text = digest(sink, 0).get_content()
+    assert "eve@uwo.ca" in text
+    assert "\nWho uses most: nobody" not in text
+
+
+def test_a_forked_process_closes_although_its_parent_was_sending(
+    sink: Sink, relay: SMTPServerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = mail_alerts(relay)
+    alerts.add(denial())
+    with alerts._sending:
+        monkeypatch.setattr("os.getpid", lambda: -1)  # as in the child
+        closing = threading.Thread(target=alerts.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive()
+
+
 def test_names_are_hashed_with_a_key(sink: Sink, relay: SMTPServerThread) -> None:
     alerts = mail_alerts(relay, key=b"k" * 16)
     alerts.add(denial())
