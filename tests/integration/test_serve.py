@@ -408,7 +408,10 @@ def test_main_cf_is_printed_and_a_policy_is_checked() -> None:
     assert "note: at rcpt alone" in result.stdout
 
 
-async def test_held_messages_are_released_by_postsuper(tmp_path: Path) -> None:
+async def test_held_messages_are_released_by_postsuper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.server.policy_service.FINISH_SECONDS", 0.0)
     postsuper = tmp_path / "postsuper"
     postsuper.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
     postsuper.chmod(0o700)
