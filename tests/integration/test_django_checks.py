@@ -67,8 +67,14 @@ def test_good_settings_have_no_messages(tmp_path: Path) -> None:
 MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
     "an unknown key": ("E002", {"STOER": "memory:"}, "'STOER' is not one of the keys"),
     "no policy": ("E003", {"POLICY": None}, "POLICY is missing"),
-    "a policy that is none": ("E003", {"POLICY": 7}, "not 7"),
+    "a policy that is none": ("E003", {"POLICY": 7}, "not int"),
     "a limiter that is none": ("E003", {"LIMITER": 7, "POLICY": None}, "a Limiter is needed"),
+    "a store as limiter": (
+        "E003",
+        {"LIMITER": "redis://:hunter2@localhost", "POLICY": None},
+        "a Limiter is needed",
+    ),
+    "a store as policy": ("E004", {"POLICY": "redis://:hunter2@localhost"}, "a URL is not"),
     "a limiter beside a policy": (
         "E003",
         {"LIMITER": Limiter(campus_policy(MessageRateLimit("1/day")))},
@@ -84,6 +90,9 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
     "a text as timeout": ("E007", {"TIMEOUT": "5"}, "TIMEOUT"),
     "a negative timeout": ("E007", {"TIMEOUT": -1}, "TIMEOUT"),
     "NaN as pushback": ("E007", {"PUSHBACK": float("nan")}, "PUSHBACK"),
+    "an endless pushback": ("E007", {"PUSHBACK": float("inf")}, "PUSHBACK"),
+    "a pushback longer than a block": ("E007", {"PUSHBACK": 1e300}, "PUSHBACK"),
+    "a timeout that is not a float": ("E007", {"TIMEOUT": 10**400}, "TIMEOUT"),
     "a timeout without a wait": ("E007", {"TIMEOUT": 5, "ON_EXCESS": "raise"}, "TIMEOUT"),
     "no outbox": ("E008", {"ON_EXCESS": "outbox"}, "OUTBOX is missing"),
     "an outbox that is none": ("E008", {"OUTBOX": 7}, "OUTBOX"),

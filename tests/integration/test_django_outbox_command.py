@@ -136,6 +136,32 @@ def test_a_message_that_django_never_takes_fails_and_stops_nothing(
     assert ANN in [each.sender for each in sink.arrivals]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Cc: \t%:;>",
+        b"Reply-To: utf-8''@[",
+        b"Cc: \x00@",
+        b"Message-ID: \r\n <;a\\\r\n ]",
+        b"Content-Type: text/plain; charset=undefined",
+        b"Content-Type: text/plain; charset=idna",
+        b'Content-Type: text/plain; charset="a\x00b"',
+        b'Content-Type: text/html; charset=\r\n "\x00 =?utf-8?b?<',
+    ],
+)
+def test_a_header_that_python_cannot_parse_is_sent_as_it_is(
+    values: dict[str, Any], server: SMTPServerThread, sink: Sink, header: bytes
+) -> None:
+    with configured(values, server.port):
+        content = b"Subject: x\r\n" + header + b"\r\n\r\n\xff\r\n"
+        get_outbox().put(content, envelope=Envelope(KIM, [BOB]))
+        get_outbox().close()
+        assert "1 message sent" in run("run", "--until-empty")
+        get_outbox().close()
+    [arrival] = sink.arrivals
+    assert header.split(b"\r")[0] in arrival.text
+
+
 class Recording(BaseEmailBackend):
     """Stands for a backend that sends through an API: it reads the fields of a message."""
 

@@ -313,6 +313,19 @@ def test_the_system_log_gets_the_trail(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "\u202e".encode() not in line
 
 
+def test_the_trail_names_a_long_subject_in_full(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(system_log, "SOCKETS", ())
+    long = f"{'a' * 200}@uwo.ca"
+    audit.record("block", ("sender",), long, "dana", "stolen")
+    audit.record("block", ("sender", "user"), (long, "\u202e" * 9000), "dana", "stolen")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"ratelimit-mail: dana: block sender '{long}': stolen"
+    assert long in second
+    assert len(second) < 3000
+
+
 def test_the_login_name_is_behind_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "root")
     monkeypatch.delenv("SUDO_USER", raising=False)

@@ -155,6 +155,8 @@ BAD_FILES = {
     ("utf-16.csv", HEADER.decode().encode("utf-16")): "has no messages",
     ("nul.csv", HEADER + GOOD + b"\0\0\0\n"): "line 3 has a NUL byte",
     ("long.csv", HEADER + b"1," + b"x" * 5_000_000): "line 2 is longer than 4,194,304",
+    ("row.csv.gz", gzip.compress(HEADER + b'1,"' + b'ab\n","' * 2_000_000)): "line 2 is not closed"
+    " correctly: a row has more than 8,388,608 characters",
     ("quote.csv", HEADER + b'1,"ann@x.org,1\n' + GOOD): "a quoted field that starts in line 2",
     ("quotes.csv", HEADER + b'1,"ann\n' + b"x\n" * 2_500_000): "field larger than field limit",
     ("header-quote.csv", b'"time"x,sender\n'): "the header in line 1 is not CSV",

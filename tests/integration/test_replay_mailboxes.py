@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from rlm_testkit.command_line import replay_json, run_replay
+from rlm_testkit.growth import assert_grows_linearly
 
 from ratelimit_mail.cli.readers import open_mail_files
 from ratelimit_mail.cli.replay.mail_records import MailRecord
@@ -180,3 +181,18 @@ def test_a_resent_message_is_read_as_resent_only_if_it_says_to_which_recipients(
     [record] = open_mail_files([tmp_path / "box"])
     assert isinstance(record, MailRecord)
     assert (record.sender, record.time) == (sender, time * 1000)
+
+
+def test_many_resent_fields_take_linear_time(tmp_path: Path) -> None:
+    def box(number: int) -> Path:
+        fields = "".join(f"Resent-{i}: x\n" for i in range(number))
+        path = tmp_path / f"box.{number}"
+        path.write_text(f"{FROM}{fields}{RESENT}{HEADER}\nHi\n")
+        return path
+
+    def read(path: Path) -> None:
+        [record] = open_mail_files([path])
+        assert isinstance(record, MailRecord)
+        assert record.sender == "eve@example.com"
+
+    assert_grows_linearly(read, box, 1_000)

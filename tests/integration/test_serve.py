@@ -272,6 +272,19 @@ async def test_the_control_socket_works_on_the_counts_of_the_running_server(
     assert not path.exists()
 
 
+async def test_a_server_ends_quietly_while_an_operator_is_connected(tmp_path: Path) -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    path = tmp_path / "control.sock"
+    async with running(control=path):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'{"op": "status"}\n')
+        await reader.readline()
+    assert await reader.read() == b""
+    writer.close()
+    assert errors == []
+
+
 async def test_two_servers_cannot_listen_at_one_path(tmp_path: Path) -> None:
     path = tmp_path / "policy.sock"
     async with running(addresses=[path]):
@@ -408,7 +421,10 @@ def test_main_cf_is_printed_and_a_policy_is_checked() -> None:
     assert "note: at rcpt alone" in result.stdout
 
 
-async def test_held_messages_are_released_by_postsuper(tmp_path: Path) -> None:
+async def test_held_messages_are_released_by_postsuper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.server.policy_service.FINISH_SECONDS", 0.0)
     postsuper = tmp_path / "postsuper"
     postsuper.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
     postsuper.chmod(0o700)

@@ -7,6 +7,7 @@ import email.policy
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -238,6 +239,42 @@ def test_hostile_names_are_escaped_in_a_digest(sink: Sink, relay: SMTPServerThre
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "null",
+        '{"at": 1e400, "kind": "x", "line": "y"}',
+        '{"at": -99999999999999999, "kind": "x", "line": "y"}',
+        "[" * 100_000,
+        '{"at": 1, "kind": "x", "line": "y\\nWho uses most: nobody"}',
+    ],
+)
+def test_an_entry_of_the_store_that_cannot_be_read_holds_up_no_alert(
+    sink: Sink, relay: SMTPServerThread, entry: str
+) -> None:
+    store = MemoryBackend(ManualClock())
+    alerts = mail_alerts(relay, store)
+    alerts.add(denial())
+    store.write_register("campus:alerts", {"000000000000001 x": entry, "more": "many"})
+    alerts.step()
+    text = digest(sink, 0).get_content()
+    assert "eve@uwo.ca" in text
+    assert "\nWho uses most: nobody" not in text
+
+
+def test_a_forked_process_closes_although_its_parent_was_sending(
+    sink: Sink, relay: SMTPServerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = mail_alerts(relay)
+    alerts.add(denial())
+    with alerts._sending:
+        monkeypatch.setattr("os.getpid", lambda: -1)  # as in the child
+        closing = threading.Thread(target=alerts.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive()
+
+
 def test_names_are_hashed_with_a_key(sink: Sink, relay: SMTPServerThread) -> None:
     alerts = mail_alerts(relay, key=b"k" * 16)
     alerts.add(denial())
@@ -335,10 +372,45 @@ def test_a_webhook_checks_the_certificate(certificates: CertificateFiles) -> Non
         assert len(server.posts) == 1
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/", "https://", "x", "http://[/"])
+def test_a_webhook_that_answers_no_http_is_tried_again() -> None:
+    waits: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(3):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(b"220 s3cret mail.uwo.ca ESMTP\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        webhook = WebhookAlerts(f"http://127.0.0.1:{server.getsockname()[1]}/", wait=waits.append)
+        with pytest.raises(RuntimeError, match="has not taken") as raised:
+            webhook(denial())
+        thread.join()
+    assert "s3cret" not in str(raised.value)
+    assert waits == [1.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://x/",
+        "https://",
+        "x",
+        "http://[/",
+        "https://hooks.uwo.ca/s3cret token",
+        "https://bot:s3cret@hooks.uwo.ca/",
+        "https://hooks.uwo.ca:s3cret/",
+        "https://hooks.uwo.ca/s3cret\u00e9",
+    ],
+)
 def test_a_webhook_is_http(url: str) -> None:
-    with pytest.raises(ValueError, match="url: it"):
+    with pytest.raises(ValueError, match="url: it") as raised:
         WebhookAlerts(url)
+    assert "s3cret" not in str(raised.value)
 
 
 # Syslog.

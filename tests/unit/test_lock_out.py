@@ -21,6 +21,7 @@ from ratelimit_mail import (
 from ratelimit_mail.backends import MemoryBackend, SQLiteBackend
 from ratelimit_mail.events import Blocked, Dispatcher, Event
 from ratelimit_mail.exceptions import BackendUnavailable
+from ratelimit_mail.limiter import blocks
 from ratelimit_mail.limits import RateLimit
 
 TWO_A_MINUTE = MessageRateLimit("2/minute", on_excess="block")
@@ -151,3 +152,23 @@ async def test_an_async_limiter_blocks_as_well() -> None:
     decisions = [await limiter.try_acquire(envelope) for _ in range(4)]
     assert [bool(each) for each in decisions] == [True, True, False, False]
     assert [each.subject for each in await limiter.blocks()] == ["ann@uwo.ca"]
+
+
+def test_a_block_is_parsed_once_however_many_are_added_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[str] = []
+    parse = blocks._parsed
+
+    def counted(name: str, text: str) -> Any:
+        parsed.append(name)
+        return parse(name, text)
+
+    monkeypatch.setattr(blocks, "_parsed", counted)
+    policy = Policy(name="p", limits=[MessageRateLimit("1/hour", on_excess="block")])
+    limiter = Limiter(policy)
+    for i in range(30):
+        for _ in range(2):
+            limiter.try_acquire(Envelope(f"a{i}@example.org", ["bob@example.com"]))
+    assert len(limiter.blocks()) == 30
+    assert len(parsed) == len(set(parsed)) == 30

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -186,6 +187,36 @@ def test_the_number_of_open_messages_is_bounded(
     assert (
         summary(items) == [(0.0, "Ann@example.org", ("bob@example.com", "staff@example.org"))] * 2
     )
+
+
+def test_ids_are_forgotten_in_linear_time() -> None:
+    def seconds_of(most: int) -> float:
+        ids = joined.RecentIds(most)
+        for i in range(most):
+            assert ids.is_new(str(i))
+        start = process_time()
+        for i in range(most, most + 70_000):
+            assert ids.is_new(str(i))
+        length = process_time() - start
+        assert str(i - most) not in ids
+        assert str(i - most + 1) in ids
+        return length
+
+    # It took 80 times as long when what is oldest had to be found.
+    assert seconds_of(100_000) < 20 * seconds_of(100)
+
+
+def test_a_message_with_endless_recipients_takes_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined, "MOST_RECIPIENTS", 5)
+    more = [LINES[3].replace("bob@", f"bob{i}@") for i in range(50)]
+    files = files_of(
+        tmp_path,
+        log_of("2026-03-02T09:00:00Z mail postfix/{1}", [*LINES[:4], *more, *LINES[4:]]),
+    )
+    [item] = rejected(list(files))
+    assert item == ("line 1", joined.TOO_MANY)
 
 
 def test_the_year_of_syslog_grows_in_january_and_comes_from_the_file_or_the_option(

@@ -135,7 +135,7 @@ def test_of_several_programs_with_one_file_the_first_answers_scrapes(
     ("text", "words"),
     [
         ("[alerts", "not TOML"),
-        ("alerts = 3", "alerts: a table is needed, not 3"),
+        ("alerts = 3", "alerts: a table is needed, not int"),
         ("[alerts]", "alerts.mail_to: no channel"),
         ('[alerts]\nmail_too = ["a@b.c"]', "alerts.mail_too: .*'mail_to'"),
         ('[alerts]\nmail_to = "a@b.c"', "alerts.mail_to: a list of addresses"),
@@ -148,6 +148,9 @@ def test_of_several_programs_with_one_file_the_first_answers_scrapes(
             "alerts.smtp: .*password_file",
         ),
         ('[alerts]\nwebhook = "ftp://x"', "alerts.webhook: it does not"),
+        ('[alerts]\nwebhook = ["https://x/s3cret"]', "alerts.webhook: a string is needed"),
+        ('[alerts]\nsmtp = ["smtp://a:s3cret@x"]', "alerts.smtp: a string is needed"),
+        ('alerts = "https://x/s3cret"', "alerts: a table is needed"),
         ('[alerts]\nwebhook = "http://x"\nwebhook_file = "x"', "alerts.webhook_file"),
         ('[alerts]\nsyslog = "nowhere"', "alerts.syslog: 'nowhere'"),
         ('[alerts]\nsyslog = true\nkinds = ["All"]', "alerts.kinds: 'All'"),

@@ -419,6 +419,83 @@ async def test_a_message_that_is_held_at_data_is_complete_at_its_end(tmp_path: P
     held.close()
 
 
+async def test_a_message_that_is_held_at_data_is_not_released_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, "rcpt,data,end-of-message", excess="hold", held=held)
+    wall = relay.clock() / 1000
+    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+
+    def advance(seconds: float) -> None:
+        relay.clock.advance(seconds)
+        relay.seconds += seconds
+
+    assert await relay.message(outsiders(1), stage="DATA") == "DUNNO"
+    assert await relay.ask("END-OF-MESSAGE", instance(1), recipient_count=1) == "DUNNO"
+    assert (await relay.message(outsiders(1), stage="DATA"))[:5] == "HOLD "
+    advance(90)  # its text is long, and it is not in the hold queue yet
+    assert await relay.service.release() == []
+    assert await relay.ask("END-OF-MESSAGE", instance(2), recipient_count=1) == "DUNNO"
+    assert await relay.service.release() == []  # Postfix writes it to the queue now
+    advance(10)
+    assert await relay.service.release() == ["AB0002"]
+    held.close()
+
+
+async def test_a_queue_id_that_is_used_again_releases_no_message_of_a_moderator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newsletter = MailingList("news@uwo.ca", members=["bob@x.com"], posting="moderated")
+    policy = Policy(
+        name="queue",
+        internal_domains=["uwo.ca"],
+        directory=Directory(lists=[newsletter]),
+        limits=[MessageRateLimit("1/minute")],
+    )
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, excess="hold", held=held)
+    wall = relay.clock() / 1000
+    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+    await relay.message(outsiders(1))
+    assert (await relay.message(outsiders(1), queue_id="ABCDEF"))[:5] == "HOLD "
+    # An administrator has deleted it, and Postfix uses its queue id for another message.
+    action = await relay.message(["news@uwo.ca"], queue_id="ABCDEF", sender="eve@uwo.ca")
+    assert action[:5] == "HOLD "
+    relay.clock.advance(300)
+    relay.seconds += 300
+    assert await relay.service.release() == []
+    held.close()
+
+
+def test_only_messages_that_were_let_go_are_forgotten(tmp_path: Path) -> None:
+    held = HeldMail(tmp_path / "held.db")
+    first, second = (Envelope("ann@uwo.ca", ["bob@example.com"], id=each) for each in "xy")
+    held.add("ABCDEF", first, 0)
+    held.redeem("ABCDEF")
+    held.add("ABCDEF", second, 0)  # Postfix has sent the first one, and uses its queue id again
+    held.remove(["ABCDEF"])
+    assert [each.envelope.id for each in held.all(10)] == ["y"]
+    held.close()
+
+
+async def test_messages_that_end_after_data_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.server.policy_service.MOST_ADMITTED", 5)
+    relay = Relay(Policy(name="p", limits=[MessageRateLimit("100/hour")]), "data,end-of-message")
+    await relay.ask("END-OF-MESSAGE", instance(99), recipient_count=1)
+    for number in range(20):
+        name = instance(number)
+        await relay.ask("DATA", name, number, recipient="a@x.com", recipient_count=1)
+        relay.service.disconnect(number)
+    assert len(relay.service._admitted) == 5
+    await relay.service.close()
+    [usage] = await relay.service.limiter.usage("ann@uwo.ca")
+    assert usage.used == 5
+
+
 async def test_held_messages_whose_bookings_are_lost_are_booked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

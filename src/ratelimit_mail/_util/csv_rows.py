@@ -27,11 +27,27 @@ class CsvRow(NamedTuple):
     error: csv.Error | None = None
 
 
-def csv_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[CsvRow]:
-    """Yield each row of `lines`, also those that are blank or broken."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+def csv_rows(
+    lines: Iterable[str], delimiter: str = ",", longest: int | None = None
+) -> Iterator[CsvRow]:
+    """Yield each row of `lines`, also those that are blank or broken.
+
+    longest: the most characters of a row, whose quoted fields may hold any number of lines. A
+        longer one has an error, and ends the rows.
+    """
+    length = 0
+
+    def bounded() -> Iterator[str]:
+        nonlocal length
+        for text in lines:
+            length += len(text)
+            if longest is not None and length > longest:
+                raise csv.Error(f"a row has more than {longest:,} characters")
+            yield text
+
+    reader = csv.reader(bounded(), delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 1
+        line, length = reader.line_num + 1, 0
         try:
             cells = next(reader)
         except StopIteration:

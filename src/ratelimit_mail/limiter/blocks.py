@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -47,6 +46,15 @@ def register_name(policy: Policy) -> str:
     return f"{policy.counted_as}:blocks"
 
 
+class _Entry(NamedTuple):
+    """An entry of the register: its text, and what it says."""
+
+    text: str
+    scope: tuple[str, ...]
+    key: str
+    block: Block
+
+
 class Blocks:
     """The blocks of one policy, as one limiter knows them."""
 
@@ -55,6 +63,8 @@ class Blocks:
         self._backend = backend
         self._name = register_name(policy)
         self._by_scope: dict[tuple[str, ...], dict[str, Block]] = {}
+        self._entries: dict[str, _Entry] = {}
+        """What was read, by its name: a register may have thousands, of which few change."""
         self.exist = False
         """Whether there are any."""
         self._getters: dict[tuple[str, ...], Callable[[Envelope], str]] = {}
@@ -151,10 +161,11 @@ class Blocks:
                 f"reason: {show(reason)} is not a line of at most {LONGEST_REASON} characters"
             )
         register: Register = yield partial(self._backend.read_register, self._name)
+        self._take(register)
         until = None if seconds is None else register.now + round(seconds * 1000)
         shown = _in_order(ordered, scope, subject)
         entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
-        changes: dict[str, str | None] = dict.fromkeys(_expired(register))
+        changes: dict[str, str | None] = dict.fromkeys(self._expired(register.now))
         changes[_entry_key(ordered, key)] = json.dumps(entry)
         yield partial(self._backend.write_register, self._name, changes)
         entries = {**register.entries, **changes}
@@ -181,7 +192,7 @@ class Blocks:
         register: Register = yield partial(self._backend.read_register, self._name)
         self._take(register)
         block = self._by_scope.get(ordered, {}).get(key)
-        changes = dict.fromkeys([_entry_key(ordered, key), *_expired(register)])
+        changes = dict.fromkeys([_entry_key(ordered, key), *self._expired(register.now)])
         yield partial(self._backend.write_register, self._name, changes)
         rest = {name: text for name, text in register.entries.items() if name not in changes}
         self._take(Register(register.now, rest))
@@ -215,16 +226,32 @@ class Blocks:
         """Replace the copy."""
         self._ahead = register.now - self._backend.now()
         by_scope: dict[tuple[str, ...], dict[str, Block]] = {}
+        known, entries = self._entries, dict[str, _Entry]()
         for name, text in register.entries.items():
-            try:
-                scope, key, block = _parsed(name, text)
-            except UNREADABLE:
-                log_warning("a block in the backend is not readable: %s", show(name))
-                continue
-            by_scope.setdefault(scope, {})[key] = block
-            self._getters.setdefault(scope, subject_getter(scope, self._policy.comparison))
+            entry = known.get(name)
+            if entry is None or entry.text != text:
+                try:
+                    entry = _Entry(text, *_parsed(name, text))
+                except UNREADABLE:
+                    log_warning("a block in the backend is not readable: %s", show(name))
+                    continue
+            entries[name] = entry
+            scope = entry.scope
+            by_scope.setdefault(scope, {})[entry.key] = entry.block
+            if scope not in self._getters:
+                self._getters[scope] = subject_getter(scope, self._policy.comparison)
+        self._entries = entries
         self._by_scope = by_scope
         self.exist = bool(by_scope)
+
+    def _expired(self, now: int) -> list[str]:
+        """Return the names of the entries that are over."""
+        moment = datetime_of(now)
+        return [
+            name
+            for name, entry in self._entries.items()
+            if entry.block.until is not None and entry.block.until <= moment
+        ]
 
     def _now(self) -> int:
         now: int = self._backend.now() + self._ahead
@@ -274,17 +301,3 @@ def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block]:
         reason=entry["reason"],
     )
     return scope, key, block
-
-
-def _expired(register: Register) -> list[str]:
-    """Return the keys of entries that are over."""
-    over = []
-    now: datetime = datetime_of(register.now)
-    for name, text in register.entries.items():
-        try:
-            block = _parsed(name, text)[2]
-        except UNREADABLE:
-            continue
-        if block.until is not None and block.until <= now:
-            over.append(name)
-    return over

@@ -180,7 +180,7 @@ class MailAlerts:
             if len(entries) < MOST_WAITING:
                 self._store.write_register(self._register, {name: entry})
             else:
-                more = str(int(entries.get(MORE, "0")) + 1)
+                more = str(_number(entries.get(MORE, "0")) + 1)
                 self._store.write_register(self._register, {MORE: more})
         except BackendError:
             if len(self._unstored) < MOST_WAITING:
@@ -237,7 +237,7 @@ class MailAlerts:
         more = 0
         for name in sorted(entries):
             if name == MORE:
-                more = int(entries[name])
+                more = _number(entries[name])
             else:
                 alerts.append(_parsed(entries[name]))
         alerts += map(_parsed, unstored)
@@ -293,6 +293,8 @@ class MailAlerts:
 
     def close(self) -> None:
         """Send what waits, if a digest may go now; what remains stands in the store."""
+        if self._pid != os.getpid():  # the parent's locks may have been held at the fork
+            self._start_afresh()
         self._is_closed = True
         self._closing.set()
         self._wake.set()
@@ -306,6 +308,13 @@ def _parsed(entry: str) -> dict[str, Any]:
     """Return an alert that waits, also one that another version of this library has stored."""
     try:
         alert = json.loads(entry)
-        return {"at": int(alert["at"]), "kind": str(alert["kind"]), "line": str(alert["line"])}
-    except (ValueError, TypeError, KeyError):
+        at, kind, line = int(alert["at"]), str(alert["kind"]), str(alert["line"])
+        datetime_of(at)
+        return {"at": at, "kind": kind, "line": escape(line[:LONGEST_LINE])}
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return {"at": 0, "kind": "unreadable", "line": "an alert that cannot be read"}
+
+
+def _number(entry: str) -> int:
+    """Return the number of alerts that did not fit; 0 for an entry that cannot be read."""
+    return int(entry) if entry.isascii() and entry.isdecimal() and len(entry) <= 18 else 0

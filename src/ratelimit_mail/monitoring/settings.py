@@ -427,7 +427,7 @@ def _structured(kind: type[T], document: Mapping[str, Any], name: str) -> T | No
     if table is None:
         return None
     if not isinstance(table, dict):
-        raise ValueError(f"{name}: a table is needed, not {show(table)}")
+        raise ValueError(f"{name}: a table is needed, not {type(table).__name__}")
     known = [field.name for field in attrs.fields(kind)]  # type: ignore[arg-type]
     for key, value in table.items():
         if key not in known:
@@ -436,7 +436,8 @@ def _structured(kind: type[T], document: Mapping[str, Any], name: str) -> T | No
             raise ValueError(f"{name}.{show(key)[1:-1]}: there is no such key; {hint}")
         needed, words = _TYPES.get(key, (str, "a string"))
         if not isinstance(value, needed) or (needed == (int, float) and isinstance(value, bool)):
-            raise ValueError(f"{name}.{key}: {words} is needed, not {show(value)}")
+            # Not the value: that of webhook or smtp may hold a secret.
+            raise ValueError(f"{name}.{key}: {words} is needed, not {type(value).__name__}")
         if isinstance(value, list) and not all(isinstance(each, str) for each in value):
             raise ValueError(f"{name}.{key}: {words} is needed, not {show(value)}")
     return kind(**table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import time
@@ -60,10 +61,16 @@ class WebhookAlerts:
         try:
             pieces = urlsplit(url)
             self._host = pieces.hostname or ""
+            _ = pieces.port  # which raises ValueError for what is not a port
         except ValueError:
             raise ValueError("url: it is not a URL") from None
-        if pieces.scheme not in ("http", "https") or not self._host or not url.isprintable():
+        if pieces.scheme not in ("http", "https") or not self._host:
             raise ValueError("url: it does not begin with https:// or http:// and a host")
+        # http.client refuses these for each event, with errors that show them.
+        if not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError("url: it has characters that a URL writes as %20 and the like")
+        if "@" in pieces.netloc:
+            raise ValueError("url: it has a login before the host; a secret is the token")
         self._url, self._token, self._timeout, self._key = url, token, timeout, key
         self._wait = wait
         self._opener = urllib.request.build_opener(
@@ -81,7 +88,7 @@ class WebhookAlerts:
         for number in range(len(RETRIES) + 1):
             try:
                 self._post(body)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 is_final = isinstance(error, urllib.error.HTTPError) and not (
                     error.code >= 500 or error.code == 429
                 )

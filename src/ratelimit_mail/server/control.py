@@ -228,6 +228,8 @@ class ControlServer:
                     await writer.drain()
         except (OSError, ValueError, TimeoutError):  # a line that is too long is a ValueError
             return
+        except asyncio.CancelledError:  # by `close`; asyncio 3.11 would log it with a traceback
+            return
         finally:
             self._tasks.discard(task)
             writer.close()

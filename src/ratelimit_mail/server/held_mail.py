@@ -127,8 +127,17 @@ class HeldMail:
         self._change("UPDATE held SET redeemed = 1 WHERE queue_id = ?", [(queue_id,)])
 
     def remove(self, queue_ids: Iterable[str]) -> None:
-        """Forget messages."""
-        self._change("DELETE FROM held WHERE queue_id = ?", [(each,) for each in queue_ids])
+        """Forget messages that were released.
+
+        Postfix uses their queue ids again: a new message that is held by one stays in the list.
+        """
+        self._change(
+            "DELETE FROM held WHERE queue_id = ? AND redeemed", [(each,) for each in queue_ids]
+        )
+
+    def replace(self, queue_id: str) -> None:
+        """Forget the message that had a queue id, because another one has it now."""
+        self._change("DELETE FROM held WHERE queue_id = ?", [(queue_id,)])
 
     def _one(self, query: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         with self._lock:

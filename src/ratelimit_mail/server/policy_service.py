@@ -66,6 +66,12 @@ ANSWER_SECONDS: Final = 900.0
 POSTMASTER: Final = "postmaster"
 """What Postfix accepts without asking: RFC 5321 (4.5.1) demands that it is accepted."""
 
+MOST_ADMITTED: Final = 20_000
+"""Messages that were charged at DATA and are not complete."""
+
+FINISH_SECONDS: Final = 10.0
+"""How long Postfix may need from the last answer until a message is in its hold queue."""
+
 LONGEST_TRANSACTION: Final = 86_400.0
 """Seconds."""
 
@@ -165,6 +171,8 @@ class PolicyService:
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._admitted: OrderedDict[str, _Admitted] = OrderedDict()
         self._confirmed: OrderedDict[str, None] = OrderedDict()
+        self._incomplete_until: OrderedDict[str, float] = OrderedDict()
+        """Queue ids of held messages that are not in Postfix's hold queue yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._seen: set[Stage] = set()
         self._without_charge = 0
@@ -423,7 +431,7 @@ class PolicyService:
                 if (earlier := self._admitted.pop(instance, None)) is not None:
                     await self._refund(earlier)
                 if decision and self.stages.confirms:
-                    self._admitted[instance] = _Admitted(limiter, decision, self._clock())
+                    self._note_admitted(instance, _Admitted(limiter, decision, self._clock()))
         except BackendError as error:
             self.stats["unavailable"] += 1
             self._warn("store", "the store is away, and messages are deferred: %s", error)
@@ -474,12 +482,19 @@ class PolicyService:
             max_delay = self._hold_for if queue_id else 0.0
             reservation = await limiter.reserve(envelope, max_delay=max_delay)
         except RateLimitExceeded as error:
+            if error.decision.action is Action.HOLD and queue_id:
+                # What had this queue id is gone: its time must not release this message.
+                await asyncio.to_thread(self.held.replace, queue_id)
             return self._answer_to(error.decision, request)
         if reservation.delay <= 0:
             if self.stages.confirms:
                 admitted = _Admitted(limiter, reservation.decision, self._clock())
-                self._admitted[request.instance] = admitted
+                self._note_admitted(request.instance, admitted)
             return self._answer_to(reservation.decision, request)
+        waits_for_end = request.stage is Stage.DATA and self.stages.confirms
+        self._note_incomplete(
+            queue_id, self.stages.give_back_after if waits_for_end else FINISH_SECONDS
+        )
         try:
             await asyncio.to_thread(self.held.add, queue_id, envelope, reservation.at)
         except Exception as error:
@@ -508,6 +523,12 @@ class PolicyService:
         now = round(time.time() * 1000)
         queue_ids = []
         for message in await asyncio.to_thread(self.held.due, now, most):
+            missing = self._incomplete_until.get(message.queue_id, 0.0) - self._clock()
+            if missing > 0:
+                # postsuper would not find it, and it would then be held for ever.
+                at = now + round(min(missing, FINISH_SECONDS) * 1000)
+                await asyncio.to_thread(self.held.rebook, message.queue_id, at)
+                continue
             if not message.is_redeemed:
                 # The id finds the booking; after it was lost, the message is booked again.
                 try:
@@ -530,6 +551,8 @@ class PolicyService:
         """Count a message that was charged at DATA at the time at which it is complete."""
         instance = request.instance
         self.collector.forget(instance)
+        if request.queue_id in self._incomplete_until:
+            self._note_incomplete(request.queue_id, FINISH_SECONDS)
         admitted = self._admitted.pop(instance, None)
         if admitted is not None:
             self._note_confirmed(instance)
@@ -543,6 +566,19 @@ class PolicyService:
         # The server was started after DATA: whether it was charged there is not known.
         self.stats["unknown-recipients"] += 1
         return self._answer_with(UNKNOWN_RECIPIENTS, request, None)
+
+    def _note_admitted(self, instance: str, admitted: _Admitted) -> None:
+        """Note that a message was charged at DATA."""
+        self._admitted[instance] = admitted
+        if len(self._admitted) > MOST_ADMITTED:
+            self._give_back(next(iter(self._admitted)))
+
+    def _note_incomplete(self, queue_id: str, seconds: float) -> None:
+        """Note for how long a held message is not to be released, unless its end comes earlier."""
+        self._incomplete_until[queue_id] = self._clock() + seconds
+        self._incomplete_until.move_to_end(queue_id)
+        if len(self._incomplete_until) > MOST_ANSWERS:
+            self._incomplete_until.popitem(last=False)
 
     def _note_confirmed(self, instance: str) -> None:
         """Note that nothing is to be done at END-OF-MESSAGE."""

@@ -93,6 +93,11 @@ def limitations(stages: Stages, policy: Policy, *, holds: bool = False) -> Itera
         yield "at rcpt alone, messages cannot be held: --excess hold does as the limit says"
     if stages.charge_at is Stage.DATA and holds:
         yield "a message that is held at data and then broken off stays booked until its time"
+        if not stages.confirms:
+            yield (
+                "without end-of-message, a message that is held at data and is complete only after"
+                " its time is not released"
+            )
 
 
 def main_cf(stages: Stages, service: str, *, direction: str = "outbound") -> str:

@@ -21,6 +21,7 @@ from ratelimit_mail.adapters.django.configuration import (
     Problem,
     folder_problem,
     is_own_backend,
+    is_url,
     own_backend_problem,
     problems_of,
     project_mailers,
@@ -115,7 +116,7 @@ def _costly_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         values.get("BACKEND", SMTP_BACKEND),
     )
     if values.get("LIMITER") is None:
-        if isinstance(policy, str | os.PathLike) and str(policy):
+        if isinstance(policy, str | os.PathLike) and str(policy) and not is_url(policy):
             try:
                 policy_of(policy)
             except (PolicyFileError, ModuleNotFoundError) as error:

@@ -21,6 +21,7 @@ from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.adapters.options import PUSHBACK
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limiter import Limiter
+from ratelimit_mail.limiter.blocks import LONGEST_BLOCK
 from ratelimit_mail.policy import Policy
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "improperly_configured",
     "is_own_backend",
     "is_own_key",
+    "is_url",
     "merged",
     "own_backend_problem",
     "problems_of",
@@ -214,7 +216,8 @@ def read_options(values: Mapping[str, Any], inner: Mapping[str, Any]) -> MailerO
 def problems_of(values: object) -> Iterator[Problem]:
     """Yield what is wrong with the keys of a mailer, without opening or importing anything."""
     if not isinstance(values, Mapping):
-        yield Problem("E001", f"a dict is needed, not {show(values)}")
+        # Not its text, here and below: a mistaken value may be the URL of a store, with a password.
+        yield Problem("E001", f"a dict is needed, not {type(values).__name__}")
         return
     for name in values:
         if name not in KEYS:
@@ -249,7 +252,7 @@ def problems_of(values: object) -> Iterator[Problem]:
     if not isinstance(values.get("OPTIONS", {}), Mapping):
         yield Problem("E011", "OPTIONS: a dict of the options of BACKEND is needed")
     if not isinstance(values.get("CLIENT"), Client | None):
-        yield Problem("E012", f"CLIENT: a Client is needed, not {show(values['CLIENT'])}")
+        yield Problem("E012", f"CLIENT: a Client is needed, not {type(values['CLIENT']).__name__}")
 
 
 def own_backend_problem() -> Problem:
@@ -265,7 +268,7 @@ def _limiter_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     limiter, policy = values.get("LIMITER"), values.get("POLICY")
     if limiter is not None:
         if not isinstance(limiter, Limiter):
-            yield Problem("E003", f"LIMITER: a Limiter is needed, not {show(limiter)}")
+            yield Problem("E003", f"LIMITER: a Limiter is needed, not {type(limiter).__name__}")
         elif policy is not None or "STORE" in values:
             yield Problem("E003", "LIMITER stands for POLICY and STORE: leave these out")
         return
@@ -279,19 +282,34 @@ def _limiter_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "E003",
             f"POLICY: the name of a preset, a policy file or a Policy is needed,"
-            f" not {show(policy)}",
+            f" not {type(policy).__name__}",
+        )
+    elif is_url(policy):
+        yield Problem(
+            "E004",
+            "POLICY: a URL is not a policy",
+            "The URL of a store stands in STORE.",
         )
     if not isinstance(values.get("STORE", "memory:"), str):
         yield Problem("E005", "STORE: the URL of a store is needed, such as 'sqlite:///counts.db'")
 
 
+def is_url(policy: object) -> bool:
+    """Return whether a URL stands in place of a policy: that of a store may have a password."""
+    return isinstance(policy, str) and "://" in policy
+
+
 def _seconds_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
-    for name, least in (("TIMEOUT", 0.0), ("PUSHBACK", 0.001)):
+    for name, least, most in (("TIMEOUT", 0.0, math.inf), ("PUSHBACK", 0.001, LONGEST_BLOCK)):
         value = values.get(name)
         if value is None:
             continue
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or math.isnan(value) or value < least:
+        try:
+            is_good = is_number and least <= float(value) <= most
+        except OverflowError:
+            is_good = False
+        if not is_good:
             yield Problem(
                 "E007", f"{name}: a number of seconds or None is needed, not {show(value)}"
             )

@@ -7,7 +7,8 @@ import email.policy
 import smtplib
 from collections.abc import Callable
 from email import message_from_bytes
-from typing import Any, Final, Self
+from functools import partial
+from typing import Any, Final, Self, TypeVar
 
 from django.core.mail import EmailMultiAlternatives
 
@@ -19,6 +20,8 @@ from ratelimit_mail.exceptions import TransportUnavailable
 from ratelimit_mail.outbox import OutgoingMessage
 
 __all__ = ["BackendTransport", "StoredMessage"]
+
+T = TypeVar("T")
 
 _REPLIES: Final = (
     smtplib.SMTPResponseException,
@@ -59,16 +62,17 @@ class StoredMessage(EmailMultiAlternatives):
         self._parsed = parsed
         self._recipients = [*outgoing.recipients]
         to, cc = _addresses(parsed, "To"), _addresses(parsed, "Cc")
+        open_recipients, named = {*outgoing.recipients}, {*to, *cc}
         super().__init__(
-            subject=str(parsed.get("Subject", "")),
+            subject=_parsed_or(lambda: str(parsed.get("Subject", "")), ""),
             from_email="" if outgoing.sender == NULL_SENDER else outgoing.sender,
-            to=[each for each in to if each in outgoing.recipients],
-            cc=[each for each in cc if each in outgoing.recipients],
-            bcc=[each for each in outgoing.recipients if each not in {*to, *cc}],
+            to=[each for each in to if each in open_recipients],
+            cc=[each for each in cc if each in open_recipients],
+            bcc=[each for each in outgoing.recipients if each not in named],
             reply_to=_addresses(parsed, "Reply-To"),
             headers={
-                name: str(value)
-                for name, value in parsed.items()
+                name: _parsed_or(partial(_header_text, parsed, name, value), str(value))
+                for name, value in parsed.raw_items()
                 if name.lower() not in _OWN_HEADERS
             },
         )
@@ -78,14 +82,16 @@ class StoredMessage(EmailMultiAlternatives):
         for part in parsed.walk():
             if part.is_multipart():
                 continue
-            kind, name = part.get_content_type(), part.get_filename()
-            payload: Any = part.get_payload(decode=True) or b""
-            is_text = kind in ("text/plain", "text/html") and not part.is_attachment()
+            kind = _parsed_or(part.get_content_type, "application/octet-stream")
+            name = _parsed_or(part.get_filename, None)
+            payload: Any = _parsed_or(partial(part.get_payload, decode=True), None) or b""
+            is_attachment = _parsed_or(part.is_attachment, True)
+            is_text = kind in ("text/plain", "text/html") and not is_attachment
             if not is_text or name is not None:
                 self.attach(name or "attachment", payload, "application/octet-stream")
                 self.attachments[-1] = (name or "attachment", payload, kind)
                 continue
-            text = _decoded(payload, part.get_content_charset())
+            text = _decoded(payload, _parsed_or(part.get_content_charset, None))
             if kind == "text/plain" and not self.body:
                 self.body = text
             else:
@@ -100,17 +106,34 @@ class StoredMessage(EmailMultiAlternatives):
         return self._parsed
 
 
+def _parsed_or(parse: Callable[[], T], default: T) -> T:
+    """Return what `parse` returns; `default` for a header that Python's parser fails at.
+
+    An SMTP backend sends the stored text all the same, and one message must not hold up the others.
+    """
+    try:
+        return parse()
+    except Exception:  # the parser raises IndexError, AttributeError and more
+        return default
+
+
+def _header_text(parsed: email.message.EmailMessage, name: str, value: str) -> str:
+    return str(parsed.policy.header_fetch_parse(name, value))
+
+
 def _decoded(payload: bytes, charset: str | None) -> str:
     try:
         return payload.decode(charset or "utf-8", "replace")
-    except LookupError:
+    except (LookupError, ValueError):  # such as the charsets undefined and idna
         return payload.decode("utf-8", "replace")
 
 
 def _addresses(parsed: email.message.EmailMessage, name: str) -> list[str]:
-    header: Any = parsed.get(name)
-    addresses = getattr(header, "addresses", ())
-    return [each.addr_spec for each in addresses]
+    def parse() -> list[str]:
+        header: Any = parsed.get(name)
+        return [each.addr_spec for each in getattr(header, "addresses", ())]
+
+    return _parsed_or(parse, [])
 
 
 class BackendTransport:

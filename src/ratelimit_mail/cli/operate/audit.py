@@ -22,6 +22,9 @@ LONGEST_REASON: Final = 200
 
 LONGEST_NAME: Final = 100
 
+LONGEST_SUBJECT: Final = 2000
+"""In characters; several addresses or logins, each of 320 at most."""
+
 
 def login_name() -> str:
     """Return the login name of the operator, also behind sudo."""
@@ -44,7 +47,9 @@ def check_line(option: str, text: str) -> str:
 def record(operation: str, scope: Sequence[str], subject: object, by: str, reason: str) -> None:
     """Write one line of the trail to the system log, or else to stderr."""
     why = "" if reason is None else f": {reason}"
-    line = escape(f"{by}: {operation} {' and '.join(scope)} {show(subject)}{why}")
+    # In full: subjects that begin alike must not look the same.
+    shown = escape(repr(subject)[:LONGEST_SUBJECT])[:LONGEST_SUBJECT]
+    line = escape(f"{by}: {operation} {' and '.join(scope)} {shown}{why}")
     address = local_socket()
     if address is not None:
         log = SystemLog(address, AUTH)

@@ -23,6 +23,9 @@ SEPARATORS: Final = ",;\t|"
 FIELDS: Final = "#fields:"
 """What begins the line with the header in the logs of Exchange."""
 
+LONGEST_ROW: Final = 2 * LONGEST_LINE
+"""In characters. A row that ends nowhere must not take the memory of a whole file."""
+
 REMARKS: Final = ("#type ", "#software:", "#version:", "#log-type:", "#date:", FIELDS)
 
 
@@ -42,7 +45,7 @@ def read_rows(
     before: how many lines there were before these.
     """
     csv.field_size_limit(LONGEST_LINE)
-    for row in csv_rows(lines, separator):
+    for row in csv_rows(lines, separator, LONGEST_ROW):
         line = before + row.line
         if row.error is not None:
             # A quote that is not closed swallows the rows after it, so reading must stop.

@@ -43,6 +43,11 @@ _MASKED: Final = re.compile(
 )
 """An address as the archives of Mailman 2 write it: `ann at example.org (Ann Example)`."""
 
+_RESENT: Final = frozenset(
+    f"resent-{name}"
+    for name in ("date", "from", "sender", "to", "cc", "bcc", "message-id", "reply-to")
+)
+
 NO_RECIPIENTS: Final = (
     "messages of an archive of a mailing list name no recipient: the list itself counts as one"
 )
@@ -254,13 +259,14 @@ def _newest_resent_block(header: Message[Any, Any]) -> str:
     block: dict[str, Any] = {}
     for name, value in header.raw_items():
         name = name.lower()
-        if name.startswith("resent-"):
+        if name in _RESENT:
             if name in block:
                 break
             block[name] = value
     if not block:
         return ""
-    for name in {name for name in header if name.lower().startswith("resent-")}:
+    # Only these: deleting one looks at all fields, and a message may have many with other names.
+    for name in _RESENT:
         del header[name]
     recipients = ("resent-to", "resent-cc", "resent-bcc")
     senders = ("resent-sender", "resent-from")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -11,13 +12,15 @@ from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.base import Item, client_of, record_of
 from ratelimit_mail.envelope import Client
 
-__all__ = ["TOO_LONG", "OpenMessage", "OpenMessages", "RecentIds", "item_of"]
+__all__ = ["TOO_LONG", "TOO_MANY", "OpenMessage", "OpenMessages", "RecentIds", "item_of"]
 
 MOST_OPEN: Final = 100_000
 MOST_RECIPIENTS: Final = 2_000_000
 """How many messages are open at the same time, and how many recipients they have together."""
 
 TOO_LONG: Final = "its lines are too far apart: more than 100,000 messages arrived between them"
+
+TOO_MANY: Final = "it has too many recipients: those of all open messages are more than 4,000,000"
 
 MOST_IDS: Final = 1_000_000
 
@@ -31,6 +34,7 @@ class OpenMessage:
     has_all_recipients: whether its arrival names its recipients.
     may_be_copy: whether it came from where a content filter hands messages back.
     is_cut: whether it was finished because too many messages were open.
+    is_overfull: whether recipients were left out because there were too many.
     left_out: the note with which it is left out, if it is not a message of its own.
     """
 
@@ -47,6 +51,7 @@ class OpenMessage:
     has_all_recipients: bool = False
     may_be_copy: bool = False
     is_cut: bool = False
+    is_overfull: bool = False
     left_out: str = ""
 
 
@@ -58,7 +63,7 @@ class OpenMessages:
 
     def __init__(self, finish: Callable[[str, OpenMessage], Item | None]) -> None:
         self._finish = finish
-        self._open: dict[str, OpenMessage] = {}
+        self._open: OrderedDict[str, OpenMessage] = OrderedDict()
         self._recipients = 0
         self._cut = RecentIds()
 
@@ -90,6 +95,9 @@ class OpenMessages:
     def add_recipient(self, message: OpenMessage, recipient: str) -> None:
         """Add a recipient to an open message; the same one again adds nothing."""
         if recipient not in message.recipients:
+            if self._recipients >= 2 * MOST_RECIPIENTS:
+                message.is_overfull = True
+                return
             message.recipients[recipient] = None
             self._recipients += 1
 
@@ -113,7 +121,8 @@ class RecentIds:
 
     def __init__(self, most: int = MOST_IDS) -> None:
         self._most = most
-        self._ids: dict[int, None] = {}
+        # A dict would look for its oldest key among all those that were deleted.
+        self._ids: OrderedDict[int, None] = OrderedDict()
 
     def __contains__(self, key: str) -> bool:
         return hash(key) in self._ids
@@ -124,13 +133,15 @@ class RecentIds:
         if key in self._ids:
             return False
         if len(self._ids) >= self._most:
-            del self._ids[next(iter(self._ids))]
+            self._ids.popitem(last=False)
         self._ids[key] = None
         return True
 
 
 def item_of(message: OpenMessage) -> Item:
     """Return the record of a message with a sender and recipients, or why there is none."""
+    if message.is_overfull:
+        return RejectedRow(message.where, TOO_MANY)
     try:
         client = message.client or client_of(message.address, message.user, message.protocol)
         return record_of(message.time, message.sender or "", list(message.recipients), client)
