@@ -22,8 +22,9 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.exceptions import BackendUnavailable
-from ratelimit_mail.server.clients import TagTable, client_of
+from ratelimit_mail.server.clients import client_of
 from ratelimit_mail.server.collector import Collector
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.policy_service import PolicyService, in_shadow
@@ -468,7 +469,7 @@ def test_a_client_has_the_tags_of_its_networks_and_its_login() -> None:
         "@ local",
         "",
     ]
-    table = TagTable.parse((f"line {i}", line) for i, line in enumerate(lines, 1))
+    table = ClientTags.loads("\n".join(lines))
 
     def tags(address: str, user: str = "") -> set[str]:
         return set(client_of({"client_address": address, "sasl_username": user}, table).tags)
@@ -483,31 +484,18 @@ def test_a_client_has_the_tags_of_its_networks_and_its_login() -> None:
     assert webmail.protocol == "webmail"
 
 
-@pytest.mark.parametrize(
-    ("line", "error"),
-    [
-        ("129.100.0.0/16", "line 1: a network or a login, and its tags"),
-        ("129.100.0.1/16 campus", "host bits set"),
-        ("10.0.0.0/8 two/words", "is not a tag"),
-    ],
-)
-def test_a_wrong_line_of_the_table_is_named(line: str, error: str) -> None:
-    with pytest.raises(ValueError, match=error):
-        TagTable.parse([("line 1", line)])
-
-
 def test_a_certificate_is_a_user_where_there_is_no_login() -> None:
     attributes = {"ccert_subject": "app+20server", "encryption_protocol": "TLSv1.3"}
-    client = client_of(attributes, TagTable())
+    client = client_of(attributes, ClientTags())
     assert client.user == "certificate:app server"
     assert client.tags == {"tls", "certificate"}
-    client = client_of({**attributes, "sasl_username": "ann"}, TagTable())
+    client = client_of({**attributes, "sasl_username": "ann"}, ClientTags())
     assert client.user == "ann"
 
 
 @pytest.mark.parametrize("login", ["a\nb", "x" * 5000, "\udcff", "\u00e9"])
 def test_any_login_of_postfix_is_a_user(login: str) -> None:
-    assert client_of({"sasl_username": login}, TagTable()).user
+    assert client_of({"sasl_username": login}, ClientTags()).user
 
 
 # The collector.
