@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from ratelimit_mail import (
     AsyncLimiter,
+    ByteRateLimit,
     Directory,
     Envelope,
     MailingList,
     MessageRateLimit,
+    MessageSizeLimit,
     Policy,
     RecipientLimit,
     RecipientRateLimit,
@@ -446,6 +448,35 @@ async def test_a_message_that_would_wait_too_long_is_refused(tmp_path: Path) -> 
     assert (await relay.message(outsiders(1))).startswith("450 4.7.1 ")
     assert len(held) == 0
     held.close()
+
+
+async def test_a_message_is_charged_its_size_at_the_end(tmp_path: Path) -> None:
+    policy = Policy(
+        name="bytes", limits=[MessageSizeLimit("9 kB"), ByteRateLimit("10 kB/hour", name="bytes")]
+    )
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, excess="hold", held=held)
+    assert await relay.message(outsiders(2), size=8_000) == "DUNNO"
+    [usage] = await relay.service.limiter.usage("ann@uwo.ca")
+    assert usage.used == 8_000
+    assert (await relay.message(outsiders(1), size=9_001)).startswith("552 5.3.4 ")
+    assert (await relay.message(outsiders(1), size=3_000)).startswith("HOLD ")
+    [message] = held.all(10)
+    assert message.envelope.size == 3_000
+    held.close()
+
+
+async def test_a_message_whose_size_postfix_does_not_say_is_deferred() -> None:
+    relay = Relay(Policy(name="bytes", limits=[ByteRateLimit("10 kB/hour")]))
+    assert (await relay.message(outsiders(1))).startswith("451 4.3.")
+    assert await relay.message(outsiders(1), size=0) == "DUNNO"  # an empty message
+
+
+@pytest.mark.parametrize("stages", ["rcpt", "data", "rcpt,data,end-of-message"])
+def test_limits_on_bytes_need_the_end_of_the_message(stages: str) -> None:
+    policy = Policy(name="bytes", limits=[ByteRateLimit("10 kB/hour")])
+    with pytest.raises(ValueError, match="'bytes' has limits on bytes"):
+        Relay(policy, stages)
 
 
 def test_the_list_of_held_messages_takes_only_queue_ids(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ class Daemon:
         systemd.notify("RELOADING=1")
         try:
             policy, tags = await asyncio.to_thread(self._load)
+            self._settings.stages.check(policy)
             limiter = self._limiter(policy)
         except Exception as error:
             if not isinstance(error, OSError | ValueError | TypeError | RateLimitMailError):

@@ -173,10 +173,14 @@ class PolicyService:
         self.use(limiter, tags or ClientTags())
 
     def use(self, limiter: AsyncLimiter, tags: ClientTags) -> None:
-        """Decide by another limiter and another table of tags from now on."""
+        """Decide by another limiter and another table of tags from now on.
+
+        Raises ValueError if messages cannot be charged by the policy at these stages.
+        """
+        policy = limiter.policy
+        self.stages.check(policy)
         self.limiter = limiter
         self._table = tags
-        policy = limiter.policy
         self._internal = DomainSet(policy.internal_domains, with_local=True)
         own = [*policy.limits, *(limit for tier in policy.tiers for limit in tier.limits)]
         self._depends_on_recipients = policy.directory is not None or any(
@@ -409,6 +413,7 @@ class PolicyService:
             client=client_of(request.attributes, self._table),
             id=f"postfix {request.queue_id} {instance} {attempt}" if self._is_shared else None,
             direction=self._direction,
+            size=request.size,
         )
         limiter = self.limiter
         if stage is Stage.RCPT:

@@ -229,6 +229,7 @@ def serve_command(
     with reported_errors():
         policy = load_policy()
         load_tags()
+        stages.check(policy)
     monitoring = monitoring_settings(policy_name, alerts_file, metrics_address)
     if node is not None and not policy.per_node:
         raise CommandError(
