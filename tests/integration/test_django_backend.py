@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rlm_testkit.builders import campus_policy, limiter_with_clock
 from rlm_testkit.load import fullest_window
+from rlm_testkit.servers import wait_until
 from rlm_testkit.simulated_time import SimulatedTime
 
 from ratelimit_mail import (
@@ -40,6 +41,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend as SMTPEmailBackend
 from django.test import override_settings
 from rlm_testkit.django_project import BACKEND, HAS_MAILERS, mail_settings, mailer
+from rlm_testkit.http_sink import HTTPSink
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
 
 from ratelimit_mail.adapters.django import (
@@ -48,6 +50,17 @@ from ratelimit_mail.adapters.django import (
     get_limiter,
     get_outbox,
 )
+
+ALERTED_POLICY = """
+name = "campus"
+[[limits]]
+kind = "message rate limit"
+rate = "1/hour"
+[alerts]
+webhook = "{url}"
+[metrics]
+prometheus = "127.0.0.1:9"
+"""
 
 ANN, KIM = "ann@example.org", "kim@example.org"
 BOB, EVE = "bob@example.com", "eve@example.net"
@@ -138,6 +151,37 @@ def test_a_message_over_the_limit_raises_what_users_of_djangos_backend_catch(
     assert used(limiter) == [2]
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.decision, copy.sender, copy.sent) == (error.decision, ANN, 2)
+
+
+def test_the_alerts_and_metrics_of_the_policy_file_are_started(
+    server: SMTPServerThread, tmp_path: Path
+) -> None:
+    prometheus_client = pytest.importorskip("prometheus_client")
+
+    def denials() -> float:
+        labels = {"policy": "campus", "kind": "FirstDenial", "mode": "enforced"}
+        name = "ratelimit_mail_events_total"
+        return float(prometheus_client.REGISTRY.get_sample_value(name, labels) or 0)
+
+    file = tmp_path / "campus.toml"
+    before = denials()
+    with HTTPSink() as chat:
+        file.write_text(ALERTED_POLICY.format(url=chat.url()))
+        with mailer({"POLICY": file, "ON_EXCESS": "raise"}, server.port):
+            send(BOB)
+            with pytest.raises(EmailRateLimitExceeded):
+                send(BOB)
+            wait_until(lambda: chat.posts)
+        [post] = chat.posts
+    assert b"campus" in post.body
+    wait_until(lambda: denials() == before + 1)
+
+
+def test_alerts_that_cannot_be_used_are_improperly_configured(tmp_path: Path) -> None:
+    file = tmp_path / "campus.toml"
+    file.write_text(ALERTED_POLICY.format(url="https://x.example") + "[alerts.x]\ny = 1\n")
+    with mailer({"POLICY": file}), pytest.raises(ImproperlyConfigured, match=r"alerts\.x"):
+        send(BOB)
 
 
 def test_a_message_over_the_limit_waits(server: SMTPServerThread, sink: Sink) -> None:

@@ -128,7 +128,10 @@ LIBRARIES = {"aiosmtpd", "aiosmtplib", "boto3", "botocore", "celery", "click", "
 def test_each_adapter_imports_its_own_library_only(adapter: str, libraries: set[str]) -> None:
     if libraries:
         pytest.importorskip(adapter)
-    assert LIBRARIES.intersection(imported_with(f"ratelimit_mail.adapters.{adapter}")) == libraries
+    imported = LIBRARIES.intersection(imported_with(f"ratelimit_mail.adapters.{adapter}"))
+    if adapter == "celery":  # which imports these itself, where they are installed
+        imported -= {"click", "django"}
+    assert imported == libraries
 
 
 def test_the_package_knows_its_version() -> None:
