@@ -12,7 +12,7 @@ import click
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.outbox.options import seconds
+from ratelimit_mail.cli.options import seconds
 from ratelimit_mail.server.control import ControlError, request
 from ratelimit_mail.server.postfix import QUEUE_ID
 

@@ -43,8 +43,7 @@ def check_line(option: str, text: str) -> str:
 
 def record(operation: str, scope: Sequence[str], subject: object, by: str, reason: str) -> None:
     """Write one line of the trail to the system log, or else to stderr."""
-    why = "" if reason is None else f": {reason}"
-    line = escape(f"{by}: {operation} {' and '.join(scope)} {show(subject)}{why}")
+    line = escape(f"{by}: {operation} {' and '.join(scope)} {show(subject)}: {reason}")
     address = local_socket()
     if address is not None:
         log = SystemLog(address, AUTH)

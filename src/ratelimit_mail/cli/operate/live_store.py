@@ -57,7 +57,7 @@ class LiveStore(Protocol):
         """Return the blocks in force."""
         ...
 
-    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+    def reset(self, subject: Subject, by: str, reason: str) -> None:
         """Forget what was counted for a subject."""
         ...
 
@@ -65,7 +65,7 @@ class LiveStore(Protocol):
         """Block a subject."""
         ...
 
-    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+    def unblock(self, subject: Subject, by: str, reason: str) -> bool:
         """Lift a block; return whether there was one."""
         ...
 
@@ -99,20 +99,19 @@ class PolicyStore:
         """See `LiveStore.blocks`."""
         return [block_as_json(each) for each in self._limiter.blocks()]
 
-    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+    def reset(self, subject: Subject, by: str, reason: str) -> None:
         """See `LiveStore.reset`."""
         self._limiter.reset(subject.value, scope=subject.scope)
         self._note("reset", subject, by, reason)
 
     def block(self, subject: Subject, seconds: float | None, by: str, reason: str) -> Row:
         """See `LiveStore.block`."""
-        block = self._limiter.block(
-            subject.value, seconds, f"{reason} (by {by})", scope=subject.scope
-        )
+        text = _with_name(reason, by)
+        block = self._limiter.block(subject.value, seconds, text, scope=subject.scope)
         self._note("block", subject, by, reason)
         return block_as_json(block)
 
-    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+    def unblock(self, subject: Subject, by: str, reason: str) -> bool:
         """See `LiveStore.unblock`."""
         was_blocked = self._limiter.unblock(subject.value, scope=subject.scope)
         if was_blocked:
@@ -128,7 +127,7 @@ class PolicyStore:
         """See `LiveStore.status`."""
         return {"policy": self._limiter.policy.name}
 
-    def _note(self, operation: str, subject: Subject, by: str, reason: str | None) -> None:
+    def _note(self, operation: str, subject: Subject, by: str, reason: str) -> None:
         register = self._backend.read_register(self._register)
         entry = {
             "at": register.now,
@@ -170,17 +169,17 @@ class ControlSocket:
         """See `LiveStore.blocks`."""
         return self._rows("blocks")
 
-    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+    def reset(self, subject: Subject, by: str, reason: str) -> None:
         """See `LiveStore.reset`."""
         self._ask("reset", **_keys(subject), by=by, reason=reason)
 
     def block(self, subject: Subject, seconds: float | None, by: str, reason: str) -> Row:
         """See `LiveStore.block`."""
-        reason = f"{reason} (by {by})"
+        reason = _with_name(reason, by)
         row: Row = self._ask("block", **_keys(subject), seconds=seconds, by=by, reason=reason)
         return row
 
-    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+    def unblock(self, subject: Subject, by: str, reason: str) -> bool:
         """See `LiveStore.unblock`."""
         return bool(self._ask("unblock", **_keys(subject), by=by, reason=reason))
 
@@ -205,6 +204,11 @@ def _as_json(each: SubjectUsage) -> Row:
         "share": each.share,
         "usages": [usage_as_json(usage) for usage in each.usages],
     }
+
+
+def _with_name(reason: str, by: str) -> str:
+    """Return the reason of a block with the name of its operator, as a store remembers it."""
+    return f"{reason} (by {by})"
 
 
 def _keys(subject: Subject) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -22,10 +22,10 @@ from ratelimit_mail.server.policy_service import in_shadow
 
 __all__ = [
     "BY",
-    "JSON",
+    "REASON",
     "SCOPE",
     "SUBJECT",
-    "Place",
+    "StoreLocation",
     "client_options",
     "opened_live_store",
     "scope_of",
@@ -34,8 +34,6 @@ __all__ = [
 ]
 
 CONTROL: Final = "control:"
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 SUBJECT = click.argument("values", metavar="SUBJECT...", nargs=-1)
 SCOPE = click.option(
@@ -46,7 +44,7 @@ SCOPE = click.option(
     show_default=True,
     help=f"What is counted per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain.",
 )
-JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of text.")
+REASON = click.option("--reason", metavar="TEXT", required=True, help="Why, for the log.")
 BY = click.option(
     "--by",
     default=login_name,
@@ -58,7 +56,7 @@ BY = click.option(
 _SEPARATOR: Final = re.compile(r"[+,]")
 
 
-class Place(NamedTuple):
+class StoreLocation(NamedTuple):
     """Where the live counts are: the values of `store_options`."""
 
     url: str | None
@@ -69,12 +67,12 @@ class Place(NamedTuple):
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the live counts are, as the argument `place`."""
+    """Add the options that say where the live counts are, as the argument `location`."""
 
     @wraps(command)
-    def with_place(**values: Any) -> Any:
-        place = Place(*(values.pop(name) for name in Place._fields))
-        return command(place=place, **values)
+    def with_location(**values: Any) -> Any:
+        location = StoreLocation(*(values.pop(name) for name in StoreLocation._fields))
+        return command(location=location, **values)
 
     options = (
         click.option(
@@ -106,14 +104,27 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The counts of a server that runs with --shadow.",
         ),
     )
-    decorated: Callable[..., Any] = with_place
+    decorated: Callable[..., Any] = with_location
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
 
 
-def client_options(command: F) -> F:
-    """Add the options of the client, whose tier has the limits."""
+def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the client, whose tier has the limits, as the argument `client`."""
+
+    @wraps(command)
+    def with_client(
+        *,
+        address: str | None,
+        user: str | None,
+        protocol: str | None,
+        tags: tuple[str, ...],
+        **values: Any,
+    ) -> Any:
+        return command(client=_client_of(address, user, protocol, tags), **values)
+
+    decorated: Callable[..., Any] = with_client
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of the client."),
         click.option("--protocol", metavar="WORD", help="Such as smtp or webmail."),
@@ -122,11 +133,11 @@ def client_options(command: F) -> F:
             "--address", metavar="IP", help="The client whose tier has the limits: its address."
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
-def client_of(
+def _client_of(
     address: str | None, user: str | None, protocol: str | None, tags: tuple[str, ...]
 ) -> Client | None:
     """Return the client that the options describe; None if they describe none."""
@@ -162,9 +173,9 @@ def subject_of(values: tuple[str, ...], words: str) -> Subject:
 
 
 @contextmanager
-def opened_live_store(place: Place) -> Iterator[LiveStore]:
+def opened_live_store(location: StoreLocation) -> Iterator[LiveStore]:
     """Yield what the options name, and turn its errors into one line on stderr."""
-    url, policy_name, control, node, is_shadow = place
+    url, policy_name, control, node, is_shadow = location
     if control is None and url is not None and url.startswith(CONTROL):
         control = url.removeprefix(CONTROL)
     if control is not None:

@@ -24,7 +24,7 @@ from ratelimit_mail.cli.monitoring import (
     monitoring_settings,
     started_monitoring,
 )
-from ratelimit_mail.cli.outbox.options import STORE, seconds
+from ratelimit_mail.cli.options import STORE, seconds
 from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.monitoring import MonitoringSettings
 from ratelimit_mail.policy import Policy
