@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import smtplib
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from django.test import override_settings
 from rlm_testkit.django_project import BACKEND, HAS_MAILERS, mail_settings, mailer
 from rlm_testkit.http_sink import HTTPSink
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
+from rlm_testkit.submission import ANN, BOB, EVE, NOT_SENT, new_sink, server_of_sink
 
 from ratelimit_mail.adapters.django import (
     EmailBackend,
@@ -62,19 +62,11 @@ webhook = "{url}"
 prometheus = "127.0.0.1:9"
 """
 
-ANN, KIM = "ann@example.org", "kim@example.org"
-BOB, EVE = "bob@example.com", "eve@example.net"
+KIM = "kim@uwo.ca"
 
 
-@pytest.fixture
-def sink() -> Sink:
-    return Sink()
-
-
-@pytest.fixture
-def server(sink: Sink) -> Iterator[SMTPServerThread]:
-    with SMTPServerThread(sink) as server:
-        yield server
+sink = pytest.fixture(new_sink)
+server = pytest.fixture(server_of_sink)
 
 
 def limiter_of(*limits: Any) -> Limiter:
@@ -282,21 +274,6 @@ def test_a_message_that_the_provider_calls_too_fast_goes_into_the_outbox(
 
 
 # What was sent.
-
-NOT_SENT = {
-    "421 at MAIL": (("MAIL", ANN), "421 4.3.2 bye"),
-    "451 at MAIL": (("MAIL", ANN), "451 4.3.0 later"),
-    "550 at MAIL": (("MAIL", ANN), "550 5.7.1 no"),
-    "the connection cut at MAIL": (("MAIL", ANN), CLOSE),
-    "no answer to MAIL": (("MAIL", ANN), HANG),
-    "421 at RCPT": (("RCPT", EVE), "421 4.3.2 bye"),
-    "no answer to DATA": (("DATA", ANN), HANG),
-    "the connection cut at DATA": (("DATA", ANN), CLOSE),
-    "421 after the text": (("TEXT", ANN), "421 4.3.2 bye"),
-    "432 after the text": (("TEXT", ANN), "432 4.3.2 too many connections"),
-    "451 after the text": (("TEXT", ANN), "451 4.3.0 later"),
-    "550 after the text": (("TEXT", ANN), "550 5.7.1 spam"),
-}
 
 
 @pytest.mark.parametrize("name", NOT_SENT)
