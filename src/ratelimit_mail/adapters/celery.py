@@ -15,7 +15,8 @@ backend:
   does nothing.
 
 An attempt that is delivered again, has begun, is not running any more and is not over ended while
-it was sending: nobody knows whether the message was sent. `on_uncertain` says what happens then.
+it was sending: it is not known whether the message was sent.
+`on_uncertain` says what happens then.
 
 Messages of one sender go one after the other, in the order in which a process has published them. A
 message whose previous one is not over is parked in the backend; the execution that ends the
@@ -106,8 +107,8 @@ class SendingUncertain(RateLimitMailError):
 
     def __str__(self) -> str:
         return (
-            f"task {show(self.task_id)} ended while it was sending, and its result is lost: nobody"
-            " knows whether its message was sent, so it is not sent again"
+            f"task {show(self.task_id)} ended while it was sending, and its result is lost: it is"
+            " not known whether its message was sent, so it is not sent again"
         )
 
 
@@ -746,7 +747,7 @@ def limited_task(
         has died.
     remember: for how many seconds a message that was sent is not sent again.
     pushback: for how many seconds the sender is blocked if the function raises a provider's "too
-        fast" that names no time; None to block nobody.
+        fast" that names no time; None to block no sender.
     refund_on: exceptions that prove that nothing was sent; by default those of smtplib and
         aiosmtplib.
     options: those of `Celery.task`. `acks_late` and `reject_on_worker_lost` are True by default.

@@ -228,9 +228,9 @@ class SendingStore(StoreFile):
             free_lane(connection, claim.lane, worker.id)
 
     def outstanding_charges(self, worker: Worker) -> tuple[OutstandingCharge, ...]:
-        """Return the ends of rounds that the limiter does not know, of lanes that nobody else has.
+        """Return the ends of rounds that the limiter does not know, of lanes no other worker has.
 
-        Those of lanes that another worker has are its own to report.
+        Another worker reports those of its own lanes.
         """
         with self._transaction(write=False) as connection:
             rows = connection.execute(

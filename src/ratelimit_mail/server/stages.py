@@ -113,7 +113,7 @@ def main_cf(stages: Stages, service: str, *, direction: str = "outbound") -> str
     """
     check = f"check_policy_service {service}"
     lines = [
-        "# Who may relay is decided here: a permit in these restrictions does not skip the others.",
+        "# Which clients may relay. A permit in these restrictions does not skip the others.",
         "smtpd_relay_restrictions =",
         "    permit_mynetworks,",
         "    permit_sasl_authenticated,",

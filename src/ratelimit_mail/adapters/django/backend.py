@@ -2,7 +2,7 @@
 
 A message is admitted before it is handed to the inner backend, one after the other: a batch that
 was admitted at once would reach the provider long after it was counted. It is settled when it was
-sent, and refunded if nobody got it.
+sent, and refunded if no recipient got it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.decision import SubjectUsage
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter import Limiter
@@ -21,6 +20,7 @@ from ratelimit_mail.server.control import (
     ControlError,
     block_as_json,
     request,
+    subject_usage_as_json,
     usage_as_json,
 )
 
@@ -74,7 +74,7 @@ class LiveStore(Protocol):
         ...
 
     def status(self) -> dict[str, Any]:
-        """Return what else is known of whoever counts, by name."""
+        """Return the state of the store or the server, by name."""
         ...
 
 
@@ -93,7 +93,7 @@ class PolicyStore:
 
     def top(self, scope: Sequence[str], n: int, client: Client | None) -> list[Row]:
         """See `LiveStore.top`."""
-        return [_as_json(each) for each in self._limiter.top(scope, n, client=client)]
+        return [subject_usage_as_json(each) for each in self._limiter.top(scope, n, client=client)]
 
     def blocks(self) -> list[Row]:
         """See `LiveStore.blocks`."""
@@ -195,15 +195,6 @@ class ControlSocket:
     def _rows(self, operation: str, **keys: Any) -> list[Row]:
         rows: list[Row] = self._ask(operation, **keys)
         return rows
-
-
-def _as_json(each: SubjectUsage) -> Row:
-    return {
-        "scope": list(each.scope),
-        "subject": each.subject if isinstance(each.subject, str | None) else list(each.subject),
-        "share": each.share,
-        "usages": [usage_as_json(usage) for usage in each.usages],
-    }
 
 
 def _with_name(reason: str, by: str) -> str:
