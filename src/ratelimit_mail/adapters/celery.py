@@ -15,8 +15,7 @@ backend:
   does nothing.
 
 An attempt that is delivered again, has begun, is not running any more and is not over ended while
-it was sending: it is not known whether the message was sent.
-`on_uncertain` says what happens then.
+it was sending: it is not known whether the message was sent. `on_uncertain` says what happens then.
 
 Messages of one sender go one after the other, in the order in which a process has published them. A
 message whose previous one is not over is parked in the backend; the execution that ends the
@@ -62,7 +61,6 @@ from ratelimit_mail.limiter.decorator import Errors, envelope_of, exception_clas
 from ratelimit_mail.limiter.marks import Marks
 from ratelimit_mail.limiter.operations import milliseconds
 from ratelimit_mail.limiter.sending import finish_steps
-from ratelimit_mail.smtp_errors import proves_not_sent
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -153,12 +151,6 @@ class _Options:
                 f"remember: {show(self.remember)} seconds are not more than order_timeout,"
                 f" {show(self.order_timeout)} seconds"
             )
-
-    def proves_not_sent(self, error: BaseException) -> bool:
-        """Return whether `error` proves that nothing was sent."""
-        if self.refund_on is None:
-            return proves_not_sent(error)
-        return isinstance(error, self.refund_on)
 
 
 class _Place(NamedTuple):

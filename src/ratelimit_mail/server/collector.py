@@ -120,12 +120,6 @@ class Collector:
         """Return what was seen of a message; None if nothing was."""
         return self._transactions.get(instance)
 
-    def touch(self, instance: str, now: float) -> None:
-        """Note that a message goes on."""
-        if (transaction := self._transactions.get(instance)) is not None:
-            transaction.seen_at = now
-            self._transactions.move_to_end(instance)
-
     def forget(self, instance: str) -> bool:
         """Forget a message that is complete; return whether anything was seen of it."""
         return self._drop(instance)

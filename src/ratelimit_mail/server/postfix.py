@@ -42,8 +42,6 @@ LONGEST_REQUEST: Final = 32_768
 MOST_ATTRIBUTES: Final = 100
 """Postfix 3.7 sends 29."""
 
-LONGEST_INSTANCE: Final = 128
-
 MOST_RECIPIENTS: Final = 10**9
 
 QUEUE_ID: Final = re.compile(
