@@ -16,10 +16,12 @@ from rlm_testkit.servers import wait_until
 from rlm_testkit.simulated_time import SimulatedTime
 
 from ratelimit_mail import (
+    ByteRateLimit,
     Client,
     Envelope,
     Limiter,
     MessageRateLimit,
+    MessageSizeLimit,
     Policy,
     RateLimitExceeded,
     RecipientLimit,
@@ -99,6 +101,21 @@ def test_the_envelope_of_a_message_is_charged(server: SMTPServerThread, sink: Si
     assert used(limiter) == [1, 3]
     assert {*sink.arrivals[0].recipients} == {BOB, EVE, "zoe@example.org"}
     assert b"zoe" not in sink.arrivals[0].text
+
+
+def test_limits_on_bytes_count_the_size_of_a_message(server: SMTPServerThread) -> None:
+    limiter = limiter_of(MessageSizeLimit("5 kB"), ByteRateLimit("7 kB/hour"))
+    message = mail.EmailMessage("Hello", "x" * 3_000, ANN, [BOB])
+    with mailer({"LIMITER": limiter, "ON_EXCESS": "raise"}, server.port):
+        assert message.send() == 1
+        assert 3_000 < used(limiter)[0] < 4_000
+        message.body = "x" * 3_900
+        with pytest.raises(EmailRateLimitExceeded):
+            message.send()
+        message.body = "x" * 5_000
+        with pytest.raises(EmailRateLimitExceeded) as caught:
+            message.send()
+    assert caught.value.smtp_code == 552
 
 
 def test_a_message_without_recipients_is_not_sent_and_not_charged(
