@@ -445,3 +445,11 @@ async def test_held_messages_are_released_by_postsuper(tmp_path: Path) -> None:
     held.close()
     error = error_line(run_command("postfix-release", "--control", str(path)))
     assert "No such file" in error
+
+
+def test_limits_on_bytes_at_a_stage_without_the_size_are_an_error(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('name = "x"\n[[limits]]\nkind = "byte rate limit"\nrate = "1 MB/hour"\n')
+    wrong = run_command("serve", str(policy), "--stages", "rcpt,data", "--check")
+    assert "use rcpt,end-of-message" in error_line(wrong)
+    assert run_command("serve", str(policy), "--check").exit_code == 0
