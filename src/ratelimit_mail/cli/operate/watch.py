@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ratelimit_mail._util.text import escape
+from ratelimit_mail._util.text import duration, escape
 from ratelimit_mail.cli.operate.live_store import LiveStore
 from ratelimit_mail.cli.operate.options import (
     SCOPE,
@@ -20,7 +20,7 @@ from ratelimit_mail.cli.operate.options import (
     scope_of,
     store_options,
 )
-from ratelimit_mail.cli.operate.output import blocks_table, duration, top_table
+from ratelimit_mail.cli.operate.output import blocks_table, top_table
 from ratelimit_mail.cli.options import seconds
 from ratelimit_mail.envelope import Client
 
