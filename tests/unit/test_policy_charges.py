@@ -8,6 +8,7 @@ import pytest
 from rlm_testkit.builders import costs_of, costs_of_plan, envelope_to, users_at
 
 from ratelimit_mail import (
+    ByteRateLimit,
     Client,
     MessageRateLimit,
     Policy,
@@ -161,7 +162,7 @@ ALL_SCOPES = [
 ]
 KINDS = [
     (kind, count)
-    for kind in (MessageRateLimit, RecipientRateLimit)
+    for kind in (ByteRateLimit, MessageRateLimit, RecipientRateLimit)
     for count in ("all", "external")
 ]
 

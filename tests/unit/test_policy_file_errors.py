@@ -43,7 +43,9 @@ LIMIT = '[[limits]]\nkind = "message rate limit"\nrate = "30/minute"\n'
 TIER = '[[tiers]]\nname = "tier 1"\n'
 FOR_ANN = 'senders = ["ann@uwo.ca"]\n'
 OVERRIDE = f"[[overrides]]\n{FOR_ANN}"
-KINDS = "recipient limit, message rate limit, recipient rate limit"
+KINDS = (
+    "recipient limit, message rate limit, recipient rate limit, message size limit, byte rate limit"
+)
 WORDS = "network, tag, protocol, any_of, all_of, not"
 
 
