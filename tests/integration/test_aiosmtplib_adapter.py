@@ -28,7 +28,7 @@ pytest.importorskip("aiosmtplib")
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
-from rlm_testkit.submission import ANN, BOB, EVE, email, new_sink, server_of_sink
+from rlm_testkit.submission import ANN, BOB, EVE, NOT_SENT, email, new_sink, server_of_sink
 
 from ratelimit_mail.adapters.aiosmtplib import LimitedSMTP, SMTPRateLimitExceeded, send
 
@@ -124,25 +124,6 @@ async def test_a_message_over_the_limit_waits_and_never_longer_than_its_timeout(
 
 
 # What was sent.
-
-NOT_SENT = {
-    "421 at MAIL": (("MAIL", ANN), "421 4.3.2 bye"),
-    "451 at MAIL": (("MAIL", ANN), "451 4.3.0 later"),
-    "550 at MAIL": (("MAIL", ANN), "550 5.7.1 no"),
-    "the connection cut at MAIL": (("MAIL", ANN), CLOSE),
-    "no answer to MAIL": (("MAIL", ANN), HANG),
-    "421 at the first RCPT": (("RCPT", BOB), "421 4.3.2 bye"),
-    "421 at the last RCPT": (("RCPT", EVE), "421 4.3.2 bye"),
-    "no answer to RCPT": (("RCPT", EVE), HANG),
-    "421 at DATA": (("DATA", ANN), "421 4.3.2 bye"),
-    "451 at DATA": (("DATA", ANN), "451 4.3.0 later"),
-    "the connection cut at DATA": (("DATA", ANN), CLOSE),
-    "no answer to DATA": (("DATA", ANN), HANG),
-    "421 after the text": (("TEXT", ANN), "421 4.3.2 bye"),
-    "432 after the text": (("TEXT", ANN), "432 4.3.2 too many connections"),
-    "451 after the text": (("TEXT", ANN), "451 4.3.0 later"),
-    "550 after the text": (("TEXT", ANN), "550 5.7.1 spam"),
-}
 
 
 @pytest.mark.parametrize("by", ["LimitedSMTP", "send"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import smtplib
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,16 @@ from typing import Any
 import pytest
 from rlm_testkit.builders import campus_policy, limiter_with_clock
 from rlm_testkit.load import fullest_window
+from rlm_testkit.servers import wait_until
 from rlm_testkit.simulated_time import SimulatedTime
 
 from ratelimit_mail import (
+    ByteRateLimit,
     Client,
     Envelope,
     Limiter,
     MessageRateLimit,
+    MessageSizeLimit,
     Policy,
     RateLimitExceeded,
     RecipientLimit,
@@ -40,7 +42,9 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend as SMTPEmailBackend
 from django.test import override_settings
 from rlm_testkit.django_project import BACKEND, HAS_MAILERS, mail_settings, mailer
+from rlm_testkit.http_sink import HTTPSink
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
+from rlm_testkit.submission import ANN, BOB, EVE, NOT_SENT, new_sink, server_of_sink
 
 from ratelimit_mail.adapters.django import (
     EmailBackend,
@@ -49,19 +53,22 @@ from ratelimit_mail.adapters.django import (
     get_outbox,
 )
 
-ANN, KIM = "ann@example.org", "kim@example.org"
-BOB, EVE = "bob@example.com", "eve@example.net"
+ALERTED_POLICY = """
+name = "campus"
+[[limits]]
+kind = "message rate limit"
+rate = "1/hour"
+[alerts]
+webhook = "{url}"
+[metrics]
+prometheus = "127.0.0.1:9"
+"""
+
+KIM = "kim@uwo.ca"
 
 
-@pytest.fixture
-def sink() -> Sink:
-    return Sink()
-
-
-@pytest.fixture
-def server(sink: Sink) -> Iterator[SMTPServerThread]:
-    with SMTPServerThread(sink) as server:
-        yield server
+sink = pytest.fixture(new_sink)
+server = pytest.fixture(server_of_sink)
 
 
 def limiter_of(*limits: Any) -> Limiter:
@@ -94,6 +101,21 @@ def test_the_envelope_of_a_message_is_charged(server: SMTPServerThread, sink: Si
     assert used(limiter) == [1, 3]
     assert {*sink.arrivals[0].recipients} == {BOB, EVE, "zoe@example.org"}
     assert b"zoe" not in sink.arrivals[0].text
+
+
+def test_limits_on_bytes_count_the_size_of_a_message(server: SMTPServerThread) -> None:
+    limiter = limiter_of(MessageSizeLimit("5 kB"), ByteRateLimit("7 kB/hour"))
+    message = mail.EmailMessage("Hello", "x" * 3_000, ANN, [BOB])
+    with mailer({"LIMITER": limiter, "ON_EXCESS": "raise"}, server.port):
+        assert message.send() == 1
+        assert 3_000 < used(limiter)[0] < 4_000
+        message.body = "x" * 3_900
+        with pytest.raises(EmailRateLimitExceeded):
+            message.send()
+        message.body = "x" * 5_000
+        with pytest.raises(EmailRateLimitExceeded) as caught:
+            message.send()
+    assert caught.value.smtp_code == 552
 
 
 def test_a_message_without_recipients_is_not_sent_and_not_charged(
@@ -138,6 +160,37 @@ def test_a_message_over_the_limit_raises_what_users_of_djangos_backend_catch(
     assert used(limiter) == [2]
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.decision, copy.sender, copy.sent) == (error.decision, ANN, 2)
+
+
+def test_the_alerts_and_metrics_of_the_policy_file_are_started(
+    server: SMTPServerThread, tmp_path: Path
+) -> None:
+    prometheus_client = pytest.importorskip("prometheus_client")
+
+    def denials() -> float:
+        labels = {"policy": "campus", "kind": "FirstDenial", "mode": "enforced"}
+        name = "ratelimit_mail_events_total"
+        return float(prometheus_client.REGISTRY.get_sample_value(name, labels) or 0)
+
+    file = tmp_path / "campus.toml"
+    before = denials()
+    with HTTPSink() as chat:
+        file.write_text(ALERTED_POLICY.format(url=chat.url()))
+        with mailer({"POLICY": file, "ON_EXCESS": "raise"}, server.port):
+            send(BOB)
+            with pytest.raises(EmailRateLimitExceeded):
+                send(BOB)
+            wait_until(lambda: chat.posts)
+        [post] = chat.posts
+    assert b"campus" in post.body
+    wait_until(lambda: denials() == before + 1)
+
+
+def test_alerts_that_cannot_be_used_are_improperly_configured(tmp_path: Path) -> None:
+    file = tmp_path / "campus.toml"
+    file.write_text(ALERTED_POLICY.format(url="https://x.example") + "[alerts.x]\ny = 1\n")
+    with mailer({"POLICY": file}), pytest.raises(ImproperlyConfigured, match=r"alerts\.x"):
+        send(BOB)
 
 
 def test_a_message_over_the_limit_waits(server: SMTPServerThread, sink: Sink) -> None:
@@ -238,21 +291,6 @@ def test_a_message_that_the_provider_calls_too_fast_goes_into_the_outbox(
 
 
 # What was sent.
-
-NOT_SENT = {
-    "421 at MAIL": (("MAIL", ANN), "421 4.3.2 bye"),
-    "451 at MAIL": (("MAIL", ANN), "451 4.3.0 later"),
-    "550 at MAIL": (("MAIL", ANN), "550 5.7.1 no"),
-    "the connection cut at MAIL": (("MAIL", ANN), CLOSE),
-    "no answer to MAIL": (("MAIL", ANN), HANG),
-    "421 at RCPT": (("RCPT", EVE), "421 4.3.2 bye"),
-    "no answer to DATA": (("DATA", ANN), HANG),
-    "the connection cut at DATA": (("DATA", ANN), CLOSE),
-    "421 after the text": (("TEXT", ANN), "421 4.3.2 bye"),
-    "432 after the text": (("TEXT", ANN), "432 4.3.2 too many connections"),
-    "451 after the text": (("TEXT", ANN), "451 4.3.0 later"),
-    "550 after the text": (("TEXT", ANN), "550 5.7.1 spam"),
-}
 
 
 @pytest.mark.parametrize("name", NOT_SENT)

@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,22 +26,15 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 from rlm_testkit.django_project import HAS_MAILERS, mail_settings, mailer
 from rlm_testkit.smtp_servers import CLOSE, Sink, SMTPServerThread
+from rlm_testkit.submission import ANN, BOB, EVE, new_sink, server_of_sink
 
 from ratelimit_mail.adapters.django import get_limiter, get_outbox
 
-ANN, KIM = "ann@example.org", "kim@example.org"
-BOB, EVE = "bob@example.com", "eve@example.net"
+KIM = "kim@uwo.ca"
 
 
-@pytest.fixture
-def sink() -> Sink:
-    return Sink()
-
-
-@pytest.fixture
-def server(sink: Sink) -> Iterator[SMTPServerThread]:
-    with SMTPServerThread(sink) as server:
-        yield server
+sink = pytest.fixture(new_sink)
+server = pytest.fixture(server_of_sink)
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ def test_two_columns_that_may_be_meant_are_asked_for(tmp_path: Path) -> None:
     ("option", "reason"),
     [
         ("time", "is not a field and a column"),
-        ("size=Size", "'size' is not one of time, sender"),
+        ("subject=Title", "'subject' is not one of time, sender"),
         ("time=time,time=x", "time is there twice"),
         ("time=when", "no column 'when'; the header has 'time'"),
     ],

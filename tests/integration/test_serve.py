@@ -391,7 +391,8 @@ def test_a_server_keeps_its_counts_over_signals_and_kills(process: Any) -> None:
         (["campus-relay", "--excess", "hold", "--held", "h.db"], "--control PATH"),
         (["campus-relay", "--held", "h.db"], "--held is for --excess hold"),
         (["campus-relay", "--node", "mx1"], "counts all servers together"),
-        (["campus-relay", "--tag", "10.0.0.0/8"], "a network or a login, and its tags"),
+        (["campus-relay", "--tag", "10.0.0.0/8"], "'10.0.0.0/8' is not TARGET=TAG"),
+        (["campus-relay", "--tag", "10.0.0.1/8=x"], "host bits"),
         (["campus-relay", "--tags", "missing.txt"], "missing.txt: No such file"),
         (["campus-relay", "--store", "http://x"], "it does not begin as one of"),
         (["campus-relay"], "no address"),
@@ -460,3 +461,11 @@ async def test_held_messages_are_released_by_postsuper(
     held.close()
     error = error_line(run_command("postfix-release", "--control", str(path)))
     assert "No such file" in error
+
+
+def test_limits_on_bytes_at_a_stage_without_the_size_are_an_error(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('name = "x"\n[[limits]]\nkind = "byte rate limit"\nrate = "1 MB/hour"\n')
+    wrong = run_command("serve", str(policy), "--stages", "rcpt,data", "--check")
+    assert "use rcpt,end-of-message" in error_line(wrong)
+    assert run_command("serve", str(policy), "--check").exit_code == 0

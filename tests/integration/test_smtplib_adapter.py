@@ -33,7 +33,7 @@ from ratelimit_mail.exceptions import BackendUnavailable
 pytest.importorskip("aiosmtpd")
 
 from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
-from rlm_testkit.submission import ANN, BOB, EVE, email, new_sink, server_of_sink
+from rlm_testkit.submission import ANN, BOB, EVE, NOT_SENT, email, new_sink, server_of_sink
 
 sink = pytest.fixture(new_sink)
 server = pytest.fixture(server_of_sink)
@@ -172,24 +172,6 @@ def test_an_outage_of_the_backend_raises_before_anything_is_sent(
 
 
 # What was sent.
-
-NOT_SENT = {
-    "421 at MAIL": (("MAIL", ANN), "421 4.3.2 bye"),
-    "451 at MAIL": (("MAIL", ANN), "451 4.3.0 later"),
-    "550 at MAIL": (("MAIL", ANN), "550 5.7.1 no"),
-    "the connection cut at MAIL": (("MAIL", ANN), CLOSE),
-    "no answer to MAIL": (("MAIL", ANN), HANG),
-    "421 at RCPT": (("RCPT", EVE), "421 4.3.2 bye"),
-    "no answer to RCPT": (("RCPT", EVE), HANG),
-    "421 at DATA": (("DATA", ANN), "421 4.3.2 bye"),
-    "451 at DATA": (("DATA", ANN), "451 4.3.0 later"),
-    "the connection cut at DATA": (("DATA", ANN), CLOSE),
-    "no answer to DATA": (("DATA", ANN), HANG),
-    "421 after the text": (("TEXT", ANN), "421 4.3.2 bye"),
-    "432 after the text": (("TEXT", ANN), "432 4.3.2 too many connections"),
-    "451 after the text": (("TEXT", ANN), "451 4.3.0 later"),
-    "550 after the text": (("TEXT", ANN), "550 5.7.1 spam"),
-}
 
 
 @pytest.mark.parametrize("name", NOT_SENT)

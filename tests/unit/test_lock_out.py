@@ -1,4 +1,4 @@
-"""Lock-out: with `on_excess="block"`, whoever exceeds a limit is blocked until it is lifted."""
+"""Lock-out: with `on_excess="block"`, a subject above a limit is blocked until it is unblocked."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ ALL_SCOPES = [
 ]
 KINDS = [
     (kind, count)
-    for kind in (MessageRateLimit, RecipientRateLimit, ByteRateLimit)
+    for kind in (ByteRateLimit, MessageRateLimit, RecipientRateLimit)
     for count in ("all", "external")
 ]
 

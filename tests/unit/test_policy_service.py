@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 
 from ratelimit_mail import (
     AsyncLimiter,
+    ByteRateLimit,
     Directory,
     Envelope,
     MailingList,
     MessageRateLimit,
+    MessageSizeLimit,
     Policy,
     RecipientLimit,
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.exceptions import BackendUnavailable
-from ratelimit_mail.server.clients import TagTable, client_of
+from ratelimit_mail.server.clients import client_of
 from ratelimit_mail.server.collector import Collector
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.policy_service import PolicyService, in_shadow
@@ -524,6 +527,35 @@ async def test_a_message_that_would_wait_too_long_is_refused(tmp_path: Path) -> 
     held.close()
 
 
+async def test_a_message_is_charged_its_size_at_the_end(tmp_path: Path) -> None:
+    policy = Policy(
+        name="bytes", limits=[MessageSizeLimit("9 kB"), ByteRateLimit("10 kB/hour", name="bytes")]
+    )
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, excess="hold", held=held)
+    assert await relay.message(outsiders(2), size=8_000) == "DUNNO"
+    [usage] = await relay.service.limiter.usage("ann@uwo.ca")
+    assert usage.used == 8_000
+    assert (await relay.message(outsiders(1), size=9_001)).startswith("552 5.3.4 ")
+    assert (await relay.message(outsiders(1), size=3_000)).startswith("HOLD ")
+    [message] = held.all(10)
+    assert message.envelope.size == 3_000
+    held.close()
+
+
+async def test_a_message_whose_size_postfix_does_not_say_is_deferred() -> None:
+    relay = Relay(Policy(name="bytes", limits=[ByteRateLimit("10 kB/hour")]))
+    assert (await relay.message(outsiders(1))).startswith("451 4.3.")
+    assert await relay.message(outsiders(1), size=0) == "DUNNO"  # an empty message
+
+
+@pytest.mark.parametrize("stages", ["rcpt", "data", "rcpt,data,end-of-message"])
+def test_limits_on_bytes_need_the_end_of_the_message(stages: str) -> None:
+    policy = Policy(name="bytes", limits=[ByteRateLimit("10 kB/hour")])
+    with pytest.raises(ValueError, match="'bytes' has limits on bytes"):
+        Relay(policy, stages)
+
+
 def test_the_list_of_held_messages_takes_only_queue_ids(tmp_path: Path) -> None:
     held = HeldMail(tmp_path / "held.db")
     with pytest.raises(ValueError, match="queue_id"):
@@ -545,7 +577,7 @@ def test_a_client_has_the_tags_of_its_networks_and_its_login() -> None:
         "@ local",
         "",
     ]
-    table = TagTable.parse((f"line {i}", line) for i, line in enumerate(lines, 1))
+    table = ClientTags.loads("\n".join(lines))
 
     def tags(address: str, user: str = "") -> set[str]:
         return set(client_of({"client_address": address, "sasl_username": user}, table).tags)
@@ -560,31 +592,18 @@ def test_a_client_has_the_tags_of_its_networks_and_its_login() -> None:
     assert webmail.protocol == "webmail"
 
 
-@pytest.mark.parametrize(
-    ("line", "error"),
-    [
-        ("129.100.0.0/16", "line 1: a network or a login, and its tags"),
-        ("129.100.0.1/16 campus", "host bits set"),
-        ("10.0.0.0/8 two/words", "is not a tag"),
-    ],
-)
-def test_a_wrong_line_of_the_table_is_named(line: str, error: str) -> None:
-    with pytest.raises(ValueError, match=error):
-        TagTable.parse([("line 1", line)])
-
-
 def test_a_certificate_is_a_user_where_there_is_no_login() -> None:
     attributes = {"ccert_subject": "app+20server", "encryption_protocol": "TLSv1.3"}
-    client = client_of(attributes, TagTable())
+    client = client_of(attributes, ClientTags())
     assert client.user == "certificate:app server"
     assert client.tags == {"tls", "certificate"}
-    client = client_of({**attributes, "sasl_username": "ann"}, TagTable())
+    client = client_of({**attributes, "sasl_username": "ann"}, ClientTags())
     assert client.user == "ann"
 
 
 @pytest.mark.parametrize("login", ["a\nb", "x" * 5000, "\udcff", "\u00e9"])
 def test_any_login_of_postfix_is_a_user(login: str) -> None:
-    assert client_of({"sasl_username": login}, TagTable()).user
+    assert client_of({"sasl_username": login}, ClientTags()).user
 
 
 # The collector.

@@ -64,6 +64,26 @@ def test_a_request_of_postfix_is_read() -> None:
     assert request.attributes["sasl_username"] == "ann"
 
 
+@pytest.mark.parametrize(
+    ("state", "text", "size"),
+    [
+        ("END-OF-MESSAGE", "731", 731),
+        ("END-OF-MESSAGE", "0", 0),
+        ("DATA", "731", 731),
+        ("DATA", "0", None),
+    ],
+)
+def test_the_size_of_a_message_is_known_at_its_end(state: str, text: str, size: int | None) -> None:
+    data = request_of(protocol_state=state, recipient_count="1", size=text)
+    [request] = events(data)
+    assert isinstance(request, Request)
+    assert request.size == size
+    [without] = events(data.replace(f"size={text}\n".encode(), b""))
+    assert isinstance(without, Request)
+    assert without.size is None
+    assert reasons(data.replace(b"size=", b"size=-")) == [f"size='-{text}' is not a number"]
+
+
 def test_a_request_is_the_same_wherever_it_is_split() -> None:
     two = REQUEST + request_of()
     whole = events(two)

@@ -19,7 +19,7 @@ NAMES = {
         " Override Exemption Grant Directory MailingList"
     ),
     "ratelimit_mail.conditions": "in_network has_tag protocol any_of all_of not_",
-    "ratelimit_mail.network_tags": "NetworkTags",
+    "ratelimit_mail.client_tags": "ClientTags",
     "ratelimit_mail.backends": (
         "AsyncBackend AsyncRedisBackend AsyncSQLiteBackend Backend MemoryBackend RedisBackend"
         " SQLiteBackend async_from_url from_url"

@@ -143,7 +143,7 @@ def columns_of(header: str) -> MessageColumns:
 
 def test_columns_are_recognized_in_any_order_case_and_with_spaces() -> None:
     read = columns_of("size, Sender ,RECIPIENTS,Date").record
-    expected = MailRecord(60_000, "ann@example.org", ("bob@example.com",), NOBODY)
+    expected = MailRecord(60_000, "ann@example.org", ("bob@example.com",), NOBODY, 9)
     assert read(["9", " ann@example.org ", "bob@example.com", " 60 "]) == expected
 
 

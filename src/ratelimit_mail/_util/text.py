@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-__all__ = ["escape", "short_repr", "show"]
+__all__ = ["duration", "escape", "short_repr", "show"]
+
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in its largest unit and the next one, such as `1 d 3 h`."""
+    if seconds <= 0:
+        return "now"
+    rest = max(1, round(seconds))
+    words: list[str] = []
+    for size, unit in _UNITS:
+        number, rest = divmod(rest, size)
+        if number:
+            words.append(f"{number} {unit}")
+        if words and (not number or len(words) == 2):
+            break
+    return " ".join(words)
 
 
 def escape(text: str) -> str:

@@ -213,7 +213,7 @@ class LimitedSMTP(_Connection):
     acquire_timeout: the most seconds to wait; None for any time. aiosmtplib's own `timeout` is that
         of the connection.
     pushback: for how many seconds the sender is blocked if the server says "too fast" and names
-        no time; None to block nobody.
+        no time; None to block no sender.
     client: who submits the messages; it chooses the tier.
     max_connections: how many connections of this limiter may be open at once in this process.
 

@@ -15,7 +15,7 @@ backend:
   does nothing.
 
 An attempt that is delivered again, has begun, is not running any more and is not over ended while
-it was sending: nobody knows whether the message was sent. `on_uncertain` says what happens then.
+it was sending: it is not known whether the message was sent. `on_uncertain` says what happens then.
 
 Messages of one sender go one after the other, in the order in which a process has published them. A
 message whose previous one is not over is parked in the backend; the execution that ends the
@@ -61,7 +61,6 @@ from ratelimit_mail.limiter.decorator import Errors, envelope_of, exception_clas
 from ratelimit_mail.limiter.marks import Marks
 from ratelimit_mail.limiter.operations import milliseconds
 from ratelimit_mail.limiter.sending import finish_steps
-from ratelimit_mail.smtp_errors import proves_not_sent
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -106,8 +105,8 @@ class SendingUncertain(RateLimitMailError):
 
     def __str__(self) -> str:
         return (
-            f"task {show(self.task_id)} ended while it was sending, and its result is lost: nobody"
-            " knows whether its message was sent, so it is not sent again"
+            f"task {show(self.task_id)} ended while it was sending, and its result is lost: it is"
+            " not known whether its message was sent, so it is not sent again"
         )
 
 
@@ -152,12 +151,6 @@ class _Options:
                 f"remember: {show(self.remember)} seconds are not more than order_timeout,"
                 f" {show(self.order_timeout)} seconds"
             )
-
-    def proves_not_sent(self, error: BaseException) -> bool:
-        """Return whether `error` proves that nothing was sent."""
-        if self.refund_on is None:
-            return proves_not_sent(error)
-        return isinstance(error, self.refund_on)
 
 
 class _Place(NamedTuple):
@@ -761,7 +754,7 @@ def limited_task(
         has died.
     remember: for how many seconds a message that was sent is not sent again.
     pushback: for how many seconds the sender is blocked if the function raises a provider's "too
-        fast" that names no time; None to block nobody.
+        fast" that names no time; None to block no sender.
     refund_on: exceptions that prove that nothing was sent; by default those of smtplib and
         aiosmtplib.
     options: those of `Celery.task`. `acks_late` and `reject_on_worker_lost` are True by default.

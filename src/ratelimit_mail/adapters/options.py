@@ -61,7 +61,7 @@ class SendingOptions:
     on_excess: `"wait"` until a message may go, or `"raise"` at once if it may not go now.
     acquire_timeout: the most seconds to wait, as the `timeout` of `Limiter.acquire`.
     pushback: for how many seconds the sender is blocked if the server says "too fast" and names
-        no time; None to block nobody.
+        no time; None to block no sender.
     client: who submits the messages; it chooses the tier.
     max_connections: how many connections of one limiter may be open at once in this process.
     """

@@ -2,7 +2,7 @@
 
 A message is admitted before MAIL FROM, and settled when the server has answered. What smtplib does
 in between tells what was sent: before the text of a message is on its way, no error can mean that
-somebody got it, so such a message is refunded.
+a recipient got it, so such a message is refunded.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class LimitedSMTP(smtplib.SMTP):
     acquire_timeout: the most seconds to wait; None for any time. smtplib's own `timeout` is that
         of the connection.
     pushback: for how many seconds the sender is blocked if the server says "too fast" and names
-        no time; None to block nobody.
+        no time; None to block no sender.
     client: who submits the messages; it chooses the tier.
     max_connections: how many connections of this limiter may be open at once in this process.
 

@@ -1,4 +1,4 @@
-"""MeasuredBackend: a backend whose calls are timed, sync and async."""
+"""Measure a backend: one whose calls are timed, sync and async."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def limit_in_words(limit: Limit) -> str:
         if limit.on_excess == "reject":
             words += "; excess messages are rejected"
         if limit.on_excess == "block":
-            words += "; whoever exceeds it is blocked until unblocked"
+            words += "; a subject above it is blocked until it is unblocked"
         if limit.denied == "count":
             words += "; refused attempts count"
         if limit.on_oversize == "spread":

@@ -12,7 +12,7 @@ import click
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.outbox.options import seconds
+from ratelimit_mail.cli.options import seconds
 from ratelimit_mail.server.control import ControlError, request
 from ratelimit_mail.server.postfix import QUEUE_ID
 
@@ -31,9 +31,7 @@ PROGRAM_SECONDS: Final = 300.0
     required=True,
     help="The control socket of `ratelimit-mail serve --excess hold`.",
 )
-@click.option(
-    "--every", callback=seconds, metavar="TIME", help="Do it again and again, such as every 10s."
-)
+@click.option("--every", callback=seconds, metavar="TIME", help="Repeat it, such as every 10s.")
 @click.option(
     "--postsuper",
     default="/usr/sbin/postsuper",

@@ -76,8 +76,8 @@ class MailAlerts:
     store: the backend that the processes share; name: the name of the policy.
     key: as for `log_events`: addresses are replaced by digits.
 
-    A digest has `Auto-Submitted: auto-generated`, so that nobody's holiday notice answers it. What
-    the relay does not take is tried again.
+    A digest has `Auto-Submitted: auto-generated`, so that no holiday notice answers it. What the
+    relay does not take is tried again.
     """
 
     def __init__(

@@ -188,7 +188,7 @@ class MonitoringSettings:
         """Start what the settings ask for, for one program.
 
         name: the name of the policy. store: the backend that the processes share; with it, one of
-            them tells of each event. It is sync, also for an AsyncLimiter.
+            them reports each event. It is sync, also for an AsyncLimiter.
         listens: whether this process answers scrapes; of several on one host, only one can.
         registry: of prometheus_client, by default the global one.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import attrs
 
@@ -15,6 +16,7 @@ __all__ = [
     "NewMessage",
     "NoticeOf",
     "OutstandingCharge",
+    "WaitingMessage",
     "Withdrawn",
     "Worker",
 ]
@@ -22,6 +24,22 @@ __all__ = [
 
 class Withdrawn(Exception):
     """The message was cancelled after it was claimed; nothing was sent."""
+
+
+class WaitingMessage(NamedTuple):
+    """A message that waits for its limits.
+
+    recipients: how many. size: in bytes. delayed_at: when its delay was reported, in milliseconds.
+    """
+
+    id: int
+    recipients: int
+    size: int
+    delayed_at: int | None
+
+    def cost(self, unit: str) -> int:
+        """Return what it costs a limit on messages, recipients or bytes."""
+        return {"messages": 1, "bytes": self.size}.get(unit, self.recipients)
 
 
 @attrs.frozen(kw_only=True)

@@ -50,7 +50,7 @@ class StoreFile:
 
     @contextmanager
     def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
-        if self._pid != os.getpid():  # after a fork: the parent's connection must not be touched
+        if self._pid != os.getpid():  # after a fork: the parent's connection must not be used
             _of_parents.append(self._connection)
             self._lock, self._pid, self._connection = threading.RLock(), os.getpid(), None
         with self._lock:

@@ -13,6 +13,7 @@ from ratelimit_mail.outbox.records import (
     Finish,
     NewMessage,
     OutstandingCharge,
+    WaitingMessage,
     Withdrawn,
     Worker,
 )
@@ -228,9 +229,9 @@ class SendingStore(StoreFile):
             free_lane(connection, claim.lane, worker.id)
 
     def outstanding_charges(self, worker: Worker) -> tuple[OutstandingCharge, ...]:
-        """Return the ends of rounds that the limiter does not know, of lanes that nobody else has.
+        """Return the ends of rounds that the limiter does not know, of lanes no other worker has.
 
-        Those of lanes that another worker has are its own to report.
+        Another worker reports those of its own lanes.
         """
         with self._transaction(write=False) as connection:
             rows = connection.execute(
@@ -281,11 +282,8 @@ class SendingStore(StoreFile):
             ).fetchall()
         return tuple((row[0], row[1]) for row in rows)
 
-    def waiting_in(self, lane: str, now: int) -> tuple[tuple[int, int, int | None], ...]:
-        """Return the due messages of a lane in their order; none if all delays are reported.
-
-        Each with its number of recipients, and when its delay was reported.
-        """
+    def waiting_in(self, lane: str, now: int) -> tuple[WaitingMessage, ...]:
+        """Return the due messages of a lane in their order; none if all delays are reported."""
         with self._transaction(write=False) as connection:
             unreported = fetch_row(
                 connection,
@@ -297,13 +295,16 @@ class SendingStore(StoreFile):
             if unreported is None:
                 return ()
             rows = connection.execute(
-                "SELECT id, delayed_at, (SELECT count(*) FROM outbox_recipients AS r"
+                "SELECT id, size, delayed_at, (SELECT count(*) FROM outbox_recipients AS r"
                 " WHERE r.message = m.id AND r.state = 'queued') AS recipients"
                 " FROM outbox_messages AS m WHERE lane = ? AND state = 'queued'"
                 " AND next_at <= ? ORDER BY priority DESC, id LIMIT ?",
                 (lane, now, _MOST_WAITING),
             ).fetchall()
-        return tuple((row["id"], row["recipients"], row["delayed_at"]) for row in rows)
+        return tuple(
+            WaitingMessage(row["id"], row["recipients"], row["size"], row["delayed_at"])
+            for row in rows
+        )
 
     def set_expected(
         self, expected: Mapping[int, int | None], now: int

@@ -257,7 +257,7 @@ class OutboxWorker:
     def _report_delays(self, lane: str, first_at: int | None) -> None:
         """Report the messages of a lane that wait, each once, with the time expected."""
         waiting = self._store.waiting_in(lane, self._clock())
-        head = self._store.get(waiting[0][0]) if waiting else None
+        head = self._store.get(waiting[0].id) if waiting else None
         if head is None:
             return
         expected: list[int | None] = [None] * len(waiting)
@@ -266,12 +266,11 @@ class OutboxWorker:
             with suppress(BackendError, ValueError):
                 client = self._store.client_of(head.id)
                 usages = [*self._limiter.usage(head.sender, client=client)]
-            costs = [recipients for _, recipients, _ in waiting]
-            expected = [*expected_times(usages, costs, first_at)]
+            expected = [*expected_times(usages, waiting, first_at)]
         unreported = [
-            (number, moment)
-            for (number, _, delayed_at), moment in zip(waiting, expected, strict=True)
-            if delayed_at is None
+            (message.id, moment)
+            for message, moment in zip(waiting, expected, strict=True)
+            if message.delayed_at is None
         ]
         moments = dict(unreported[:MOST_REPORTED])
         for message in self._store.set_expected(moments, self._clock()):

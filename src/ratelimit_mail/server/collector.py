@@ -33,12 +33,13 @@ class Transaction:
     """What was seen of one message.
 
     recipients: as they were written, each once, in their order. requests: how many requests at
-        RCPT there were. is_overfull: whether recipients were left out.
+        RCPT there were. characters: of the recipients together. is_overfull: whether recipients
+        were left out. connection: the one that named the last recipient, at `seen_at`, in seconds.
     """
 
     recipients: dict[str, None] = attrs.field(factory=dict)
     requests: int = 0
-    size: int = 0
+    characters: int = 0
     is_overfull: bool = False
     connection: object = None
     seen_at: float = 0.0
@@ -88,14 +89,13 @@ class Collector:
             self._transactions.move_to_end(instance)
         transaction.seen_at = now
         transaction.requests += 1
-        if transaction.connection is not connection:
-            transaction.connection = connection
+        transaction.connection = connection
         if recipient not in transaction.recipients:
             if len(transaction.recipients) >= self._most_recipients:
                 transaction.is_overfull = True
             else:
                 transaction.recipients[recipient] = None
-                transaction.size += len(recipient)
+                transaction.characters += len(recipient)
                 self._recipients += 1
                 self._characters += len(recipient)
         self._shrink()
@@ -119,12 +119,6 @@ class Collector:
     def find(self, instance: str) -> Transaction | None:
         """Return what was seen of a message; None if nothing was."""
         return self._transactions.get(instance)
-
-    def touch(self, instance: str, now: float) -> None:
-        """Note that a message goes on."""
-        if (transaction := self._transactions.get(instance)) is not None:
-            transaction.seen_at = now
-            self._transactions.move_to_end(instance)
 
     def forget(self, instance: str) -> bool:
         """Forget a message that is complete; return whether anything was seen of it."""
@@ -155,5 +149,5 @@ class Collector:
         if transaction is None:
             return False
         self._recipients -= len(transaction.recipients)
-        self._characters -= transaction.size
+        self._characters -= transaction.characters
         return True

@@ -51,7 +51,7 @@ from typing import Any, Final, Protocol
 
 from ratelimit_mail._util.logger import log_info, log_warning
 from ratelimit_mail._util.text import escape, show
-from ratelimit_mail.decision import Block, Usage
+from ratelimit_mail.decision import Block, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter import AsyncLimiter
@@ -63,6 +63,7 @@ __all__ = [
     "Operation",
     "block_as_json",
     "request",
+    "subject_usage_as_json",
     "usage_as_json",
 ]
 
@@ -91,7 +92,7 @@ def block_as_json(block: Block) -> dict[str, Any]:
     """Return a block for JSON. The keys are stable."""
     return {
         "scope": list(block.scope),
-        "subject": block.subject if block.subject is None else _list_or_text(block.subject),
+        "subject": _subject_as_json(block.subject),
         "since": block.since.isoformat(),
         "until": None if block.until is None else block.until.isoformat(),
         "reason": block.reason,
@@ -113,8 +114,18 @@ def usage_as_json(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _list_or_text(subject: str | Sequence[str]) -> str | list[str]:
-    return subject if isinstance(subject, str) else list(subject)
+def subject_usage_as_json(each: SubjectUsage) -> dict[str, Any]:
+    """Return what one subject has used for JSON. The keys are stable."""
+    return {
+        "scope": list(each.scope),
+        "subject": _subject_as_json(each.subject),
+        "share": each.share,
+        "usages": [usage_as_json(usage) for usage in each.usages],
+    }
+
+
+def _subject_as_json(subject: str | Sequence[str] | None) -> str | list[str] | None:
+    return subject if isinstance(subject, str | None) else list(subject)
 
 
 def request(path: str | Path, op: str, *, timeout: float = 30.0, **keys: Any) -> Any:
@@ -260,20 +271,9 @@ class ControlServer:
         return [usage_as_json(each) for each in usages]
 
     async def _top(self, keys: Mapping[str, Any]) -> Any:
-        limiter: Any = self._server.limiter
-        top = getattr(limiter, "top", None)
-        if top is None:
-            raise ValueError("op: this version of the library has no 'top'")
-        subjects = await top(_scope(keys), keys.get("n", 10), client=_client(keys))
-        return [
-            {
-                "scope": list(each.scope),
-                "subject": each.subject if each.subject is None else _list_or_text(each.subject),
-                "share": each.share,
-                "usages": [usage_as_json(usage) for usage in each.usages],
-            }
-            for each in subjects
-        ]
+        n = keys.get("n", 10)
+        subjects = await self._server.limiter.top(_scope(keys), n, client=_client(keys))
+        return [subject_usage_as_json(each) for each in subjects]
 
     async def _reset(self, keys: Mapping[str, Any]) -> Any:
         subject, scope, by = keys.get("subject"), _scope(keys), _by(keys)

@@ -17,11 +17,11 @@ import attrs
 from ratelimit_mail._util.logger import log_info, log_warning
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.backends import AsyncBackend, MemoryBackend
+from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.exceptions import RateLimitMailError
 from ratelimit_mail.limiter import AsyncLimiter
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.server import systemd
-from ratelimit_mail.server.clients import TagTable
 from ratelimit_mail.server.control import ControlServer
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.listener import Address, PolicyListener
@@ -55,7 +55,7 @@ class Settings:
     """
 
     load_policy: Callable[[], Policy]
-    load_tags: Callable[[], TagTable] = TagTable
+    load_tags: Callable[[], ClientTags] = ClientTags
     files: Sequence[Path] = ()
     backend: AsyncBackend | MemoryBackend
     is_shared: bool = False
@@ -170,6 +170,7 @@ class Daemon:
         systemd.notify("RELOADING=1")
         try:
             policy, tags = await asyncio.to_thread(self._load)
+            self._settings.stages.check(policy)
             limiter = self._limiter(policy)
         except Exception as error:
             if not isinstance(error, OSError | ValueError | TypeError | RateLimitMailError):
@@ -194,7 +195,7 @@ class Daemon:
             log_warning("%s", text)
         return True
 
-    def _load(self) -> tuple[Policy, TagTable]:
+    def _load(self) -> tuple[Policy, ClientTags]:
         return self._settings.load_policy(), self._settings.load_tags()
 
     def _limiter(self, policy: Policy) -> AsyncLimiter:

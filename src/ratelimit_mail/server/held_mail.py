@@ -31,12 +31,13 @@ CREATE TABLE IF NOT EXISTS held (
     recipients TEXT NOT NULL,
     client TEXT NOT NULL,
     direction TEXT NOT NULL,
+    size INTEGER,
     redeemed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS held_at ON held (redeemed DESC, at);
 """
 
-_COLUMNS: Final = "queue_id, id, at, sender, recipients, client, direction, redeemed"
+_COLUMNS: Final = "queue_id, id, at, sender, recipients, client, direction, size, redeemed"
 
 VERSION: Final = 1
 BUSY_SECONDS: Final = 5.0
@@ -104,10 +105,11 @@ class HeldMail:
             _escaped(list(envelope.recipients)),
             _escaped([client.address, client.user, client.protocol, sorted(client.tags)]),
             envelope.direction,
+            envelope.size,
         )
         with self._lock:
             self._database.execute(
-                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, 0)", row
+                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", row
             )
 
     def due(self, now: int, most: int) -> list[HeldMessage]:
@@ -159,7 +161,7 @@ class HeldMail:
         with self._lock:
             rows = self._database.execute(query, values).fetchall()
         messages = []
-        for queue_id, id_, at, sender, recipients, client, direction, redeemed in rows:
+        for queue_id, id_, at, sender, recipients, client, direction, size, redeemed in rows:
             address, user, protocol, tags = json.loads(client)
             envelope = Envelope.from_smtp(
                 json.loads(sender),
@@ -167,6 +169,7 @@ class HeldMail:
                 client=Client(address=address, user=user, protocol=protocol, tags=tags),
                 id=id_ or None,
                 direction=direction,
+                size=size,
             )
             messages.append(HeldMessage(queue_id, envelope, at, bool(redeemed)))
         return messages

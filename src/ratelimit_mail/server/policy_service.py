@@ -35,6 +35,7 @@ import attrs
 from ratelimit_mail._util.logger import log_info, log_warning
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import DomainSet
+from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
@@ -42,7 +43,7 @@ from ratelimit_mail.limiter import AsyncLimiter
 from ratelimit_mail.limits import RateLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scopes import is_per_recipient
-from ratelimit_mail.server.clients import TagTable, client_of
+from ratelimit_mail.server.clients import client_of
 from ratelimit_mail.server.collector import Collector, Transaction
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.postfix import Malformed, Request, Stage
@@ -138,7 +139,7 @@ class PolicyService:
         limiter: AsyncLimiter,
         *,
         stages: Stages | None = None,
-        tags: TagTable | None = None,
+        tags: ClientTags | None = None,
         excess: Excess | None = None,
         held: HeldMail | None = None,
         hold_for: float | None = 86_400.0,
@@ -177,13 +178,17 @@ class PolicyService:
         self._seen: set[Stage] = set()
         self._without_charge = 0
         self._warned_at: dict[str, float] = {}
-        self.use(limiter, tags or TagTable())
+        self.use(limiter, tags or ClientTags())
 
-    def use(self, limiter: AsyncLimiter, tags: TagTable) -> None:
-        """Decide by another limiter and another table of tags from now on."""
+    def use(self, limiter: AsyncLimiter, tags: ClientTags) -> None:
+        """Decide by another limiter and another table of tags from now on.
+
+        Raises ValueError if messages cannot be charged by the policy at these stages.
+        """
+        policy = limiter.policy
+        self.stages.check(policy)
         self.limiter = limiter
         self._table = tags
-        policy = limiter.policy
         self._internal = DomainSet(policy.internal_domains, with_local=True)
         own = [*policy.limits, *(limit for tier in policy.tiers for limit in tier.limits)]
         self._depends_on_recipients = policy.directory is not None or any(
@@ -416,6 +421,7 @@ class PolicyService:
             client=client_of(request.attributes, self._table),
             id=f"postfix {request.queue_id} {instance} {attempt}" if self._is_shared else None,
             direction=self._direction,
+            size=request.size,
         )
         limiter = self.limiter
         if stage is Stage.RCPT:

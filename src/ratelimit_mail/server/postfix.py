@@ -42,8 +42,6 @@ LONGEST_REQUEST: Final = 32_768
 MOST_ATTRIBUTES: Final = 100
 """Postfix 3.7 sends 29."""
 
-LONGEST_INSTANCE: Final = 128
-
 MOST_RECIPIENTS: Final = 10**9
 
 QUEUE_ID: Final = re.compile(
@@ -54,6 +52,7 @@ QUEUE_ID: Final = re.compile(
 
 _INSTANCE: Final = re.compile(r"[0-9A-Za-z._:-]{1,128}")
 _COUNT: Final = re.compile("[0-9]{1,9}")
+_SIZE: Final = re.compile("[0-9]{1,12}")
 _NOT_IN_REPLY: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -82,12 +81,15 @@ class Request:
     attributes: all of them, by their names; bytes that are not UTF-8 are surrogates.
     stage: when it asks. instance: the same for all requests about one message, and for no other.
     recipient_count: how many recipients Postfix accepted; 0 before DATA.
+    size: of the message, in bytes: at END-OF-MESSAGE what Postfix received, and before it what the
+        client announced in MAIL FROM; None if it is not known.
     """
 
     attributes: Mapping[str, str]
     stage: Stage
     instance: str
     recipient_count: int
+    size: int | None = None
 
     @property
     def sender(self) -> str:
@@ -195,11 +197,17 @@ class PolicyConnection:
         count = attributes.get("recipient_count", "0")
         if not _COUNT.fullmatch(count):
             return Malformed(f"recipient_count={show(count)} is not a number", False)
+        size = attributes.get("size")
+        if size is not None and not _SIZE.fullmatch(size):
+            return Malformed(f"size={show(size)} is not a number", False)
+        if size == "0" and stage is not Stage.END_OF_MESSAGE:  # the client has not announced it
+            size = None
         if stage is Stage.RCPT and not attributes.get("recipient"):
             return Malformed("at RCPT there is no recipient", False)
         if stage in (Stage.DATA, Stage.END_OF_MESSAGE) and int(count) == 0:
             return Malformed(f"at {state} recipient_count is 0", False)
-        return Request(attributes, stage, instance, int(count))
+        length = None if size is None else int(size)
+        return Request(attributes, stage, instance, int(count), length)
 
     def _out_of_step(self, reason: str) -> Malformed:
         self._is_closed = True

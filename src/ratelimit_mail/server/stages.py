@@ -52,6 +52,17 @@ class Stages:
                 raise ValueError(f"stages: {show(word)} is not one of {', '.join(by_name)}")
         return cls(by_name[word] for word in words)
 
+    def check(self, policy: Policy) -> None:
+        """Raise ValueError if the policy has limits on bytes and needs a later stage.
+
+        Before END-OF-MESSAGE, Postfix knows only the size that the client announces, if any.
+        """
+        if policy.counts_bytes and self.charge_at is not Stage.END_OF_MESSAGE:
+            raise ValueError(
+                f"stages: the policy {show(policy.name)} has limits on bytes, and the size of a"
+                " message is known at end-of-message; use rcpt,end-of-message"
+            )
+
     def __contains__(self, stage: object) -> bool:
         return stage in self._stages
 
@@ -107,7 +118,7 @@ def main_cf(stages: Stages, service: str, *, direction: str = "outbound") -> str
     """
     check = f"check_policy_service {service}"
     lines = [
-        "# Who may relay is decided here: a permit in these restrictions does not skip the others.",
+        "# Which clients may relay. A permit in these restrictions does not skip the others.",
         "smtpd_relay_restrictions =",
         "    permit_mynetworks,",
         "    permit_sasl_authenticated,",

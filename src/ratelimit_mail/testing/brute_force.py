@@ -323,12 +323,12 @@ class BruteForceBackend:
 
     def _record(self, additions: list[_Addition], now: int, at: int) -> _Receipt:
         recorded = _Receipt(additions)
-        parts = [
+        pieces = [
             (name, count, max(at, self._present(name, now)) + offset, part)
             for name, count, cost in additions
             for offset, part in _parts(cost, count.windows)
         ]
-        for name, count, start, part in parts:
+        for name, count, start, part in pieces:
             present = self._present(name, now)
             moment = max(present, start)
             if moment == present:

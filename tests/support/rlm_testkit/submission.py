@@ -6,13 +6,33 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import Final
 
-from rlm_testkit.smtp_servers import Sink, SMTPServerThread
+from rlm_testkit.smtp_servers import CLOSE, HANG, Sink, SMTPServerThread
 
-__all__ = ["ANN", "BOB", "EVE", "email", "new_sink", "server_of_sink"]
+__all__ = ["ANN", "BOB", "EVE", "NOT_SENT", "email", "new_sink", "server_of_sink"]
 
 ANN: Final = "ann@uwo.ca"
 BOB: Final = "bob@example.com"
 EVE: Final = "eve@example.net"
+
+NOT_SENT: Final = {
+    "421 at MAIL": (("MAIL", ANN), "421 4.3.2 bye"),
+    "451 at MAIL": (("MAIL", ANN), "451 4.3.0 later"),
+    "550 at MAIL": (("MAIL", ANN), "550 5.7.1 no"),
+    "the connection cut at MAIL": (("MAIL", ANN), CLOSE),
+    "no answer to MAIL": (("MAIL", ANN), HANG),
+    "421 at the first RCPT": (("RCPT", BOB), "421 4.3.2 bye"),
+    "421 at the last RCPT": (("RCPT", EVE), "421 4.3.2 bye"),
+    "no answer to RCPT": (("RCPT", EVE), HANG),
+    "421 at DATA": (("DATA", ANN), "421 4.3.2 bye"),
+    "451 at DATA": (("DATA", ANN), "451 4.3.0 later"),
+    "the connection cut at DATA": (("DATA", ANN), CLOSE),
+    "no answer to DATA": (("DATA", ANN), HANG),
+    "421 after the text": (("TEXT", ANN), "421 4.3.2 bye"),
+    "432 after the text": (("TEXT", ANN), "432 4.3.2 too many connections"),
+    "451 after the text": (("TEXT", ANN), "451 4.3.0 later"),
+    "550 after the text": (("TEXT", ANN), "550 5.7.1 spam"),
+}
+"""Answers of a sink to a message from Ann to Bob and Eve that prove that it went to nobody."""
 
 
 def email(sender: str = ANN, to: str = BOB, **headers: str) -> EmailMessage:

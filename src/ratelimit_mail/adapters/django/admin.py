@@ -20,7 +20,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from ratelimit_mail._util.text import escape
+from ratelimit_mail._util.text import duration, escape
 from ratelimit_mail.adapters.django.configuration import project_mailers
 from ratelimit_mail.adapters.django.permissions import LABEL
 from ratelimit_mail.adapters.django.registry import limiter_of, options_of, outbox_of
@@ -188,25 +188,9 @@ def _row(usage: Usage) -> dict[str, Any]:
         "used": f"{usage.used:,}",
         "remaining": f"{usage.remaining:,}",
         "percent": min(100, round(100 * usage.used / most)) if most else 100,
-        "resets": _duration(usage.resets_in),
+        "resets": duration(usage.resets_in),
         "block": None if usage.block is None else str(usage.block),
     }
-
-
-def _duration(seconds: float) -> str:
-    """Return a length of time in two units at most."""
-    if seconds <= 0:
-        return "-"
-    whole = max(1, round(seconds))
-    for size, name, smaller_size, smaller in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // smaller_size
-            return f"{whole // size} {name}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
 
 
 class OutboxAdmin(_PageAdmin):

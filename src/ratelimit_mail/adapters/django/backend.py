@@ -2,7 +2,7 @@
 
 A message is admitted before it is handed to the inner backend, one after the other: a batch that
 was admitted at once would reach the provider long after it was counted. It is settled when it was
-sent, and refunded if nobody got it.
+sent, and refunded if no recipient got it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,18 @@ SILENT_ERRORS = (OSError, RateLimitExceeded, BackendError, OutboxError)
 """What `fail_silently` hides; those of smtplib are OSErrors."""
 
 
-def envelope_of(message: EmailMessage, client: Client | None = None) -> Envelope:
-    """Return the envelope that Django's SMTP backend uses: its sender, and To, Cc and Bcc."""
+def envelope_of(
+    message: EmailMessage, client: Client | None = None, *, measures: bool = False
+) -> Envelope:
+    """Return the envelope that Django's SMTP backend uses: its sender, and To, Cc and Bcc.
+
+    measures: whether the message is measured, because limits need its size.
+    """
     return Envelope.from_smtp(
         smtplib.quoteaddr(str(message.from_email)),
         [smtplib.quoteaddr(str(each)) for each in message.recipients()],
         client=client,
+        size=len(message.message().as_bytes()) if measures else None,
     )
 
 
@@ -137,11 +143,12 @@ class EmailBackend(BaseEmailBackend):
     def _send(self, message: EmailMessage) -> bool:
         """Send one message or put it into the outbox; return whether one of the two was done."""
         options = self._options
-        envelope = envelope_of(message, options.client)
+        limiter = self.limiter
+        measures = limiter.policy.counts_bytes
+        envelope = envelope_of(message, options.client, measures=measures)
         if options.on_excess == "outbox" and self._is_waiting(envelope):
             self._put(message, envelope)  # after the sender's earlier ones
             return True
-        limiter = self.limiter
         refused: Refused = {}
 
         def send() -> Refused:

@@ -31,6 +31,7 @@ from ratelimit_mail.adapters.django.configuration import (
 from ratelimit_mail.adapters.django.registry import policy_of
 from ratelimit_mail.backends import from_url
 from ratelimit_mail.exceptions import PolicyFileError
+from ratelimit_mail.monitoring import MonitoringSettings
 
 __all__ = ["check_mailers", "check_mailers_for_deployment", "register_checks"]
 
@@ -119,6 +120,7 @@ def _costly_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(policy, str | os.PathLike) and str(policy) and not is_url(policy):
             try:
                 policy_of(policy)
+                MonitoringSettings.find(policy)
             except (PolicyFileError, ModuleNotFoundError) as error:
                 yield Problem("E004", f"POLICY: {escape(str(error))}")
             except ValueError as error:

@@ -145,7 +145,7 @@ class InnerBackend:
 
         begin_sending: called right before the server may get the message.
 
-        Raises NotSent with the error if nobody got it, and otherwise the error itself.
+        Raises NotSent with the error if no recipient got it, and otherwise the error itself.
         """
         with self._lock:
             try:

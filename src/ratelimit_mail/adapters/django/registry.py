@@ -26,6 +26,7 @@ from ratelimit_mail.adapters.django.configuration import (
 from ratelimit_mail.backends import Backend, from_url
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.limiter import Limiter
+from ratelimit_mail.monitoring import Monitoring, MonitoringSettings
 from ratelimit_mail.outbox import Outbox
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
@@ -40,6 +41,7 @@ __all__ = [
     "options_of",
     "outbox_of",
     "policy_of",
+    "store_of",
 ]
 
 T = TypeVar("T")
@@ -117,7 +119,7 @@ def _policy_key(policy: str | os.PathLike[str] | Policy | None) -> object:
 def limiter_of(options: MailerOptions) -> Limiter:
     """Return the limiter of a mailer: the same for all with this policy and store.
 
-    Raises ImproperlyConfigured if the policy or the store cannot be used.
+    Raises ImproperlyConfigured if the policy, the store or the alerts cannot be used.
     """
     if options.limiter is not None:
         return options.limiter
@@ -130,14 +132,39 @@ def limiter_of(options: MailerOptions) -> Limiter:
             if store is None:
                 store = _usable(lambda: from_url(options.store))
                 _registry.stores[options.store] = store
-            limiter = _registry.limiters[key] = Limiter(policy, store)
+            started = _usable(lambda: _monitoring(options.policy, policy.name, store))
+            limiter = _registry.limiters[key] = Limiter(
+                policy, store, on_event=started.on_event, metrics=started.metrics
+            )
         return limiter
+
+
+def store_of(options: MailerOptions) -> Backend:
+    """Return the store of a mailer's limiter, to count there by another limiter.
+
+    Raises ImproperlyConfigured as `limiter_of` does.
+    """
+    limiter = limiter_of(options)
+    if options.limiter is not None:
+        return limiter._backend
+    return _registry.stores[options.store]
+
+
+def _monitoring(
+    policy: str | os.PathLike[str] | Policy | None, name: str, store: Backend
+) -> Monitoring:
+    """Start the alerts and metrics that the policy file configures.
+
+    No scrapes are answered: of several workers on one host, only one could listen.
+    """
+    file = None if isinstance(policy, Policy) else policy
+    return MonitoringSettings.find(file).start(name, store, listens=False)
 
 
 def _usable(make: Callable[[], T]) -> T:
     try:
         return make()
-    except (ValueError, TypeError, PolicyFileError, ModuleNotFoundError) as error:
+    except (ValueError, TypeError, PolicyFileError, ModuleNotFoundError, OSError) as error:
         raise ImproperlyConfigured(escape(str(error))) from None
 
 

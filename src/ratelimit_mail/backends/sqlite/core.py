@@ -626,7 +626,7 @@ class Core:
     def _idle_before(cursor: Cursor, now: int) -> int:
         """Return a moment that has passed for at least `AGE`, whatever the clock has done.
 
-        A clock that goes far ahead for a while makes nobody idle.
+        A clock that goes far ahead for a while makes no subject idle.
         """
         times = dict(cursor.execute("SELECT name, value FROM sequence").fetchall())
         aged_at, idle_before = times["aged at"], times["idle before"]

@@ -198,7 +198,8 @@ def merge_command(
                 test_to=test_to,
                 allow_duplicates=allow_duplicates,
             )
-            envelopes = _check(mailing, client, stderr)
+            measures = policy is not None and policy.counts_bytes
+            envelopes = _check(mailing, client, stderr, measures=measures)
             with _opened_outbox(outbox_file, policy) as outbox:
                 keys = _keys_in(outbox, mailing.key_prefix)
                 is_new = [key is None or key not in keys for key, _ in envelopes]
@@ -240,12 +241,19 @@ def _check_options(
         raise CommandError("with --outbox, --policy NAME is needed: the limits of the letters")
 
 
-def _check(mailing: Mailing, client: Client, stderr: Console) -> list[tuple[str | None, Envelope]]:
-    """Return the key and the envelope of each letter; raise CommandError if a row is wrong."""
+def _check(
+    mailing: Mailing, client: Client, stderr: Console, *, measures: bool
+) -> list[tuple[str | None, Envelope]]:
+    """Return the key and the envelope of each letter; raise CommandError if a row is wrong.
+
+    measures: whether the letters are measured, because limits need their sizes.
+    """
     envelopes: list[tuple[str | None, Envelope]] = []
 
     def collect(letter: MergedLetter) -> None:
-        envelopes.append((letter.key, Envelope.from_message(letter.message, client=client)))
+        size = len(letter.message.as_bytes()) if measures else None
+        envelope = Envelope.from_message(letter.message, client=client, size=size)
+        envelopes.append((letter.key, envelope))
 
     with _progress_of(mailing, stderr):
         problems = mailing.check(collect)
@@ -285,11 +293,22 @@ def _keys_in(outbox: Outbox | None, prefix: str) -> set[str]:
     return {each.key for each in messages_of(outbox) if each.key and each.key.startswith(prefix)}
 
 
-def _queued(outbox: Outbox | None, sender: str) -> list[int]:
-    """Return the numbers of recipients of the messages that a sender has in the queue."""
+def _queued(outbox: Outbox | None, sender: str, *, measures: bool) -> list[int | Envelope]:
+    """Return the messages that a sender has in the queue, or their numbers of recipients."""
     if outbox is None:
         return []
-    return [len(each.recipients) for each in messages_of(outbox, state=State.QUEUED, sender=sender)]
+    queued = messages_of(outbox, state=State.QUEUED, sender=sender)
+    if not measures:
+        return [len(each.recipients) for each in queued]
+    return [
+        Envelope(
+            each.sender,
+            [recipient.address for recipient in each.recipients],
+            each.client,
+            size=each.size,
+        )
+        for each in queued
+    ]
 
 
 def _plan(
@@ -313,7 +332,7 @@ def _plan(
     if not new:
         return None
     sender = new[0][1].sender
-    ahead = _queued(outbox, sender)
+    ahead = _queued(outbox, sender, measures=policy.counts_bytes)
     messages: list[int | Envelope] = [*ahead, *(envelope for _, envelope in new)]
     try:
         plan = plan_mailing(

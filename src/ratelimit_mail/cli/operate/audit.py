@@ -46,10 +46,9 @@ def check_line(option: str, text: str) -> str:
 
 def record(operation: str, scope: Sequence[str], subject: object, by: str, reason: str) -> None:
     """Write one line of the trail to the system log, or else to stderr."""
-    why = "" if reason is None else f": {reason}"
     # In full: subjects that begin alike must not look the same.
     shown = escape(repr(subject)[:LONGEST_SUBJECT])[:LONGEST_SUBJECT]
-    line = escape(f"{by}: {operation} {' and '.join(scope)} {shown}{why}")
+    line = escape(f"{by}: {operation} {' and '.join(scope)} {shown}: {reason}")
     address = local_socket()
     if address is not None:
         log = SystemLog(address, AUTH)

@@ -11,16 +11,16 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.operate.audit import check_line, record
 from ratelimit_mail.cli.operate.options import (
     BY,
-    JSON,
+    REASON,
     SCOPE,
     SUBJECT,
-    Place,
+    StoreLocation,
     opened_live_store,
     store_options,
     subject_of,
 )
 from ratelimit_mail.cli.operate.output import subject_text
-from ratelimit_mail.cli.outbox.options import seconds
+from ratelimit_mail.cli.options import JSON, seconds
 
 __all__ = ["block_command", "reset_command", "unblock_command"]
 
@@ -44,7 +44,7 @@ def block_command(
     reason: str,
     length: float | None,
     by: str,
-    place: Place,
+    location: StoreLocation,
     wants_json: bool,
 ) -> None:
     """Refuse all messages of SUBJECT from its next message on, until --for is over or `unblock`.
@@ -54,7 +54,7 @@ def block_command(
     """
     subject = subject_of(values, scope_words)
     reason, by = check_line("--reason", reason), check_line("--by", by)
-    with opened_live_store(place) as store:
+    with opened_live_store(location) as store:
         block = store.block(subject, length, by, reason)
     record("block", subject.scope, subject.value, by, reason)
     if wants_json:
@@ -67,7 +67,7 @@ def block_command(
 @click.command("unblock")
 @SUBJECT
 @SCOPE
-@click.option("--reason", metavar="TEXT", required=True, help="Why, for the log.")
+@REASON
 @BY
 @store_options
 @JSON
@@ -76,13 +76,13 @@ def unblock_command(
     scope_words: str,
     reason: str,
     by: str,
-    place: Place,
+    location: StoreLocation,
     wants_json: bool,
 ) -> None:
     """Lift the block of SUBJECT. The exit code is 1 if it was not blocked."""
     subject = subject_of(values, scope_words)
     reason, by = check_line("--reason", reason), check_line("--by", by)
-    with opened_live_store(place) as store:
+    with opened_live_store(location) as store:
         was_blocked = store.unblock(subject, by, reason)
     if was_blocked:
         record("unblock", subject.scope, subject.value, by, reason)
@@ -105,7 +105,7 @@ def unblock_command(
 @click.command("reset")
 @SUBJECT
 @SCOPE
-@click.option("--reason", metavar="TEXT", required=True, help="Why, for the log.")
+@REASON
 @BY
 @store_options
 @JSON
@@ -114,7 +114,7 @@ def reset_command(
     scope_words: str,
     reason: str,
     by: str,
-    place: Place,
+    location: StoreLocation,
     wants_json: bool,
 ) -> None:
     """Forget everything that was counted for SUBJECT in this scope, bookings included.
@@ -123,7 +123,7 @@ def reset_command(
     """
     subject = subject_of(values, scope_words)
     reason, by = check_line("--reason", reason), check_line("--by", by)
-    with opened_live_store(place) as store:
+    with opened_live_store(location) as store:
         store.reset(subject, by, reason)
     record("reset", subject.scope, subject.value, by, reason)
     if wants_json:

@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.decision import SubjectUsage
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter import Limiter
@@ -21,6 +20,7 @@ from ratelimit_mail.server.control import (
     ControlError,
     block_as_json,
     request,
+    subject_usage_as_json,
     usage_as_json,
 )
 
@@ -57,7 +57,7 @@ class LiveStore(Protocol):
         """Return the blocks in force."""
         ...
 
-    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+    def reset(self, subject: Subject, by: str, reason: str) -> None:
         """Forget what was counted for a subject."""
         ...
 
@@ -65,7 +65,7 @@ class LiveStore(Protocol):
         """Block a subject."""
         ...
 
-    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+    def unblock(self, subject: Subject, by: str, reason: str) -> bool:
         """Lift a block; return whether there was one."""
         ...
 
@@ -74,7 +74,7 @@ class LiveStore(Protocol):
         ...
 
     def status(self) -> dict[str, Any]:
-        """Return what else is known of whoever counts, by name."""
+        """Return the state of the store or the server, by name."""
         ...
 
 
@@ -93,26 +93,25 @@ class PolicyStore:
 
     def top(self, scope: Sequence[str], n: int, client: Client | None) -> list[Row]:
         """See `LiveStore.top`."""
-        return [_as_json(each) for each in self._limiter.top(scope, n, client=client)]
+        return [subject_usage_as_json(each) for each in self._limiter.top(scope, n, client=client)]
 
     def blocks(self) -> list[Row]:
         """See `LiveStore.blocks`."""
         return [block_as_json(each) for each in self._limiter.blocks()]
 
-    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+    def reset(self, subject: Subject, by: str, reason: str) -> None:
         """See `LiveStore.reset`."""
         self._limiter.reset(subject.value, scope=subject.scope)
         self._note("reset", subject, by, reason)
 
     def block(self, subject: Subject, seconds: float | None, by: str, reason: str) -> Row:
         """See `LiveStore.block`."""
-        block = self._limiter.block(
-            subject.value, seconds, f"{reason} (by {by})", scope=subject.scope
-        )
+        text = _with_name(reason, by)
+        block = self._limiter.block(subject.value, seconds, text, scope=subject.scope)
         self._note("block", subject, by, reason)
         return block_as_json(block)
 
-    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+    def unblock(self, subject: Subject, by: str, reason: str) -> bool:
         """See `LiveStore.unblock`."""
         was_blocked = self._limiter.unblock(subject.value, scope=subject.scope)
         if was_blocked:
@@ -128,7 +127,7 @@ class PolicyStore:
         """See `LiveStore.status`."""
         return {"policy": self._limiter.policy.name}
 
-    def _note(self, operation: str, subject: Subject, by: str, reason: str | None) -> None:
+    def _note(self, operation: str, subject: Subject, by: str, reason: str) -> None:
         register = self._backend.read_register(self._register)
         entry = {
             "at": register.now,
@@ -170,17 +169,17 @@ class ControlSocket:
         """See `LiveStore.blocks`."""
         return self._rows("blocks")
 
-    def reset(self, subject: Subject, by: str, reason: str | None) -> None:
+    def reset(self, subject: Subject, by: str, reason: str) -> None:
         """See `LiveStore.reset`."""
         self._ask("reset", **_keys(subject), by=by, reason=reason)
 
     def block(self, subject: Subject, seconds: float | None, by: str, reason: str) -> Row:
         """See `LiveStore.block`."""
-        reason = f"{reason} (by {by})"
+        reason = _with_name(reason, by)
         row: Row = self._ask("block", **_keys(subject), seconds=seconds, by=by, reason=reason)
         return row
 
-    def unblock(self, subject: Subject, by: str, reason: str | None) -> bool:
+    def unblock(self, subject: Subject, by: str, reason: str) -> bool:
         """See `LiveStore.unblock`."""
         return bool(self._ask("unblock", **_keys(subject), by=by, reason=reason))
 
@@ -198,13 +197,9 @@ class ControlSocket:
         return rows
 
 
-def _as_json(each: SubjectUsage) -> Row:
-    return {
-        "scope": list(each.scope),
-        "subject": each.subject if isinstance(each.subject, str | None) else list(each.subject),
-        "share": each.share,
-        "usages": [usage_as_json(usage) for usage in each.usages],
-    }
+def _with_name(reason: str, by: str) -> str:
+    """Return the reason of a block with the name of its operator, as a store remembers it."""
+    return f"{reason} (by {by})"
 
 
 def _keys(subject: Subject) -> dict[str, Any]:

@@ -11,11 +11,9 @@ from rich.text import Text
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.operate.options import (
-    JSON,
     SCOPE,
     SUBJECT,
-    Place,
-    client_of,
+    StoreLocation,
     client_options,
     opened_live_store,
     scope_of,
@@ -28,7 +26,9 @@ from ratelimit_mail.cli.operate.output import (
     top_table,
     usage_table,
 )
+from ratelimit_mail.cli.options import JSON
 from ratelimit_mail.cli.tables import cells, table_of
+from ratelimit_mail.envelope import Client
 
 __all__ = ["blocks_command", "top_command", "usage_command"]
 
@@ -42,11 +42,8 @@ __all__ = ["blocks_command", "top_command", "usage_command"]
 def usage_command(
     values: tuple[str, ...],
     scope_words: str,
-    place: Place,
-    address: str | None,
-    user: str | None,
-    protocol: str | None,
-    tags: tuple[str, ...],
+    location: StoreLocation,
+    client: Client | None,
     wants_json: bool,
 ) -> None:
     """Show how much of each limit SUBJECT has used, limits that only report included.
@@ -58,8 +55,7 @@ def usage_command(
     --address, --user, --protocol and --tag describe the client whose tier has the limits.
     """
     subject = subject_of(values, scope_words)
-    client = client_of(address, user, protocol, tags)
-    with opened_live_store(place) as store:
+    with opened_live_store(location) as store:
         usages = store.usage(subject, client)
     if wants_json:
         click.echo(json.dumps(usages, indent=2))
@@ -86,11 +82,8 @@ def usage_command(
 def top_command(
     scope_words: str,
     count: int,
-    place: Place,
-    address: str | None,
-    user: str | None,
-    protocol: str | None,
-    tags: tuple[str, ...],
+    location: StoreLocation,
+    client: Client | None,
     wants_json: bool,
 ) -> None:
     """Show the subjects that used the largest share of a limit, the heaviest first.
@@ -99,8 +92,7 @@ def top_command(
     than a millisecond, so that mail is not held up.
     """
     scope = scope_of(scope_words)
-    client = client_of(address, user, protocol, tags)
-    with opened_live_store(place) as store:
+    with opened_live_store(location) as store:
         subjects = store.top(scope, count, client)
     if wants_json:
         click.echo(json.dumps(subjects, indent=2))
@@ -116,7 +108,7 @@ def top_command(
 @JSON
 def blocks_command(
     wants_log: bool,
-    place: Place,
+    location: StoreLocation,
     wants_json: bool,
 ) -> None:
     """List the blocks in force, or with --log the last 1,000 blocks, unblocks and resets.
@@ -124,7 +116,7 @@ def blocks_command(
     A store remembers what was changed in it by these commands, with who and why. A running server
     writes it into its own log.
     """
-    with opened_live_store(place) as store:
+    with opened_live_store(location) as store:
         rows = store.operations() if wants_log else store.blocks()
     if wants_json:
         click.echo(json.dumps(rows, indent=2))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -22,10 +22,10 @@ from ratelimit_mail.server.policy_service import in_shadow
 
 __all__ = [
     "BY",
-    "JSON",
+    "REASON",
     "SCOPE",
     "SUBJECT",
-    "Place",
+    "StoreLocation",
     "client_options",
     "opened_live_store",
     "scope_of",
@@ -34,8 +34,6 @@ __all__ = [
 ]
 
 CONTROL: Final = "control:"
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_COMPLETIONS: Final = 100
 """How many of the heaviest subjects a shell completes."""
@@ -53,12 +51,12 @@ def complete_subject(
 
     They are those of the store that the options before it name; none if that cannot be asked.
     """
-    options: dict[str, Any] = {name: context.params.get(name) for name in Place._fields}
+    options: dict[str, Any] = {name: context.params.get(name) for name in StoreLocation._fields}
     position = len(context.params.get("values") or ())
     subjects: list[Any] = []
     with suppress(CommandError):
         scope = scope_of(context.params.get("scope_words") or "sender")
-        with opened_live_store(Place(**options)) as store:
+        with opened_live_store(StoreLocation(**options)) as store:
             if context.info_name == "unblock":
                 rows = [row for row in store.blocks() if tuple(row["scope"]) == scope]
             else:
@@ -79,7 +77,7 @@ SCOPE = click.option(
     show_default=True,
     help=f"What is counted per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain.",
 )
-JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of text.")
+REASON = click.option("--reason", metavar="TEXT", required=True, help="Why, for the log.")
 BY = click.option(
     "--by",
     default=login_name,
@@ -91,7 +89,7 @@ BY = click.option(
 _SEPARATOR: Final = re.compile(r"[+,]")
 
 
-class Place(NamedTuple):
+class StoreLocation(NamedTuple):
     """Where the live counts are: the values of `store_options`."""
 
     url: str | None
@@ -102,12 +100,12 @@ class Place(NamedTuple):
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the live counts are, as the argument `place`."""
+    """Add the options that say where the live counts are, as the argument `location`."""
 
     @wraps(command)
-    def with_place(**values: Any) -> Any:
-        place = Place(*(values.pop(name) for name in Place._fields))
-        return command(place=place, **values)
+    def with_location(**values: Any) -> Any:
+        location = StoreLocation(*(values.pop(name) for name in StoreLocation._fields))
+        return command(location=location, **values)
 
     options = (
         click.option(
@@ -140,14 +138,27 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The counts of a server that runs with --shadow.",
         ),
     )
-    decorated: Callable[..., Any] = with_place
+    decorated: Callable[..., Any] = with_location
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
 
 
-def client_options(command: F) -> F:
-    """Add the options of the client, whose tier has the limits."""
+def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the client, whose tier has the limits, as the argument `client`."""
+
+    @wraps(command)
+    def with_client(
+        *,
+        address: str | None,
+        user: str | None,
+        protocol: str | None,
+        tags: tuple[str, ...],
+        **values: Any,
+    ) -> Any:
+        return command(client=_client_of(address, user, protocol, tags), **values)
+
+    decorated: Callable[..., Any] = with_client
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of the client."),
         click.option("--protocol", metavar="WORD", help="Such as smtp or webmail."),
@@ -156,11 +167,11 @@ def client_options(command: F) -> F:
             "--address", metavar="IP", help="The client whose tier has the limits: its address."
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
-def client_of(
+def _client_of(
     address: str | None, user: str | None, protocol: str | None, tags: tuple[str, ...]
 ) -> Client | None:
     """Return the client that the options describe; None if they describe none."""
@@ -196,9 +207,9 @@ def subject_of(values: tuple[str, ...], words: str) -> Subject:
 
 
 @contextmanager
-def opened_live_store(place: Place) -> Iterator[LiveStore]:
+def opened_live_store(location: StoreLocation) -> Iterator[LiveStore]:
     """Yield what the options name, and turn its errors into one line on stderr."""
-    url, policy_name, control, node, is_shadow = place
+    url, policy_name, control, node, is_shadow = location
     if control is None and url is not None and url.startswith(CONTROL):
         control = url.removeprefix(CONTROL)
     if control is not None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
+from ratelimit_mail._util.text import duration
 from ratelimit_mail.cli.tables import cells, table_of
 
-__all__ = ["block_rows", "blocks_table", "duration", "subject_text", "top_table", "usage_table"]
+__all__ = ["block_rows", "blocks_table", "subject_text", "top_table", "usage_table"]
 
 
 def subject_text(subject: object) -> str:
@@ -21,19 +22,6 @@ def subject_text(subject: object) -> str:
     if isinstance(subject, str):
         return subject or "(none)"
     return " ".join(map(subject_text, subject)) if isinstance(subject, Sequence) else str(subject)
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time, rounded to its two largest units."""
-    rest = round(seconds)
-    if rest < 1:
-        return "now" if seconds <= 0 else "1 s"
-    words = []
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, rest = divmod(rest, size)
-        if count:
-            words.append(f"{count} {unit}")
-    return " ".join(words[:2])
 
 
 def usage_table(usages: Sequence[Mapping[str, Any]]) -> Table:

@@ -10,19 +10,18 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ratelimit_mail._util.text import escape
+from ratelimit_mail._util.text import duration, escape
 from ratelimit_mail.cli.operate.live_store import LiveStore
 from ratelimit_mail.cli.operate.options import (
     SCOPE,
-    Place,
-    client_of,
+    StoreLocation,
     client_options,
     opened_live_store,
     scope_of,
     store_options,
 )
-from ratelimit_mail.cli.operate.output import blocks_table, duration, top_table
-from ratelimit_mail.cli.outbox.options import seconds
+from ratelimit_mail.cli.operate.output import blocks_table, top_table
+from ratelimit_mail.cli.options import seconds
 from ratelimit_mail.envelope import Client
 
 __all__ = ["frame", "watch_command"]
@@ -73,20 +72,16 @@ def watch_command(
     count: int,
     every: float,
     once: bool,
-    place: Place,
-    address: str | None,
-    user: str | None,
-    protocol: str | None,
-    tags: tuple[str, ...],
+    location: StoreLocation,
+    client: Client | None,
 ) -> None:
     """Show the heaviest subjects and the blocks on a live screen, until Ctrl-C.
 
     A store with very many subjects is looked at less often than --every says.
     """
     scope = scope_of(scope_words)
-    client = client_of(address, user, protocol, tags)
     console = Console()
-    with opened_live_store(place) as store:
+    with opened_live_store(location) as store:
         if once:
             console.print(frame(store, scope, count, client))
             return

@@ -12,11 +12,10 @@ from rich.console import Console
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError, reported_errors
+from ratelimit_mail.cli.options import JSON, STORE
 from ratelimit_mail.cli.outbox.options import (
-    JSON,
     OUTBOX,
     POLICY,
-    STORE,
     message_errors,
     messages_of,
     opened_outbox,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,17 @@ COMMANDS = (
 
 
 def embedded_commands(
-    file: Path, policy: Policy, store: Backend, transport: Transport
+    file: Path,
+    policy: Policy,
+    store: Backend,
+    transport: Transport,
+    *,
+    policy_name: str | None = None,
 ) -> click.Group:
     """Return the group of the commands, without the arguments that the program knows.
 
-    transport: how `run` sends.
+    transport: how `run` sends. policy_name: the preset, or the policy file, in which `run` finds
+    the tables `[alerts]` and `[metrics]`.
     """
     values: dict[str, Any] = {"file": file, "policy_name": policy, "url": store}
     group = click.Group(
@@ -46,7 +53,8 @@ def embedded_commands(
         help="Send what is in the outbox, and look after it.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    group.add_command(_run_command(file, policy, store, transport))
+    run = partial(send_queued, file, policy, store, transport, policy_name=policy_name)
+    group.add_command(_run_command(run))
     for command in COMMANDS:
         group.add_command(_with_values(command, values))
     return group
@@ -66,12 +74,12 @@ def _with_values(command: click.Command, values: dict[str, Any]) -> click.Comman
     )
 
 
-def _run_command(file: Path, policy: Policy, store: Backend, transport: Transport) -> click.Command:
+def _run_command(callback: Callable[..., None]) -> click.Command:
     known = {"file", "policy_name", "url", *TRANSPORT_OPTIONS}
     return click.Command(
         "run",
         params=[each for each in run_command.params if each.name not in known],
-        callback=partial(send_queued, file, policy, store, transport),
+        callback=callback,
         help="Send what is queued when the limits allow it, until SIGTERM or Ctrl-C.\n\n"
         "Either finishes the message in hand first; a second one does not wait for it.",
     )

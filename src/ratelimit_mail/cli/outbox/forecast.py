@@ -58,7 +58,7 @@ def forecast(outbox: Outbox, policy: Policy, backend: Backend | None) -> Forecas
         waiting = [each.address for each in message.recipients if each.state == State.QUEUED]
         if not waiting:  # it has just been sent
             continue
-        envelope = Envelope(message.sender, waiting, message.client)
+        envelope = Envelope(message.sender, waiting, message.client, size=message.size)
         sender = policy.sender_subject(envelope)
         envelopes[sender].append(envelope)
         next_at[sender] = max(message.next_at, next_at.get(sender, message.next_at))

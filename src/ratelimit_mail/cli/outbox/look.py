@@ -13,13 +13,12 @@ from rich.text import Text
 from ratelimit_mail.cli.describe import two_columns
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.merge.letters import print_text
+from ratelimit_mail.cli.options import JSON, STORE
 from ratelimit_mail.cli.outbox.forecast import forecast
 from ratelimit_mail.cli.outbox.options import (
     ID,
-    JSON,
     OUTBOX,
     POLICY,
-    STORE,
     message_errors,
     opened_outbox,
     policy_or_none,

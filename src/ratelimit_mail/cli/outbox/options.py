@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,17 +19,13 @@ from ratelimit_mail.policy import Policy
 
 __all__ = [
     "ID",
-    "JSON",
     "MOMENTS",
     "OUTBOX",
     "POLICY",
-    "STORE",
-    "list_of_seconds",
     "message_errors",
     "messages_of",
     "opened_outbox",
     "policy_or_none",
-    "seconds",
 ]
 
 PAGE: Final = 1000
@@ -45,45 +40,9 @@ POLICY = click.option(
     shell_complete=complete_policy,
     help="A preset or a policy file.",
 )
-STORE = click.option(
-    "--store",
-    "url",
-    metavar="URL",
-    envvar="RATELIMIT_MAIL_STORE",
-    help="Where messages are counted; default: the environment variable RATELIMIT_MAIL_STORE.",
-)
-JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of text.")
 MOMENTS = click.option(
     "--time-zone", default="UTC", show_default=True, help="Such as Europe/London."
 )
-
-UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([smhd]?)")
-
-
-def seconds(
-    context: click.Context,  # noqa: ARG001 - click passes it
-    parameter: click.Parameter,  # noqa: ARG001
-    value: str | None,
-) -> float | None:
-    """Return the seconds of an option such as 90, 90s, 30m, 2h or 5d."""
-    return None if value is None else _seconds(value)
-
-
-def list_of_seconds(
-    context: click.Context,  # noqa: ARG001 - click passes it
-    parameter: click.Parameter,  # noqa: ARG001
-    value: str | None,
-) -> tuple[float, ...] | None:
-    """Return the seconds of an option such as 30m,2h,3h."""
-    return None if value is None else tuple(map(_seconds, value.split(",")))
-
-
-def _seconds(text: str) -> float:
-    match = _SECONDS.fullmatch(text.strip().lower())
-    if match is None:
-        raise click.BadParameter(f"{escape(text[:40])} is not a time such as 90s, 30m, 2h or 5d")
-    return float(match[1]) * UNITS[match[2]]
 
 
 def policy_or_none(name: str | Policy | None) -> Policy:

@@ -15,9 +15,10 @@ import click
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import SEPARATORS, find_policy
+from ratelimit_mail.cli.options import JSON, STORE
 from ratelimit_mail.cli.outbox.eml import read_message
 from ratelimit_mail.cli.outbox.forecast import forecast
-from ratelimit_mail.cli.outbox.options import JSON, MOMENTS, OUTBOX, POLICY, STORE, opened_outbox
+from ratelimit_mail.cli.outbox.options import MOMENTS, OUTBOX, POLICY, opened_outbox
 from ratelimit_mail.cli.outbox.output import as_json, line_of
 from ratelimit_mail.cli.plan.mailing import parse_moment, parse_zone
 from ratelimit_mail.cli.store import opened_store

@@ -27,17 +27,9 @@ from ratelimit_mail.cli.monitoring import (
     monitoring_settings,
     started_monitoring,
 )
+from ratelimit_mail.cli.options import JSON, STORE, list_of_seconds, seconds
 from ratelimit_mail.cli.outbox.forecast import Forecast, forecast
-from ratelimit_mail.cli.outbox.options import (
-    JSON,
-    MOMENTS,
-    OUTBOX,
-    POLICY,
-    STORE,
-    list_of_seconds,
-    opened_outbox,
-    seconds,
-)
+from ratelimit_mail.cli.outbox.options import MOMENTS, OUTBOX, POLICY, opened_outbox
 from ratelimit_mail.cli.outbox.output import iso
 from ratelimit_mail.cli.outbox.transports import (
     CountedTransport,
@@ -185,21 +177,7 @@ def run_command(
     tls: str | None,
     connections: int,
     timeout: float,
-    until_empty: bool,
-    on_uncertain: str,
-    retry_delays: tuple[float, ...] | None,
-    give_up: float | None,
-    reconnect: tuple[float, ...] | None,
-    notices_from: str | None,
-    delay_notice_after: float | None,
-    hold_for: float,
-    keep: float,
-    keep_records: float,
-    alerts_file: str | None,
-    metrics_address: str | None,
-    time_zone: str,
-    quiet: bool,
-    wants_json: bool,
+    **options: Any,
 ) -> None:
     """Send the messages in OUTBOX when the limits allow it, until SIGTERM or Ctrl-C.
 
@@ -232,7 +210,7 @@ def run_command(
         raise CommandError("a password or a token needs --smtp")
     else:
         sender = maildir_transport(maildir or Path())
-    if not (quiet or wants_json or file.exists()):
+    if not (options["quiet"] or options["wants_json"] or file.exists()):
         # A service may start before the first message; a wrong name looks the same.
         click.echo(
             f"{escape(str(file))}: a new outbox is created; `ratelimit-mail outbox put` puts"
@@ -245,21 +223,7 @@ def run_command(
         url,
         sender,
         policy_name=policy_name,
-        until_empty=until_empty,
-        on_uncertain=on_uncertain,
-        retry_delays=retry_delays,
-        give_up=give_up,
-        reconnect=reconnect,
-        notices_from=notices_from,
-        delay_notice_after=delay_notice_after,
-        hold_for=hold_for,
-        keep=keep,
-        keep_records=keep_records,
-        alerts_file=alerts_file,
-        metrics_address=metrics_address,
-        time_zone=time_zone,
-        quiet=quiet,
-        wants_json=wants_json,
+        **options,
     )
 
 

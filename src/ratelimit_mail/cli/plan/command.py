@@ -133,6 +133,7 @@ def plan_command(
     stderr = Console(stderr=True)
     try:
         policies = _policies(names, wants_all=wants_all)
+        _check_sizes(policies)
         if granted:
             policies = [_with_grant(policy, sender) for policy in policies]
         client = client_from_options(sender, address, protocol, tags)
@@ -163,6 +164,19 @@ def _policies(names: Sequence[str], *, wants_all: bool) -> list[Policy]:
     if not unique:
         raise CommandError("a policy is needed: --policy NAME, or --all for all presets")
     return [find_policy(name) for name in unique]
+
+
+def _check_sizes(policies: Sequence[Policy]) -> None:
+    """Raise CommandError for a policy with limits on bytes: messages to plan have no size."""
+    for policy in policies:
+        if policy.counts_bytes:
+            raise CommandError(
+                escape(
+                    f"the policy {policy.name} has limits on bytes, and the sizes of the messages"
+                    " are not known: leave these limits out of a copy of the policy, or put the"
+                    " messages into an outbox, whose `outbox stats --policy` shows when they go"
+                )
+            )
 
 
 def _with_grant(policy: Policy, sender: str) -> Policy:

@@ -12,8 +12,8 @@ from ratelimit_mail.addresses import DomainSet, normal_address, normal_pattern
 from ratelimit_mail.cli.errors import RejectedRow
 from ratelimit_mail.cli.readers.base import Item, Reading
 from ratelimit_mail.cli.replay.mail_records import MailRecord
+from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.envelope import PROTOCOLS, Client
-from ratelimit_mail.network_tags import NetworkTags
 
 __all__ = ["COLUMN", "Adjustments"]
 
@@ -28,14 +28,14 @@ class Adjustments:
     """Changes to messages as they are read.
 
     address, protocol: those of each client of which the files do not say it.
-    tags: of every client. networks: the tags of clients by their addresses.
+    tags: of every client. networks: the tags of clients by their addresses and logins.
     sender_domains: if any, messages of senders in other domains are left out.
     """
 
     address: str | None = None
     protocol: str | None = None
     tags: frozenset[str] = frozenset()
-    networks: NetworkTags | None = None
+    networks: ClientTags | None = None
     sender_domains: Sequence[str] = ()
 
     @classmethod
@@ -44,7 +44,7 @@ class Adjustments:
         client: str | None,
         protocol: str | None,
         tags: Sequence[str],
-        networks: NetworkTags | None,
+        networks: ClientTags | None,
         sender_domains: Sequence[str],
     ) -> tuple[Adjustments, dict[str, str]]:
         """Return the adjustments, and the columns that the options name instead of a value.

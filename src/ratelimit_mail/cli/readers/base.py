@@ -30,6 +30,7 @@ __all__ = [
     "client_of",
     "numbered_lines",
     "record_of",
+    "size_of",
     "timezone_of",
 ]
 
@@ -37,6 +38,9 @@ START: Final = 64 * 1024
 """Bytes of a file by which its format is recognized."""
 
 DATE_ORDERS: Final = ("dmy", "mdy", "ymd")
+
+LONGEST_SIZE: Final = 12
+"""Digits of the size of a message; a longer number is not one."""
 
 PLACEHOLDER: Final = f"recipient-1@{PLACEHOLDER_DOMAIN}"
 
@@ -182,7 +186,11 @@ def numbered_lines(sources: Iterable[Source]) -> Iterator[Line]:
 
 
 def record_of(
-    time: int, sender: str, recipients: Sequence[str] | int, client: Client = NOBODY
+    time: int,
+    sender: str,
+    recipients: Sequence[str] | int,
+    client: Client = NOBODY,
+    size: int | None = None,
 ) -> MailRecord:
     """Return the record of a message; an address without a domain gets a reserved one.
 
@@ -190,9 +198,17 @@ def record_of(
     """
     if isinstance(recipients, int):
         sender = Envelope(_with_domain(sender), [PLACEHOLDER]).sender
-        return MailRecord(time, sender, recipients, client)
+        return MailRecord(time, sender, recipients, client, size)
     envelope = Envelope(_with_domain(sender), [*map(_with_domain, recipients)])
-    return MailRecord(time, envelope.sender, envelope.recipients, client)
+    return MailRecord(time, envelope.sender, envelope.recipients, client, size)
+
+
+def size_of(text: str) -> int | None:
+    """Return a number of bytes; None if `text` is not one, and the size is not known."""
+    text = text.strip()
+    if not text.isascii() or not text.isdigit() or len(text) > LONGEST_SIZE:
+        return None
+    return int(text)
 
 
 def _with_domain(address: str) -> str:

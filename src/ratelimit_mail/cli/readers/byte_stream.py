@@ -71,6 +71,13 @@ class ByteStream(io.BufferedIOBase):
         self._source = read
         self._buffer = bytearray()
         self._start = 0
+        self._dropped = 0
+        """How many bytes were before the buffer."""
+
+    @property
+    def position(self) -> int:
+        """How many bytes have been read."""
+        return self._dropped + self._start
 
     def readable(self) -> bool:
         """Return True."""
@@ -154,6 +161,7 @@ class ByteStream(io.BufferedIOBase):
         self._start += size
         if self._start > CHUNK and self._start * 2 > len(self._buffer):
             del self._buffer[: self._start]
+            self._dropped += self._start
             self._start = 0
 
 

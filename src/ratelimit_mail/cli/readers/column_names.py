@@ -27,6 +27,7 @@ DOCUMENTED: Final = {
     "user": ("user",),
     "protocol": ("protocol",),
     "tags": ("tags",),
+    "size": ("size",),
 }
 
 GUESSES: Final = {
@@ -61,6 +62,7 @@ FIELDS: Final = (
     "user",
     "protocol",
     "tags",
+    "size",
     "id",
 )
 """What `--columns` can say the column of."""

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from ratelimit_mail._util.csv_rows import column_names
 from ratelimit_mail._util.text import show
 from ratelimit_mail.cli.errors import InputError
+from ratelimit_mail.cli.readers.base import size_of
 from ratelimit_mail.cli.readers.times import parse_time
 from ratelimit_mail.cli.replay.mail_records import PLACEHOLDER_DOMAIN, MailRecord
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
@@ -27,7 +28,7 @@ TIME: Final = ("time", "unix_time", "timestamp", "date")
 COUNT: Final = ("n_recipients", "count")
 TO_AND_CC: Final = ("n_to", "n_cc")
 ADDRESS: Final = ("client", "address")
-SINGLE_NAMES: Final = ("sender", "recipients", "user", "protocol", "tags")
+SINGLE_NAMES: Final = ("sender", "recipients", "user", "protocol", "tags", "size")
 KNOWN: Final = frozenset((*TIME, *COUNT, *TO_AND_CC, *ADDRESS, *SINGLE_NAMES))
 
 PROTOCOLS_OF_SMTP: Final = dict.fromkeys(
@@ -60,6 +61,7 @@ class MessageColumns:
         self._time = self._require("time", TIME)
         self._sender = self._require("sender", ("sender",))
         self._recipients = self._recipient_reader()
+        self._size = self._find(("size",))
         self._client_columns = [
             self._find(names) for names in (ADDRESS, ("user",), ("protocol",), ("tags",))
         ]
@@ -76,10 +78,11 @@ class MessageColumns:
         time = self._time_of(row[self._time] if self._clock is None else self.time_text(row))
         recipients = self._recipients(row)
         client = self._client(row)
+        size = None if self._size is None else size_of(row[self._size])
         sender = row[self._sender]
         if isinstance(recipients, int):
-            return MailRecord(time, self._sender_of(sender), recipients, client)
-        return MailRecord(time, *self._addresses_of(sender, *recipients), client)
+            return MailRecord(time, self._sender_of(sender), recipients, client, size)
+        return MailRecord(time, *self._addresses_of(sender, *recipients), client, size)
 
     def time_text(self, row: Row) -> str:
         """Return the text of the time in a row; nothing if the row is too short."""

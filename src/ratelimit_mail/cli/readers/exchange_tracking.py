@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ratelimit_mail.cli.errors import InputError, RejectedRow
-from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start
+from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start, size_of
 from ratelimit_mail.cli.readers.csv_table import header_of, read_table
 from ratelimit_mail.cli.readers.open_messages import OpenMessage, OpenMessages, RecentIds, item_of
 from ratelimit_mail.cli.readers.times import parse_time
@@ -23,6 +23,7 @@ TIME: Final = "date-time"
 EVENT: Final = "event-id"
 SENDER: Final = "sender-address"
 RECIPIENTS: Final = "recipient-address"
+SIZE: Final = "total-bytes"
 NEEDED: Final = (TIME, EVENT, SENDER, RECIPIENTS)
 CLIENT: Final = ("original-client-ip", "client-ip")
 IDS: Final = ("network-message-id", "message-id", "internal-message-id")
@@ -111,6 +112,7 @@ class _Log:
                 return
             address = next((row[name] for name in CLIENT if row.get(name, "").strip()), "")
             message = OpenMessage(where, time, row[SENDER].strip(), address=address.strip())
+            message.size = size_of(row.get(SIZE, ""))
             yield from self._open.add(key, message)
         recipients = [each.strip() for each in row[RECIPIENTS].split(";") if each.strip()]
         if message.has_arrival or not recipients:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ratelimit_mail.cli.errors import RejectedRow
-from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start, numbered_lines
+from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start, numbered_lines, size_of
 from ratelimit_mail.cli.readers.open_messages import TOO_LONG, OpenMessage, OpenMessages, item_of
 from ratelimit_mail.cli.readers.postfix import NO_ARRIVAL, NOTICES, REFUSED
 from ratelimit_mail.cli.readers.times import parse_time
@@ -36,6 +36,7 @@ _CLIENT: Final = re.compile(r" H=[^\[]*+\[([0-9A-Fa-f.:]++)\]")
 _LOGIN: Final = re.compile(r" A=[^ :]++:([^ ]++)")
 _LOCAL_USER: Final = re.compile(r" U=([^ ]++)")
 _PROTOCOL: Final = re.compile(r" P=([^ ]++)")
+_SIZE: Final = re.compile(r" S=([0-9]{1,12})(?= |\Z)")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
@@ -130,7 +131,7 @@ def _arrived(where: str, time: int, text: str) -> OpenMessage:
     rest = f" {words[1]}" if len(words) == 2 else ""
     unquoted = _QUOTED.sub('""', rest)
     protocol = match[1] if (match := _PROTOCOL.search(unquoted)) else ""
-    client, login, user = (x.search(unquoted) for x in (_CLIENT, _LOGIN, _LOCAL_USER))
+    client, login, user, size = (x.search(unquoted) for x in (_CLIENT, _LOGIN, _LOCAL_USER, _SIZE))
     is_local = protocol.startswith("local")
     message = OpenMessage(
         where,
@@ -139,6 +140,7 @@ def _arrived(where: str, time: int, text: str) -> OpenMessage:
         address=client[1] if client else "",
         user=login[1] if login else user[1] if user and is_local else "",
         protocol="" if is_local or not protocol else "smtp",
+        size=size_of(size[1]) if size else None,
         has_arrival=True,
     )
     if " R=" in unquoted and message.sender == "<>":

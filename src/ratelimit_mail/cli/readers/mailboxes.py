@@ -97,15 +97,22 @@ def _read_mbox(stream: ByteStream, reading: Reading) -> Iterator[Item]:
         while from_line:
             number += 1
             where = f"message {number}"
+            start = stream.position
             try:
                 header = _header(stream)
             except ValueError as error:
                 yield RejectedRow(where, str(error))
                 _, from_line = _next_from_line(stream, is_after_blank=False)
             else:
-                yield _read(where, header, reading, from_line[:1000])
-                _skip_content(stream, header)
-                _, from_line = _next_from_line(stream, is_after_blank=True)
+                item = _read(where, header, reading, from_line[:1000])
+                try:
+                    _skip_content(stream, header)
+                    _, from_line = _next_from_line(stream, is_after_blank=True)
+                except DamagedError:
+                    yield item
+                    raise
+                end = stream.position + len(stream.buffered) if not from_line else stream.position
+                yield _with_size(item, end - len(from_line) - start)
     except DamagedError as error:
         raise error.after(f"message {number}" if number else None) from None
 
@@ -175,6 +182,7 @@ def read_maildir(path: Path, reading: Reading) -> Iterator[Item]:
         try:
             with _open_regular(files[key]) as file:
                 header = _header(file)
+                size = os.fstat(file.fileno()).st_size
         except IsADirectoryError:
             continue
         except OSError as error:  # moved meanwhile, or not readable
@@ -183,7 +191,7 @@ def read_maildir(path: Path, reading: Reading) -> Iterator[Item]:
         except ValueError as error:
             yield RejectedRow(where, str(error))
         else:
-            yield _read(where, header, reading)
+            yield _with_size(_read(where, header, reading), size)
 
 
 def _open_regular(path: Path) -> BinaryIO:
@@ -206,6 +214,10 @@ def _read(where: str, header: bytes, reading: Reading, from_line: bytes = b"") -
         return RejectedRow(where, str(error))
     except (IndexError, RecursionError):  # errors of the address parser of email.utils
         return RejectedRow(where, "its sender or recipients cannot be parsed")
+
+
+def _with_size(item: Item, size: int) -> Item:
+    return item._replace(size=size) if isinstance(item, MailRecord) else item
 
 
 def _header(file: _File) -> bytes:

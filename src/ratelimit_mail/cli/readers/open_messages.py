@@ -29,7 +29,7 @@ MOST_IDS: Final = 1_000_000
 class OpenMessage:
     """What the lines so far say of one message; None or empty if they do not say it.
 
-    client: the client, where it is known as a whole.
+    client: the client, where it is known as a whole. size: in bytes.
     has_arrival: whether the line was there with which it arrived: without it, the log begins later.
     has_all_recipients: whether its arrival names its recipients.
     may_be_copy: whether it came from where a content filter hands messages back.
@@ -46,6 +46,7 @@ class OpenMessage:
     user: str = ""
     protocol: str = ""
     client: Client | None = None
+    size: int | None = None
     message_id: str = ""
     has_arrival: bool = False
     has_all_recipients: bool = False
@@ -144,6 +145,7 @@ def item_of(message: OpenMessage) -> Item:
         return RejectedRow(message.where, TOO_MANY)
     try:
         client = message.client or client_of(message.address, message.user, message.protocol)
-        return record_of(message.time, message.sender or "", list(message.recipients), client)
+        recipients = list(message.recipients)
+        return record_of(message.time, message.sender or "", recipients, client, message.size)
     except ValueError as error:
         return RejectedRow(message.where, str(error))

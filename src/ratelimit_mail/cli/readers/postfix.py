@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ratelimit_mail.cli.errors import RejectedRow
-from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start, numbered_lines
+from ratelimit_mail.cli.readers.base import Item, Reading, Source, Start, numbered_lines, size_of
 from ratelimit_mail.cli.readers.open_messages import TOO_LONG, OpenMessage, OpenMessages, item_of
 from ratelimit_mail.cli.readers.syslog import (
     SyslogReader,
@@ -64,6 +64,8 @@ _SERVICES: Final = frozenset(
     ]
 )
 _CLIENT: Final = re.compile(r"[^ ,]*?\[([0-9A-Fa-f.:]++)\](?::[0-9]++)?(?:, |\Z)")
+_SIZE: Final = re.compile(r">, size=([0-9]{1,12}), nrcpt=[0-9]{1,9} \([^()>]*+\)\Z")
+"""The end of qmgr's line about a message; a sender's address cannot stand behind it."""
 _LOGIN: Final = re.compile(r", sasl_username=([^,]++)")
 _ORIGINAL_CLIENT: Final = re.compile(r", orig_client=[^ ,]*?\[([0-9A-Fa-f.:]++)\]")
 _LOOPBACK: Final = ("127.", "::1")
@@ -162,6 +164,8 @@ class _Log:
             yield from self._open.close(key)
         elif text.startswith("from=<"):
             message.sender = _in_angles(text, "from=<")
+            size = _SIZE.search(text)
+            message.size = size_of(size[1]) if size else None
         elif text.startswith("to=<"):
             self._add_recipient(message, text)
         elif text.startswith("message-id="):

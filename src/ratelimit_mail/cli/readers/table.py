@@ -176,6 +176,7 @@ def _joined(
                 yield RejectedRow(where, TOO_LATE)
                 continue
             message = OpenMessage(where, record.time, record.sender, client=record.client)
+            message.size = record.size
             yield from messages.add(key, message)
         message.time = min(message.time, record.time)
         for recipient in record.recipients:

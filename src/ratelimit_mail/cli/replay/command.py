@@ -131,6 +131,8 @@ def replay_command(
       user         the login
       protocol     smtp, webmail or api
       tags         words such as wireless, separated by blanks or semicolons
+    For policies with limits on bytes:
+      size         bytes of the message
     Other common names are guessed, and --columns says which column is which.
 
     If only a number of recipients is known, that many external addresses are generated:
@@ -145,6 +147,8 @@ def replay_command(
         compared = {each: find_policy(each) for each in compare if each != name}
         writer = None if page is None else HtmlReportWriter(page, *files)
         mail = read_files(files)
+        if any(each.counts_bytes for each in (policy, *compared.values())):
+            mail.use_sizes()
         needs_demand = writer is not None or wants_numbers
         timeline = Timeline(bins_for(mail.records.times() if needs_demand else [0]))
         callbacks = [] if writer is None else [timeline.add]

@@ -12,7 +12,7 @@ from ratelimit_mail.cli.replay.run import TimedEnvelopes
 from ratelimit_mail.cli.replay.time_bins import Bins
 from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limits import RecipientLimit
+from ratelimit_mail.limits import MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.testing import ManualClock
@@ -24,7 +24,7 @@ class Demand:
     """The highest usage of any one subject in the window of each limit.
 
     Limits are identified by their index in `own_limits`. For a recipient limit, the usage is the
-    number of recipients of the largest message.
+    number of recipients of the largest message, and for a message size limit its bytes.
 
     peaks: for each limit, the highest usage within each bin.
     by_sender: for each limit, the highest usage at the time of a message of each sender.
@@ -71,6 +71,8 @@ class Demand:
         for each in plan.effective_limits.limits:
             if isinstance(each, RecipientLimit):
                 yield self._index[each.limit], self._recipients(each, envelope)
+            elif isinstance(each, MessageSizeLimit):
+                yield self._index[each.limit], envelope.size or 0
 
     def _recipients(self, limit: RecipientLimit, envelope: Envelope) -> int:
         domains = self._policy.comparison.domains(self._policy.resolved(envelope).envelope)

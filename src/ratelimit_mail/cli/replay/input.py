@@ -54,6 +54,18 @@ class ReplayInput:
             only = f", only rows that cannot be read: {self.rejected:,}" if self.rejected else ""
             raise InputError(f"has no messages{only}")
 
+    def use_sizes(self) -> None:
+        """Put the size of each message into its envelope, for a policy with limits on bytes.
+
+        Raises InputError if the size of a message is not known: it would be free.
+        """
+        if missing := self.records.without_size:
+            raise InputError(
+                f"the policy has a limit on bytes, and {missing:,} of {len(self.records):,}"
+                " messages have no size; a CSV file needs a column 'size', or --columns size=NAME"
+            )
+        self.records.has_sizes = True
+
     def envelopes(self, label: str) -> TimedEnvelopes:
         """Return the messages sorted by time; `label` is shown with the progress bar."""
         records = self.records

@@ -36,17 +36,22 @@ MOST_ENVELOPES: Final = 16_384
 MOST_REPEATED: Final = 20
 """How many envelopes are remembered, and the most recipients of one that is."""
 
-_Row = tuple[int, str, "tuple[str, ...] | int", "tuple[Any, ...] | None"]
-"""The time, the sender, the recipients and the fields of the client, if anything is known of it."""
+_Row = tuple[int, str, "tuple[str, ...] | int", "tuple[Any, ...] | None", "int | None"]
+"""The time, the sender, the recipients, and the fields of the client and the size, if known."""
 
 
 class MailRecord(NamedTuple):
-    """One message as read: its recipients are addresses, or only their number."""
+    """One message as read.
+
+    time: in milliseconds since the epoch. recipients: addresses, or only their number.
+    size: in bytes; None if it is not known.
+    """
 
     time: int
     sender: str
     recipients: tuple[str, ...] | int
     client: Client
+    size: int | None = None
 
 
 class MailRecords:
@@ -67,10 +72,14 @@ class MailRecords:
         self.first = 0
         self.last = 0
         """The earliest and the latest time, in milliseconds since the epoch."""
+        self.without_size = 0
+        """How many messages have no known size."""
+        self.has_sizes = False
+        """Whether envelopes get the sizes; without them, more envelopes are alike."""
 
     def append(self, record: MailRecord) -> None:
         """Add a message. Raises InputError if there is no space for the temporary file."""
-        time, sender, recipients, client = record
+        time, sender, recipients, client, size = record
         if not self._count:
             self.first = self.last = time
         elif time >= self.last:
@@ -79,7 +88,8 @@ class MailRecords:
             self.out_of_order += 1
             self.first = min(self.first, time)
         self._count += 1
-        self._rows.append((time, sender, recipients, _fields(client)))
+        self.without_size += size is None
+        self._rows.append((time, sender, recipients, _fields(client), size))
         if len(self._rows) == RUN:
             self._store_run()
 
@@ -96,10 +106,10 @@ class MailRecords:
         Messages with the same time keep the order in which they were added.
         """
         remembered = self._envelope
-        for time, sender, recipients, fields in self.rows():
+        for time, sender, recipients, fields, size in self.rows():
             count = recipients if isinstance(recipients, int) else len(recipients)
             envelope = remembered if count <= MOST_REPEATED else self._new_envelope
-            yield time, envelope(sender, recipients, fields)
+            yield time, envelope(sender, recipients, fields, size if self.has_sizes else None)
 
     def rows(self) -> Iterator[_Row]:
         """Yield the messages as they are stored, sorted by time."""
@@ -140,11 +150,16 @@ class MailRecords:
             yield from zip(array("q", times), *columns, strict=True)
 
     def _new_envelope(
-        self, sender: str, recipients: tuple[str, ...] | int, fields: tuple[Any, ...] | None
+        self,
+        sender: str,
+        recipients: tuple[str, ...] | int,
+        fields: tuple[Any, ...] | None,
+        size: int | None,
     ) -> Envelope:
         if isinstance(recipients, int):
             recipients = self._generate(recipients)
-        return Envelope(sender, recipients, NOBODY if fields is None else _client(fields))
+        client = NOBODY if fields is None else _client(fields)
+        return Envelope(sender, recipients, client, size=size)
 
     def _generate(self, count: int) -> tuple[str, ...]:
         """Return `count` generated addresses, the same for every message."""

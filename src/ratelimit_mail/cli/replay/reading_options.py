@@ -16,7 +16,7 @@ from ratelimit_mail.cli.readers.adjustments import Adjustments
 from ratelimit_mail.cli.readers.base import DATE_ORDERS, ReadOptions, timezone_of
 from ratelimit_mail.cli.readers.column_names import parse_columns
 from ratelimit_mail.cli.replay.input import ReplayInput
-from ratelimit_mail.network_tags import NetworkTags
+from ratelimit_mail.client_tags import ClientTags
 
 __all__ = ["reading_options"]
 
@@ -67,7 +67,7 @@ _OPTIONS = (
         "--networks",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="A table of networks and the tags of the clients in them.",
+        help="A table of networks and logins, and the tags of the clients that have them.",
     ),
     click.option(
         "--only-from",
@@ -124,11 +124,11 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _networks(path: Path | None) -> NetworkTags | None:
+def _networks(path: Path | None) -> ClientTags | None:
     if path is None:
         return None
     try:
-        return NetworkTags.load(path)
+        return ClientTags.load(path)
     except OSError as error:
         raise ValueError(f"--networks {path}: {error.strerror or error}") from None
     except ValueError as error:

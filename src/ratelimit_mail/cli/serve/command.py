@@ -8,14 +8,14 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import click
 
-from ratelimit_mail._util.text import escape
+from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.backends import AsyncBackend, MemoryBackend, async_from_url, from_url
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
@@ -24,11 +24,11 @@ from ratelimit_mail.cli.monitoring import (
     monitoring_settings,
     started_monitoring,
 )
-from ratelimit_mail.cli.outbox.options import STORE, seconds
+from ratelimit_mail.cli.options import STORE, seconds
+from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.monitoring import MonitoringSettings
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
-from ratelimit_mail.server.clients import TagTable
 from ratelimit_mail.server.daemon import (
     Daemon,
     Settings,
@@ -79,6 +79,21 @@ def _mode(
     if not _MODE.fullmatch(value):
         raise click.BadParameter(f"{escape(value[:20])} is not a mode such as 660")
     return int(value, 8)
+
+
+def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return the target and the tags of each --tag; raise ValueError that names a wrong one."""
+    lines = []
+    for value in values:
+        target, equals, words = value.rpartition("=")  # a login may have an equals sign
+        if not equals:
+            raise ValueError(f"--tag: {show(value)} is not TARGET=TAG")
+        lines.append((target.strip(), words.replace(",", " ").split()))
+    try:
+        ClientTags(lines)
+    except ValueError as error:
+        raise ValueError(f"--tag: {error}") from None
+    return lines
 
 
 @click.command("serve")
@@ -142,7 +157,7 @@ def _mode(
 )
 @click.option(
     "--tag",
-    "tag_lines",
+    "tags",
     metavar="TARGET=TAG",
     multiple=True,
     help="Such as 129.100.0.0/16=campus or @students.uwo.ca=student; may be repeated.",
@@ -179,7 +194,7 @@ def serve_command(
     node: str | None,
     direction: Literal["outbound", "inbound"],
     tags_file: Path | None,
-    tag_lines: tuple[str, ...],
+    tags: tuple[str, ...],
     control: Path | None,
     socket_mode: int,
     max_connections: int,
@@ -207,14 +222,14 @@ def serve_command(
         except CommandError as error:
             raise ValueError(error.message) from None
 
-    def load_tags() -> TagTable:
-        if tags_file is None:
-            return TagTable.parse((f"--tag {line}", line) for line in tag_lines)
-        return TagTable.load(tags_file, tag_lines)
+    def load_tags() -> ClientTags:
+        lines = _tag_lines(tags)
+        return ClientTags(lines) if tags_file is None else ClientTags.load(tags_file, lines)
 
     with reported_errors():
         policy = load_policy()
         load_tags()
+        stages.check(policy)
     monitoring = monitoring_settings(policy_name, alerts_file, metrics_address)
     if node is not None and not policy.per_node:
         raise CommandError(

@@ -19,7 +19,7 @@ from ratelimit_mail.cli.replay.policy_variants import own_limits
 from ratelimit_mail.cli.replay.report import MOST_AFFECTED_SHOWN, Report, share
 from ratelimit_mail.cli.replay.time_bins import moment
 from ratelimit_mail.cli.replay.timeline import Peak, Timeline
-from ratelimit_mail.limits import Limit, RateLimit
+from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.rates import window_text
 
@@ -98,6 +98,8 @@ def _limits(policy: Policy, demand: Demand) -> Iterator[Chart]:
 def _usage_in_words(limit: Limit, highest: int) -> tuple[str, str]:
     """Return the highest usage in words, and the label of the vertical axis."""
     part = f"{share(highest, limit.limit) * 100:,.4g} % of the limit"
+    if isinstance(limit, MessageSizeLimit):
+        return f"Largest message: {amount_of(highest, 'bytes')}, {part}.", "bytes of one message"
     if not isinstance(limit, RateLimit):
         return (
             f"Largest message: {amount_of(highest, 'recipients')}, {part}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.adapters.django.registry import alias_of, limiter_of, options_of, outbox_of
+from ratelimit_mail.adapters.django.registry import (
+    alias_of,
+    limiter_of,
+    options_of,
+    outbox_of,
+    store_of,
+)
 from ratelimit_mail.adapters.django.transport import BackendTransport
 from ratelimit_mail.exceptions import OutboxError
 
@@ -56,14 +63,21 @@ class Command(BaseCommand):
             options = options_of(using)
             if options.outbox is None:
                 raise ImproperlyConfigured("OUTBOX is missing: the file of the outbox")
-            limiter = limiter_of(options)
+            limiter, store = limiter_of(options), store_of(options)
             alias = alias_of(using)
             transport = BackendTransport(options, alias)
             if not Path(options.outbox).exists():
                 outbox_of(options).stats()  # which creates it
         except (ImproperlyConfigured, OutboxError) as error:
             raise CommandError(escape(str(error))) from None
-        group = embedded_commands(Path(options.outbox), limiter.policy, limiter._backend, transport)
+        policy = options.policy
+        group = embedded_commands(
+            Path(options.outbox),
+            limiter.policy,
+            store,
+            transport,
+            policy_name=os.fspath(policy) if isinstance(policy, str | os.PathLike) else None,
+        )
         output = contextlib.nullcontext() if stdout is None else contextlib.redirect_stdout(stdout)
         try:
             with output:

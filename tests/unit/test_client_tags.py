@@ -1,4 +1,4 @@
-"""NetworkTags: a table of networks to tags, from a file."""
+"""ClientTags: a table of networks and logins to tags, from a file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.envelope import NOBODY, Client
-from ratelimit_mail.network_tags import NetworkTags
 
 TABLE = """\
 # the campus
@@ -43,12 +43,12 @@ TABLE = """\
 def test_a_client_has_the_tags_of_every_network_that_contains_it(
     address: str, tags: set[str]
 ) -> None:
-    table = NetworkTags.loads(TABLE)
+    table = ClientTags.loads(TABLE)
     assert table.tagged(Client(address=address, tags=["own"])).tags == tags | {"own"}
 
 
 def test_a_client_without_an_address_or_a_network_stays_as_it_is() -> None:
-    table = NetworkTags.loads(TABLE)
+    table = ClientTags.loads(TABLE)
     assert table.tagged(NOBODY) is NOBODY
     client = Client(address="192.0.2.9", user="ann")
     assert table.tagged(client) is client
@@ -67,35 +67,62 @@ def test_the_table_agrees_with_a_search_through_all_networks(
     networks: list[tuple[ipaddress.IPv4Network, str]], host: int
 ) -> None:
     ip = ipaddress.ip_address(0x0A000000 + host)
-    table = NetworkTags((network, [tag]) for network, tag in networks)
+    table = ClientTags((network, [tag]) for network, tag in networks)
     assert table.tags_of(ip) == {tag for network, tag in networks if ip in network}
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("campus 10.0.0.0/8", "line 1: 'campus' is not a network"),
-        ("\n10.0.0.1/8 x", "line 2: '10.0.0.1/8' is not a network .* host bits"),
-        ("10.0.0.0/8", "line 1: 10.0.0.0/8 has no tag"),
-        ("10.0.0.0/8 # x", "line 1: 10.0.0.0/8 has no tag"),
+        ("campus 10.0.0.0/8", "line 1: '10.0.0.0/8' is not a tag"),
+        ("campus 10.0.0.1", "line 1: '10.0.0.1' is not a tag"),
+        ("129.100 campus", "line 1: target: '129.100' is not a network"),
+        ("x" * 321 + " campus", "line 1: .* is not a network, a login"),
+        ("10.0.0.0/8 two/words", "line 1: 'two/words' is not a tag"),
+        ("\n10.0.0.1/8 x", "line 2: target: '10.0.0.1/8' is not a network .* host bits"),
+        ("10.0.0.0/8", "line 1: '10.0.0.0/8' has no tag"),
+        ("10.0.0.0/8 # x", "line 1: '10.0.0.0/8' has no tag"),
         ("10.0.0.0/8 " + "x" * 101, "line 1: .* is not a tag"),
         ("10.0.0.0/8 a\x07b", "line 1: .* is not a tag"),
     ],
 )
 def test_a_wrong_line_is_an_error_with_its_number(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        NetworkTags.loads(text)
+        ClientTags.loads(text)
 
 
 def test_a_table_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "networks.txt"
     file.write_bytes(b"\xef\xbb\xbf10.0.0.0/8 campus\r\n")
-    assert NetworkTags.load(file).tags_of(ipaddress.ip_address("10.1.1.1")) == {"campus"}
+    assert ClientTags.load(file).tags_of(ipaddress.ip_address("10.1.1.1")) == {"campus"}
     file.write_bytes(b"10.0.0.0/8\n")
     with pytest.raises(ValueError, match=r"networks\.txt: line 1: "):
-        NetworkTags.load(file)
+        ClientTags.load(file)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="is not UTF-8 text"):
-        NetworkTags.load(file)
+        ClientTags.load(file)
     with pytest.raises(OSError, match="No such file"):
-        NetworkTags.load(tmp_path / "none")
+        ClientTags.load(tmp_path / "none")
+
+
+def test_a_login_has_its_own_tags_and_those_of_its_realm() -> None:
+    table = ClientTags.loads("ann@uwo.ca staff\n@uwo.ca member\n@ local\nservice=1 app")
+    assert table.tags_of(None, "Ann@UWO.ca") == {"staff", "member"}
+    assert table.tags_of(None, "kim@uwo.ca") == {"member"}
+    assert table.tags_of(None, "kim@example.org") == set()
+    assert table.tags_of(None, "service=1") == {"local", "app"}
+    assert table.tagged(Client(user="kim@uwo.ca")).tags == {"member"}
+    assert len(table) == 4
+
+
+def test_more_lines_join_those_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "tags"
+    file.write_text("10.0.0.0/8 campus\n")
+    table = ClientTags.load(file, [("10.1.0.0/16", ["wireless"])])
+    assert table.tags_of(ipaddress.ip_address("10.1.0.1")) == {"campus", "wireless"}
+
+
+@pytest.mark.parametrize("line", [("10.0.0.0/8", ["two words"]), ("", ["x"]), ("ann", [])])
+def test_a_wrong_pair_is_an_error(line: tuple[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match=r"is not a|has no tag"):
+        ClientTags([line])
