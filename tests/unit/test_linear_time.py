@@ -363,6 +363,8 @@ CALLERS: dict[str, Callable[[str], object]] = {
 
 
 def modules() -> Iterator[ModuleType]:
+    with suppress(ModuleNotFoundError):  # Django's modules need settings
+        importlib.import_module("rlm_testkit.django_project.ready")
     names = pkgutil.walk_packages(ratelimit_mail.__path__, "ratelimit_mail.")
     for name in sorted(each.name for each in names if not each.name.endswith("__main__")):
         yield importlib.import_module(name)
