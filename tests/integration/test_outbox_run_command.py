@@ -179,7 +179,7 @@ def test_a_second_signal_ends_at_once_and_the_message_is_uncertain(
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_an_outbox_that_does_not_exist_yet_is_created_with_a_notice(sink: Sink) -> None:
-    notice = "outbox.db: a new outbox is created; `ratelimit-mail outbox put` puts messages into it"
+    notice = "outbox.db: there is no outbox yet; a new one is created"
     first = run(sink)
     assert (first.exit_code, notice in first.stderr) == (0, True)
     assert "created" not in run(sink).stderr

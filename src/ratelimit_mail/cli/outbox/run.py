@@ -210,13 +210,6 @@ def run_command(
         raise CommandError("a password or a token needs --smtp")
     else:
         sender = maildir_transport(maildir or Path())
-    if not (options["quiet"] or options["wants_json"] or file.exists()):
-        # A service may start before the first message; a wrong name looks the same.
-        click.echo(
-            f"{escape(str(file))}: a new outbox is created; `ratelimit-mail outbox put` puts"
-            " messages into it",
-            err=True,
-        )
     send_queued(
         file,
         policy,
@@ -264,6 +257,9 @@ def send_queued(
         notices = None
         if notices_from is not None:
             notices = Notices(notices_from, delayed_after=delay_notice_after)
+    if not (quiet or wants_json or file.exists()):
+        # A service may start before the first message; a wrong name looks the same.
+        click.echo(f"{escape(str(file))}: there is no outbox yet; a new one is created", err=True)
     transport = CountedTransport(sender)
     reporter = _Reporter(transport, zone, is_quiet=quiet, wants_json=wants_json)
     with (
