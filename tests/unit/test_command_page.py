@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from click.shell_completion import BashComplete
-from click.testing import CliRunner
+from rlm_testkit.command_line import run_command
 
 from ratelimit_mail.cli.command import command
 from ratelimit_mail.presets import PRESETS
@@ -47,7 +47,7 @@ def test_the_page_shows_what_a_mistyped_policy_is_answered_with() -> None:
     [(arguments, answer)] = re.findall(
         r"^\$ ratelimit-mail (plan .+)\n(Error: .+)$", PAGE, re.MULTILINE
     )
-    result = CliRunner().invoke(command, arguments.split())
+    result = run_command(*arguments.split())
     assert result.exit_code == 2
     assert result.stderr == f"{answer}\n"
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from email.message import Message
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import aiosmtplib
 from aiosmtplib.email import extract_recipients, extract_sender, quote_address
@@ -58,6 +58,10 @@ class SMTPRateLimitExceeded(RateLimitExceeded, aiosmtplib.SMTPSenderRefused):
         return type(self), (self.decision, self.sender)
 
 
+_PROOFS: Final = (aiosmtplib.SMTPDataError, UnicodeEncodeError)
+"""Exceptions after DATA that prove that the message was not sent: aiosmtplib 3 encodes it there."""
+
+
 class _Connection(aiosmtplib.SMTP):
     """A connection of a limiter, which knows what it has sent; its `sendmail` is not limited."""
 
@@ -101,7 +105,7 @@ class _Connection(aiosmtplib.SMTP):
             try:
                 refused, _ = result = await send()
             except BaseException as error:
-                if self._in_doubt and not isinstance(error, aiosmtplib.SMTPDataError):
+                if self._in_doubt and not isinstance(error, _PROOFS):
                     raise
                 raise NotSent(error) from error
             return {quote_address(each): reply for each, reply in refused.items()}, ""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import getpass
 import os
-import sys
 from collections.abc import Sequence
 from typing import Final
+
+import click
 
 from ratelimit_mail._util.system_log import AUTH, SystemLog, local_socket
 from ratelimit_mail._util.text import escape, show
@@ -60,4 +61,4 @@ def record(operation: str, scope: Sequence[str], subject: object, by: str, reaso
             return
         finally:
             log.close()
-    print(f"ratelimit-mail: {line}", file=sys.stderr)
+    click.echo(f"ratelimit-mail: {line}", err=True)
