@@ -65,7 +65,11 @@ class MemoryBackend:
         )
         self.now()
         self._lock = threading.Lock()
-        """Always taken by `with`: a signal handler may raise after `acquire()` and before `try`."""
+        """Always taken by `with`: a signal handler may raise after `acquire()` and before `try`.
+
+        No loop in such a block may end with a condition: Python 3.13.0 jumps back outside of the
+        block then, and an exception there would leave the lock held. Loops are in methods of their
+        own, whose calls are inside."""
         self._locking = iter(self._lock.acquire, None)
         """`for _ in self._locking: try: ... finally: self._lock.release()` is as safe as `with`,
         because no signal is handled between the lock and the `try`, and twice as quick."""
@@ -107,8 +111,10 @@ class MemoryBackend:
                 if counts.allowance:
                     counts.withdraw_allowance()
                 subject_charges.append((counts, ledger, costs, now))
-                if now < counts.newest or not counts.has_room(ledger, costs):
-                    surely_fits = False
+                # Not an `if` at the end of the loop: see `_lock`.
+                surely_fits = (
+                    surely_fits and now >= counts.newest and counts.has_room(ledger, costs)
+                )
             # 1. Everything held leaves room, whatever its times; perhaps once what has left every
             #    window is forgotten. The charges are only made pending.
             if surely_fits or (
@@ -455,15 +461,20 @@ class MemoryBackend:
             with self._lock:
                 if self._undo:
                     self._take_back()
-                now = self.now()
-                for subject in {counts.subject for counts in chunk}:
-                    logs = table.get(subject).logs()  # perhaps it was reset or evicted meanwhile
-                    for count in ledger.counts:
-                        for window in count.windows:
-                            used = logs[count.unit].used(now, window)
-                            ranking.add(subject, used / window.limit)
+                self._rank(ranking, table, ledger, chunk)
                 self._undo.clear()
         return ranking.subjects()
+
+    def _rank(
+        self, ranking: Ranking, table: SubjectTable, ledger: Ledger, chunk: list[SubjectCounts]
+    ) -> None:
+        now = self.now()
+        for subject in {counts.subject for counts in chunk}:
+            logs = table.get(subject).logs()  # perhaps it was reset or evicted meanwhile
+            for count in ledger.counts:
+                for window in count.windows:
+                    used = logs[count.unit].used(now, window)
+                    ranking.add(subject, used / window.limit)
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
         """Forget everything that was counted for one subject, in every unit."""
@@ -472,10 +483,13 @@ class MemoryBackend:
                 self._take_back()
             if self._changes:
                 self._apply_changes()
-            for ledger in ledgers:
-                if ledger.name in self._tables:
-                    self._tables[ledger.name].remove(subject)
+            self._remove(ledgers, subject)
             self._undo.clear()
+
+    def _remove(self, ledgers: Sequence[Ledger], subject: str) -> None:
+        for ledger in ledgers:
+            if ledger.name in self._tables:
+                self._tables[ledger.name].remove(subject)
 
     def read_register(self, name: str) -> Register:
         """Return all entries of a register."""
@@ -490,15 +504,16 @@ class MemoryBackend:
     def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Set entries of a register, or remove those that are None."""
         with self._lock:
-            register = {**self._registers.get(name, {}), **changes}
-            # First, or an exception could leave a copy that does not know of the change.
-            for copy in self._copies.get(name, ()):
-                copy.is_stale = True
-            self._registers[name] = {
-                key: text for key, text in register.items() if text is not None
-            }
-            if not self._registers[name]:
-                del self._registers[name]
+            self._write(name, changes)
+
+    def _write(self, name: str, changes: Mapping[str, str | None]) -> None:
+        register = {**self._registers.get(name, {}), **changes}
+        # First, or an exception could leave a copy that does not know of the change.
+        for copy in self._copies.get(name, ()):
+            copy.is_stale = True
+        self._registers[name] = {key: text for key, text in register.items() if text is not None}
+        if not self._registers[name]:
+            del self._registers[name]
 
     def size(self) -> int:
         """Return how many subjects are held, in all ledgers together."""
