@@ -21,7 +21,6 @@ from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, subject_sender
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit
-from ratelimit_mail.rates import parse_byte_rate, parse_rate, parse_size
 from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
 
 if TYPE_CHECKING:
@@ -253,7 +252,7 @@ class Override(Concession):
             if isinstance(limit, RateLimit):
                 return attrs.evolve(limit, rate=_rate(limit, number))
             if isinstance(limit, MessageSizeLimit):
-                return attrs.evolve(limit, limit=parse_size(number))
+                return attrs.evolve(limit, limit=number)
             if not isinstance(number, int):
                 raise ValueError(f"a number is needed, not {show(number)}")
             return attrs.evolve(limit, limit=number)
@@ -261,11 +260,12 @@ class Override(Concession):
             raise ValueError(f"override of {limit.name!r}: {error}") from None
 
 
-def _rate(limit: RateLimit, number: int | str) -> RateLimitItem:
+def _rate(limit: RateLimit, number: int | str) -> RateLimitItem | str:
+    """Return what the limit takes as its rate: a number is for the same window."""
     if isinstance(number, int):
         item = limit.rate
         return type(item)(number, item.multiples)
-    return parse_byte_rate(number) if limit.unit == "bytes" else parse_rate(number)
+    return number
 
 
 @attrs.frozen

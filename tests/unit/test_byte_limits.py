@@ -191,3 +191,17 @@ def test_the_outbox_measures_what_it_sends(tmp_path: Path) -> None:
         outbox.put(message_of(6_000))
     assert refused.value.decision.reply.code == 552
     assert outbox.put(message_of(4_000)).size > 3_900
+
+
+def test_a_message_does_not_pay_for_overrides_when_it_asks_whether_bytes_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = [MessageRateLimit("9/day", name="messages")]
+    raised = Override({"messages": 99}, senders=["kim@uwo.ca"])
+    policies = [
+        campus_policy(*limits, overrides=[raised]),
+        campus_policy(*limits, ByteRateLimit("1 kB/day", on_excess="block"), overrides=[raised]),
+    ]
+    monkeypatch.setattr(Override, "applied_to", None)
+    assert [policy.counts_bytes for policy in policies] == [False, True]
+    assert [policy.blocks_on_excess for policy in policies] == [False, True]

@@ -18,7 +18,7 @@ from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
 from ratelimit_mail.policy import validation
-from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits, counts_size
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.policy.directory_lookup import DirectoryLookup, ResolvedEnvelope
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.policy.selection import LimitSelector
@@ -329,14 +329,14 @@ class Policy:
         """Whether a message above a limit leads to a block of its subject."""
         return any(
             limit.on_excess == "block"
-            for limit in self.all_limits
+            for limit in self._own_limits()  # an override changes only the number of a limit
             if isinstance(limit, RateLimit) and limit.enforce
         )
 
     @property
     def counts_bytes(self) -> bool:
         """Whether it has a limit on bytes, for which every envelope needs its size."""
-        return any(map(counts_size, self.all_limits))
+        return self._selector.counts_bytes
 
     @property
     def has_shadow(self) -> bool:

@@ -12,7 +12,7 @@ from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, apply_concessions
-from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits, counts_size
 from ratelimit_mail.policy.ledger_keys import Retentions, one_of_each_count
 from ratelimit_mail.policy.tiers import Tier, TierTable
 from ratelimit_mail.scopes import Comparison
@@ -54,6 +54,8 @@ class LimitSelector:
     _limits_of_tier: dict[TierName, tuple[Limit, ...]] = attrs.field(init=False)
     _all_limits: tuple[Limit, ...] = attrs.field(init=False)
     """Those of every tier: what they count is recorded in every tier."""
+    counts_bytes: bool = attrs.field(init=False)
+    """Whether any of them needs the size of a message. Known once: each message asks."""
     _selected: dict[tuple[TierName, Conceded], EffectiveLimits] = attrs.field(
         init=False, factory=dict
     )
@@ -83,6 +85,10 @@ class LimitSelector:
     @_all_limits.default
     def _limits_of_all_tiers(self) -> tuple[Limit, ...]:
         return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
+
+    @counts_bytes.default
+    def _any_counts_bytes(self) -> bool:
+        return any(map(counts_size, self._all_limits))
 
     @property
     def has_dates(self) -> bool:
