@@ -286,6 +286,14 @@ class EventLog:
             column[first + 1 :] = array("q", map(sub, column[first + 1 :], removed))
         self._drop_empty(first)
 
+    def put_back(self, events: Iterable[tuple[int, int]]) -> None:
+        """Enter events that were taken out before, each a moment and a cost."""
+        for at, cost in events:
+            place = self._bisect_right(self.times, at, self.head)
+            self._save(place)
+            self.held += cost
+            self._enter(place, at, cost, cost)
+
     def _place(self, at: int) -> int:
         """Return the index of an event at `at`, before whatever is booked after it."""
         times = self.times

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -39,6 +40,7 @@ SCOPES: tuple[str | tuple[str, ...], ...] = (
     "recipient_domain",
     ("sender", "recipient_domain"),
 )
+_UNIQUE = partial(RecipientRateLimit, unique=True)
 START = 1_700_000_000_000
 
 
@@ -75,7 +77,7 @@ def generated_script(random: random.Random, *, steps: int = 25, jumps: bool = Fa
 def _limits(random: random.Random, *, jumps: bool) -> list[Limit]:
     limits: list[Limit] = []
     for _ in range(random.randint(1, 3)):
-        kind = random.choice((MessageRateLimit, RecipientRateLimit, ByteRateLimit))
+        kind = random.choice((MessageRateLimit, RecipientRateLimit, ByteRateLimit, _UNIQUE))
         options: dict[str, Any] = {
             "scope": random.choice(SCOPES),
             "count": random.choice(("all", "external")),
@@ -85,6 +87,10 @@ def _limits(random: random.Random, *, jumps: bool) -> list[Limit]:
         }
         rate = f"{random.randint(1, 8)}/{random.choice(('second', '2 seconds', '10 seconds'))}"
         resolution = random.choice((None, None, "1 second"))
+        if kind is _UNIQUE:
+            options |= {"denied": "ignore", "on_oversize": "reject"}
+            options["scope"] = random.choice([each for each in SCOPES if each != "recipient"])
+            resolution = None
         limits.append(kind(rate, resolution=resolution, **options))
         if jumps:
             limits.append(kind(f"{random.randint(5, 30)}/day", **options))
