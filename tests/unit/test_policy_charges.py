@@ -174,7 +174,7 @@ def test_no_two_ledgers_share_a_name() -> None:
         for kind, count in KINDS
     ]
     limits += [
-        RecipientRateLimit("5/day", scope=scope, count=count, unique=True)  # type: ignore[arg-type]
+        RecipientRateLimit("5/day", scope=scope, count=count, unique=True)
         for scope in ALL_SCOPES
         for count in ("all", "external")
         if "recipient" not in scope

@@ -74,7 +74,7 @@ class UniqueCosts(Costs):
         changes: Mapping[int, tuple[MemberChange, ...]] | None = None,
     ) -> Self:
         """Return costs with the recipients that they are of."""
-        new = cls(costs)  # type: ignore[arg-type]
+        new = cls(costs)
         new.members = members
         new.changes = changes or {}
         return new
@@ -82,7 +82,7 @@ class UniqueCosts(Costs):
 
 def add_costs(one: Costs, other: Costs) -> Costs:
     """Return the sum of two costs, which have no recipient in common."""
-    costs: Costs = tuple(map(add, one, other))  # type: ignore[assignment]
+    costs: Costs = tuple(map(add, one, other))
     if type(one) is type(other) is tuple:
         return costs
     members: dict[int, tuple[str, ...]] = {}

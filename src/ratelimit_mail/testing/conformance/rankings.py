@@ -113,7 +113,7 @@ class RankingTests(ConformanceTests):
             backends = (self.backend(clock), BruteForceBackend(clock))
             for _ in range(120):
                 subject = f"s{round(generator.expovariate(0.1))}@uwo.ca"
-                charge: Charge = (ledger, subject, (1, generator.randint(1, 20), 0, 0, 0, 0))
+                charge: Charge = (ledger, subject, (1, generator.randint(1, 20), 0, 0, 0, 0, 0, 0))
                 for backend in backends:
                     backend.apply([charge])
                 clock.advance(generator.choice((0, 0.5, 7)))
