@@ -277,6 +277,11 @@ class RateLimit(BaseLimit):
         """Whether a recipient counts once in a window."""
         return False
 
+    @property
+    def counted(self) -> str:
+        """The unit in words: `"messages"`, `"recipients"`, `"unique recipients"` or `"bytes"`."""
+        return f"unique {self.unit}" if self.is_unique else self.unit
+
     def _amount(self) -> str:
         kind = "received " if self.direction == "inbound" else _adjective(self.count)
         return quantity(self.limit, ("unique " if self.is_unique else "") + kind + self.unit)

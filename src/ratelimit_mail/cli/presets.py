@@ -134,6 +134,7 @@ def _limit_as_json(limit: Limit) -> dict[str, Any]:
     return {
         **common,
         "unit": limit.unit,
+        "unique": limit.is_unique,
         "seconds": limit.window / 1000,
         "scope": list(limit.scope),
         "direction": limit.direction,

@@ -181,7 +181,7 @@ class ExpectedRecipientsTracker:
 
 def _recipient_count(effective: EffectiveLimits) -> _RecipientCount | None:
     """Return where `effective` counts the recipients of a sender, over the longest window."""
-    for unit in (UNITS.index("recipients"), UNITS.index("external recipients")):
+    for unit in map(UNITS.index, RECIPIENTS):
         counts: list[tuple[RateLimit, Ledger, Count]] = [
             (effective.limit_of(count, i), ledger, count)
             for ledger in effective.ledgers_of(SENDER)
