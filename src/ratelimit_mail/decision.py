@@ -22,6 +22,8 @@ from ratelimit_mail.smtp_reply import (
 
 __all__ = [
     "ACCEPT",
+    "DEFER",
+    "REJECT",
     "Action",
     "Block",
     "Decision",
@@ -45,7 +47,10 @@ class Action(enum.Enum):
     HOLD = "hold"
 
 
-ACCEPT: Final = Action.ACCEPT  # an enum member is slow to look up for each message
+# A member of an enum is slow to look up for each message.
+ACCEPT: Final = Action.ACCEPT
+DEFER: Final = Action.DEFER
+REJECT: Final = Action.REJECT
 
 
 @attrs.frozen
@@ -201,13 +206,7 @@ def accepted(tier: str | None, refund_token: list[Any] | None) -> Decision:
 
 
 def denied(
-    action: Action,
-    retry_after: float | None,
-    limit: Limit,
-    tier: str | None,
-    *,
-    degraded: bool,
-    repeated: bool,
+    action: Action, retry_after: float | None, limit: Limit, tier: str | None
 ) -> Decision:
     """Return `Decision(action, retry_after, limit, tier)`, in half the time."""
     decision = _new(Decision)
@@ -217,10 +216,6 @@ def denied(
     fields["limit"] = limit
     if tier is not None:
         fields["tier"] = tier
-    if degraded:
-        fields["degraded"] = True
-    if repeated:
-        fields["repeated"] = True
     return decision
 
 

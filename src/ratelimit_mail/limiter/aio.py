@@ -31,7 +31,6 @@ from ratelimit_mail.limiter.decorator import (
     exception_classes,
     is_async,
 )
-from ratelimit_mail.limiter.fast_path import fast_path
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
 from ratelimit_mail.limiter.sync import check_policy
@@ -146,8 +145,8 @@ class AsyncLimiter:
             on_event=on_event,
             metrics=metrics,
         )
-        self._fast_path = fast_path(self._operations, backend)
-        self._fast_check = fast_path(self._operations, backend, record=False)
+        paths = self._operations.fast_paths
+        self._fast_path = None if paths is None else paths.try_acquire
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
@@ -164,7 +163,8 @@ class AsyncLimiter:
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
-        if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:
+        paths = self._operations.fast_paths
+        if paths is not None and (decision := paths.check(envelope)) is not None:
             return decision
         return await run_async(self._operations.check_steps(envelope))
 
@@ -188,9 +188,11 @@ class AsyncLimiter:
 
     async def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """See `Limiter.acquire`; a cancelled wait gives its booking back."""
-        return await run_async(
-            self._operations.acquire_steps(envelope, milliseconds("timeout", timeout))
-        )
+        longest = milliseconds("timeout", timeout)
+        paths = self._operations.fast_paths
+        if paths is not None and (decision := paths.acquire(envelope)) is not None:
+            return decision
+        return await run_async(self._operations.acquire_steps(envelope, longest))
 
     async def reserve(self, envelope: Envelope, max_delay: float | None = None) -> AsyncReservation:
         """See `Limiter.reserve`."""

@@ -30,6 +30,7 @@ from ratelimit_mail.decision import Action, Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
 from ratelimit_mail.limiter.blocks import Blocks
+from ratelimit_mail.limiter.fast_path import fast_paths
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.observers import DecidedMessage, Observers
 from ratelimit_mail.limiter.partial import MessageDecisions
@@ -118,6 +119,9 @@ class Operations:
     finish: runs steps to their end, also if the caller is cancelled meanwhile, or interrupted by a
         signal handler. A second argument is the exception that the caller ends with.
     remember, node, on_event, metrics: as `Limiter` documents them.
+
+    queue: the ledger of its senders' queues.
+    fast_paths: what decides on most messages in memory; None elsewhere.
     """
 
     def __init__(
@@ -142,7 +146,7 @@ class Operations:
         self._wait_until_first = wait_until_first
         self._apply_booking = apply_booking
         self.finish = finish
-        self._queue = self.policy.queue()
+        self.queue = self.policy.queue()
         lifetime = milliseconds("remember", remember) or 0
         if not 0 < lifetime <= LONGEST_MEMORY:
             raise ValueError(
@@ -159,6 +163,7 @@ class Operations:
             self._observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
         )
         """Whether a message needs only a decision: no shadow limits, events, parts or lock-out."""
+        self.fast_paths = fast_paths(self, store)
 
     def decide(self, plan: ChargePlan, verdict: Verdict | None, envelope: Envelope) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""
@@ -237,7 +242,7 @@ class Operations:
         elif plan.charges:
             queue_subject = self.policy.sender_subject(envelope)
             intent = Intent(
-                queue=(self._queue, queue_subject, ONE_MESSAGE),
+                queue=(self.queue, queue_subject, ONE_MESSAGE),
                 max_delay=max_delay,
                 idempotency=self._intents.idempotency(plan, envelope, "book"),
             )
@@ -401,7 +406,7 @@ class Operations:
         receipts: Receipts = []
         for part in MessageDecisions(self.policy, envelope).envelopes:
             plan = self.plan(part)
-            queue: Charge = (self._queue, self.policy.sender_subject(part), ONE_MESSAGE)
+            queue: Charge = (self.queue, self.policy.sender_subject(part), ONE_MESSAGE)
             plans = [each for each in (plan, plan.shadow) if each is not None and each.charges]
             for each, operation in product(plans, ("take", "book")):
                 intent = Intent(
@@ -574,7 +579,7 @@ class Operations:
         key, _ = self.policy.subject(scope, subject)
         ledgers = self.policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
-            ledgers += self._queue, self.policy.queue(shadow=True)
+            ledgers += self.queue, self.policy.queue(shadow=True)
         yield partial(self.backend.reset, ledgers, key)
 
 

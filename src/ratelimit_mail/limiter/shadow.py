@@ -99,9 +99,8 @@ def _turned_away_steps(
     """
     answer = yield from check_steps(backend, plan)
     # The refusal of a limit on one message counts nowhere, and a repeated one was counted before.
-    counts_denied = any(ledger.counts_denied for ledger, _, _ in plan.charges)
     if (
-        counts_denied
+        plan.counts_denied
         and not decision.repeated
         and not isinstance(decision.limit, RecipientLimit | MessageSizeLimit)
     ):

@@ -31,7 +31,6 @@ from ratelimit_mail.limiter.decorator import (
     exception_classes,
     is_async,
 )
-from ratelimit_mail.limiter.fast_path import fast_path
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import Sending, recipient_set
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
@@ -167,8 +166,8 @@ class Limiter:
             on_event=on_event,
             metrics=metrics,
         )
-        self._fast_path = fast_path(self._operations, backend)
-        self._fast_check = fast_path(self._operations, backend, record=False)
+        paths = self._operations.fast_paths
+        self._fast_path = None if paths is None else paths.try_acquire
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
@@ -185,7 +184,8 @@ class Limiter:
 
     def check(self, envelope: Envelope) -> Decision:
         """Return whether `envelope` could go now; charge nothing, not even a refused attempt."""
-        if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:
+        paths = self._operations.fast_paths
+        if paths is not None and (decision := paths.check(envelope)) is not None:
             return decision
         return run(self._operations.check_steps(envelope))
 
@@ -222,7 +222,11 @@ class Limiter:
         go; then only a refused attempt is charged, where limits count those. A wait that is broken
         off gives its booking back.
         """
-        return run(self._operations.acquire_steps(envelope, milliseconds("timeout", timeout)))
+        longest = milliseconds("timeout", timeout)
+        paths = self._operations.fast_paths
+        if paths is not None and (decision := paths.acquire(envelope)) is not None:
+            return decision
+        return run(self._operations.acquire_steps(envelope, longest))
 
     def reserve(self, envelope: Envelope, max_delay: float | None = None) -> Reservation:
         """Book the first moment at which `envelope` fits, after its sender's other bookings.
