@@ -31,6 +31,7 @@ __all__ = [
     "SubjectUsage",
     "Usage",
     "accepted",
+    "add_shadow",
     "denied",
     "held_by",
     "not_granted",
@@ -205,9 +206,12 @@ def accepted(tier: str | None, refund_token: list[Any] | None) -> Decision:
     return decision
 
 
-def denied(
-    action: Action, retry_after: float | None, limit: Limit, tier: str | None
-) -> Decision:
+def add_shadow(decision: Decision, shadow: Decision) -> None:
+    """Set the answer of shadow limits in a decision that nobody has seen yet."""
+    decision.__dict__["shadow"] = shadow
+
+
+def denied(action: Action, retry_after: float | None, limit: Limit, tier: str | None) -> Decision:
     """Return `Decision(action, retry_after, limit, tier)`, in half the time."""
     decision = _new(Decision)
     fields = decision.__dict__

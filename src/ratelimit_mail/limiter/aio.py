@@ -16,7 +16,7 @@ from ratelimit_mail._util.steps import Steps, run_async, shielded
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import LONGEST_CALL
 from ratelimit_mail.backends.adapters import InlineAdapter
-from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
+from ratelimit_mail.backends.base import CHECK, AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured_async
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
@@ -33,6 +33,7 @@ from ratelimit_mail.limiter.decorator import (
 )
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
+from ratelimit_mail.limiter.shadow import answer_to_check
 from ratelimit_mail.limiter.sync import check_policy
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
@@ -163,10 +164,16 @@ class AsyncLimiter:
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
-        paths = self._operations.fast_paths
+        operations = self._operations
+        paths = operations.fast_paths
         if paths is not None and (decision := paths.check(envelope)) is not None:
             return decision
-        return await run_async(self._operations.check_steps(envelope))
+        if not operations.is_plain or operations.blocks.concern(envelope):
+            return await run_async(operations.check_steps(envelope))
+        plan = operations.plan(envelope)
+        if not plan.charges or plan.never is not None:
+            return answer_to_check(plan, None)
+        return answer_to_check(plan, await self._backend.apply(plan.charges, CHECK))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""

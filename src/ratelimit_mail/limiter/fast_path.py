@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ratelimit_mail._util.steps import run
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.limiter.observers import DecidedMessage, QuickObserver
 from ratelimit_mail.limiter.refunds import ENVELOPE, RECEIPTS, mark_settled
 from ratelimit_mail.limiter.verdicts import refused_until
 from ratelimit_mail.policy.charges import EffectiveLimits
+from ratelimit_mail.policy.selection import LimitSelector
 from ratelimit_mail.scopes import subject_getter
 
 if TYPE_CHECKING:
@@ -48,33 +51,41 @@ class FastPaths:
 def fast_paths(operations: Operations, backend: object) -> FastPaths | None:
     """Return the fast paths of a limiter.
 
-    None if it counts elsewhere than in memory, if a message needs more than a decision, or if its
-    limits depend on more than the client's tier.
+    None if it counts elsewhere than in memory, or if the limits of most messages depend on more
+    than the client's tier.
     """
-    is_limited_by_tier = operations.policy.selector_by_tier is not None
-    if not operations.is_plain or not is_limited_by_tier or type(backend) is not MemoryBackend:
+    selector = operations.policy.selector_by_sender
+    if selector is None or type(backend) is not MemoryBackend:
         return None
-    try_acquire = _decider(operations, backend, record=True)
+    try_acquire = _decider(selector, operations, backend, record=True)
     return FastPaths(
         try_acquire,
-        _decider(operations, backend, record=False),
+        # The answer of shadow limits to a check takes the general path.
+        _needs_general if selector.has_shadow else _decider(selector, operations, backend),
         _acquirer(operations, backend, try_acquire),
         _settler(operations, backend),
     )
 
 
-def _decider(operations: Operations, backend: MemoryBackend, *, record: bool) -> FastPath:
+def _needs_general(_: Envelope) -> None:
+    return None
+
+
+def _decider(
+    selector: LimitSelector, operations: Operations, backend: MemoryBackend, *, record: bool = False
+) -> FastPath:
     """Return the function that decides; without `record` it charges nothing."""
-    selector = operations.policy.selector_by_tier
-    assert selector is not None
-    for_limits = partial(_for_limits, backend=backend, owner=operations, record=record)
+    observe = operations.observers.quick_observer(backend, operations.plan) if record else None
+    for_limits = partial(
+        _for_limits, backend=backend, owner=operations, record=record, observe=observe
+    )
     paths = selector.by_tier.map(for_limits)
-    if not paths.rows:
+    if not paths.rows and not selector.concedes:
         return paths.default
-    choose = paths.choose
+    choose, concedes, names_sender = paths.choose, selector.concedes, selector.names_sender
 
     def decide(envelope: Envelope) -> Decision | None:
-        if not isinstance(envelope, Envelope):
+        if not isinstance(envelope, Envelope) or (concedes and names_sender(envelope)):
             return None
         return choose(envelope.client)(envelope)
 
@@ -82,12 +93,18 @@ def _decider(operations: Operations, backend: MemoryBackend, *, record: bool) ->
 
 
 def _for_limits(
-    limits: EffectiveLimits, backend: MemoryBackend, owner: Operations, *, record: bool
+    limits: EffectiveLimits,
+    backend: MemoryBackend,
+    owner: Operations,
+    *,
+    record: bool,
+    observe: QuickObserver | None,
 ) -> FastPath:
     # Names of a closure are quicker than attributes.
     charges_by_domains, tier, blocks = limits.charges_by_domains, limits.tier, owner.blocks
     answer_to = backend.take if record else backend.peek
     is_prepared, domains_of = limits.comparison.is_prepared, limits.comparison.domains
+    refuses = not record or (observe is None and not owner.policy.blocks_on_excess)
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
@@ -101,16 +118,23 @@ def _for_limits(
             return None
         if (blocks.is_stale or blocks.exist) and blocks.concern(envelope):
             return None
-        ledger, subject, costs = charge
-        answer = answer_to(ledger, subject(envelope), costs)
+        ledger, subject_of, costs = charge
+        subject = subject_of(envelope)
+        answer = answer_to(ledger, subject, costs)
         if type(answer) is list:
-            return accepted(tier, [owner, envelope, answer] if record else None)
-        return None if answer is None else refused_until(limits, *answer)
+            decision = accepted(tier, [owner, envelope, answer] if record else None)
+            if observe is None:
+                return decision
+            return observe(envelope, limits, (ledger, subject, costs), decision)
+        # What a refusal leads to takes the general path.
+        return refused_until(limits, *answer) if answer is not None and refuses else None
 
     return decide
 
 
 def _acquirer(operations: Operations, backend: MemoryBackend, try_acquire: FastPath) -> FastPath:
+    if operations.measures_waits:
+        return _needs_general
     has_bookings, queue = backend.has_bookings, operations.queue
     sender = subject_getter(("sender",), operations.policy.comparison)
 
@@ -120,7 +144,7 @@ def _acquirer(operations: Operations, backend: MemoryBackend, try_acquire: FastP
             return None
         decision = try_acquire(envelope)
         if decision is not None:
-            return decision if decision else None
+            return decision or None
         # Not granted beforehand; where a refusal changes nothing, it may be asked for all the same.
         if envelope.id is not None or operations.blocks.concern(envelope):
             return None
@@ -128,7 +152,13 @@ def _acquirer(operations: Operations, backend: MemoryBackend, try_acquire: FastP
         if plan.never is not None or not plan.charges or plan.counts_denied:
             return None
         verdict = backend.apply(plan.charges)
-        return None if verdict.refusals else operations.decide(plan, verdict, envelope)
+        if verdict.refusals:
+            return None
+        decision = operations.decide(plan, verdict, envelope)
+        if operations.observers.is_idle:
+            return decision
+        message = DecidedMessage(envelope, plan, decision, verdict)
+        return run(operations.observers.observe_steps(backend, message))
 
     return acquire
 

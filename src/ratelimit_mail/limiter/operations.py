@@ -155,14 +155,15 @@ class Operations:
         self._intents = Intents(self.policy.counted_as, lifetime, self.policy.comparison)
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
-        self._observers = Observers(self.policy, self._intents, on_event, metrics)
+        self.observers = Observers(self.policy, self._intents, on_event, metrics)
         self._metrics = metrics
         self.blocks = Blocks(self.policy, backend, store)
         self.counts_in_memory = isinstance(store, MemoryBackend)
         self.is_plain = (
-            self._observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
+            self.observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
         )
         """Whether a message needs only a decision: no shadow limits, events, parts or lock-out."""
+        self.measures_waits = metrics is not None
         self.fast_paths = fast_paths(self, store)
 
     def decide(self, plan: ChargePlan, verdict: Verdict | None, envelope: Envelope) -> Decision:
@@ -211,7 +212,7 @@ class Operations:
         for plan, part, block in plans:
             if block is not None:
                 decision = self.blocks.decision(block, plan.effective_limits.tier)
-                self._observers.record(decision)
+                self.observers.record(decision)
                 decisions.append(decision)
                 continue
             verdict = next(verdicts) if plan.charges else None
@@ -220,7 +221,7 @@ class Operations:
                 yield from self._block_excess_steps(part, limit)
             if not self.is_plain:
                 decided = DecidedMessage(part, plan, decision, verdict)
-                decision = yield from self._observers.observe_steps(self.backend, decided)
+                decision = yield from self.observers.observe_steps(self.backend, decided)
             decisions.append(decision)
         remaining = iter(decisions)
         return [
@@ -251,7 +252,7 @@ class Operations:
         if not self.is_plain:
             decided = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
             try:
-                decision = yield from self._observers.observe_steps(self.backend, decided)
+                decision = yield from self.observers.observe_steps(self.backend, decided)
             except BaseException as error:
                 yield partial(self.finish, self._give_back_steps(decision), error)
                 raise
@@ -271,7 +272,7 @@ class Operations:
         yield from self.blocks.refresh_steps(is_charged=is_charged)
         if (block := self.blocks.find(envelope)) is not None:
             decision = self.blocks.decision(block, tier)
-            self._observers.record(decision)
+            self.observers.record(decision)
             raise RateLimitExceeded(decision)
 
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
@@ -529,7 +530,7 @@ class Operations:
     ) -> Steps[Block]:
         """See `Limiter.block`."""
         block = yield from self.blocks.add_steps(subject, scope, seconds, reason)
-        self._observers.report_block(block)
+        self.observers.report_block(block)
         return block
 
     def _block_excess_steps(self, envelope: Envelope, limit: RateLimit) -> Steps[None]:
@@ -569,7 +570,7 @@ class Operations:
         """See `Limiter.unblock`."""
         block = yield from self.blocks.remove_steps(subject, scope)
         if block is not None:
-            self._observers.report_unblock(block, self.backend.now())
+            self.observers.report_unblock(block, self.backend.now())
         return block is not None
 
     def reset_steps(

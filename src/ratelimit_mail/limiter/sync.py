@@ -15,7 +15,7 @@ import attrs
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
-from ratelimit_mail.backends.base import Backend, Intent, Verdict
+from ratelimit_mail.backends.base import CHECK, Backend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import FallbackBackend
@@ -33,6 +33,7 @@ from ratelimit_mail.limiter.decorator import (
 )
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import Sending, recipient_set
+from ratelimit_mail.limiter.shadow import answer_to_check
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
@@ -184,10 +185,16 @@ class Limiter:
 
     def check(self, envelope: Envelope) -> Decision:
         """Return whether `envelope` could go now; charge nothing, not even a refused attempt."""
-        paths = self._operations.fast_paths
+        operations = self._operations
+        paths = operations.fast_paths
         if paths is not None and (decision := paths.check(envelope)) is not None:
             return decision
-        return run(self._operations.check_steps(envelope))
+        if not operations.is_plain or operations.blocks.concern(envelope):
+            return run(operations.check_steps(envelope))
+        plan = operations.plan(envelope)
+        if not plan.charges or plan.never is not None:
+            return answer_to_check(plan, None)
+        return answer_to_check(plan, self._backend.apply(plan.charges, CHECK))
 
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never wait."""
