@@ -295,7 +295,7 @@ def test_a_message_after_a_sending_whose_end_is_broken_off_counts_once() -> None
         clock.advance(1)
         end = partial(sending.__exit__, None, None, None)
         is_broken_off = interrupt_at(number, "opcode", end)
-        # Nothing else comes between, because the quickest way of the next message is what is tested.
+        # Nothing comes between: the quickest way of the next message is what is tested.
         assert accepted_in_a_row(limiter, ONE, 100) == 8
         assert limiter.usage("ann@uwo.ca")[0].used == 9
         number += 1
