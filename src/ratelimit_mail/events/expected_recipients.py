@@ -30,6 +30,14 @@ SENDER: Final = ("sender",)
 
 MOST_RECIPIENTS: Final = 10**12
 
+RECIPIENTS: Final = (
+    "recipients",
+    "external recipients",
+    "unique recipients",
+    "unique external recipients",
+)
+"""The units that may count the recipients of a sender, the best first."""
+
 # What a process counts by itself, with one entry a minute, so that memory is bounded.
 MINUTE: Final = 60_000
 OWN_WINDOW: Final = Window(MOST_RECIPIENTS, DAY, MINUTE)
