@@ -164,6 +164,9 @@ class Transaction(Generic[C]):
         entries: list[tuple[EventLog, Count, int, Retention]] = []
         self._entries = entries
         self._counts_denied = self._has_bookings = False
+        unique: list[tuple[int, C, UniqueCosts]] = []
+        self._unique = unique
+        """The entries of unique recipients, with the counts and costs of their charges."""
         self._schedules: dict[int, list[tuple[int, int]]] = {}
         """By entry, the parts of a cost above a limit that spreads it."""
         for counts, ledger, costs, _ in charges:
@@ -171,8 +174,8 @@ class Transaction(Generic[C]):
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     log = logs[count.unit]
-                    if count.is_unique:
-                        log = _without_members(counts, count.unit, costs)
+                    if count.is_unique and isinstance(costs, UniqueCosts):
+                        unique.append((len(entries), counts, costs))
                     if cost > count.smallest:
                         self._schedules[len(entries)] = spread_schedule(cost, count.windows)
                     entries.append((log, count, cost, counts.retentions[count.unit]))
@@ -183,6 +186,8 @@ class Transaction(Generic[C]):
 
     def take(self, *, record: bool) -> Verdict:
         """Charge everything now, or return when it fits."""
+        if self._unique:
+            self._leave_out_members(exactly=False)
         refusals = self._refusals()
         if refusals:
             return self._refuse(refusals, self._now, record=record)
@@ -191,6 +196,7 @@ class Transaction(Generic[C]):
     def book(self, queue: SubjectCharge[C], max_delay: int | None) -> Verdict:
         """Charge everything at the first moment with room after the last booking of `queue`."""
         now = self._now
+        self._leave_out_members()
         counts, ledger, costs, _ = queue
         start = Transaction([queue], now)._entries[0][0].last_booking(now) or now
         at = self._earliest(start)
@@ -210,6 +216,7 @@ class Transaction(Generic[C]):
         queue: the counts of its queue, which are new if it was reset or evicted since.
         """
         now, number = self._now, booking.number
+        self._leave_out_members()
         ahead, behind = booking.neighbours(queue)
         probe = self._without([booking, *behind])
         is_early = number is not None and booking.at > now
@@ -229,6 +236,23 @@ class Transaction(Generic[C]):
         if at > now:
             booking.enqueue(queue.first_number() if number is None else number, now)
         return verdict(now, at, booking, refusals)
+
+    def _leave_out_members(self, *, exactly: bool = True) -> None:
+        """Decide by the logs without the events of the unique recipients that the message is to.
+
+        exactly: False if it does not matter how much room there is, only whether and when.
+        """
+        for number, counts, costs in self._unique:
+            log, count, cost, retention = self._entries[number]
+            stamps = _held_stamps(counts, count.unit, _members_of(costs, count.unit))
+            if not stamps:
+                continue
+            if not exactly and log.held - len(stamps) + cost <= count.smallest:
+                log = EventLog(log.newest)  # has room too
+            else:
+                events = [(moment_of_stamp(stamp), 1) for stamp in stamps.values()]
+                log = log.without(events, retention)
+            self._entries[number] = (log, count, cost, retention)
 
     def _without(self, bookings: Iterable[BookingReceipt[C]]) -> Transaction[C]:
         """Return the same charges on copies of the logs without the given bookings."""
@@ -344,7 +368,7 @@ class Transaction(Generic[C]):
         A booking ahead is charged beside what is held.
         """
         log, cost, retention = counts.logs()[unit], costs[unit], counts.retentions[unit]
-        members = costs.members.get(unit, ()) if isinstance(costs, UniqueCosts) else ()
+        members = _members_of(costs, unit)
         start = max(at, log.newest)
         if not members or start > max(self._now, log.newest):
             moment = log.book(self._now, start, cost, retention)
@@ -420,16 +444,9 @@ def _held_stamps(counts: Counts, unit: int, members: Iterable[str]) -> dict[str,
     return stamps
 
 
-def _without_members(counts: Counts, unit: int, costs: Costs) -> EventLog:
-    """Return a log of unique recipients, or a copy without those that a message is to."""
-    log = counts.logs()[unit]
-    if not isinstance(costs, UniqueCosts):
-        return log
-    stamps = _held_stamps(counts, unit, costs.members.get(unit, ()))
-    if not stamps:
-        return log
-    events = [(moment_of_stamp(stamp), 1) for stamp in stamps.values()]
-    return log.without(events, counts.retentions[unit])
+def _members_of(costs: Costs, unit: int) -> tuple[str, ...]:
+    """Return the unique recipients that costs of a unit are of."""
+    return costs.members.get(unit, ()) if isinstance(costs, UniqueCosts) else ()
 
 
 def _unique_costs(

@@ -56,8 +56,9 @@ end
 -- Returns the charges of a packed message, and the charge of its queue; or nil and the number of a
 -- key whose value is not a log. The keys of the logs are in KEYS from `first` on. `log` of a charge
 -- is what decides: of unique recipients a copy without those that the message is to. `stored_log`
--- is what is charged.
-local function read_charges(message, first, logs)
+-- is what is charged. `is_only_charged`: nothing is decided; `is_only_taken`: only whether and when
+-- there is room, not how much.
+local function read_charges(message, first, logs, is_only_charged, is_only_taken)
   local flags, count = struct.unpack('<I2I4', message)
   local pos = HEADER_SIZE + 1
   local charges = {}
@@ -91,7 +92,9 @@ local function read_charges(message, first, logs)
         pos = pos + DIGEST_SIZE
       end
       charges[i].unique, charges[i].digests = unique, digests
-      charges[i].log = unique.without(log, digests)
+      if not is_only_charged then
+        charges[i].log = unique.without(log, digests, charges[i].windows, is_only_taken)
+      end
     end
     if cost > smallest then
       charges[i].schedule = spread_schedule(cost, charges[i].windows)

@@ -71,11 +71,23 @@ local function unique_recipients(logs)
     return stamps, events
   end
 
-  -- Returns a log, or a copy of it without the events of recipients that it has.
-  function self.without(log, digests)
+  -- Returns a log, or a copy of it without the events of recipients that it has. If it then has room
+  -- in all windows whatever its times, `may_be_empty` allows to return an empty log, which has too.
+  function self.without(log, digests, windows, may_be_empty)
     local _, events = held(log, digests)
     if #events == 0 then
       return log
+    end
+    local least = math.huge
+    for _, window in ipairs(windows) do
+      least = math.min(least, window.limit)
+    end
+    local remaining = log.attempted - log.attempted_base - #events
+    if may_be_empty and remaining + #digests <= least then
+      return {
+        key = log.key, n = 0, trim = 0, newest = log.newest, last = LONG_AGO, base = 0, sent = 0,
+        attempted_base = 0, attempted = 0,
+      }
     end
     local copy = logs.copy(log)
     logs.remove(copy, events)
