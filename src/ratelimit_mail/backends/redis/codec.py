@@ -75,6 +75,9 @@ ENQUEUE: Final = 1 << 11
 UNIQUE: Final = 1 << 12
 """Some charges are of unique recipients; the keys of their sorted sets follow all others."""
 
+OF_UNIQUE: Final = 1 << 15
+"""Added to the number of windows that are read of a count of unique recipients."""
+
 # The flags of a reply.
 CHARGED: Final = 1 << 0
 REPEATED: Final = 1 << 1
@@ -465,13 +468,17 @@ class Codec:
 
     def pack_usage(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
         """Pack what reads each window of each of the ledger's counts."""
-        keys = []
+        keys, members_keys = [], []
         time = 0 if self._clock is None else self._clock()
         chunks = [_int56(time), b"\0" if self._clock is None else b"\1"]
         for count in ledger.counts:
             keys.append(self.keys.key(ledger, subject, count.unit))
-            chunks += [_uint16(len(count.windows)), _pack_windows(count)]
-        return keys, b"".join(chunks)
+            windows = len(count.windows)
+            if count.is_unique:
+                members_keys.append(members_key(keys[-1]))
+                windows |= OF_UNIQUE
+            chunks += [_uint16(windows), _pack_windows(count)]
+        return keys + members_keys, b"".join(chunks)
 
     def pack_top(self, ledger: Ledger, threshold: float) -> tuple[bytes, bytes]:
         """Pack what finds the logs of a ledger that hold more than a share of a window."""

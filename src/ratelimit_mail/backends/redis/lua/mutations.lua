@@ -158,5 +158,6 @@ local function mutations(logs, now, grace)
     save(log)
   end
 
-  return {book = book, refuse = refuse, reset = reset, save = save, grace = grace}
+  return {book = book, refuse = refuse, reset = reset, save = save, forget = forget,
+    grace = grace}
 end
