@@ -1,11 +1,13 @@
 """The tools of the benchmarks: floors that decide rightly, medians, targets, the page."""
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import charts, contenders, email_check, neighbours, page, workloads
+from benchmarks import changes, charts, contenders, email_check, neighbours, page, workloads
 from benchmarks.results import Results, number
 
 from ratelimit_mail import Envelope
@@ -167,7 +169,7 @@ def test_a_target_of_at_least_is_met_from_its_bound_on(peer: float, word: str) -
 
 def test_a_target_without_a_figure_is_not_met() -> None:
     text = page.render(results())
-    assert text.count("| not measured |") == 17
+    assert text.count("| not measured |") == 23
 
 
 def test_the_fastest_peer_is_sought_among_best_idioms_alone() -> None:
@@ -250,3 +252,37 @@ def test_a_picture_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
     assert one == two
     assert one.startswith("<?xml")
     assert not (tmp_path / "one" / "latency.svg").exists()
+
+
+def test_what_became_slower_is_named_whatever_the_speed_of_the_machines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, ours: float, sending: float, floor: float) -> str:
+        beside = {"by hand": [floor]}
+        entries = [
+            entry(ACCEPTED, "ratelimit-mail", [ours * floor], beside),
+            entry("memory, sending", "ratelimit-mail", [sending * floor], beside),
+            entry(ACCEPTED, "limits", [ours * floor * 9], beside),
+        ]
+        path = tmp_path / name
+        path.write_text(json.dumps(results(*entries).report))
+        return str(path)
+
+    old, same = run("old", 2.0, 3.0, floor=1.0), run("same", 2.1, 2.9, floor=7.0)
+    slower = run("slower", 2.0, 3.6, floor=0.5)
+    monkeypatch.setattr(sys, "argv", ["changes", old, same])
+    assert changes.main() == 0
+    assert capsys.readouterr().out == "0 of 2 ratios are over 10% larger than before.\n"
+    monkeypatch.setattr(sys, "argv", ["changes", old, slower])
+    assert changes.main() == 1
+    first, _ = capsys.readouterr().out.splitlines()
+    assert first == "memory, sending, ratelimit-mail: 3.00 to 3.60 times by hand (\u00d71.20)"
+
+
+def test_a_run_that_shares_no_figure_with_the_earlier_one_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "empty"
+    path.write_text(json.dumps(results().report))
+    monkeypatch.setattr(sys, "argv", ["changes", str(path), str(path)])
+    assert changes.main() == 1
