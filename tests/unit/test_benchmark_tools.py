@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import changes, charts, contenders, email_check, neighbours, page, workloads
+from benchmarks import (
+    changes,
+    charts,
+    contenders,
+    email_check,
+    hundred_million,
+    neighbours,
+    page,
+    workloads,
+)
 from benchmarks.results import Results, number
 
 from ratelimit_mail import Envelope
@@ -286,3 +295,30 @@ def test_a_run_that_shares_no_figure_with_the_earlier_one_is_no_success(
     path.write_text(json.dumps(results().report))
     monkeypatch.setattr(sys, "argv", ["changes", str(path), str(path)])
     assert changes.main() == 1
+
+
+def test_shards_share_what_all_senders_take() -> None:
+    figures = hundred_million.Figures({1: 500.0, 10: 600.0, 100: 1_500.0}, 20e-6)
+    traffic = hundred_million.Traffic(senders=1_000_000, messages_a_day=5.0, busy_hour=0.1)
+    one, eight = hundred_million.loads(figures, traffic, [1, 8], sample=20_000)
+    assert 500e6 <= one.memory <= 700e6
+    assert one.memory / 8 <= eight.memory <= one.memory / 6
+    # 1,000,000 times five a day, a tenth of them in an hour of 3,600 seconds, 20 microseconds each.
+    assert 0.8 <= one.core / (1e6 * 5 * 0.1 / 3600 * 20e-6) <= 1.2
+
+
+@pytest.mark.parametrize(
+    ("memory", "core", "problem"),
+    [(9.0, 0.4, ""), (11.0, 0.4, "memory"), (9.0, 0.6, "the core"), (11.0, 2.0, "the core")],
+)
+def test_what_fails_first_is_what_is_furthest_above_its_bound(
+    memory: float, core: float, problem: str
+) -> None:
+    node = hundred_million.Node(memory=10.0, load=0.5, price=0.0)
+    assert hundred_million.Load(1, memory, core).problem(node) == problem
+
+
+def test_bytes_between_two_measured_senders_are_interpolated() -> None:
+    figures = hundred_million.Figures({1: 500.0, 10: 590.0, 100: 1_490.0}, 1.0)
+    sizes = [figures.bytes_of(each) for each in (0.1, 1, 4, 10, 55, 100, 1_000)]
+    assert sizes == [500.0, 500.0, 530.0, 590.0, 1_040.0, 1_490.0, 10_490.0]
