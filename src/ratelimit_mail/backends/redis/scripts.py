@@ -47,9 +47,12 @@ def _text(*names: str) -> bytes:
     return b"\n".join((folder / f"{name}.lua").read_bytes() for name in names)
 
 
-def _loader(name: str, function: str, *names: str) -> bytes:
-    """Return a Lua function that defines what is in these files, and returns `function` of it."""
-    body = _text(*names)
+def _loader(name: str, function: str, *names: str | bytes) -> bytes:
+    """Return a Lua function that defines what is in these files, and returns `function` of it.
+
+    names: also loaders, as bytes.
+    """
+    body = b"\n".join(each if isinstance(each, bytes) else _text(each) for each in names)
     return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, function.encode())
 
 
@@ -73,6 +76,7 @@ APPLY: Final = Script(
         "decide, must_decide_all",
         "message",
         *_EVENT_LOG,
+        "windows",
         "availability",
         "mutations",
         "transaction",
@@ -86,23 +90,25 @@ APPLY: Final = Script(
         "state",
         "entry",
         "search",
+        _loader("load_calendars", "{read_window = read_window, leaves_at = leaves_at}", "windows"),
         "full_windows",
     )
     + _text("server", "message", "state", "entry", "apply")
 )
 RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
-USAGE: Final = Script.from_files("message", *_EVENT_LOG, "availability", "usage")
-TOP: Final = Script.from_files("message", *_EVENT_LOG, "availability", "top")
+USAGE: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "usage")
+TOP: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "top")
 MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files(
     "server", "rights", "fetch", "multi_slot_idempotency"
 )
 REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", *_RECORDS, "refund")
 SETTLE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "mutations", "transaction", *_RECORDS, "moving", "settle"
+    "message", *_EVENT_LOG, "windows", "mutations", "transaction", *_RECORDS, "moving", "settle"
 )
 REDEEM: Final = Script.from_files(
     "message",
     *_EVENT_LOG,
+    "windows",
     "availability",
     "mutations",
     "transaction",
@@ -111,7 +117,15 @@ REDEEM: Final = Script.from_files(
     "redeem",
 )
 MOVE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "moving", "move"
+    "message",
+    *_EVENT_LOG,
+    "windows",
+    "availability",
+    "mutations",
+    "transaction",
+    *_RECORDS,
+    "moving",
+    "move",
 )
 PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
 READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")

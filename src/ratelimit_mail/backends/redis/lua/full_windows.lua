@@ -1,10 +1,20 @@
 -- Find the full windows of a log that has no bookings.
 
+local calendars -- what windows.lua defines, loaded if it is needed
+
 -- Adds the windows without room to a refusing reply, in the format that decide.lua documents.
 local function add_full_windows(reply, number, key, state, cost, message, pos, windows)
   local _, _, n, _, _, oldest, base, sent, attempted_base, attempted = struct.unpack(STATE, state)
-  for w = 0, windows - 1 do
-    local limit, length, slot, window_flags = struct.unpack(WINDOW, message, pos + w * WINDOW_SIZE)
+  local w, next, stop = -1, pos, pos + windows * WINDOW_SIZE
+  while next < stop do
+    local start, limit, length, slot, window_flags = next, nil, nil, nil, nil
+    limit, length, slot, window_flags, next = struct.unpack(WINDOW, message, start)
+    w = w + 1
+    local calendar_window
+    if window_flags >= 4 then
+      calendars = calendars or load_calendars()
+      calendar_window, next = calendars.read_window(message, start)
+    end
     local denied = window_flags % 2
     local function read(i)
       return read_entry(redis.call('LINDEX', key, i - 1), oldest, base, attempted_base)
@@ -21,7 +31,9 @@ local function add_full_windows(reply, number, key, state, cost, message, pos, w
     local target = after - (limit - cost)
     if before < target then
       local leaving = first_with_total(total, target, 1, n, before, after)
-      local at = expiry(leaving == 1 and oldest or read(leaving), length, slot)
+      local event = leaving == 1 and oldest or read(leaving)
+      local at = calendar_window and calendars.leaves_at(calendar_window, event)
+        or expiry(event, length, slot)
       if at > reply[1] then
         reply[2], reply[5] = math.max(reply[2], at), reply[5] + 1
         local size = #reply
