@@ -5,15 +5,13 @@ local calendars -- what windows.lua defines, loaded if it is needed
 -- Adds the windows without room to a refusing reply, in the format that decide.lua documents.
 local function add_full_windows(reply, number, key, state, cost, message, pos, windows)
   local _, _, n, _, _, oldest, base, sent, attempted_base, attempted = struct.unpack(STATE, state)
-  local w, next, stop = -1, pos, pos + windows * WINDOW_SIZE
-  while next < stop do
-    local start, limit, length, slot, window_flags = next, nil, nil, nil, nil
-    limit, length, slot, window_flags, next = struct.unpack(WINDOW, message, start)
-    w = w + 1
+  local w, stop = 0, pos + windows * WINDOW_SIZE
+  while pos < stop do
+    local limit, length, slot, window_flags, next = struct.unpack(WINDOW, message, pos)
     local calendar_window
     if window_flags >= 4 then
       calendars = calendars or load_calendars()
-      calendar_window, next = calendars.read_window(message, start)
+      calendar_window, next = calendars.read_window(message, pos)
     end
     local denied = window_flags % 2
     local function read(i)
@@ -40,5 +38,6 @@ local function add_full_windows(reply, number, key, state, cost, message, pos, w
         reply[size + 1], reply[size + 2], reply[size + 3], reply[size + 4] = number, w, at, 0
       end
     end
+    w, pos = w + 1, next
   end
 end
