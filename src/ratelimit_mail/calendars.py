@@ -94,13 +94,15 @@ class Calendar:
         self._periods[moment // HOUR] = period
         return period
 
-    def stretches(self, moment: int) -> list[Stretch]:
+    def stretches(self, moment: int) -> tuple[Stretch, ...]:
         """Return when periods begin, from some time before `moment` until five years after it.
 
         Each stretch lasts until the next one begins, and the last one for ever. They are the same
         for all moments of `AGREED` milliseconds, so that different machines agree.
         """
-        moment -= moment % AGREED
+        return _stretches(self, moment - moment % AGREED)
+
+    def _find_stretches(self, moment: int) -> tuple[Stretch, ...]:
         until = moment + _LOOKED_AHEAD[self.unit]
         start, end = self.period(moment - _LOOKED_BACK[self.unit])
         usual = UNITS[self.unit]
@@ -115,7 +117,7 @@ class Calendar:
                 if self._offset(start) != self._offset(end + DAY):
                     break
                 start, end = start + DAY, end + DAY  # a day on which the clocks do not change
-        return stretches
+        return tuple(stretches)
 
     def _offset(self, moment: int) -> int:
         """Return by how much local time is ahead of UTC."""
@@ -180,6 +182,11 @@ def _zone_of(name: str) -> tzinfo:
         " 'Europe/Berlin' or 'UTC'. A system without a table of time zones, such as Windows, needs"
         " the package tzdata: pip install tzdata"
     )
+
+
+@lru_cache(maxsize=1024)
+def _stretches(calendar: Calendar, moment: int) -> tuple[Stretch, ...]:
+    return calendar._find_stretches(moment)
 
 
 @lru_cache(maxsize=1024)

@@ -72,11 +72,11 @@ def _rate_key(rate: Rate) -> tuple[int, int, bool]:
     return rate.amount, window_ms(rate), isinstance(rate, CalendarRate)
 
 
-# Not decorators of the fields: type checkers would take the fields as required.
-def _default_time_zone(limit: RateLimit) -> str | None:
-    return "UTC" if isinstance(limit.rate, CalendarRate) else None
+def _zone_key(zone: str | None) -> str:
+    return "UTC" if zone is None else zone
 
 
+# Not a decorator of the field: type checkers would take the field as required.
 def _default_scope(limit: RateLimit) -> tuple[str, ...]:
     return ("recipient",) if limit.direction == "inbound" else ("sender",)
 
@@ -198,9 +198,7 @@ class RateLimit(BaseLimit):
     direction: Literal["outbound", "inbound"] = attrs.field(
         default="outbound", kw_only=True, validator=one_of("outbound", "inbound")
     )
-    time_zone: str | None = attrs.field(
-        default=attrs.Factory(_default_time_zone, takes_self=True), kw_only=True
-    )
+    time_zone: str | None = attrs.field(default=None, kw_only=True, eq=_zone_key)
     share: float | None = attrs.field(default=None, kw_only=True)
     scope: tuple[str, ...] = attrs.field(
         default=attrs.Factory(_default_scope, takes_self=True),
@@ -284,7 +282,7 @@ class RateLimit(BaseLimit):
     @calendar.default
     def _calendar(self) -> Calendar | None:
         if isinstance(self.rate, CalendarRate):
-            zone: object = self.time_zone
+            zone: object = _zone_key(self.time_zone)
             if not isinstance(zone, str):
                 raise TypeError(
                     f"time_zone: a name such as 'Europe/Berlin' is needed, not {show(zone)}"

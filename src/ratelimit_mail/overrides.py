@@ -264,8 +264,7 @@ def _with_rate(limit: RateLimit, number: int | str) -> RateLimit:
     if isinstance(number, int):
         return attrs.evolve(limit, rate=with_amount(limit.rate, number))
     is_calendar = isinstance(parse_byte_rate(number), CalendarRate)
-    zone = (limit.time_zone or "UTC") if is_calendar else None
-    return attrs.evolve(limit, rate=number, time_zone=zone)
+    return attrs.evolve(limit, rate=number, time_zone=limit.time_zone if is_calendar else None)
 
 
 @attrs.frozen

@@ -414,16 +414,18 @@ class Codec:
     def pack_usage(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
         """Pack what reads each window of each of the ledger's counts."""
         keys = []
-        time = 0 if self._clock is None else self._clock()
+        now = self.now()
+        time = 0 if self._clock is None else now
         chunks = [_int56(time), b"\0" if self._clock is None else b"\1"]
         for count in ledger.counts:
             keys.append(self.keys.key(ledger, subject, count.unit))
-            chunks.append(_pack_windows(count, self.now()))
+            chunks.append(_pack_windows(count, now))
         return keys, b"".join(chunks)
 
     def pack_top(self, ledger: Ledger, threshold: float) -> tuple[bytes, bytes]:
         """Pack what finds the logs of a ledger that hold more than a share of a window."""
-        time = 0 if self._clock is None else self._clock()
+        now = self.now()
+        time = 0 if self._clock is None else now
         is_tagged = self.keys.sharded and ledger.tag_of is not None
         chunks = [_int56(time), struct.pack("<BBd", self._clock is not None, is_tagged, threshold)]
         counts = {count.unit: count for count in ledger.counts}
@@ -432,7 +434,7 @@ class Codec:
             if count is None:
                 chunks.append(_uint16(0))
             else:
-                chunks.append(_pack_windows(count, self.now()))
+                chunks.append(_pack_windows(count, now))
         return b"".join(chunks), ledger.name.encode()
 
     def readings(self, ledger: Ledger, keys: Sequence[bytes], reply: Any) -> list[list[Reading]]:
