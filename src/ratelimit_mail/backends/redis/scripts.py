@@ -47,12 +47,9 @@ def _text(*names: str) -> bytes:
     return b"\n".join((folder / f"{name}.lua").read_bytes() for name in names)
 
 
-def _loader(name: str, function: str, *names: str | bytes) -> bytes:
-    """Return a Lua function that defines what is in these files, and returns `function` of it.
-
-    names: also loaders, as bytes.
-    """
-    body = b"\n".join(each if isinstance(each, bytes) else _text(each) for each in names)
+def _loader(name: str, function: str, *names: str) -> bytes:
+    """Return a Lua function that defines what is in these files, and returns `function` of it."""
+    body = _text(*names)
     return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, function.encode())
 
 
@@ -90,8 +87,11 @@ APPLY: Final = Script(
         "state",
         "entry",
         "search",
-        _loader("load_calendars", "{read_window = read_window, leaves_at = leaves_at}", "windows"),
         "full_windows",
+    ).replace(
+        b"load_calendars()",  # an expression, which costs nothing until it is evaluated
+        b"(function()\n%b\nreturn {read_window = read_window, leaves_at = leaves_at}\nend)()"
+        % _text("windows"),
     )
     + _text("server", "message", "state", "entry", "apply")
 )

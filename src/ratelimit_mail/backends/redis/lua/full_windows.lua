@@ -1,6 +1,6 @@
 -- Find the full windows of a log that has no bookings.
 
-local calendars -- what windows.lua defines, loaded if it is needed
+local calendars -- what windows.lua defines; scripts.py puts it in place of the call that loads it
 
 -- Adds the windows without room to a refusing reply, in the format that decide.lua documents.
 local function add_full_windows(reply, number, key, state, cost, message, pos, windows)
