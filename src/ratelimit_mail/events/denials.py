@@ -75,10 +75,9 @@ class DenialTracker:
     def __len__(self) -> int:
         return len(self._periods)
 
-    @property
-    def next_end(self) -> int:
-        """No period ends before this moment."""
-        return min(self._periods.next_expiry, self._latest.next_expiry)
+    def may_have_ended(self, now: int) -> bool:
+        """Return whether `pop_ended` has anything to do at `now`."""
+        return now >= self._periods.next_expiry or now >= self._latest.next_expiry
 
     def pop_ended(self, now: int) -> list[DenialPeriod]:
         """Return the periods that have ended since the last call, the shortest window first."""
