@@ -135,6 +135,7 @@ def _limit_as_json(limit: Limit) -> dict[str, Any]:
         **common,
         "unit": limit.unit,
         "seconds": limit.window / 1000,
+        **({} if limit.calendar is None else {"calendar": str(limit.calendar)}),
         "scope": list(limit.scope),
         "direction": limit.direction,
         "on_excess": limit.on_excess,

@@ -5,8 +5,10 @@
 -- the answer to the id is remembered, and the token of that answer.
 --
 -- A charge: its cost, the smallest limit, what its log retains (span, slot, ceiling), whether
--- refused attempts count, and the number of windows. A window: its limit, its length, its
--- resolution, and its flags: 1 if refused attempts count, 2 if it spreads a cost above its limit.
+-- refused attempts count, and the number of records of its windows. A window has one record: its
+-- limit, its length, its resolution, and its flags: 1 if refused attempts count, 2 if it spreads a
+-- cost above its limit, 4 if it is a period of a calendar. Such a window has more records, in which
+-- are their number, the number of stretches, and the stretches: when periods begin. See windows.lua.
 
 local HEADER, HEADER_SIZE = '<I2I4i7i7i7I6I6', 39
 local CHARGE, WINDOW, WINDOW_SIZE = '<I6I6I6I6I6BI2', '<I6I6I6B', 19

@@ -60,13 +60,11 @@ local function read_charges(message, first, logs)
     charges[i] = {
       log = log, cost = cost, smallest = smallest, counts_denied = denied > 0, windows = {},
     }
-    for w = 1, windows do
-      local limit, length, window_slot, window_flags
-      limit, length, window_slot, window_flags, pos = struct.unpack(WINDOW, message, pos)
-      charges[i].windows[w] = {
-        limit = limit, length = length, slot = window_slot, denied = window_flags % 2 > 0,
-        spread = window_flags >= 2,
-      }
+    local after = pos + windows * WINDOW_SIZE
+    while pos < after do
+      local window
+      window, pos = read_window(message, pos)
+      table.insert(charges[i].windows, window)
     end
     if cost > smallest then
       charges[i].schedule = spread_schedule(cost, charges[i].windows)
