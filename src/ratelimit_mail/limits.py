@@ -318,9 +318,19 @@ class RateLimit(BaseLimit):
         ).replace(" per global", " in all")
         return text if self.enforce else f"{text}, only reported"
 
+    @property
+    def is_unique(self) -> bool:
+        """Whether a recipient counts once in a window."""
+        return False
+
+    @property
+    def counted(self) -> str:
+        """The unit in words: `"messages"`, `"recipients"`, `"unique recipients"` or `"bytes"`."""
+        return f"unique {self.unit}" if self.is_unique else self.unit
+
     def _amount(self) -> str:
         kind = "received " if self.direction == "inbound" else _adjective(self.count)
-        return quantity(self.limit, kind + self.unit)
+        return quantity(self.limit, ("unique " if self.is_unique else "") + kind + self.unit)
 
 
 class RateLimitOptions(TypedDict, total=False):
@@ -351,14 +361,42 @@ class MessageRateLimit(RateLimit):
     unit = "messages"
 
 
+@attrs.frozen(repr=False, str=False)
 class RecipientRateLimit(RateLimit):
     """The most recipients in any window; each counted recipient of a message costs one.
 
-    `RateLimit` explains all arguments.
+    unique: True counts a recipient once in a window, however many messages go to it: the limit is
+        on the different recipients. A recipient counts until a window after the last message to it.
+        Addresses are compared as the policy compares them, and aliases are their owner.
+
+    `RateLimit` explains all other arguments.
     """
 
-    __slots__ = ()
     unit = "recipients"
+
+    unique: bool = attrs.field(default=False, kw_only=True, validator=flag)
+
+    @unique.validator
+    def _can_be_unique(self, _: object, unique: object) -> None:
+        if unique is not True:
+            return
+        if "recipient" in self.scope:
+            raise ValueError(
+                f"unique: a limit per {' and '.join(self.scope)} has one recipient for each count;"
+                " count them per sender, client, user or domain"
+            )
+        for field, value, reason in (
+            ("denied", self.denied, "an attempt that is refused has reached no recipient"),
+            ("on_oversize", self.on_oversize, "different recipients cannot be spread over time"),
+            ("resolution", self.resolution, "each recipient has its own moment"),
+        ):
+            if value in {"count", "spread"} or (field == "resolution" and value is not None):
+                raise ValueError(f"unique: it goes without {field}={show(value)}: {reason}")
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether a recipient counts once in a window."""
+        return self.unique
 
 
 class ByteRateLimit(RateLimit):

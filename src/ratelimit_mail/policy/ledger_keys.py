@@ -83,7 +83,8 @@ def _key(limit: RateLimit) -> LedgerKey:
 
 
 def _unit(limit: RateLimit) -> int:
-    return UNITS.index(f"external {limit.unit}" if limit.count == "external" else limit.unit)
+    unit = f"external {limit.unit}" if limit.count == "external" else limit.unit
+    return UNITS.index(f"unique {unit}" if limit.is_unique else unit)
 
 
 def window_of(limit: RateLimit) -> Window:

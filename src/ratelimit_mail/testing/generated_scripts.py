@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -39,6 +40,7 @@ SCOPES: tuple[str | tuple[str, ...], ...] = (
     "recipient_domain",
     ("sender", "recipient_domain"),
 )
+_UNIQUE = partial(RecipientRateLimit, unique=True)
 START = 1_700_000_000_000
 MIDNIGHTS = (
     ("UTC", 1_700_006_400_000),
@@ -99,7 +101,7 @@ def _limits(random: random.Random, zone: str | None, *, jumps: bool) -> list[Lim
     """Generate limits; with a time zone, some of them by its calendar."""
     limits: list[Limit] = []
     for _ in range(random.randint(1, 3)):
-        kind = random.choice((MessageRateLimit, RecipientRateLimit, ByteRateLimit))
+        kind = random.choice((MessageRateLimit, RecipientRateLimit, ByteRateLimit, _UNIQUE))
         options: dict[str, Any] = {
             "scope": random.choice(SCOPES),
             "count": random.choice(("all", "external")),
@@ -109,6 +111,10 @@ def _limits(random: random.Random, zone: str | None, *, jumps: bool) -> list[Lim
         }
         rate = f"{random.randint(1, 8)}/{random.choice(('second', '2 seconds', '10 seconds'))}"
         resolution = random.choice((None, None, "1 second"))
+        if kind is _UNIQUE:
+            options |= {"denied": "ignore", "on_oversize": "reject"}
+            options["scope"] = random.choice([each for each in SCOPES if each != "recipient"])
+            resolution = None
         if zone is not None and random.random() < 0.6:
             options["on_oversize"] = "reject"
             unit = random.choice(("day", "day", "day", "hour", "month"))

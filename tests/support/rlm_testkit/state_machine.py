@@ -51,6 +51,8 @@ POLICY: Final = Policy(
         RecipientRateLimit("9/5 seconds", scope="global"),
         RecipientRateLimit("30/calendar hour", scope="global"),
         RecipientRateLimit("90/day", scope="global"),
+        RecipientRateLimit("2/2 seconds", count="external", unique=True),
+        RecipientRateLimit("3/day", count="external", unique=True),
     ],
     tiers=[Tier("wireless", when=has_tag("wireless"), limits=[MessageRateLimit("1/second")])],
 )

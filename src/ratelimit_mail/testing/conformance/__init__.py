@@ -36,6 +36,7 @@ from ratelimit_mail.testing.conformance.registers import RegisterTests
 from ratelimit_mail.testing.conformance.settling import SettleTests
 from ratelimit_mail.testing.conformance.spreading import SpreadTests
 from ratelimit_mail.testing.conformance.subjects import SubjectTests
+from ratelimit_mail.testing.conformance.unique import UniqueTests
 from ratelimit_mail.testing.conformance.windows import WindowTests
 from ratelimit_mail.testing.generated_scripts import generated_script, play
 from ratelimit_mail.testing.sync_adapter import SyncAdapter
@@ -54,6 +55,7 @@ class BackendConformance(
     SettleTests,
     RedeemTests,
     SpreadTests,
+    UniqueTests,
     ClockTests,
     IdempotencyTests,
     BatchTests,

@@ -158,5 +158,5 @@ local function mutations(logs, now, grace)
     save(log)
   end
 
-  return {book = book, refuse = refuse, reset = reset, save = save}
+  return {book = book, refuse = refuse, reset = reset, save = save, grace = grace}
 end

@@ -16,7 +16,7 @@ if has_clock == 0 then
   now = server_time()
 end
 local windows_of, least = {}, {} -- by the digit of the unit
-for unit = 48, 51 do
+for unit = 48, 55 do
   local count
   count, pos = struct.unpack('<I2', ARGV[1], pos)
   local windows = {}
