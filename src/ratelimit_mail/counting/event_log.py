@@ -10,6 +10,9 @@ every window are trimmed at the head in amortised constant time. For each log ti
 while its clock is behind `newest`, the latest event that was recorded for its own present: a clock
 that goes back never frees room.
 
+A long queue of bookings leaves no room for a long time. What a search among bookings has found
+full is remembered, so that the next one begins behind it, until something is taken out of there.
+
 An exception may come in the middle of any change: a signal handler may raise one. So each change
 first adds to `undo` what takes it back, for a caller that gives the log such a list.
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from operator import sub
 from typing import Any, Final
@@ -34,6 +37,9 @@ FAR_AHEAD: Final = 1 << 62
 
 FIRST_COMPACTION: Final = 64
 """How many events a log has when it is compacted for the first time."""
+
+MOST_SEARCHES: Final = 8
+"""How many searches among bookings a log remembers."""
 
 UndoList = list[tuple[Callable[..., object], tuple[Any, ...]]]
 """Functions with their arguments that take changes back, the last one first.
@@ -55,9 +61,20 @@ class EventLog:
     held: everything that is held, refused attempts included: no window can hold more.
     newest: the latest event that was recorded for its own present; time is never before it.
     undo: where each change adds what takes it back; None for nowhere.
+    full: by window and room, from when and until when a window has less room; None for nothing.
     """
 
-    __slots__ = ("attempts", "compact_at", "head", "held", "newest", "sent", "times", "undo")
+    __slots__ = (
+        "attempts",
+        "compact_at",
+        "full",
+        "head",
+        "held",
+        "newest",
+        "sent",
+        "times",
+        "undo",
+    )
 
     def __init__(self, newest: int = LONG_AGO, undo: UndoList | None = None) -> None:
         self.undo = undo
@@ -68,6 +85,7 @@ class EventLog:
         self.held = 0
         self.newest = newest
         self.compact_at = FIRST_COMPACTION
+        self.full: dict[tuple[Window, int], tuple[int, int]] | None = None
 
     # A log whose events are elsewhere searches there.
     _bisect_left: Callable[..., int] = staticmethod(bisect_left)
@@ -123,7 +141,11 @@ class EventLog:
         """Return the same if events are booked ahead: windows that end at these count too."""
         times, head = self.times, self.head
         column = self._column(window)
-        at = present
+        at, since = present, present
+        known = None if self.full is None else self.full.get((window, room))
+        if known is not None and known[0] <= present < known[1]:
+            since, at = known
+        start = at
         while True:
             end = self._bisect_right(times, at, head)
             first = self._bisect_right(times, window.cutoff(at), head, end)
@@ -131,26 +153,57 @@ class EventLog:
                 gone = self._bisect_left(column, column[end] - room, first + 1, end)
                 at = window.expiry(times[gone - 1])
                 continue
-            overfull = self._last_overfull(at, end, first, room, window, column)
+            overfull = next(self._windows_above(at, end, first, room, window, column), None)
             if overfull is None:
-                return now if at == present else at
-            at = overfull + 1
+                break
+            at = overfull[0] + 1
+        if at > start:
+            self._remember_full(window, room, since, at)
+        return now if at == present else at
 
-    def _last_overfull(
+    def _remember_full(self, window: Window, room: int, since: int, until: int) -> None:
+        """Remember that a window has less than `room` from `since` until before `until`."""
+        if self.full is None or len(self.full) >= MOST_SEARCHES:
+            self.full = {}
+        self.full[window, room] = (since, until)
+
+    def _forget_full(self, event: int) -> None:
+        """Note that an event is taken out: the windows that contained it have more room."""
+        if self.full is not None:
+            self.full = {
+                key: (since, min(until, key[0].cutoff(event) + 1))
+                for key, (since, until) in self.full.items()
+            }
+
+    def _windows_above(
         self, at: int, end: int, first: int, room: int, window: Window, column: array[int]
-    ) -> int | None:
-        """Return the last booking after `at` whose window holds `at` and would have no room."""
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the bookings after `at` whose windows contain `at`, the last one first.
+
+        Only those whose window holds more than `room`, and more than each one before; each with
+        what its window holds.
+
+        end, first: the index of the first event after `at`, and that of the first in its window.
+        """
         times = self.times
-        if end == len(times):
-            return None
-        last = self._bisect_left(times, window.expiry(at), end)
-        if column[last] - column[first] <= room:  # even if they all stood in one window
-            return None
-        for i in range(last - 1, end - 1, -1):
-            start = self._bisect_right(times, window.cutoff(times[i]), first, i)
-            if column[i + 1] - column[start] > room:
-                return times[i]
-        return None
+        i = (
+            len(times) - 1
+            if end == len(times)
+            else self._bisect_left(times, window.expiry(at), end) - 1
+        )
+        while i >= end:
+            total = column[i + 1]
+            if total - column[first] <= room:  # even if they all stood in one window
+                return
+            used = total - column[self._bisect_right(times, window.cutoff(times[i]), first, i)]
+            if used > room:
+                yield times[i], used
+                room = used
+            # A window that ends here or earlier, and begins with this event or later, holds no more.
+            begin = self._bisect_left(column, total - room, first, i)
+            if begin <= first:
+                return
+            i = self._bisect_left(times, window.expiry(times[begin - 1]), end, i) - 1
 
     def used(self, now: int, window: Window) -> int:
         """Return how much the window that ends at `now` holds."""
@@ -163,11 +216,14 @@ class EventLog:
 
     def remaining(self, now: int, window: Window) -> int:
         """Return the most that would fit at `now`, bookings respected."""
-        low, high = 0, window.limit
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.fits(now, middle, window) else (low, middle - 1)
-        return low
+        at = max(now, self.newest)
+        times, column = self.times, self._column(window)
+        end = self._bisect_right(times, at, self.head)
+        first = self._bisect_right(times, window.cutoff(at), self.head, end)
+        most = column[end] - column[first]
+        for _, used in self._windows_above(at, end, first, most, window, column):
+            most = used
+        return max(0, window.limit - most)
 
     def empty_at(self, now: int, window: Window) -> int:
         """Return the first moment from which nothing recorded counts any more."""
@@ -256,6 +312,7 @@ class EventLog:
         copy.times, copy.sent = self.times[:], self.sent[:]
         copy.attempts = None if self.attempts is None else self.attempts[:]
         copy.head, copy.held, copy.compact_at = self.head, self.held, self.compact_at
+        copy.full = None if self.full is None else self.full.copy()
         copy.refund(events, retention)
         return copy
 
@@ -274,6 +331,7 @@ class EventLog:
         if not cost_at:
             return
         ends = [*sorted(cost_at), len(times)]
+        self._forget_full(times[ends[0]])
         self._save(ends[0])
         self.held -= sum(cost_at.values())
         lowered = 0
@@ -316,6 +374,7 @@ class EventLog:
         sent[start:] = last_sent
         if attempts is not None:
             attempts[start:] = last_attempts
+        self.full = None
         self.times, self.sent, self.attempts = times, sent, attempts
         self.head, self.held, self.newest, self.compact_at = numbers
 

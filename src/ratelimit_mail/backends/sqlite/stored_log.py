@@ -207,6 +207,7 @@ class StoredLog(EventLog):
             log.oldest,
         ) = HEADER.unpack_from(packed, start)
         log.undo = None  # the file is rolled back
+        log.full = None
         log._cursor = cursor
         log.number = 4 * subject + unit
         log.unsealed_end = 0
@@ -361,6 +362,7 @@ class StoredLog(EventLog):
         """See `EventLog.without`; the copy is never stored."""
         copy = StoredLog(self._cursor, self.number, self.newest, self.retention)
         copy.head, copy.held, copy.compact_at = self.head, self.held, self.compact_at
+        copy.full = None if self.full is None else self.full.copy()
         copy.first, copy.sealed, copy.oldest = self.first, self.sealed, self.oldest
         copy._chunks = self._chunks
         times, sent, attempts = self._tails()
