@@ -38,6 +38,9 @@ FAR_AHEAD: Final = 1 << 62
 FIRST_COMPACTION: Final = 64
 """How many events a log has when it is compacted for the first time."""
 
+COMPACTED_TOGETHER: Final = 256
+"""How many events one change looks at while the log is compacted, so that none takes long."""
+
 MOST_SEARCHES: Final = 8
 """How many searches among bookings a log remembers."""
 
@@ -61,12 +64,15 @@ class EventLog:
     held: everything that is held, refused attempts included: no window can hold more.
     newest: the latest event that was recorded for its own present; time is never before it.
     undo: where each change adds what takes it back; None for nowhere.
+    compact_at: how many events the log has when it is compacted. 0 while that goes on: `compacted`
+        is then the time of the last event that is done.
     full: by window and room, from when and until when a window has less room; None for nothing.
     """
 
     __slots__ = (
         "attempts",
         "compact_at",
+        "compacted",
         "full",
         "head",
         "held",
@@ -85,6 +91,7 @@ class EventLog:
         self.held = 0
         self.newest = newest
         self.compact_at = FIRST_COMPACTION
+        self.compacted = LONG_AGO
         self.full: dict[tuple[Window, int], tuple[int, int]] | None = None
 
     # A log whose events are elsewhere searches there.
@@ -133,7 +140,8 @@ class EventLog:
                     at = fits_at - offset
                     break
                 probe.held += part
-                probe._enter(probe._place(moment), moment, part, part)
+                place = probe._place(moment)
+                probe._enter(place, moment, part, part, near_head=probe._is_near_head(place))
             else:
                 return now if at == present else at
 
@@ -199,7 +207,7 @@ class EventLog:
             if used > room:
                 yield times[i], used
                 room = used
-            # A window that ends here or earlier, and begins with this event or later, holds no more.
+            # A window that ends no later, and begins with this event or later, holds no more.
             begin = self._bisect_left(column, total - room, first, i)
             if begin <= first:
                 return
@@ -247,51 +255,54 @@ class EventLog:
         """Record what is sent now; return the moment at which it stands."""
         at = max(now, self.newest)
         place = self._place(at)
-        self._save(place)
+        near_head = self._save(place)
         self.newest = at
         self.held += cost
-        self._enter(place, at, cost, cost)
+        self._enter(place, at, cost, cost, near_head=near_head)
         self._forget(at, retention)
         return at
 
-    def save(self, at: int) -> None:
-        """Add to `undo` what takes back later changes of the events after the moment `at`."""
-        self._save(self._place(at))
-
     def extend(self, sent: Mapping[int, int], cost: int, retention: Retention) -> None:
-        """Record how many events of one cost were sent at which moments, none before `newest`.
-
-        The caller calls `save` with the first of the moments before.
-        """
+        """Record how many events of one cost were sent at which moments, none before `newest`."""
         times = list(sent)
         costs = [number * cost for number in sent.values()]
+        place = self._place(times[0])
+        is_last = place == len(self.times)
+        near_head = self._save(place, all_together=is_last or times[-1] < self.times[place])
         self.held += sum(costs)
         self.newest = times[-1]
-        if self.attempts is None and (not self.times or self.times[-1] < times[0]):
+        if self.attempts is None and is_last and (not place or self.times[-1] < times[0]):
             # What `_enter` does, for the usual case at a tenth of the price.
             self.times.fromlist(times)
             self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
+        elif near_head and (place == self.head or self.times[place - 1] < times[0]):
+            # Also before many bookings.
+            self._shift(self.head, place + 1, -sum(costs), -sum(costs))
+            self.times[place:place] = array("q", times)
+            for column in self._columns():
+                totals = list(accumulate(costs, initial=column[place]))
+                column[place + 1 : place + 1] = array("q", totals[1:])
         else:
             for at, total in zip(times, costs, strict=True):
-                self._enter(self._place(at), at, total, total)
+                self._enter(self._place(at), at, total, total, near_head=near_head)
         self._forget(self.newest, retention)
 
     def forget(self, now: int, retention: Retention) -> None:
         """Forget what has left every window by `now`."""
         if now >= self.newest:
-            self._save(len(self.times))
+            self._save_end(len(self.times))
             self._forget(now, retention)
 
     def refuse(self, now: int, cost: int, retention: Retention) -> None:
         """Record a refused attempt."""
         at = max(now, self.newest)
         place = self._place(at)
-        self._save(place)
+        near_head = self._save(place)
         if self.attempts is None:
             self.attempts = self.sent[:]
         self.newest = at
         self.held += cost
-        self._enter(place, at, 0, cost)
+        self._enter(place, at, 0, cost, near_head=near_head)
         self._forget(at, retention)
 
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
@@ -300,9 +311,9 @@ class EventLog:
         if at <= present:
             return self.add(now, cost, retention)
         place = self._place(at)
-        self._save(place)
+        near_head = self._save(place)
         self.held += cost
-        self._enter(place, at, cost, cost)
+        self._enter(place, at, cost, cost, near_head=near_head)
         self._forget(present, retention)
         return at
 
@@ -332,7 +343,7 @@ class EventLog:
             return
         ends = [*sorted(cost_at), len(times)]
         self._forget_full(times[ends[0]])
-        self._save(ends[0])
+        self._save_end(ends[0])
         self.held -= sum(cost_at.values())
         lowered = 0
         removed: list[int] = []  # by each event from the first on, all that is taken out until it
@@ -351,7 +362,51 @@ class EventLog:
             return self._bisect_right(times, at, self.head)
         return len(times)
 
-    def _save(self, start: int) -> None:
+    def _is_near_head(self, place: int) -> bool:
+        """Return whether fewer totals change if those before an event are lowered.
+
+        Totals matter only as differences: an event that is inserted before many bookings lowers
+        the totals before it, instead of raising all that follow.
+        """
+        return place - self.head < len(self.times) - place
+
+    def _save(self, place: int, *, all_together: bool = True) -> bool:
+        """Add to `undo` what takes back that events are inserted at `place`, or join that before.
+
+        Returns whether the totals before them are to be lowered. Otherwise those after them are
+        to be raised.
+
+        all_together: whether no event that is there already will stand between those inserted.
+        """
+        if not all_together or not self._is_near_head(place):
+            self._save_end(place)
+            return False
+        if self.undo is not None:
+            first = slice(self.head, place + 1)
+            attempts = self.attempts
+            columns = (self.times, self.sent, self.sent[first], attempts, None)
+            if attempts is not None:
+                columns = (*columns[:4], attempts[first])
+            where = (first, len(self.times))
+            self.undo.append((EventLog._restore_head, (self, where, columns, self._numbers())))
+        return True
+
+    def _restore_head(
+        self, where: tuple[slice, int], columns: Any, numbers: tuple[int, ...]
+    ) -> None:
+        """Take out what was inserted, and set the totals before it to what was saved."""
+        first, length = where
+        times, sent, first_sent, attempts, first_attempts = columns
+        place = first.stop - 1
+        del times[place : place + len(times) - length]
+        del sent[place : place + len(sent) - 1 - length]
+        sent[first] = first_sent
+        if attempts is not None:
+            del attempts[place : place + len(attempts) - 1 - length]
+            attempts[first] = first_attempts
+        self._set(times, sent, attempts, numbers)
+
+    def _save_end(self, start: int) -> None:
         """Add to `undo` what takes back a change of the events from `start` on."""
         if self.undo is None:
             return
@@ -364,31 +419,44 @@ class EventLog:
             attempts,
             None if attempts is None else attempts[start:],
         )
-        numbers = (self.head, self.held, self.newest, self.compact_at)
-        self.undo.append((EventLog._restore, (self, start, columns, numbers)))
+        self.undo.append((EventLog._restore_end, (self, start, columns, self._numbers())))
 
-    def _restore(self, start: int, columns: Any, numbers: tuple[int, int, int, int]) -> None:
-        """Set the columns and the numbers to what `_save` has saved."""
+    def _restore_end(self, start: int, columns: Any, numbers: tuple[int, ...]) -> None:
+        """Set the events from `start` on to what was saved."""
         times, last_times, sent, last_sent, attempts, last_attempts = columns
         times[start:] = last_times
         sent[start:] = last_sent
         if attempts is not None:
             attempts[start:] = last_attempts
+        self._set(times, sent, attempts, numbers)
+
+    def _numbers(self) -> tuple[int, ...]:
+        return self.head, self.held, self.newest, self.compact_at, self.compacted
+
+    def _set(
+        self,
+        times: array[int],
+        sent: array[int],
+        attempts: array[int] | None,
+        numbers: tuple[int, ...],
+    ) -> None:
         self.full = None
         self.times, self.sent, self.attempts = times, sent, attempts
-        self.head, self.held, self.newest, self.compact_at = numbers
+        self.head, self.held, self.newest, self.compact_at, self.compacted = numbers
 
-    def _enter(self, i: int, at: int, sent: int, attempts: int) -> None:
-        """Insert an event at its time; `i` is its place."""
+    def _enter(self, i: int, at: int, sent: int, attempts: int, *, near_head: bool) -> None:
+        """Insert an event at its time; `i` is its place. `near_head`: from `_save`."""
         times = self.times
-        if i > self.head and times[i - 1] == at:
+        if i == self.head or times[i - 1] != at:
+            times.insert(i, at)
+            self.sent.insert(i, self.sent[i])
+            if self.attempts is not None:
+                self.attempts.insert(i, self.attempts[i])
+            i += 1
+        if near_head:
+            self._shift(self.head, i, -sent, -attempts)
+        else:
             self._shift(i, len(self.sent), sent, attempts)
-            return
-        times.insert(i, at)
-        self.sent.insert(i, self.sent[i])
-        if self.attempts is not None:
-            self.attempts.insert(i, self.attempts[i])
-        self._shift(i + 1, len(self.sent), sent, attempts)
 
     def _shift(self, start: int, end: int, sent: int, attempts: int) -> None:
         """Raise the running totals from `start` up to `end`."""
@@ -414,10 +482,15 @@ class EventLog:
         """Forget what has left every window by `present`; time never goes back to it."""
         self._trim(present, retention)
         if len(self.times) >= self.compact_at:
-            self._cut()
             if retention.ceiling or retention.slot > 1:
                 self._compact(present, retention)
-            self.compact_at = 2 * len(self.times) + 64
+            else:
+                self._end_compaction()
+
+    def _end_compaction(self) -> None:
+        self._cut()
+        self.compacted = LONG_AGO
+        self.compact_at = 2 * len(self.times) + 64
 
     def _trim(self, present: int, retention: Retention) -> None:
         """Move the head behind what has left every window by `present`."""
@@ -440,34 +513,57 @@ class EventLog:
             self.attempts = self.attempts[head:]
 
     def _compact(self, present: int, retention: Retention) -> None:
-        """Merge events that no window can tell apart, so that memory stays bounded.
+        """Merge some events that no window can tell apart, so that memory stays bounded.
 
         These are the events of one slot, and refused attempts so old that later ones fill the
         largest limit by themselves.
         """
         times, sent, attempts, slot = self.times, self.sent, self.attempts, retention.slot
-        past = self._bisect_right(times, present)
-        refused = [] if attempts is None else [a - s for a, s in zip(attempts, sent, strict=True)]
+        past = self._bisect_right(times, present, self.head)
+        start = max(self._bisect_right(times, self.compacted, self.head) - 1, self.head)
+        end = min(start + COMPACTED_TOGETHER, past)
         merged = array("q")
         starts: list[int] = []
-        for i, time in enumerate(times):
-            if i < past:
-                if merged and merged[-1] // slot == time // slot:
-                    merged[-1] = time
-                    continue
-                if (
-                    refused
-                    and sent[i] == sent[i + 1]
-                    and refused[past] - refused[i + 1] >= retention.ceiling
-                ):
-                    continue
-            merged.append(time)
-            starts.append(i)
-        if past:
-            self.newest = max(self.newest, times[past - 1])
-        self.times = merged
-        self.sent = array("q", [sent[i] for i in starts] + [sent[-1]])
+        # A refused attempt is outweighed if no more than this was refused until after it.
+        most = LONG_AGO
         if attempts is not None:
-            self.attempts = array("q", [attempts[i] for i in starts] + [attempts[-1]])
-        column = self.sent if self.attempts is None else self.attempts
-        self.held = column[-1] - column[0]
+            most = attempts[past] - sent[past] - retention.ceiling
+        for i in range(start, end):
+            if merged and merged[-1] // slot == times[i] // slot:
+                merged[-1] = times[i]
+            elif attempts is None or sent[i] != sent[i + 1] or attempts[i + 1] - sent[i + 1] > most:
+                merged.append(times[i])
+                starts.append(i)
+        if past > self.head:
+            self.newest = max(self.newest, times[past - 1])
+        if end < past:
+            self.compacted = times[end - 1]
+            self.compact_at = 0
+        if len(starts) < end - start:
+            self._replace(start, end, merged, starts)
+        if end == past:
+            self._end_compaction()
+
+    def _replace(self, start: int, end: int, times: array[int], starts: list[int]) -> None:
+        """Set the times of the events from `start` up to `end`, and the totals before them.
+
+        starts: the events whose totals are left, one for each of `times`.
+        """
+        columns = [(column, array("q", [column[i] for i in starts])) for column in self._columns()]
+        if self.undo is not None:
+            before = [(column, column[start:end], len(column)) for column, _ in columns]
+            before.append((self.times, self.times[start:end], len(self.times)))
+            self.undo.append((EventLog._restore_replaced, (self, start, before, self._numbers())))
+        self.times[start:end] = times
+        for column, totals in columns:
+            column[start:end] = totals
+        column = columns[-1][0]
+        self.held = column[-1] - column[self.head]
+
+    def _restore_replaced(
+        self, start: int, before: list[tuple[array[int], array[int], int]], numbers: tuple[int, ...]
+    ) -> None:
+        for column, values, length in before:
+            if len(column) != length:
+                column[start : start + len(values) - length + len(column)] = values
+        self._set(self.times, self.sent, self.attempts, numbers)
