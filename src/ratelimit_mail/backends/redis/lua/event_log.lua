@@ -53,7 +53,7 @@ local function event_logs()
       stored_attempted_base = attempted_base, generation = generation, n = n, newest = newest,
       last = last, oldest = oldest, base = base, sent = sent, attempted_base = attempted_base,
       attempted = attempted, compact_at = compact_at, span = span, slot = slot, ceiling = ceiling,
-      expires = expires, head = 0, cut = 0,
+      expires = expires, head = 0, cut = 0, full = state and read_full(state),
     }
     return opened[key]
   end
@@ -143,6 +143,16 @@ local function event_logs()
     return low
   end
 
+  -- Returns the same, most often near `high`.
+  local function last_by_near_end(log, at, low, high)
+    local step, probe = 1, high
+    while probe > low and time(log, probe) > at do
+      high = probe - 1
+      probe, step = max(low, probe - step), 2 * step
+    end
+    return last_by(log, at, probe, high)
+  end
+
   -- Returns the first entry from `low` to `high` with a total of at least `target`, which `high`
   -- has.
   local function first_with(log, target, low, high, denied)
@@ -150,6 +160,19 @@ local function event_logs()
       return total(log, i, denied)
     end
     return first_with_total(total_at, target, low, high, total_at(low - 1), total_at(high))
+  end
+
+  -- Returns the same, most often near `high`.
+  local function first_with_near_end(log, target, low, high, denied)
+    local step = 1
+    while high > low do
+      local probe = max(low, high - step)
+      if total(log, probe, denied) < target then
+        return first_with(log, target, probe + 1, high, denied)
+      end
+      high, step = probe, 2 * step
+    end
+    return low
   end
 
   -- Inserts an event after entry `i`, or adds it to that entry, and changes the totals before it.
@@ -256,6 +279,7 @@ local function event_logs()
     if not first then
       return false
     end
+    forget_full(log, time(log, first))
     if log.cut == 0 and log.from > log.n and last + LONG < log.n - first then
       return remove_at_head(log, last, cost_at)
     end
@@ -289,11 +313,18 @@ local function event_logs()
         new[name][i] = value
       end
     end
+    if log.full then
+      new.full = {}
+      for key, each in pairs(log.full) do
+        new.full[key] = {since = each.since, before = each.before}
+      end
+    end
     return new
   end
 
   return {
     open = open, time = time, total = total, load = load, make_writable = make_writable,
-    last_by = last_by, first_with = first_with, enter = enter, remove = remove, copy = copy,
+    last_by = last_by, last_by_near_end = last_by_near_end, first_with = first_with,
+    first_with_near_end = first_with_near_end, enter = enter, remove = remove, copy = copy,
   }
 end

@@ -92,7 +92,25 @@ local function mutations(logs, now, grace)
     log.attempted = log.attempted - forgotten
   end
 
+  local function pack_state(log, n, last, oldest)
+    local state = struct.pack(STATE, MARK, log.generation, n, log.newest, last, oldest, log.base,
+      log.sent, log.attempted_base, log.attempted, log.compact_at, log.span, log.slot, log.ceiling,
+      log.expires)
+    if log.full and last > max(now, log.newest) then
+      return state .. write_full(log.full)
+    end
+    return state
+  end
+
+  -- Stores what long searches have found full in a log that has not changed. A failure is no matter.
+  local function save_full(log)
+    if not redis.acl_check_cmd or redis.acl_check_cmd('LSET', log.key, -1, '') then
+      redis.pcall('LSET', log.key, -1, pack_state(log, log.n, log.last, log.oldest))
+    end
+  end
+
   local function save(log)
+    log.learned = nil
     if log.attempted >= LARGEST_TOTAL then
       rebase(log)
     end
@@ -118,9 +136,7 @@ local function mutations(logs, now, grace)
     if is_renewed then
       log.expires = needed_until + floor(log.span / 8)
     end
-    elements[#elements + 1] = struct.pack(STATE, MARK, log.generation, n, log.newest, last, oldest,
-      log.base, log.sent, log.attempted_base, log.attempted, log.compact_at, log.span, log.slot,
-      log.ceiling, log.expires)
+    elements[#elements + 1] = pack_state(log, n, last, oldest)
     local next = 1
     if log.cut > 0 then
       call('LSET', log.key, -1, elements[1])
@@ -158,5 +174,5 @@ local function mutations(logs, now, grace)
     save(log)
   end
 
-  return {book = book, refuse = refuse, reset = reset, save = save}
+  return {book = book, refuse = refuse, reset = reset, save = save, save_full = save_full}
 end

@@ -1,4 +1,5 @@
--- The state of a log. It is the last element of the list that stores the log of one count.
+-- The state of a log. It is the last element of the list that stores the log of one count. In a log
+-- with bookings, full.lua adds to it.
 --
 -- The list has the entries, oldest first, and then the state. An entry is a moment and the running
 -- totals after it: what was sent and, if that is more, what was attempted, refused attempts
@@ -11,7 +12,7 @@ local LONG_AGO = -18014398509481984
 local LARGEST_TOTAL = 2 ^ 47 -- above this, running totals are lowered before they are stored
 
 local function is_state(value)
-  return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm3'
+  return type(value) == 'string' and #value >= STATE_SIZE and value:sub(1, 4) == 'rlm3'
 end
 
 -- Returns a new generation: 12 characters, which are not a number. By the server's clock, because no
