@@ -1,32 +1,34 @@
 -- What is known to be full in a log with bookings, so that a search begins behind it.
 --
 -- A search has found that a window has less than some room from one moment until before another.
--- That stays true until something is taken out of there. It is stored behind the state of the log:
+-- That stays true until something is taken out of there. It is stored in the tail of the log's state:
 -- for each kind of window and each room, these and both moments.
 
 local FULL, FULL_KEY_SIZE, FULL_SIZE = '<I6I6BI6', 19, 33
 local MOST_FULL = 8 -- so many are remembered
 
--- Returns what is known by window and room, from a state; nil for nothing.
+-- Returns what is known by window and room, from a state, and the position after it; nil for nothing.
 local function read_full(state)
   if #state == STATE_SIZE then
-    return nil
+    return nil, STATE_SIZE + 1
   end
+  local size, pos = struct.unpack('B', state, STATE_SIZE + 1)
   local full = {}
-  for pos = STATE_SIZE + 1, #state, FULL_SIZE do
+  for _ = 1, size do
     local since, before = struct.unpack('<i7i7', state, pos + FULL_KEY_SIZE)
     full[state:sub(pos, pos + FULL_KEY_SIZE - 1)] = {since = since, before = before}
+    pos = pos + FULL_SIZE
   end
-  return full
+  return full, pos
 end
 
--- Returns what follows a state.
+-- Returns the beginning of the tail of a state.
 local function write_full(full)
   local words = {}
-  for key, each in pairs(full) do
+  for key, each in pairs(full or {}) do
     words[#words + 1] = key .. struct.pack('<i7i7', each.since, each.before)
   end
-  return table.concat(words)
+  return string.char(#words) .. table.concat(words)
 end
 
 -- Returns the key of a window and a room; nil for a period of a calendar, of which nothing is stored.
