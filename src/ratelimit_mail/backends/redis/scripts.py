@@ -53,7 +53,18 @@ def _loader(name: str, function: str, *names: str) -> bytes:
     return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, function.encode())
 
 
-_EVENT_LOG: Final = ("server", "rights", "fetch", "state", "entry", "search", "event_log", "unique")
+_EVENT_LOG: Final = (
+    "server",
+    "rights",
+    "fetch",
+    "state",
+    "shifts",
+    "entry",
+    "search",
+    "full",
+    "event_log",
+    "unique",
+)
 _RECORDS: Final = ("reply", "records", "idempotency")
 
 # The loaders are first, so that they capture no local of the files after them: each call of the
