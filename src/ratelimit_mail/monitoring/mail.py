@@ -318,12 +318,19 @@ class MailAlerts:
         self._wake.set()
 
     def close(self) -> None:
-        """Send what waits, if a digest may go now; what remains stands in the store."""
+        """Send what waits, if a digest may go now; what remains stands in the store.
+
+        If the relay does not take it, another process may try at once.
+        """
         self._end_thread()
         try:
             self.step()
         except Exception as error:
             log_warning("alerts by mail: %s: %s", type(error).__name__, show(str(error)))
+        with self._sending:
+            if self._turn_ends > self._store.now():
+                self._claims.give_back("digest")
+                self._turn_ends = 0
 
 
 def _parsed(entry: str) -> dict[str, Any]:
