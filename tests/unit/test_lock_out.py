@@ -179,7 +179,7 @@ def exceed(limiter: Limiter, sender: str, user: str | None = None) -> None:
         limiter.try_acquire(envelope_to(sender=sender, client=Client(user=user)))
 
 
-def subjects_of(limiter: Limiter) -> list[object]:
+def subjects_of(limiter: Limiter) -> list[str]:
     return sorted(str(block.subject) for block in limiter.blocks())
 
 
