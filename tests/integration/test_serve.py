@@ -482,7 +482,12 @@ async def test_held_messages_are_released_by_postsuper(
 ) -> None:
     monkeypatch.setattr("ratelimit_mail.server.policy_service.FINISH_SECONDS", 0.0)
     postsuper = tmp_path / "postsuper"
-    postsuper.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    postsuper.write_text(
+        f"""#!/bin/sh
+echo "$@" >> {tmp_path}/calls
+for word; do test $word = -H || echo "postsuper: $word: released from hold" >&2; done
+"""
+    )
     postsuper.chmod(0o700)
     (tmp_path / "postqueue").symlink_to(postsuper)
     path = tmp_path / "control.sock"

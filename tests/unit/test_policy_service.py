@@ -447,6 +447,66 @@ async def test_a_message_that_is_held_at_data_is_not_released_before_its_end(
     held.close()
 
 
+async def test_a_message_that_is_complete_after_its_time_is_looked_for_and_counted_when_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, "rcpt,data", excess="hold", held=held)
+    wall = relay.clock() / 1000
+    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+
+    def advance(seconds: float) -> None:
+        relay.clock.advance(seconds)
+        relay.seconds += seconds
+
+    async def used() -> int:
+        [usage] = await relay.service.limiter.usage("ann@uwo.ca")
+        return usage.used
+
+    for expected in ("DUNNO", "HOLD "):
+        assert (await relay.message(outsiders(1), stage="DATA"))[:5] == expected
+    advance(60)
+    for _ in range(3):  # its text is long, and it is not in the hold queue yet
+        assert await relay.service.release() == ["AB0002"]
+        await relay.service.note_released([], missing=["AB0002"])
+        assert await relay.service.release() == []
+        advance(10)
+    assert await relay.service.release() == []  # it has been missing for twenty seconds
+    advance(10)
+    assert await relay.service.release() == ["AB0002"]
+    await relay.service.note_released(["AB0002"])
+    assert len(held) == 0
+    advance(59)
+    assert await used() == 1
+    advance(1)
+    assert await used() == 0
+    held.close()
+
+
+async def test_a_message_that_is_missing_for_a_day_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, excess="hold", held=held)
+    wall = relay.clock() / 1000
+    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+    for _ in range(2):
+        await relay.message(outsiders(1))
+    searches = 0
+    while len(held):
+        relay.clock.advance(60)
+        relay.seconds += 60
+        if queue_ids := await relay.service.release():  # an administrator has deleted it
+            searches += 1
+            await relay.service.note_released([], missing=queue_ids)
+    assert 86_400 <= relay.seconds <= 2 * 86_400 + 120
+    assert searches < 20
+    assert "AB0002 was not in the hold queue for a day" in caplog.text
+    held.close()
+
+
 async def test_a_queue_id_that_is_used_again_releases_no_message_of_a_moderator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

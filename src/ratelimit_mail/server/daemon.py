@@ -288,10 +288,9 @@ class Daemon:
         return await self.service.release(most)
 
     async def _released(self, keys: Mapping[str, Any]) -> Any:
-        queue_ids = keys.get("queue_ids")
-        if not isinstance(queue_ids, list) or not all(isinstance(each, str) for each in queue_ids):
-            raise ValueError("queue_ids: a list of queue ids is needed")
-        await asyncio.to_thread(self._held().remove, queue_ids)
+        self._held()
+        released, missing = _queue_ids("queue_ids", keys), _queue_ids("missing", keys)
+        await self.service.note_released(released, missing)
 
     async def _list_held(self, _: Mapping[str, Any]) -> Any:
         messages = await asyncio.to_thread(self._held().all, MOST_LISTED)
@@ -309,6 +308,13 @@ class Daemon:
         if self._settings.held is None:
             raise ValueError("op: this server holds no messages; start it with --excess hold")
         return self._settings.held
+
+
+def _queue_ids(name: str, keys: Mapping[str, Any]) -> list[str]:
+    queue_ids = keys.get(name, [])
+    if not isinstance(queue_ids, list) or not all(isinstance(each, str) for each in queue_ids):
+        raise ValueError(f"{name}: a list of queue ids is needed")
+    return queue_ids
 
 
 async def _feed_watchdog(seconds: float) -> None:

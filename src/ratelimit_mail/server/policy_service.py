@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import attrs
@@ -174,6 +174,8 @@ class PolicyService:
         self._confirmed: OrderedDict[str, None] = OrderedDict()
         self._incomplete_until: OrderedDict[str, float] = OrderedDict()
         """Queue ids of held messages that are not in Postfix's hold queue yet."""
+        self._missing_since: OrderedDict[str, float] = OrderedDict()
+        """Queue ids of messages that were released and not found in Postfix's hold queue."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._seen: set[Stage] = set()
         self._without_charge = 0
@@ -501,6 +503,7 @@ class PolicyService:
         self._note_incomplete(
             queue_id, self.stages.give_back_after if waits_for_end else FINISH_SECONDS
         )
+        self._missing_since.pop(queue_id, None)
         try:
             await asyncio.to_thread(self.held.add, queue_id, envelope, reservation.at)
         except Exception as error:
@@ -550,6 +553,44 @@ class PolicyService:
                 await asyncio.to_thread(self.held.redeem, message.queue_id)
             queue_ids.append(message.queue_id)
         return queue_ids
+
+    async def note_released(self, queue_ids: Sequence[str], missing: Sequence[str] = ()) -> None:
+        """Note which messages Postfix has released, and which are not in its hold queue.
+
+        Postfix puts a message there when it is complete, which may be after its time. It stays
+        counted, and is looked for again: at first after ten seconds, then after as long as it has
+        been missing, for a day. When it is released at last, it is counted at that moment.
+        """
+        held = self.held
+        if held is None:
+            raise ValueError("op: this server holds no messages; start it with --excess hold")
+        for queue_id in queue_ids:
+            if self._missing_since.pop(queue_id, None) is not None:
+                message = await asyncio.to_thread(held.find, queue_id)
+                if message is not None and message.is_redeemed:
+                    await self._count_now(message.envelope)
+        gone = list(queue_ids)
+        for queue_id in missing:
+            since = self._missing_since.setdefault(queue_id, self._clock())
+            waited = self._clock() - since
+            if waited >= LONGEST_TRANSACTION:
+                del self._missing_since[queue_id]
+                log_warning("%s was not in the hold queue for a day: it is forgotten", queue_id)
+                gone.append(queue_id)
+            else:
+                at = round((time.time() + max(FINISH_SECONDS, waited)) * 1000)
+                await asyncio.to_thread(held.rebook, queue_id, at)
+        while len(self._missing_since) > MOST_ANSWERS:
+            self._missing_since.popitem(last=False)
+        await asyncio.to_thread(held.remove, gone)
+
+    async def _count_now(self, envelope: Envelope) -> None:
+        """Move a held message that was counted at its time to the time at which it is sent."""
+        try:
+            reservation = await self.limiter.reserve(envelope)
+            await self.limiter.settle(reservation.decision)
+        except (BackendError, RateLimitExceeded) as error:
+            self._warn("settle", "a message stays counted at its time: %s", error)
 
     # A message that was charged at DATA.
 
