@@ -480,7 +480,7 @@ def test_main_cf_is_printed_and_a_policy_is_checked() -> None:
 async def test_held_messages_are_released_by_postsuper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelimit_mail.server.policy_service.FINISH_SECONDS", 0.0)
+    monkeypatch.setattr("ratelimit_mail.server.hold_queue.FINISH_SECONDS", 0.0)
     postsuper = tmp_path / "postsuper"
     postsuper.write_text(
         f"""#!/bin/sh

@@ -29,8 +29,9 @@ from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.server.clients import client_of
 from ratelimit_mail.server.collector import Collector
 from ratelimit_mail.server.held_mail import HeldMail
-from ratelimit_mail.server.policy_service import PolicyService, in_shadow
+from ratelimit_mail.server.policy_service import PolicyService
 from ratelimit_mail.server.postfix import PolicyConnection, Request
+from ratelimit_mail.server.shadow_policy import in_shadow
 from ratelimit_mail.server.stages import Stages, limitations, main_cf
 from ratelimit_mail.testing import ManualClock
 
@@ -546,14 +547,14 @@ def test_only_messages_that_were_let_go_are_forgotten(tmp_path: Path) -> None:
 async def test_messages_that_end_after_data_take_bounded_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ratelimit_mail.server.policy_service.MOST_ADMITTED", 5)
+    monkeypatch.setattr("ratelimit_mail.server.data_charges.MOST_OPEN", 5)
     relay = Relay(Policy(name="p", limits=[MessageRateLimit("100/hour")]), "data,end-of-message")
     await relay.ask("END-OF-MESSAGE", instance(99), recipient_count=1)
     for number in range(20):
         name = instance(number)
         await relay.ask("DATA", name, number, recipient="a@x.com", recipient_count=1)
         relay.service.disconnect(number)
-    assert len(relay.service._admitted) == 5
+    assert len(relay.service._data_charges) == 5
     await relay.service.close()
     [usage] = await relay.service.limiter.usage("ann@uwo.ca")
     assert usage.used == 5

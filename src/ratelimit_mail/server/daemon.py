@@ -27,7 +27,8 @@ from ratelimit_mail.server import systemd
 from ratelimit_mail.server.control import ControlServer
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.listener import Address, PolicyListener
-from ratelimit_mail.server.policy_service import Excess, PolicyService, in_shadow
+from ratelimit_mail.server.policy_service import Excess, PolicyService
+from ratelimit_mail.server.shadow_policy import in_shadow
 from ratelimit_mail.server.stages import Stages, limitations
 
 __all__ = ["Daemon", "Settings"]
@@ -288,7 +289,6 @@ class Daemon:
         return await self.service.release(most)
 
     async def _released(self, keys: Mapping[str, Any]) -> Any:
-        self._held()
         released, missing = _queue_ids("queue_ids", keys), _queue_ids("missing", keys)
         await self.service.note_released(released, missing)
 

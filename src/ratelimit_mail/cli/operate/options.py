@@ -20,7 +20,7 @@ from ratelimit_mail.cli.options import JSON
 from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.scopes import SCOPES, normal_scope
-from ratelimit_mail.server.policy_service import in_shadow
+from ratelimit_mail.server.shadow_policy import in_shadow
 
 __all__ = [
     "SCOPE",
