@@ -27,7 +27,8 @@ pytest.importorskip("celery")
 from celery.exceptions import Ignore, Reject, Retry
 from rlm_testkit.celery_scene import CeleryScene, WorkerDied
 
-from ratelimit_mail.adapters.celery import HEADER, SendingUncertain, limited_task
+from ratelimit_mail.adapters.celery import SendingUncertain, limited_task
+from ratelimit_mail.adapters.celery.places import HEADER
 
 ANN, KIM = "ann@uwo.ca", "kim@uwo.ca"
 TEN_IN_TWO_SECONDS = campus_policy(MessageRateLimit("10/2 seconds"))
