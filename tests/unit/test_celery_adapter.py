@@ -7,7 +7,7 @@ import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
 from random import Random
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 from rlm_testkit.builders import campus_policy
@@ -24,6 +24,7 @@ from ratelimit_mail.exceptions import BackendUnavailable
 
 pytest.importorskip("celery")
 
+from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 from rlm_testkit.celery_scene import CeleryScene, WorkerDied
 
@@ -32,6 +33,9 @@ from ratelimit_mail.adapters.celery.places import HEADER
 
 ANN, KIM = "ann@uwo.ca", "kim@uwo.ca"
 TEN_IN_TWO_SECONDS = campus_policy(MessageRateLimit("10/2 seconds"))
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 NewScene = Callable[..., CeleryScene]
 
@@ -53,7 +57,7 @@ def new_scene(monkeypatch: pytest.MonkeyPatch) -> NewScene:
     return new
 
 
-def task_of(scene: CeleryScene, **options: Any) -> Any:
+def task_of(scene: CeleryScene, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return what makes a task of a function whose first argument is the sender."""
     values = {"name": "send", "envelope": envelope, **options}
     return limited_task(scene.limiter, app=scene.app, shared=False, **values)
