@@ -163,6 +163,8 @@ class EventLog:
 
     def remaining(self, now: int, window: Window) -> int:
         """Return the most that would fit at `now`, bookings respected."""
+        if not self.times or self.times[-1] <= max(now, self.newest):  # nothing is booked
+            return max(0, window.limit - self.used(now, window))
         low, high = 0, window.limit
         while low < high:
             middle = (low + high + 1) // 2

@@ -75,6 +75,10 @@ class DenialTracker:
     def __len__(self) -> int:
         return len(self._periods)
 
+    def may_have_ended(self, now: int) -> bool:
+        """Return whether `pop_ended` has anything to do at `now`."""
+        return now >= self._periods.next_expiry or now >= self._latest.next_expiry
+
     def pop_ended(self, now: int) -> list[DenialPeriod]:
         """Return the periods that have ended since the last call, the shortest window first."""
         ended: list[tuple[int, DenialPeriod]] = []
