@@ -553,7 +553,7 @@ class Operations:
                 has_login=envelope.client.user is not None,
             )
             if block is not None:
-                self._observers.report_block(block)
+                self.observers.report_block(block)
         except BackendError as error:
             log_warning("a subject that exceeded a limit could not be blocked: %s", error)
 
