@@ -331,6 +331,16 @@ def test_amazon_ses_holds_the_rate_for_as_many_seconds_as_a_message_has_recipien
     assert limiter.try_acquire(example_envelope())
 
 
+def test_amazon_ses_counts_a_message_that_holds_the_rate_at_once_towards_the_quota() -> None:
+    limiter, clock = limiter_with_clock(presets.amazon_ses(sending_quota="60/day"))
+    assert limiter.try_acquire(example_envelope(40))
+    clock.advance(DAY - 10)
+    decision = limiter.try_acquire(example_envelope(30))
+    assert refusal(decision) == ("recipients a day", Action.DEFER, 10)
+    clock.advance(10)
+    assert limiter.try_acquire(example_envelope(30))
+
+
 def test_amazon_ses_takes_a_message_above_a_small_quota_and_then_nothing_for_days() -> None:
     limiter, clock = limiter_with_clock(presets.amazon_ses(sending_quota="10/day"))
     assert limiter.try_acquire(example_envelope(30))

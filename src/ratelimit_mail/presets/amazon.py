@@ -8,7 +8,7 @@ limits" and "Errors related to the sending quotas for your Amazon SES account", 
 from __future__ import annotations
 
 from datetime import date
-from typing import Final
+from typing import Final, Literal
 
 from ratelimit_mail.limits import Limit, RecipientLimit, RecipientRateLimit
 from ratelimit_mail.policy import Policy
@@ -76,7 +76,8 @@ def amazon_ses(
     - in the sandbox, 1 a second and 200 in 24 hours; outside, the values of the account
 
     A message to more recipients than the rate goes when nothing is held, and then holds the rate
-    for as many seconds as it takes; the same holds for the quota. The reply is the one of SES, 454.
+    for as many seconds as it takes. It counts towards the quota at once. A quota below
+    `recipient_limit` is held in the same way. The reply is the one of SES, 454.
 
     sending_rate: `MaxSendRate` of the account, such as `"14/second"`.
     sending_quota: `Max24HourSend` of the account, such as `"50000/day"`; None if it is -1,
@@ -96,13 +97,18 @@ def amazon_ses(
         ),
     ]
     if sending_quota is not None:
-        limits.append(
-            RecipientRateLimit(
-                sending_quota,
-                name="recipients a day",
-                scope="global",
-                on_oversize="spread",
-                reply="454 4.7.0 Throttling failure: Daily message quota exceeded",
-            )
-        )
+        quota = _quota(sending_quota, "reject")
+        # Only a quota below the most recipients needs to spread a message. Any other counts it as a
+        # whole, as SES does.
+        limits.append(quota if quota.limit >= recipient_limit else _quota(sending_quota, "spread"))
     return Policy(name="amazon-ses", limits=limits)
+
+
+def _quota(rate: str, on_oversize: Literal["reject", "spread"]) -> RecipientRateLimit:
+    return RecipientRateLimit(
+        rate,
+        name="recipients a day",
+        scope="global",
+        on_oversize=on_oversize,
+        reply="454 4.7.0 Throttling failure: Daily message quota exceeded",
+    )
