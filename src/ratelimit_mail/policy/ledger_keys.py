@@ -22,17 +22,23 @@ __all__ = [
 
 
 class LedgerKey(NamedTuple):
-    """The limits that share a ledger: enforced or not, of one direction and scope."""
+    """The limits that share a ledger: enforced or not, of one direction and scope.
+
+    spread: the limits that spread a message that costs more than they hold. They count it over the
+        time that it takes, while the other limits count all of it at once.
+    """
 
     enforce: bool
     direction: str
+    spread: bool
     scope: Scope
 
     def ledger_name(self, policy: str) -> str:
         """Return the name of the ledger. No component has a colon, so each key has its own name."""
         shadow = "" if self.enforce else ":shadow"
         direction = "" if self.direction == "outbound" else f":{self.direction}"
-        return f"{policy}{shadow}{direction}:{'+'.join(self.scope)}"
+        spread = ":spread" if self.spread else ""
+        return f"{policy}{shadow}{direction}{spread}:{'+'.join(self.scope)}"
 
 
 Retentions = Mapping[LedgerKey, Mapping[int, Retention]]
@@ -79,7 +85,7 @@ def one_of_each_count(limits: Iterable[Limit]) -> tuple[Limit, ...]:
 
 
 def _key(limit: RateLimit) -> LedgerKey:
-    return LedgerKey(limit.enforce, limit.direction, limit.scope)
+    return LedgerKey(limit.enforce, limit.direction, limit.on_oversize == "spread", limit.scope)
 
 
 def _unit(limit: RateLimit) -> int:
