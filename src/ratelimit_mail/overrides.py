@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import attrs
 
+from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.epoch import milliseconds_of, start_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import prefix_errors, whole_number
@@ -313,11 +314,24 @@ class TargetIndex(Generic[C]):
         self._comparison = comparison
         self._by_pattern: dict[str, list[int]] = {}
         self._without_senders: list[int] = []
+        self._names_domain = BoundedCache(self._finds_domain)
         for position, each in enumerate(self.all):
             if not each.senders:
                 self._without_senders.append(position)
             for pattern in _pattern_keys(each.senders, comparison):
                 self._by_pattern.setdefault(pattern, []).append(position)
+
+    @property
+    def is_by_sender(self) -> bool:
+        """Whether each of the concessions names senders."""
+        return not self._without_senders
+
+    def names(self, sender: str, domain: str) -> bool:
+        """Return whether any names the sender with this key, or the domain of its address."""
+        return sender in self._by_pattern or self._names_domain[domain]
+
+    def _finds_domain(self, domain: str) -> bool:
+        return not self._by_pattern.keys().isdisjoint(_patterns_of(domain))
 
     def holding(self, senders: Sequence[str], client: Client, now: int) -> tuple[int, ...]:
         """Return the positions of the concessions that hold, in ascending order."""

@@ -10,6 +10,7 @@ import dis
 import inspect
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
@@ -67,6 +68,7 @@ class Scene:
         self.backend = backend(self.clock)
         self.limiter = Limiter(policy, self.backend, sleep=self.clock.advance)
         self.decisions = []
+        self.sending: AbstractContextManager[Any] = contextlib.nullcontext()
         for envelope in (ONE, TWO, OTHER, ONE):
             self.decisions.append(self.limiter.try_acquire(envelope))
             self.clock.advance(3)
@@ -141,6 +143,18 @@ def after_idle_times(scene: Scene) -> None:
     scene.clock.advance(601)
 
 
+def while_sending(scene: Scene) -> None:
+    """Let a new sender begin to send a message, its latest one."""
+    scene.limiter.try_acquire(NEW)
+    scene.sending = scene.limiter.sending(NEW)
+    scene.sending.__enter__()
+    scene.clock.advance(4)
+
+
+def end_sending(scene: Scene) -> None:
+    scene.sending.__exit__(None, None, None)
+
+
 @attrs.frozen
 class Case:
     """Steps, each of which is done or not when they are broken off.
@@ -174,6 +188,7 @@ CASES: Final = {
     "settle with an id": Case([settle(4)]),
     "settle older ones": Case([settle(0), settle(1)]),
     "take and settle": Case([take(OTHER), settle(2)]),
+    "settle at the end of a sending": Case([end_sending], before=while_sending),
     "settle a booking": Case([lambda scene: scene.limiter.settle(scene.reservations[0].decision)]),
     "reserve": Case([reserve(None)]),
     "reserve too far": Case([reserve(0)]),
@@ -268,6 +283,23 @@ def test_a_register_that_is_written_while_an_exception_comes_is_read_again() -> 
         assert bool(limiter.blocks()) != limiter.try_acquire(ONE).allowed
         number += 1
     assert number > 20
+
+
+def test_a_message_after_a_sending_whose_end_is_broken_off_counts_once() -> None:
+    number, is_broken_off = 0, True
+    while is_broken_off:
+        clock = ManualClock()
+        limiter = Limiter(POLICIES["one subject"], MemoryBackend(clock))
+        sending = limiter.sending(ONE)
+        sending.__enter__()
+        clock.advance(1)
+        end = partial(sending.__exit__, None, None, None)
+        is_broken_off = interrupt_at(number, "opcode", end)
+        # Nothing comes between: the quickest way of the next message is what is tested.
+        assert accepted_in_a_row(limiter, ONE, 100) == 8
+        assert limiter.usage("ann@uwo.ca")[0].used == 9
+        number += 1
+    assert number > 50
 
 
 def test_a_settlement_that_comes_while_the_lock_is_held_is_applied_by_the_next_call() -> None:

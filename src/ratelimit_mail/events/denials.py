@@ -75,6 +75,11 @@ class DenialTracker:
     def __len__(self) -> int:
         return len(self._periods)
 
+    @property
+    def next_end(self) -> int:
+        """No period ends before this moment."""
+        return min(self._periods.next_expiry, self._latest.next_expiry)
+
     def pop_ended(self, now: int) -> list[DenialPeriod]:
         """Return the periods that have ended since the last call, the shortest window first."""
         ended: list[tuple[int, DenialPeriod]] = []

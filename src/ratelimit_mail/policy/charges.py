@@ -78,6 +78,11 @@ class ChargePlan(NamedTuple):
             for count in ledger.counts
         )
 
+    @property
+    def counts_denied(self) -> bool:
+        """Whether a refused attempt of the message is counted."""
+        return any(ledger.counts_denied for ledger, _, _ in self.charges)
+
 
 class EffectiveLimits:
     """The limits that a message is subject to, those of its tier included, as ledgers.

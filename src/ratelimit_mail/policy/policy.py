@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any, Self
 
@@ -344,12 +345,14 @@ class Policy:
         return self._selector.has_shadow
 
     @property
-    def selector_by_tier(self) -> LimitSelector | None:
-        """What selects the limits of a message; None if it takes more than the client's tier."""
-        selector = self._selector
-        if self.directory is not None or selector.concedes or selector.has_shadow:
+    def selector_by_sender(self) -> LimitSelector | None:
+        """What selects the limits of most messages by the client's tier alone, if anything does.
+
+        Its `names_sender` says for which messages it may select other limits.
+        """
+        if self.directory is not None or not self._selector.concedes_by_sender:
             return None
-        return selector
+        return self._selector
 
     def planner(self, present: Callable[[], int]) -> Callable[[Envelope], ChargePlan]:
         """Return the fastest function that does the same as `plan`.
@@ -357,8 +360,25 @@ class Policy:
         present: returns the time in milliseconds since the epoch; called only if it matters.
         """
         selector = self._selector
-        if selector.has_dates:
-            return lambda envelope: self.plan(envelope, present())
-        if self.selector_by_tier is None:
-            return self.plan
-        return selector.plan_by_tier if self.tiers else selector.by_tier.default.plan
+        plan = partial(_plan_at, self.plan, present) if selector.has_dates else self.plan
+        if self.selector_by_sender is None or selector.has_shadow:
+            return plan
+        quick = selector.plan_by_tier if self.tiers else selector.by_tier.default.plan
+        return partial(_plan_by_sender, selector, plan, quick) if selector.concedes else quick
+
+
+def _plan_at(
+    plan: Callable[[Envelope, int], ChargePlan], present: Callable[[], int], envelope: Envelope
+) -> ChargePlan:
+    return plan(envelope, present())
+
+
+def _plan_by_sender(
+    selector: LimitSelector,
+    plan: Callable[[Envelope], ChargePlan],
+    quick: Callable[[Envelope], ChargePlan],
+    envelope: Envelope,
+) -> ChargePlan:
+    if not isinstance(envelope, Envelope) or selector.names_sender(envelope):
+        return plan(envelope)
+    return quick(envelope)

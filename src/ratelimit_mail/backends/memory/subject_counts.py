@@ -155,6 +155,24 @@ class SubjectCounts:
         pending.append(now)
         return True
 
+    def move_latest_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
+        """Move the latest pending charge to `now`; return False if it is another one.
+
+        Here `take` may add a charge after an exception, before this is taken back: so what takes it
+        back is the one moment alone.
+        """
+        pending = self.pending
+        if self.costs is not costs or self.ledger is not ledger or now < self.newest:
+            return False
+        if not pending or pending[-1] != moment:
+            return False
+        last = len(pending) - 1
+        self.newest = now
+        self.refusal = None
+        self.undo.append((pending.__setitem__, (last, moment)))
+        pending[last] = now
+        return True
+
     def make_allowance(self, ledger: Ledger) -> None:
         """Allow as many more of the latest pending costs as surely fit."""
         more = MOST_PENDING - len(self.pending) - 1
