@@ -110,8 +110,8 @@ WORKSPACE: Final = Source(
         " copies of the page."
     ),
     left_out=(
-        "Trial accounts, which have lower limits; the SMTP relay service and Apps Script, which have"
-        " their own limits."
+        "Trial accounts, which have lower limits; the SMTP relay service and Apps Script, which"
+        " have limits of their own."
     ),
 )
 
