@@ -151,17 +151,17 @@ class EffectiveLimits:
         }
         self._per_message = [
             (ledger, subject_getter(scope, comparison))
-            for (_, direction, scope), ledger in self._ledgers.items()
+            for (_, direction, _, scope), ledger in self._ledgers.items()
             if direction == "outbound" and not is_per_recipient(scope)
         ]
         self._per_recipient = [
             (ledger, scope)
-            for (_, direction, scope), ledger in self._ledgers.items()
+            for (_, direction, _, scope), ledger in self._ledgers.items()
             if direction == "outbound" and is_per_recipient(scope)
         ]
         self._inbound = [
             (ledger, scope)
-            for (_, direction, scope), ledger in self._ledgers.items()
+            for (_, direction, _, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
         self._counts_external = any(limit.count == "external" for limit in counted)
@@ -389,7 +389,7 @@ class EffectiveLimits:
     def ledgers_of(self, scope: Scope) -> list[Ledger]:
         """Return the ledgers per `scope`, those that are only recorded included.
 
-        First the outbound one, then the inbound one.
+        Those of the limits that spread a message are ledgers of their own.
         """
         return [ledger for key, ledger in self._ledgers.items() if key.scope == scope]
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import count as count_up
-from typing import Any
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import attrs
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger, UniqueCosts
 from ratelimit_mail.counting.event_log import LONG_AGO
-from ratelimit_mail.counting.window import Window
+from ratelimit_mail.counting.window import CalendarWindow, Window
 
 __all__ = ["BruteForceBackend"]
 
+MINUTE: Final = 60_000
 
 _Name = tuple[str, str, int]
 """Ledger, subject and unit, which together identify one count of one subject."""
@@ -77,9 +80,53 @@ def _parts(cost: int, windows: tuple[Window, ...]) -> list[tuple[int, int]]:
 
 
 def _leaves(window: Window, moment: int) -> int:
-    """Return when an event at `moment` leaves: one window after the last moment of its slot."""
+    """Return when an event at `moment` leaves: one window after the last moment of its slot.
+
+    If the window is a period of a calendar, the next period after that moment.
+    """
     end_of_slot = (moment // window.resolution + 1) * window.resolution - 1
+    if isinstance(window, CalendarWindow):
+        return _next_period(window.calendar.unit, window.calendar.time_zone, end_of_slot)
     return end_of_slot + window.length
+
+
+_periods: dict[tuple[str, str], list[tuple[int, int]]] = {}
+"""By unit and time zone, for spans of time the period that begins at their ends."""
+
+
+def _next_period(unit: str, time_zone: str, moment: int) -> int:
+    """Return when the next period begins, by looking at a clock every minute."""
+    periods = _periods.setdefault((unit, time_zone), [])
+    for start, end in periods:
+        if start <= moment < end:
+            return end
+    minute = moment // MINUTE
+    zone = ZoneInfo(time_zone)
+
+    def clock(minute: int) -> datetime:
+        return datetime.fromtimestamp(minute * 60, zone)
+
+    end = minute + 1
+    if unit == "hour":
+        while clock(end).minute != 0 and _is_regular(clock(end - 1), clock(end)):
+            end += 1
+    else:
+        # What was shown before counts too: the clocks may go back over midnight.
+        shown = max(_date(clock(minute - back), unit) for back in range(180))
+        while _date(clock(end), unit) <= shown:
+            end += 1
+    periods.append((minute * MINUTE, end * MINUTE))
+    return end * MINUTE
+
+
+def _date(clock: datetime, unit: str) -> tuple[int, ...]:
+    return (clock.year, clock.month, clock.day)[: 3 if unit == "day" else 2]
+
+
+def _is_regular(before: datetime, after: datetime) -> bool:
+    """Return whether the clocks did not change, or by whole hours."""
+    change = (after.utcoffset() or timedelta()) - (before.utcoffset() or timedelta())
+    return change % timedelta(hours=1) == timedelta(0)
 
 
 class BruteForceBackend:

@@ -289,16 +289,11 @@ class SubjectCounts:
             self._logs = _Logs(self._floor, self.undo)
         runs = self._all_runs()
         self.save()
-        saved: set[int] = set()
         for ledger, costs, moments in runs:
             times = Counter(moments)
             for count in ledger.counts:
                 if cost := costs[count.unit]:
-                    log = self._logs[count.unit]
-                    if count.unit not in saved:
-                        log.save(runs[0][2][0])
-                        saved.add(count.unit)
-                    log.extend(times, cost, self.retentions[count.unit])
+                    self._logs[count.unit].extend(times, cost, self.retentions[count.unit])
         self._runs = None
         self.pending = []
         return self._logs

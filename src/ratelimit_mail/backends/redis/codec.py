@@ -29,7 +29,9 @@ from ratelimit_mail.backends.redis.keys import (
     members_key,
     moved_key,
 )
+from ratelimit_mail.calendars import AGREED
 from ratelimit_mail.counting.charge import FIRST_UNIQUE, UNITS, Charge, Count, Ledger, UniqueCosts
+from ratelimit_mail.counting.window import CalendarWindow
 
 __all__ = [
     "AT_START_ONLY",
@@ -76,7 +78,11 @@ UNIQUE: Final = 1 << 12
 """Some charges are of unique recipients; the keys of their sorted sets follow all others."""
 
 OF_UNIQUE: Final = 1 << 15
-"""Added to the number of windows that are read of a count of unique recipients."""
+"""Added to the number of records of the windows that are read of a count of unique recipients."""
+
+# The format of a window, as lua/message.lua explains it.
+CALENDAR: Final = 1 << 2
+WINDOW_SIZE: Final = 19
 
 # The flags of a reply.
 CHARGED: Final = 1 << 0
@@ -183,6 +189,8 @@ class Codec:
             raise TypeError(f"clock: something to call is needed, not {show(clock)}")
         self._clock = clock
         self._packed_ledgers: dict[Ledger, list[_PackedCount]] = {}
+        self._packed_calendars: dict[Ledger, tuple[int, list[_PackedCount]]] = {}
+        """Those with windows of a calendar, each with the moment from which on it is valid."""
         self._plain_headers: dict[int, bytes] = {}
 
     def pack(
@@ -336,13 +344,25 @@ class Codec:
         return b"" if self._clock is None else str(self._clock()).encode()
 
     def _pack_ledger(self, ledger: Ledger) -> list[_PackedCount]:
-        if len(self._packed_ledgers) >= MAX_CACHED_LEDGERS:
-            self._packed_ledgers.clear()
+        now = 0
+        has_calendar = any(
+            isinstance(window, CalendarWindow)
+            for count in ledger.counts
+            for window in count.windows
+        )
+        if has_calendar:  # it is packed anew from time to time
+            now = self.now()
+            since, cached = self._packed_calendars.get(ledger, (now + 1, []))
+            if since <= now < since + AGREED:
+                return cached
         packed_counts = [
-            (count.unit, count_name(ledger, count.unit), _pack_count(count))
+            (count.unit, count_name(ledger, count.unit), _pack_count(count, now))
             for count in ledger.counts
         ]
-        self._packed_ledgers[ledger] = packed_counts
+        cache: dict[Ledger, Any] = self._packed_calendars if has_calendar else self._packed_ledgers
+        if len(cache) >= MAX_CACHED_LEDGERS:
+            cache.clear()
+        cache[ledger] = (now - now % AGREED, packed_counts) if has_calendar else packed_counts
         return packed_counts
 
     def verdict(self, packed: PackedMessage, reply: Any, first_key: int = 1) -> Verdict:
@@ -469,20 +489,20 @@ class Codec:
     def pack_usage(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
         """Pack what reads each window of each of the ledger's counts."""
         keys, members_keys = [], []
-        time = 0 if self._clock is None else self._clock()
+        now = self.now()
+        time = 0 if self._clock is None else now
         chunks = [_int56(time), b"\0" if self._clock is None else b"\1"]
         for count in ledger.counts:
             keys.append(self.keys.key(ledger, subject, count.unit))
-            windows = len(count.windows)
             if count.is_unique:
                 members_keys.append(members_key(keys[-1]))
-                windows |= OF_UNIQUE
-            chunks += [_uint16(windows), _pack_windows(count)]
+            chunks.append(_pack_windows(count, now, OF_UNIQUE if count.is_unique else 0))
         return keys + members_keys, b"".join(chunks)
 
     def pack_top(self, ledger: Ledger, threshold: float) -> tuple[bytes, bytes]:
         """Pack what finds the logs of a ledger that hold more than a share of a window."""
-        time = 0 if self._clock is None else self._clock()
+        now = self.now()
+        time = 0 if self._clock is None else now
         is_tagged = self.keys.sharded and ledger.tag_of is not None
         chunks = [_int56(time), struct.pack("<BBd", self._clock is not None, is_tagged, threshold)]
         counts = {count.unit: count for count in ledger.counts}
@@ -491,7 +511,7 @@ class Codec:
             if count is None:
                 chunks.append(_uint16(0))
             else:
-                chunks += [_uint16(len(count.windows)), _pack_windows(count)]
+                chunks.append(_pack_windows(count, now))
         return b"".join(chunks), ledger.name.encode()
 
     def readings(self, ledger: Ledger, keys: Sequence[bytes], reply: Any) -> list[list[Reading]]:
@@ -505,8 +525,8 @@ class Codec:
         ]
 
 
-def _pack_count(count: Count) -> bytes:
-    """Pack what follows the cost of a charge."""
+def _pack_count(count: Count, now: int) -> bytes:
+    """Pack what follows the cost of a charge. now: for windows of a calendar, the time."""
     retention = count.retention
     return b"".join(
         (
@@ -515,19 +535,39 @@ def _pack_count(count: Count) -> bytes:
             _uint48(retention.slot),
             _uint48(retention.ceiling),
             bytes((count.counts_denied,)),
-            _uint16(len(count.windows)),
-            _pack_windows(count),
+            _pack_windows(count, now),
         )
     )
 
 
-def _pack_windows(count: Count) -> bytes:
-    return b"".join(
+def _pack_windows(count: Count, now: int, flags: int = 0) -> bytes:
+    """Pack the number of records, to which `flags` are added, and the records of each window."""
+    packed = b"".join(
         _uint48(window.limit)
         + _uint48(window.length)
         + _uint48(window.resolution)
         + bytes((window.denied | window.spread << 1,))
+        if type(window) is not CalendarWindow
+        else _pack_calendar_window(window, now)
         for window in count.windows
+    )
+    return _uint16(len(packed) // WINDOW_SIZE | flags) + packed
+
+
+def _pack_calendar_window(window: CalendarWindow, now: int) -> bytes:
+    stretches = window.calendar.stretches(now)
+    packed = b"".join(_int56(start) + _uint48(step) for start, step in stretches)
+    size = -(-(len(packed) + 4) // WINDOW_SIZE)
+    return b"".join(
+        (
+            _uint48(window.limit),
+            _uint48(window.length),
+            _uint48(window.resolution),
+            bytes((window.denied | CALENDAR,)),
+            _uint16(size),
+            _uint16(len(stretches)),
+            packed.ljust(size * WINDOW_SIZE - 4, b"\0"),
+        )
     )
 
 

@@ -26,6 +26,7 @@ from ratelimit_mail.backends.base import AsyncBackend, Backend
 from ratelimit_mail.testing.brute_force import BruteForceBackend
 from ratelimit_mail.testing.conformance.batches import BatchTests
 from ratelimit_mail.testing.conformance.bookings import BookingTests
+from ratelimit_mail.testing.conformance.calendars import CalendarTests
 from ratelimit_mail.testing.conformance.clocks import ClockTests
 from ratelimit_mail.testing.conformance.idempotency import IdempotencyTests
 from ratelimit_mail.testing.conformance.rankings import RankingTests
@@ -47,6 +48,7 @@ T = TypeVar("T")
 
 class BackendConformance(
     WindowTests,
+    CalendarTests,
     SubjectTests,
     RefusalTests,
     BookingTests,

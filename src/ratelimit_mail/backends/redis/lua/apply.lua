@@ -21,7 +21,7 @@ local function decide_simple(message, first, count, now, grace, flags)
     local cost, smallest, span, slot, ceiling, denied, windows
     cost, smallest, span, slot, ceiling, denied, windows, pos = struct.unpack(CHARGE, message, pos)
     counted = counted + denied
-    if cost > smallest or state and not is_state(state) then
+    if cost > smallest or state and (not is_state(state) or #state > STATE_SIZE) then
       return nil
     elseif state then
       local _, generation, n, newest, last, oldest, base, sent, attempted_base, attempted,

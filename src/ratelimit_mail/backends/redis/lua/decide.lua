@@ -39,6 +39,11 @@ local function decide(message, first, now, grace)
 
   -- Returns the reply, and stores it as the answer to the id.
   local function reply(at, refusals, record)
+    for _, charge in ipairs(charges) do
+      if charge.log.learned and not charge.unique then
+        change.save_full(charge.log)
+      end
+    end
     local answer = {now, at, record and 1 or 0, id and token or 0, #refusals}
     for _, refusal in ipairs(refusals) do
       for i = 1, 4 do

@@ -5,9 +5,11 @@
 -- the answer to the id is remembered, and the token of that answer.
 --
 -- A charge: its cost, the smallest limit, what its log retains (span, slot, ceiling), whether
--- refused attempts count (1) and whether it is of unique recipients (2), and the number of windows;
--- after the windows come the digests of these recipients. A window: its limit, its length, its
--- resolution, and its flags: 1 if refused attempts count, 2 if it spreads a cost above its limit.
+-- refused attempts count (1) and whether it is of unique recipients (2), and the number of records of
+-- its windows; after the windows come the digests of these recipients. A window has one record: its
+-- limit, its length, its resolution, and its flags: 1 if refused attempts count, 2 if it spreads a
+-- cost above its limit, 4 if it is a period of a calendar. Such a window has more records, in which
+-- are their number, the number of stretches, and the stretches: when periods begin. See windows.lua.
 --
 -- A message to unique recipients ends with the number of sorted sets that it needs, whose keys follow
 -- all its others. The smallest limit of such a charge is 0, so that `decide` looks at its recipients.

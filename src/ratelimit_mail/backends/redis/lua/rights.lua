@@ -14,20 +14,22 @@ local function must_change(key)
     must_run('RPUSH', key, '')
     must_run('LSET', key, -1, '')
     must_run('LTRIM', key, 0, -1)
+    must_run('LREM', key, 1, '')
+    must_run('LINSERT', key, 'BEFORE', '', '')
     must_run('LRANGE', key, 0, -1)
     must_run('LINDEX', key, -1)
     must_run('PEXPIRE', key, 1)
   end
 end
 
--- Raises an error if the user may not change the bookings in the hash at `key`.
+-- Raises an error if the user may not change the bookings in the sorted set at `key`.
 local function must_change_bookings(key)
   must_run('TIME')
-  must_run('HGET', key, '')
-  must_run('HGETALL', key)
-  must_run('HLEN', key)
-  must_run('HSET', key, '', '')
-  must_run('HDEL', key, '')
+  must_run('ZRANGEBYSCORE', key, 0, 0)
+  must_run('ZREVRANGEBYSCORE', key, 0, 0)
+  must_run('ZCARD', key)
+  must_run('ZADD', key, 0, '')
+  must_run('ZREMRANGEBYSCORE', key, 0, 0)
   must_run('PEXPIRE', key, 1)
 end
 

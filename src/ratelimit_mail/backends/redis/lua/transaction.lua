@@ -64,13 +64,11 @@ local function read_charges(message, first, logs, is_copied, is_settled)
       log = log, stored_log = log, cost = cost, smallest = smallest,
       counts_denied = denied % 2 > 0, windows = {},
     }
-    for w = 1, windows do
-      local limit, length, window_slot, window_flags
-      limit, length, window_slot, window_flags, pos = struct.unpack(WINDOW, message, pos)
-      charges[i].windows[w] = {
-        limit = limit, length = length, slot = window_slot, denied = window_flags % 2 > 0,
-        spread = window_flags >= 2,
-      }
+    local after = pos + windows * WINDOW_SIZE
+    while pos < after do
+      local window
+      window, pos = read_window(message, pos)
+      table.insert(charges[i].windows, window)
     end
     if denied >= 2 then
       local unique = unique_recipients(logs)
@@ -141,6 +139,33 @@ local function transaction(charges, room, now)
     return at
   end
 
+  -- Returns the numbers of the charges and of their windows that have no room at `at`.
+  function self.without_room(at)
+    local numbers = {}
+    for i, charge in ipairs(charges) do
+      for w, window in ipairs(charge.windows) do
+        if earliest_in(charge, at, {window}) > at then
+          numbers[#numbers + 1] = {i, w}
+        end
+      end
+    end
+    return numbers
+  end
+
+  -- Returns the first moment, `from` or later, at which there is room in some windows, which are
+  -- named by the numbers of their charges and their own.
+  function self.earliest_in_windows(from, numbers)
+    local at = from
+    repeat
+      local before = at
+      for _, number in ipairs(numbers) do
+        local charge = charges[number[1]]
+        at = earliest_in(charge, at, {charge.windows[number[2]]})
+      end
+    until at == before
+    return at
+  end
+
   -- Returns the first moment, `from` or later, at which all charges fit.
   function self.earliest(from)
     local at = from
@@ -158,12 +183,14 @@ local function transaction(charges, room, now)
     refusal[3] = earliest_in(charge, now, {charge.windows[refusal[2] + 1]})
   end
 
-  -- Returns a refusal for each window without room.
-  function self.refusals()
+  -- Returns a refusal for each window without room. `names`: nil for all windows, or those that may
+  -- lack room, by the numbers of the charge and the window.
+  function self.refusals(names)
     local refusals = {}
     for i, charge in ipairs(charges) do
       for w, window in ipairs(charge.windows) do
-        local at = earliest_in(charge, now, {window})
+        local is_named = not names or names[i .. ' ' .. w]
+        local at = is_named and earliest_in(charge, now, {window}) or now
         if at > now then
           refusals[#refusals + 1] = {i - 1, w - 1, at, 0}
         end

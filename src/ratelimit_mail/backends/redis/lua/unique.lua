@@ -83,12 +83,13 @@ local function unique_recipients(logs)
 
   -- Returns a log of `n` entries that may only be read.
   local function readable(log, n, times, totals)
+    local total = n > 0 and totals[n] or 0
     return {
-      key = log.key, generation = log.generation, span = log.span, slot = 1, ceiling = 0, trim = 0,
-      head = 0, cut = 0, from = 1, newest = log.newest, times = times, sent_totals = totals,
-      attempted_totals = totals, n = n, base = 0, sent = n > 0 and totals[n] or 0,
-      attempted_base = 0, attempted = n > 0 and totals[n] or 0,
-      last = n > 0 and times[n] or LONG_AGO, oldest = n > 0 and times[1] or LONG_AGO,
+      key = log.key, generation = log.generation, span = log.span, slot = 1, ceiling = 0,
+      newest = log.newest, times = times, sent_totals = totals, attempted_totals = totals, n = n,
+      trim = 0, from = 1, moves = {}, inserted = {}, changed = {}, removed = {}, base = 0, sent = total,
+      attempted_base = 0, attempted = total, last = n > 0 and times[n] or LONG_AGO,
+      oldest = n > 0 and times[1] or LONG_AGO,
     }
   end
 
