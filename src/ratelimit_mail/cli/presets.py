@@ -174,7 +174,9 @@ def _limit_as_json(limit: Limit, source: Source) -> dict[str, Any]:
     return {
         **common,
         "unit": limit.unit,
+        "unique": limit.is_unique,
         "seconds": limit.window / 1000,
+        **({} if limit.calendar is None else {"calendar": str(limit.calendar)}),
         "scope": list(limit.scope),
         "direction": limit.direction,
         "on_excess": limit.on_excess,

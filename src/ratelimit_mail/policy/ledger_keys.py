@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ratelimit_mail.counting.charge import UNITS, Count, Ledger, retention_for
-from ratelimit_mail.counting.window import Retention, Window
+from ratelimit_mail.counting.window import CalendarWindow, Retention, Window
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.scopes import Scope, tag_getter
 
@@ -89,11 +89,17 @@ def _key(limit: RateLimit) -> LedgerKey:
 
 
 def _unit(limit: RateLimit) -> int:
-    return UNITS.index(f"external {limit.unit}" if limit.count == "external" else limit.unit)
+    unit = f"external {limit.unit}" if limit.count == "external" else limit.unit
+    return UNITS.index(f"unique {unit}" if limit.is_unique else unit)
 
 
 def window_of(limit: RateLimit) -> Window:
     """Return the window by which a backend checks `limit`."""
+    calendar = limit.calendar
+    if calendar is not None:
+        return CalendarWindow(
+            limit.limit, calendar.longest, limit.slot, limit.denied == "count", calendar=calendar
+        )
     return Window(
         limit.limit,
         limit.window,

@@ -81,10 +81,16 @@ WORKSPACE: Final = Source(
             pages=(_WORKSPACE_COPY, _WORKSPACE),
         ),
         Figure(
+            limit="unique recipients a day",
             value=3_000,
-            unit="unique recipients in 24 hours, for each user, 2,000 of them external",
+            unit="unique recipients in 24 hours, for each user",
             pages=(_WORKSPACE_COPY, _UNIQUE_COPY),
-            note="not enforced: the preset counts a recipient once for each message",
+        ),
+        Figure(
+            limit="unique external recipients a day",
+            value=2_000,
+            unit="unique external recipients in 24 hours, for each user",
+            pages=(_UNIQUE_COPY,),
         ),
         Figure(
             value=500,
@@ -104,8 +110,8 @@ WORKSPACE: Final = Source(
         " copies of the page."
     ),
     left_out=(
-        "The limit of 3,000 unique recipients a day, 2,000 of them external; trial accounts, which"
-        " have lower limits; the SMTP relay service and Apps Script, which have their own limits."
+        "Trial accounts, which have lower limits; the SMTP relay service and Apps Script, which"
+        " have their own limits."
     ),
 )
 
@@ -137,6 +143,8 @@ def google_workspace(
     message_rate: str = "2000/day",
     recipient_rate: str = "10000/day",
     external_recipient_rate: str = "3000/day",
+    unique_recipient_rate: str = "3000/day",
+    unique_external_recipient_rate: str = "2000/day",
     internal_domains: Sequence[str] = (),
 ) -> Policy:
     """Return the limits of Gmail in Google Workspace, for one user of a paid account.
@@ -146,6 +154,7 @@ def google_workspace(
     - 2,000 messages in 24 hours, sliding
     - 10,000 recipients in 24 hours, of which 3,000 external; a recipient of two messages
       counts twice
+    - 3,000 unique recipients in 24 hours, of which 2,000 external; a recipient counts once
 
     internal_domains: the primary domain; Google counts the account's other domains as
         external. Without it, all recipients are external.
@@ -164,6 +173,13 @@ def google_workspace(
             RecipientRateLimit(recipient_rate, name="recipients a day"),
             RecipientRateLimit(
                 external_recipient_rate, name="external recipients a day", count="external"
+            ),
+            RecipientRateLimit(unique_recipient_rate, name="unique recipients a day", unique=True),
+            RecipientRateLimit(
+                unique_external_recipient_rate,
+                name="unique external recipients a day",
+                count="external",
+                unique=True,
             ),
         ],
         tiers=[
