@@ -25,7 +25,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from operator import sub
 from typing import Any, Final
 
 from ratelimit_mail.counting.window import Retention, Window
@@ -345,15 +344,22 @@ class EventLog:
         self._forget_full(times[ends[0]])
         self._save_end(ends[0])
         self.held -= sum(cost_at.values())
-        lowered = 0
-        removed: list[int] = []  # by each event from the first on, all that is taken out until it
-        for i, end in pairwise(ends):
-            lowered += cost_at[i]
-            removed += [lowered] * (end - i)
-        first = ends[0]
         for column in self._columns():
-            column[first + 1 :] = array("q", map(sub, column[first + 1 :], removed))
-        self._drop_empty(first)
+            lowered = 0
+            totals = array("q")
+            for i, end in pairwise(ends):
+                lowered += cost_at[i]
+                totals.extend([total - lowered for total in column[i + 1 : end + 1]])
+            column[ends[0] + 1 :] = totals
+        self._drop_empty(ends[:-1])
+
+    def put_back(self, events: Iterable[tuple[int, int]]) -> None:
+        """Enter events that were taken out before, each a moment and a cost."""
+        for at, cost in events:
+            place = self._bisect_right(self.times, at, self.head)
+            near_head = self._save(place)
+            self.held += cost
+            self._enter(place, at, cost, cost, near_head=near_head)
 
     def _place(self, at: int) -> int:
         """Return the index of an event at `at`, before whatever is booked after it."""
@@ -384,9 +390,8 @@ class EventLog:
         if self.undo is not None:
             first = slice(self.head, place + 1)
             attempts = self.attempts
-            columns = (self.times, self.sent, self.sent[first], attempts, None)
-            if attempts is not None:
-                columns = (*columns[:4], attempts[first])
+            first_attempts = None if attempts is None else attempts[first]
+            columns = (self.times, self.sent, self.sent[first], attempts, first_attempts)
             where = (first, len(self.times))
             self.undo.append((EventLog._restore_head, (self, where, columns, self._numbers())))
         return True
@@ -466,14 +471,16 @@ class EventLog:
                 "q", [total + attempts for total in self.attempts[start:end]]
             )
 
-    def _drop_empty(self, start: int) -> None:
-        """Drop the events from `start` on that cost nothing any more."""
+    def _drop_empty(self, events: Iterable[int]) -> None:
+        """Drop those of some events, in order, that cost nothing any more."""
         column = self.sent if self.attempts is None else self.attempts  # what is sent is attempted
-        used = [i for i in range(start, len(self.times)) if column[i] != column[i + 1]]
-        if len(used) < len(self.times) - start:
-            for column in self._columns():
-                column[start:-1] = array("q", [column[i] for i in used])
-            self.times[start:] = array("q", [self.times[i] for i in used])
+        empty = [i for i in events if column[i] == column[i + 1]]
+        if empty:
+            for column in [*self._columns(), self.times]:
+                rest = array("q")
+                for i, end in pairwise([*empty, len(column)]):
+                    rest += column[i + 1 : end]
+                column[empty[0] :] = rest
 
     def _columns(self) -> list[array[int]]:
         return [self.sent] if self.attempts is None else [self.sent, self.attempts]

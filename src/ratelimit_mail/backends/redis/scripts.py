@@ -64,6 +64,7 @@ _EVENT_LOG: Final = (
     "full",
     "far_changes",
     "event_log",
+    "unique",
 )
 _RECORDS: Final = ("reply", "records", "idempotency")
 
@@ -84,6 +85,7 @@ APPLY: Final = Script(
         "decide, must_decide_all",
         "message",
         *_EVENT_LOG,
+        "windows",
         "availability",
         "mutations",
         "transaction",
@@ -98,22 +100,27 @@ APPLY: Final = Script(
         "entry",
         "search",
         "full_windows",
+    ).replace(
+        b"load_calendars()",  # an expression, which costs nothing until it is evaluated
+        b"(function()\n%b\nreturn {read_window = read_window, leaves_at = leaves_at}\nend)()"
+        % _text("windows"),
     )
     + _text("server", "message", "state", "entry", "apply")
 )
 RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
-USAGE: Final = Script.from_files("message", *_EVENT_LOG, "availability", "usage")
-TOP: Final = Script.from_files("message", *_EVENT_LOG, "availability", "top")
+USAGE: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "usage")
+TOP: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "top")
 MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files(
     "server", "rights", "fetch", "multi_slot_idempotency"
 )
 REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", *_RECORDS, "refund")
 SETTLE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "mutations", "transaction", *_RECORDS, "moving", "settle"
+    "message", *_EVENT_LOG, "windows", "mutations", "transaction", *_RECORDS, "moving", "settle"
 )
 REDEEM: Final = Script.from_files(
     "message",
     *_EVENT_LOG,
+    "windows",
     "availability",
     "mutations",
     "transaction",
@@ -122,7 +129,15 @@ REDEEM: Final = Script.from_files(
     "redeem",
 )
 MOVE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "moving", "move"
+    "message",
+    *_EVENT_LOG,
+    "windows",
+    "availability",
+    "mutations",
+    "transaction",
+    *_RECORDS,
+    "moving",
+    "move",
 )
 PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
 READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")

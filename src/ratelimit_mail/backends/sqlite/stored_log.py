@@ -15,10 +15,20 @@ from sqlite3 import Cursor
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from ratelimit_mail.counting.charge import UNITS
 from ratelimit_mail.counting.event_log import LONG_AGO, EventLog
 from ratelimit_mail.counting.window import Retention
 
-__all__ = ["CHANGING", "CHUNK", "HEADER", "StoredLog", "pack_events", "unpack_integers"]
+__all__ = [
+    "CHANGING",
+    "CHUNK",
+    "HEADER",
+    "StoredLog",
+    "log_number",
+    "logs_of_subject",
+    "pack_events",
+    "unpack_integers",
+]
 
 CHUNK: Final = 64
 """How many events a sealed chunk has."""
@@ -34,6 +44,16 @@ CHANGING: Final = Struct("<BBIqqq")
 """The fields of a header that change with each event."""
 
 TIMES, SENT, ATTEMPTS = range(3)
+
+
+def log_number(subject: int, unit: int) -> int:
+    """Return the number of the log of a subject and a unit in the file."""
+    return len(UNITS) * subject + unit
+
+
+def logs_of_subject(subject: int) -> tuple[int, int]:
+    """Return the first and the last number of the logs of a subject."""
+    return log_number(subject, 0), log_number(subject, len(UNITS) - 1)
 
 
 def pack_events(times: array[int], sent: array[int], attempts: array[int] | None) -> bytes:
@@ -210,7 +230,7 @@ class StoredLog(EventLog):
         log.full = None
         log.compacted = LONG_AGO
         log._cursor = cursor
-        log.number = 4 * subject + unit
+        log.number = log_number(subject, unit)
         log.unsealed_end = 0
         log._chunks = {}
         if (span, slot, ceiling) != (retention.span, retention.slot, retention.ceiling):

@@ -2,19 +2,11 @@
 
 -- Returns the functions that answer this at the time `now`.
 local function availability(logs, now)
-  local floor, max, min = math.floor, math.max, math.min
+  local max, min = math.max, math.min
   local time, total, load, last_by, first_with =
     logs.time, logs.total, logs.load, logs.last_by, logs.first_with
   local last_by_near_end, first_with_near_end = logs.last_by_near_end, logs.first_with_near_end
   local copy, enter = logs.copy, logs.enter
-
-  local function cutoff(window, moment)
-    return floor((moment - window.length + 1) / window.slot) * window.slot - 1
-  end
-
-  local function leaves_at(window, event)
-    return expiry(event, window.length, window.slot)
-  end
 
   local CHUNK = 128 -- so many entries are read at once where one after another is needed
 

@@ -15,7 +15,8 @@ local function decide(message, first, now, grace)
   local function has(flag)
     return bit.band(flags, flag) > 0
   end
-  local charges, queue = read_charges(message, first, logs)
+  local is_only_taken = not has(BOOK) and not has(LEAST_REMAINING)
+  local charges, queue = read_charges(message, first, logs, false, is_only_taken)
   if not charges then
     return {-1, queue}
   end

@@ -190,5 +190,7 @@ local function mutations(logs, now, grace)
     save(log)
   end
 
-  return {book = book, refuse = refuse, reset = reset, save = save, save_full = save_full}
+  return {
+    book = book, refuse = refuse, reset = reset, save = save, save_full = save_full, grace = grace,
+  }
 end

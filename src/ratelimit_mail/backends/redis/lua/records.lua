@@ -1,6 +1,7 @@
 -- What messages were charged, and the bookings of queues.
 --
--- A record has `events`, each with its key, moment, cost and the generation of its log. The record
+-- A record has `events`, each with its key, moment, cost and the generation of its log, and perhaps
+-- with `members`, as unique.lua has them; their length and these then follow the event. The record
 -- of a booking also has `at`, the booked time, and, while it stands in its queue, `number`, its
 -- place there. `is_live` is false once it was refunded.
 --
@@ -21,10 +22,23 @@ local DROPPED_TOGETHER = 2 -- so many bookings may be dropped when one is added
 local function write_events(events)
   local words = {}
   for i, event in ipairs(events) do
-    words[i] =
-      struct.pack(EVENT, #event.key, event.key, event.moment, event.cost, event.generation)
+    local generation = event.members and 'm' .. event.generation:sub(2) or event.generation
+    words[i] = struct.pack(EVENT, #event.key, event.key, event.moment, event.cost, generation)
+    if event.members then
+      words[i] = words[i] .. struct.pack('<I4c0', #event.members, event.members)
+    end
   end
   return table.concat(words)
+end
+
+-- Reads what an event has changed for unique recipients, if its generation begins with m. Returns
+-- the position after it.
+local function read_members(event, text, pos)
+  if event.generation:byte() == 109 then
+    event.generation = 'g' .. event.generation:sub(2)
+    event.members, pos = struct.unpack('<I4c0', text, pos)
+  end
+  return pos
 end
 
 local function read_events(text, pos)
@@ -32,6 +46,7 @@ local function read_events(text, pos)
   while pos <= #text do
     local event = {}
     event.key, event.moment, event.cost, event.generation, pos = struct.unpack(EVENT, text, pos)
+    pos = read_members(event, text, pos)
     events[#events + 1] = event
   end
   return events
@@ -65,7 +80,9 @@ local function read_receipt(packed, first)
   for i = 1, count do
     local event, index = {}, nil
     index, event.moment, event.cost, event.generation, pos = struct.unpack('<I2i7I6c12', packed, pos)
+    pos = read_members(event, packed, pos)
     event.key = KEYS[first + index]
+    receipt.members_key = event.members and members_key(event.key) or receipt.members_key
     receipt.record.events[i] = event
   end
   receipt.log_key, receipt.first, first = KEYS[first], first, first + keys
