@@ -26,7 +26,15 @@ from ratelimit_mail.rates import MOST
 if TYPE_CHECKING:
     from email.message import Message
 
-__all__ = ["IPV4_PREFIX", "IPV6_PREFIX", "PROTOCOLS", "Client", "Envelope", "network_of"]
+__all__ = [
+    "IPV4_PREFIX",
+    "IPV6_PREFIX",
+    "PROTOCOLS",
+    "Client",
+    "Envelope",
+    "message_size",
+    "network_of",
+]
 
 PROTOCOLS: Final = ("smtp", "webmail", "api")
 
@@ -373,3 +381,8 @@ def _copy(
     return Envelope(
         sender, recipients, client, id=id, direction=direction, size=size, _lenient=lenient
     )
+
+
+def message_size(message: Message) -> int:
+    """Return how many bytes a message has, for `Envelope(size=)`. It is written out for that."""
+    return len(message.as_bytes())

@@ -39,7 +39,7 @@ def answers(backend: Backend, clock: ManualClock, seed: int) -> list[Any]:
         clock.advance(source.choice(PAUSES) / 1000)
         charges: list[Charge] = [(count, "ann", (source.choice(COSTS), 0, 0, 0, 0, 0))]
         intent = source.choice(
-            (TAKE, TAKE, TAKE, CHECK, Intent(queue=(queue, "ann", (1, 0, 0, 0, 0, 0))))
+            (TAKE, TAKE, TAKE, CHECK, Intent(queue=(queue, "ann", (1, 0, 0, 0, 0, 0, 0, 0))))
         )
         now, at, receipt, refusals, *_ = backend.apply(charges, intent)
         results.append((now, at, receipt is None, [(window, room) for _, window, room in refusals]))

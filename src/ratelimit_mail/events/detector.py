@@ -121,7 +121,7 @@ class EventDetector:
             now = backend.now()
             ended: Sequence[DenialPeriod] = ()
             with self._lock:
-                if now >= self._denials.next_end:
+                if self._denials.may_have_ended(now):
                     ended = self._denials.pop_ended(now)
                 query = self._usage.record_charge(limits, charge, now)
             for period in ended:

@@ -546,7 +546,14 @@ class Operations:
         if len(limit.scope) == 1:
             subject = None if limit.scope == ("global",) else values[limit.scope[0]]
         try:
-            yield from self.block_steps(subject, limit.scope, None, f"exceeded {limit}")
+            block = yield from self.blocks.add_automatic_steps(
+                subject,
+                limit.scope,
+                f"exceeded {limit}",
+                has_login=envelope.client.user is not None,
+            )
+            if block is not None:
+                self.observers.report_block(block)
         except BackendError as error:
             log_warning("a subject that exceeded a limit could not be blocked: %s", error)
 

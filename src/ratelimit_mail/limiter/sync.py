@@ -18,7 +18,6 @@ from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
 from ratelimit_mail.backends.base import CHECK, Backend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.backends.outage.fallback import FallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
@@ -150,6 +149,8 @@ class Limiter:
         apply_booking: Callable[[Sequence[Charge], Intent], Verdict] = backend.apply
         finish: Callable[..., Any] = _finish_at_once
         if not isinstance(backend, MemoryBackend):  # which is never away, and never waits
+            from ratelimit_mail.backends.outage.fallback import FallbackBackend  # memory needs none
+
             called = backend if metrics is None else measured(backend, metrics.called)
             self._backend = FallbackBackend(called, on_backend_error, share)
             apply_booking = partial(_apply_booking, self._backend)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -14,14 +14,13 @@ from ratelimit_mail._util.validators import flag, name, name_or_none
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.counting.charge import Ledger
 from ratelimit_mail.decision import not_granted
-from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
 from ratelimit_mail.policy import validation
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
-from ratelimit_mail.policy.directory_lookup import DirectoryLookup, ResolvedEnvelope
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
+from ratelimit_mail.policy.resolved_envelope import ResolvedEnvelope
 from ratelimit_mail.policy.selection import LimitSelector
 from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_from
 from ratelimit_mail.scopes import (
@@ -35,6 +34,10 @@ from ratelimit_mail.scopes import (
     separators_or_none,
     subject_of,
 )
+
+if TYPE_CHECKING:
+    from ratelimit_mail.directory import DirectoryLike
+    from ratelimit_mail.policy.directory_lookup import DirectoryLookup
 
 __all__ = ["Policy", "Tier"]
 
@@ -129,7 +132,7 @@ class Policy:
         validation.check_override_fields(self.overrides, self.override_requires, self.name)
         validation.check_aliases(self.directory, self.proxy_address_limit, self.name)
         comparison = self.comparison
-        lookup = None if self.directory is None else DirectoryLookup(self.directory, comparison)
+        lookup = None if self.directory is None else _lookup_in(self.directory, comparison)
         object.__setattr__(self, "_lookup", lookup)
         selector = LimitSelector(
             self.counted_as,
@@ -365,6 +368,12 @@ class Policy:
             return plan
         quick = selector.plan_by_tier if self.tiers else selector.by_tier.default.plan
         return partial(_plan_by_sender, selector, plan, quick) if selector.concedes else quick
+
+
+def _lookup_in(directory: DirectoryLike, comparison: Comparison) -> DirectoryLookup:
+    from ratelimit_mail.policy.directory_lookup import DirectoryLookup  # few policies need it
+
+    return DirectoryLookup(directory, comparison)
 
 
 def _plan_at(
