@@ -37,6 +37,7 @@ from ratelimit_mail.outbox.estimate import expected_times
 from ratelimit_mail.outbox.records import WaitingMessage
 from ratelimit_mail.overrides import Override
 from ratelimit_mail.planner import plan_mailing
+from ratelimit_mail.presets import SOURCES
 from ratelimit_mail.rates import CalendarRate
 from ratelimit_mail.testing import ManualClock
 
@@ -160,7 +161,8 @@ def test_str_and_repr_name_the_calendar() -> None:
     assert limit_in_words(attrs.evolve(DAILY, on_excess="reject")) == (
         "500 messages per calendar day (Europe/Berlin) per sender; excess messages are rejected"
     )
-    assert _limit_as_json(DAILY)["calendar"] == "calendar day (Europe/Berlin)"
+    as_json = _limit_as_json(DAILY, SOURCES["gmail"])
+    assert as_json["calendar"] == "calendar day (Europe/Berlin)"
 
 
 def test_a_pickled_limit_counts_the_same() -> None:

@@ -357,9 +357,9 @@ class EventLog:
         """Enter events that were taken out before, each a moment and a cost."""
         for at, cost in events:
             place = self._bisect_right(self.times, at, self.head)
-            self._save(place)
+            near_head = self._save(place)
             self.held += cost
-            self._enter(place, at, cost, cost)
+            self._enter(place, at, cost, cost, near_head=near_head)
 
     def _place(self, at: int) -> int:
         """Return the index of an event at `at`, before whatever is booked after it."""
@@ -390,9 +390,8 @@ class EventLog:
         if self.undo is not None:
             first = slice(self.head, place + 1)
             attempts = self.attempts
-            columns = (self.times, self.sent, self.sent[first], attempts, None)
-            if attempts is not None:
-                columns = (*columns[:4], attempts[first])
+            first_attempts = None if attempts is None else attempts[first]
+            columns = (self.times, self.sent, self.sent[first], attempts, first_attempts)
             where = (first, len(self.times))
             self.undo.append((EventLog._restore_head, (self, where, columns, self._numbers())))
         return True

@@ -124,6 +124,6 @@ def _usage_in_words(limit: Limit, highest: int) -> tuple[str, str]:
     subject = "" if limit.scope == ("global",) else f" of one {' and '.join(limit.scope)}"
     subject = subject.replace("_", " ")
     return (
-        f"Most in any {window}{subject}: {amount_of(highest, limit.unit)}, {part}.",
-        f"{limit.unit} in any {window}",
+        f"Most in any {window}{subject}: {amount_of(highest, limit.counted)}, {part}.",
+        f"{limit.counted} in any {window}",
     )
