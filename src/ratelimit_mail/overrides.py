@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
@@ -22,10 +22,8 @@ from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, subject_sender
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit
+from ratelimit_mail.rates import CalendarRate, parse_byte_rate, with_amount
 from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
-
-if TYPE_CHECKING:
-    from limits import RateLimitItem
 
 __all__ = [
     "Concession",
@@ -229,7 +227,8 @@ class Override(Concession):
     """Different numbers for named limits.
 
     limits: by the name of the limit, a number; for a rate limit also a rate such as
-        `"20000/day"`, whose window may be a different one; for a size also `"50 MB"`.
+        `"20000/day"` or `"20000/calendar day"`, whose window may be a different one; for a size
+        also `"50 MB"`.
     expected_recipients: the number of recipients that the sender announced. It changes no
         decision; a limiter with a listener reports `ExpectedRecipientsExceeded` above it.
 
@@ -251,7 +250,7 @@ class Override(Concession):
         number = self.limits[limit.name or ""]
         try:
             if isinstance(limit, RateLimit):
-                return attrs.evolve(limit, rate=_rate(limit, number))
+                return _with_rate(limit, number)
             if isinstance(limit, MessageSizeLimit):
                 return attrs.evolve(limit, limit=number)
             if not isinstance(number, int):
@@ -261,12 +260,12 @@ class Override(Concession):
             raise ValueError(f"override of {limit.name!r}: {error}") from None
 
 
-def _rate(limit: RateLimit, number: int | str) -> RateLimitItem | str:
-    """Return what the limit takes as its rate: a number is for the same window."""
+def _with_rate(limit: RateLimit, number: int | str) -> RateLimit:
+    """Return the limit with another rate: a number is for the same window."""
     if isinstance(number, int):
-        item = limit.rate
-        return type(item)(number, item.multiples)
-    return number
+        return attrs.evolve(limit, rate=with_amount(limit.rate, number))
+    is_calendar = isinstance(parse_byte_rate(number), CalendarRate)
+    return attrs.evolve(limit, rate=number, time_zone=limit.time_zone if is_calendar else None)
 
 
 @attrs.frozen

@@ -118,9 +118,9 @@ class DenialTracker:
         self._periods.put(window, key, period, now)
         self._latest.put(DAY, subject[0], now, now)
         burst: tuple[int, int] | None = None
-        if not is_new and (period.burst_at is None or now - period.burst_at >= window):
+        if not is_new and (period.burst_at is None or now >= _renewed_at(limit, period.burst_at)):
             burst = self._complete_burst(period, now)
-        is_first = is_new or now - period.first_denial_at >= window
+        is_first = is_new or now >= _renewed_at(limit, period.first_denial_at)
         if is_first:
             period.first_denial_at = now
         return Denial(period, is_first, burst)
@@ -138,3 +138,7 @@ class DenialTracker:
         period.burst_at = now
         del recent[:]
         return self._burst, duration
+
+
+def _renewed_at(limit: Limit | None, moment: int) -> int:
+    return limit.renewed_at(moment) if isinstance(limit, RateLimit) else moment + DAY

@@ -146,8 +146,8 @@ class NearLimitTracker:
             else:
                 reached.append((limit, used))
                 state.silent_until = state.silent_until or {}
-                state.silent_until[limit] = now + limit.window
-                due = min(due, now + limit.window)
+                state.silent_until[limit] = limit.renewed_at(now)
+                due = min(due, state.silent_until[limit])
         if ledger not in state.next_reads and len(state.next_reads) >= MOST_LEDGERS:
             state.next_reads.clear()
         state.next_reads[ledger] = _NextRead(tuple(thresholds.items()), due)

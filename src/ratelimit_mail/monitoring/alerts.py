@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -110,9 +111,12 @@ class Alerts:
         # A block and a message of an outbox are reported once anyway, by the process that has it.
         if not isinstance(event, Blocked | Unblocked | OutboxEvent):
             limit = event.limit
-            window = limit.window / 1000 if isinstance(limit, RateLimit) else DAY
+            seconds: float = DAY
+            if isinstance(limit, RateLimit):
+                at = milliseconds_of(event.at)
+                seconds = (limit.renewed_at(at) - at) / 1000
             what = f"{type(event).__name__}\0{event.policy}\0{event.subject}\0{limit}"
-            if not self._claims.take(what, min(max(60.0, window), LONGEST)):
+            if not self._claims.take(what, min(max(60.0, seconds), LONGEST)):
                 return
         for dispatcher in self._dispatchers:
             dispatcher.dispatch(event)
