@@ -46,12 +46,12 @@ _UNITS: Final = ("second", "minute", "hour", "day", "month", "year")
 
 # What is written for a unit, and the unit with its factor.
 _ABBREVIATIONS: Final = {
-    **{each: ("second", 1) for each in ("s", "sec", "secs")},
-    **{each: ("minute", 1) for each in ("min", "mins")},
-    **{each: ("hour", 1) for each in ("h", "hr", "hrs")},
-    **{each: ("day", 1) for each in ("d", "daily")},
-    **{each: ("day", 7) for each in ("w", "wk", "week", "weeks")},
-    **{each: ("year", 1) for each in ("y", "yr", "yrs")},
+    **dict.fromkeys(("s", "sec", "secs"), ("second", 1)),
+    **dict.fromkeys(("min", "mins"), ("minute", 1)),
+    **dict.fromkeys(("h", "hr", "hrs"), ("hour", 1)),
+    **dict.fromkeys(("d",), ("day", 1)),
+    **dict.fromkeys(("w", "wk", "week", "weeks"), ("day", 7)),
+    **dict.fromkeys(("y", "yr", "yrs"), ("year", 1)),
     **{each: (each, 1) for each in _UNITS},
     **{f"{each}s": (each, 1) for each in _UNITS},
 }
@@ -61,7 +61,9 @@ _DIGITS: Final = frozenset("0123456789")
 _GROUPING: Final = {ord(each): None for each in ",_'"}
 
 _COUNTED: Final = frozenset(
-    "email emails letter letters mail mails message messages msg msgs recipient recipients".split()
+    noun + ending
+    for noun in ("email", "letter", "mail", "message", "msg", "recipient")
+    for ending in ("", "s")
 )
 
 _BYTES_IN: Final = {

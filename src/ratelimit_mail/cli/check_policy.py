@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.cli.describe import rules_of, two_columns
+from ratelimit_mail.cli.describe import rules_of
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.monitoring import monitoring_settings
 from ratelimit_mail.cli.remarks import remarks_on
+from ratelimit_mail.cli.tables import print_table, two_columns
 from ratelimit_mail.exceptions import PolicyFileError
 
 __all__ = ["check_policy_command"]
@@ -55,7 +56,7 @@ def check_policy_command(files: tuple[str, ...], wants_toml: bool) -> None:
             console.print()
         console.print(Text(f"{escape(name)}: valid", style="bold"), soft_wrap=True)
         rows = [("policy", policy.name), *rules_of(policy), *remarks_on(policy, datetime.now(UTC))]
-        console.print(two_columns(rows))
+        print_table(two_columns(rows), console)
     if errors:
         raise CommandError("\n".join(errors))
 

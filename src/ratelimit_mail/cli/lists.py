@@ -17,9 +17,9 @@ from rich.text import Text
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.addresses import folded
-from ratelimit_mail.cli.describe import two_columns
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.tables import cells, number_of, table_of
+from ratelimit_mail.cli.help import CommandGroup
+from ratelimit_mail.cli.tables import cells, number_of, print_table, table_of, two_columns
 from ratelimit_mail.directory import ListFile, MailingList, PastedText, parse_addresses
 from ratelimit_mail.directory.list_file import Member, MembershipChange
 from ratelimit_mail.directory.pasted_text import LONGEST_TEXT, UnreadableText
@@ -51,7 +51,7 @@ def settings(command: Any) -> Any:
     return command
 
 
-@click.group("list")
+@click.group("list", cls=CommandGroup)
 def list_commands() -> None:
     """Create mailing lists, and let people subscribe and leave.
 
@@ -175,13 +175,16 @@ def show_command(file: Path, list_address: str | None, wants_json: bool) -> None
         click.echo(json.dumps(table, indent=2))
         return
     console = Console()
-    console.print(Text(escape(mailing_list.address), style="bold"))
-    console.print(two_columns(_settings_in_words(mailing_list)))
+    console.print(Text(escape(mailing_list.address), style="bold"), soft_wrap=True)
+    print_table(two_columns(_settings_in_words(mailing_list)), console)
     table_of_members = table_of("member", "since (UTC)", "by", "name")
     for member in members:
         table_of_members.add_row(*cells(member.address, member.since, member.by, member.name))
     console.print()
-    console.print(table_of_members if members else Text("No members."))
+    if members:
+        print_table(table_of_members, console)
+    else:
+        console.print("No members.")
 
 
 @list_commands.command("history")
@@ -203,7 +206,10 @@ def history(file: Path, list_address: str, member: str | None, wants_json: bool)
     table = table_of("time (UTC)", "change", "address", "by")
     for each in changes:
         table.add_row(*cells(each.at, each.action, each.address, each.by))
-    Console().print(table if changes else Text("No changes."))
+    if changes:
+        print_table(table)
+    else:
+        click.echo("No changes.")
 
 
 def _set(options: dict[str, Any]) -> dict[str, Any]:
@@ -299,7 +305,10 @@ def _print_lists(lists: ListFile, *, wants_json: bool) -> None:
     for each in lists.lists:
         row = (each.address, f"{len(each.members):,}", each.subscription, each.posting)
         table.add_row(*cells(*row))
-    Console().print(table if lists.lists else Text("No lists."))
+    if lists.lists:
+        print_table(table)
+    else:
+        click.echo("No lists.")
 
 
 def _as_json(value: Member | MembershipChange) -> dict[str, Any]:

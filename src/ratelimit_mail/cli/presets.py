@@ -17,10 +17,10 @@ from ratelimit_mail.cli.describe import (
     condition_in_words,
     limit_in_words,
     rules_of,
-    two_columns,
 )
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_preset, find_policy
+from ratelimit_mail.cli.tables import print_table, two_columns
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS, SOURCES, Source
@@ -60,8 +60,9 @@ def presets_command(name: str | None, wants_json: bool, wants_toml: bool) -> Non
     for i, (policy, source) in enumerate(shown):
         if i:
             console.print()
-        console.print(Text(policy.name, style="bold"))
-        console.print(two_columns([*rules_of(policy), *_origin(policy.name, source)]))
+        console.print(Text(policy.name, style="bold"), soft_wrap=True)
+        rows = [*rules_of(policy), *_origin(policy.name, source)]
+        print_table(two_columns(rows), console)
 
 
 def _preset(name: str) -> tuple[Policy, Source]:

@@ -25,6 +25,7 @@ from ratelimit_mail.cli.plan.mailing import parse_moment, parse_zone
 from ratelimit_mail.cli.plan.tables import times_table
 from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.cli.store import opened_store
+from ratelimit_mail.cli.tables import print_table
 from ratelimit_mail.envelope import PROTOCOLS, Client, Envelope
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.mailing import (
@@ -208,7 +209,7 @@ def merge_command(
                     with opened_store(url) as backend:
                         plan = _plan(policy, mailing, envelopes, is_new, outbox, backend, earliest)
                     if plan is not None:
-                        Console().print(times_table(plan, zone))
+                        print_table(times_table(plan, zone))
                 if preview is not None:
                     for path in mailing.preview(preview, preview_folder):
                         click.echo(escape(str(path)))

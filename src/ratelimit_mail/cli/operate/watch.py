@@ -41,9 +41,9 @@ def frame(
     pieces: list[RenderableType] = [
         Text(escape(" · ".join(_status_words(status))), style="bold"),
         Text(f"\nHeaviest per {words}"),
-        top_table(subjects) if subjects else Text("nothing is counted now"),
+        top_table(subjects, fold=True) if subjects else Text("nothing is counted now"),
         Text("\nBlocks" if len(blocks) <= MOST_BLOCKS else f"\nBlocks: the last of {len(blocks)}"),
-        blocks_table(blocks[-MOST_BLOCKS:]) if blocks else Text("nothing is blocked"),
+        blocks_table(blocks[-MOST_BLOCKS:], fold=True) if blocks else Text("nothing is blocked"),
     ]
     return Group(*pieces)
 
@@ -83,7 +83,7 @@ def watch_command(
     console = Console()
     with opened_live_store(location) as store:
         if once:
-            console.print(frame(store, scope, count, client))
+            console.print(frame(store, scope, count, client), crop=False)
             return
         try:
             with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
