@@ -12,16 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.cli.describe import (
-    concession_in_words,
-    condition_in_words,
-    limit_in_words,
-    rules_of,
-)
+from ratelimit_mail.cli.describe import rules_of
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_preset, find_policy
+from ratelimit_mail.cli.policy_json import policy_as_json
 from ratelimit_mail.cli.tables import print_table, two_columns
-from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS, SOURCES, Source
 
@@ -89,8 +84,9 @@ def _parameters(name: str) -> list[str]:
 
 def as_json(policy: Policy, source: Source) -> dict[str, Any]:
     """Return the rules, source and date of a preset for JSON. The keys are stable."""
+    rules = policy_as_json(policy)
     return {
-        "name": policy.name,
+        "name": rules.pop("name"),
         "source": {
             "institution": source.institution,
             "pages": list(source.pages),
@@ -99,45 +95,5 @@ def as_json(policy: Policy, source: Source) -> dict[str, Any]:
             "left_out": source.left_out,
         },
         "parameters": _parameters(policy.name),
-        "limits": list(map(_limit_as_json, policy.limits)),
-        "tiers": [
-            {
-                "name": tier.name,
-                "when": condition_in_words(tier.when),
-                "limits": list(map(_limit_as_json, tier.limits)),
-            }
-            for tier in policy.tiers
-        ],
-        "grants": None if policy.grants is None else list(map(concession_in_words, policy.grants)),
-        "exemptions": list(map(concession_in_words, policy.exemptions)),
-        "internal_domains": list(policy.internal_domains),
-        "case_sensitive": policy.case_sensitive,
-        "subaddress": policy.subaddress,
-        "ipv4_prefix": policy.ipv4_prefix,
-        "ipv6_prefix": policy.ipv6_prefix,
-        "proxy_address_limit": policy.proxy_address_limit,
-        "partial": policy.partial,
-        "per_node": policy.per_node,
-    }
-
-
-def _limit_as_json(limit: Limit) -> dict[str, Any]:
-    common = {
-        "name": limit.name,
-        "words": limit_in_words(limit),
-        "limit": limit.limit,
-        "count": limit.count,
-    }
-    if isinstance(limit, MessageSizeLimit):
-        return {**common, "unit": "bytes of one message"}
-    if isinstance(limit, RecipientLimit):
-        return {**common, "unit": "recipients of one message"}
-    return {
-        **common,
-        "unit": limit.unit,
-        "seconds": limit.window / 1000,
-        "scope": list(limit.scope),
-        "direction": limit.direction,
-        "on_excess": limit.on_excess,
-        "denied": limit.denied,
+        **rules,
     }

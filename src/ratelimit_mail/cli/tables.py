@@ -140,8 +140,8 @@ class FittedTable:
     def _wrapped(
         self, console: Console, text: Text, width: int, begin: str, then: str
     ) -> Iterator[Text]:
-        overflow = "fold" if self.fold else "ignore"
-        lines = text.wrap(console, max(1, width - len(then)), overflow=overflow)
+        room = max(1, width - len(then))
+        lines = text.wrap(console, room, overflow="fold" if self.fold else "ignore")
         for i, line in enumerate(lines):
             line.rstrip()
             whole = Text(then if i else begin, end="\n", no_wrap=True, overflow="ignore")

@@ -54,7 +54,7 @@ def block_command(
     """
     subject = subject_of(values, scope_words)
     reason, by = check_line("--reason", reason), check_line("--by", by)
-    with opened_live_store(location) as store:
+    with opened_live_store(location, must_exist=False) as store:
         block = store.block(subject, length, by, reason)
     record("block", subject.scope, subject.value, by, reason)
     if wants_json:

@@ -75,7 +75,14 @@ def usage_command(
 
 @click.command("top")
 @SCOPE
-@click.option("-n", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="At most so many subjects.",
+)
 @store_options
 @client_options
 @JSON

@@ -207,8 +207,11 @@ def subject_of(values: tuple[str, ...], words: str) -> Subject:
 
 
 @contextmanager
-def opened_live_store(location: StoreLocation) -> Iterator[LiveStore]:
-    """Yield what the options name, and turn its errors into one line on stderr."""
+def opened_live_store(location: StoreLocation, *, must_exist: bool = True) -> Iterator[LiveStore]:
+    """Yield what the options name, and turn its errors into one line on stderr.
+
+    must_exist: whether a SQLite file that is not there is an error, and not an empty store.
+    """
     url, policy_name, control, node, is_shadow = location
     if control is None and url is not None and url.startswith(CONTROL):
         control = url.removeprefix(CONTROL)
@@ -234,14 +237,15 @@ def opened_live_store(location: StoreLocation) -> Iterator[LiveStore]:
         )
     if policy_name is None:
         raise CommandError(
-            "--policy NAME is needed: the preset or policy file by which the store counts"
+            "--policy NAME is needed: the preset or policy file by which the store counts;"
+            " `ratelimit-mail presets` lists the presets"
         )
     policy = find_policy(policy_name)
     if node is not None and not policy.per_node:
         raise CommandError(f"--node: the policy {policy.name} counts all servers together")
     if is_shadow:
         policy = in_shadow(policy)
-    with opened_store(url) as backend, reported_errors():
+    with opened_store(url, must_exist=must_exist) as backend, reported_errors():
         assert backend is not None  # noqa: S101 - there is a URL
         yield PolicyStore(policy, backend, node)
 

@@ -35,8 +35,20 @@ __all__ = ["list_command", "show_command", "stats_command"]
 @click.option("--state", type=click.Choice([*map(str, State)]), help="Only those in this state.")
 @click.option("--sender", metavar="ADDRESS", help="Only those of this sender.")
 @click.option("--moderator", metavar="ADDRESS", help="Only those that this moderator may approve.")
-@click.option("--after", type=click.IntRange(0, 2**63 - 1), default=0, metavar="ID")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True)
+@click.option(
+    "--after",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    metavar="ID",
+    help="Only those put after this one.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=100,
+    show_default=True,
+    help="At most so many.",
+)
 @POLICY
 @JSON
 def list_command(

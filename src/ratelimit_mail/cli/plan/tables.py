@@ -57,7 +57,7 @@ def print_comparison(
     if never:
         console.print()
     for why in never:
-        console.print(why, soft_wrap=True)
+        console.print(why)
 
 
 def times_table(plan: MailingPlan, zone: tzinfo = UTC) -> FittedTable:
@@ -98,9 +98,9 @@ class _Row(NamedTuple):
 
 
 def _by_hour(plan: MailingPlan) -> FittedTable:
-    numbers = ("hours", "messages\nan hour", "recipients\nan hour")
+    headings = ("hours", "messages\nan hour", "recipients\nan hour")
     title = "Messages by hour after the start"
-    table = FittedTable(*numbers, "delayed by", right=numbers, title=title)
+    table = FittedTable(*headings, "delayed by", right=headings, title=title)
     rows = list(_merged(_with_gaps(plan)))
     for row in rows[:MOST_ROWS]:
         hours = f"{row.first:,}" if row.first == row.last else f"{row.first:,} to {row.last:,}"
