@@ -170,7 +170,7 @@ def package(session: nox.Session) -> None:
     )
     with session.chdir(source):
         # Of the archive, only the tests are used: the library is the one in the wheel.
-        session.run("pytest", "-o", "pythonpath=. tests/support", "tests/unit", "docs", "README.md")
+        session.run("pytest", "tests/unit", "docs", "README.md", *session.posargs)
 
 
 @nox.session
@@ -183,6 +183,7 @@ def licences(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation, into `site/`."""
+    """The documentation, into `site/`, with its links checked."""
     install(session, "docs")
-    session.run("mkdocs", "build", "--strict")
+    session.run("zensical", "build", "--config-file", "mkdocs.yml", "--clean", "--strict")
+    session.run("python", "-m", "release.site", "site")

@@ -87,4 +87,9 @@ def test_the_bill_of_materials_names_each_component_and_what_it_needs() -> None:
     assert set(needs) == references
     assert all(set(each) <= references for each in needs.values())
     assert {"attrs", "limits", "redis"} <= {each.name for each in components if not each.extras}
-    assert all(each.licence != "unknown" for each in components)
+    assert all(each.licence != "unknown" for each in components if not each.extras)
+
+
+def test_the_site_names_the_version() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert f"copyright: ratelimit-mail {PROJECT['version']}," in menu
