@@ -38,10 +38,9 @@ class Component:
 def licence_of(found: Distribution) -> str:
     """Return the licence that a library names: an SPDX expression, or the words of its author."""
     metadata = found.metadata
-    expression = metadata.get("License-Expression")
-    if expression:
-        return str(expression)
-    words = (metadata.get("License") or "").strip()
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"]
+    words = metadata["License"].strip() if "License" in metadata else ""
     if words and "\n" not in words and len(words) <= 60:
         return words
     classifiers = metadata.get_all("Classifier") or []

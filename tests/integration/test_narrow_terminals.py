@@ -72,7 +72,7 @@ def test_each_column_of_live_counts_is_shown(
     store: Path, name: str, columns: tuple[str, ...]
 ) -> None:
     printed = run(name, "--store", f"sqlite:///{store}", "--policy", "leeds-office365")
-    assert f"subject: {SENDER}\n" in printed
+    assert f"subject:\n  {SENDER}\n" in printed
     assert all(f"\n  {column}: " in printed for column in columns)
 
 
@@ -84,10 +84,10 @@ def test_each_column_of_an_outbox_is_shown(tmp_path: Path) -> None:
     outbox.put(message)
     outbox.close()
     printed = run("outbox", "list", file)
-    assert f"\n  sender: {SENDER}\n" in printed
+    assert f"\n  sender:\n    {SENDER}\n" in printed
     for name in ("id", "  state", "  put (UTC)", "  next (UTC)", "  recipients"):
         assert f"{name}: " in printed
-    assert f"\n    {SENDER}\n" in run("outbox", "show", file, 1)
+    assert f" {SENDER}\n" in run("outbox", "show", file, 1)
 
 
 def test_plans_and_presets_have_their_names_in_one_piece() -> None:

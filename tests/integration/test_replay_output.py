@@ -208,7 +208,7 @@ def test_a_long_sender_is_shown_completely(tmp_path: Path) -> None:
     sender = "a" * 200 + "@x.org"
     file = write(tmp_path / "log.csv", *[f"1700000000,{sender},1"] * 31)
     result = run_replay(file, "leeds-office365")
-    assert f"sender: {sender}\n" in result.stdout  # in one line, to be copied
+    assert f"\n  {sender}\n" in result.stdout  # in one line, to be copied
     others = [line for line in result.stdout.splitlines() if sender not in line]
     assert max(map(len, others[1:])) <= 80
 

@@ -110,4 +110,6 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    click.echo(man_page(sys.argv[1] if len(sys.argv) > 1 else ratelimit_mail.__version__), nl=False)
+    click.echo(
+        man_page(sys.argv[1] if len(sys.argv) > 1 else str(ratelimit_mail.__version__)), nl=False
+    )

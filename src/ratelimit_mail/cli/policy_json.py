@@ -7,20 +7,24 @@ from typing import Any
 from ratelimit_mail.cli.describe import concession_in_words, condition_in_words, limit_in_words
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
+from ratelimit_mail.presets import Figure, Source
 
-__all__ = ["policy_as_json"]
+__all__ = ["figure_as_json", "policy_as_json"]
 
 
-def policy_as_json(policy: Policy) -> dict[str, Any]:
-    """Return the rules of a policy for JSON. The keys are stable."""
+def policy_as_json(policy: Policy, source: Source | None = None) -> dict[str, Any]:
+    """Return the rules of a policy for JSON. The keys are stable.
+
+    source: of a preset; each limit then says how its figure is documented.
+    """
     return {
         "name": policy.name,
-        "limits": list(map(_limit_as_json, policy.limits)),
+        "limits": [_limit_as_json(limit, source) for limit in policy.limits],
         "tiers": [
             {
                 "name": tier.name,
                 "when": condition_in_words(tier.when),
-                "limits": list(map(_limit_as_json, tier.limits)),
+                "limits": [_limit_as_json(limit, source) for limit in tier.limits],
             }
             for tier in policy.tiers
         ],
@@ -37,13 +41,36 @@ def policy_as_json(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _limit_as_json(limit: Limit) -> dict[str, Any]:
-    common = {
+def figure_as_json(figure: Figure) -> dict[str, Any]:
+    """Return a documented figure for JSON."""
+    return {
+        "figure": figure.value,
+        "unit": figure.unit,
+        "sources": [
+            {
+                "title": page.title,
+                "address": page.address,
+                "read": page.read.isoformat(),
+                "second_hand": page.second_hand,
+            }
+            for page in figure.pages
+        ],
+        "refusal": figure.refusal,
+        "note": figure.note,
+    }
+
+
+def _limit_as_json(limit: Limit, source: Source | None) -> dict[str, Any]:
+    common: dict[str, Any] = {
         "name": limit.name,
         "words": limit_in_words(limit),
         "limit": limit.limit,
         "count": limit.count,
+        "reply": limit.reply,
     }
+    if source is not None:
+        figure = source.of_limit(limit.name, limit.limit)
+        common["documented"] = None if figure is None else figure_as_json(figure)
     if isinstance(limit, MessageSizeLimit):
         return {**common, "unit": "bytes of one message"}
     if isinstance(limit, RecipientLimit):
@@ -51,9 +78,12 @@ def _limit_as_json(limit: Limit) -> dict[str, Any]:
     return {
         **common,
         "unit": limit.unit,
+        "unique": limit.is_unique,
         "seconds": limit.window / 1000,
+        **({} if limit.calendar is None else {"calendar": str(limit.calendar)}),
         "scope": list(limit.scope),
         "direction": limit.direction,
         "on_excess": limit.on_excess,
+        "on_oversize": limit.on_oversize,
         "denied": limit.denied,
     }

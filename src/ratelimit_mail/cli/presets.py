@@ -15,7 +15,7 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.describe import rules_of
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_preset, find_policy
-from ratelimit_mail.cli.policy_json import policy_as_json
+from ratelimit_mail.cli.policy_json import figure_as_json, policy_as_json
 from ratelimit_mail.cli.tables import print_table, two_columns
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS, SOURCES, Source
@@ -29,6 +29,9 @@ __all__ = ["presets_command"]
 @click.option("--toml", "wants_toml", is_flag=True, help="Print NAME as a policy file to change.")
 def presets_command(name: str | None, wants_json: bool, wants_toml: bool) -> None:
     """Show the rules of each preset, or of the preset NAME, in words, with source and date.
+
+    Each figure has the number of the page that states it. What a page states and the preset does
+    not limit by default is "also stated", with the reason or the parameter.
 
     --json prints an array of objects, or one object for NAME.
     """
@@ -68,10 +71,23 @@ def _preset(name: str) -> tuple[Policy, Source]:
 
 
 def _origin(name: str, source: Source) -> Iterator[tuple[str, str]]:
+    """Yield the parameters, each figure with the numbers of its pages, and the numbered pages."""
     yield "parameters", ", ".join(_parameters(name))
-    for page in source.pages:
-        yield "source", f'{source.institution}, "{page}"'
-    yield "source", f"read on {source.read}"
+    numbers = {page: number for number, page in enumerate(source.pages, start=1)}
+    for figure in source.figures:
+        pages = ", ".join(str(numbers[page]) for page in figure.pages)
+        words = f"{figure} [{pages}]"
+        if figure.refusal:
+            words += f"; refusal: {figure.refusal}"
+        if figure.note:
+            words += f"; {figure.note}"
+        yield ("figures" if figure.limit else "also stated"), words
+    for page, number in numbers.items():
+        title = f'"{page.title}"'
+        title = f"{title}, in a copy" if page.second_hand else f"{source.institution}, {title}"
+        yield "source", f"[{number}] {title}, read on {page.read}"
+        if page.address:
+            yield "source", page.address
     if source.unconfirmed:
         yield "not confirmed", source.unconfirmed
     if source.left_out:
@@ -84,16 +100,17 @@ def _parameters(name: str) -> list[str]:
 
 def as_json(policy: Policy, source: Source) -> dict[str, Any]:
     """Return the rules, source and date of a preset for JSON. The keys are stable."""
-    rules = policy_as_json(policy)
+    rules = policy_as_json(policy, source)
     return {
         "name": rules.pop("name"),
         "source": {
             "institution": source.institution,
-            "pages": list(source.pages),
+            "pages": [page.title for page in source.pages],
             "read": source.read.isoformat(),
             "unconfirmed": source.unconfirmed,
             "left_out": source.left_out,
         },
+        "figures": [{"limit": figure.limit, **figure_as_json(figure)} for figure in source.figures],
         "parameters": _parameters(policy.name),
         **rules,
     }

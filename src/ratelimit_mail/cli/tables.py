@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
@@ -16,6 +17,8 @@ from rich.text import Text
 from ratelimit_mail._util.text import escape
 
 __all__ = ["FittedTable", "cells", "number_of", "print_table", "table_of", "two_columns"]
+
+_WORD: Final = re.compile(r"\S++\s*+")
 
 NARROWEST: Final = 12
 """A column with words is not made narrower than that, unless it has less."""
@@ -66,6 +69,9 @@ class FittedTable:
         """Yield the table, or the rows one by one."""
         width = options.max_width
         least, most = self._widths(width)
+        if not self.has_header and len(most) == 2 and width - most[0] - 2 >= 2 * NARROWEST:
+            yield from self._side_by_side(width, most[0])
+            return
         table = self._table(most)
         room = width - _measured(console, options, table)
         if room >= 0:
@@ -74,7 +80,7 @@ class FittedTable:
         # What each column can give, in proportion.
         spare = sum(most) - sum(least)
         if spare + room < 0:
-            yield from self._stacked(console, width)
+            yield from self._stacked(width)
             return
         given_up = [(high - low) * -room // spare for low, high in zip(least, most, strict=True)]
         missing = -room - sum(given_up)
@@ -120,36 +126,69 @@ class FittedTable:
             table.add_row(*row)
         return table
 
-    def _stacked(self, console: Console, width: int) -> Iterator[Text]:
+    def _side_by_side(self, width: int, first: int) -> Iterator[Text]:
+        """Yield rows of two columns; a word of the second that is too long has its own line."""
+        for name, text in self._rows:
+            label = Text(name.plain.ljust(first + len(name.plain) - cell_len(name.plain) + 2))
+            lines = self._wrapped(text, width, "", " " * (first + 2))
+            for number, line in enumerate(lines):
+                yield line if number else _line(label + line)
+
+    def _stacked(self, width: int) -> Iterator[Text]:
         """Yield a heading for each row, and below it a line for each of its other cells."""
         if self.title is not None:
-            yield from self._wrapped(console, Text(self.title, style="bold"), width, "", "")
+            yield from self._wrapped(Text(self.title, style="bold"), width, "", "")
         for first, *others in self._rows:
             if first.plain:
                 heading = self.columns[0] if self.has_header else ""
                 head = Text(f"{_one_line(heading)}: " if heading else "", style="bold") + first
-                yield from self._wrapped(console, head, width, "", ROW_INDENT)
+                yield from self._wrapped(head, width, "", ROW_INDENT)
             for name, text in zip(self.columns[1:], others, strict=True):
                 if text.plain:
                     label = f"{_one_line(name)}: " if name and self.has_header else ""
                     begin = ROW_INDENT if self.has_header else TEXT_INDENT
-                    yield from self._wrapped(console, Text(label) + text, width, begin, TEXT_INDENT)
+                    yield from self._wrapped(Text(label) + text, width, begin, TEXT_INDENT)
         if self.caption is not None:
-            yield from self._wrapped(console, Text(self.caption), width, "", "")
+            yield from self._wrapped(Text(self.caption), width, "", "")
 
-    def _wrapped(
-        self, console: Console, text: Text, width: int, begin: str, then: str
-    ) -> Iterator[Text]:
+    def _wrapped(self, text: Text, width: int, begin: str, then: str) -> Iterator[Text]:
         room = max(1, width - len(then))
-        lines = text.wrap(console, room, overflow="fold" if self.fold else "ignore")
+        lines = [line for piece in text.split("\n") for line in _broken(piece, room, self.fold)]
         for i, line in enumerate(lines):
             line.rstrip()
-            whole = Text(then if i else begin, end="\n", no_wrap=True, overflow="ignore")
-            yield whole + line
+            yield _line(Text(then if i else begin) + line)
+
+
+def _broken(text: Text, width: int, fold: bool) -> Iterable[Text]:
+    """Return lines of at most `width`, or longer ones of a single word unless `fold` is true."""
+    breaks: list[int] = []
+    column = 0
+    for match in _WORD.finditer(text.plain):
+        word = match[0].rstrip()
+        needed = cell_len(text.plain[: match.start()]) if not column and not breaks else 0
+        if column and column + cell_len(word) > width:
+            breaks.append(match.start())
+            column = 0
+        column += needed
+        if fold and column + cell_len(word) > width:
+            for offset, character in enumerate(word, match.start()):
+                if column and column + cell_len(character) > width:
+                    breaks.append(offset)
+                    column = 0
+                column += cell_len(character)
+            column += len(match[0]) - len(word)
+        else:
+            column += cell_len(match[0])
+    return text.divide(breaks)
 
 
 def _measured(console: Console, options: ConsoleOptions, table: Table) -> int:
     return Measurement.get(console, options.update(width=100_000), table).maximum
+
+
+def _line(text: Text) -> Text:
+    text.no_wrap, text.overflow, text.end = True, "ignore", "\n"
+    return text
 
 
 def _one_line(heading: str) -> str:
