@@ -18,6 +18,7 @@ POLICIES = [
     [MessageRateLimit("1/second"), MessageRateLimit("2000/day")],
     [MessageRateLimit("3/2 seconds", denied="count"), RecipientRateLimit("9/minute")],
     [MessageRateLimit("9/minute", resolution="10 seconds"), MessageRateLimit("1/second")],
+    [RecipientRateLimit("6/20 seconds", unique=True)],
 ]
 ENVELOPES = [envelope_to(1), envelope_to(1), envelope_to(3)]
 

@@ -41,7 +41,7 @@ local function decide(message, first, now, grace)
   -- Returns the reply, and stores it as the answer to the id.
   local function reply(at, refusals, record)
     for _, charge in ipairs(charges) do
-      if charge.log.learned then
+      if charge.log.learned and charge.log == charge.stored_log then -- not a copy
         change.save_full(charge.log)
       end
     end
