@@ -17,6 +17,7 @@ from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
+from ratelimit_mail.cli.replay.heavy_senders import BusyDays, heavy_senders
 from ratelimit_mail.cli.replay.html.writer import HtmlReportWriter
 from ratelimit_mail.cli.replay.input import ReplayInput
 from ratelimit_mail.cli.replay.reading_options import reading_options
@@ -155,6 +156,9 @@ def replay_command(
         by_tier = ByTier(policy) if policy.tiers else None
         if by_tier is not None:
             callbacks.append(by_tier.add)
+        busy_days = BusyDays(policy) if wants_numbers else None
+        if busy_days is not None:
+            callbacks.append(busy_days.add)
         tally = replay(policy, mail.envelopes("Replaying"), *callbacks)
         report = Report(
             file=_names(files),
@@ -178,10 +182,19 @@ def replay_command(
             report = attrs.evolve(report, delays=delays)
         if needs_demand:
             demand = Demand(policy, timeline.bins, mail.envelopes("Measuring"))
-        if wants_numbers:
-            quota = quota_of(touch, len(tally.by_sender))
-            suggested = suggest(policy, demand, quota, mail.envelopes)
-            report = attrs.evolve(report, suggested=suggested)
+        if busy_days is not None:
+            heavy = heavy_senders(policy, busy_days, mail.envelopes)
+            apart = [each.key for each in heavy if each.is_set_apart]
+            senders = len(tally.by_sender)
+            suggested = suggest(
+                policy,
+                demand,
+                quota_of(touch, senders),
+                mail.envelopes,
+                apart=apart,
+                quota_without=quota_of(touch, senders - len(apart)),
+            )
+            report = attrs.evolve(report, suggested=suggested, heavy=heavy)
         if writer is not None:
             writer.write(report, policy, timeline, demand)
         if wants_json:

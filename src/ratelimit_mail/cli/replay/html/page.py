@@ -89,13 +89,14 @@ def _sections(report: Report, policy: Policy, timeline: Timeline, demand: Demand
             )
         )
     if report.suggested is not None:
+        tables = [report_tables.suggestion_table(report), report_tables.heavy_sender_table(report)]
         sections.append(
             Section(
                 "Numbers that would affect few senders",
                 "For each limit by itself, in its own window: the smallest number that affects at"
                 f" most {report.touch:g} % of the senders, found by replays.",
                 [],
-                [report_tables.suggestion_table(report)],
+                [each for each in tables if each is not None],
             )
         )
     return sections
