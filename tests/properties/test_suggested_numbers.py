@@ -1,4 +1,4 @@
-"""`replay --suggest` on generated mail: neither a theft nor the order of the mail changes a number."""
+"""`replay --suggest` on generated mail: neither a theft nor the order of rows changes a number."""
 
 from __future__ import annotations
 
