@@ -150,6 +150,18 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def slower(session: nox.Session) -> None:
+    """What became slower since an earlier run, by its figures: `-- OLD.json`, as of a release."""
+    if len(session.posargs) != 1:
+        session.error("say which run to compare with: nox -s slower -- OLD.json")
+    install(session, "benchmarks")
+    figures = f"{session.create_tmp()}/benchmarks.json"
+    ours = "not (pyrate or throttled or token or limits)"
+    session.run("pytest", "benchmarks", "-k", ours, f"--benchmark-json={figures}")
+    session.run("python", "-m", "benchmarks.changes", session.posargs[0], figures)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, into `site/`."""
     install(session, "docs")

@@ -21,9 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
@@ -120,6 +121,18 @@ async def measure(port: int, requests: int, connections: int, run: int) -> Measu
 
 
 @contextlib.contextmanager
+def started(port: int, words: Sequence[object], **options: Any) -> Iterator[Running]:
+    """Run a program that listens at a port."""
+    process = subprocess.Popen([str(word) for word in words], **options)
+    try:
+        wait_for(port)
+        yield port, process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
 def floor(_: Path) -> Iterator[Running]:
     """Run a server that does nothing but read a request and answer DUNNO."""
     port = free_port()
@@ -136,13 +149,8 @@ def floor(_: Path) -> Iterator[Running]:
         "    await s.serve_forever()\n"
         "asyncio.run(main())\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", text])
-    try:
-        wait_for(port)
-        yield port, process.pid
-    finally:
-        process.kill()
-        process.wait()
+    with started(port, [sys.executable, "-c", text]) as running:
+        yield running
 
 
 def ours(store: Callable[[Path], str]) -> Callable[[Path], AbstractContextManager[Running]]:
@@ -169,17 +177,10 @@ def policyd(venv: Path) -> Callable[[Path], AbstractContextManager[Running]]:
         port = free_port()
         file = folder / "policyd.yaml"
         file.write_text(POLICYD.format(folder=folder, port=port))
-        process = subprocess.Popen(
-            [venv / "bin" / "policyd-rate-limit", "--file", file],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            wait_for(port)
-            yield port, process.pid
-        finally:
-            process.kill()
-            process.wait()
+        words = [venv / "bin" / "policyd-rate-limit", "--file", file]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with started(port, words, **quiet) as running:
+            yield running
 
     return run
 
@@ -233,25 +234,14 @@ def chapps(venv: Path, redis_port: int) -> Callable[[Path], AbstractContextManag
         port = free_port()
         file = folder / "chapps.ini"
         file.write_text(CHAPPS.format(redis=redis_port, port=port))
-        log = (folder / "chapps.log").open("w")
-        process = subprocess.Popen(
-            [
-                venv / "bin" / "python",
-                "-c",
-                WITHOUT_SYSLOG,
-                venv / "bin" / "chapps_outbound_quota.py",
-            ],
-            env={**os.environ, "CHAPPS_CONFIG": str(file), "PYTHONPATH": ""},
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            wait_for(port)
-            yield port, process.pid
-        finally:
-            process.kill()
-            process.wait()
-            log.close()
+        program = venv / "bin" / "chapps_outbound_quota.py"
+        words = [venv / "bin" / "python", "-c", WITHOUT_SYSLOG, program]
+        environment = {**os.environ, "CHAPPS_CONFIG": str(file), "PYTHONPATH": ""}
+        with (
+            (folder / "chapps.log").open("w") as log,
+            started(port, words, env=environment, stdout=log, stderr=log) as running,
+        ):
+            yield running
 
     return run
 

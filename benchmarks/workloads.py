@@ -65,6 +65,23 @@ def threads(contender: Contender) -> Workload:
     return Workload(lambda: new_senders(8 * 2), at_once)
 
 
+def threads_of(contender: Contender, senders: int, workers: int) -> Workload:
+    """Many messages of some senders, by eight threads at once or by one."""
+    pool = ThreadPoolExecutor(workers)
+    send = one_by_one(contender.check)
+
+    def prepare() -> list[Envelope]:
+        firsts = new_senders(senders, 1)
+        return [first for first in firsts for _ in range(16_000 // senders)]
+
+    def at_once(envelopes: list[Envelope]) -> list[object]:
+        size = len(envelopes) // 8
+        chunks = [envelopes[i : i + size] for i in range(0, len(envelopes), size)]
+        return [answer for answers in pool.map(send, chunks) for answer in answers]
+
+    return Workload(prepare, at_once)
+
+
 WORKLOADS: Final[dict[str, Callable[[Contender], Workload]]] = {
     "accepted": by_sender,
     "fresh senders": partial(by_sender, senders=5 * MINUTE, messages=1),

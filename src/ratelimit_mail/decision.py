@@ -22,6 +22,8 @@ from ratelimit_mail.smtp_reply import (
 
 __all__ = [
     "ACCEPT",
+    "DEFER",
+    "REJECT",
     "Action",
     "Block",
     "Decision",
@@ -29,6 +31,7 @@ __all__ = [
     "SubjectUsage",
     "Usage",
     "accepted",
+    "add_shadow",
     "denied",
     "held_by",
     "not_granted",
@@ -45,7 +48,10 @@ class Action(enum.Enum):
     HOLD = "hold"
 
 
-ACCEPT: Final = Action.ACCEPT  # an enum member is slow to look up for each message
+# A member of an enum is slow to look up for each message.
+ACCEPT: Final = Action.ACCEPT
+DEFER: Final = Action.DEFER
+REJECT: Final = Action.REJECT
 
 
 @attrs.frozen
@@ -200,15 +206,12 @@ def accepted(tier: str | None, refund_token: list[Any] | None) -> Decision:
     return decision
 
 
-def denied(
-    action: Action,
-    retry_after: float | None,
-    limit: Limit,
-    tier: str | None,
-    *,
-    degraded: bool,
-    repeated: bool,
-) -> Decision:
+def add_shadow(decision: Decision, shadow: Decision) -> None:
+    """Set the answer of shadow limits in a decision that nobody has seen yet."""
+    decision.__dict__["shadow"] = shadow
+
+
+def denied(action: Action, retry_after: float | None, limit: Limit, tier: str | None) -> Decision:
     """Return `Decision(action, retry_after, limit, tier)`, in half the time."""
     decision = _new(Decision)
     fields = decision.__dict__
@@ -217,10 +220,6 @@ def denied(
     fields["limit"] = limit
     if tier is not None:
         fields["tier"] = tier
-    if degraded:
-        fields["degraded"] = True
-    if repeated:
-        fields["repeated"] = True
     return decision
 
 

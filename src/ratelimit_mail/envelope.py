@@ -12,7 +12,9 @@ import attrs
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import (
+    DomainsOf,
     folded,
+    folded_plain_domains,
     folded_text,
     normal_and_folded,
     normal_sender,
@@ -24,7 +26,15 @@ from ratelimit_mail.rates import MOST
 if TYPE_CHECKING:
     from email.message import Message
 
-__all__ = ["IPV4_PREFIX", "IPV6_PREFIX", "PROTOCOLS", "Client", "Envelope", "network_of"]
+__all__ = [
+    "IPV4_PREFIX",
+    "IPV6_PREFIX",
+    "PROTOCOLS",
+    "Client",
+    "Envelope",
+    "message_size",
+    "network_of",
+]
 
 PROTOCOLS: Final = ("smtp", "webmail", "api")
 
@@ -215,26 +225,23 @@ class Envelope:
         size: int | None = None,
         _lenient: bool = False,
     ) -> None:
-        if type(recipients) is not list and (
-            isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable)
-        ):
-            raise TypeError(f"recipients: a list of addresses is needed, not {show(recipients)}")
+        if type(recipients) is not list:
+            recipients = _listed(recipients)
         if client is None:
             client = NOBODY
         elif not isinstance(client, Client):
             raise TypeError(f"client: a Client is needed, not {show(client)}")
-        try:
-            address, domain = smtp_sender(sender) if _lenient else normal_sender(sender)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"sender: {error}") from None
-        try:
-            domain_of, folded_domain_of = (
-                smtp_and_folded(recipients) if _lenient else normal_and_folded(recipients)
-            )
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"recipients: {error}") from None
-        if not domain_of:
-            raise ValueError("recipients: a message needs at least one")
+        plain = folded_plain_domains(sender, recipients)
+        if plain is not None and 0 < len(recipients) == len(set(recipients)):
+            address = folded_address = sender
+            names = folded_names = tuple(recipients)
+            domain, domains = plain[0], tuple(plain[1:])
+            folded_domains = domains
+        else:
+            address, domain, domain_of, folded_domain_of = _read(sender, recipients, _lenient)
+            names, domains = tuple(domain_of), tuple(domain_of.values())
+            folded_address = folded(address)
+            folded_names, folded_domains = tuple(folded_domain_of), tuple(folded_domain_of.values())
         if id is not None:
             _check_id(id)
         if direction != "outbound" and direction != "inbound":
@@ -243,7 +250,6 @@ class Envelope:
             _check_size(size)
         # The setters of the slots, because they are faster than `__setattr__`.
         _set_sender(self, address)
-        names, domains = tuple(domain_of), tuple(domain_of.values())
         _set_recipients(self, names)
         _set_client(self, client)
         _set_id(self, id)
@@ -252,15 +258,9 @@ class Envelope:
         _set_lenient(self, _lenient)
         _set_sender_domain(self, domain)
         _set_domains(self, domains)
-        if not address.isascii():
-            address = folded(address)
-        elif address != (lower := address.lower()):
-            address = lower
-        _set_folded_sender(self, address)
-        if folded_domain_of is not domain_of:
-            names, domains = tuple(folded_domain_of), tuple(folded_domain_of.values())
-        _set_folded_recipients(self, names)
-        _set_folded_domains(self, domains)
+        _set_folded_sender(self, folded_address)
+        _set_folded_recipients(self, folded_names)
+        _set_folded_domains(self, folded_domains)
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = (
@@ -344,6 +344,31 @@ _set_folded_recipients = Envelope.__dict__["folded_recipients"].__set__
 _set_folded_domains = Envelope.__dict__["folded_domains"].__set__
 
 
+def _listed(recipients: object) -> list[str]:
+    if isinstance(recipients, str | bytes) or not isinstance(recipients, Iterable):
+        raise TypeError(f"recipients: a list of addresses is needed, not {show(recipients)}")
+    return list(recipients)
+
+
+def _read(
+    sender: str, recipients: list[str], lenient: bool
+) -> tuple[str, str, DomainsOf, DomainsOf]:
+    """Return the sender and its domain, and the domains of the recipients, also of the folded."""
+    try:
+        address, domain = smtp_sender(sender) if lenient else normal_sender(sender)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"sender: {error}") from None
+    try:
+        domain_of, folded_domain_of = (
+            smtp_and_folded(recipients) if lenient else normal_and_folded(recipients)
+        )
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"recipients: {error}") from None
+    if not domain_of:
+        raise ValueError("recipients: a message needs at least one")
+    return address, domain, domain_of, folded_domain_of
+
+
 def _copy(
     sender: str,
     recipients: tuple[str, ...],
@@ -356,3 +381,8 @@ def _copy(
     return Envelope(
         sender, recipients, client, id=id, direction=direction, size=size, _lenient=lenient
     )
+
+
+def message_size(message: Message) -> int:
+    """Return how many bytes a message has, for `Envelope(size=)`. It is written out for that."""
+    return len(message.as_bytes())

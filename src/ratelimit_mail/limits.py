@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict, Unpack
+from typing import ClassVar, Final, Literal, TypedDict, Unpack
 
 import attrs
 
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name_or_none, one_of, whole_number
+from ratelimit_mail.calendars import Calendar, calendar_of
 from ratelimit_mail.rates import (
     MOST,
+    CalendarRate,
+    Rate,
     parse_byte_rate,
     parse_length,
     parse_rate,
@@ -22,9 +25,6 @@ from ratelimit_mail.rates import (
     window_text,
 )
 from ratelimit_mail.scopes import is_per_recipient, normal_scope
-
-if TYPE_CHECKING:
-    from limits import RateLimitItem
 
 __all__ = [
     "BaseLimit",
@@ -66,6 +66,14 @@ def _reply(limit: object, attribute: attrs.Attribute[str | None], value: object)
             f"{attribute.name}: {show(value)}: a limit that {excess}s has a reply of {needed}xx and"
             f" {needed}.x.x"
         )
+
+
+def _rate_key(rate: Rate) -> tuple[int, int, bool]:
+    return rate.amount, window_ms(rate), isinstance(rate, CalendarRate)
+
+
+def _zone_key(zone: str | None) -> str:
+    return "UTC" if zone is None else zone
 
 
 # Not a decorator of the field: type checkers would take the field as required.
@@ -146,7 +154,11 @@ class RateLimit(BaseLimit):
     """The most that any window of one length holds; use one of its three subclasses.
 
     rate: how many in how long, as in `"30/minute"`, `"50 per 15 minutes"`, or a
-        `limits.RateLimitItem`.
+        `limits.RateLimitItem`. `"500/calendar day"` is a limit of each day, from one midnight to
+        the next: all that was counted stops counting together, at midnight. `"calendar hour"` and
+        `"calendar month"` are possible too.
+    time_zone: of a calendar rate: whose midnight that is, such as `"Europe/Berlin"`; left out,
+        `"UTC"`. Other zones need the system's table of time zones, or the package `tzdata`.
     name: the name by which overrides and exemptions refer to it, such as `"messages a minute"`.
     direction: `"outbound"` limits what the policy's own users send; `"inbound"` limits what
         arrives in mailboxes of the policy's internal domains, from any sender. If the policy does
@@ -181,13 +193,12 @@ class RateLimit(BaseLimit):
 
     unit: ClassVar[Literal["messages", "recipients", "bytes"]]
 
-    rate: RateLimitItem = attrs.field(
-        converter=parse_rate, eq=lambda rate: (rate.amount, window_ms(rate))
-    )
+    rate: Rate = attrs.field(converter=parse_rate, eq=_rate_key)
     name: str | None = attrs.field(default=None, kw_only=True, validator=name_or_none)
     direction: Literal["outbound", "inbound"] = attrs.field(
         default="outbound", kw_only=True, validator=one_of("outbound", "inbound")
     )
+    time_zone: str | None = attrs.field(default=None, kw_only=True, eq=_zone_key)
     share: float | None = attrs.field(default=None, kw_only=True)
     scope: tuple[str, ...] = attrs.field(
         default=attrs.Factory(_default_scope, takes_self=True),
@@ -213,6 +224,8 @@ class RateLimit(BaseLimit):
     """The most that any window holds."""
     slot: int = attrs.field(init=False, repr=False, eq=False)
     """The resolution in milliseconds."""
+    calendar: Calendar | None = attrs.field(init=False, repr=False, eq=False)
+    """The calendar of a calendar rate."""
 
     @count.validator
     def _no_external(self, _: object, value: object) -> None:
@@ -229,6 +242,14 @@ class RateLimit(BaseLimit):
                 "on_excess: 'block' stops those who send, so it is for outbound limits per sender,"
                 f" client, user or domain; not for {self.direction} limits per"
                 f" {' and '.join(self.scope)}"
+            )
+
+    @on_oversize.validator
+    def _can_spread(self, _: object, value: object) -> None:
+        if value == "spread" and isinstance(self.rate, CalendarRate):
+            raise ValueError(
+                "on_oversize: 'spread' is for rates such as '30/minute', whose windows slide; not"
+                f" for a rate per {window_text(self.rate)}"
             )
 
     @limit.default
@@ -258,23 +279,58 @@ class RateLimit(BaseLimit):
             )
         return slot
 
+    @calendar.default
+    def _calendar(self) -> Calendar | None:
+        if isinstance(self.rate, CalendarRate):
+            zone: object = _zone_key(self.time_zone)
+            if not isinstance(zone, str):
+                raise TypeError(
+                    f"time_zone: a name such as 'Europe/Berlin' is needed, not {show(zone)}"
+                )
+            return calendar_of(self.rate.unit, zone)
+        if self.time_zone is not None:
+            raise ValueError(
+                f"time_zone: {show(self.time_zone)} is for a rate such as '500/calendar day'; the"
+                f" window of {self.rate} slides, so it has no midnight"
+            )
+        return None
+
     @property
     def window(self) -> int:
-        """The length of the window in milliseconds."""
+        """The length of the window in milliseconds; of a calendar month, that of 31 days."""
         return window_ms(self.rate)
+
+    def renewed_at(self, moment: int) -> int:
+        """Return when all is free again that is used up at `moment`, in milliseconds of the epoch.
+
+        That is a window later; for a calendar rate, the beginning of the next period.
+        """
+        if self.calendar is None:
+            return moment + self.window
+        return self.calendar.period(moment)[1]
 
     __repr__ = short_repr
 
     def __str__(self) -> str:
         text = (
-            f"{self._amount()} per {window_text(self.rate)}"
+            f"{self._amount()} per {self.calendar or window_text(self.rate)}"
             f" per {' and '.join(self.scope).replace('_', ' ')}"
         ).replace(" per global", " in all")
         return text if self.enforce else f"{text}, only reported"
 
+    @property
+    def is_unique(self) -> bool:
+        """Whether a recipient counts once in a window."""
+        return False
+
+    @property
+    def counted(self) -> str:
+        """The unit in words: `"messages"`, `"recipients"`, `"unique recipients"` or `"bytes"`."""
+        return f"unique {self.unit}" if self.is_unique else self.unit
+
     def _amount(self) -> str:
         kind = "received " if self.direction == "inbound" else _adjective(self.count)
-        return quantity(self.limit, kind + self.unit)
+        return quantity(self.limit, ("unique " if self.is_unique else "") + kind + self.unit)
 
 
 class RateLimitOptions(TypedDict, total=False):
@@ -282,6 +338,7 @@ class RateLimitOptions(TypedDict, total=False):
 
     name: str | None
     direction: Literal["outbound", "inbound"]
+    time_zone: str | None
     share: float | None
     scope: str | Iterable[str]
     count: Literal["all", "external"]
@@ -304,14 +361,42 @@ class MessageRateLimit(RateLimit):
     unit = "messages"
 
 
+@attrs.frozen(repr=False, str=False)
 class RecipientRateLimit(RateLimit):
     """The most recipients in any window; each counted recipient of a message costs one.
 
-    `RateLimit` explains all arguments.
+    unique: True counts a recipient once in a window, however many messages go to it: the limit is
+        on the different recipients. A recipient counts until a window after the last message to it.
+        Addresses are compared as the policy compares them, and aliases are their owner.
+
+    `RateLimit` explains all other arguments.
     """
 
-    __slots__ = ()
     unit = "recipients"
+
+    unique: bool = attrs.field(default=False, kw_only=True, validator=flag)
+
+    @unique.validator
+    def _can_be_unique(self, _: object, unique: object) -> None:
+        if unique is not True:
+            return
+        if "recipient" in self.scope:
+            raise ValueError(
+                f"unique: a limit per {' and '.join(self.scope)} has one recipient for each count;"
+                " count them per sender, client, user or domain"
+            )
+        for field, value, reason in (
+            ("denied", self.denied, "an attempt that is refused has reached no recipient"),
+            ("on_oversize", self.on_oversize, "different recipients cannot be spread over time"),
+            ("resolution", self.resolution, "each recipient has its own moment"),
+        ):
+            if value in {"count", "spread"} or (field == "resolution" and value is not None):
+                raise ValueError(f"unique: it goes without {field}={show(value)}: {reason}")
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether a recipient counts once in a window."""
+        return self.unique
 
 
 class ByteRateLimit(RateLimit):
@@ -326,7 +411,7 @@ class ByteRateLimit(RateLimit):
     __slots__ = ()
     unit = "bytes"
 
-    def __init__(self, rate: str | RateLimitItem, **options: Unpack[RateLimitOptions]) -> None:
+    def __init__(self, rate: str | Rate, **options: Unpack[RateLimitOptions]) -> None:
         super().__init__(parse_byte_rate(rate), **options)
 
     def _amount(self) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
+from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.epoch import milliseconds_of, start_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import prefix_errors, whole_number
@@ -21,10 +22,8 @@ from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, subject_sender
 from ratelimit_mail.conditions import Condition
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit
+from ratelimit_mail.rates import CalendarRate, parse_byte_rate, with_amount
 from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
-
-if TYPE_CHECKING:
-    from limits import RateLimitItem
 
 __all__ = [
     "Concession",
@@ -228,7 +227,8 @@ class Override(Concession):
     """Different numbers for named limits.
 
     limits: by the name of the limit, a number; for a rate limit also a rate such as
-        `"20000/day"`, whose window may be a different one; for a size also `"50 MB"`.
+        `"20000/day"` or `"20000/calendar day"`, whose window may be a different one; for a size
+        also `"50 MB"`.
     expected_recipients: the number of recipients that the sender announced. It changes no
         decision; a limiter with a listener reports `ExpectedRecipientsExceeded` above it.
 
@@ -250,7 +250,7 @@ class Override(Concession):
         number = self.limits[limit.name or ""]
         try:
             if isinstance(limit, RateLimit):
-                return attrs.evolve(limit, rate=_rate(limit, number))
+                return _with_rate(limit, number)
             if isinstance(limit, MessageSizeLimit):
                 return attrs.evolve(limit, limit=number)
             if not isinstance(number, int):
@@ -260,12 +260,12 @@ class Override(Concession):
             raise ValueError(f"override of {limit.name!r}: {error}") from None
 
 
-def _rate(limit: RateLimit, number: int | str) -> RateLimitItem | str:
-    """Return what the limit takes as its rate: a number is for the same window."""
+def _with_rate(limit: RateLimit, number: int | str) -> RateLimit:
+    """Return the limit with another rate: a number is for the same window."""
     if isinstance(number, int):
-        item = limit.rate
-        return type(item)(number, item.multiples)
-    return number
+        return attrs.evolve(limit, rate=with_amount(limit.rate, number))
+    is_calendar = isinstance(parse_byte_rate(number), CalendarRate)
+    return attrs.evolve(limit, rate=number, time_zone=limit.time_zone if is_calendar else None)
 
 
 @attrs.frozen
@@ -313,11 +313,24 @@ class TargetIndex(Generic[C]):
         self._comparison = comparison
         self._by_pattern: dict[str, list[int]] = {}
         self._without_senders: list[int] = []
+        self._names_domain = BoundedCache(self._finds_domain)
         for position, each in enumerate(self.all):
             if not each.senders:
                 self._without_senders.append(position)
             for pattern in _pattern_keys(each.senders, comparison):
                 self._by_pattern.setdefault(pattern, []).append(position)
+
+    @property
+    def is_by_sender(self) -> bool:
+        """Whether each of the concessions names senders."""
+        return not self._without_senders
+
+    def names(self, sender: str, domain: str) -> bool:
+        """Return whether any names the sender with this key, or the domain of its address."""
+        return sender in self._by_pattern or self._names_domain[domain]
+
+    def _finds_domain(self, domain: str) -> bool:
+        return not self._by_pattern.keys().isdisjoint(_patterns_of(domain))
 
     def holding(self, senders: Sequence[str], client: Client, now: int) -> tuple[int, ...]:
         """Return the positions of the concessions that hold, in ascending order."""

@@ -1,17 +1,22 @@
-"""Parse rates and lengths of time, in the notation of the `limits` library."""
+"""Parse rates and lengths of time, in the notation of the `limits` library, and calendar rates."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
 
 from ratelimit_mail._util.text import show
+from ratelimit_mail.calendars import UNITS
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
 __all__ = [
     "MOST",
+    "CalendarRate",
+    "Rate",
     "parse_byte_rate",
     "parse_length",
     "parse_rate",
@@ -20,6 +25,7 @@ __all__ = [
     "size_text",
     "window_ms",
     "window_text",
+    "with_amount",
 ]
 
 # Up to these, sums of amounts and of times are exact, also as the doubles of Lua.
@@ -33,6 +39,10 @@ LONGEST_NOTATION: Final = 100
 _NOTATION: Final = re.compile(
     r"\s*+[0-9]++\s*+(?:/|per)\s*+([0-9]*+)\s*+(?:second|minute|hour|day|month|year)s?+\s*+",
     re.IGNORECASE,
+)
+
+_CALENDAR_NOTATION: Final = re.compile(
+    r"\s*+([0-9]{1,20}+)\s*+(?:/|per)\s*+(?:1\s++)?+calendar\s++(hour|day|month)\s*+", re.IGNORECASE
 )
 
 # A whole number and a unit; at most as many digits as MOST has.
@@ -53,12 +63,52 @@ _BYTES_IN: Final = {
 }
 
 
-def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
-    """Return the one rate in `value`: a `limits.RateLimitItem`, or a string.
+@attrs.frozen(repr=False)
+class CalendarRate:
+    """How many in each hour, day or month of a calendar: `"500/calendar day"`.
 
-    Strings are such as `"30/minute"` or `"50 per 15 minutes"`. Raises TypeError or ValueError if
-    `value` is not one rate that can be counted.
+    unit: `"hour"`, `"day"` or `"month"`. A `limits.RateLimitItem` is for any other rate.
     """
+
+    amount: int
+    unit: str
+
+    def __repr__(self) -> str:
+        return f"{self.amount} per calendar {self.unit}"
+
+
+Rate: TypeAlias = "RateLimitItem | CalendarRate"
+
+
+def parse_rate(value: str | Rate) -> Rate:
+    """Return the one rate in `value`: a string, a `limits.RateLimitItem` or a `CalendarRate`.
+
+    Strings are such as `"30/minute"`, `"50 per 15 minutes"` or `"500/calendar day"`. Raises
+    TypeError or ValueError if `value` is not one rate that can be counted.
+    """
+    rate = _read_rate(value)
+    if rate.amount < 1:
+        raise ValueError(f"the rate {show(value)} lets nothing through; at least 1 is needed")
+    if rate.amount > MOST:
+        raise ValueError(f"the rate {show(value)} is above the most that can be counted, {MOST}")
+    if window_ms(rate) < 1:
+        raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
+    if window_ms(rate) > LONGEST_WINDOW:
+        raise ValueError(f"the window of the rate {show(value)} is longer than 100 years")
+    return rate
+
+
+def _read_rate(value: str | Rate) -> Rate:
+    if isinstance(value, CalendarRate):
+        return value
+    if isinstance(value, str) and "calendar" in value[:LONGEST_NOTATION].lower():
+        match = _CALENDAR_NOTATION.fullmatch(value) if len(value) <= LONGEST_NOTATION else None
+        if match is None:
+            raise ValueError(
+                f"{show(value)} is not a rate per calendar hour, calendar day or calendar month,"
+                " such as '500/calendar day'"
+            )
+        return CalendarRate(int(match[1]), match[2].lower())
     # Imported here, because `limits` takes longer to import than all of this package.
     from limits import RateLimitItem
     from limits.util import parse_many
@@ -82,19 +132,10 @@ def parse_rate(value: str | RateLimitItem) -> RateLimitItem:
         raise ValueError(
             f"{show(value)} is not one rate such as '30/minute' or '50 per 15 minutes'"
         )
-    rate = rates[0]
-    if rate.amount < 1:
-        raise ValueError(f"the rate {show(value)} lets nothing through; at least 1 is needed")
-    if rate.amount > MOST:
-        raise ValueError(f"the rate {show(value)} is above the most that can be counted, {MOST}")
-    if window_ms(rate) < 1:
-        raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
-    if window_ms(rate) > LONGEST_WINDOW:
-        raise ValueError(f"the window of the rate {show(value)} is longer than 100 years")
-    return rate
+    return rates[0]
 
 
-def parse_byte_rate(value: str | RateLimitItem) -> RateLimitItem:
+def parse_byte_rate(value: str | Rate) -> Rate:
     """Return the one rate in `value`, whose amount may have a unit: `"500 MB/day"`.
 
     Raises TypeError or ValueError as `parse_rate` and `parse_size` do.
@@ -143,18 +184,32 @@ def parse_length(value: str) -> int:
     if not isinstance(value, str):
         raise TypeError(f"a length of time is a string such as '1 second', not {show(value)}")
     try:
-        return window_ms(parse_rate(f"1/{value}"))
+        rate = parse_rate(f"1/{value}")
     except ValueError:
-        raise ValueError(f"{show(value)} is not a length of time such as '1 second'") from None
+        rate = None
+    if rate is None or isinstance(rate, CalendarRate):
+        raise ValueError(f"{show(value)} is not a length of time such as '1 second'")
+    return window_ms(rate)
 
 
-def window_ms(rate: RateLimitItem) -> int:
-    """Return the length of the rate's window in milliseconds."""
+def with_amount(rate: Rate, amount: int) -> Rate:
+    """Return a rate of another amount for the same window."""
+    if isinstance(rate, CalendarRate):
+        return attrs.evolve(rate, amount=amount)
+    return type(rate)(amount, rate.multiples)
+
+
+def window_ms(rate: Rate) -> int:
+    """Return the length of the rate's window in milliseconds; of a month, that of 31 days."""
+    if isinstance(rate, CalendarRate):
+        return UNITS[rate.unit]
     return int(rate.get_expiry() * 1000)
 
 
-def window_text(rate: RateLimitItem) -> str:
-    """Return the rate's window in words: `minute`, `15 minutes`."""
+def window_text(rate: Rate) -> str:
+    """Return the rate's window in words: `minute`, `15 minutes`, `calendar day`."""
+    if isinstance(rate, CalendarRate):
+        return f"calendar {rate.unit}"
     unit = rate.GRANULARITY.name
     return unit if rate.multiples == 1 else f"{rate.multiples} {unit}s"
 

@@ -65,7 +65,7 @@ def _rate_text(limit: RateLimit, *, never: bool) -> str:
     text = f"{limit.unit.capitalize()[:-1]} rate limit exceeded."
     if never:
         is_size = limit.unit == "bytes"
-        most = size_text(limit.limit) if is_size else quantity(limit.limit, limit.unit)
+        most = size_text(limit.limit) if is_size else quantity(limit.limit, limit.counted)
         return (
             f"{text} At most {most} per {window_text(limit.rate)}"
             " can be sent, and this message alone has more."

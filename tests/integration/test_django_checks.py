@@ -158,6 +158,30 @@ def test_a_setting_that_no_backend_reads_is_a_warning() -> None:
         assert check_mailers() == []
 
 
+@pytest.mark.parametrize("common", [{}, GOOD])
+@pytest.mark.parametrize(
+    "path", [f"{BACKEND}s", "ratelimit_mail.django.EmailBackend", BACKEND.replace("_", "-", 1)]
+)
+def test_a_misspelled_backend_is_a_warning_that_names_the_right_one(
+    path: str, common: dict[str, Any]
+) -> None:
+    where = {"MAILERS": {"x": {"BACKEND": path}}} if HAS_MAILERS else {"EMAIL_BACKEND": path}
+    with override_settings(RATELIMIT_MAIL=common, **where):
+        [message] = check_mailers()
+    assert ids([message]) == ["W001"]
+    assert repr(path) in message.msg
+    assert BACKEND in str(message.hint)
+
+
+def test_the_checks_are_run_alone_by_their_tag() -> None:
+    path = f"{BACKEND}s"
+    where = {"MAILERS": {"x": {"BACKEND": path}}} if HAS_MAILERS else {"EMAIL_BACKEND": path}
+    for tag in ("ratelimit_mail", "mail"):
+        with override_settings(**where):
+            found = checks.run_checks(tags=[tag])
+        assert "ratelimit_mail.W001" in [each.id for each in found]
+
+
 def test_a_backend_without_a_policy_is_an_error() -> None:
     with mailer({}):
         assert ids(check_mailers()) == ["E003"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,27 @@ def test_the_help_names_no_argument_that_the_project_has_set(
             for each in ("  --policy", "  --store", "  --smtp", "  --password-env"):
                 assert each not in text
         get_outbox().close()
+
+
+def test_without_a_command_all_are_described(values: dict[str, Any]) -> None:
+    with configured(values):
+        text = run()
+        get_outbox().close()
+    assert text.startswith("Usage: manage.py ratelimit_outbox [OPTIONS] COMMAND")
+    for words in ("run", "Send what is queued when the limits allow it", "stats", "Count the"):
+        assert words in text
+
+
+def test_the_statistics_say_that_nothing_is_sent_while_no_program_runs(
+    values: dict[str, Any],
+) -> None:
+    with configured(values):
+        put_one(values)
+        assert "start `run`" in run("stats")
+        get_outbox().close()
+        with sqlite3.connect(values["OUTBOX"]) as database:  # as a killed worker leaves it
+            database.execute("UPDATE outbox_messages SET state = 'sending', owner = 'dead'")
+        assert "makes it\nuncertain, or sends it again" in run("stats")
 
 
 def test_errors_are_those_of_manage_py(values: dict[str, Any], tmp_path: Path) -> None:

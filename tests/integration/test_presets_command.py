@@ -42,14 +42,34 @@ def test_without_a_name_every_preset_is_listed() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_limit_and_the_source_of_a_preset_are_listed(name: str) -> None:
-    words = description_of(name)
-    for limit in PRESETS[name]().all_limits:
-        assert str(limit) in words
-    for page in SOURCES[name].pages:
-        assert page in words
-    assert f"read on {SOURCES[name].read}" in words
-    assert " ".join((SOURCES[name].unconfirmed or "").split()) in words
+def test_every_limit_and_every_figure_of_a_preset_are_listed_with_source_and_date(
+    name: str,
+) -> None:
+    def is_listed(text: str) -> bool:  # addresses are folded
+        return "".join(text.split()) in printed
+
+    printed = "".join(run(name).stdout.split())
+    source = SOURCES[name]
+    assert all(is_listed(str(limit)) for limit in PRESETS[name]().all_limits)
+    for figure in source.figures:
+        pages = ", ".join(str(source.pages.index(page) + 1) for page in figure.pages)
+        assert is_listed(f"{figure} [{pages}]")
+        assert is_listed(figure.refusal or "")
+        assert is_listed(figure.note or "")
+    for number, page in enumerate(source.pages, start=1):
+        assert is_listed(f"[{number}]")
+        assert is_listed(f'"{page.title}"')
+        assert is_listed(f"read on {page.read}{page.address or ''}")
+    assert is_listed(source.unconfirmed or "")
+    assert is_listed(source.left_out or "")
+
+
+def test_what_is_not_a_rate_is_listed_with_its_refusal_and_what_to_do() -> None:
+    words = description_of("exchange-online")
+    assert "also stated 1,000 internal recipients an hour" in words
+    connections = "3 connections at a time that submit messages, for each mailbox [2]; refusal:"
+    assert f"{connections} 432 4.3.2 Concurrent connections limit exceeded.; not a rate" in words
+    assert "2,000 external recipients in 24 hours, for each mailbox [8]; cancelled:" in words
 
 
 @pytest.mark.parametrize(
@@ -106,6 +126,32 @@ def test_json_has_an_object_for_each_preset() -> None:
     assert [each["name"] for each in printed] == list(PRESETS)
     for each in printed:
         assert date.fromisoformat(each["source"]["read"]) == SOURCES[each["name"]].read
+
+
+def test_json_has_the_source_and_the_date_of_every_limit() -> None:
+    for each in json.loads(run("--json").stdout):
+        limits = [*each["limits"], *(limit for tier in each["tiers"] for limit in tier["limits"])]
+        assert limits
+        for limit in limits:
+            documented = limit["documented"]
+            assert documented["figure"] == limit["limit"]
+            assert documented["unit"]
+            for page in documented["sources"]:
+                assert page["title"]
+                assert date.fromisoformat(page["read"]) >= date(2026, 11, 22)
+
+
+def test_json_has_figures_that_no_limit_enforces() -> None:
+    printed = json.loads(run("exchange-online", "--json").stdout)
+    [connections] = [
+        each for each in printed["figures"] if each["unit"].startswith("connections at a time")
+    ]
+    assert (connections["limit"], connections["figure"]) == (None, 3)
+    assert connections["refusal"].startswith("432 4.3.2")
+    assert connections["note"].startswith("not a rate")
+    [page] = connections["sources"]
+    assert page["address"].startswith("https://learn.microsoft.com/")
+    assert (page["read"], page["second_hand"]) == ("2026-11-27", False)
 
 
 def test_json_of_one_preset_is_one_object_with_its_numbers() -> None:

@@ -117,6 +117,7 @@ def test_the_permissions_that_the_error_lists_are_sufficient(
         "lists": "+@list",
         "strings": "+@string",
         "hashes": "+@hash",
+        "sorted sets": "+@sortedset",
         "expiry": "+pexpire +pttl",
     }
     rules += [rule for word, rule in rules_by_word.items() if word in needed]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from rlm_testkit.command_line import error_line, replay_json, run_replay, write_lines
+from rlm_testkit.html_page import HtmlPage
 
 LEEDS, CONVERGENCE, WESTERN = "leeds-office365", "western-convergence", "western-office365"
 T0 = 1_700_000_000
@@ -43,16 +44,15 @@ def test_the_table_and_the_page_show_the_numbers_of_the_json(file: Path) -> None
     text = run_replay(file, LEEDS, *options).stdout
     assert max(map(len, text.splitlines())) <= 80
     lines = [line.split() for line in text.splitlines()]
-    html = page.read_text(encoding="utf-8")
-    assert "Policies side by side" in html
+    rows = HtmlPage(page.read_text(encoding="utf-8")).rows
     for each in report["compared"]:
         messages, senders = each["messages"], each["senders"]
         counts = [str(messages[kind]["messages"]) for kind in ("accepted", "deferred", "rejected")]
         share = f"{senders['share'] * 100:.2f}"
         row = [each["policy"], *counts, str(senders["touched"])]
         assert [*row, share, "%"] in lines
-        cells = "".join(f"<td>{cell}</td>" for cell in [*row[1:], f"{share} %"])
-        assert f"<span>{each['policy']}</span></th>{cells}" in html
+        shown = [each["policy"], str(senders["touched"]), f"{share} %"]
+        assert shown in [cells[:3] for cells in rows]
 
 
 def test_a_policy_named_twice_is_shown_once(file: Path) -> None:

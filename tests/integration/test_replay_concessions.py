@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 from rich.console import Console
 from rlm_testkit.command_line import run_command
+from rlm_testkit.html_page import HtmlPage
 
 from ratelimit_mail import (
     Envelope,
@@ -21,11 +22,15 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.cli.html.page import render
 from ratelimit_mail.cli.replay.demand import Demand
-from ratelimit_mail.cli.replay.html.page import render
+from ratelimit_mail.cli.replay.html.page import replay_page
+from ratelimit_mail.cli.replay.html.results import Results
 from ratelimit_mail.cli.replay.report import Report, as_json
 from ratelimit_mail.cli.replay.report_tables import suggestion_table
+from ratelimit_mail.cli.replay.retry import retry
 from ratelimit_mail.cli.replay.run import DecisionCallback, replay
+from ratelimit_mail.cli.replay.sender_delays import SenderDelays
 from ratelimit_mail.cli.replay.suggest import suggest
 from ratelimit_mail.cli.replay.terminal import print_report
 from ratelimit_mail.cli.replay.time_bins import bins_for
@@ -72,8 +77,18 @@ def outputs(policy: Policy, messages: Mail) -> tuple[dict[str, Any], str, str]:
     print_report(report, terminal)
     assert isinstance(terminal.file, io.StringIO)
     text = "\n".join(" ".join(line.split()) for line in terminal.file.getvalue().splitlines())
-    demand = Demand(policy, timeline.bins, messages)
-    return as_json(report), text, render(report, policy, timeline, demand)
+    sender_delays = SenderDelays(policy)
+    page = replay_page(
+        Results(
+            report=report,
+            policies={report.name: policy},
+            timeline=timeline,
+            demand=Demand(policy, timeline.bins, messages),
+            delays={report.name: retry(policy, messages, sender_delays.add)},
+            sender_delays=sender_delays,
+        )
+    )
+    return as_json(report), text, render(page)
 
 
 def suggested_numbers(policy: Policy, messages: Mail, quota: int = 0) -> list[int | None]:
@@ -105,9 +120,7 @@ def test_a_rule_that_refuses_has_a_table_and_affects_senders(tmp_path: Path) -> 
     lines = [" ".join(line.split()) for line in table.splitlines()]
     assert f"{rule} 3 0" in lines
     assert "no message is subject to it" in table
-    html = page.read_text()
-    assert f"<span>{rule}</span></th><td>3</td><td>0</td>" in html
-    assert "100.00 % (2)" in html
+    assert [rule, "0", "3", "2", "100.00 %"] in HtmlPage(page.read_text()).rows
 
 
 def test_a_message_held_for_a_moderator_is_neither_refused_nor_accepted() -> None:
@@ -126,7 +139,8 @@ def test_a_message_held_for_a_moderator_is_neither_refused_nor_accepted() -> Non
     assert report["senders"] == {"seen": 2, "touched": 1, "share": 0.5}
     assert report["most_touched"][0]["held"] == 0
     assert "held 1 33.33 %" in text
-    assert "<dt>held</dt><dd>1 " in html
+    assert "1 message would wait for a moderator." in html
+    assert "<dt>Held</dt><dd>1 " in html
 
 
 def test_a_limit_that_only_reports_has_its_own_table() -> None:

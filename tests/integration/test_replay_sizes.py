@@ -52,7 +52,6 @@ def test_a_policy_with_limits_on_bytes_is_replayed_by_the_column_size(
 
 
 def test_the_report_has_charts_for_limits_on_bytes(tmp_path: Path, policy: str) -> None:
-    pytest.importorskip("matplotlib")
     page = tmp_path / "page.html"
     result = run_replay(csv_file(tmp_path, "5001", "10"), policy, "--report", str(page))
     assert result.exit_code == 0, result.stderr

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from rlm_testkit.command_line import replay_json, run_replay, write_lines
+from rlm_testkit.html_page import HtmlPage
 
 from ratelimit_mail import (
     Client,
@@ -297,8 +298,7 @@ def test_the_table_and_the_page_show_the_same_numbers(file: Path) -> None:
     ):
         at = lines.index(" ".join((line, *cells)))
         assert lines[at + 1].endswith("is one less 3 30.00 %")
-        marked = "".join(f"<td>{cell}</td>" for cell in cells)
-        assert f">{line}</span></th>{marked}" in page.read_text(encoding="utf-8")
+        assert [line, *cells] in HtmlPage(page.read_text(encoding="utf-8")).rows
 
 
 def test_without_suggest_the_json_has_no_suggestions(file: Path) -> None:

@@ -9,18 +9,23 @@ import socket
 import stat
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rlm_testkit.command_line import error_line, run_command
+from rlm_testkit.http_sink import HTTPSink
 from rlm_testkit.policy_servers import PolicyClient, PolicyProcess, attributes
+from rlm_testkit.servers import free_port
 
 from ratelimit_mail import MessageRateLimit, Policy
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.monitoring import MonitoringSettings
 from ratelimit_mail.server import control, systemd
 from ratelimit_mail.server.daemon import Daemon, Settings
 from ratelimit_mail.server.held_mail import HeldMail
@@ -68,10 +73,10 @@ async def in_thread(use: Callable[[], Any]) -> Any:
     return await asyncio.to_thread(use)
 
 
-def one_message(address: Any, number: int = 0, **values: object) -> str:
+def one_message(address: Any, number: int = 0, sender: str = "ann@uwo.ca", **values: object) -> str:
     client = PolicyClient(address)
     try:
-        return client.message(f"1.2.{number}", ["bob@example.com"], sender="ann@uwo.ca", **values)
+        return client.message(f"1.2.{number}", ["bob@example.com"], sender=sender, **values)
     finally:
         client.close()
 
@@ -232,6 +237,56 @@ async def test_a_changed_policy_keeps_counts_and_connections(
         assert "limit" in caplog.text
         assert await message(7) == "550 5"
         client.close()
+
+
+async def test_alerts_and_metrics_are_read_again_with_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.server.daemon.WATCH_SECONDS", 0.02)
+    file, port = tmp_path / "policy.toml", free_port()
+
+    def write(alerts: str, rate: int = 1) -> None:
+        metrics = f'[metrics]\nprometheus = "127.0.0.1:{port}"\n'
+        file.write_text(FILE.format(rate=rate) + f"[alerts]\n{alerts}\n{metrics}")
+
+    def scraped() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            return str(answer.read())
+
+    backend, numbers = MemoryBackend(), count()
+    with HTTPSink() as first, HTTPSink() as second:
+        write(f'webhook = "{first.url()}"')
+        async with running(
+            load_policy=lambda: Policy.load(file),
+            load_monitoring=lambda: MonitoringSettings.load(file),
+            backend=backend,
+            alert_store=backend,
+            files=[file],
+        ) as (daemon, address):
+
+            async def denied(sender: str) -> None:
+                for _ in range(2):
+                    number = next(numbers)
+                    await in_thread(partial(one_message, address, number, f"{sender}@uwo.ca"))
+
+            await denied("ann")
+            await eventually(lambda: first.posts)
+            before = daemon.limiter
+            write(f'webhook = "{second.url()}"')
+            await eventually(lambda: daemon.limiter is not before)
+            await denied("kim")
+            await eventually(lambda: second.posts)
+            assert b"kim@uwo.ca" in second.posts[0].body
+            before = daemon.limiter
+            write('webhook = "no URL"', rate=5)
+            await eventually(lambda: "alerts.webhook: it does not begin" in caplog.text)
+            assert "the old policy stays in force" in caplog.text
+            assert daemon.limiter is before
+            await denied("eve")
+            await eventually(lambda: len(second.posts) == 2)
+            assert len(first.posts) == 1
+            assert "ratelimit_mail_decisions_total" in await in_thread(scraped)
+    assert "another program answers" not in caplog.text
 
 
 async def test_the_control_socket_works_on_the_counts_of_the_running_server(
@@ -425,9 +480,14 @@ def test_main_cf_is_printed_and_a_policy_is_checked() -> None:
 async def test_held_messages_are_released_by_postsuper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratelimit_mail.server.policy_service.FINISH_SECONDS", 0.0)
+    monkeypatch.setattr("ratelimit_mail.server.hold_queue.FINISH_SECONDS", 0.0)
     postsuper = tmp_path / "postsuper"
-    postsuper.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    postsuper.write_text(
+        f"""#!/bin/sh
+echo "$@" >> {tmp_path}/calls
+for word; do test $word = -H || echo "postsuper: $word: released from hold" >&2; done
+"""
+    )
     postsuper.chmod(0o700)
     (tmp_path / "postqueue").symlink_to(postsuper)
     path = tmp_path / "control.sock"

@@ -249,7 +249,7 @@ def write_another_program(path: Path) -> None:
 def write_newer_version(path: Path) -> None:
     used(path)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version=2")
+    connection.execute("PRAGMA user_version=3")
     connection.close()
 
 
@@ -258,7 +258,7 @@ def write_newer_version(path: Path) -> None:
     [
         (write_nonsense, "file is not a database"),
         (write_another_program, "another program"),
-        (write_newer_version, "its tables have version 2"),
+        (write_newer_version, "its tables have version 3"),
     ],
 )
 @pytest.mark.parametrize("policy", ["raise", "allow"])

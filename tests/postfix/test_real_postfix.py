@@ -447,6 +447,50 @@ rate = "3/8 seconds"
 """
 
 
+@contextmanager
+def releasing(postfix: Postfix, process: PolicyProcess) -> Iterator[None]:
+    """Run the program that releases held mail."""
+    words = ["--control", str(process.control), "--config-directory", str(postfix.config)]
+    release = subprocess.Popen(
+        [sys.executable, "-m", "ratelimit_mail.cli", "postfix-release", "--every", "0.2s", *words]
+    )
+    try:
+        yield
+    finally:
+        release.terminate()
+        release.wait(30)
+
+
+def test_a_message_that_is_held_at_data_and_complete_after_its_time_is_released(
+    relay: Relay, folder: Path
+) -> None:
+    postfix, port, process = relay(
+        "--excess",
+        "hold",
+        "--held",
+        str(folder / "held.db"),
+        policy=HOLDING.replace("3/8 seconds", "1/2 seconds"),
+        stages="rcpt,data",
+    )
+    with connect(port, f"{CAMPUS}.1", "ann") as session, releasing(postfix, process):
+        assert send(session, "ann@uwo.ca", ["a@example.com"])[0] == 250
+        session.docmd("MAIL", "FROM:<ann@uwo.ca>")
+        session.docmd("RCPT", "TO:<b@example.com>")
+        assert session.docmd("DATA")[0] == 354
+        session.send(b"Subject: slow\r\n\r\n")
+        assert len(process.ask("held")) == 1
+        for _ in range(14):  # longer than it is booked for, and than Postfix needs at its end
+            time.sleep(1)
+            session.send(b"A line.\r\n")
+        session.send(b".\r\n")
+        assert session.getreply()[0] == 250
+        postfix.wait_until_sent(2, 60)
+        deadline = time.monotonic() + 30
+        while process.ask("held") != []:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
 @pytest.mark.parametrize("long_ids", ["no", "yes"])
 def test_held_mail_leaves_in_permitted_batches(relay: Relay, folder: Path, long_ids: str) -> None:
     postfix, port, process = relay(
@@ -467,25 +511,8 @@ def test_held_mail_leaves_in_permitted_batches(relay: Relay, folder: Path, long_
     assert len(process.ask("held")) == 7
     process.kill()  # bookings and the list outlive it
     process.start()
-    release = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "ratelimit_mail.cli",
-            "postfix-release",
-            "--control",
-            str(process.control),
-            "--every",
-            "0.2s",
-            "--config-directory",
-            str(postfix.config),
-        ]
-    )
-    try:
+    with releasing(postfix, process):
         postfix.wait_until_sent(10, 120)
-    finally:
-        release.terminate()
-        release.wait(30)
     assert postfix.queue() == []
     assert process.ask("held") == []
     times = sorted(at for _, at in postfix.sent_at())

@@ -79,7 +79,8 @@ def rate_limits(draw: st.DrawFn) -> RateLimit:
         )
     )
     try:
-        return draw(st.sampled_from([MessageRateLimit, RecipientRateLimit]))(draw(rates), **fields)
+        kind: type[RateLimit] = draw(st.sampled_from([MessageRateLimit, RecipientRateLimit]))
+        return kind(draw(rates), **fields)
     except ValueError:  # these options do not go together
         assume(False)
         raise

@@ -11,7 +11,14 @@ from rlm_testkit.servers import Server
 
 from ratelimit_mail.backends import Backend, MemoryBackend, RedisBackend
 from ratelimit_mail.backends.base import CHECK, TAKE, Intent
-from ratelimit_mail.counting.charge import Charge, Count, Ledger, retention_for
+from ratelimit_mail.counting.charge import (
+    ONE_MESSAGE,
+    Charge,
+    Count,
+    Ledger,
+    costs_of,
+    retention_for,
+)
 from ratelimit_mail.counting.window import Window
 from ratelimit_mail.testing import ManualClock
 
@@ -37,10 +44,8 @@ def answers(backend: Backend, clock: ManualClock, seed: int) -> list[Any]:
     receipts: list[Any] = []
     for _ in range(source.choice((10, 60))):
         clock.advance(source.choice(PAUSES) / 1000)
-        charges: list[Charge] = [(count, "ann", (source.choice(COSTS), 0, 0, 0, 0, 0))]
-        intent = source.choice(
-            (TAKE, TAKE, TAKE, CHECK, Intent(queue=(queue, "ann", (1, 0, 0, 0, 0, 0))))
-        )
+        charges: list[Charge] = [(count, "ann", costs_of(0, source.choice(COSTS)))]
+        intent = source.choice((TAKE, TAKE, TAKE, CHECK, Intent(queue=(queue, "ann", ONE_MESSAGE))))
         now, at, receipt, refusals, *_ = backend.apply(charges, intent)
         results.append((now, at, receipt is None, [(window, room) for _, window, room in refusals]))
         if receipt is not None:

@@ -441,7 +441,7 @@ def test_alerts_are_a_listener_of_a_limiter() -> None:
     for _ in range(3):
         limiter.try_acquire(envelope_to(1))
     limiter.block("eve@uwo.ca", reason="stolen")
-    assert limiter._operations._observers._dispatcher is not None
-    assert limiter._operations._observers._dispatcher.flush(30)
+    assert limiter._operations.observers._dispatcher is not None
+    assert limiter._operations.observers._dispatcher.flush(30)
     assert alerts.flush(30)
     assert [type(event).__name__ for event in seen] == ["FirstDenial", "Blocked"]

@@ -1,11 +1,22 @@
 """The tools of the benchmarks: floors that decide rightly, medians, targets, the page."""
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import charts, contenders, email_check, neighbours, page, workloads
+from benchmarks import (
+    changes,
+    charts,
+    contenders,
+    email_check,
+    hundred_million,
+    neighbours,
+    page,
+    workloads,
+)
 from benchmarks.results import Results, number
 
 from ratelimit_mail import Envelope
@@ -167,7 +178,7 @@ def test_a_target_of_at_least_is_met_from_its_bound_on(peer: float, word: str) -
 
 def test_a_target_without_a_figure_is_not_met() -> None:
     text = page.render(results())
-    assert text.count("| not measured |") == 17
+    assert text.count("| not measured |") == 23
 
 
 def test_the_fastest_peer_is_sought_among_best_idioms_alone() -> None:
@@ -250,3 +261,64 @@ def test_a_picture_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
     assert one == two
     assert one.startswith("<?xml")
     assert not (tmp_path / "one" / "latency.svg").exists()
+
+
+def test_what_became_slower_is_named_whatever_the_speed_of_the_machines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, ours: float, sending: float, floor: float) -> str:
+        beside = {"by hand": [floor]}
+        entries = [
+            entry(ACCEPTED, "ratelimit-mail", [ours * floor], beside),
+            entry("memory, sending", "ratelimit-mail", [sending * floor], beside),
+            entry(ACCEPTED, "limits", [ours * floor * 9], beside),
+        ]
+        path = tmp_path / name
+        path.write_text(json.dumps(results(*entries).report))
+        return str(path)
+
+    old, same = run("old", 2.0, 3.0, floor=1.0), run("same", 2.1, 2.9, floor=7.0)
+    slower = run("slower", 2.0, 3.6, floor=0.5)
+    monkeypatch.setattr(sys, "argv", ["changes", old, same])
+    assert changes.main() == 0
+    assert capsys.readouterr().out == "0 of 2 ratios are over 10% larger than before.\n"
+    monkeypatch.setattr(sys, "argv", ["changes", old, slower])
+    assert changes.main() == 1
+    first, _ = capsys.readouterr().out.splitlines()
+    assert first == "memory, sending, ratelimit-mail: 3.00 to 3.60 times by hand (\u00d71.20)"
+
+
+def test_a_run_that_shares_no_figure_with_the_earlier_one_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "empty"
+    path.write_text(json.dumps(results().report))
+    monkeypatch.setattr(sys, "argv", ["changes", str(path), str(path)])
+    assert changes.main() == 1
+
+
+def test_shards_share_what_all_senders_take() -> None:
+    figures = hundred_million.Figures({1: 500.0, 10: 600.0, 100: 1_500.0}, 20e-6)
+    traffic = hundred_million.Traffic(senders=1_000_000, messages_a_day=5.0, busy_hour=0.1)
+    one, eight = hundred_million.loads(figures, traffic, [1, 8], sample=20_000)
+    assert 500e6 <= one.memory <= 700e6
+    assert one.memory / 8 <= eight.memory <= one.memory / 6
+    # 1,000,000 times five a day, a tenth of them in an hour of 3,600 seconds, 20 microseconds each.
+    assert 0.8 <= one.core / (1e6 * 5 * 0.1 / 3600 * 20e-6) <= 1.2
+
+
+@pytest.mark.parametrize(
+    ("memory", "core", "problem"),
+    [(9.0, 0.4, ""), (11.0, 0.4, "memory"), (9.0, 0.6, "the core"), (11.0, 2.0, "the core")],
+)
+def test_what_fails_first_is_what_is_furthest_above_its_bound(
+    memory: float, core: float, problem: str
+) -> None:
+    node = hundred_million.Node(memory=10.0, load=0.5, price=0.0)
+    assert hundred_million.Load(1, memory, core).problem(node) == problem
+
+
+def test_bytes_between_two_measured_senders_are_interpolated() -> None:
+    figures = hundred_million.Figures({1: 500.0, 10: 590.0, 100: 1_490.0}, 1.0)
+    sizes = [figures.bytes_of(each) for each in (0.1, 1, 4, 10, 55, 100, 1_000)]
+    assert sizes == [500.0, 500.0, 530.0, 590.0, 1_040.0, 1_490.0, 10_490.0]

@@ -7,7 +7,7 @@ import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
 from random import Random
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 from rlm_testkit.builders import campus_policy
@@ -24,13 +24,18 @@ from ratelimit_mail.exceptions import BackendUnavailable
 
 pytest.importorskip("celery")
 
+from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 from rlm_testkit.celery_scene import CeleryScene, WorkerDied
 
-from ratelimit_mail.adapters.celery import HEADER, SendingUncertain, limited_task
+from ratelimit_mail.adapters.celery import SendingUncertain, limited_task
+from ratelimit_mail.adapters.celery.places import HEADER
 
 ANN, KIM = "ann@uwo.ca", "kim@uwo.ca"
 TEN_IN_TWO_SECONDS = campus_policy(MessageRateLimit("10/2 seconds"))
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 NewScene = Callable[..., CeleryScene]
 
@@ -52,10 +57,20 @@ def new_scene(monkeypatch: pytest.MonkeyPatch) -> NewScene:
     return new
 
 
+def task_of(scene: CeleryScene, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Return what makes a task of a function whose first argument is the sender."""
+    values = {"name": "send", "envelope": envelope, **options}
+    return limited_task(scene.limiter, app=scene.app, shared=False, **values)
+
+
+def put(send: Any, number: int) -> None:
+    """Publish so many messages of one sender."""
+    for each in range(number):
+        send.delay(ANN, each)
+
+
 def sending_task(scene: CeleryScene, sent: list[Any], **options: Any) -> Any:
-    @limited_task(
-        scene.limiter, app=scene.app, shared=False, envelope=envelope, name="send", **options
-    )
+    @task_of(scene, **options)
     def send(sender: str, number: int) -> str:
         scene.step()
         sent.append((sender, number, scene.clock()))
@@ -80,8 +95,7 @@ def test_sixty_messages_take_at_most_two_executions_each_and_go_in_order(
 ) -> None:
     sent: list[Any] = []
     send = sending_task(scene, sent)
-    for number in range(60):
-        send.delay(ANN, number)
+    put(send, 60)
     scene.run()
     assert [number for _, number, _ in sent] == list(range(60))
     assert sum(scene.executions.values()) <= 120
@@ -96,8 +110,7 @@ def test_a_worker_whose_limiter_counts_in_memory_logs_one_warning(
 ) -> None:
     scene.limiter = Limiter(TEN_IN_TWO_SECONDS, scene.backend, sleep=scene.clock.advance)
     send = sending_task(scene, [])
-    for number in range(3):
-        send.delay(ANN, number)
+    put(send, 3)
     assert caplog.text == ""  # a process that publishes counts nothing
     scene.run()
     assert caplog.text.count("the limiter counts in the memory of each worker process") == 1
@@ -126,8 +139,7 @@ def test_without_an_order_a_place_is_booked_at_the_first_execution(new_scene: Ne
     scene = new_scene(MessageRateLimit("1/minute"))
     sent: list[Any] = []
     send = sending_task(scene, sent, keep_order=False)
-    for number in range(3):
-        send.delay(ANN, number)
+    put(send, 3)
     scene.run(3)
     assert [number for _, number, _ in sent] == [0]
     assert sorted(each.due - scene.clock() for each in scene.queue) == [60_000, 120_000]
@@ -165,8 +177,7 @@ def test_everything_is_sent_when_uncertain_messages_are_sent_again(
 ) -> None:
     random, sent = Random(seed), list[Any]()
     send = sending_task(scene, sent, on_uncertain="resend")
-    for number in range(15):
-        send.delay(ANN, number)
+    put(send, 15)
     while scene.queue:
         scene.die_in = random.choice([0, random.randint(1, 25)])
         scene.queue.sort()
@@ -196,7 +207,7 @@ def test_a_message_that_is_delivered_twice_is_sent_once(new_scene: NewScene) -> 
 def test_an_execution_that_dies_while_it_sends_is_reported(scene: CeleryScene) -> None:
     calls: list[int] = []
 
-    @limited_task(scene.limiter, app=scene.app, shared=False, envelope=envelope, name="send")
+    @task_of(scene)
     def send(sender: str, number: int) -> None:
         calls.append(number)
         if number == 0:
@@ -218,8 +229,7 @@ def test_an_execution_that_dies_while_it_sends_is_reported(scene: CeleryScene) -
 def test_a_lost_message_is_waited_for_until_the_order_timeout(scene: CeleryScene) -> None:
     sent: list[Any] = []
     send = sending_task(scene, sent, order_timeout=20)
-    for number in range(4):
-        send.delay(ANN, number)
+    put(send, 4)
     del scene.queue[1]  # revoked
     start = scene.clock()
     scene.run()
@@ -234,8 +244,7 @@ def test_a_message_that_the_broker_loses_on_its_way_is_published_again(
     scene = new_scene(MessageRateLimit("1/minute"))
     sent: list[Any] = []
     send = sending_task(scene, sent)
-    for number in range(3):
-        send.delay(ANN, number)
+    put(send, 3)
     first, *others = scene.queue
     scene.queue.clear()
     for message in (*others, first):  # both of the others are parked then
@@ -256,8 +265,7 @@ def test_a_queue_goes_on_whichever_message_is_lost_on_its_way(
     scene = new_scene(MessageRateLimit("1/5 seconds"))
     sent: list[Any] = []
     send = sending_task(scene, sent, order_timeout=20)
-    for number in range(20):
-        send.delay(ANN, number)
+    put(send, 20)
     for message in [*scene.queue[1:], scene.queue[0]]:  # all but the first are parked then
         scene.queue.remove(message)
         scene.execute(message)
@@ -279,8 +287,7 @@ def test_a_text_of_another_serializer_is_not_read(
 ) -> None:
     sent: list[Any] = []
     send = sending_task(scene, sent)
-    for number in range(2):
-        send.delay(ANN, number)
+    put(send, 2)
     scene.execute(scene.queue.pop(1))
     [texts] = scene.backend._registers.values()
     texts["text"] = f"application/x-python-serialize\nutf-8\n{pickle.dumps({}, 0).decode()}"
@@ -296,8 +303,7 @@ def test_a_message_that_waits_for_its_time_is_not_taken_for_lost(new_scene: NewS
     scene = new_scene(MessageRateLimit("1/hour"))
     sent: list[Any] = []
     send = sending_task(scene, sent, order_timeout=20)
-    for number in range(4):
-        send.delay(ANN, number)
+    put(send, 4)
     scene.run()
     assert [number for _, number, _ in sent] == [0, 1, 2, 3]
 
@@ -307,8 +313,7 @@ def test_a_message_may_wait_for_longer_than_anything_is_remembered(new_scene: Ne
     scene.app.conf.broker_transport_options = {"visibility_timeout": 1_000_000}
     sent: list[Any] = []
     send = sending_task(scene, sent, remember=3600, order_timeout=600)
-    for number in range(6):
-        send.delay(ANN, number)
+    put(send, 6)
     scene.run()
     assert [number for _, number, _ in sent] == [0, 1, 2, 3, 4, 5]
     assert sent[-1][2] - sent[0][2] < 172_801_000
@@ -320,8 +325,7 @@ def test_a_lost_message_is_published_again_after_a_long_wait(new_scene: NewScene
     scene.app.conf.broker_transport_options = {"visibility_timeout": 1_000_000}
     sent: list[Any] = []
     send = sending_task(scene, sent, remember=3600, order_timeout=600)
-    for number in range(3):
-        send.delay(ANN, number)
+    put(send, 3)
     for message in [*scene.queue[1:], scene.queue[0]]:  # all but the first are parked then
         scene.queue.remove(message)
         scene.execute(message)
@@ -338,8 +342,7 @@ def test_no_broker_holds_a_message_for_longer_than_its_visibility_timeout(
     scene.app.conf.broker_transport_options = {"visibility_timeout": 1000}
     sent: list[Any] = []
     send = sending_task(scene, sent)
-    for number in range(2):
-        send.delay(ANN, number)
+    put(send, 2)
     longest = 0
     while scene.queue:
         longest = max(longest, max(each.due for each in scene.queue) - scene.clock())
@@ -351,13 +354,10 @@ def test_no_broker_holds_a_message_for_longer_than_its_visibility_timeout(
 def test_a_message_that_can_never_go_raises_and_is_not_retried(new_scene: NewScene) -> None:
     scene = new_scene(RecipientLimit(1), MessageRateLimit("10/minute"))
 
-    @limited_task(
-        scene.limiter,
-        app=scene.app,
-        shared=False,
+    @task_of(
+        scene,
         envelope=lambda n: Envelope(ANN, [f"r{i}@example.com" for i in range(n)]),
         autoretry_for=(Exception,),
-        name="send",
     )
     def send(recipients: int) -> int:
         return recipients
@@ -374,8 +374,7 @@ def test_a_message_that_can_never_go_raises_and_is_not_retried(new_scene: NewSce
 def test_max_delay_bounds_the_wait(new_scene: NewScene) -> None:
     scene = new_scene(MessageRateLimit("1/minute"))
     send = sending_task(scene, [], max_delay=30)
-    for number in range(2):
-        send.delay(ANN, number)
+    put(send, 2)
     scene.run()
     sent, refused = scene.outcomes.values()
     assert sent == "sent 0"
@@ -387,16 +386,12 @@ def test_waiting_counts_as_none_of_the_retries_of_the_caller(new_scene: NewScene
     scene = new_scene(MessageRateLimit("1/minute"))
     attempts: list[int] = []
 
-    @limited_task(
-        scene.limiter,
-        app=scene.app,
-        shared=False,
-        envelope=envelope,
+    @task_of(
+        scene,
         autoretry_for=(smtplib.SMTPServerDisconnected,),
         retry_backoff=False,
         default_retry_delay=5,
         max_retries=2,
-        name="send",
     )
     def send(sender: str, number: int) -> None:
         attempts.append(scene.clock())
@@ -424,13 +419,9 @@ def test_an_error_that_proves_that_nothing_was_sent_refunds(
             raise task.retry(exc=refusal, countdown=5) if is_bound else refusal
 
     retries: dict[str, Any] = {} if is_bound else {"autoretry_for": (smtplib.SMTPDataError,)}
-    decorate: Any = limited_task(
-        scene.limiter,
-        app=scene.app,
-        shared=False,
-        envelope=envelope,
+    decorate: Any = task_of(
+        scene,
         bind=True,
-        name="send",
         default_retry_delay=5,
         **retries,
     )
@@ -441,7 +432,7 @@ def test_an_error_that_proves_that_nothing_was_sent_refunds(
 
 
 def test_refused_recipients_are_not_charged(scene: CeleryScene) -> None:
-    @limited_task(scene.limiter, app=scene.app, shared=False, envelope=envelope, name="send")
+    @task_of(scene)
     def send(sender: str) -> dict[str, tuple[int, bytes]]:
         return {"bob@example.com": (550, b"5.1.1 unknown")}
 
@@ -453,22 +444,17 @@ def test_refused_recipients_are_not_charged(scene: CeleryScene) -> None:
 def test_a_provider_that_says_too_fast_blocks_the_sender(scene: CeleryScene) -> None:
     attempts: list[int] = []
 
-    @limited_task(
-        scene.limiter,
-        app=scene.app,
-        shared=False,
-        envelope=envelope,
+    @task_of(
+        scene,
         autoretry_for=(smtplib.SMTPDataError,),
         default_retry_delay=5,
-        name="send",
     )
     def send(sender: str, number: int) -> None:
         attempts.append(scene.clock())
         if len(attempts) == 1:
             raise smtplib.SMTPDataError(432, b"4.3.2 Concurrent connections limit exceeded")
 
-    for number in range(3):
-        send.delay(ANN, number)
+    put(send, 3)
     scene.run()
     assert len(attempts) == 4
     assert all(60_000 <= each - attempts[0] < 61_000 for each in attempts[1:])
@@ -498,8 +484,7 @@ def test_a_message_that_cannot_be_published_again_goes_back_to_its_queue(
     scene = new_scene(MessageRateLimit("1/minute"))
     sent: list[Any] = []
     send = sending_task(scene, sent, keep_order=False)
-    for number in range(2):
-        send.delay(ANN, number)
+    put(send, 2)
     scene.run(1)
 
     def refuse(*_: object, **__: object) -> None:
@@ -516,7 +501,7 @@ def test_a_message_that_cannot_be_published_again_goes_back_to_its_queue(
 def test_a_task_that_rejects_its_message_is_called_again(scene: CeleryScene) -> None:
     calls: list[int] = []
 
-    @limited_task(scene.limiter, app=scene.app, shared=False, envelope=envelope, name="send")
+    @task_of(scene)
     def send(sender: str) -> None:
         calls.append(1)
         if len(calls) == 1:
@@ -531,7 +516,7 @@ def test_a_message_may_be_an_argument(scene: CeleryScene) -> None:
     message = EmailMessage()
     message["From"], message["To"] = ANN, "bob@example.com"
 
-    @limited_task(scene.limiter, app=scene.app, shared=False, name="send")
+    @task_of(scene, envelope=None)
     def send(message: EmailMessage) -> str:
         return str(message["To"])
 
@@ -542,7 +527,7 @@ def test_a_message_may_be_an_argument(scene: CeleryScene) -> None:
 
 
 def test_arguments_without_a_message_fail_with_a_hint(scene: CeleryScene) -> None:
-    @limited_task(scene.limiter, app=scene.app, shared=False, name="send")
+    @task_of(scene, envelope=None)
     def send(number: int) -> int:
         return number
 
@@ -563,11 +548,8 @@ def test_a_direct_call_and_an_eager_task_wait(new_scene: NewScene) -> None:
 
 
 def test_options_of_celery_are_passed_on(scene: CeleryScene) -> None:
-    @limited_task(
-        scene.limiter,
-        app=scene.app,
-        shared=False,
-        envelope=envelope,
+    @task_of(
+        scene,
         name="mail",
         rate_limit="5/s",
         time_limit=30,
@@ -604,7 +586,7 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 
 
 def test_what_envelope_returned_is_named_if_it_is_not_a_message(scene: CeleryScene) -> None:
-    @limited_task(scene.limiter, app=scene.app, shared=False, envelope=lambda: None, name="send")
+    @task_of(scene, envelope=lambda: None)
     def send() -> None:
         raise AssertionError
 
@@ -654,8 +636,7 @@ def test_a_sender_without_messages_for_half_of_remember_begins_a_queue(
 
 def test_what_was_parked_and_marked_is_removed(scene: CeleryScene) -> None:
     send = sending_task(scene, [])
-    for number in range(30):
-        send.delay(ANN, number)
+    put(send, 30)
     assert isinstance(scene.execute(scene.queue.pop(1)), Retry)
     scene.run()
     assert scene.backend._registers == {}

@@ -252,7 +252,7 @@ def test_one_envelope_is_planned_by_each_policy_for_itself() -> None:
     ]
     for _ in range(3):
         costs = [policy.plan(envelope).charges[0][2] for policy in policies]
-        assert costs == [(1, 2, 1, 2, 0, 0), (1, 2, 1, 1, 0, 0)]
+        assert costs == [(1, 2, 1, 2, 0, 0, 2, 2), (1, 2, 1, 1, 0, 0, 2, 1)]
 
 
 def test_planning_an_envelope_does_not_change_its_pickle_or_equality() -> None:

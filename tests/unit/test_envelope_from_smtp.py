@@ -338,7 +338,7 @@ def test_an_address_without_a_domain_is_internal() -> None:
         internal = Envelope.from_smtp("ann@uwo.ca", ["postmaster", "<kim>"])
         assert policy.plan(internal).charges == []
         mixed = Envelope.from_smtp("ann@uwo.ca", ["postmaster", "bob@x.org"])
-        assert policy.plan(mixed).charges[0][2] == (1, 2, 1, 1, 0, 0)
+        assert policy.plan(mixed).charges[0][2] == (1, 2, 1, 1, 0, 0, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -347,13 +347,11 @@ def test_an_address_without_a_domain_is_internal() -> None:
 )
 def test_what_is_not_a_domain_is_external(address: str) -> None:
     policy = policy_with(RecipientRateLimit("9/day", count="external"))
-    assert policy.plan(Envelope.from_smtp("ann@uwo.ca", [address])).charges[0][2] == (
+    assert policy.plan(Envelope.from_smtp("ann@uwo.ca", [address])).charges[0][2][:4] == (
         1,
         1,
         1,
         1,
-        0,
-        0,
     )
 
 

@@ -15,7 +15,7 @@ from ratelimit_mail.backends.outage.fallback_share import MOST_LEDGERS, Fallback
 from ratelimit_mail.counting.charge import Charge, Count, Ledger, retention_for
 from ratelimit_mail.counting.window import Window
 
-ONE_OF_EACH_UNIT = (1, 1, 0, 0, 0, 0)
+ONE_OF_EACH_UNIT = (1, 1, 0, 0, 0, 0, 0, 0)
 
 
 def charges_under(*limits: Any) -> list[Charge]:

@@ -172,3 +172,64 @@ def test_a_block_is_parsed_once_however_many_are_added_after_it(
             limiter.try_acquire(Envelope(f"a{i}@example.org", ["bob@example.com"]))
     assert len(limiter.blocks()) == 30
     assert len(parsed) == len(set(parsed)) == 30
+
+
+def exceed(limiter: Limiter, sender: str, user: str | None = None) -> None:
+    for _ in range(3):
+        limiter.try_acquire(envelope_to(sender=sender, client=Client(user=user)))
+
+
+def subjects_of(limiter: Limiter) -> list[str]:
+    return sorted(str(block.subject) for block in limiter.blocks())
+
+
+def test_of_many_forged_senders_the_newest_stay_blocked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(blocks, "MOST_AUTOMATIC", 20)
+    limiter, clock = limiter_with_clock(campus_policy(TWO_A_MINUTE))
+    limiter.block("dana@uwo.ca", reason="by hand")
+    limiter.block("kim@uwo.ca", 10**6, reason="by hand, for a time")
+    exceed(limiter, "ann@uwo.ca", user="ann")
+    for i in range(60):
+        clock.advance(0.001)
+        exceed(limiter, f"forged{i:02}@example.com")
+    newest = [f"forged{i}@example.com" for i in range(41, 60)]
+    assert subjects_of(limiter) == sorted(["ann@uwo.ca", "dana@uwo.ca", "kim@uwo.ca", *newest])
+    assert caplog.text.count("senders may be forged") == 1
+    # Then the login that was blocked first goes, and what somebody has blocked stays.
+    for i in range(20):
+        clock.advance(0.001)
+        exceed(limiter, f"more{i}@uwo.ca", user=f"more{i}")
+    logins = [f"more{i}@uwo.ca" for i in range(20)]
+    assert subjects_of(limiter) == sorted(["dana@uwo.ca", "kim@uwo.ca", *logins])
+
+
+def test_a_lock_out_replaces_no_block_and_is_one_event_for_several_processes(
+    tmp_path: Path,
+) -> None:
+    events: list[Event] = []
+    limiters, dispatchers = [], []
+    for _ in range(2):
+        dispatchers.append(Dispatcher(events.append))
+        store = SQLiteBackend(tmp_path / "x.db")
+        policy = campus_policy(TWO_A_MINUTE)
+        limiters.append(Limiter(policy, store, on_event=dispatchers[-1]))
+    first, second = limiters
+    first.block("ann@uwo.ca", 3600, reason="by hand")
+    second.blocks()
+    copy = second._operations.blocks
+    for sender in ("ann@uwo.ca", "kim@uwo.ca"):
+        exceed(first, sender)
+        # The second process does not know the block yet: its copy may be a second old.
+        copy._by_scope = {}
+        copy.refresh_steps = lambda **_: iter(())  # type: ignore[method-assign, assignment]
+        exceed(second, sender)
+    for dispatcher in dispatchers:
+        dispatcher.flush()
+    by_subject = {block.subject: block.reason for block in second.blocks()}
+    assert by_subject["ann@uwo.ca"] == "by hand"
+    assert [each.subject for each in events if isinstance(each, Blocked)] == [
+        "ann@uwo.ca",
+        "kim@uwo.ca",
+    ]

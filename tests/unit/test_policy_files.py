@@ -343,8 +343,9 @@ VARIANTS: dict[str, Callable[[], Policy]] = {
         directory=Directory({"ann@uwo.ca": "bob@uwo.ca"}, [MailingList("r1@uwo.ca", exempt=True)])
     ),
     "exchange-online, of a tenant": lambda: presets.exchange_online(
-        licences=1, internal_domains=["uwo.ca"]
+        licences=1, internal_domains=["uwo.ca"], outbound_spam_policy="strict"
     ),
+    "ionos": lambda: presets.ionos(message_rate="50/hour"),
 }
 
 ENVELOPES, ENOUGH = 10_000, 1_500

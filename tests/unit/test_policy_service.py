@@ -29,8 +29,9 @@ from ratelimit_mail.exceptions import BackendUnavailable
 from ratelimit_mail.server.clients import client_of
 from ratelimit_mail.server.collector import Collector
 from ratelimit_mail.server.held_mail import HeldMail
-from ratelimit_mail.server.policy_service import PolicyService, in_shadow
+from ratelimit_mail.server.policy_service import PolicyService
 from ratelimit_mail.server.postfix import PolicyConnection, Request
+from ratelimit_mail.server.shadow_policy import in_shadow
 from ratelimit_mail.server.stages import Stages, limitations, main_cf
 from ratelimit_mail.testing import ManualClock
 
@@ -447,6 +448,66 @@ async def test_a_message_that_is_held_at_data_is_not_released_before_its_end(
     held.close()
 
 
+async def test_a_message_that_is_complete_after_its_time_is_looked_for_and_counted_when_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, "rcpt,data", excess="hold", held=held)
+    wall = relay.clock() / 1000
+    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+
+    def advance(seconds: float) -> None:
+        relay.clock.advance(seconds)
+        relay.seconds += seconds
+
+    async def used() -> int:
+        [usage] = await relay.service.limiter.usage("ann@uwo.ca")
+        return usage.used
+
+    for expected in ("DUNNO", "HOLD "):
+        assert (await relay.message(outsiders(1), stage="DATA"))[:5] == expected
+    advance(60)
+    for _ in range(3):  # its text is long, and it is not in the hold queue yet
+        assert await relay.service.release() == ["AB0002"]
+        await relay.service.note_released([], missing=["AB0002"])
+        assert await relay.service.release() == []
+        advance(10)
+    assert await relay.service.release() == []  # it has been missing for twenty seconds
+    advance(10)
+    assert await relay.service.release() == ["AB0002"]
+    await relay.service.note_released(["AB0002"])
+    assert len(held) == 0
+    advance(59)
+    assert await used() == 1
+    advance(1)
+    assert await used() == 0
+    held.close()
+
+
+async def test_a_message_that_is_missing_for_a_day_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
+    held = HeldMail(tmp_path / "held.db")
+    relay = Relay(policy, excess="hold", held=held)
+    wall = relay.clock() / 1000
+    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+    for _ in range(2):
+        await relay.message(outsiders(1))
+    searches = 0
+    while len(held):
+        relay.clock.advance(60)
+        relay.seconds += 60
+        if queue_ids := await relay.service.release():  # an administrator has deleted it
+            searches += 1
+            await relay.service.note_released([], missing=queue_ids)
+    assert 86_400 <= relay.seconds <= 2 * 86_400 + 120
+    assert searches < 20
+    assert "AB0002 was not in the hold queue for a day" in caplog.text
+    held.close()
+
+
 async def test_a_queue_id_that_is_used_again_releases_no_message_of_a_moderator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,14 +547,14 @@ def test_only_messages_that_were_let_go_are_forgotten(tmp_path: Path) -> None:
 async def test_messages_that_end_after_data_take_bounded_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ratelimit_mail.server.policy_service.MOST_ADMITTED", 5)
+    monkeypatch.setattr("ratelimit_mail.server.data_charges.MOST_OPEN", 5)
     relay = Relay(Policy(name="p", limits=[MessageRateLimit("100/hour")]), "data,end-of-message")
     await relay.ask("END-OF-MESSAGE", instance(99), recipient_count=1)
     for number in range(20):
         name = instance(number)
         await relay.ask("DATA", name, number, recipient="a@x.com", recipient_count=1)
         relay.service.disconnect(number)
-    assert len(relay.service._admitted) == 5
+    assert len(relay.service._data_charges) == 5
     await relay.service.close()
     [usage] = await relay.service.limiter.usage("ann@uwo.ca")
     assert usage.used == 5

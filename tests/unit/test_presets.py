@@ -8,10 +8,12 @@ from datetime import date
 import pytest
 
 from ratelimit_mail import Policy, presets
-from ratelimit_mail.presets import PRESETS, SOURCES
+from ratelimit_mail.presets import PRESETS, SOURCES, Figure, Page
 
 NAMES = [
     "amazon-ses",
+    "azure-communication-services",
+    "brevo",
     "campus-relay",
     "comcast",
     "earthlink",
@@ -20,16 +22,31 @@ NAMES = [
     "gmail-webmail",
     "google-workspace",
     "hotmail",
+    "icloud-mail",
+    "ionos",
     "leeds-office365",
     "leeds-smtp",
+    "mailgun",
+    "outlook-com",
+    "postmark",
+    "proton-mail",
+    "proton-mail-free",
+    "resend",
     "roadrunner",
+    "sendgrid",
     "western-convergence",
     "western-office365",
     "yahoo",
+    "zoho-mail",
+    "zoho-mail-free",
 ]
 
 
-def test_there_are_fifteen_presets() -> None:
+FROM_A_SAVED_TEXT = {name for name in NAMES if SOURCES[name].institution == "Western University"}
+"""Western's page is known from a text that was saved without its address."""
+
+
+def test_there_are_twenty_eight_presets() -> None:
     assert sorted(PRESETS) == NAMES
     assert sorted(SOURCES) == NAMES
 
@@ -56,10 +73,57 @@ def test_each_limit_of_a_preset_has_a_name(name: str) -> None:
 def test_a_preset_states_the_source_and_date_of_its_figures(name: str) -> None:
     source = SOURCES[name]
     assert source.institution
-    assert all(source.pages)
+    assert all(page.title for page in source.pages)
     assert date(2026, 11, 22) <= source.read <= date(2026, 11, 27)
     docs = inspect.getdoc(PRESETS[name]) or ""
     assert "Source: " in docs or "History." in docs
+
+
+OPTIONAL = {
+    "exchange-online": (
+        presets.exchange_online(licences=1, internal_domains=["contoso.onmicrosoft.com"]),
+        presets.exchange_online(trial=True, outbound_spam_policy="standard"),
+        presets.exchange_online(outbound_spam_policy="strict"),
+    ),
+}
+"""Policies with the limits that a preset has only if a parameter asks for them."""
+
+
+def figures_of(*policies: Policy) -> set[tuple[str | None, int]]:
+    return {(limit.name, limit.limit) for policy in policies for limit in policy.all_limits}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_limit_of_a_preset_is_without_a_figure_with_source_and_date(name: str) -> None:
+    policies = (PRESETS[name](), *OPTIONAL.get(name, ()))
+    documented = {(each.limit, each.value) for each in SOURCES[name].figures if each.limit}
+    assert documented == figures_of(*policies)
+    for limit_name, number in documented:
+        figure = SOURCES[name].of_limit(limit_name, number)
+        assert figure is not None
+        assert figure.pages
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_without_a_limit_says_why_or_how_to_set_it(name: str) -> None:
+    for figure in SOURCES[name].figures:
+        assert figure.limit or figure.note
+        assert all(page.title and isinstance(page.read, date) for page in figure.pages)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - FROM_A_SAVED_TEXT))
+def test_each_page_of_a_provider_has_an_address(name: str) -> None:
+    for page in SOURCES[name].pages:
+        assert page.address is not None
+        assert page.address.startswith(("https://", "http://it.leeds.ac.uk/"))
+
+
+def test_a_figure_needs_a_page_and_a_limit_or_a_note() -> None:
+    page = Page(title="Limits", read=date(2026, 11, 27))
+    with pytest.raises(ValueError, match="needs a page"):
+        Figure(value=3, unit="connections", pages=(), note="not a rate")
+    with pytest.raises(ValueError, match="note that says why"):
+        Figure(value=3, unit="connections", pages=(page,))
 
 
 def test_two_presets_never_share_their_counts() -> None:

@@ -174,8 +174,57 @@ def test_exchange_online_refuses_an_invalid_number_of_licences(licences: Any) ->
 
 
 def test_exchange_online_refuses_two_limits_for_one_tenant() -> None:
-    with pytest.raises(ValueError, match="one of the two"):
-        presets.exchange_online(licences=5, external_recipient_rate="5000/day")
+    for two in (
+        {"licences": 5, "external_recipient_rate": "5000/day"},
+        {"licences": 5, "trial": True},
+        {"external_recipient_rate": "5000/day", "trial": True},
+    ):
+        arguments: dict[str, Any] = two
+        with pytest.raises(ValueError, match="one of the three"):
+            presets.exchange_online(**arguments)
+
+
+def test_exchange_online_a_trial_tenant_has_5000_and_a_reply_of_its_own() -> None:
+    limiter, _ = limiter_with_clock(presets.exchange_online(trial=True))
+    assert all(limiter.try_acquire(example_envelope(500)) for _ in range(10))
+    refused = limiter.try_acquire(example_envelope(sender="kim@example.com"))
+    assert (refused.reply.code, refused.reply.status) == (550, "5.7.232")
+    assert refused.retry_after == DAY
+
+
+@pytest.mark.parametrize(
+    ("name", "hourly", "daily"), [("standard", 500, 1_000), ("strict", 400, 800)]
+)
+def test_exchange_online_the_outbound_spam_policy_is_an_option(
+    name: Any, hourly: int, daily: int
+) -> None:
+    policy = presets.exchange_online(outbound_spam_policy=name, internal_domains=["example.edu"])
+    limiter, clock = limiter_with_clock(policy)
+    assert limiter.try_acquire(example_envelope(hourly))
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("external recipients an hour", Action.DEFER, HOUR)
+    assert limiter.try_acquire(example_envelope(daily - hourly, domain="example.edu"))
+    clock.advance(HOUR)
+    decision = limiter.try_acquire(example_envelope(domain="example.edu"))
+    name = "recipients a day of the outbound spam policy"
+    assert refusal(decision) == (name, Action.DEFER, DAY - HOUR)
+
+
+def test_exchange_online_has_no_outbound_spam_policy_by_default_and_no_other_one() -> None:
+    assert (
+        presets.exchange_online().limits
+        == presets.exchange_online(outbound_spam_policy=None).limits
+    )
+    wrong: Any = "lenient"
+    with pytest.raises(ValueError, match="'lenient' is not one of standard, strict"):
+        presets.exchange_online(outbound_spam_policy=wrong)
+
+
+def test_exchange_online_2000_external_recipients_a_day_were_cancelled() -> None:
+    limiter, clock = limiter_with_clock(presets.exchange_online(internal_domains=["example.edu"]))
+    for _ in range(5):
+        assert limiter.try_acquire(example_envelope(500))
+        clock.advance(MINUTE)
 
 
 def test_exchange_online_100_external_recipients_a_day_from_onmicrosoft() -> None:
@@ -282,6 +331,16 @@ def test_amazon_ses_holds_the_rate_for_as_many_seconds_as_a_message_has_recipien
     assert limiter.try_acquire(example_envelope())
 
 
+def test_amazon_ses_counts_a_message_that_holds_the_rate_at_once_towards_the_quota() -> None:
+    limiter, clock = limiter_with_clock(presets.amazon_ses(sending_quota="60/day"))
+    assert limiter.try_acquire(example_envelope(40))
+    clock.advance(DAY - 10)
+    decision = limiter.try_acquire(example_envelope(30))
+    assert refusal(decision) == ("recipients a day", Action.DEFER, 10)
+    clock.advance(10)
+    assert limiter.try_acquire(example_envelope(30))
+
+
 def test_amazon_ses_takes_a_message_above_a_small_quota_and_then_nothing_for_days() -> None:
     limiter, clock = limiter_with_clock(presets.amazon_ses(sending_quota="10/day"))
     assert limiter.try_acquire(example_envelope(30))
@@ -303,3 +362,110 @@ def test_amazon_ses_50_recipients_a_message() -> None:
 def test_amazon_ses_has_no_quota_if_the_account_has_none() -> None:
     names = [limit.name for limit in presets.amazon_ses(sending_quota=None).limits]
     assert names == ["recipients a message", "recipients a second"]
+
+
+# Services that send mail for programs
+
+
+@pytest.mark.parametrize(
+    ("policy", "most", "wait"),
+    [
+        (presets.brevo(), 300, DAY),
+        (presets.resend(), 100, DAY),
+        (presets.sendgrid(), 100, DAY),
+    ],
+)
+def test_a_free_plan_counts_the_recipients_of_all_senders_together(
+    policy: Policy, most: int, wait: int
+) -> None:
+    limiter, _ = limiter_with_clock(policy)
+    assert limiter.try_acquire(example_envelope(most - 1))
+    assert limiter.try_acquire(example_envelope(sender="bob@example.edu"))
+    decision = limiter.try_acquire(example_envelope(sender="kim@example.edu"))
+    assert refusal(decision) == ("recipients a day", Action.DEFER, wait)
+
+
+def test_a_paid_plan_has_no_daily_quota() -> None:
+    names = {
+        limit.name
+        for policy in (
+            presets.brevo(sending_quota=None),
+            presets.resend(sending_quota=None, monthly_quota=None),
+            presets.sendgrid(sending_quota=None),
+        )
+        for limit in policy.limits
+    }
+    assert names == {"messages a second", "recipients a message"}
+
+
+def test_resend_3000_recipients_in_any_month() -> None:
+    limiter, clock = limiter_with_clock(presets.resend())
+    for _ in range(30):
+        assert limiter.try_acquire(example_envelope(100))
+        clock.advance(DAY)
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("recipients a month", Action.DEFER, DAY)
+
+
+def test_azure_30_messages_a_minute_and_100_an_hour_for_all_senders() -> None:
+    limiter, clock = limiter_with_clock(presets.azure_communication_services())
+    for _ in range(3):
+        for number in range(30):
+            assert limiter.try_acquire(example_envelope(50, sender=f"user{number}@example.com"))
+        decision = limiter.try_acquire(example_envelope())
+        assert refusal(decision) == ("messages a minute", Action.DEFER, MINUTE)
+        clock.advance(MINUTE)
+    assert all(limiter.try_acquire(example_envelope()) for _ in range(10))
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("messages an hour", Action.DEFER, HOUR - 3 * MINUTE)
+
+
+# Providers of mailboxes
+
+
+def test_ionos_refuses_with_its_own_reply() -> None:
+    limiter, _ = limiter_with_clock(presets.ionos(message_rate="50/hour"))
+    assert all(limiter.try_acquire(example_envelope(9)) for _ in range(50))
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("messages an hour", Action.DEFER, HOUR)
+    assert str(decision.reply) == "450 4.7.0 Mail send limit exceeded."
+
+
+def test_sendgrid_refuses_with_its_own_reply() -> None:
+    limiter, _ = limiter_with_clock(presets.sendgrid())
+    assert limiter.try_acquire(example_envelope(100))
+    reply = limiter.try_acquire(example_envelope()).reply
+    assert str(reply) == "451 4.7.0 Maximum credits exceeded"
+
+
+def test_icloud_500_recipients_a_message_and_1000_a_day() -> None:
+    limiter, _ = limiter_with_clock(presets.icloud_mail())
+    assert refusal(limiter.check(example_envelope(501)))[::2] == ("recipients a message", None)
+    assert all(limiter.try_acquire(example_envelope(500)) for _ in range(2))
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("recipients a day", Action.DEFER, DAY)
+
+
+@pytest.mark.parametrize(
+    ("preset", "most"), [(presets.zoho_mail, 150), (presets.zoho_mail_free, 100)]
+)
+def test_zoho_counts_external_recipients_and_messages_to_them(
+    preset: Callable[..., Policy], most: int
+) -> None:
+    limiter, _ = limiter_with_clock(
+        preset(message_rate="50/hour", internal_domains=["example.edu"])
+    )
+    assert not limiter.check(example_envelope(most + 1))
+    assert all(limiter.try_acquire(example_envelope(most)) for _ in range(50))
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("external messages an hour", Action.DEFER, HOUR)
+    assert limiter.try_acquire(example_envelope(200, domain="example.edu"))
+
+
+def test_proton_has_the_rates_of_the_account_if_they_are_set() -> None:
+    assert [limit.name for limit in presets.proton_mail().limits] == ["recipients a message"]
+    policy = presets.proton_mail(hourly_rate="300/hour", daily_rate="1000/day")
+    limiter, _ = limiter_with_clock(policy)
+    assert all(limiter.try_acquire(example_envelope(100)) for _ in range(3))
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("recipients an hour", Action.DEFER, HOUR)

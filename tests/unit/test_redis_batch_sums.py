@@ -18,7 +18,7 @@ SENDER, DOMAIN = ledger("sender"), ledger("domain")
 
 
 def message_from(sender: str, domain: str = "", messages: int = 1) -> Message:
-    costs = (messages, 2, 0, 0, 0, 0)
+    costs = (messages, 2, 0, 0, 0, 0, 0, 0)
     charges = [(SENDER, sender, costs)]
     return ([*charges, (DOMAIN, domain, costs)] if domain else charges), TAKE
 
@@ -28,10 +28,10 @@ def test_each_subject_is_charged_once_for_all_messages() -> None:
         [message_from("ann", "x"), message_from("bob", "x"), message_from("ann", "y")]
     ) == (
         [
-            (SENDER, "ann", (2, 4, 0, 0, 0, 0)),
-            (DOMAIN, "x", (2, 4, 0, 0, 0, 0)),
-            (SENDER, "bob", (1, 2, 0, 0, 0, 0)),
-            (DOMAIN, "y", (1, 2, 0, 0, 0, 0)),
+            (SENDER, "ann", (2, 4, 0, 0, 0, 0, 0, 0)),
+            (DOMAIN, "x", (2, 4, 0, 0, 0, 0, 0, 0)),
+            (SENDER, "bob", (1, 2, 0, 0, 0, 0, 0, 0)),
+            (DOMAIN, "y", (1, 2, 0, 0, 0, 0, 0, 0)),
         ],
         set(),
     )
@@ -44,7 +44,9 @@ def test_a_sum_above_a_limit_is_not_charged_as_one() -> None:
 
 def test_a_subject_whose_messages_have_different_limits_is_not_charged_as_one() -> None:
     other = ledger("sender", 20)
-    _, excluded = sum_charges([message_from("ann"), ([(other, "ann", (1, 1, 0, 0, 0, 0))], TAKE)])
+    _, excluded = sum_charges(
+        [message_from("ann"), ([(other, "ann", (1, 1, 0, 0, 0, 0, 0, 0))], TAKE)]
+    )
     assert excluded == {("sender", "ann")}
 
 
@@ -55,7 +57,11 @@ def test_a_message_that_is_only_checked_is_not_charged_as_one() -> None:
 
 def test_a_refusal_names_the_subjects_by_the_numbers_of_their_counts() -> None:
     charges, _ = sum_charges(
-        [message_from("ann"), ([(SENDER, "bob", (0, 2, 0, 0, 0, 0))], TAKE), message_from("eve")]
+        [
+            message_from("ann"),
+            ([(SENDER, "bob", (0, 2, 0, 0, 0, 0, 0, 0))], TAKE),
+            message_from("eve"),
+        ]
     )
     reply = [0, 9, 0, 0, 2, 2, 0, 9, 0, 4, 0, 9, 0]
     assert refused_subjects(charges, reply) == {("sender", "bob"), ("sender", "eve")}

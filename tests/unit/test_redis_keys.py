@@ -68,7 +68,7 @@ def key_of(count: CountOf, mode: Mode) -> bytes:
     charge: Charge = (
         policy.ledgers_of(scope)[0],
         subject_of(scope, dict(zip(scope, values, strict=True))),
-        (1, 1, 1, 1, 0, 0),
+        (1, 1, 1, 1, 0, 0, 0, 0),
     )
     (key,) = Codec("p:", None, sharded=sharded).pack([charge], Intent()).keys
     return key
@@ -107,7 +107,7 @@ def test_the_keys_of_queues_and_answers_differ_from_those_of_counts(
 ) -> None:
     shard, sharded = mode
     queue = queue_of(count[0], retentions_of([MessageRateLimit("9/hour")]), shard)
-    booking: Charge = (queue, sender, (1, 0, 0, 0, 0, 0))
+    booking: Charge = (queue, sender, (1, 0, 0, 0, 0, 0, 0, 0))
     idempotency = Idempotency(name, HOUR)
     keys = Codec("p:", None, sharded=sharded).pack([booking], Intent(idempotency=idempotency)).keys
     assert len({key_of(count, mode), *keys}) == 3
@@ -166,7 +166,7 @@ def slots_of(policy: Policy, envelope: Envelope) -> set[int]:
     """Return the slots of the keys of a message that is booked and has an id."""
     queue = queue_of(policy.name, retentions_of(policy.all_limits), policy.shard)
     intent = Intent(
-        queue=(queue, policy.sender_subject(envelope), (1, 0, 0, 0, 0, 0)),
+        queue=(queue, policy.sender_subject(envelope), (1, 0, 0, 0, 0, 0, 0, 0)),
         idempotency=Idempotency("0" * 32, HOUR),
     )
     charges = policy.plan(envelope).charges

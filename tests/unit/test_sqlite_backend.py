@@ -13,6 +13,7 @@ import pytest
 
 from ratelimit_mail import (
     AsyncLimiter,
+    ByteRateLimit,
     Envelope,
     Limiter,
     MessageRateLimit,
@@ -213,6 +214,27 @@ def test_a_long_log_is_trimmed(backend: SQLiteBackend, clock: ManualClock) -> No
     assert limiter.usage("ann@uwo.ca")[1].used == in_an_hour
     limiter.reset("ann@uwo.ca")
     assert size_of(backend, "chunk") == size_of(backend, "subject") == 0
+
+
+def test_long_logs_of_every_unit_of_several_subjects_are_apart(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    limiter = Limiter(
+        Policy(name="test", limits=[MessageRateLimit("1000/day"), ByteRateLimit("1 GB/day")]),
+        backend,
+    )
+    senders = [f"sender-{i}@uwo.ca" for i in range(3)]
+    for _ in range(300):
+        clock.advance(1)
+        for sender in senders:
+            assert limiter.try_acquire(Envelope(sender, ["bob@example.com"], size=1000))
+    for sender in senders:
+        assert [usage.used for usage in limiter.usage(sender)] == [300, 300_000]
+    limiter.reset(senders[0])
+    for sender in senders[1:]:
+        assert [usage.used for usage in limiter.usage(sender)] == [300, 300_000]
+        limiter.reset(sender)
+    assert size_of(backend, "chunk") == 0
 
 
 def test_a_decision_reads_few_rows_however_many_events_there_are(

@@ -27,7 +27,7 @@ from ratelimit_mail.adapters.options import (
     log_outage,
 )
 from ratelimit_mail.decision import Decision
-from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail.envelope import Client, Envelope, message_size
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter import AsyncLimiter
 
@@ -303,5 +303,5 @@ async def send(
     if not isinstance(message, Message):
         size = len(message)
     elif limiter.policy.counts_bytes:
-        size = len(message.as_bytes())
+        size = message_size(message)
     return await connection.deliver(sender, addresses, size, deliver)

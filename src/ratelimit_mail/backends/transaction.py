@@ -9,8 +9,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
-from ratelimit_mail.counting.charge import Costs, Count, Ledger, costs_of
+from ratelimit_mail.counting.charge import (
+    FIRST_UNIQUE,
+    Costs,
+    Count,
+    Ledger,
+    UniqueCosts,
+    costs_of,
+)
 from ratelimit_mail.counting.event_log import EventLog, UndoList
+from ratelimit_mail.counting.members import (
+    MemberChange,
+    Members,
+    is_refundable,
+    moment_of_stamp,
+    next_stamp,
+)
 from ratelimit_mail.counting.window import Retention, Window, spread_schedule
 
 __all__ = ["BookingReceipt", "Counts", "SubjectCharge", "Transaction", "refund"]
@@ -50,6 +64,10 @@ class Counts(Protocol):
 
     def recount(self) -> None:
         """Note that a log has changed."""
+        ...
+
+    def members(self, unit: int) -> Members:
+        """Return the recipients that the log of a unit of unique recipients holds."""
         ...
 
     def add_booking(self, booking: Any, number: int | None, *, oldest: int) -> int:
@@ -146,6 +164,9 @@ class Transaction(Generic[C]):
         entries: list[tuple[EventLog, Count, int, Retention]] = []
         self._entries = entries
         self._counts_denied = self._has_bookings = False
+        unique: list[tuple[int, C, UniqueCosts]] = []
+        self._unique = unique
+        """The entries of unique recipients, with the counts and costs of their charges."""
         self._schedules: dict[int, list[tuple[int, int]]] = {}
         """By entry, the parts of a cost above a limit that spreads it."""
         for counts, ledger, costs, _ in charges:
@@ -153,6 +174,8 @@ class Transaction(Generic[C]):
             for count in ledger.counts:
                 if cost := costs[count.unit]:
                     log = logs[count.unit]
+                    if count.is_unique and isinstance(costs, UniqueCosts):
+                        unique.append((len(entries), counts, costs))
                     if cost > count.smallest:
                         self._schedules[len(entries)] = spread_schedule(cost, count.windows)
                     entries.append((log, count, cost, counts.retentions[count.unit]))
@@ -163,6 +186,8 @@ class Transaction(Generic[C]):
 
     def take(self, *, record: bool) -> Verdict:
         """Charge everything now, or return when it fits."""
+        if self._unique:
+            self._leave_out_members(exactly=False)
         refusals = self._refusals()
         if refusals:
             return self._refuse(refusals, self._now, record=record)
@@ -171,6 +196,7 @@ class Transaction(Generic[C]):
     def book(self, queue: SubjectCharge[C], max_delay: int | None) -> Verdict:
         """Charge everything at the first moment with room after the last booking of `queue`."""
         now = self._now
+        self._leave_out_members()
         counts, ledger, costs, _ = queue
         start = Transaction([queue], now)._entries[0][0].last_booking(now) or now
         at = self._earliest(start)
@@ -190,6 +216,7 @@ class Transaction(Generic[C]):
         queue: the counts of its queue, which are new if it was reset or evicted since.
         """
         now, number = self._now, booking.number
+        self._leave_out_members()
         ahead, behind = booking.neighbours(queue)
         probe = self._without([booking, *behind])
         is_early = number is not None and booking.at > now
@@ -210,11 +237,29 @@ class Transaction(Generic[C]):
             booking.enqueue(queue.first_number() if number is None else number, now)
         return verdict(now, at, booking, refusals)
 
+    def _leave_out_members(self, *, exactly: bool = True) -> None:
+        """Decide by the logs without the events of the unique recipients that the message is to.
+
+        exactly: False if it does not matter how much room there is, only whether and when.
+        """
+        for number, counts, costs in self._unique:
+            log, count, cost, retention = self._entries[number]
+            stamps = _held_stamps(counts, count.unit, _members_of(costs, count.unit))
+            if not stamps:
+                continue
+            if not exactly and log.held - len(stamps) + cost <= count.smallest:
+                log = EventLog(log.newest)  # has room too
+            else:
+                events = [(moment_of_stamp(stamp), 1) for stamp in stamps.values()]
+                log = log.without(events, retention)
+            self._entries[number] = (log, count, cost, retention)
+
     def _without(self, bookings: Iterable[BookingReceipt[C]]) -> Transaction[C]:
         """Return the same charges on copies of the logs without the given bookings."""
         events: dict[tuple[C, int], list[tuple[int, int]]] = {}
-        for counts, unit, moment, cost in _events_of(bookings):
-            events.setdefault((counts, unit), []).append((moment, cost))
+        for counts, unit, moment, cost, changes in _events_of(bookings):
+            if not changes:  # else they are the latest of its recipients, which are left out
+                events.setdefault((counts, unit), []).append((moment, cost))
         probe = Transaction(self._charges, self._now)  # also with the same schedules
         keys = [
             (counts, count.unit)
@@ -305,12 +350,42 @@ class Transaction(Generic[C]):
             for count in ledger.counts:
                 if costs[count.unit]:
                     number, (log, _, cost, retention) = next(entries)
+                    if count.is_unique:
+                        receipt.append(self._charge_unique(counts, ledger, count.unit, costs, at))
+                        continue
                     start = max(at, log.newest)
                     for offset, part in self._schedules.get(number) or [(0, cost)]:
                         moment = log.book(self._now, start + offset, part, retention)
                         receipt.append((counts, ledger, costs_of(count.unit, part), moment))
         self._recount()
         return receipt
+
+    def _charge_unique(
+        self, counts: C, ledger: Ledger, unit: int, costs: Costs, at: int
+    ) -> SubjectCharge[C]:
+        """Charge unique recipients at the moment `at`: those that are held move there.
+
+        A booking ahead is charged beside what is held.
+        """
+        log, cost, retention = counts.logs()[unit], costs[unit], counts.retentions[unit]
+        members = _members_of(costs, unit)
+        start = max(at, log.newest)
+        if not members or start > max(self._now, log.newest):
+            moment = log.book(self._now, start, cost, retention)
+            return counts, ledger, _unique_costs(unit, cost, members, ()), moment
+        stamps = _held_stamps(counts, unit, members)
+        counts.save()
+        log.refund([(moment_of_stamp(stamp), 1) for stamp in stamps.values()], retention)
+        moment = log.book(self._now, start, cost, retention)
+        held = counts.members(unit)
+        changes = []
+        for member in members:
+            previous = stamps.get(member)
+            stamp = next_stamp(previous, moment)
+            held.set(member, stamp)
+            changes.append(MemberChange(member, stamp, previous))
+        held.trim(log.newest - retention.span)
+        return counts, ledger, _unique_costs(unit, cost, members, tuple(changes)), moment
 
     def _recount(self) -> None:
         for counts, *_ in self._charges:
@@ -324,8 +399,11 @@ def refund(receipts: Iterable[Sequence[SubjectCharge[C]]]) -> None:
         charges = [*receipt]
         if isinstance(receipt, BookingReceipt) and (queue := receipt.dequeue()) is not None:
             charges.append(queue)
-        for counts, unit, moment, cost in _events_of([charges]):
-            events.setdefault((counts, unit), []).append((moment, cost))
+        for counts, unit, moment, cost, changes in _events_of([charges]):
+            if changes:
+                _refund_members(counts, unit, changes)
+            else:
+                events.setdefault((counts, unit), []).append((moment, cost))
     for (counts, unit), refunded in events.items():
         log = counts.logs()[unit]
         counts.save()
@@ -333,12 +411,66 @@ def refund(receipts: Iterable[Sequence[SubjectCharge[C]]]) -> None:
         counts.recount()
 
 
+def _refund_members(counts: Counts, unit: int, changes: Iterable[MemberChange]) -> None:
+    """Put the moments of unique recipients back, if nothing was sent to them since."""
+    log, held, span = counts.logs()[unit], counts.members(unit), counts.retentions[unit].span
+    removed: list[tuple[int, int]] = []
+    put_back: list[tuple[int, int]] = []
+    for member, stamp, previous in changes:
+        if held.get(member) != stamp or not is_refundable(stamp):
+            continue
+        removed.append((moment_of_stamp(stamp), 1))
+        if previous is not None and moment_of_stamp(previous) > log.newest - span:
+            put_back.append((moment_of_stamp(previous), 1))
+            held.set(member, previous)
+        else:
+            held.set(member, None)
+    if removed:
+        counts.save()
+        log.refund(removed, counts.retentions[unit])
+        log.put_back(put_back)
+        counts.recount()
+
+
+def _held_stamps(counts: Counts, unit: int, members: Iterable[str]) -> dict[str, int]:
+    """Return the stamps of those unique recipients whose events the log has."""
+    held = counts.members(unit)
+    forgotten = counts.logs()[unit].newest - counts.retentions[unit].span
+    stamps: dict[str, int] = {}
+    for member in members:
+        stamp = held.get(member)
+        if stamp is not None and moment_of_stamp(stamp) > forgotten:
+            stamps[member] = stamp
+    return stamps
+
+
+def _members_of(costs: Costs, unit: int) -> tuple[str, ...]:
+    """Return the unique recipients that costs of a unit are of."""
+    return costs.members.get(unit, ()) if isinstance(costs, UniqueCosts) else ()
+
+
+def _unique_costs(
+    unit: int, cost: int, members: tuple[str, ...], changes: tuple[MemberChange, ...]
+) -> Costs:
+    """Return what unique recipients cost, and which they are."""
+    of_unit = costs_of(unit, cost)
+    if not members:
+        return of_unit
+    return UniqueCosts.of(of_unit, {unit: members}, {unit: changes} if changes else {})
+
+
 def _events_of(
     receipts: Iterable[Sequence[SubjectCharge[C]]],
-) -> Iterator[tuple[C, int, int, int]]:
-    """Yield the counts, unit, moment and cost of each event that was charged."""
+) -> Iterator[tuple[C, int, int, int, Sequence[MemberChange]]]:
+    """Yield the counts, unit, moment and cost of each event that was charged.
+
+    Last what it has changed for unique recipients, if it was charged to these.
+    """
     for receipt in receipts:
         for counts, ledger, costs, moment in receipt:
             for count in ledger.counts:
                 if cost := costs[count.unit]:
-                    yield counts, count.unit, moment, cost
+                    changes: Sequence[MemberChange] = ()
+                    if count.unit >= FIRST_UNIQUE and isinstance(costs, UniqueCosts):
+                        changes = costs.changes.get(count.unit, ())
+                    yield counts, count.unit, moment, cost, changes

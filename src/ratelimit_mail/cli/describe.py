@@ -83,6 +83,8 @@ def limit_in_words(limit: Limit) -> str:
     if isinstance(limit, RateLimit):
         if limit.share is not None:
             words += f", {limit.share:.0%} of {limit.rate.amount}".replace("%", " %")
+        if limit.is_unique:
+            words += "; a recipient counts once, until a window after the last message to it"
         if limit.on_excess == "reject":
             words += "; excess messages are rejected"
         if limit.on_excess == "block":

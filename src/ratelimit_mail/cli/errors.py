@@ -100,8 +100,12 @@ class RejectedRowReporter:
             return
         share = 100 * self.count / total
         self._print(f"warning: {self.count:,} of {total:,} rows ({share:.1f} %) cannot be read:")
-        for reason, number in self._reasons.most_common(3):
+        for reason, number in self.most_common():
             self._print(f"warning: {number:,} of them: {reason}")
+
+    def most_common(self) -> list[tuple[str, int]]:
+        """Return the three most common reasons, and how many rows have each."""
+        return self._reasons.most_common(3)
 
     def _print(self, text: str) -> None:
         # One row, one line, however wide the terminal; Text keeps brackets as they are.

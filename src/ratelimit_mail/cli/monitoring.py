@@ -16,7 +16,12 @@ from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.monitoring import Monitoring, MonitoringSettings
 from ratelimit_mail.monitoring.settings import MetricSettings
 
-__all__ = ["monitoring_options", "monitoring_settings", "started_monitoring"]
+__all__ = [
+    "monitoring_errors",
+    "monitoring_options",
+    "monitoring_settings",
+    "started_monitoring",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,12 +64,10 @@ def monitoring_settings(
 
 
 @contextmanager
-def started_monitoring(
-    settings: MonitoringSettings, name: str, store: Backend | None
-) -> Iterator[Monitoring]:
-    """Yield what the settings ask for, and close it at the end."""
+def monitoring_errors() -> Iterator[None]:
+    """Turn what `MonitoringSettings.start` raises into an error of the command."""
     try:
-        monitoring = settings.start(name, store)
+        yield
     except ModuleNotFoundError as error:
         raise CommandError(str(error)) from None
     except OSError as error:
@@ -72,6 +75,15 @@ def started_monitoring(
         raise CommandError(escape(f"{where}: {error.strerror or error}")) from None
     except (ValueError, TypeError) as error:  # a file with a secret that cannot be one
         raise CommandError(escape(f"alerts: {error}")) from None
+
+
+@contextmanager
+def started_monitoring(
+    settings: MonitoringSettings, name: str, store: Backend | None
+) -> Iterator[Monitoring]:
+    """Yield what the settings ask for, and close it at the end."""
+    with monitoring_errors():
+        monitoring = settings.start(name, store)
     try:
         yield monitoring
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,9 @@ BATCH: Final = 100
 """How many messages are released by one call of postsuper."""
 
 PROGRAM_SECONDS: Final = 300.0
+
+_RELEASED: Final = re.compile(r"postsuper: ([0-9A-Za-z]{1,64}): released from hold")
+"""What postsuper says of each message that it has found in the hold queue."""
 
 
 @click.command("postfix-release")
@@ -89,19 +93,22 @@ def _release_all(control: Path, postsuper: list[str], postqueue: list[str]) -> i
             # They come from Postfix, over a socket and through a file: never trusted.
             if not isinstance(each, str) or not QUEUE_ID.fullmatch(each):
                 raise CommandError(f"{escape(repr(each)[:80])} is not a queue id of Postfix's")
-        _run([*postsuper, *(word for each in queue_ids for word in ("-H", each))])
-        _ask(control, "released", queue_ids=queue_ids)
-        number += len(queue_ids)
+        said = _run([*postsuper, *(word for each in queue_ids for word in ("-H", each))])
+        found = set(_RELEASED.findall(said))
+        released = [each for each in queue_ids if each in found]
+        missing = [each for each in queue_ids if each not in found]
+        _ask(control, "released", queue_ids=released, missing=missing)
+        number += len(released)
         # postsuper puts them into the deferred queue, which is looked at every few minutes only.
-        for each in queue_ids:
+        for each in released:
             try:
                 _run([*postqueue, "-i", each])
             except CommandError as error:
                 click.echo(f"{each} is sent at the next queue run: {error.message}", err=True)
 
 
-def _run(command: list[str]) -> None:
-    """Run a program of Postfix's. Raises CommandError if it fails."""
+def _run(command: list[str]) -> str:
+    """Run a program of Postfix's; return what it says. Raises CommandError if it fails."""
     try:
         done = subprocess.run(  # noqa: S603 - a list of arguments, and only queue ids
             command,
@@ -116,6 +123,7 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it failed"]
         raise CommandError(escape(f"{command[0]}: {reason[0][:500]}"))
+    return done.stderr + done.stdout
 
 
 def _ask(control: Path, op: str, **keys: Any) -> object:

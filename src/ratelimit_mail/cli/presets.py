@@ -23,7 +23,7 @@ from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_preset, find_policy
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets import PRESETS, SOURCES, Source
+from ratelimit_mail.presets import PRESETS, SOURCES, Figure, Source
 
 __all__ = ["presets_command"]
 
@@ -34,6 +34,9 @@ __all__ = ["presets_command"]
 @click.option("--toml", "wants_toml", is_flag=True, help="Print NAME as a policy file to change.")
 def presets_command(name: str | None, wants_json: bool, wants_toml: bool) -> None:
     """Show the rules of each preset, or of the preset NAME, in words, with source and date.
+
+    Each figure has the number of the page that states it. What a page states and the preset does
+    not limit by default is "also stated", with the reason or the parameter.
 
     --json prints an array of objects, or one object for NAME.
     """
@@ -72,10 +75,23 @@ def _preset(name: str) -> tuple[Policy, Source]:
 
 
 def _origin(name: str, source: Source) -> Iterator[tuple[str, str]]:
+    """Yield the parameters, each figure with the numbers of its pages, and the numbered pages."""
     yield "parameters", ", ".join(_parameters(name))
-    for page in source.pages:
-        yield "source", f'{source.institution}, "{page}"'
-    yield "source", f"read on {source.read}"
+    numbers = {page: number for number, page in enumerate(source.pages, start=1)}
+    for figure in source.figures:
+        pages = ", ".join(str(numbers[page]) for page in figure.pages)
+        words = f"{figure} [{pages}]"
+        if figure.refusal:
+            words += f"; refusal: {figure.refusal}"
+        if figure.note:
+            words += f"; {figure.note}"
+        yield ("figures" if figure.limit else "also stated"), words
+    for page, number in numbers.items():
+        title = f'"{page.title}"'
+        title = f"{title}, in a copy" if page.second_hand else f"{source.institution}, {title}"
+        yield "source", f"[{number}] {title}, read on {page.read}"
+        if page.address:
+            yield "source", page.address
     if source.unconfirmed:
         yield "not confirmed", source.unconfirmed
     if source.left_out:
@@ -92,18 +108,21 @@ def as_json(policy: Policy, source: Source) -> dict[str, Any]:
         "name": policy.name,
         "source": {
             "institution": source.institution,
-            "pages": list(source.pages),
+            "pages": [page.title for page in source.pages],
             "read": source.read.isoformat(),
             "unconfirmed": source.unconfirmed,
             "left_out": source.left_out,
         },
+        "figures": [
+            {"limit": figure.limit, **_figure_as_json(figure)} for figure in source.figures
+        ],
         "parameters": _parameters(policy.name),
-        "limits": list(map(_limit_as_json, policy.limits)),
+        "limits": [_limit_as_json(limit, source) for limit in policy.limits],
         "tiers": [
             {
                 "name": tier.name,
                 "when": condition_in_words(tier.when),
-                "limits": list(map(_limit_as_json, tier.limits)),
+                "limits": [_limit_as_json(limit, source) for limit in tier.limits],
             }
             for tier in policy.tiers
         ],
@@ -120,12 +139,33 @@ def as_json(policy: Policy, source: Source) -> dict[str, Any]:
     }
 
 
-def _limit_as_json(limit: Limit) -> dict[str, Any]:
+def _figure_as_json(figure: Figure) -> dict[str, Any]:
+    return {
+        "figure": figure.value,
+        "unit": figure.unit,
+        "sources": [
+            {
+                "title": page.title,
+                "address": page.address,
+                "read": page.read.isoformat(),
+                "second_hand": page.second_hand,
+            }
+            for page in figure.pages
+        ],
+        "refusal": figure.refusal,
+        "note": figure.note,
+    }
+
+
+def _limit_as_json(limit: Limit, source: Source) -> dict[str, Any]:
+    figure = source.of_limit(limit.name, limit.limit)
     common = {
         "name": limit.name,
         "words": limit_in_words(limit),
         "limit": limit.limit,
         "count": limit.count,
+        "reply": limit.reply,
+        "documented": None if figure is None else _figure_as_json(figure),
     }
     if isinstance(limit, MessageSizeLimit):
         return {**common, "unit": "bytes of one message"}
@@ -134,9 +174,12 @@ def _limit_as_json(limit: Limit) -> dict[str, Any]:
     return {
         **common,
         "unit": limit.unit,
+        "unique": limit.is_unique,
         "seconds": limit.window / 1000,
+        **({} if limit.calendar is None else {"calendar": str(limit.calendar)}),
         "scope": list(limit.scope),
         "direction": limit.direction,
         "on_excess": limit.on_excess,
+        "on_oversize": limit.on_oversize,
         "denied": limit.denied,
     }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from math import gcd
 from operator import add
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
+from ratelimit_mail.counting.members import MemberChange
 from ratelimit_mail.counting.window import Retention, Window
 
 __all__ = [
+    "FIRST_UNIQUE",
     "NO_COSTS",
     "NO_LIMIT",
     "ONE_MESSAGE",
@@ -20,6 +22,7 @@ __all__ = [
     "Costs",
     "Count",
     "Ledger",
+    "UniqueCosts",
     "add_costs",
     "costs_of",
     "retention_for",
@@ -32,24 +35,62 @@ UNITS = (
     "external recipients",
     "bytes",
     "external bytes",
+    "unique recipients",
+    "unique external recipients",
 )
 """The units that are counted; the number of a unit is its index here."""
+
+FIRST_UNIQUE: Final = UNITS.index("unique recipients")
+"""From this unit on, a recipient counts once: see `ratelimit_mail.counting.members`."""
 
 NO_LIMIT: Final = (1 << 48) - 1
 """More than any count holds: the smallest limit of a count without windows. It fits six bytes."""
 
-Costs = tuple[int, int, int, int, int, int]
+Costs = tuple[int, int, int, int, int, int, int, int]
 """What a message costs of each of `UNITS`; 0 means that nothing is counted."""
 
-NO_COSTS: Final[Costs] = (0, 0, 0, 0, 0, 0)
+NO_COSTS: Final[Costs] = (0, 0, 0, 0, 0, 0, 0, 0)
 
-ONE_MESSAGE: Final[Costs] = (1, 0, 0, 0, 0, 0)
+ONE_MESSAGE: Final[Costs] = (1, 0, 0, 0, 0, 0, 0, 0)
 """What one booking adds to a sender's queue."""
 
 
+class UniqueCosts(Costs):
+    """Costs of which some are of unique recipients: one for each.
+
+    members: the digests of these recipients, by unit.
+    changes: what was changed for each of them, by unit; only in a receipt, and not of a booking
+        ahead, whose events are its own.
+    """
+
+    members: Mapping[int, tuple[str, ...]]
+    changes: Mapping[int, tuple[MemberChange, ...]]
+
+    @classmethod
+    def of(
+        cls,
+        costs: Iterable[int],
+        members: Mapping[int, tuple[str, ...]],
+        changes: Mapping[int, tuple[MemberChange, ...]] | None = None,
+    ) -> Self:
+        """Return costs with the recipients that they are of."""
+        new = cls(costs)
+        new.members = members
+        new.changes = changes or {}
+        return new
+
+
 def add_costs(one: Costs, other: Costs) -> Costs:
-    """Return the sum of two costs."""
-    return tuple(map(add, one, other))  # type: ignore[return-value, unused-ignore]
+    """Return the sum of two costs, which have no recipient in common."""
+    costs: Costs = tuple(map(add, one, other))
+    if type(one) is type(other) is tuple:
+        return costs
+    members: dict[int, tuple[str, ...]] = {}
+    for each in (one, other):
+        if isinstance(each, UniqueCosts):
+            for unit, of_unit in each.members.items():
+                members[unit] = members.get(unit, ()) + of_unit
+    return UniqueCosts.of(costs, members)
 
 
 def costs_of(unit: int, cost: int) -> Costs:
@@ -75,6 +116,8 @@ class Count:
     smallest: int = attrs.field(init=False)
     most: int = attrs.field(init=False)
     counts_denied: bool = attrs.field(init=False)
+    is_unique: bool = attrs.field(init=False)
+    """Whether a recipient counts once."""
 
     @smallest.default
     def _smallest(self) -> int:
@@ -88,6 +131,10 @@ class Count:
     @counts_denied.default
     def _counts_denied(self) -> bool:
         return any(window.denied for window in self.windows)
+
+    @is_unique.default
+    def _is_unique(self) -> bool:
+        return self.unit >= FIRST_UNIQUE
 
 
 @attrs.frozen(eq=False)
@@ -107,14 +154,19 @@ class Ledger:
     span: int
     tag_of: Callable[[str], str] | None = None
     bounds: tuple[tuple[int, int], ...] = attrs.field(init=False)
-    """The unit of each count and its smallest limit: below it nothing can be refused."""
+    """The unit of each count and its smallest limit: below it nothing can be refused.
+
+    Less than nothing for a count of unique recipients, whose log must be looked at.
+    """
     counts_denied: bool = attrs.field(init=False)
     has_windows: bool = attrs.field(init=False)
     """Whether any of its counts may refuse a message."""
 
     @bounds.default
     def _bounds(self) -> tuple[tuple[int, int], ...]:
-        return tuple((count.unit, count.smallest) for count in self.counts)
+        return tuple(
+            (count.unit, -1 if count.is_unique else count.smallest) for count in self.counts
+        )
 
     @counts_denied.default
     def _counts_denied(self) -> bool:

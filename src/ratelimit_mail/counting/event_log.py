@@ -10,6 +10,9 @@ every window are trimmed at the head in amortised constant time. For each log ti
 while its clock is behind `newest`, the latest event that was recorded for its own present: a clock
 that goes back never frees room.
 
+A long queue of bookings leaves no room for a long time. What a search among bookings has found
+full is remembered, so that the next one begins behind it, until something is taken out of there.
+
 An exception may come in the middle of any change: a signal handler may raise one. So each change
 first adds to `undo` what takes it back, for a caller that gives the log such a list.
 
@@ -20,9 +23,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from operator import sub
 from typing import Any, Final
 
 from ratelimit_mail.counting.window import Retention, Window
@@ -34,6 +36,12 @@ FAR_AHEAD: Final = 1 << 62
 
 FIRST_COMPACTION: Final = 64
 """How many events a log has when it is compacted for the first time."""
+
+COMPACTED_TOGETHER: Final = 256
+"""How many events one change looks at while the log is compacted, so that none takes long."""
+
+MOST_SEARCHES: Final = 8
+"""How many searches among bookings a log remembers."""
 
 UndoList = list[tuple[Callable[..., object], tuple[Any, ...]]]
 """Functions with their arguments that take changes back, the last one first.
@@ -55,9 +63,23 @@ class EventLog:
     held: everything that is held, refused attempts included: no window can hold more.
     newest: the latest event that was recorded for its own present; time is never before it.
     undo: where each change adds what takes it back; None for nowhere.
+    compact_at: how many events the log has when it is compacted. 0 while that goes on: `compacted`
+        is then the time of the last event that is done.
+    full: by window and room, from when and until when a window has less room; None for nothing.
     """
 
-    __slots__ = ("attempts", "compact_at", "head", "held", "newest", "sent", "times", "undo")
+    __slots__ = (
+        "attempts",
+        "compact_at",
+        "compacted",
+        "full",
+        "head",
+        "held",
+        "newest",
+        "sent",
+        "times",
+        "undo",
+    )
 
     def __init__(self, newest: int = LONG_AGO, undo: UndoList | None = None) -> None:
         self.undo = undo
@@ -68,6 +90,8 @@ class EventLog:
         self.held = 0
         self.newest = newest
         self.compact_at = FIRST_COMPACTION
+        self.compacted = LONG_AGO
+        self.full: dict[tuple[Window, int], tuple[int, int]] | None = None
 
     # A log whose events are elsewhere searches there.
     _bisect_left: Callable[..., int] = staticmethod(bisect_left)
@@ -115,7 +139,8 @@ class EventLog:
                     at = fits_at - offset
                     break
                 probe.held += part
-                probe._enter(probe._place(moment), moment, part, part)
+                place = probe._place(moment)
+                probe._enter(place, moment, part, part, near_head=probe._is_near_head(place))
             else:
                 return now if at == present else at
 
@@ -123,7 +148,11 @@ class EventLog:
         """Return the same if events are booked ahead: windows that end at these count too."""
         times, head = self.times, self.head
         column = self._column(window)
-        at = present
+        at, since = present, present
+        known = None if self.full is None else self.full.get((window, room))
+        if known is not None and known[0] <= present < known[1]:
+            since, at = known
+        start = at
         while True:
             end = self._bisect_right(times, at, head)
             first = self._bisect_right(times, window.cutoff(at), head, end)
@@ -131,26 +160,57 @@ class EventLog:
                 gone = self._bisect_left(column, column[end] - room, first + 1, end)
                 at = window.expiry(times[gone - 1])
                 continue
-            overfull = self._last_overfull(at, end, first, room, window, column)
+            overfull = next(self._windows_above(at, end, first, room, window, column), None)
             if overfull is None:
-                return now if at == present else at
-            at = overfull + 1
+                break
+            at = overfull[0] + 1
+        if at > start:
+            self._remember_full(window, room, since, at)
+        return now if at == present else at
 
-    def _last_overfull(
+    def _remember_full(self, window: Window, room: int, since: int, until: int) -> None:
+        """Remember that a window has less than `room` from `since` until before `until`."""
+        if self.full is None or len(self.full) >= MOST_SEARCHES:
+            self.full = {}
+        self.full[window, room] = (since, until)
+
+    def _forget_full(self, event: int) -> None:
+        """Note that an event is taken out: the windows that contained it have more room."""
+        if self.full is not None:
+            self.full = {
+                key: (since, min(until, key[0].cutoff(event) + 1))
+                for key, (since, until) in self.full.items()
+            }
+
+    def _windows_above(
         self, at: int, end: int, first: int, room: int, window: Window, column: array[int]
-    ) -> int | None:
-        """Return the last booking after `at` whose window holds `at` and would have no room."""
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the bookings after `at` whose windows contain `at`, the last one first.
+
+        Only those whose window holds more than `room`, and more than each one before; each with
+        what its window holds.
+
+        end, first: the index of the first event after `at`, and that of the first in its window.
+        """
         times = self.times
-        if end == len(times):
-            return None
-        last = self._bisect_left(times, window.expiry(at), end)
-        if column[last] - column[first] <= room:  # even if they all stood in one window
-            return None
-        for i in range(last - 1, end - 1, -1):
-            start = self._bisect_right(times, window.cutoff(times[i]), first, i)
-            if column[i + 1] - column[start] > room:
-                return times[i]
-        return None
+        i = (
+            len(times) - 1
+            if end == len(times)
+            else self._bisect_left(times, window.expiry(at), end) - 1
+        )
+        while i >= end:
+            total = column[i + 1]
+            if total - column[first] <= room:  # even if they all stood in one window
+                return
+            used = total - column[self._bisect_right(times, window.cutoff(times[i]), first, i)]
+            if used > room:
+                yield times[i], used
+                room = used
+            # A window that ends no later, and begins with this event or later, holds no more.
+            begin = self._bisect_left(column, total - room, first, i)
+            if begin <= first:
+                return
+            i = self._bisect_left(times, window.expiry(times[begin - 1]), end, i) - 1
 
     def used(self, now: int, window: Window) -> int:
         """Return how much the window that ends at `now` holds."""
@@ -163,11 +223,14 @@ class EventLog:
 
     def remaining(self, now: int, window: Window) -> int:
         """Return the most that would fit at `now`, bookings respected."""
-        low, high = 0, window.limit
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.fits(now, middle, window) else (low, middle - 1)
-        return low
+        at = max(now, self.newest)
+        times, column = self.times, self._column(window)
+        end = self._bisect_right(times, at, self.head)
+        first = self._bisect_right(times, window.cutoff(at), self.head, end)
+        most = column[end] - column[first]
+        for _, used in self._windows_above(at, end, first, most, window, column):
+            most = used
+        return max(0, window.limit - most)
 
     def empty_at(self, now: int, window: Window) -> int:
         """Return the first moment from which nothing recorded counts any more."""
@@ -191,51 +254,54 @@ class EventLog:
         """Record what is sent now; return the moment at which it stands."""
         at = max(now, self.newest)
         place = self._place(at)
-        self._save(place)
+        near_head = self._save(place)
         self.newest = at
         self.held += cost
-        self._enter(place, at, cost, cost)
+        self._enter(place, at, cost, cost, near_head=near_head)
         self._forget(at, retention)
         return at
 
-    def save(self, at: int) -> None:
-        """Add to `undo` what takes back later changes of the events after the moment `at`."""
-        self._save(self._place(at))
-
     def extend(self, sent: Mapping[int, int], cost: int, retention: Retention) -> None:
-        """Record how many events of one cost were sent at which moments, none before `newest`.
-
-        The caller calls `save` with the first of the moments before.
-        """
+        """Record how many events of one cost were sent at which moments, none before `newest`."""
         times = list(sent)
         costs = [number * cost for number in sent.values()]
+        place = self._place(times[0])
+        is_last = place == len(self.times)
+        near_head = self._save(place, all_together=is_last or times[-1] < self.times[place])
         self.held += sum(costs)
         self.newest = times[-1]
-        if self.attempts is None and (not self.times or self.times[-1] < times[0]):
+        if self.attempts is None and is_last and (not place or self.times[-1] < times[0]):
             # What `_enter` does, for the usual case at a tenth of the price.
             self.times.fromlist(times)
             self.sent.fromlist(list(accumulate(costs, initial=self.sent.pop())))
+        elif near_head and (place == self.head or self.times[place - 1] < times[0]):
+            # Also before many bookings.
+            self._shift(self.head, place + 1, -sum(costs), -sum(costs))
+            self.times[place:place] = array("q", times)
+            for column in self._columns():
+                totals = list(accumulate(costs, initial=column[place]))
+                column[place + 1 : place + 1] = array("q", totals[1:])
         else:
             for at, total in zip(times, costs, strict=True):
-                self._enter(self._place(at), at, total, total)
+                self._enter(self._place(at), at, total, total, near_head=near_head)
         self._forget(self.newest, retention)
 
     def forget(self, now: int, retention: Retention) -> None:
         """Forget what has left every window by `now`."""
         if now >= self.newest:
-            self._save(len(self.times))
+            self._save_end(len(self.times))
             self._forget(now, retention)
 
     def refuse(self, now: int, cost: int, retention: Retention) -> None:
         """Record a refused attempt."""
         at = max(now, self.newest)
         place = self._place(at)
-        self._save(place)
+        near_head = self._save(place)
         if self.attempts is None:
             self.attempts = self.sent[:]
         self.newest = at
         self.held += cost
-        self._enter(place, at, 0, cost)
+        self._enter(place, at, 0, cost, near_head=near_head)
         self._forget(at, retention)
 
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
@@ -244,9 +310,9 @@ class EventLog:
         if at <= present:
             return self.add(now, cost, retention)
         place = self._place(at)
-        self._save(place)
+        near_head = self._save(place)
         self.held += cost
-        self._enter(place, at, cost, cost)
+        self._enter(place, at, cost, cost, near_head=near_head)
         self._forget(present, retention)
         return at
 
@@ -256,6 +322,7 @@ class EventLog:
         copy.times, copy.sent = self.times[:], self.sent[:]
         copy.attempts = None if self.attempts is None else self.attempts[:]
         copy.head, copy.held, copy.compact_at = self.head, self.held, self.compact_at
+        copy.full = None if self.full is None else self.full.copy()
         copy.refund(events, retention)
         return copy
 
@@ -274,17 +341,25 @@ class EventLog:
         if not cost_at:
             return
         ends = [*sorted(cost_at), len(times)]
-        self._save(ends[0])
+        self._forget_full(times[ends[0]])
+        self._save_end(ends[0])
         self.held -= sum(cost_at.values())
-        lowered = 0
-        removed: list[int] = []  # by each event from the first on, all that is taken out until it
-        for i, end in pairwise(ends):
-            lowered += cost_at[i]
-            removed += [lowered] * (end - i)
-        first = ends[0]
         for column in self._columns():
-            column[first + 1 :] = array("q", map(sub, column[first + 1 :], removed))
-        self._drop_empty(first)
+            lowered = 0
+            totals = array("q")
+            for i, end in pairwise(ends):
+                lowered += cost_at[i]
+                totals.extend([total - lowered for total in column[i + 1 : end + 1]])
+            column[ends[0] + 1 :] = totals
+        self._drop_empty(ends[:-1])
+
+    def put_back(self, events: Iterable[tuple[int, int]]) -> None:
+        """Enter events that were taken out before, each a moment and a cost."""
+        for at, cost in events:
+            place = self._bisect_right(self.times, at, self.head)
+            near_head = self._save(place)
+            self.held += cost
+            self._enter(place, at, cost, cost, near_head=near_head)
 
     def _place(self, at: int) -> int:
         """Return the index of an event at `at`, before whatever is booked after it."""
@@ -293,7 +368,50 @@ class EventLog:
             return self._bisect_right(times, at, self.head)
         return len(times)
 
-    def _save(self, start: int) -> None:
+    def _is_near_head(self, place: int) -> bool:
+        """Return whether fewer totals change if those before an event are lowered.
+
+        Totals matter only as differences: an event that is inserted before many bookings lowers
+        the totals before it, instead of raising all that follow.
+        """
+        return place - self.head < len(self.times) - place
+
+    def _save(self, place: int, *, all_together: bool = True) -> bool:
+        """Add to `undo` what takes back that events are inserted at `place`, or join that before.
+
+        Returns whether the totals before them are to be lowered. Otherwise those after them are
+        to be raised.
+
+        all_together: whether no event that is there already will stand between those inserted.
+        """
+        if not all_together or not self._is_near_head(place):
+            self._save_end(place)
+            return False
+        if self.undo is not None:
+            first = slice(self.head, place + 1)
+            attempts = self.attempts
+            first_attempts = None if attempts is None else attempts[first]
+            columns = (self.times, self.sent, self.sent[first], attempts, first_attempts)
+            where = (first, len(self.times))
+            self.undo.append((EventLog._restore_head, (self, where, columns, self._numbers())))
+        return True
+
+    def _restore_head(
+        self, where: tuple[slice, int], columns: Any, numbers: tuple[int, ...]
+    ) -> None:
+        """Take out what was inserted, and set the totals before it to what was saved."""
+        first, length = where
+        times, sent, first_sent, attempts, first_attempts = columns
+        place = first.stop - 1
+        del times[place : place + len(times) - length]
+        del sent[place : place + len(sent) - 1 - length]
+        sent[first] = first_sent
+        if attempts is not None:
+            del attempts[place : place + len(attempts) - 1 - length]
+            attempts[first] = first_attempts
+        self._set(times, sent, attempts, numbers)
+
+    def _save_end(self, start: int) -> None:
         """Add to `undo` what takes back a change of the events from `start` on."""
         if self.undo is None:
             return
@@ -306,30 +424,44 @@ class EventLog:
             attempts,
             None if attempts is None else attempts[start:],
         )
-        numbers = (self.head, self.held, self.newest, self.compact_at)
-        self.undo.append((EventLog._restore, (self, start, columns, numbers)))
+        self.undo.append((EventLog._restore_end, (self, start, columns, self._numbers())))
 
-    def _restore(self, start: int, columns: Any, numbers: tuple[int, int, int, int]) -> None:
-        """Set the columns and the numbers to what `_save` has saved."""
+    def _restore_end(self, start: int, columns: Any, numbers: tuple[int, ...]) -> None:
+        """Set the events from `start` on to what was saved."""
         times, last_times, sent, last_sent, attempts, last_attempts = columns
         times[start:] = last_times
         sent[start:] = last_sent
         if attempts is not None:
             attempts[start:] = last_attempts
-        self.times, self.sent, self.attempts = times, sent, attempts
-        self.head, self.held, self.newest, self.compact_at = numbers
+        self._set(times, sent, attempts, numbers)
 
-    def _enter(self, i: int, at: int, sent: int, attempts: int) -> None:
-        """Insert an event at its time; `i` is its place."""
+    def _numbers(self) -> tuple[int, ...]:
+        return self.head, self.held, self.newest, self.compact_at, self.compacted
+
+    def _set(
+        self,
+        times: array[int],
+        sent: array[int],
+        attempts: array[int] | None,
+        numbers: tuple[int, ...],
+    ) -> None:
+        self.full = None
+        self.times, self.sent, self.attempts = times, sent, attempts
+        self.head, self.held, self.newest, self.compact_at, self.compacted = numbers
+
+    def _enter(self, i: int, at: int, sent: int, attempts: int, *, near_head: bool) -> None:
+        """Insert an event at its time; `i` is its place. `near_head`: from `_save`."""
         times = self.times
-        if i > self.head and times[i - 1] == at:
+        if i == self.head or times[i - 1] != at:
+            times.insert(i, at)
+            self.sent.insert(i, self.sent[i])
+            if self.attempts is not None:
+                self.attempts.insert(i, self.attempts[i])
+            i += 1
+        if near_head:
+            self._shift(self.head, i, -sent, -attempts)
+        else:
             self._shift(i, len(self.sent), sent, attempts)
-            return
-        times.insert(i, at)
-        self.sent.insert(i, self.sent[i])
-        if self.attempts is not None:
-            self.attempts.insert(i, self.attempts[i])
-        self._shift(i + 1, len(self.sent), sent, attempts)
 
     def _shift(self, start: int, end: int, sent: int, attempts: int) -> None:
         """Raise the running totals from `start` up to `end`."""
@@ -339,14 +471,16 @@ class EventLog:
                 "q", [total + attempts for total in self.attempts[start:end]]
             )
 
-    def _drop_empty(self, start: int) -> None:
-        """Drop the events from `start` on that cost nothing any more."""
+    def _drop_empty(self, events: Iterable[int]) -> None:
+        """Drop those of some events, in order, that cost nothing any more."""
         column = self.sent if self.attempts is None else self.attempts  # what is sent is attempted
-        used = [i for i in range(start, len(self.times)) if column[i] != column[i + 1]]
-        if len(used) < len(self.times) - start:
-            for column in self._columns():
-                column[start:-1] = array("q", [column[i] for i in used])
-            self.times[start:] = array("q", [self.times[i] for i in used])
+        empty = [i for i in events if column[i] == column[i + 1]]
+        if empty:
+            for column in [*self._columns(), self.times]:
+                rest = array("q")
+                for i, end in pairwise([*empty, len(column)]):
+                    rest += column[i + 1 : end]
+                column[empty[0] :] = rest
 
     def _columns(self) -> list[array[int]]:
         return [self.sent] if self.attempts is None else [self.sent, self.attempts]
@@ -355,10 +489,15 @@ class EventLog:
         """Forget what has left every window by `present`; time never goes back to it."""
         self._trim(present, retention)
         if len(self.times) >= self.compact_at:
-            self._cut()
             if retention.ceiling or retention.slot > 1:
                 self._compact(present, retention)
-            self.compact_at = 2 * len(self.times) + 64
+            else:
+                self._end_compaction()
+
+    def _end_compaction(self) -> None:
+        self._cut()
+        self.compacted = LONG_AGO
+        self.compact_at = 2 * len(self.times) + 64
 
     def _trim(self, present: int, retention: Retention) -> None:
         """Move the head behind what has left every window by `present`."""
@@ -381,34 +520,57 @@ class EventLog:
             self.attempts = self.attempts[head:]
 
     def _compact(self, present: int, retention: Retention) -> None:
-        """Merge events that no window can tell apart, so that memory stays bounded.
+        """Merge some events that no window can tell apart, so that memory stays bounded.
 
         These are the events of one slot, and refused attempts so old that later ones fill the
         largest limit by themselves.
         """
         times, sent, attempts, slot = self.times, self.sent, self.attempts, retention.slot
-        past = self._bisect_right(times, present)
-        refused = [] if attempts is None else [a - s for a, s in zip(attempts, sent, strict=True)]
+        past = self._bisect_right(times, present, self.head)
+        start = max(self._bisect_right(times, self.compacted, self.head) - 1, self.head)
+        end = min(start + COMPACTED_TOGETHER, past)
         merged = array("q")
         starts: list[int] = []
-        for i, time in enumerate(times):
-            if i < past:
-                if merged and merged[-1] // slot == time // slot:
-                    merged[-1] = time
-                    continue
-                if (
-                    refused
-                    and sent[i] == sent[i + 1]
-                    and refused[past] - refused[i + 1] >= retention.ceiling
-                ):
-                    continue
-            merged.append(time)
-            starts.append(i)
-        if past:
-            self.newest = max(self.newest, times[past - 1])
-        self.times = merged
-        self.sent = array("q", [sent[i] for i in starts] + [sent[-1]])
+        # A refused attempt is outweighed if no more than this was refused until after it.
+        most = LONG_AGO
         if attempts is not None:
-            self.attempts = array("q", [attempts[i] for i in starts] + [attempts[-1]])
-        column = self.sent if self.attempts is None else self.attempts
-        self.held = column[-1] - column[0]
+            most = attempts[past] - sent[past] - retention.ceiling
+        for i in range(start, end):
+            if merged and merged[-1] // slot == times[i] // slot:
+                merged[-1] = times[i]
+            elif attempts is None or sent[i] != sent[i + 1] or attempts[i + 1] - sent[i + 1] > most:
+                merged.append(times[i])
+                starts.append(i)
+        if past > self.head:
+            self.newest = max(self.newest, times[past - 1])
+        if end < past:
+            self.compacted = times[end - 1]
+            self.compact_at = 0
+        if len(starts) < end - start:
+            self._replace(start, end, merged, starts)
+        if end == past:
+            self._end_compaction()
+
+    def _replace(self, start: int, end: int, times: array[int], starts: list[int]) -> None:
+        """Set the times of the events from `start` up to `end`, and the totals before them.
+
+        starts: the events whose totals are left, one for each of `times`.
+        """
+        columns = [(column, array("q", [column[i] for i in starts])) for column in self._columns()]
+        if self.undo is not None:
+            before = [(column, column[start:end], len(column)) for column, _ in columns]
+            before.append((self.times, self.times[start:end], len(self.times)))
+            self.undo.append((EventLog._restore_replaced, (self, start, before, self._numbers())))
+        self.times[start:end] = times
+        for column, totals in columns:
+            column[start:end] = totals
+        column = columns[-1][0]
+        self.held = column[-1] - column[self.head]
+
+    def _restore_replaced(
+        self, start: int, before: list[tuple[array[int], array[int], int]], numbers: tuple[int, ...]
+    ) -> None:
+        for column, values, length in before:
+            if len(column) != length:
+                column[start : start + len(values) - length + len(column)] = values
+        self._set(self.times, self.sent, self.attempts, numbers)

@@ -1,5 +1,6 @@
-"""The sliding window in numbers: what a limit is, and how long an event matters to it.
+"""The window of a limit in numbers: what a limit is, and how long an event matters to it.
 
+A window is either sliding or one period of a calendar. All else asks for `cutoff` and `expiry`.
 Pure integers, as everything that decides on counts: no clock, no I/O. Times are milliseconds.
 """
 
@@ -10,7 +11,9 @@ from math import gcd
 
 import attrs
 
-__all__ = ["Retention", "Window", "spread_schedule"]
+from ratelimit_mail.calendars import Calendar
+
+__all__ = ["CalendarWindow", "Retention", "Window", "spread_schedule"]
 
 
 @attrs.frozen
@@ -39,6 +42,30 @@ class Window:
         """Return the first moment at which `event` no longer counts."""
         slot = self.resolution
         return event // slot * slot + slot - 1 + self.length
+
+
+@attrs.frozen
+class CalendarWindow(Window):
+    """At most `limit` in each period of a calendar; all that was counted leaves at its end.
+
+    length: the most milliseconds that a period has.
+    calendar: whose periods they are.
+    resolution: as for `Window`; events of a slot in which a period ends leave with the next one.
+
+    It does not spread a cost.
+    """
+
+    calendar: Calendar = attrs.field(kw_only=True)
+
+    def cutoff(self, moment: int) -> int:
+        """Return the latest event that no longer counts at `moment`."""
+        slot = self.resolution
+        return self.calendar.period(moment)[0] // slot * slot - 1
+
+    def expiry(self, event: int) -> int:
+        """Return the first moment at which `event` no longer counts."""
+        slot = self.resolution
+        return self.calendar.period(event // slot * slot + slot - 1)[1]
 
 
 def spread_schedule(cost: int, windows: Iterable[Window]) -> list[tuple[int, int]]:

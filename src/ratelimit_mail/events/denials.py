@@ -75,6 +75,10 @@ class DenialTracker:
     def __len__(self) -> int:
         return len(self._periods)
 
+    def may_have_ended(self, now: int) -> bool:
+        """Return whether `pop_ended` has anything to do at `now`."""
+        return now >= self._periods.next_expiry or now >= self._latest.next_expiry
+
     def pop_ended(self, now: int) -> list[DenialPeriod]:
         """Return the periods that have ended since the last call, the shortest window first."""
         ended: list[tuple[int, DenialPeriod]] = []
@@ -114,9 +118,9 @@ class DenialTracker:
         self._periods.put(window, key, period, now)
         self._latest.put(DAY, subject[0], now, now)
         burst: tuple[int, int] | None = None
-        if not is_new and (period.burst_at is None or now - period.burst_at >= window):
+        if not is_new and (period.burst_at is None or now >= _renewed_at(limit, period.burst_at)):
             burst = self._complete_burst(period, now)
-        is_first = is_new or now - period.first_denial_at >= window
+        is_first = is_new or now >= _renewed_at(limit, period.first_denial_at)
         if is_first:
             period.first_denial_at = now
         return Denial(period, is_first, burst)
@@ -134,3 +138,7 @@ class DenialTracker:
         period.burst_at = now
         del recent[:]
         return self._burst, duration
+
+
+def _renewed_at(limit: Limit | None, moment: int) -> int:
+    return limit.renewed_at(moment) if isinstance(limit, RateLimit) else moment + DAY

@@ -30,6 +30,14 @@ SENDER: Final = ("sender",)
 
 MOST_RECIPIENTS: Final = 10**12
 
+RECIPIENTS: Final = (
+    "recipients",
+    "external recipients",
+    "unique recipients",
+    "unique external recipients",
+)
+"""The units that may count the recipients of a sender, the best first."""
+
 # What a process counts by itself, with one entry a minute, so that memory is bounded.
 MINUTE: Final = 60_000
 OWN_WINDOW: Final = Window(MOST_RECIPIENTS, DAY, MINUTE)
@@ -181,7 +189,7 @@ class ExpectedRecipientsTracker:
 
 def _recipient_count(effective: EffectiveLimits) -> _RecipientCount | None:
     """Return where `effective` counts the recipients of a sender, over the longest window."""
-    for unit in (UNITS.index("recipients"), UNITS.index("external recipients")):
+    for unit in map(UNITS.index, RECIPIENTS):
         counts: list[tuple[RateLimit, Ledger, Count]] = [
             (effective.limit_of(count, i), ledger, count)
             for ledger in effective.ledgers_of(SENDER)

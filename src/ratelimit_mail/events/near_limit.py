@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from ratelimit_mail.backends.base import Reading
-from ratelimit_mail.counting.charge import UNITS, Ledger
+from ratelimit_mail.counting.charge import UNITS, Charge, Ledger
 from ratelimit_mail.events.expiring_map import NEVER, ExpiringMap
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
@@ -87,36 +87,42 @@ class NearLimitTracker:
 
     def record(self, plan: ChargePlan, accepted: bool, now: int) -> list[UsageQuery]:
         """Record what a message was charged, and return the counts that must be read."""
+        queries: list[UsageQuery] = []
+        for charge in plan.charges:
+            if not accepted and not charge[0].counts_denied:
+                continue
+            query = self.record_charge(plan.effective_limits, charge, now, accepted=accepted)
+            if query is not None and len(queries) < MOST_READS:
+                queries.append(query)
+        return queries
+
+    def record_charge(
+        self, limits: EffectiveLimits, charge: Charge, now: int, *, accepted: bool = True
+    ) -> UsageQuery | None:
+        """Record one charge of a message, and return the counts if they must be read."""
+        ledger, subject, costs = charge
         states = self._states
         if now >= states.next_expiry:
             states.pop_expired(now)
-        queries: list[UsageQuery] = []
-        for ledger, subject, costs in plan.charges:
-            if not accepted and not ledger.counts_denied:
-                continue
-            key = (ledger.name, subject)
-            state = states.get(ledger.span, key)
-            if state is None:
-                state = _SubjectTotals()
-                states.put(ledger.span, key, state, now)
-            totals = state.totals
-            for count in ledger.counts:
-                if accepted or count.counts_denied:
-                    totals[count.unit] += costs[count.unit]
-            if not ledger.has_windows:
-                continue
-            next_read = state.next_reads.get(ledger)
-            if next_read is not None and now < next_read.due:
-                for unit, threshold in next_read.thresholds:
-                    if totals[unit] >= threshold:
-                        break
-                else:
-                    continue
-            if len(queries) < MOST_READS:
-                queries.append(
-                    UsageQuery(plan.effective_limits, ledger, subject, state, tuple(totals))
-                )
-        return queries
+        key = (ledger.name, subject)
+        state = states.get(ledger.span, key)
+        if state is None:
+            state = _SubjectTotals()
+            states.put(ledger.span, key, state, now)
+        totals = state.totals
+        for count in ledger.counts:
+            if accepted or count.counts_denied:
+                totals[count.unit] += costs[count.unit]
+        if not ledger.has_windows:
+            return None
+        next_read = state.next_reads.get(ledger)
+        if next_read is not None and now < next_read.due:
+            for unit, threshold in next_read.thresholds:
+                if totals[unit] >= threshold:
+                    break
+            else:
+                return None
+        return UsageQuery(limits, ledger, subject, state, tuple(totals))
 
     def update(
         self, query: UsageQuery, readings: Sequence[Sequence[Reading]] | None, now: int
@@ -140,8 +146,8 @@ class NearLimitTracker:
             else:
                 reached.append((limit, used))
                 state.silent_until = state.silent_until or {}
-                state.silent_until[limit] = now + limit.window
-                due = min(due, now + limit.window)
+                state.silent_until[limit] = limit.renewed_at(now)
+                due = min(due, state.silent_until[limit])
         if ledger not in state.next_reads and len(state.next_reads) >= MOST_LEDGERS:
             state.next_reads.clear()
         state.next_reads[ledger] = _NextRead(tuple(thresholds.items()), due)

@@ -16,7 +16,7 @@ from ratelimit_mail._util.steps import Steps, run_async, shielded
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import LONGEST_CALL
 from ratelimit_mail.backends.adapters import InlineAdapter
-from ratelimit_mail.backends.base import AsyncBackend, Intent, Verdict
+from ratelimit_mail.backends.base import CHECK, AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured_async
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
@@ -31,9 +31,9 @@ from ratelimit_mail.limiter.decorator import (
     exception_classes,
     is_async,
 )
-from ratelimit_mail.limiter.fast_path import fast_path
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
+from ratelimit_mail.limiter.shadow import answer_to_check
 from ratelimit_mail.limiter.sync import check_policy
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
@@ -146,8 +146,8 @@ class AsyncLimiter:
             on_event=on_event,
             metrics=metrics,
         )
-        self._fast_path = fast_path(self._operations, backend)
-        self._fast_check = fast_path(self._operations, backend, record=False)
+        paths = self._operations.fast_paths
+        self._fast_path = None if paths is None else paths.try_acquire
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
@@ -164,9 +164,16 @@ class AsyncLimiter:
 
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
-        if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:
+        operations = self._operations
+        paths = operations.fast_paths
+        if paths is not None and (decision := paths.check(envelope)) is not None:
             return decision
-        return await run_async(self._operations.check_steps(envelope))
+        if not operations.is_plain or operations.blocks.concern(envelope):
+            return await run_async(operations.check_steps(envelope))
+        plan = operations.plan(envelope)
+        if not plan.charges or plan.never is not None:
+            return answer_to_check(plan, None)
+        return answer_to_check(plan, await self._backend.apply(plan.charges, CHECK))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""
@@ -188,9 +195,11 @@ class AsyncLimiter:
 
     async def acquire(self, envelope: Envelope, timeout: float | None = None) -> Decision:
         """See `Limiter.acquire`; a cancelled wait gives its booking back."""
-        return await run_async(
-            self._operations.acquire_steps(envelope, milliseconds("timeout", timeout))
-        )
+        longest = milliseconds("timeout", timeout)
+        paths = self._operations.fast_paths
+        if paths is not None and (decision := paths.acquire(envelope)) is not None:
+            return decision
+        return await run_async(self._operations.acquire_steps(envelope, longest))
 
     async def reserve(self, envelope: Envelope, max_delay: float | None = None) -> AsyncReservation:
         """See `Limiter.reserve`."""

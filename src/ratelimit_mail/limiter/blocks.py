@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from heapq import nsmallest
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +34,15 @@ __all__ = ["Blocks", "blocked", "register_name"]
 REFRESH_SECONDS: Final = 1.0
 """How old the copy of a server's register may be."""
 
+MOST_AUTOMATIC: Final = 1000
+"""How many subjects are blocked because they exceeded a limit.
+
+Who forges senders has as many subjects as they like, and each limiter reads all blocks of a server
+every second.
+"""
+
+WARN_SECONDS: Final = 60.0
+
 LONGEST_REASON: Final = 400
 
 LONGEST_BLOCK: Final = 10**10
@@ -47,12 +57,17 @@ def register_name(policy: Policy) -> str:
 
 
 class _Entry(NamedTuple):
-    """An entry of the register: its text, and what it says."""
+    """An entry of the register: its text, and what it says.
+
+    automatic: None for a block that somebody made. Otherwise the subject has exceeded a limit, by
+        a message with a `"login"` or with `"none"`.
+    """
 
     text: str
     scope: tuple[str, ...]
     key: str
     block: Block
+    automatic: object = None
 
 
 class Blocks:
@@ -71,6 +86,7 @@ class Blocks:
         self._ahead = 0
         """How much the clock of the backend is ahead of `backend.now()`, in milliseconds."""
         self._refresh_at = 0.0
+        self._warn_at = 0.0
         self.is_stale = True
         """Whether the register may have changed; for a server, `is_due` asks the clock too."""
         self._is_local = isinstance(store, MemoryBackend)
@@ -167,11 +183,65 @@ class Blocks:
         entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
         changes: dict[str, str | None] = dict.fromkeys(self._expired(register.now))
         changes[_entry_key(ordered, key)] = json.dumps(entry)
+        yield from self._write_steps(register, changes)
+        return self._by_scope[ordered][key]
+
+    def add_automatic_steps(
+        self,
+        subject: str | Sequence[str] | None,
+        scope: str | Sequence[str],
+        reason: str,
+        *,
+        has_login: bool,
+    ) -> Steps[Block | None]:
+        """Block a subject that has exceeded a limit; return None if it is blocked already.
+
+        Of more than MOST_AUTOMATIC such blocks the oldest is lifted: one whose message had no
+        login first, because a login cannot be forged. What somebody has blocked stays.
+        """
+        ordered, key = self._key(subject, scope)
+        register: Register = yield partial(self._backend.read_register, self._name)
+        self._take(register)
+        expired = self._expired(register.now)
+        name = _entry_key(ordered, key)
+        if name in self._entries and name not in expired:
+            return None
+        changes: dict[str, str | None] = dict.fromkeys(expired)
+        automatic = [
+            (each.automatic == "login", each.block.since, other)
+            for other, each in self._entries.items()
+            if each.automatic is not None
+        ]
+        if (surplus := len(automatic) + 1 - MOST_AUTOMATIC) > 0:
+            changes.update(dict.fromkeys(other for _, _, other in nsmallest(surplus, automatic)))
+            self._warn_of_surplus()
+        entry = {
+            "since": register.now,
+            "until": None,
+            "reason": reason,
+            "subject": _in_order(ordered, scope, subject),
+            "automatic": "login" if has_login else "none",
+        }
+        changes[name] = json.dumps(entry)
+        yield from self._write_steps(register, changes)
+        return self._by_scope[ordered][key]
+
+    def _write_steps(self, register: Register, changes: Mapping[str, str | None]) -> Steps[None]:
+        """Change the register that was read, and take over the result."""
         yield partial(self._backend.write_register, self._name, changes)
         entries = {**register.entries, **changes}
         texts = {name: text for name, text in entries.items() if text is not None}
         self._take(Register(register.now, texts))
-        return self._by_scope[ordered][key]
+
+    def _warn_of_surplus(self) -> None:
+        now = monotonic()
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_SECONDS
+            log_warning(
+                "more than %d subjects exceeded a limit that blocks them, and the oldest of these"
+                " blocks are lifted: senders may be forged; block their client or login",
+                MOST_AUTOMATIC,
+            )
 
     def longer_block_steps(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str], seconds: float
@@ -193,9 +263,7 @@ class Blocks:
         self._take(register)
         block = self._by_scope.get(ordered, {}).get(key)
         changes = dict.fromkeys([_entry_key(ordered, key), *self._expired(register.now)])
-        yield partial(self._backend.write_register, self._name, changes)
-        rest = {name: text for name, text in register.entries.items() if name not in changes}
-        self._take(Register(register.now, rest))
+        yield from self._write_steps(register, changes)
         if block is not None and block.until is not None:
             return block if datetime_of(register.now) < block.until else None
         return block
@@ -285,7 +353,7 @@ def _entry_key(scope: tuple[str, ...], key: str) -> str:
     return f"{'+'.join(scope)} {key}"
 
 
-def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block]:
+def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block, object]:
     words, _, key = name.partition(" ")
     scope = normal_scope(words.split("+"))
     if is_per_recipient(scope):
@@ -300,4 +368,4 @@ def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block]:
         until=None if until is None else datetime_of(until),
         reason=entry["reason"],
     )
-    return scope, key, block
+    return scope, key, block, entry.get("automatic")

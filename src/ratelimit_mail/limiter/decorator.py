@@ -12,7 +12,7 @@ import attrs
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import flag, one_of
-from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.envelope import Envelope, message_size
 from ratelimit_mail.exceptions import RateLimitExceeded
 from ratelimit_mail.limiter.operations import Operations
 from ratelimit_mail.limiter.sending import finish_steps
@@ -130,7 +130,7 @@ def envelope_of(
     message = messages[0]
     if isinstance(message, Envelope):
         return message
-    return Envelope.from_message(message, size=len(message.as_bytes()) if measures else None)
+    return Envelope.from_message(message, size=message_size(message) if measures else None)
 
 
 def is_async(function: Callable[..., object]) -> bool:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from ratelimit_mail._util.steps import Steps
+from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.counting.charge import ONE_MESSAGE
+from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge
 from ratelimit_mail.decision import Block, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
-from ratelimit_mail.limiter.shadow import shadow_steps
+from ratelimit_mail.limiter.shadow import charge_shadow, shadow_steps
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.policy.charges import ChargePlan
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
     from ratelimit_mail.events.detector import EventDetector
 
-__all__ = ["DecidedMessage", "Observers"]
+__all__ = ["DecidedMessage", "Observers", "QuickObserver"]
+
+QuickObserver = Callable[[Envelope, EffectiveLimits, Charge, Decision], Decision]
+"""Observes a message that was accepted under some limits with one charge."""
 
 
 class DecidedMessage(NamedTuple):
@@ -90,6 +94,40 @@ class Observers:
             now = backend.now() if verdict is None else verdict.now
             yield from self._detector.observe_steps(backend, envelope, plan, decision, now)
         return decision
+
+    def quick_observer(
+        self, backend: MemoryBackend, planner: Callable[[Envelope], ChargePlan]
+    ) -> QuickObserver | None:
+        """Return what does the same for a message that was accepted with one charge, in memory.
+
+        Most messages need no plan for that. None if there is nothing to observe.
+
+        planner: returns the plan of a message.
+        """
+        if self.is_idle:
+            return None
+        detector = self._detector
+        needs_plan = self._shadow_detector is not None or (
+            detector is not None and detector.expects
+        )
+
+        def observe(
+            envelope: Envelope, limits: EffectiveLimits, charge: Charge, decision: Decision
+        ) -> Decision:
+            shadow = limits.shadow
+            if needs_plan or (
+                shadow is not None and not charge_shadow(backend, shadow, envelope, decision)
+            ):
+                message = DecidedMessage(envelope, planner(envelope), decision, None)
+                return run(self.observe_steps(backend, message))
+            self.record(decision)
+            if decision.shadow is not None and self._metrics is not None:
+                self._metrics.decided_in_shadow(self._policy, decision.shadow)
+            if detector is not None:
+                detector.observe_charge(backend, envelope, limits, charge)
+            return decision
+
+        return observe
 
     def record(self, decision: Decision) -> None:
         """Measure a decision."""

@@ -30,6 +30,7 @@ from ratelimit_mail.decision import Action, Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
 from ratelimit_mail.limiter.blocks import Blocks
+from ratelimit_mail.limiter.fast_path import fast_paths
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.observers import DecidedMessage, Observers
 from ratelimit_mail.limiter.partial import MessageDecisions
@@ -118,6 +119,9 @@ class Operations:
     finish: runs steps to their end, also if the caller is cancelled meanwhile, or interrupted by a
         signal handler. A second argument is the exception that the caller ends with.
     remember, node, on_event, metrics: as `Limiter` documents them.
+
+    queue: the ledger of its senders' queues.
+    fast_paths: what decides on most messages in memory; None elsewhere.
     """
 
     def __init__(
@@ -142,7 +146,7 @@ class Operations:
         self._wait_until_first = wait_until_first
         self._apply_booking = apply_booking
         self.finish = finish
-        self._queue = self.policy.queue()
+        self.queue = self.policy.queue()
         lifetime = milliseconds("remember", remember) or 0
         if not 0 < lifetime <= LONGEST_MEMORY:
             raise ValueError(
@@ -151,14 +155,16 @@ class Operations:
         self._intents = Intents(self.policy.counted_as, lifetime, self.policy.comparison)
         self.intent = self._intents.intent
         self._wait_queue = WaitQueue()
-        self._observers = Observers(self.policy, self._intents, on_event, metrics)
+        self.observers = Observers(self.policy, self._intents, on_event, metrics)
         self._metrics = metrics
         self.blocks = Blocks(self.policy, backend, store)
         self.counts_in_memory = isinstance(store, MemoryBackend)
         self.is_plain = (
-            self._observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
+            self.observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
         )
         """Whether a message needs only a decision: no shadow limits, events, parts or lock-out."""
+        self.measures_waits = metrics is not None
+        self.fast_paths = fast_paths(self, store)
 
     def decide(self, plan: ChargePlan, verdict: Verdict | None, envelope: Envelope) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""
@@ -206,7 +212,7 @@ class Operations:
         for plan, part, block in plans:
             if block is not None:
                 decision = self.blocks.decision(block, plan.effective_limits.tier)
-                self._observers.record(decision)
+                self.observers.record(decision)
                 decisions.append(decision)
                 continue
             verdict = next(verdicts) if plan.charges else None
@@ -215,7 +221,7 @@ class Operations:
                 yield from self._block_excess_steps(part, limit)
             if not self.is_plain:
                 decided = DecidedMessage(part, plan, decision, verdict)
-                decision = yield from self._observers.observe_steps(self.backend, decided)
+                decision = yield from self.observers.observe_steps(self.backend, decided)
             decisions.append(decision)
         remaining = iter(decisions)
         return [
@@ -237,7 +243,7 @@ class Operations:
         elif plan.charges:
             queue_subject = self.policy.sender_subject(envelope)
             intent = Intent(
-                queue=(self._queue, queue_subject, ONE_MESSAGE),
+                queue=(self.queue, queue_subject, ONE_MESSAGE),
                 max_delay=max_delay,
                 idempotency=self._intents.idempotency(plan, envelope, "book"),
             )
@@ -246,7 +252,7 @@ class Operations:
         if not self.is_plain:
             decided = DecidedMessage(envelope, plan, decision, verdict, queue_subject)
             try:
-                decision = yield from self._observers.observe_steps(self.backend, decided)
+                decision = yield from self.observers.observe_steps(self.backend, decided)
             except BaseException as error:
                 yield partial(self.finish, self._give_back_steps(decision), error)
                 raise
@@ -266,7 +272,7 @@ class Operations:
         yield from self.blocks.refresh_steps(is_charged=is_charged)
         if (block := self.blocks.find(envelope)) is not None:
             decision = self.blocks.decision(block, tier)
-            self._observers.record(decision)
+            self.observers.record(decision)
             raise RateLimitExceeded(decision)
 
     def acquire_steps(self, envelope: Envelope, timeout: int | None) -> Steps[Decision]:
@@ -401,7 +407,7 @@ class Operations:
         receipts: Receipts = []
         for part in MessageDecisions(self.policy, envelope).envelopes:
             plan = self.plan(part)
-            queue: Charge = (self._queue, self.policy.sender_subject(part), ONE_MESSAGE)
+            queue: Charge = (self.queue, self.policy.sender_subject(part), ONE_MESSAGE)
             plans = [each for each in (plan, plan.shadow) if each is not None and each.charges]
             for each, operation in product(plans, ("take", "book")):
                 intent = Intent(
@@ -524,7 +530,7 @@ class Operations:
     ) -> Steps[Block]:
         """See `Limiter.block`."""
         block = yield from self.blocks.add_steps(subject, scope, seconds, reason)
-        self._observers.report_block(block)
+        self.observers.report_block(block)
         return block
 
     def _block_excess_steps(self, envelope: Envelope, limit: RateLimit) -> Steps[None]:
@@ -540,7 +546,14 @@ class Operations:
         if len(limit.scope) == 1:
             subject = None if limit.scope == ("global",) else values[limit.scope[0]]
         try:
-            yield from self.block_steps(subject, limit.scope, None, f"exceeded {limit}")
+            block = yield from self.blocks.add_automatic_steps(
+                subject,
+                limit.scope,
+                f"exceeded {limit}",
+                has_login=envelope.client.user is not None,
+            )
+            if block is not None:
+                self.observers.report_block(block)
         except BackendError as error:
             log_warning("a subject that exceeded a limit could not be blocked: %s", error)
 
@@ -564,7 +577,7 @@ class Operations:
         """See `Limiter.unblock`."""
         block = yield from self.blocks.remove_steps(subject, scope)
         if block is not None:
-            self._observers.report_unblock(block, self.backend.now())
+            self.observers.report_unblock(block, self.backend.now())
         return block is not None
 
     def reset_steps(
@@ -574,7 +587,7 @@ class Operations:
         key, _ = self.policy.subject(scope, subject)
         ledgers = self.policy.ledgers_of(normal_scope(scope))
         if normal_scope(scope) == ("sender",):
-            ledgers += self._queue, self.policy.queue(shadow=True)
+            ledgers += self.queue, self.policy.queue(shadow=True)
         yield partial(self.backend.reset, ledgers, key)
 
 

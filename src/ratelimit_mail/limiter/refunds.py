@@ -45,6 +45,9 @@ class _Settled(NamedTuple):
     envelope: Envelope
 
 
+_new = tuple.__new__  # makes a named tuple in half the time
+
+
 def is_settled(token: list[Any]) -> bool:
     """Return whether the message of a refund token was settled."""
     return isinstance(token[ENVELOPE], _Settled)
@@ -52,7 +55,8 @@ def is_settled(token: list[Any]) -> bool:
 
 def mark_settled(token: list[Any]) -> None:
     """Record that the message of a refund token was settled."""
-    token[ENVELOPE] = _Settled(envelope_of(token))
+    if not is_settled(token):
+        token[ENVELOPE] = _new(_Settled, (token[ENVELOPE],))
 
 
 def envelope_of(token: list[Any]) -> Envelope:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps, run, run_async
@@ -76,7 +76,9 @@ def finish_steps(
 
 
 class _Sending:
-    """One message on its way, as both context managers hold it."""
+    """One message on its way: what both context managers do."""
+
+    __slots__ = ("_decision", "_envelope", "_in_use", "_operations", "_refund_on", "_timeout")
 
     def __init__(
         self,
@@ -86,17 +88,31 @@ class _Sending:
         refund_on: tuple[type[BaseException], ...] | None,
     ) -> None:
         self._operations = operations
-        self.finish = operations.finish
         self._envelope = envelope
         self._timeout = timeout
         self._refund_on = refund_on
         self._decision: Decision | None = None
         self._in_use = Lock()
 
-    def enter_steps(self) -> Steps[Decision]:
-        """Wait until the message may go. Raises RuntimeError if it is being sent already."""
+    def _enter_at_once(self) -> Decision | None:
+        """Return the decision if the message may go at once; None if it may have to wait.
+
+        Raises RuntimeError if it is being sent already.
+        """
         if not self._in_use.acquire(blocking=False):
             raise RuntimeError("this message is being sent: call `sending` anew for each message")
+        paths = self._operations.fast_paths
+        if paths is None:
+            return None
+        try:
+            self._decision = decision = paths.acquire(self._envelope)
+        except BaseException:
+            self._in_use.release()
+            raise
+        return decision
+
+    def _enter_steps(self) -> Steps[Decision]:
+        """Wait until the message may go."""
         try:
             decision = yield from self._operations.acquire_steps(self._envelope, self._timeout)
         except BaseException:
@@ -105,24 +121,27 @@ class _Sending:
         self._decision = decision
         return decision
 
-    def exit_steps(self, error: BaseException | None) -> Steps[None]:
-        """Settle or refund the message."""
+    def _exit(self, error: BaseException | None) -> Steps[None] | None:
+        """Settle the message; return the steps that settle or refund it if that takes steps."""
         decision, self._decision = self._decision, None
-        if decision is not None:
-            self._in_use.release()
-            yield from finish_steps(
-                self._operations, self._envelope, decision, error, self._refund_on
-            )
+        if decision is None:
+            return None
+        self._in_use.release()
+        operations = self._operations
+        paths = operations.fast_paths
+        if error is None and paths is not None and paths.settle(decision):
+            return None
+        return finish_steps(operations, self._envelope, decision, error, self._refund_on)
 
 
-class Sending:
+class Sending(_Sending):
     """What `Limiter.sending` returns: a context manager for the sending of one message."""
 
-    def __init__(self, *args: Any) -> None:
-        self._sending = _Sending(*args)
+    __slots__ = ()
 
     def __enter__(self) -> Decision:
-        return run(self._sending.enter_steps())
+        decision = self._enter_at_once()
+        return run(self._enter_steps()) if decision is None else decision
 
     def __exit__(
         self,
@@ -130,18 +149,19 @@ class Sending:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        steps = self._sending.exit_steps(error)
-        self._sending.finish(steps, None if isinstance(error, Exception) else error)
+        steps = self._exit(error)
+        if steps is not None:
+            self._operations.finish(steps, None if isinstance(error, Exception) else error)
 
 
-class AsyncSending:
+class AsyncSending(_Sending):
     """What `AsyncLimiter.sending` returns: an async context manager for one message."""
 
-    def __init__(self, *args: Any) -> None:
-        self._sending = _Sending(*args)
+    __slots__ = ()
 
     async def __aenter__(self) -> Decision:
-        return await run_async(self._sending.enter_steps())
+        decision = self._enter_at_once()
+        return await run_async(self._enter_steps()) if decision is None else decision
 
     async def __aexit__(
         self,
@@ -149,5 +169,7 @@ class AsyncSending:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A cancelled task has sent, or proved that it has not, all the same.
-        await self._sending.finish(self._sending.exit_steps(error), error)
+        steps = self._exit(error)
+        if steps is not None:
+            # A cancelled task has sent, or proved that it has not, all the same.
+            await self._operations.finish(steps, error)

@@ -15,16 +15,24 @@ import attrs
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import CHECK, REFUSE, Idempotency, Intent, Verdict
+from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Decision
+from ratelimit_mail.decision import Decision, accepted, add_shadow
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter.intents import Intents
-from ratelimit_mail.limiter.verdicts import decide
+from ratelimit_mail.limiter.verdicts import decide, refused_until
 from ratelimit_mail.limits import MessageSizeLimit, RecipientLimit
-from ratelimit_mail.policy.charges import ChargePlan
+from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
-__all__ = ["Shadow", "check_shadow_steps", "check_steps", "shadow_steps"]
+__all__ = [
+    "Shadow",
+    "answer_to_check",
+    "charge_shadow",
+    "check_shadow_steps",
+    "check_steps",
+    "shadow_steps",
+]
 
 Shadow = tuple[Decision, Any]
 """What shadow limits would have answered, and the receipt of what they were charged."""
@@ -48,7 +56,7 @@ def shadow_steps(
         otherwise book years ahead.
     """
     if not plan.charges:
-        return _answer(plan, None), None
+        return answer_to_check(plan, None), None
     try:
         if not decision or plan.never is not None:
             repeatable = intents.idempotency(plan, envelope, "refuse")
@@ -58,10 +66,34 @@ def shadow_steps(
             idempotency = intents.idempotency(plan, envelope, "book")
             intent = Intent(queue=queue, max_delay=max_delay, idempotency=idempotency)
         verdict: Verdict = yield partial(backend.apply, plan.charges, intent)
-        return _answer(plan, verdict), verdict.receipt
+        return answer_to_check(plan, verdict), verdict.receipt
     except BackendError as error:
         _log_unknown(error)
         return None
+
+
+def charge_shadow(
+    backend: MemoryBackend, limits: EffectiveLimits, envelope: Envelope, decision: Decision
+) -> bool:
+    """Charge the shadow limits `limits` for an accepted message, in memory; add their answer.
+
+    Returns False, and changes nothing, if that takes `shadow_steps`.
+    """
+    charges = limits.charges_by_domains[limits.comparison.domains(envelope)]
+    if charges is None or charges.only is None or decision.refund_token is None:
+        return False
+    ledger, subject, costs = charges.only
+    answer = backend.take(ledger, subject(envelope), costs)
+    if answer is None:
+        return False
+    if isinstance(answer, list):
+        decision.refund_token.append(answer)
+        shadow = accepted(limits.tier, None)
+    else:
+        shadow = refused_until(limits, *answer)
+    if limits.limits:
+        add_shadow(decision, shadow)
+    return True
 
 
 def check_steps(backend: Any, plan: ChargePlan) -> Steps[Decision]:
@@ -69,7 +101,7 @@ def check_steps(backend: Any, plan: ChargePlan) -> Steps[Decision]:
     verdict = None
     if plan.charges and plan.never is None:
         verdict = yield partial(backend.apply, plan.charges, CHECK)
-    return _answer(plan, verdict)
+    return answer_to_check(plan, verdict)
 
 
 def check_shadow_steps(backend: Any, plan: ChargePlan) -> Steps[Decision | None]:
@@ -85,9 +117,15 @@ def _log_unknown(error: BackendError) -> None:
     log_warning("the answer of shadow limits is not known: %s", error)
 
 
-def _answer(plan: ChargePlan, verdict: Verdict | None) -> Decision:
-    """Return a decision that cannot be refunded by itself."""
-    return attrs.evolve(decide(plan, verdict, None), refund_token=None)
+def answer_to_check(plan: ChargePlan, verdict: Verdict | None) -> Decision:
+    """Return a decision that cannot be refunded by itself.
+
+    verdict: None if nothing was asked.
+    """
+    decision = decide(plan, verdict, None)
+    if decision.refund_token is None:
+        return decision
+    return attrs.evolve(decision, refund_token=None)
 
 
 def _turned_away_steps(
@@ -99,9 +137,8 @@ def _turned_away_steps(
     """
     answer = yield from check_steps(backend, plan)
     # The refusal of a limit on one message counts nowhere, and a repeated one was counted before.
-    counts_denied = any(ledger.counts_denied for ledger, _, _ in plan.charges)
     if (
-        counts_denied
+        plan.counts_denied
         and not decision.repeated
         and not isinstance(decision.limit, RecipientLimit | MessageSizeLimit)
     ):

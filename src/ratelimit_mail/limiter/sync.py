@@ -15,10 +15,9 @@ import attrs
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
-from ratelimit_mail.backends.base import Backend, Intent, Verdict
+from ratelimit_mail.backends.base import CHECK, Backend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.backends.outage.fallback import FallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
@@ -31,9 +30,9 @@ from ratelimit_mail.limiter.decorator import (
     exception_classes,
     is_async,
 )
-from ratelimit_mail.limiter.fast_path import fast_path
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import Sending, recipient_set
+from ratelimit_mail.limiter.shadow import answer_to_check
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
@@ -150,6 +149,8 @@ class Limiter:
         apply_booking: Callable[[Sequence[Charge], Intent], Verdict] = backend.apply
         finish: Callable[..., Any] = _finish_at_once
         if not isinstance(backend, MemoryBackend):  # which is never away, and never waits
+            from ratelimit_mail.backends.outage.fallback import FallbackBackend  # memory needs none
+
             called = backend if metrics is None else measured(backend, metrics.called)
             self._backend = FallbackBackend(called, on_backend_error, share)
             apply_booking = partial(_apply_booking, self._backend)
@@ -167,8 +168,8 @@ class Limiter:
             on_event=on_event,
             metrics=metrics,
         )
-        self._fast_path = fast_path(self._operations, backend)
-        self._fast_check = fast_path(self._operations, backend, record=False)
+        paths = self._operations.fast_paths
+        self._fast_path = None if paths is None else paths.try_acquire
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.policy.name!r}>"
@@ -185,9 +186,16 @@ class Limiter:
 
     def check(self, envelope: Envelope) -> Decision:
         """Return whether `envelope` could go now; charge nothing, not even a refused attempt."""
-        if self._fast_check is not None and (decision := self._fast_check(envelope)) is not None:
+        operations = self._operations
+        paths = operations.fast_paths
+        if paths is not None and (decision := paths.check(envelope)) is not None:
             return decision
-        return run(self._operations.check_steps(envelope))
+        if not operations.is_plain or operations.blocks.concern(envelope):
+            return run(operations.check_steps(envelope))
+        plan = operations.plan(envelope)
+        if not plan.charges or plan.never is not None:
+            return answer_to_check(plan, None)
+        return answer_to_check(plan, self._backend.apply(plan.charges, CHECK))
 
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never wait."""
@@ -222,7 +230,11 @@ class Limiter:
         go; then only a refused attempt is charged, where limits count those. A wait that is broken
         off gives its booking back.
         """
-        return run(self._operations.acquire_steps(envelope, milliseconds("timeout", timeout)))
+        longest = milliseconds("timeout", timeout)
+        paths = self._operations.fast_paths
+        if paths is not None and (decision := paths.acquire(envelope)) is not None:
+            return decision
+        return run(self._operations.acquire_steps(envelope, longest))
 
     def reserve(self, envelope: Envelope, max_delay: float | None = None) -> Reservation:
         """Book the first moment at which `envelope` fits, after its sender's other bookings.

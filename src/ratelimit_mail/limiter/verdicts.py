@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
 
-from ratelimit_mail.backends.base import Verdict
-from ratelimit_mail.decision import ACCEPT, Action, Decision, Rule, accepted, denied
+from ratelimit_mail.backends.base import Refusal, Verdict
+from ratelimit_mail.decision import (
+    ACCEPT,
+    DEFER,
+    REJECT,
+    Action,
+    Decision,
+    Rule,
+    accepted,
+    denied,
+)
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
-__all__ = ["blocking_limit", "decide", "refused"]
+__all__ = ["blocking_limit", "decide", "refused", "refused_until"]
 
 SEVERITY: Final = {"defer": 0, "reject": 1, "block": 2}
 """Which of several limits a decision names, by what they do on excess."""
@@ -60,24 +70,31 @@ def _degraded(plan: ChargePlan, verdict: Verdict, token: list[Any]) -> Decision:
 
 
 def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
-    """Return the decision on charges that do not fit.
+    """Return the decision on charges that do not fit; see `refused_until`."""
+    now, at, _, refusals, is_degraded, is_repeated = verdict
+    decision = refused_until(limits, now, at, refusals)
+    if is_degraded or is_repeated:
+        decision = attrs.evolve(decision, degraded=is_degraded, repeated=is_repeated)
+    return decision
+
+
+def refused_until(
+    limits: EffectiveLimits, now: int, at: int, refusals: Sequence[Refusal]
+) -> Decision:
+    """Return the decision on charges that fit at the moment `at`.
 
     It names a limit that blocks before one that rejects, and that before one that defers; of
     several it names the one with the longest wait. `retry_after` is exact: the first moment at
     which all charges fit, less the present; None if the subject is blocked.
     """
-    now, at, _, refusals, is_degraded, is_repeated = verdict
     count, window, room_at = refusals[0]
     limit = limits.limit_of(count, window)
-    for count, window, later in refusals[1:]:
-        other = limits.limit_of(count, window)
-        if (SEVERITY[other.on_excess], later) > (SEVERITY[limit.on_excess], room_at):
-            limit, room_at = other, later
-    return denied(
-        Action.DEFER if limit.on_excess == "defer" else Action.REJECT,
-        None if limit.on_excess == "block" else (at - now) / 1000,
-        limit,
-        limits.tier,
-        degraded=is_degraded,
-        repeated=is_repeated,
-    )
+    if len(refusals) > 1:
+        for count, window, later in refusals[1:]:
+            other = limits.limit_of(count, window)
+            if (SEVERITY[other.on_excess], later) > (SEVERITY[limit.on_excess], room_at):
+                limit, room_at = other, later
+    excess = limit.on_excess
+    if excess == "defer":
+        return denied(DEFER, (at - now) / 1000, limit, limits.tier)
+    return denied(REJECT, None if excess == "block" else (at - now) / 1000, limit, limits.tier)

@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Final
 
@@ -44,6 +45,7 @@ class WaitQueue:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._try_lock = partial(self._lock.acquire, False)
         self._numbers = count()
         self._waiters: dict[str, list[Waiter]] = {}
         self._leaving: deque[Waiter] = deque()
@@ -96,12 +98,21 @@ class WaitQueue:
         return i in (0, len(waiters)) or waiters[i] is not waiter
 
     def _remove_leaving(self) -> None:
-        while self._leaving and self._lock.acquire(blocking=False):
+        if not self._leaving:
+            return
+        # No signal is handled between the lock and the `try`; and the loop that removes is a method
+        # of its own, because Python 3.13.0 jumps back outside of the `try`.
+        for _ in iter(self._try_lock, False):
             try:
-                while self._leaving:
-                    self._remove(self._leaving.popleft())
+                self._remove_all()
             finally:
                 self._lock.release()
+            if not self._leaving:
+                return
+
+    def _remove_all(self) -> None:
+        while self._leaving:
+            self._remove(self._leaving.popleft())
 
     def _remove(self, waiter: Waiter) -> None:
         waiters = self._waiters.get(waiter.sender, [])

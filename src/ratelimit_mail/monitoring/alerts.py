@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -29,6 +30,7 @@ from ratelimit_mail.events import (
 )
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.monitoring.claims import Claims
+from ratelimit_mail.monitoring.mail import MailAlerts
 
 __all__ = ["DEFAULT_KINDS", "KINDS", "Alerts"]
 
@@ -109,9 +111,12 @@ class Alerts:
         # A block and a message of an outbox are reported once anyway, by the process that has it.
         if not isinstance(event, Blocked | Unblocked | OutboxEvent):
             limit = event.limit
-            window = limit.window / 1000 if isinstance(limit, RateLimit) else DAY
+            seconds: float = DAY
+            if isinstance(limit, RateLimit):
+                at = milliseconds_of(event.at)
+                seconds = (limit.renewed_at(at) - at) / 1000
             what = f"{type(event).__name__}\0{event.policy}\0{event.subject}\0{limit}"
-            if not self._claims.take(what, min(max(60.0, window), LONGEST)):
+            if not self._claims.take(what, min(max(60.0, seconds), LONGEST)):
                 return
         for dispatcher in self._dispatchers:
             dispatcher.dispatch(event)
@@ -124,10 +129,33 @@ class Alerts:
             for dispatcher in self._dispatchers
         )
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Hand over what waits, and close the channels; for the end of a program."""
+    def start(self) -> None:
+        """Send what a process has left in the store that has died, before the first event."""
+        for channel in self._channels:
+            if isinstance(channel, MailAlerts):
+                channel.start()
+
+    def close(self, timeout: float = 5.0, *, successor: Alerts | None = None) -> None:
+        """Hand over what waits, and close the channels; for the end of a program.
+
+        successor: what reports events from now on, if the settings of a program have changed. It
+            sends the mail that waits.
+        """
         self.flush(timeout)
+        heir = None if successor is None else successor._mail()
         for channel in self._channels:
             close = getattr(channel, "close", None)
-            if close is not None:
+            if isinstance(channel, MailAlerts) and heir is not None:
+                heir.take_over(channel)
+            elif close is not None:
                 close()
+
+    def discard(self) -> None:
+        """Close the channels of alerts that were never started: nothing is sent."""
+        for channel in self._channels:
+            close = getattr(channel, "close", None)
+            if close is not None and not isinstance(channel, MailAlerts):
+                close()
+
+    def _mail(self) -> MailAlerts | None:
+        return next((each for each in self._channels if isinstance(each, MailAlerts)), None)

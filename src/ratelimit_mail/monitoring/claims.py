@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail.backends.base import Backend
 from ratelimit_mail.exceptions import BackendError
@@ -26,3 +28,8 @@ class Claims:
         except BackendError as error:
             log_warning("an alert may come twice, because the store is away: %s", error)
             return True
+
+    def give_back(self, what: str) -> None:
+        """Let the next caller take what this one has claimed; nothing while the store is away."""
+        with suppress(BackendError):
+            self._marks.clear(f"claim {what}")

@@ -291,17 +291,46 @@ class MailAlerts:
                 smtp.login(self._username, password)
             smtp.send_message(message, self._sender, self._recipients)
 
-    def close(self) -> None:
-        """Send what waits, if a digest may go now; what remains stands in the store."""
+    def take_over(self, before: MailAlerts) -> None:
+        """Send what waits in `before`, which is closed without sending it.
+
+        A digest that `before` sends now is waited for.
+        """
+        before._end_thread()
+        with before._sending, self._sending:
+            # One list: what `before` still gets is not lost.
+            before._unstored += self._unstored
+            self._unstored = before._unstored
+            self._turn_ends = max(self._turn_ends, before._turn_ends)
+            if before._register != self._register:
+                with suppress(BackendError):
+                    entries = before._store.read_register(before._register).entries
+                    self._store.write_register(self._register, entries)
+                    before._store.write_register(before._register, dict.fromkeys(entries))
+        self.start()
+        self._wake.set()
+
+    def _end_thread(self) -> None:
         if self._pid != os.getpid():  # the parent's locks may have been held at the fork
             self._start_afresh()
         self._is_closed = True
         self._closing.set()
         self._wake.set()
+
+    def close(self) -> None:
+        """Send what waits, if a digest may go now; what remains stands in the store.
+
+        If the relay does not take it, another process may try at once.
+        """
+        self._end_thread()
         try:
             self.step()
         except Exception as error:
             log_warning("alerts by mail: %s: %s", type(error).__name__, show(str(error)))
+        with self._sending:
+            if self._turn_ends > self._store.now():
+                self._claims.give_back("digest")
+                self._turn_ends = 0
 
 
 def _parsed(entry: str) -> dict[str, Any]:

@@ -184,6 +184,7 @@ class MonitoringSettings:
         *,
         listens: bool = True,
         registry: Any = None,
+        before: Monitoring | None = None,
     ) -> Monitoring:
         """Start what the settings ask for, for one program.
 
@@ -191,45 +192,68 @@ class MonitoringSettings:
             them reports each event. It is sync, also for an AsyncLimiter.
         listens: whether this process answers scrapes; of several on one host, only one can.
         registry: of prometheus_client, by default the global one.
+        before: what the program has run so far by older settings. Its metrics go on, and so does
+            its answer to scrapes, if the address is the same. Close it with `before.close()` when
+            its limiter is no longer used: the alerts that wait then go to the new one. If this
+            raises, `before` is as it was.
 
         Raises OSError for an address or a file that cannot be used, and ModuleNotFoundError for an
         extra that is not installed.
         """
-        listeners: list[Listener] = []
-        closers: list[Callable[[], object]] = []
-        recorders: list[Metrics] = []
-        if self.alerts is not None:
-            channels = self._channels(name, store)
-            for channel in channels:
-                if isinstance(channel, MailAlerts) and store is not None:
-                    channel.start()
-            alerts = Alerts(
-                channels,
-                store=store,
-                name=name,
-                kinds=self.alerts.kinds,
-                shadow=self.alerts.shadow,
-            )
-            listeners.append(alerts)
-            closers.append(alerts.close)
-        if self.metrics is not None and self.metrics.prometheus is not None:
-            with _extra("prometheus"):
-                from ratelimit_mail.monitoring.prometheus import PrometheusMetrics
-            prometheus = PrometheusMetrics.shared(registry)
-            recorders.append(prometheus)
-            if listens and (stop := self._serve(prometheus, self.metrics.prometheus)) is not None:
-                closers.append(stop)
-        if self.metrics is not None and self.metrics.opentelemetry:
-            with _extra("opentelemetry"):
-                from ratelimit_mail.monitoring.opentelemetry import OpenTelemetryMetrics
-            recorders.append(OpenTelemetryMetrics())
-        listeners += recorders
-        return Monitoring(listeners, recorders, closers)
-
-    def _serve(self, metrics: PrometheusMetrics, address: str) -> Callable[[], None] | None:
+        alerts = None if self.alerts is None else self._alerts(self.alerts, name, store)
+        prometheus: PrometheusMetrics | None = None
+        opentelemetry: OpenTelemetryMetrics | None = None
+        scrapes: Scrapes | None = None
         try:
-            return metrics.serve(*host_and_port(address))
+            if self.metrics is not None and self.metrics.opentelemetry:
+                opentelemetry = None if before is None else before.opentelemetry
+                if opentelemetry is None:
+                    with _extra("opentelemetry"):
+                        from ratelimit_mail.monitoring.opentelemetry import OpenTelemetryMetrics
+                    opentelemetry = OpenTelemetryMetrics()
+            if self.metrics is not None and self.metrics.prometheus is not None:
+                with _extra("prometheus"):
+                    from ratelimit_mail.monitoring.prometheus import PrometheusMetrics
+                prometheus = PrometheusMetrics.shared(registry)
+                if listens:
+                    scrapes = self._serve(prometheus, self.metrics.prometheus, before)
+        except BaseException:
+            if alerts is not None:
+                alerts.discard()
+            raise
+        monitoring = Monitoring(alerts, prometheus, opentelemetry, scrapes)
+        if before is not None:
+            before.successor = monitoring
+        if alerts is not None and store is not None:
+            alerts.start()
+        return monitoring
+
+    def _alerts(self, settings: AlertSettings, name: str, store: Backend | None) -> Alerts:
+        return Alerts(
+            self._channels(name, store),
+            store=store,
+            name=name,
+            kinds=settings.kinds,
+            shadow=settings.shadow,
+        )
+
+    def _serve(
+        self, metrics: PrometheusMetrics, address: str, before: Monitoring | None
+    ) -> Scrapes | None:
+        """Answer scrapes, as `before` does already or at another address."""
+        place = host_and_port(address)
+        old = None if before is None else before.scrapes
+        if old is not None and old.place == place:
+            return old
+        # A port cannot be opened twice, on all addresses and on one.
+        in_the_way = old if old is not None and old.place[1] == place[1] else None
+        if in_the_way is not None:
+            in_the_way.stop()
+        try:
+            return Scrapes(metrics, place)
         except OSError as error:
+            if in_the_way is not None:
+                in_the_way.start()
             if self.must_listen or error.errno != errno.EADDRINUSE:
                 raise
             log_warning(
@@ -318,6 +342,30 @@ class MonitoringSettings:
             return opened.read(LONGEST_SECRET).strip()
 
 
+class Scrapes:
+    """Answers the scrapes of Prometheus at one address. Raises OSError if that is not possible.
+
+    place: the host and the port.
+    """
+
+    def __init__(self, metrics: PrometheusMetrics, place: tuple[str, int]) -> None:
+        self.place = place
+        self._metrics = metrics
+        self._stop: Callable[[], None] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Answer scrapes."""
+        if self._stop is None:
+            self._stop = self._metrics.serve(*self.place)
+
+    def stop(self) -> None:
+        """End that."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+
 class Monitoring:
     """The alerts and metrics of one program, started by `MonitoringSettings.start`.
 
@@ -327,12 +375,19 @@ class Monitoring:
 
     def __init__(
         self,
-        listeners: Sequence[Listener],
-        recorders: Sequence[Metrics],
-        closers: Sequence[Callable[[], object]],
+        alerts: Alerts | None,
+        prometheus: PrometheusMetrics | None,
+        opentelemetry: OpenTelemetryMetrics | None,
+        scrapes: Scrapes | None,
     ) -> None:
-        self._recorders = recorders
-        self._closers = closers
+        self.alerts = alerts
+        self.opentelemetry = opentelemetry
+        self.scrapes = scrapes
+        self.successor: Monitoring | None = None
+        """What the program runs in place of this, after its settings have changed."""
+        recorders = [each for each in (prometheus, opentelemetry) if each is not None]
+        self._recorders: Sequence[Metrics] = recorders
+        listeners: list[Listener] = [*([] if alerts is None else [alerts]), *recorders]
         self.on_event = Dispatcher(listeners) if listeners else None
         self.metrics: Recorder | None = None
         if recorders:
@@ -349,11 +404,20 @@ class Monitoring:
             recorder.watch_queue(policy, counts)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver the events that wait, and stop answering scrapes."""
+        """Deliver the events that wait, and stop answering scrapes.
+
+        What `start(before=)` has started in place of this takes over the scrapes of the same
+        address and the alerts that wait for a digest.
+        """
         if self.on_event is not None:
             self.on_event.flush(timeout)
-        for close in self._closers:
-            close()
+        successor = self.successor
+        if self.alerts is not None:
+            self.alerts.close(timeout, successor=None if successor is None else successor.alerts)
+        if self.scrapes is not None and (
+            successor is None or successor.scrapes is not self.scrapes
+        ):
+            self.scrapes.stop()
 
 
 class _AllRecorders:

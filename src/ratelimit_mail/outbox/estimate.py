@@ -29,12 +29,11 @@ def expected_times(
         # Not `remaining`, in which the booking of the first message takes room.
         room = limit.limit - usage.used
         capacity = room if room >= first_cost else limit.limit
-        window = limit.window
-        used = windows = 0
+        used, renewed_at = 0, first_at
         for i, message in enumerate(messages):
             cost = message.cost(limit.unit)
             if used and used + cost > capacity:
-                used, windows, capacity = 0, windows + 1, limit.limit
+                used, capacity, renewed_at = 0, limit.limit, limit.renewed_at(renewed_at)
             used += cost
-            times[i] = max(times[i], first_at + windows * window)
+            times[i] = max(times[i], renewed_at)
     return times

@@ -7,13 +7,22 @@ a limit, so that a client who comes to another tier finds there what was sent be
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import DomainSet
-from ratelimit_mail.counting.charge import Charge, Costs, Count, Ledger
+from ratelimit_mail.counting.charge import (
+    FIRST_UNIQUE,
+    Charge,
+    Costs,
+    Count,
+    Ledger,
+    UniqueCosts,
+)
 from ratelimit_mail.counting.window import Retention
 from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
@@ -78,6 +87,11 @@ class ChargePlan(NamedTuple):
             for count in ledger.counts
         )
 
+    @property
+    def counts_denied(self) -> bool:
+        """Whether a refused attempt of the message is counted."""
+        return any(ledger.counts_denied for ledger, _, _ in self.charges)
+
 
 class EffectiveLimits:
     """The limits that a message is subject to, those of its tier included, as ledgers.
@@ -137,20 +151,23 @@ class EffectiveLimits:
         }
         self._per_message = [
             (ledger, subject_getter(scope, comparison))
-            for (_, direction, scope), ledger in self._ledgers.items()
+            for (_, direction, _, scope), ledger in self._ledgers.items()
             if direction == "outbound" and not is_per_recipient(scope)
         ]
         self._per_recipient = [
             (ledger, scope)
-            for (_, direction, scope), ledger in self._ledgers.items()
+            for (_, direction, _, scope), ledger in self._ledgers.items()
             if direction == "outbound" and is_per_recipient(scope)
         ]
         self._inbound = [
             (ledger, scope)
-            for (_, direction, scope), ledger in self._ledgers.items()
+            for (_, direction, _, scope), ledger in self._ledgers.items()
             if direction == "inbound"
         ]
         self._counts_external = any(limit.count == "external" for limit in counted)
+        self._counts_unique = any(
+            isinstance(limit, RateLimit) and limit.is_unique for limit in counted
+        )
         self._limit_of_size = next(filter(counts_size, counted), None)
         """A limit that needs the size of the message, if there is one."""
         self._most = self._smallest_limit("all")
@@ -162,6 +179,7 @@ class EffectiveLimits:
         """
         self._depends_on_message = bool(
             self._per_recipient
+            or self._counts_unique
             or (self._inbound and internal.patterns)
             or self._limit_of_size is not None
         )
@@ -245,7 +263,7 @@ class EffectiveLimits:
         if envelope.direction == "outbound":
             if (never := self._exceeded_limit(envelope, size)) is not None:
                 return ChargePlan(self, [], never)
-            costs = self._costs([domain for _, domain in counted], size)
+            costs = self._costs_of_recipients(counted, size)
             for ledger, subject, _ in self._message_charges(costs):
                 charges.append((ledger, subject(envelope), costs))
             for ledger, scope in self._per_recipient:
@@ -293,6 +311,25 @@ class EffectiveLimits:
             external,
             size if total else 0,
             size if external else 0,
+            total,
+            external,
+        )
+
+    def _costs_of_recipients(self, counted: Sequence[_Recipient], size: int) -> Costs:
+        """Return the same, with the recipients if a limit counts each of them once."""
+        costs = self._costs([domain for _, domain in counted], size)
+        if not self._counts_unique:
+            return costs
+        members = [(_digest(recipient), domain) for recipient, domain in counted]
+        external = members
+        if self._counts_external:
+            external = [each for each in members if not self._is_internal(each[1])]
+        return UniqueCosts.of(
+            costs,
+            {
+                FIRST_UNIQUE: tuple(member for member, _ in members),
+                FIRST_UNIQUE + 1: tuple(member for member, _ in external),
+            },
         )
 
     def _charges_per_subject(
@@ -300,13 +337,13 @@ class EffectiveLimits:
     ) -> list[Charge]:
         """Return one charge for each subject among the counted recipients and their domains."""
         common = envelope_values(scope, envelope, self.comparison)
-        domains_of: dict[str, list[str]] = {}
+        recipients_of: dict[str, list[_Recipient]] = {}
         for recipient, domain in counted:
             values = {**common, "recipient": recipient, "recipient_domain": domain}
-            domains_of.setdefault(subject_of(scope, values), []).append(domain)
+            recipients_of.setdefault(subject_of(scope, values), []).append((recipient, domain))
         charges: list[Charge] = []
-        for subject, domains in domains_of.items():
-            costs = self._costs(domains, self._size_of(envelope))
+        for subject, recipients in recipients_of.items():
+            costs = self._costs_of_recipients(recipients, self._size_of(envelope))
             if ledger.charges(costs):
                 charges.append((ledger, subject, costs))
         return charges
@@ -352,7 +389,7 @@ class EffectiveLimits:
     def ledgers_of(self, scope: Scope) -> list[Ledger]:
         """Return the ledgers per `scope`, those that are only recorded included.
 
-        First the outbound one, then the inbound one.
+        Those of the limits that spread a message are ledgers of their own.
         """
         return [ledger for key, ledger in self._ledgers.items() if key.scope == scope]
 
@@ -362,6 +399,12 @@ def counts_size(limit: Limit) -> bool:
     return isinstance(limit, MessageSizeLimit) or (
         isinstance(limit, RateLimit) and limit.unit == "bytes"
     )
+
+
+def _digest(recipient: str) -> str:
+    """Return 22 characters that stand for a recipient, however long its address is."""
+    digest = blake2b(recipient.encode(errors="surrogatepass"), digest_size=16).digest()
+    return b64encode(digest)[:22].decode()
 
 
 def _costs_per_recipient(limit: RateLimit) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import attrs
 
@@ -11,26 +11,13 @@ from ratelimit_mail.addresses import NULL_SENDER, normal_address
 from ratelimit_mail.decision import Rule, held_by, refused_by
 from ratelimit_mail.directory import Directory, DirectoryLike, ListFile, MailingList
 from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.policy.resolved_envelope import ResolvedEnvelope
 from ratelimit_mail.scopes import Comparison
 
-__all__ = ["APPROVED", "DirectoryLookup", "ResolvedEnvelope"]
+__all__ = ["APPROVED", "DirectoryLookup"]
 
 APPROVED: Final = "approved"
 """The tag of a client whose message a moderator has approved: no mailing list holds it."""
-
-
-class ResolvedEnvelope(NamedTuple):
-    """An envelope after its addresses were looked up in a directory.
-
-    envelope: the same envelope with each alias replaced by its owner's address.
-    exempt: the mailing lists among its recipients whose traffic no rate limit counts, by the keys
-        of their addresses.
-    rule: the rule of a list that refuses or holds the message; one that refuses takes precedence.
-    """
-
-    envelope: Envelope
-    exempt: frozenset[str]
-    rule: Rule | None
 
 
 class DirectoryLookup:

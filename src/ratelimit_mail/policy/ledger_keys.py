@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ratelimit_mail.counting.charge import UNITS, Count, Ledger, retention_for
-from ratelimit_mail.counting.window import Retention, Window
+from ratelimit_mail.counting.window import CalendarWindow, Retention, Window
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.scopes import Scope, tag_getter
 
@@ -22,17 +22,23 @@ __all__ = [
 
 
 class LedgerKey(NamedTuple):
-    """The limits that share a ledger: enforced or not, of one direction and scope."""
+    """The limits that share a ledger: enforced or not, of one direction and scope.
+
+    spread: the limits that spread a message that costs more than they hold. They count it over the
+        time that it takes, while the other limits count all of it at once.
+    """
 
     enforce: bool
     direction: str
+    spread: bool
     scope: Scope
 
     def ledger_name(self, policy: str) -> str:
         """Return the name of the ledger. No component has a colon, so each key has its own name."""
         shadow = "" if self.enforce else ":shadow"
         direction = "" if self.direction == "outbound" else f":{self.direction}"
-        return f"{policy}{shadow}{direction}:{'+'.join(self.scope)}"
+        spread = ":spread" if self.spread else ""
+        return f"{policy}{shadow}{direction}{spread}:{'+'.join(self.scope)}"
 
 
 Retentions = Mapping[LedgerKey, Mapping[int, Retention]]
@@ -79,15 +85,21 @@ def one_of_each_count(limits: Iterable[Limit]) -> tuple[Limit, ...]:
 
 
 def _key(limit: RateLimit) -> LedgerKey:
-    return LedgerKey(limit.enforce, limit.direction, limit.scope)
+    return LedgerKey(limit.enforce, limit.direction, limit.on_oversize == "spread", limit.scope)
 
 
 def _unit(limit: RateLimit) -> int:
-    return UNITS.index(f"external {limit.unit}" if limit.count == "external" else limit.unit)
+    unit = f"external {limit.unit}" if limit.count == "external" else limit.unit
+    return UNITS.index(f"unique {unit}" if limit.is_unique else unit)
 
 
 def window_of(limit: RateLimit) -> Window:
     """Return the window by which a backend checks `limit`."""
+    calendar = limit.calendar
+    if calendar is not None:
+        return CalendarWindow(
+            limit.limit, calendar.longest, limit.slot, limit.denied == "count", calendar=calendar
+        )
     return Window(
         limit.limit,
         limit.window,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -13,14 +14,13 @@ from ratelimit_mail._util.validators import flag, name, name_or_none
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.counting.charge import Ledger
 from ratelimit_mail.decision import not_granted
-from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
 from ratelimit_mail.policy import validation
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
-from ratelimit_mail.policy.directory_lookup import DirectoryLookup, ResolvedEnvelope
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
+from ratelimit_mail.policy.resolved_envelope import ResolvedEnvelope
 from ratelimit_mail.policy.selection import LimitSelector
 from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_from
 from ratelimit_mail.scopes import (
@@ -34,6 +34,10 @@ from ratelimit_mail.scopes import (
     separators_or_none,
     subject_of,
 )
+
+if TYPE_CHECKING:
+    from ratelimit_mail.directory import DirectoryLike
+    from ratelimit_mail.policy.directory_lookup import DirectoryLookup
 
 __all__ = ["Policy", "Tier"]
 
@@ -128,7 +132,7 @@ class Policy:
         validation.check_override_fields(self.overrides, self.override_requires, self.name)
         validation.check_aliases(self.directory, self.proxy_address_limit, self.name)
         comparison = self.comparison
-        lookup = None if self.directory is None else DirectoryLookup(self.directory, comparison)
+        lookup = None if self.directory is None else _lookup_in(self.directory, comparison)
         object.__setattr__(self, "_lookup", lookup)
         selector = LimitSelector(
             self.counted_as,
@@ -344,12 +348,14 @@ class Policy:
         return self._selector.has_shadow
 
     @property
-    def selector_by_tier(self) -> LimitSelector | None:
-        """What selects the limits of a message; None if it takes more than the client's tier."""
-        selector = self._selector
-        if self.directory is not None or selector.concedes or selector.has_shadow:
+    def selector_by_sender(self) -> LimitSelector | None:
+        """What selects the limits of most messages by the client's tier alone, if anything does.
+
+        Its `names_sender` says for which messages it may select other limits.
+        """
+        if self.directory is not None or not self._selector.concedes_by_sender:
             return None
-        return selector
+        return self._selector
 
     def planner(self, present: Callable[[], int]) -> Callable[[Envelope], ChargePlan]:
         """Return the fastest function that does the same as `plan`.
@@ -357,8 +363,31 @@ class Policy:
         present: returns the time in milliseconds since the epoch; called only if it matters.
         """
         selector = self._selector
-        if selector.has_dates:
-            return lambda envelope: self.plan(envelope, present())
-        if self.selector_by_tier is None:
-            return self.plan
-        return selector.plan_by_tier if self.tiers else selector.by_tier.default.plan
+        plan = partial(_plan_at, self.plan, present) if selector.has_dates else self.plan
+        if self.selector_by_sender is None or selector.has_shadow:
+            return plan
+        quick = selector.plan_by_tier if self.tiers else selector.by_tier.default.plan
+        return partial(_plan_by_sender, selector, plan, quick) if selector.concedes else quick
+
+
+def _lookup_in(directory: DirectoryLike, comparison: Comparison) -> DirectoryLookup:
+    from ratelimit_mail.policy.directory_lookup import DirectoryLookup  # few policies need it
+
+    return DirectoryLookup(directory, comparison)
+
+
+def _plan_at(
+    plan: Callable[[Envelope, int], ChargePlan], present: Callable[[], int], envelope: Envelope
+) -> ChargePlan:
+    return plan(envelope, present())
+
+
+def _plan_by_sender(
+    selector: LimitSelector,
+    plan: Callable[[Envelope], ChargePlan],
+    quick: Callable[[Envelope], ChargePlan],
+    envelope: Envelope,
+) -> ChargePlan:
+    if not isinstance(envelope, Envelope) or selector.names_sender(envelope):
+        return plan(envelope)
+    return quick(envelope)

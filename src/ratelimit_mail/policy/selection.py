@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -15,7 +15,7 @@ from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, ap
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits, counts_size
 from ratelimit_mail.policy.ledger_keys import Retentions, one_of_each_count
 from ratelimit_mail.policy.tiers import Tier, TierTable
-from ratelimit_mail.scopes import Comparison
+from ratelimit_mail.scopes import Comparison, subject_getter
 
 __all__ = ["LimitSelector"]
 
@@ -64,6 +64,12 @@ class LimitSelector:
     )
     """By the limits themselves: senders with the same numbers share one EffectiveLimits."""
 
+    _sender_of: Callable[[Envelope], str] = attrs.field(init=False)
+
+    @_sender_of.default
+    def _sender_getter(self) -> Callable[[Envelope], str]:
+        return subject_getter(("sender",), self.comparison)
+
     @by_tier.default
     def _tier_table(self) -> TierTable[EffectiveLimits]:
         recorded = one_of_each_count(self._limits_of_all_tiers())
@@ -100,6 +106,16 @@ class LimitSelector:
     def concedes(self) -> bool:
         """Whether the selection depends on anything but the client's tier."""
         return bool(self.overrides.all or self.exemptions.all or self.grants is not None)
+
+    @property
+    def concedes_by_sender(self) -> bool:
+        """Whether what is conceded depends on the sender first, if anything is."""
+        return self.grants is None and self.overrides.is_by_sender and self.exemptions.is_by_sender
+
+    def names_sender(self, envelope: Envelope) -> bool:
+        """Return whether anything that depends on the sender may be conceded to `envelope`."""
+        sender, domain = self._sender_of(envelope), envelope.sender_domain
+        return self.overrides.names(sender, domain) or self.exemptions.names(sender, domain)
 
     @property
     def has_shadow(self) -> bool:

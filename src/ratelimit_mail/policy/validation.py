@@ -11,7 +11,6 @@ import attrs
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import prefix_errors, whole_number
 from ratelimit_mail.addresses import normal_pattern
-from ratelimit_mail.directory import Directory, ListFile
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Exemption, Grant, Override
 from ratelimit_mail.policy.tiers import Tier
@@ -194,6 +193,10 @@ def _target_of(override: Override) -> str:
 
 def check_aliases(directory: object, most: int | None, policy: str) -> None:
     """Raise ValueError if an owner in a Directory has more aliases than `most`."""
+    if directory is None:
+        return
+    from ratelimit_mail.directory import Directory, ListFile  # most policies have none
+
     if isinstance(directory, ListFile):
         directory = directory.base
     if most is None or not isinstance(directory, Directory):

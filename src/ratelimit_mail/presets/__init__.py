@@ -11,15 +11,30 @@ from ratelimit_mail.presets import (
     amazon,
     google,
     leeds,
+    mailbox_providers,
     microsoft,
     named_by_western,
     relay,
+    sending_services,
     western,
 )
 from ratelimit_mail.presets.amazon import amazon_ses
 from ratelimit_mail.presets.google import gmail, google_workspace
 from ratelimit_mail.presets.leeds import leeds_office365, leeds_smtp
-from ratelimit_mail.presets.microsoft import exchange_online, tenant_external_recipients
+from ratelimit_mail.presets.mailbox_providers import (
+    icloud_mail,
+    ionos,
+    proton_mail,
+    proton_mail_free,
+    zoho_mail,
+    zoho_mail_free,
+)
+from ratelimit_mail.presets.microsoft import (
+    azure_communication_services,
+    exchange_online,
+    outlook_com,
+    tenant_external_recipients,
+)
 from ratelimit_mail.presets.named_by_western import (
     comcast,
     earthlink,
@@ -29,14 +44,19 @@ from ratelimit_mail.presets.named_by_western import (
     yahoo,
 )
 from ratelimit_mail.presets.relay import campus_relay
-from ratelimit_mail.presets.source import Source
+from ratelimit_mail.presets.sending_services import brevo, mailgun, postmark, resend, sendgrid
+from ratelimit_mail.presets.source import Figure, Page, Source
 from ratelimit_mail.presets.western import western_convergence, western_office365
 
 __all__ = [
     "PRESETS",
     "SOURCES",
+    "Figure",
+    "Page",
     "Source",
     "amazon_ses",
+    "azure_communication_services",
+    "brevo",
     "campus_relay",
     "comcast",
     "earthlink",
@@ -45,13 +65,24 @@ __all__ = [
     "gmail_webmail",
     "google_workspace",
     "hotmail",
+    "icloud_mail",
+    "ionos",
     "leeds_office365",
     "leeds_smtp",
+    "mailgun",
+    "outlook_com",
+    "postmark",
+    "proton_mail",
+    "proton_mail_free",
+    "resend",
     "roadrunner",
+    "sendgrid",
     "tenant_external_recipients",
     "western_convergence",
     "western_office365",
     "yahoo",
+    "zoho_mail",
+    "zoho_mail_free",
 ]
 
 PRESETS: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
@@ -64,7 +95,20 @@ PRESETS: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
         "exchange-online": exchange_online,
         "google-workspace": google_workspace,
         "gmail": gmail,
+        "outlook-com": outlook_com,
+        "icloud-mail": icloud_mail,
+        "ionos": ionos,
+        "proton-mail": proton_mail,
+        "proton-mail-free": proton_mail_free,
+        "zoho-mail": zoho_mail,
+        "zoho-mail-free": zoho_mail_free,
         "amazon-ses": amazon_ses,
+        "azure-communication-services": azure_communication_services,
+        "brevo": brevo,
+        "mailgun": mailgun,
+        "postmark": postmark,
+        "resend": resend,
+        "sendgrid": sendgrid,
         "comcast": comcast,
         "earthlink": earthlink,
         "roadrunner": roadrunner,
@@ -85,7 +129,20 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
         "exchange-online": microsoft.EXCHANGE_ONLINE,
         "google-workspace": google.WORKSPACE,
         "gmail": google.GMAIL,
+        "outlook-com": microsoft.OUTLOOK_COM,
+        "icloud-mail": mailbox_providers.ICLOUD_MAIL,
+        "ionos": mailbox_providers.IONOS,
+        "proton-mail": mailbox_providers.PROTON_MAIL,
+        "proton-mail-free": mailbox_providers.PROTON_MAIL_FREE,
+        "zoho-mail": mailbox_providers.ZOHO_MAIL,
+        "zoho-mail-free": mailbox_providers.ZOHO_MAIL_FREE,
         "amazon-ses": amazon.SES,
+        "azure-communication-services": microsoft.AZURE,
+        "brevo": sending_services.BREVO,
+        "mailgun": sending_services.MAILGUN,
+        "postmark": sending_services.POSTMARK,
+        "resend": sending_services.RESEND,
+        "sendgrid": sending_services.SENDGRID,
         "comcast": named_by_western.ISP,
         "earthlink": named_by_western.ISP,
         "roadrunner": named_by_western.ISP,

@@ -14,20 +14,64 @@ from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRat
 from ratelimit_mail.overrides import Grant, Override
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets.grants import concessions
-from ratelimit_mail.presets.source import Source
+from ratelimit_mail.presets.source import Figure, Page, Source
 
 __all__ = ["OFFICE365", "SMTP", "leeds_office365", "leeds_smtp"]
 
+_PAGE: Final = Page(
+    title="Mass or bulk emailing using Office 365",
+    address=(
+        "http://it.leeds.ac.uk/info/215/managing_your_email/893/mass_or_bulk_mailing_with_office_365"
+    ),
+    read=date(2026, 11, 22),
+)
+
 OFFICE365: Final = Source(
     institution="University of Leeds",
-    pages=("Mass or bulk emailing using Office 365",),
-    read=date(2026, 11, 22),
+    figures=(
+        Figure(
+            limit="recipients a message", value=100, unit="recipients a message", pages=(_PAGE,)
+        ),
+        Figure(
+            limit="messages a minute",
+            value=30,
+            unit="messages a minute, for each sender",
+            pages=(_PAGE,),
+        ),
+        Figure(
+            limit="recipients a day",
+            value=10_000,
+            unit="recipients in 24 hours, for each sender",
+            pages=(_PAGE,),
+        ),
+        Figure(
+            value=500,
+            unit="recipients a message, by the IT Service Desk on request",
+            pages=(_PAGE,),
+            note="an override of `recipients a message`",
+        ),
+        Figure(
+            value=100,
+            unit="external recipients an hour",
+            pages=(
+                Page(
+                    title="Mass or bulk emailing using Office 365",
+                    address="https://it.leeds.ac.uk/it?id=kb_article&sysparm_article=KB0011069",
+                    read=date(2026, 11, 27),
+                ),
+            ),
+            note="a later version of the page, which no longer has the other figures",
+        ),
+    ),
 )
 
 SMTP: Final = Source(
     institution="University of Leeds",
-    pages=OFFICE365.pages,
-    read=date(2026, 11, 22),
+    figures=(
+        Figure(
+            limit="recipients a message", value=400, unit="recipients a message", pages=(_PAGE,)
+        ),
+    ),
     unconfirmed=(
         "The page says that the address is granted an increased limit, but not how high it is; the"
         " preset only limits the recipients of one message."

@@ -7,12 +7,12 @@ Google's current limits, see `presets.gmail`.
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Final
 
 from ratelimit_mail.limits import MessageRateLimit, RecipientRateLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets.source import Source
+from ratelimit_mail.presets.source import Figure, Source
+from ratelimit_mail.presets.western import SENDING_RATE_LIMITS
 
 __all__ = [
     "ISP",
@@ -29,17 +29,33 @@ _HISTORY: Final = (
     "History: the page gives no date, and was not compared with the provider's own page."
 )
 
+
 ISP: Final = Source(
     institution="Western University",
-    pages=("Sending Rate Limits",),
-    read=date(2026, 11, 22),
+    figures=(
+        Figure(
+            limit="messages a day", value=1_000, unit="messages a day", pages=(SENDING_RATE_LIMITS,)
+        ),
+    ),
     unconfirmed=_HISTORY,
 )
 
 WEBMAIL: Final = Source(
     institution="Western University",
-    pages=("Sending Rate Limits",),
-    read=date(2026, 11, 22),
+    figures=(
+        Figure(
+            limit="recipients a day",
+            value=500,
+            unit="recipients a day, the upper end of a range",
+            pages=(SENDING_RATE_LIMITS,),
+        ),
+        Figure(
+            value=100,
+            unit="recipients a day, the lower end of the range",
+            pages=(SENDING_RATE_LIMITS,),
+            note='`recipient_rate="100/day"`',
+        ),
+    ),
     unconfirmed=f"{_HISTORY} It says 100 to 500 for all three; 500 is the upper end.",
 )
 

@@ -7,7 +7,6 @@ of a client. `campus_relay` states the reason of each choice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date
 from typing import Final
 
 from ratelimit_mail.conditions import any_of, has_tag, in_network, not_, protocol
@@ -15,21 +14,56 @@ from ratelimit_mail.directory import DirectoryLike
 from ratelimit_mail.limits import RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Exemption, Override
 from ratelimit_mail.policy import Policy, Tier
-from ratelimit_mail.presets.source import Source
+from ratelimit_mail.presets.source import Figure, Source
+from ratelimit_mail.presets.western import REFUSAL, SENDING_RATE_LIMITS
 
 __all__ = ["RELAY", "campus_relay"]
 
+_REPLY: Final = f"550 5.7.1 {REFUSAL}"
+
 RELAY: Final = Source(
     institution="Western University",
-    pages=("Sending Rate Limits",),
-    read=date(2026, 11, 22),
+    figures=(
+        Figure(
+            limit="recipients a message",
+            value=500,
+            unit="recipients a message",
+            pages=(SENDING_RATE_LIMITS,),
+        ),
+        Figure(
+            limit="recipients in 15 minutes",
+            value=50,
+            unit="external recipients in 15 minutes, in tier 2",
+            pages=(SENDING_RATE_LIMITS,),
+            refusal=_REPLY,
+        ),
+        Figure(
+            limit="recipients a day",
+            value=500,
+            unit="external recipients in 24 hours, in both tiers",
+            pages=(SENDING_RATE_LIMITS,),
+            refusal=_REPLY,
+        ),
+        Figure(
+            limit="recipients a day",
+            value=1_000,
+            unit="external recipients in 24 hours, for staff",
+            pages=(SENDING_RATE_LIMITS,),
+            note="a choice of this preset, twice the figure of the page",
+        ),
+        Figure(
+            limit="recipients a day",
+            value=10_000,
+            unit="external recipients in 24 hours, for a server",
+            pages=(SENDING_RATE_LIMITS,),
+            note="a choice of this preset: the figure of the page for Office 365",
+        ),
+    ),
     unconfirmed=(
         "The figures for staff and for servers are a choice of this preset; the others are"
         " Western's."
     ),
 )
-
-REFUSAL: Final = "Recipient rate limit exceeded. Try again later."
 
 
 def campus_relay(

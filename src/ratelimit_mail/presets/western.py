@@ -16,14 +16,55 @@ from ratelimit_mail.limits import MessageRateLimit, RecipientLimit, RecipientRat
 from ratelimit_mail.overrides import Exemption
 from ratelimit_mail.policy import Policy, Tier
 from ratelimit_mail.presets.grants import concessions
-from ratelimit_mail.presets.source import Source
+from ratelimit_mail.presets.source import Figure, Page, Source
 
-__all__ = ["CONVERGENCE", "OFFICE365", "western_convergence", "western_office365"]
+__all__ = [
+    "CONVERGENCE",
+    "OFFICE365",
+    "SENDING_RATE_LIMITS",
+    "western_convergence",
+    "western_office365",
+]
+
+SENDING_RATE_LIMITS: Final = Page(title="Sending Rate Limits", read=date(2026, 11, 22))
+DOMAINS: Final = ("uwo.ca", ".uwo.ca")
+REFUSAL: Final = "Recipient rate limit exceeded. Try again later."
+_REPLY: Final = f"550 5.7.1 {REFUSAL}"
 
 OFFICE365: Final = Source(
     institution="Western University",
-    pages=("Sending Rate Limits",),
-    read=date(2026, 11, 22),
+    figures=(
+        Figure(
+            limit="recipients a message",
+            value=500,
+            unit="recipients a message",
+            pages=(SENDING_RATE_LIMITS,),
+        ),
+        Figure(
+            limit="recipients a day",
+            value=10_000,
+            unit="recipients a day, for each sender",
+            pages=(SENDING_RATE_LIMITS,),
+        ),
+        Figure(
+            limit="messages a minute",
+            value=30,
+            unit="messages a minute, for each sender, by SMTP client submission",
+            pages=(SENDING_RATE_LIMITS,),
+        ),
+        Figure(
+            limit="messages received an hour",
+            value=3_600,
+            unit="messages an hour into one mailbox",
+            pages=(SENDING_RATE_LIMITS,),
+        ),
+        Figure(
+            value=200,
+            unit="proxy addresses of one mailbox",
+            pages=(SENDING_RATE_LIMITS,),
+            note="checked in the directory: `proxy_address_limit`",
+        ),
+    ),
     unconfirmed=(
         "The saved copy of the page does not show its domains; the defaults are the well-known"
         " ones."
@@ -32,17 +73,28 @@ OFFICE365: Final = Source(
 
 CONVERGENCE: Final = Source(
     institution="Western University",
-    pages=("Sending Rate Limits",),
-    read=date(2026, 11, 22),
+    figures=(
+        Figure(
+            limit="recipients in 15 minutes",
+            value=50,
+            unit="external recipients in 15 minutes, in tier 2",
+            pages=(SENDING_RATE_LIMITS,),
+            refusal=_REPLY,
+        ),
+        Figure(
+            limit="recipients a day",
+            value=500,
+            unit="external recipients in 24 hours, in both tiers",
+            pages=(SENDING_RATE_LIMITS,),
+            refusal=_REPLY,
+        ),
+    ),
     unconfirmed=(
         "The saved copy of the page does not show its networks and domains; the defaults are the"
         " well-known ones. It says messages where it counts recipients. It speaks of clients, and"
         " does not say how it tells them apart."
     ),
 )
-
-DOMAINS: Final = ("uwo.ca", ".uwo.ca")
-REFUSAL: Final = "Recipient rate limit exceeded. Try again later."
 
 
 def western_office365(

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from ratelimit_mail._util.text import show
 from ratelimit_mail.client_tags import LONGEST_LOGIN, ClientTags
 from ratelimit_mail.envelope import PROTOCOLS, Client
+from ratelimit_mail.server.postfix import Request
 
-__all__ = ["client_of"]
+__all__ = ["client_of", "client_text"]
 
 TLS_TAG: Final = "tls"
 CERTIFICATE_TAG: Final = "certificate"
@@ -63,3 +65,10 @@ def _login(text: str) -> str | None:
 def _from_xtext(text: str) -> str:
     """Return text without Postfix's xtext encoding (RFC 3461)."""
     return _XTEXT.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def client_text(request: Request) -> str:
+    """Return who submits a message, for the log."""
+    attributes = request.attributes
+    user = attributes.get("sasl_username") or "no login"
+    return f"{show(user)} at {show(attributes.get('client_address', ''))}"

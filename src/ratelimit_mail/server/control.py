@@ -16,13 +16,14 @@ Request: `{"op": NAME, ...}`, with these keys:
 | `unblock` | `subject`, `scope`, `reason`, `by` | whether there was a block |
 | `blocks` | | a list of blocks |
 | `release` | `most` | the queue ids of held messages that may go now; each is counted as sent now |
-| `released` | `queue_ids` | `null`; these were released, and are forgotten |
+| `released` | `queue_ids`, `missing` | `null`; the first were released, and are forgotten |
 | `held` | | a list of `{"queue_id", "sender", "recipients", "at"}`, `at` in milliseconds |
 
 subject: a string, a list of strings for a scope of several words, or `null` for `"global"`.
 scope: a word, or a list of words; left out, `"sender"`.
 client: `{"address", "user", "protocol", "tags"}`, each of which may be left out.
 seconds: how long a block lasts; left out or `null`, until it is lifted.
+missing: what was to be released and is not in the hold queue; it is looked for again.
 by: who asks, for the log. The server logs the peer's user id as well.
 
 A usage is `{"limit", "name", "unit", "enforce", "used", "share", "remaining", "resets_in",

@@ -9,27 +9,27 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
 from ratelimit_mail._util.logger import log_info, log_warning
 from ratelimit_mail._util.text import escape, show
-from ratelimit_mail.backends import AsyncBackend, MemoryBackend
+from ratelimit_mail.backends import AsyncBackend, Backend, MemoryBackend
 from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.exceptions import RateLimitMailError
 from ratelimit_mail.limiter import AsyncLimiter
+from ratelimit_mail.monitoring import Monitoring, MonitoringSettings
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.server import systemd
 from ratelimit_mail.server.control import ControlServer
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.listener import Address, PolicyListener
-from ratelimit_mail.server.policy_service import Excess, PolicyService, in_shadow
+from ratelimit_mail.server.policy_service import Excess, PolicyService
+from ratelimit_mail.server.shadow_policy import in_shadow
 from ratelimit_mail.server.stages import Stages, limitations
-
-if TYPE_CHECKING:
-    from ratelimit_mail.events import Dispatcher, Listener, Recorder
 
 __all__ = ["Daemon", "Settings"]
 
@@ -46,23 +46,25 @@ MOST_LISTED: Final = 1000
 class Settings:
     """How a server is run.
 
-    load_policy, load_tags: read the policy and the table of tags, at the start and again when one
-        of `files` has changed or SIGHUP has come. They run in a thread.
+    load_policy, load_tags, load_monitoring: read the policy, the table of tags, and the settings of
+        alerts and metrics, at the start and again when one of `files` has changed or SIGHUP has
+        come. They run in a thread.
     backend: where messages are counted. is_shared: whether it survives this process.
-    on_backend_error, node, on_event, metrics: as `AsyncLimiter` documents them.
+    alert_store: the same store as a sync backend, because alerts have threads of their own.
+    on_backend_error, node: as `AsyncLimiter` documents them.
     addresses: where to listen for mail servers, beside the sockets that systemd opened.
     control: the path of the control socket.
     """
 
     load_policy: Callable[[], Policy]
     load_tags: Callable[[], ClientTags] = ClientTags
+    load_monitoring: Callable[[], MonitoringSettings] = MonitoringSettings
     files: Sequence[Path] = ()
     backend: AsyncBackend | MemoryBackend
     is_shared: bool = False
+    alert_store: Backend | None = None
     on_backend_error: Literal["raise", "allow", "deny"] | MemoryBackend = "raise"
     node: str | None = None
-    on_event: Listener | Sequence[Listener] | Dispatcher | None = None
-    metrics: Recorder | None = None
     addresses: Sequence[Address] = ()
     socket_mode: int = 0o660
     control: Path | None = None
@@ -78,16 +80,20 @@ class Settings:
 class Daemon:
     """A policy server.
 
-    Raises what `load_policy` and `load_tags` raise, and OSError if it cannot listen.
+    Raises what `load_policy`, `load_tags`, `load_monitoring` and `MonitoringSettings.start` raise,
+    and OSError if it cannot listen. `run` closes what it has started.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._policy = settings.load_policy()
+        self._policy, tags, monitoring = self._load()
+        self._signatures = self._signature_of_files()
+        self._limiter(self._policy)
+        self._monitoring = self._start_monitoring(monitoring, self._policy, None)
         self.service = PolicyService(
-            self._limiter(self._policy),
+            self._limiter(self._policy, self._monitoring),
             stages=settings.stages,
-            tags=settings.load_tags(),
+            tags=tags,
             excess=settings.excess,
             held=settings.held,
             hold_for=settings.hold_for,
@@ -100,7 +106,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._started = time.monotonic()
-        self._signatures = self._signature_of_files()
 
     @property
     def limiter(self) -> AsyncLimiter:
@@ -157,23 +162,30 @@ class Daemon:
             await self.service.close()
             if self._control is not None:
                 await self._control.close()
+            await asyncio.to_thread(self._monitoring.close)
 
     def stop(self) -> None:
         """End: answer what was asked, and close."""
         self._stop.set()
 
     async def reload(self) -> bool:
-        """Read the policy and the tags again; if one is wrong, stay with the old ones.
+        """Read the policy, the tags, and the settings of alerts and metrics again.
 
-        Counts and connections stay. Return whether they were read.
+        If one is wrong, all stay as they were. Counts, connections and the alerts that wait stay.
+        Return whether they were read.
         """
         systemd.notify("RELOADING=1")
         try:
-            policy, tags = await asyncio.to_thread(self._load)
+            policy, tags, settings = await asyncio.to_thread(self._load)
             self._settings.stages.check(policy)
-            limiter = self._limiter(policy)
+            self._limiter(policy)
+            monitoring = await asyncio.to_thread(
+                self._start_monitoring, settings, policy, self._monitoring
+            )
         except Exception as error:
-            if not isinstance(error, OSError | ValueError | TypeError | RateLimitMailError):
+            if not isinstance(
+                error, OSError | ValueError | TypeError | ModuleNotFoundError | RateLimitMailError
+            ):
                 log_warning("the policy could not be read: %r", error)
             for line in (str(error) or repr(error)).splitlines()[:20]:
                 log_warning("the old policy stays in force: %s", escape(line[:1000]))
@@ -186,19 +198,31 @@ class Daemon:
                 show(self._policy.name),
                 show(policy.name),
             )
-        self._policy = policy
-        self.service.use(limiter, tags)
+        old = self._monitoring
+        self._policy, self._monitoring = policy, monitoring
+        self.service.use(self._limiter(policy, monitoring), tags)
         log_info("the policy %s was read again", show(policy.name))
         for text in limitations(
             self._settings.stages, policy, holds=self._settings.excess == "hold"
         ):
             log_warning("%s", text)
+        await asyncio.to_thread(old.close)
         return True
 
-    def _load(self) -> tuple[Policy, ClientTags]:
-        return self._settings.load_policy(), self._settings.load_tags()
+    def _load(self) -> tuple[Policy, ClientTags, MonitoringSettings]:
+        settings = self._settings
+        return settings.load_policy(), settings.load_tags(), settings.load_monitoring()
 
-    def _limiter(self, policy: Policy) -> AsyncLimiter:
+    def _start_monitoring(
+        self, monitoring: MonitoringSettings, policy: Policy, before: Monitoring | None
+    ) -> Monitoring:
+        started = monitoring.start(policy.name, self._settings.alert_store, before=before)
+        held = self._settings.held
+        if held is not None:
+            started.watch_held(policy.name, partial(len, held))
+        return started
+
+    def _limiter(self, policy: Policy, monitoring: Monitoring | None = None) -> AsyncLimiter:
         settings = self._settings
         return AsyncLimiter(
             in_shadow(policy) if settings.is_shadow else policy,
@@ -206,8 +230,8 @@ class Daemon:
             on_backend_error=settings.on_backend_error,
             remember=REMEMBER_SECONDS,
             node=settings.node if policy.per_node else None,
-            on_event=settings.on_event,
-            metrics=settings.metrics,
+            on_event=None if monitoring is None else monitoring.on_event,
+            metrics=None if monitoring is None else monitoring.metrics,
         )
 
     async def _reload_often(self) -> None:
@@ -265,10 +289,8 @@ class Daemon:
         return await self.service.release(most)
 
     async def _released(self, keys: Mapping[str, Any]) -> Any:
-        queue_ids = keys.get("queue_ids")
-        if not isinstance(queue_ids, list) or not all(isinstance(each, str) for each in queue_ids):
-            raise ValueError("queue_ids: a list of queue ids is needed")
-        await asyncio.to_thread(self._held().remove, queue_ids)
+        released, missing = _queue_ids("queue_ids", keys), _queue_ids("missing", keys)
+        await self.service.note_released(released, missing)
 
     async def _list_held(self, _: Mapping[str, Any]) -> Any:
         messages = await asyncio.to_thread(self._held().all, MOST_LISTED)
@@ -286,6 +308,13 @@ class Daemon:
         if self._settings.held is None:
             raise ValueError("op: this server holds no messages; start it with --excess hold")
         return self._settings.held
+
+
+def _queue_ids(name: str, keys: Mapping[str, Any]) -> list[str]:
+    queue_ids = keys.get(name, [])
+    if not isinstance(queue_ids, list) or not all(isinstance(each, str) for each in queue_ids):
+        raise ValueError(f"{name}: a list of queue ids is needed")
+    return queue_ids
 
 
 async def _feed_watchdog(seconds: float) -> None:

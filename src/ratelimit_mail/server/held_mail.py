@@ -113,8 +113,12 @@ class HeldMail:
             )
 
     def due(self, now: int, most: int) -> list[HeldMessage]:
-        """Return the messages whose time has come, and those that are redeemed already."""
-        return self._list("WHERE redeemed OR at <= ? ORDER BY redeemed DESC, at LIMIT ?", now, most)
+        """Return the messages whose time has come, those that are redeemed already first."""
+        return self._list("WHERE at <= ? ORDER BY redeemed DESC, at LIMIT ?", now, most)
+
+    def find(self, queue_id: str) -> HeldMessage | None:
+        """Return the message that has a queue id; None if there is none in the list."""
+        return next(iter(self._list("WHERE queue_id = ?", queue_id)), None)
 
     def all(self, most: int) -> list[HeldMessage]:
         """Return the messages, the one that goes first at the beginning."""
@@ -156,7 +160,7 @@ class HeldMail:
                 raise
             self._database.execute("COMMIT")
 
-    def _list(self, clause: str, *values: int) -> list[HeldMessage]:
+    def _list(self, clause: str, *values: int | str) -> list[HeldMessage]:
         query = f"SELECT {_COLUMNS} FROM held {clause}"  # noqa: S608 - constants of this module
         with self._lock:
             rows = self._database.execute(query, values).fetchall()

@@ -107,7 +107,7 @@ def limitations(stages: Stages, policy: Policy, *, holds: bool = False) -> Itera
         if not stages.confirms:
             yield (
                 "without end-of-message, a message that is held at data and is complete only after"
-                " its time is not released"
+                " its time is looked for again: it is released up to twice as late"
             )
 
 

@@ -6,34 +6,45 @@ It is slow and forgets nothing. If another backend gives a different answer, tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import count as count_up
-from typing import Any
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import attrs
 
 from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
-from ratelimit_mail.counting.charge import UNITS, Charge, Count, Ledger
+from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger, UniqueCosts
 from ratelimit_mail.counting.event_log import LONG_AGO
-from ratelimit_mail.counting.window import Window
+from ratelimit_mail.counting.window import CalendarWindow, Window
 
 __all__ = ["BruteForceBackend"]
 
+MINUTE: Final = 60_000
 
 _Name = tuple[str, str, int]
 """Ledger, subject and unit, which together identify one count of one subject."""
 
-_Addition = tuple[_Name, Count, int]
-"""One count of one subject, and the cost to add to it."""
+_Addition = tuple[_Name, Count, int, tuple[str, ...]]
+"""One count of one subject, the cost to add to it, and the unique recipients that it is of."""
 
 
 @attrs.define(eq=False)
 class _Event:
+    """What was sent, will be sent or was refused.
+
+    member: the unique recipient of whom it is the latest. previous: the latest before.
+    """
+
     name: _Name
     moment: int
     cost: int
     refused: bool
+    member: str | None = None
+    previous: _Event | None = None
 
 
 class _Receipt(list[_Event]):
@@ -69,9 +80,53 @@ def _parts(cost: int, windows: tuple[Window, ...]) -> list[tuple[int, int]]:
 
 
 def _leaves(window: Window, moment: int) -> int:
-    """Return when an event at `moment` leaves: one window after the last moment of its slot."""
+    """Return when an event at `moment` leaves: one window after the last moment of its slot.
+
+    If the window is a period of a calendar, the next period after that moment.
+    """
     end_of_slot = (moment // window.resolution + 1) * window.resolution - 1
+    if isinstance(window, CalendarWindow):
+        return _next_period(window.calendar.unit, window.calendar.time_zone, end_of_slot)
     return end_of_slot + window.length
+
+
+_periods: dict[tuple[str, str], list[tuple[int, int]]] = {}
+"""By unit and time zone, for spans of time the period that begins at their ends."""
+
+
+def _next_period(unit: str, time_zone: str, moment: int) -> int:
+    """Return when the next period begins, by looking at a clock every minute."""
+    periods = _periods.setdefault((unit, time_zone), [])
+    for start, end in periods:
+        if start <= moment < end:
+            return end
+    minute = moment // MINUTE
+    zone = ZoneInfo(time_zone)
+
+    def clock(minute: int) -> datetime:
+        return datetime.fromtimestamp(minute * 60, zone)
+
+    end = minute + 1
+    if unit == "hour":
+        while clock(end).minute != 0 and _is_regular(clock(end - 1), clock(end)):
+            end += 1
+    else:
+        # What was shown before counts too: the clocks may go back over midnight.
+        shown = max(_date(clock(minute - back), unit) for back in range(180))
+        while _date(clock(end), unit) <= shown:
+            end += 1
+    periods.append((minute * MINUTE, end * MINUTE))
+    return end * MINUTE
+
+
+def _date(clock: datetime, unit: str) -> tuple[int, ...]:
+    return (clock.year, clock.month, clock.day)[: 3 if unit == "day" else 2]
+
+
+def _is_regular(before: datetime, after: datetime) -> bool:
+    """Return whether the clocks did not change, or by whole hours."""
+    change = (after.utcoffset() or timedelta()) - (before.utcoffset() or timedelta())
+    return change % timedelta(hours=1) == timedelta(0)
 
 
 class BruteForceBackend:
@@ -116,12 +171,14 @@ class BruteForceBackend:
         if intent.refused:
             self._record_refused(additions, now)
             return Verdict(now, now)
-        refusals = self._refusals(additions, now)
+        with self._without(self._latest(additions)):
+            refusals = self._refusals(additions, now)
         start = now
         if intent.queue is not None:
             queue = _additions([intent.queue])
             start = max([now, *(event.moment for event in self._of(queue[0][0]))])
-            at = self._first(start, additions)
+            with self._without(self._latest(additions)):
+                at = self._first(start, additions)
             if intent.max_delay is None or at - now <= intent.max_delay:
                 booking = self._record(additions, now, at)
                 booking.queue, booking.at = queue[0], at
@@ -130,12 +187,14 @@ class BruteForceBackend:
                 return Verdict(now, at, booking)
         elif not refusals:
             return Verdict(now, now, self._record(additions, now, now) if intent.record else None)
-        if not refusals:  # only earlier bookings are in the way: report the fullest window
-            refusals = [self._fullest_window(additions, now)]
+        with self._without(self._latest(additions)):
+            if not refusals:  # only earlier bookings are in the way: report the fullest window
+                refusals = [self._fullest_window(additions, now)]
         if intent.record:
             self._record_refused(additions, now)
-        reasons = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
-        return Verdict(now, self._first(start, additions), None, reasons)
+        with self._without(self._latest(additions)):
+            reasons = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
+            return Verdict(now, self._first(start, additions), None, reasons)
 
     def refund(self, receipt: _Receipt) -> None:
         """See `Backend.refund`."""
@@ -162,19 +221,18 @@ class BruteForceBackend:
         else:
             behind = [other for other in others if other.number > number]
         ahead = [other for other in others if not any(other is each for each in behind)]
-        events = self.events
-        self.events = [e for e in events if all(e not in each for each in [receipt, *behind])]
         start = max([now, *(other.at for other in ahead)])
         is_early = number is not None and receipt.at > now
-        at = receipt.at if is_early else self._first(start, additions)
+        left_out = [event for each in [receipt, *behind] for event in each if event.member is None]
         reasons: list[tuple[Count, int, int]] = []
-        if at > now:
-            refusals = self._refusals(additions, now)
-            reasons = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
-            if not reasons:
-                each, i = self._fullest_window(additions, now)
-                reasons = [(each[1], i, at)]
-        self.events = events
+        with self._without([*left_out, *self._latest(additions)]):
+            at = receipt.at if is_early else self._first(start, additions)
+            if at > now:
+                refusals = self._refusals(additions, now)
+                reasons = [(each[1], i, self._first(now, [each], i)) for each, i in refusals]
+                if not reasons:
+                    each, i = self._fullest_window(additions, now)
+                    reasons = [(each[1], i, at)]
         if not is_early:
             self._remove(receipt)
             receipt[:], receipt.at = self._record(additions, now, at), at
@@ -190,8 +248,12 @@ class BruteForceBackend:
 
     def _remove(self, receipt: _Receipt) -> None:
         """Remove the events of a receipt, and a booking from its queue."""
-        removed = [*receipt, *receipt.in_queue]
-        self.events = [event for event in self.events if event not in removed]
+        for event in [*receipt, *receipt.in_queue]:
+            # A later message to a unique recipient has moved its event.
+            if event in self.events:
+                self.events.remove(event)
+                if event.previous is not None:
+                    self.events.append(event.previous)
         receipt.in_queue = []
         if receipt.number is not None:
             self._bookings.get(receipt.queue[0], {}).pop(receipt.number, None)
@@ -246,6 +308,25 @@ class BruteForceBackend:
         entries = {**self._registers.get(name, {}), **changes}
         self._registers[name] = {key: text for key, text in entries.items() if text is not None}
 
+    @contextmanager
+    def _without(self, left_out: Collection[_Event]) -> Iterator[None]:
+        """Leave events out for a while, in which none is recorded."""
+        events = self.events
+        self.events = [event for event in events if event not in left_out]
+        try:
+            yield
+        finally:
+            self.events = events
+
+    def _latest(self, additions: Sequence[_Addition]) -> list[_Event]:
+        """Return the events of the unique recipients that additions are of."""
+        return [
+            event
+            for name, _, _, members in additions
+            for event in self._of(name)
+            if event.member in members
+        ]
+
     def _of(self, name: _Name) -> list[_Event]:
         return [event for event in self.events if event.name == name]
 
@@ -265,23 +346,19 @@ class BruteForceBackend:
 
     def _fits(self, each: _Addition, window: Window, now: int) -> bool:
         """Return whether an addition fits at `now`, each part of it at its own time."""
-        name, count, cost = each
-        events = self.events
-        self.events = [*events]
-        try:
+        name, count, cost, _ = each
+        with self._without([]):
             start = self._present(name, now)
             for offset, part in _parts(cost, count.windows):
                 if max(self._sums(name, window, start + offset)) + part > window.limit:
                     return False
                 self.events.append(_Event(name, start + offset, part, refused=False))
             return True
-        finally:
-            self.events = events
 
     def _first(self, start: int, additions: list[_Addition], only: int | None = None) -> int:
         """Return the first moment from `start` at which all fit, in every window or in `only`."""
         moments = {start}
-        for name, count, cost in additions:
+        for name, count, cost, _ in additions:
             for event in self._of(name):
                 for offset, _ in _parts(cost, count.windows):
                     moments.add(event.moment + 1 - offset)
@@ -304,7 +381,7 @@ class BruteForceBackend:
         return [(each, i) for each in additions for i in range(len(each[1].windows))]
 
     def _remaining(self, each: _Addition, window: int, now: int) -> int:
-        name, count, _ = each
+        name, count, *_ = each
         limit = count.windows[window].limit
         return max(0, limit - max(self._sums(name, count.windows[window], now)))
 
@@ -324,17 +401,25 @@ class BruteForceBackend:
     def _record(self, additions: list[_Addition], now: int, at: int) -> _Receipt:
         recorded = _Receipt(additions)
         pieces = [
-            (name, count, max(at, self._present(name, now)) + offset, part)
-            for name, count, cost in additions
+            (name, count, max(at, self._present(name, now)) + offset, part, members)
+            for name, count, cost, members in additions
             for offset, part in _parts(cost, count.windows)
         ]
-        for name, count, start, part in pieces:
+        for name, count, start, part, members in pieces:
             present = self._present(name, now)
             moment = max(present, start)
+            events = [_Event(name, moment, part, refused=False)]
             if moment == present:
                 self._newest[name] = present
-            recorded.append(_Event(name, moment, part, refused=False))
-            self.events.append(recorded[-1])
+                if members:
+                    latest = {e.member: e for e in self._of(name) if e.member in members}
+                    events = [
+                        _Event(name, moment, 1, False, member, latest.get(member))
+                        for member in members
+                    ]
+                    self.events = [e for e in self.events if e not in latest.values()]
+            recorded += events
+            self.events += events
             # A backend may forget an event that has left every window, but not when it left.
             for event in self._of(name):
                 left = event.moment + self._span(name, count)
@@ -350,7 +435,7 @@ class BruteForceBackend:
         return span
 
     def _record_refused(self, additions: list[_Addition], now: int) -> None:
-        for name, count, cost in additions:
+        for name, count, cost, _ in additions:
             if count.counts_denied:
                 self._newest[name] = self._present(name, now)
                 self.events.append(_Event(name, self._newest[name], cost, refused=True))
@@ -365,8 +450,17 @@ class BruteForceBackend:
 def _additions(charges: Sequence[Charge]) -> list[_Addition]:
     """Return each count of each charge, if it has a cost."""
     return [
-        ((ledger.name, subject, count.unit), count, costs[count.unit])
+        (
+            (ledger.name, subject, count.unit),
+            count,
+            costs[count.unit],
+            _members(costs, count.unit),
+        )
         for ledger, subject, costs in charges
         for count in ledger.counts
         if costs[count.unit]
     ]
+
+
+def _members(costs: Costs, unit: int) -> tuple[str, ...]:
+    return costs.members.get(unit, ()) if isinstance(costs, UniqueCosts) else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -39,7 +40,24 @@ SCOPES: tuple[str | tuple[str, ...], ...] = (
     "recipient_domain",
     ("sender", "recipient_domain"),
 )
+_UNIQUE = partial(RecipientRateLimit, unique=True)
 START = 1_700_000_000_000
+MIDNIGHTS = (
+    ("UTC", 1_700_006_400_000),
+    ("Europe/Berlin", 1_711_839_600_000),  # before a day of 23 hours
+    ("Europe/Berlin", 1_729_980_000_000),  # before a day of 25 hours
+    ("America/Havana", 1_710_046_800_000),  # does not exist
+    ("America/Havana", 1_730_606_400_000),  # is twice
+    ("Africa/Cairo", 1_714_082_400_000),  # does not exist
+    ("America/St_Johns", 1_162_089_000_000),  # a minute later it is the day before again
+    ("Pacific/Apia", 1_325_239_200_000),  # begins the day after the next one
+    ("Australia/Lord_Howe", 1_712_408_400_000),  # two hours before half an hour is repeated
+)
+"""Time zones and moments at which a day begins there."""
+
+HOUR = 3_600_000
+PAUSES: tuple[float, ...] = (0, 0, 0, 0, 0.001, 0.001, 0.2, 0.2, 0.5, 0.999, 1, 1.001, 2, 5, 11)
+LONG_PAUSES: tuple[float, ...] = (*PAUSES, *PAUSES, 1799, 3600, 82_795, 86_400, 90_000)
 
 
 @attrs.frozen
@@ -47,10 +65,12 @@ class Script:
     """A policy, and steps under it.
 
     steps: for each step, the operation, its arguments, and the seconds before it.
+    start: the time before the first step.
     """
 
     policy: Policy
     steps: tuple[tuple[str, tuple[Any, ...], float], ...]
+    start: int = START
 
 
 def generated_script(random: random.Random, *, steps: int = 25, jumps: bool = False) -> Script:
@@ -61,21 +81,27 @@ def generated_script(random: random.Random, *, steps: int = 25, jumps: bool = Fa
         backend may forget events that matter again when the clock goes back. Envelopes then have
         no ids, because stored answers may be forgotten.
     """
-    limits = _limits(random, jumps=jumps)
-    tiers = [Tier("wireless", when=has_tag("wireless"), limits=_limits(random, jumps=jumps))]
+    zone, start = None, START
+    if random.random() < 0.3:
+        zone, midnight = random.choice(MIDNIGHTS)
+        start = midnight - random.choice((1, 2000, 5000, 9000, HOUR + 3000))
+    limits = _limits(random, zone, jumps=jumps)
+    tiers = [Tier("wireless", when=has_tag("wireless"), limits=_limits(random, zone, jumps=jumps))]
     policy = Policy(
         name="generated",
         limits=[*limits, RecipientLimit(4)],
         tiers=tiers if random.random() < 0.5 else [],
         internal_domains=["uwo.ca", ".uwo.ca"],
     )
-    return Script(policy, tuple(_step(random, jumps=jumps) for _ in range(steps)))
+    pauses = PAUSES if zone is None else LONG_PAUSES
+    return Script(policy, tuple(_step(random, pauses, jumps=jumps) for _ in range(steps)), start)
 
 
-def _limits(random: random.Random, *, jumps: bool) -> list[Limit]:
+def _limits(random: random.Random, zone: str | None, *, jumps: bool) -> list[Limit]:
+    """Generate limits; with a time zone, some of them by its calendar."""
     limits: list[Limit] = []
     for _ in range(random.randint(1, 3)):
-        kind = random.choice((MessageRateLimit, RecipientRateLimit, ByteRateLimit))
+        kind = random.choice((MessageRateLimit, RecipientRateLimit, ByteRateLimit, _UNIQUE))
         options: dict[str, Any] = {
             "scope": random.choice(SCOPES),
             "count": random.choice(("all", "external")),
@@ -85,14 +111,26 @@ def _limits(random: random.Random, *, jumps: bool) -> list[Limit]:
         }
         rate = f"{random.randint(1, 8)}/{random.choice(('second', '2 seconds', '10 seconds'))}"
         resolution = random.choice((None, None, "1 second"))
-        limits.append(kind(rate, resolution=resolution, **options))
+        if kind is _UNIQUE:
+            options |= {"denied": "ignore", "on_oversize": "reject"}
+            options["scope"] = random.choice([each for each in SCOPES if each != "recipient"])
+            resolution = None
+        if zone is not None and random.random() < 0.6:
+            options["on_oversize"] = "reject"
+            unit = random.choice(("day", "day", "day", "hour", "month"))
+            calendar_rate = f"{random.randint(1, 8)}/calendar {unit}"
+            limits.append(kind(calendar_rate, time_zone=zone, resolution=resolution, **options))
+        else:
+            limits.append(kind(rate, resolution=resolution, **options))
         if jumps:
             limits.append(kind(f"{random.randint(5, 30)}/day", **options))
     return limits
 
 
-def _step(random: random.Random, *, jumps: bool) -> tuple[str, tuple[Any, ...], float]:
-    pause = random.choice((0, 0, 0, 0, 0.001, 0.001, 0.2, 0.2, 0.5, 0.999, 1, 1.001, 2, 5, 11))
+def _step(
+    random: random.Random, pauses: tuple[float, ...], *, jumps: bool
+) -> tuple[str, tuple[Any, ...], float]:
+    pause = random.choice(pauses)
     if jumps and random.random() < 0.2:
         pause = -random.choice((0.001, 0.5, 1, 3, 20))
     envelope = _envelope(random, ids=not jumps)
@@ -149,7 +187,7 @@ def _envelope(random: random.Random, *, ids: bool) -> Envelope:
 
 def play(script: Script, backend: Callable[[ManualClock], Backend]) -> list[str]:
     """Run the steps on a new `backend(clock)`, and return each answer as a line of text."""
-    clock = ManualClock(START)
+    clock = ManualClock(script.start)
     limiter = Limiter(script.policy, backend(clock), sleep=clock.advance, remember=9)
     decisions: list[Decision] = []
     reservations: list[Reservation] = []

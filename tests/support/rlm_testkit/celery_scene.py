@@ -16,8 +16,8 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils import uuid
 
-import ratelimit_mail.adapters.celery as adapter
 from ratelimit_mail import Limiter, Policy
+from ratelimit_mail.adapters.celery import places, task
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.testing import ManualClock
 
@@ -93,7 +93,8 @@ class CeleryScene:
             monotonic=lambda: self.clock() / 1000,
             time=lambda: self.clock() / 1000,
         )
-        monkeypatch.setattr(adapter, "time", now)
+        for module in (places, task):
+            monkeypatch.setattr(module, "time", now)
         monkeypatch.setattr(self.app, "send_task", self._publish)
 
     def step(self) -> None:

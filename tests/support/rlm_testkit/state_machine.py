@@ -45,10 +45,14 @@ POLICY: Final = Policy(
     limits=[
         MessageRateLimit("3/2 seconds"),
         MessageRateLimit("20/day"),
+        MessageRateLimit("14/calendar day", time_zone="Asia/Kathmandu"),
         RecipientRateLimit("6/5 seconds", count="external", denied="count", on_excess="reject"),
         RecipientRateLimit("40/day", count="external"),
         RecipientRateLimit("9/5 seconds", scope="global"),
+        RecipientRateLimit("30/calendar hour", scope="global"),
         RecipientRateLimit("90/day", scope="global"),
+        RecipientRateLimit("2/2 seconds", count="external", unique=True),
+        RecipientRateLimit("3/day", count="external", unique=True),
     ],
     tiers=[Tier("wireless", when=has_tag("wireless"), limits=[MessageRateLimit("1/second")])],
 )
@@ -150,7 +154,7 @@ class Machine(RuleBasedStateMachine):
     def reset(self, sender: str) -> None:
         self.on_each(lambda limiter, _: limiter.reset(sender))
 
-    @rule(seconds=st.sampled_from([0.001, 0.5, 0.999, 1, 2, 5, 30]))
+    @rule(seconds=st.sampled_from([0.001, 0.5, 0.999, 1, 2, 5, 30, 790, 58_000]))
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
 

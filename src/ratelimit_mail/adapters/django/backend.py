@@ -27,7 +27,7 @@ from ratelimit_mail.adapters.django.inner_backend import InnerBackend, NothingSe
 from ratelimit_mail.adapters.django.registry import limiter_of, outbox_of
 from ratelimit_mail.adapters.options import NotSent, log_outage
 from ratelimit_mail.decision import Action, Decision
-from ratelimit_mail.envelope import Client, Envelope
+from ratelimit_mail.envelope import Client, Envelope, message_size
 from ratelimit_mail.exceptions import BackendError, OutboxError, RateLimitExceeded
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.outbox import State
@@ -49,7 +49,7 @@ def envelope_of(
         smtplib.quoteaddr(str(message.from_email)),
         [smtplib.quoteaddr(str(each)) for each in message.recipients()],
         client=client,
-        size=len(message.message().as_bytes()) if measures else None,
+        size=message_size(message.message()) if measures else None,
     )
 
 

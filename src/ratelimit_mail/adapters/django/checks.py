@@ -22,6 +22,7 @@ from ratelimit_mail.adapters.django.configuration import (
     folder_problem,
     is_own_backend,
     is_url,
+    misspelled_backends,
     own_backend_problem,
     problems_of,
     project_mailers,
@@ -35,8 +36,8 @@ from ratelimit_mail.monitoring import MonitoringSettings
 
 __all__ = ["check_mailers", "check_mailers_for_deployment", "register_checks"]
 
-TAG: Final = "mail"
-"""That of Django 6.1's own checks of mail."""
+TAGS: Final = ("ratelimit_mail", "mail")
+"""The second is that of Django 6.1's own checks of mail."""
 
 DEVELOPMENT_BACKENDS: Final = tuple(
     f"django.core.mail.backends.{each}.EmailBackend"
@@ -48,8 +49,8 @@ Message = checks.CheckMessage
 
 def register_checks() -> None:
     """Register both checks with Django."""
-    checks.register(check_mailers, TAG)
-    checks.register(check_mailers_for_deployment, TAG, deploy=True)
+    checks.register(check_mailers, *TAGS)
+    checks.register(check_mailers_for_deployment, *TAGS, deploy=True)
 
 
 def check_mailers(app_configs: Any = None, **_: Any) -> list[Message]:  # noqa: ARG001
@@ -58,18 +59,27 @@ def check_mailers(app_configs: Any = None, **_: Any) -> list[Message]:  # noqa: 
     if not isinstance(common, Mapping):
         return [_error("RATELIMIT_MAIL", problem) for problem in problems_of(common)]
     mailers = served_mailers()
-    messages: list[Message] = []
+    messages: list[Message] = [
+        checks.Warning(
+            f"{where}: {show(path)} is not an e-mail backend of ratelimit_mail, so nothing is"
+            " limited.",
+            hint=f"Did you mean {BACKEND_PATH!r}?",
+            id="ratelimit_mail.W001",
+        )
+        for where, path in misspelled_backends()
+    ]
     if not mailers:
         if not common or _is_test_run():
-            return []
+            return messages
         setting = "EMAIL_BACKEND" if django.VERSION < (6, 1) else "the BACKEND of a mailer"
-        messages.append(
-            checks.Warning(
-                "RATELIMIT_MAIL is set, but no mail is sent with it, so nothing is limited.",
-                hint=f"Set {setting} to {BACKEND_PATH!r}.",
-                id="ratelimit_mail.W001",
+        if not messages:
+            messages.append(
+                checks.Warning(
+                    "RATELIMIT_MAIL is set, but no mail is sent with it, so nothing is limited.",
+                    hint=f"Set {setting} to {BACKEND_PATH!r}.",
+                    id="ratelimit_mail.W001",
+                )
             )
-        )
         mailers = project_mailers()
     for mailer in mailers:
         reported: set[Problem] = set()

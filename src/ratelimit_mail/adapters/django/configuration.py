@@ -6,6 +6,7 @@ system checks list all.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,7 @@ __all__ = [
     "is_own_key",
     "is_url",
     "merged",
+    "misspelled_backends",
     "own_backend_problem",
     "problems_of",
     "project_mailers",
@@ -131,6 +133,12 @@ def merged(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**common, **values} if isinstance(common, Mapping) else dict(values)
 
 
+PACKAGE: Final = "ratelimit_mail."
+
+NEAR: Final = 0.8
+"""How alike two paths are of which one is probably the other, misspelled."""
+
+
 def is_own_backend(path: object) -> bool:
     """Return whether a path is that of this backend, or of a subclass."""
     if path == BACKEND_PATH:
@@ -176,6 +184,29 @@ def served_mailers() -> list[Mailer]:
         inner = {name: value for name, value in options.items() if name not in own}
         mailers.append(Mailer(str(alias), f"MAILERS[{alias!r}]", merged(own), inner))
     return mailers
+
+
+def misspelled_backends() -> list[tuple[str, str]]:
+    """Return where a path stands that is almost that of this backend, and the path."""
+    configured = _mailers_setting()
+    paths: dict[str, object] = {"EMAIL_BACKEND": getattr(settings, "EMAIL_BACKEND", None)}
+    if configured is not None:
+        paths = {
+            f"MAILERS[{alias!r}]: BACKEND": mailer.get("BACKEND")
+            for alias, mailer in configured.items()
+            if isinstance(mailer, Mapping)
+        }
+    return [
+        (where, path)
+        for where, path in paths.items()
+        if isinstance(path, str) and _is_near(path) and not is_own_backend(path)
+    ]
+
+
+def _is_near(path: str) -> bool:
+    return path.startswith(PACKAGE) or bool(
+        difflib.get_close_matches(path[:200], [BACKEND_PATH], cutoff=NEAR)
+    )
 
 
 def _mailers_setting() -> Mapping[str, Any] | None:

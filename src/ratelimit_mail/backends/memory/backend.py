@@ -9,7 +9,16 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict, verdict
+from ratelimit_mail.backends.base import (
+    TAKE,
+    Intent,
+    Message,
+    Reading,
+    Refusal,
+    Register,
+    Verdict,
+    verdict,
+)
 from ratelimit_mail.backends.memory.clock import steady_ticks, ticks_of
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
 from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
@@ -26,6 +35,12 @@ LOOKED_AT_TOGETHER: Final = 32
 
 SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
+
+
+RefusedAgain = tuple[int, int, Sequence[Refusal]]
+"""The time, the first moment at which a charge fits, and the windows that have no room until then.
+
+A plain tuple, for speed."""
 
 
 class RegisterCopy(Protocol):
@@ -163,11 +178,11 @@ class MemoryBackend:
 
     def take(
         self, ledger: Ledger, subject: str, costs: Costs
-    ) -> list[SubjectCharge] | Verdict | None:
+    ) -> list[SubjectCharge] | RefusedAgain | None:
         """Decide on one charge without `apply`, in a third of the time.
 
-        Returns the receipt of a charge that the allowance of case 1 covers, the verdict of a
-        refusal that case 2 remembers, or None if `apply` must decide.
+        Returns the receipt of a charge that the allowance of case 1 covers, the refusal that case 2
+        remembers, or None if `apply` must decide.
         """
         # A call that was broken off, and is not taken back yet, has left no allowance and no
         # remembered refusal to the subjects that it has changed.
@@ -197,7 +212,7 @@ class MemoryBackend:
 
     def peek(
         self, ledger: Ledger, subject: str, costs: Costs
-    ) -> list[SubjectCharge] | Verdict | None:
+    ) -> list[SubjectCharge] | RefusedAgain | None:
         """Return what `take` would answer, and change nothing: an empty list if it would accept."""
         with self._lock:
             table = self._tables.get(ledger.name)
@@ -215,14 +230,19 @@ class MemoryBackend:
 
     def _refuse_again(
         self, refusal: RepeatedRefusal | None, ledger: Ledger, costs: Costs
-    ) -> Verdict | None:
-        """Return the verdict on a request that was refused before, while that still holds."""
-        if refusal is None or refusal.ledger is not ledger or refusal.costs is not costs:
+    ) -> RefusedAgain | None:
+        """Return how a request was refused before, while that still holds."""
+        if refusal is None:
             return None
-        now = self.now()
-        if not refusal.since <= now < refusal.at or now >= self._evict_at:
+        refused_ledger, refused_costs, since, at, refusals = refusal  # quicker than its fields
+        if refused_ledger is not ledger or refused_costs is not costs:
             return None
-        return verdict(now, refusal.at, None, [each for each in refusal.refusals if each[2] > now])
+        now = (self._ticks(self._ticks_argument) + self._start) // 1_000_000
+        if not since <= now < at or now >= self._evict_at:
+            return None
+        if len(refusals) > 1:  # one alone lasts until `at`
+            refusals = [each for each in refusals if each[2] > now]
+        return now, at, refusals
 
     @staticmethod
     def _fits_after_forgetting(subject_charges: Sequence[SubjectCharge], now: int) -> bool:
@@ -306,6 +326,44 @@ class MemoryBackend:
                     self._take_back()
                 self._apply_changes()
         return receipt
+
+    def settle_latest(self, receipt: Any) -> bool:
+        """Settle a receipt whose one charge is the latest of its subject, and still pending.
+
+        Most sendings end so. Returns False, and changes nothing, if `settle` is needed.
+        """
+        if type(receipt) is not list or len(receipt) != 1:
+            return False
+        previous: SubjectCharge = receipt[0]
+        counts, ledger, costs, moment = previous
+        for _ in self._locking:
+            try:
+                table = self._tables.get(ledger.name)
+                if table is None or self._changes or self._undo:
+                    return False
+                if table.young.get(counts.subject) is not counts:
+                    return False
+                now = (self._ticks(self._ticks_argument) + self._start) // 1_000_000
+                undo = self._undo
+                if not counts.move_latest_pending(moment, now, ledger, costs):
+                    return False
+                undo.append((receipt.__setitem__, (0, previous)))
+                receipt[0] = (counts, ledger, costs, now)
+                undo.clear()
+                return True
+            finally:
+                self._lock.release()
+        return False
+
+    def has_bookings(self, queue: Ledger, subject: str) -> bool:
+        """Return whether a queue may have bookings that were not used yet."""
+        table = self._tables.get(queue.name)
+        if table is None:
+            return False
+        for generation in (table.young, table.old, table.idle):
+            if (counts := generation.get(subject)) is not None and counts.bookings:
+                return True
+        return False
 
     def _apply_changes(self) -> None:
         """Apply all refunds and settlements that are waiting: all of them or, for now, none."""

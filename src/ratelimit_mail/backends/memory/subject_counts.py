@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 from ratelimit_mail.backends.base import Refusal, Verdict
 from ratelimit_mail.counting.charge import NO_COSTS, UNITS, Costs, Ledger
 from ratelimit_mail.counting.event_log import EventLog, UndoList
+from ratelimit_mail.counting.members import moment_of_stamp
 from ratelimit_mail.counting.window import Retention
 
 __all__ = ["RepeatedRefusal", "SubjectCounts"]
@@ -61,6 +62,40 @@ class _Logs(dict[int, EventLog]):
         return log
 
 
+class _Members(dict[str, int]):
+    """The recipients that a log of unique recipients holds, by the order of their latest change.
+
+    Those before the first that is still needed are forgotten: no more are held than changed within
+    a span.
+    """
+
+    __slots__ = ("_undo",)
+
+    def __init__(self, undo: UndoList) -> None:
+        super().__init__()
+        self._undo = undo
+
+    def set(self, member: str, stamp: int | None) -> None:
+        """Set the stamp of a recipient, or remove it."""
+        self._undo.append((self._replace, (member, self.get(member))))
+        self._replace(member, stamp)
+
+    def _replace(self, member: str, stamp: int | None) -> None:
+        self.pop(member, None)
+        if stamp is not None:
+            self[member] = stamp
+
+    def trim(self, cutoff: int) -> None:
+        """Forget recipients whose moment is not after `cutoff`."""
+        left = []
+        for member, stamp in self.items():
+            if moment_of_stamp(stamp) > cutoff:
+                break
+            left.append(member)
+        for member in left:
+            self.set(member, None)
+
+
 class SubjectCounts:
     """The counts of one subject of a ledger.
 
@@ -80,6 +115,7 @@ class SubjectCounts:
     __slots__ = (
         "_floor",
         "_logs",
+        "_members",
         "_runs",
         "allowance",
         "bookings",
@@ -111,6 +147,7 @@ class SubjectCounts:
         self.allowance = 0
         self.refusal: RepeatedRefusal | None = None
         self.bookings: dict[int, Any] | None = None
+        self._members: dict[int, _Members] | None = None
 
     def has_room(self, ledger: Ledger, costs: Costs) -> bool:
         """Return whether a charge fits whatever the times of what is held."""
@@ -153,6 +190,24 @@ class SubjectCounts:
         self.refusal = None
         pending.remove(moment)
         pending.append(now)
+        return True
+
+    def move_latest_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
+        """Move the latest pending charge to `now`; return False if it is another one.
+
+        Here `take` may add a charge after an exception, before this is taken back: so what takes it
+        back is the one moment alone.
+        """
+        pending = self.pending
+        if self.costs is not costs or self.ledger is not ledger or now < self.newest:
+            return False
+        if not pending or pending[-1] != moment:
+            return False
+        last = len(pending) - 1
+        self.newest = now
+        self.refusal = None
+        self.undo.append((pending.__setitem__, (last, moment)))
+        pending[last] = now
         return True
 
     def make_allowance(self, ledger: Ledger) -> None:
@@ -220,22 +275,25 @@ class SubjectCounts:
             return self._flush()
         return self._logs
 
+    def members(self, unit: int) -> _Members:
+        """Return the recipients that the log of a unit of unique recipients holds."""
+        if self._members is None:
+            self._members = {}
+        if unit not in self._members:
+            self._members[unit] = _Members(self.undo)
+        return self._members[unit]
+
     def _flush(self) -> dict[int, EventLog]:
         """Put pending charges into the logs."""
         if self._logs is None:
             self._logs = _Logs(self._floor, self.undo)
         runs = self._all_runs()
         self.save()
-        saved: set[int] = set()
         for ledger, costs, moments in runs:
             times = Counter(moments)
             for count in ledger.counts:
                 if cost := costs[count.unit]:
-                    log = self._logs[count.unit]
-                    if count.unit not in saved:
-                        log.save(runs[0][2][0])
-                        saved.add(count.unit)
-                    log.extend(times, cost, self.retentions[count.unit])
+                    self._logs[count.unit].extend(times, cost, self.retentions[count.unit])
         self._runs = None
         self.pending = []
         return self._logs

@@ -26,9 +26,12 @@ from ratelimit_mail.backends.redis.keys import (
     Keys,
     count_name,
     foreign_value_error,
+    members_key,
     moved_key,
 )
-from ratelimit_mail.counting.charge import UNITS, Charge, Count, Ledger
+from ratelimit_mail.calendars import AGREED
+from ratelimit_mail.counting.charge import FIRST_UNIQUE, UNITS, Charge, Count, Ledger, UniqueCosts
+from ratelimit_mail.counting.window import CalendarWindow
 
 __all__ = [
     "AT_START_ONLY",
@@ -41,6 +44,8 @@ __all__ = [
     "PackedMessage",
     "Receipt",
     "as_bytes",
+    "join_generations",
+    "pack_generation",
     "split_generations",
 ]
 
@@ -69,6 +74,12 @@ RECALL: Final = 1 << 10
 """Charge nothing if the message's id has no answer yet."""
 ENQUEUE: Final = 1 << 11
 """Add the booking to those of its queue, whose key follows the logs."""
+UNIQUE: Final = 1 << 12
+"""Some charges are of unique recipients; the keys of their sorted sets follow all others."""
+
+# The format of a window, as lua/message.lua explains it.
+CALENDAR: Final = 1 << 2
+WINDOW_SIZE: Final = 19
 
 # The flags of a reply.
 CHARGED: Final = 1 << 0
@@ -96,6 +107,8 @@ class PackedMessage(NamedTuple):
 
     records: whether the message is charged if it fits.
     queue: the queue that it is booked in. id_key: where the answer to its id is.
+    members_keys: where its unique recipients are; these are the last of `keys`, and of all keys of
+        a script.
     """
 
     keys: list[bytes]
@@ -105,6 +118,7 @@ class PackedMessage(NamedTuple):
     records: bool
     queue: Charge | None = None
     id_key: bytes = b""
+    members_keys: Sequence[bytes] = ()
 
 
 class BookedPlace(NamedTuple):
@@ -125,7 +139,8 @@ class Receipt(NamedTuple):
 
     moments: of each event, or one for all.
     charges: that made the events.
-    generations: of the log of each event, one after another; see lua/state.lua.
+    generations: of the log of each event, one after another; see lua/state.lua. A list if what
+        some events have changed for unique recipients follows: see lua/unique.lua.
     token: identifies the answer that was remembered for an id; 0 without an id.
     id_key: where the answer to the id is.
     place: of a booking.
@@ -135,7 +150,7 @@ class Receipt(NamedTuple):
     costs: list[int]
     moments: int | list[int]
     charges: Sequence[Charge]
-    generations: bytes = b""
+    generations: bytes | Sequence[bytes] = b""
     token: int = 0
     id_key: bytes = b""
     place: BookedPlace | None = None
@@ -171,6 +186,8 @@ class Codec:
             raise TypeError(f"clock: something to call is needed, not {show(clock)}")
         self._clock = clock
         self._packed_ledgers: dict[Ledger, list[_PackedCount]] = {}
+        self._packed_calendars: dict[Ledger, tuple[int, list[_PackedCount]]] = {}
+        """Those with windows of a calendar, each with the moment from which on it is valid."""
         self._plain_headers: dict[int, bytes] = {}
 
     def pack(
@@ -193,15 +210,24 @@ class Codec:
         chunks = [b""]
         affixes = self.keys.affixes
         all_charges = charges if intent.queue is None else [*charges, intent.queue]
+        members_keys: list[bytes] = []
         for ledger, subject, costs_by_unit in all_charges:
             packed_counts = self._packed_ledgers.get(ledger) or self._pack_ledger(ledger)
             beginning, end = affixes(ledger, subject)
+            if type(costs_by_unit) is UniqueCosts:
+                self._pack_unique(
+                    packed_counts, beginning, end, costs_by_unit, keys, costs, chunks, members_keys
+                )
+                continue
             for unit, name, tail in packed_counts:
                 if cost := costs_by_unit[unit]:
                     keys.append(f"{beginning}{name}{end}".encode())
                     costs.append(cost)
                     chunks.append(cost.to_bytes(6, "little"))
                     chunks.append(tail)
+        if members_keys:
+            flags |= UNIQUE
+            chunks.append(len(members_keys).to_bytes(4, "little"))
         if intent is TAKE and not flags and start is None:
             chunks[0] = self._plain_header(len(keys), now)
             return PackedMessage(keys, b"".join(chunks), charges, costs, True)
@@ -210,8 +236,38 @@ class Codec:
             id_key = self.keys.id_key(charges, intent.idempotency)
         chunks[0] = self._header(intent, keys, id_key, start, flags, now)
         return PackedMessage(
-            keys, b"".join(chunks), charges, costs, intent.record, intent.queue, id_key
+            keys + members_keys,
+            b"".join(chunks),
+            charges,
+            costs,
+            intent.record,
+            intent.queue,
+            id_key,
+            members_keys,
         )
+
+    @staticmethod
+    def _pack_unique(
+        packed_counts: Sequence[_PackedCount],
+        beginning: str,
+        end: str,
+        unique_costs: UniqueCosts,
+        keys: list[bytes],
+        costs: list[int],
+        chunks: list[bytes],
+        members_keys: list[bytes],
+    ) -> None:
+        """Pack a charge that is also of unique recipients, and add its keys and costs."""
+        for unit, name, tail in packed_counts:
+            if cost := unique_costs[unit]:
+                keys.append(f"{beginning}{name}{end}".encode())
+                costs.append(cost)
+                chunks.append(cost.to_bytes(6, "little"))
+                members = unique_costs.members.get(unit, ()) if unit >= FIRST_UNIQUE else ()
+                if members:
+                    members_keys.append(members_key(keys[-1]))
+                    tail = b"%b%b%c%b" % (bytes(6), tail[6:24], tail[24] | 2, tail[25:])
+                chunks += [tail, "".join(members).encode()]
 
     def _plain_header(self, count: int, now: int | None) -> bytes:
         """Pack the header of a message that is only charged now."""
@@ -285,13 +341,25 @@ class Codec:
         return b"" if self._clock is None else str(self._clock()).encode()
 
     def _pack_ledger(self, ledger: Ledger) -> list[_PackedCount]:
-        if len(self._packed_ledgers) >= MAX_CACHED_LEDGERS:
-            self._packed_ledgers.clear()
+        now = 0
+        has_calendar = any(
+            isinstance(window, CalendarWindow)
+            for count in ledger.counts
+            for window in count.windows
+        )
+        if has_calendar:  # it is packed anew from time to time
+            now = self.now()
+            since, cached = self._packed_calendars.get(ledger, (now + 1, []))
+            if since <= now < since + AGREED:
+                return cached
         packed_counts = [
-            (count.unit, count_name(ledger, count.unit), _pack_count(count))
+            (count.unit, count_name(ledger, count.unit), _pack_count(count, now))
             for count in ledger.counts
         ]
-        self._packed_ledgers[ledger] = packed_counts
+        cache: dict[Ledger, Any] = self._packed_calendars if has_calendar else self._packed_ledgers
+        if len(cache) >= MAX_CACHED_LEDGERS:
+            cache.clear()
+        cache[ledger] = (now - now % AGREED, packed_counts) if has_calendar else packed_counts
         return packed_counts
 
     def verdict(self, packed: PackedMessage, reply: Any, first_key: int = 1) -> Verdict:
@@ -325,7 +393,7 @@ class Codec:
         is_standing, number, booked_at, *events = record
         keys = [packed.keys[key] if isinstance(key, int) else as_bytes(key) for key in events[::4]]
         moments, costs = events[1::4], events[2::4]
-        generations = b"".join(map(as_bytes, events[3::4]))
+        generations = join_generations([*map(as_bytes, events[3::4])])
         place = None
         if packed.queue is not None:
             place = BookedPlace(packed.queue, booked_at, number if is_standing else None)
@@ -354,6 +422,25 @@ class Codec:
             b"".join(generations[position] for position in positions),
             whole.token,
         )
+
+    @staticmethod
+    def members_keys(receipt: Receipt) -> list[bytes]:
+        """Return the keys of the unique recipients that a receipt has changed."""
+        if isinstance(receipt.generations, bytes):
+            return []
+        return [
+            members_key(key)
+            for key, generation in zip(receipt.keys, receipt.generations, strict=True)
+            if len(generation) > GENERATION_SIZE
+        ]
+
+    def with_keys(
+        self, packed: PackedMessage, keys: Sequence[bytes], receipt: Receipt
+    ) -> PackedMessage:
+        """Return a message with more keys, those of a receipt among them."""
+        own_keys = packed.keys[: len(packed.keys) - len(packed.members_keys)]
+        members_keys = [*packed.members_keys, *self.members_keys(receipt)]
+        return packed._replace(keys=[*own_keys, *keys, *members_keys], members_keys=members_keys)
 
     def pack_receipt(self, receipt: Receipt) -> tuple[list[bytes], bytes]:
         """Pack what was charged, and the keys that lua/records.lua reads with it."""
@@ -386,7 +473,12 @@ class Codec:
         for key, at, cost, generation in zip(
             receipt.keys, moments, receipt.costs, generations, strict=True
         ):
-            chunks += [_uint16(positions[key]), _int56(at), _uint48(cost), generation]
+            chunks += [
+                _uint16(positions[key]),
+                _int56(at),
+                _uint48(cost),
+                pack_generation(generation),
+            ]
         if receipt.token:
             keys += [receipt.id_key, moved_key(receipt.id_key, receipt.token)]
         return keys, b"".join(chunks)
@@ -394,16 +486,18 @@ class Codec:
     def pack_usage(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
         """Pack what reads each window of each of the ledger's counts."""
         keys = []
-        time = 0 if self._clock is None else self._clock()
+        now = self.now()
+        time = 0 if self._clock is None else now
         chunks = [_int56(time), b"\0" if self._clock is None else b"\1"]
         for count in ledger.counts:
             keys.append(self.keys.key(ledger, subject, count.unit))
-            chunks += [_uint16(len(count.windows)), _pack_windows(count)]
+            chunks.append(_pack_windows(count, now))
         return keys, b"".join(chunks)
 
     def pack_top(self, ledger: Ledger, threshold: float) -> tuple[bytes, bytes]:
         """Pack what finds the logs of a ledger that hold more than a share of a window."""
-        time = 0 if self._clock is None else self._clock()
+        now = self.now()
+        time = 0 if self._clock is None else now
         is_tagged = self.keys.sharded and ledger.tag_of is not None
         chunks = [_int56(time), struct.pack("<BBd", self._clock is not None, is_tagged, threshold)]
         counts = {count.unit: count for count in ledger.counts}
@@ -412,7 +506,7 @@ class Codec:
             if count is None:
                 chunks.append(_uint16(0))
             else:
-                chunks += [_uint16(len(count.windows)), _pack_windows(count)]
+                chunks.append(_pack_windows(count, now))
         return b"".join(chunks), ledger.name.encode()
 
     def readings(self, ledger: Ledger, keys: Sequence[bytes], reply: Any) -> list[list[Reading]]:
@@ -426,8 +520,8 @@ class Codec:
         ]
 
 
-def _pack_count(count: Count) -> bytes:
-    """Pack what follows the cost of a charge."""
+def _pack_count(count: Count, now: int) -> bytes:
+    """Pack what follows the cost of a charge. now: for windows of a calendar, the time."""
     retention = count.retention
     return b"".join(
         (
@@ -436,19 +530,39 @@ def _pack_count(count: Count) -> bytes:
             _uint48(retention.slot),
             _uint48(retention.ceiling),
             bytes((count.counts_denied,)),
-            _uint16(len(count.windows)),
-            _pack_windows(count),
+            _pack_windows(count, now),
         )
     )
 
 
-def _pack_windows(count: Count) -> bytes:
-    return b"".join(
+def _pack_windows(count: Count, now: int) -> bytes:
+    """Pack the number of records, and the records of each window."""
+    packed = b"".join(
         _uint48(window.limit)
         + _uint48(window.length)
         + _uint48(window.resolution)
         + bytes((window.denied | window.spread << 1,))
+        if type(window) is not CalendarWindow
+        else _pack_calendar_window(window, now)
         for window in count.windows
+    )
+    return _uint16(len(packed) // WINDOW_SIZE) + packed
+
+
+def _pack_calendar_window(window: CalendarWindow, now: int) -> bytes:
+    stretches = window.calendar.stretches(now)
+    packed = b"".join(_int56(start) + _uint48(step) for start, step in stretches)
+    size = -(-(len(packed) + 4) // WINDOW_SIZE)
+    return b"".join(
+        (
+            _uint48(window.limit),
+            _uint48(window.length),
+            _uint48(window.resolution),
+            bytes((window.denied | CALENDAR,)),
+            _uint16(size),
+            _uint16(len(stretches)),
+            packed.ljust(size * WINDOW_SIZE - 4, b"\0"),
+        )
     )
 
 
@@ -457,8 +571,24 @@ def as_bytes(text: bytes | str) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-def split_generations(generations: bytes) -> list[bytes]:
-    """Return each of the generations that follow one another."""
+def join_generations(generations: list[bytes]) -> bytes | list[bytes]:
+    """Return generations one after another; as a list if more follows some of them."""
+    joined = b"".join(generations)
+    return joined if len(joined) == len(generations) * GENERATION_SIZE else generations
+
+
+def pack_generation(generation: bytes) -> bytes:
+    """Pack the generation of an event, and what it has changed for unique recipients."""
+    members = generation[GENERATION_SIZE:]
+    if not members:
+        return generation
+    return generation[:GENERATION_SIZE] + len(members).to_bytes(4, "little") + members
+
+
+def split_generations(generations: bytes | Sequence[bytes]) -> Sequence[bytes]:
+    """Return each of the generations that `join_generations` has joined."""
+    if not isinstance(generations, bytes):
+        return generations
     size = GENERATION_SIZE
     return [generations[i : i + size] for i in range(0, len(generations), size)]
 

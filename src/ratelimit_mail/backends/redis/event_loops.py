@@ -109,12 +109,16 @@ class CoresOfLoops:
     def _let_go(self) -> None:
         """Let go of the event loops that do not run, and close what closed ones have left."""
         with self._lock:
-            cores = [core for reference in self._cores.values() if (core := reference())]
-            self._held = {core for core in self._held if core.loop.is_running()}
+            cores = self._hold_running()
         for core in cores:
             if core.loop.is_closed():
                 self._forget(core)
                 core.abandon()
+
+    def _hold_running(self) -> list[CoreOfLoop]:
+        # No loop in the block of the lock: Python 3.13.0 may jump back outside of it.
+        self._held = {core for core in self._held if core.loop.is_running()}
+        return [core for reference in self._cores.values() if (core := reference())]
 
     def _forget(self, core: CoreOfLoop) -> None:
         with self._lock:

@@ -13,7 +13,15 @@ from ratelimit_mail.backends.base import Idempotency
 from ratelimit_mail.counting.charge import UNITS, Charge, Ledger
 from ratelimit_mail.exceptions import BackendError
 
-__all__ = ["DEFAULT_PREFIX", "Keys", "count_name", "foreign_value_error", "moved_key", "tag_of_key"]
+__all__ = [
+    "DEFAULT_PREFIX",
+    "Keys",
+    "count_name",
+    "foreign_value_error",
+    "members_key",
+    "moved_key",
+    "tag_of_key",
+]
 
 DEFAULT_PREFIX: Final = "ratelimit-mail:"
 
@@ -85,7 +93,7 @@ class Keys:
         middle = "".join(f"\\{each}" if each in _SPECIAL else each for each in ledger.name)
         beginning = "".join(f"\\{each}" if each in _SPECIAL else each for each in self._stem)
         end = ":*" if self.sharded and ledger.tag_of is not None else ""
-        return f"{beginning}*}}:{middle}:[0-3]{end}".encode()
+        return f"{beginning}*}}:{middle}:[0-{len(UNITS) - 1}]{end}".encode()
 
     def subject(self, ledger: Ledger, key: bytes) -> str:
         """Return the subject that a key of `ledger` counts."""
@@ -114,6 +122,11 @@ def moved_key(id_key: bytes, token: int | str) -> bytes:
     It is used once the answer cannot say so.
     """
     return b"%b:%b" % (id_key, str(token).encode())
+
+
+def members_key(log_key: bytes) -> bytes:
+    """Return the key of the unique recipients of a log, which is the key of no log."""
+    return log_key.replace(b"}", b"}:", 1)
 
 
 def tag_of_key(key: bytes) -> bytes:

@@ -14,7 +14,12 @@ from ratelimit_mail.backends.base import (
     refusal_numbers,
     refusals_from_numbers,
 )
-from ratelimit_mail.backends.redis.codec import BookedPlace, Receipt, split_generations
+from ratelimit_mail.backends.redis.codec import (
+    BookedPlace,
+    Receipt,
+    join_generations,
+    split_generations,
+)
 from ratelimit_mail.backends.redis.keys import foreign_value_error, moved_key, tag_of_key
 from ratelimit_mail.backends.redis.scripts import MULTI_SLOT_IDEMPOTENCY
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
@@ -138,7 +143,7 @@ def receipts_by_slot(events: Iterable[Event]) -> list[Receipt]:
             [cost for _, cost, _, _ in of_slot],
             [moment for _, _, moment, _ in of_slot],
             (),
-            generations=b"".join(generation for _, _, _, generation in of_slot),
+            generations=join_generations([generation for _, _, _, generation in of_slot]),
         )
         for of_slot in by_tag.values()
     ]

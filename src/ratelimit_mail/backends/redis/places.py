@@ -10,7 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ratelimit_mail._util.steps import Steps
-from ratelimit_mail.backends.redis.codec import GENERATION_SIZE, BookedPlace, Receipt, as_bytes
+from ratelimit_mail.backends.redis.codec import (
+    GENERATION_SIZE,
+    BookedPlace,
+    Receipt,
+    as_bytes,
+    pack_generation,
+)
 from ratelimit_mail.backends.redis.keys import foreign_value_error
 from ratelimit_mail.backends.redis.multi_slot_answers import (
     Event,
@@ -134,6 +140,6 @@ def _pack_record(at: int, events: Iterable[Event]) -> bytes:
             key,
             moment.to_bytes(7, "little", signed=True),
             cost.to_bytes(6, "little"),
-            generation,
+            pack_generation(generation),
         ]
     return b"".join(chunks)

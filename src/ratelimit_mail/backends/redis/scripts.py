@@ -53,7 +53,18 @@ def _loader(name: str, function: str, *names: str) -> bytes:
     return b"local function %b()\n%b\nreturn %b\nend\n" % (name.encode(), body, function.encode())
 
 
-_EVENT_LOG: Final = ("server", "rights", "fetch", "state", "entry", "search", "event_log")
+_EVENT_LOG: Final = (
+    "server",
+    "rights",
+    "fetch",
+    "state",
+    "shifts",
+    "entry",
+    "search",
+    "full",
+    "event_log",
+    "unique",
+)
 _RECORDS: Final = ("reply", "records", "idempotency")
 
 # The loaders are first, so that they capture no local of the files after them: each call of the
@@ -73,6 +84,7 @@ APPLY: Final = Script(
         "decide, must_decide_all",
         "message",
         *_EVENT_LOG,
+        "windows",
         "availability",
         "mutations",
         "transaction",
@@ -87,22 +99,27 @@ APPLY: Final = Script(
         "entry",
         "search",
         "full_windows",
+    ).replace(
+        b"load_calendars()",  # an expression, which costs nothing until it is evaluated
+        b"(function()\n%b\nreturn {read_window = read_window, leaves_at = leaves_at}\nend)()"
+        % _text("windows"),
     )
     + _text("server", "message", "state", "entry", "apply")
 )
 RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
-USAGE: Final = Script.from_files("message", *_EVENT_LOG, "availability", "usage")
-TOP: Final = Script.from_files("message", *_EVENT_LOG, "availability", "top")
+USAGE: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "usage")
+TOP: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "top")
 MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files(
     "server", "rights", "fetch", "multi_slot_idempotency"
 )
 REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", *_RECORDS, "refund")
 SETTLE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "mutations", "transaction", *_RECORDS, "moving", "settle"
+    "message", *_EVENT_LOG, "windows", "mutations", "transaction", *_RECORDS, "moving", "settle"
 )
 REDEEM: Final = Script.from_files(
     "message",
     *_EVENT_LOG,
+    "windows",
     "availability",
     "mutations",
     "transaction",
@@ -111,7 +128,15 @@ REDEEM: Final = Script.from_files(
     "redeem",
 )
 MOVE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "availability", "mutations", "transaction", *_RECORDS, "moving", "move"
+    "message",
+    *_EVENT_LOG,
+    "windows",
+    "availability",
+    "mutations",
+    "transaction",
+    *_RECORDS,
+    "moving",
+    "move",
 )
 PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
 READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")

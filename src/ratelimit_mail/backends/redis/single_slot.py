@@ -60,6 +60,7 @@ class SingleSlotCalls:
     def refund_steps(self, receipt: Receipt) -> Steps[None]:
         """Take the charges of a receipt out."""
         keys, argument = self.codec.pack_receipt(receipt)
+        keys += self.codec.members_keys(receipt)
         reply = yield from self.run_steps(REFUND, keys, [argument])
         if isinstance(reply, list):
             raise foreign_value_error(keys[reply[1] - 1])
@@ -93,7 +94,7 @@ class SingleSlotCalls:
         packed = self.codec.pack(charges, intent, start=start, flags=flags)
         own_keys, own_argument = self.codec.pack_receipt(own)
         behind_keys, behind_argument = self.codec.pack_receipt(behind)
-        packed = packed._replace(keys=packed.keys + own_keys + behind_keys)
+        packed = self.codec.with_keys(packed, own_keys + behind_keys, own)
         arguments = [packed.message, own_argument, behind_argument]
         reply = yield from self.run_steps(MOVE, packed.keys, arguments)
         return self.codec.verdict(packed, reply)
@@ -105,7 +106,7 @@ class SingleSlotCalls:
         keys, argument = self.codec.pack_receipt(receipt)
         if receipt.place is not None:
             packed = packed._replace(queue=receipt.place.queue)
-        packed = packed._replace(keys=packed.keys + keys, id_key=receipt.id_key)
+        packed = self.codec.with_keys(packed, keys, receipt)._replace(id_key=receipt.id_key)
         reply = yield from self.run_steps(script, packed.keys, [packed.message, argument])
         return self.codec.verdict(packed, reply)
 

@@ -29,6 +29,7 @@ from ratelimit_mail.backends.base import (
 )
 from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.sqlite.session import (
+    FORGOTTEN_TOGETHER,
     SELECT_NEW,
     SELECT_SUBJECT,
     Event,
@@ -46,6 +47,7 @@ from ratelimit_mail.backends.sqlite.stored_log import (
     HEADER,
     StoredLog,
     integers_to_bytes,
+    logs_of_subject,
     unpack_integers,
 )
 from ratelimit_mail.backends.transaction import (
@@ -429,7 +431,7 @@ class Core:
         if not receipt.token:
             return
         span = max((ledger.span for ledger, _, _ in receipt.charges), default=0)
-        expires = max([now, *(moment for _, _, moment, _ in receipt.events)]) + span
+        expires = max([now, *(moment for _, _, moment, *_ in receipt.events)]) + span
         record = receipt.pack()
         cursor = cursor.execute(
             "UPDATE answer SET record=?, refunded=0, expires=max(expires,?) WHERE token=?",
@@ -573,7 +575,10 @@ class Core:
             for [number] in rows:
                 _delete_subject(cursor, number)
                 cursor.execute(
-                    "DELETE FROM chunk WHERE log BETWEEN ? AND ?", (4 * number, 4 * number + 3)
+                    "DELETE FROM member WHERE log BETWEEN ? AND ?", logs_of_subject(number)
+                )
+                cursor.execute(
+                    "DELETE FROM chunk WHERE log BETWEEN ? AND ?", logs_of_subject(number)
                 )
                 cursor.execute("DELETE FROM booking WHERE queue=?", (number,))
 
@@ -605,9 +610,14 @@ class Core:
             chunks = execute(
                 "DELETE FROM chunk WHERE rowid IN"
                 " (SELECT rowid FROM chunk WHERE log BETWEEN ? AND ? LIMIT 64)",
-                (4 * number, 4 * number + 3),
+                logs_of_subject(number),
             )
-            if chunks.rowcount < 64:
+            members = execute(
+                "DELETE FROM member WHERE (log, digest) IN"
+                " (SELECT log, digest FROM member WHERE log BETWEEN ? AND ? LIMIT ?)",
+                (*logs_of_subject(number), FORGOTTEN_TOGETHER),
+            )
+            if chunks.rowcount < 64 and members.rowcount < FORGOTTEN_TOGETHER:
                 execute("DELETE FROM booking WHERE queue=?", (number,))
                 _delete_subject(cursor, number)
                 execute("UPDATE ledger SET floor=max(floor,?) WHERE id=?", (expires, ledger))
@@ -656,7 +666,7 @@ def _first_events(
     for count in counts:
         unit = count.unit
         if cost := costs[unit]:
-            if cost > count.smallest:  # it is spread, or never fits
+            if cost > count.smallest or count.is_unique:  # it is spread, or never fits
                 return None
             needed = count.retention
             pieces.append(
@@ -666,7 +676,7 @@ def _first_events(
                     *(0, now, cost),
                 )
             )
-            events.append((number, unit, now, cost))
+            events.append((number, unit, now, cost, ()))
     return b"".join(pieces)
 
 
@@ -682,7 +692,8 @@ def _with_event(
 ) -> bytes | None:
     """Return packed logs with an event at their ends, or None if it is not simple.
 
-    Simple is an event after all others, in logs without refused attempts.
+    Simple is an event after all others, in logs without refused attempts. Not of unique recipients,
+    of which some may be counted already.
 
     events: gets what each log was charged. refusals: gets the windows without room for it; what is
     returned is then of no use.
@@ -714,6 +725,7 @@ def _with_event(
             or retention.slot % slot
             or ceiling < retention.ceiling
             or cost > count.smallest  # it is spread
+            or count.is_unique
         ):
             return None
         [total] = TOTAL.unpack_from(packed, end - 8)
@@ -745,7 +757,7 @@ def _with_event(
                 packed[rest:end],
                 EVENT.pack(now, total + cost),
             )
-        events.append((number, unit, now, cost))
+        events.append((number, unit, now, cost, ()))
         start = end
     if needed:
         first = _first_events(needed.values(), costs, now, number, events)

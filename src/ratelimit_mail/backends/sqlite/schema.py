@@ -14,7 +14,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA", "VERSION"]
 APPLICATION_ID: Final = 0x726C6D31
 """Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the tables: `PRAGMA user_version`."""
 
 SCHEMA: Final = (
@@ -37,7 +37,7 @@ SCHEMA: Final = (
     )
     """,
     "CREATE INDEX subject_expires ON subject(expires)",
-    # log: four times the number of the subject, plus the unit. moment: of the first event.
+    # log: eight times the number of the subject, plus the unit. moment: of the first event.
     # sent, attempted: the running totals before it; without refused attempts, attempted is NULL.
     """
     CREATE TABLE chunk(
@@ -53,6 +53,17 @@ SCHEMA: Final = (
     "CREATE INDEX chunk_moment ON chunk(log, moment)",
     "CREATE INDEX chunk_sent ON chunk(log, sent, number)",
     "CREATE INDEX chunk_attempted ON chunk(log, attempted, number) WHERE attempted NOTNULL",
+    # The recipients of a log that counts each of them once: a digest of the address, and a stamp
+    # as ratelimit_mail.counting.members has it.
+    """
+    CREATE TABLE member(
+        log INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        stamp INTEGER NOT NULL,
+        PRIMARY KEY(log, digest)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX member_stamp ON member(log, stamp)",
     """
     CREATE TABLE booking(
         queue INTEGER NOT NULL,

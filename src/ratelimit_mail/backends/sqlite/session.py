@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sqlite3 import Cursor
 from typing import Final
 
@@ -11,14 +12,26 @@ from ratelimit_mail.backends.sqlite.stored_log import (
     HEADER,
     StoredLog,
     integers_to_bytes,
+    log_number,
     unpack_integers,
 )
 from ratelimit_mail.backends.transaction import BookingReceipt, SubjectCharge
-from ratelimit_mail.counting.charge import NO_LIMIT, ONE_MESSAGE, UNITS, Count, Ledger, costs_of
+from ratelimit_mail.counting.charge import (
+    NO_LIMIT,
+    ONE_MESSAGE,
+    UNITS,
+    Costs,
+    Count,
+    Ledger,
+    UniqueCosts,
+    costs_of,
+)
 from ratelimit_mail.counting.event_log import LONG_AGO, UndoList
+from ratelimit_mail.counting.members import REPEATS, MemberChange
 from ratelimit_mail.counting.window import Retention
 
 __all__ = [
+    "FORGOTTEN_TOGETHER",
     "SELECT_NEW",
     "SELECT_SUBJECT",
     "Event",
@@ -28,8 +41,17 @@ __all__ = [
     "StoredCounts",
 ]
 
-Event = tuple[int, int, int, int]
-"""The number of a subject, a unit, a moment and a cost: what one count was charged."""
+Event = tuple[int, int, int, int, tuple[MemberChange, ...]]
+"""The number of a subject, a unit, a moment and a cost: what one count was charged.
+
+Last what that has changed for unique recipients, if they are counted.
+"""
+
+NOT_HELD: Final = LONG_AGO
+"""Stands for the stamp of a recipient that was not held."""
+
+FORGOTTEN_TOGETHER: Final = 1024
+"""How many unique recipients are forgotten at a time, at least."""
 
 NOTHING: Final = Retention(0)
 
@@ -83,6 +105,59 @@ class _Retentions:
         return self._logs[unit].retention
 
 
+class StoredMembers:
+    """The recipients that a log of unique recipients holds; changes are stored with the log."""
+
+    __slots__ = ("_changes", "_counts", "_cutoff", "_unit")
+
+    def __init__(self, counts: StoredCounts, unit: int) -> None:
+        self._counts = counts
+        self._unit = unit
+        self._changes: dict[str, int | None] = {}
+        self._cutoff = LONG_AGO
+
+    def get(self, member: str) -> int | None:
+        """Return the stamp of a recipient."""
+        if member in self._changes:
+            return self._changes[member]
+        row = self._counts.execute(
+            "SELECT stamp FROM member WHERE log=? AND digest=?", (self._log, member)
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def set(self, member: str, stamp: int | None) -> None:
+        """Set the stamp of a recipient, or remove it."""
+        self._changes[member] = stamp
+
+    def trim(self, cutoff: int) -> None:
+        """Forget recipients whose moment is not after `cutoff`."""
+        self._cutoff = cutoff
+
+    @property
+    def _log(self) -> int:
+        return log_number(self._counts.number, self._unit)
+
+    def store(self) -> None:
+        """Store what has changed."""
+        execute, log = self._counts.execute, self._log
+        for member, stamp in self._changes.items():
+            if stamp is None:
+                execute("DELETE FROM member WHERE log=? AND digest=?", (log, member))
+            else:
+                execute("INSERT OR REPLACE INTO member VALUES(?,?,?)", (log, member, stamp))
+        if self._cutoff > LONG_AGO:
+            execute(
+                "DELETE FROM member WHERE log=? AND digest IN"
+                " (SELECT digest FROM member WHERE log=? AND stamp<? LIMIT ?)",
+                (
+                    *(log, log, (self._cutoff + 1) * REPEATS),
+                    FORGOTTEN_TOGETHER + 2 * len(self._changes),
+                ),
+            )
+        self._changes.clear()
+        self._cutoff = LONG_AGO
+
+
 class StoredCounts:
     """The counts of one subject in the file; see `ratelimit_mail.backends.transaction.Counts`.
 
@@ -95,6 +170,7 @@ class StoredCounts:
         "_bookings",
         "_last_event",
         "_logs",
+        "_members",
         "_needed",
         "_session",
         "_starts",
@@ -128,6 +204,7 @@ class StoredCounts:
         self._logs.counts = self
         self.retentions = _Retentions(self._logs)
         self._bookings: dict[int, BookingReceipt[StoredCounts]] | None = None
+        self._members: dict[int, StoredMembers] = {}
         self._last_event = LONG_AGO
         """The last event of the bookings that were added, which may be spread over time."""
 
@@ -152,7 +229,7 @@ class StoredCounts:
         if span is None:
             cursor = self._session.cursor
             log = StoredLog(cursor, 0, self.floor, needed)
-            log.number = 4 * self.number + unit
+            log.number = log_number(self.number, unit)
             return log
         return StoredLog.unpack(self._session.cursor, self.number, self.packed, span[0], needed)
 
@@ -186,6 +263,17 @@ class StoredCounts:
         """Note that a log has changed."""
         self.is_changed = True
 
+    @property
+    def execute(self) -> Callable[..., Cursor]:
+        """Run a statement on the file."""
+        return self._session.cursor.execute
+
+    def members(self, unit: int) -> StoredMembers:
+        """Return the recipients that the log of a unit of unique recipients holds."""
+        if unit not in self._members:
+            self._members[unit] = StoredMembers(self, unit)
+        return self._members[unit]
+
     def store(self) -> None:
         """Store the logs; a new subject gets its number."""
         if not self.is_changed or (self.number == 0 and not self._has_events()):
@@ -196,7 +284,7 @@ class StoredCounts:
         if is_new:
             [self.number] = execute(NEXT_NUMBER).fetchone()
             for unit, log in self._logs.items():
-                log.number = 4 * self.number + unit
+                log.number = log_number(self.number, unit)
             self._session.new_rows += 1
         idle_from, span = self.idle_from()
         packed = self.packed
@@ -224,6 +312,8 @@ class StoredCounts:
             )
         else:
             execute("UPDATE subject SET logs=? WHERE id=?", (self.packed, self.number))
+        for members in self._members.values():
+            members.store()
 
     def _has_events(self) -> bool:
         return any(log.held or log.times for log in self._logs.values())
@@ -270,7 +360,7 @@ class StoredCounts:
             ).fetchone()
             if row is None or row[1] > oldest:
                 break
-            if any(moment > oldest for _, _, moment, _ in unpack_events(row[2])):
+            if any(moment > oldest for _, _, moment, *_ in unpack_events(row[2])):
                 break
             self.remove_booking(row[0])
         self._last_event = max(self._last_event, booking.last)
@@ -382,8 +472,12 @@ class Session:
 
     def charges_of(self, events: Iterable[Event]) -> Iterator[SubjectCharge[StoredCounts]]:
         """Yield what events were charged, as a transaction refunds it."""
-        for number, unit, moment, cost in events:
-            yield self.counts_of_number(number), ANY_LEDGER, costs_of(unit, cost), moment
+        for number, unit, moment, cost, changes in events:
+            costs: Costs = costs_of(unit, cost)
+            if changes:
+                members = tuple(change.member for change in changes)
+                costs = UniqueCosts.of(costs, {unit: members}, {unit: changes})
+            yield self.counts_of_number(number), ANY_LEDGER, costs, moment
 
     def booking(
         self, events: Iterable[Event], queue: StoredCounts, at: int
@@ -416,7 +510,13 @@ class _ForgottenCounts(StoredCounts):
 def events_of(charges: Iterable[SubjectCharge[StoredCounts]]) -> list[Event]:
     """Return the events of charges whose subjects are stored."""
     return [
-        (counts.number, unit, moment, cost)
+        (
+            counts.number,
+            unit,
+            moment,
+            cost,
+            costs.changes.get(unit, ()) if isinstance(costs, UniqueCosts) else (),
+        )
         for counts, _, costs, moment in charges
         for unit, cost in enumerate(costs)
         if cost
@@ -424,11 +524,31 @@ def events_of(charges: Iterable[SubjectCharge[StoredCounts]]) -> list[Event]:
 
 
 def pack_events_of(events: Sequence[Event]) -> bytes:
-    """Pack events, as `unpack_events` reads them."""
-    return integers_to_bytes(array("q", [number for event in events for number in event]))
+    """Pack events, as `unpack_events` reads them.
+
+    A negative cost says that so many changes of unique recipients follow.
+    """
+    numbers = array("q")
+    for number, unit, moment, cost, changes in events:
+        numbers.extend((number, unit, moment, -cost if changes else cost))
+        for member, stamp, previous in changes:
+            numbers.extend(unpack_integers(b64decode(member + "==")))
+            numbers.extend((stamp, NOT_HELD if previous is None else previous))
+    return integers_to_bytes(numbers)
 
 
 def unpack_events(data: bytes) -> list[Event]:
     """Return the events that `pack_events_of` has packed."""
     numbers = iter(unpack_integers(data))
-    return list(zip(numbers, numbers, numbers, numbers, strict=True))
+    events: list[Event] = []
+    for number, unit, moment, cost in zip(numbers, numbers, numbers, numbers, strict=True):
+        changes = tuple(_change(numbers) for _ in range(-cost))
+        events.append((number, unit, moment, abs(cost), changes))
+    return events
+
+
+def _change(numbers: Iterator[int]) -> MemberChange:
+    digest = integers_to_bytes(array("q", (next(numbers), next(numbers))))
+    stamp, previous = next(numbers), next(numbers)
+    member = b64encode(digest)[:-2].decode()
+    return MemberChange(member, stamp, None if previous == NOT_HELD else previous)

@@ -15,10 +15,20 @@ from sqlite3 import Cursor
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from ratelimit_mail.counting.charge import UNITS
 from ratelimit_mail.counting.event_log import LONG_AGO, EventLog
 from ratelimit_mail.counting.window import Retention
 
-__all__ = ["CHANGING", "CHUNK", "HEADER", "StoredLog", "pack_events", "unpack_integers"]
+__all__ = [
+    "CHANGING",
+    "CHUNK",
+    "HEADER",
+    "StoredLog",
+    "log_number",
+    "logs_of_subject",
+    "pack_events",
+    "unpack_integers",
+]
 
 CHUNK: Final = 64
 """How many events a sealed chunk has."""
@@ -34,6 +44,16 @@ CHANGING: Final = Struct("<BBIqqq")
 """The fields of a header that change with each event."""
 
 TIMES, SENT, ATTEMPTS = range(3)
+
+
+def log_number(subject: int, unit: int) -> int:
+    """Return the number of the log of a subject and a unit in the file."""
+    return len(UNITS) * subject + unit
+
+
+def logs_of_subject(subject: int) -> tuple[int, int]:
+    """Return the first and the last number of the logs of a subject."""
+    return log_number(subject, 0), log_number(subject, len(UNITS) - 1)
 
 
 def pack_events(times: array[int], sent: array[int], attempts: array[int] | None) -> bytes:
@@ -207,8 +227,10 @@ class StoredLog(EventLog):
             log.oldest,
         ) = HEADER.unpack_from(packed, start)
         log.undo = None  # the file is rolled back
+        log.full = None
+        log.compacted = LONG_AGO
         log._cursor = cursor
-        log.number = 4 * subject + unit
+        log.number = log_number(subject, unit)
         log.unsealed_end = 0
         log._chunks = {}
         if (span, slot, ceiling) != (retention.span, retention.slot, retention.ceiling):
@@ -361,6 +383,7 @@ class StoredLog(EventLog):
         """See `EventLog.without`; the copy is never stored."""
         copy = StoredLog(self._cursor, self.number, self.newest, self.retention)
         copy.head, copy.held, copy.compact_at = self.head, self.held, self.compact_at
+        copy.full = None if self.full is None else self.full.copy()
         copy.first, copy.sealed, copy.oldest = self.first, self.sealed, self.oldest
         copy._chunks = self._chunks
         times, sent, attempts = self._tails()
@@ -387,10 +410,13 @@ class StoredLog(EventLog):
                 self._unseal(_bisect_left(self.times, min(moments), self.head))
         super().refund(events, retention)
 
-    def _enter(self, i: int, at: int, sent: int, attempts: int) -> None:
+    def _is_near_head(self, place: int) -> bool:
+        return not self.sealed and super()._is_near_head(place)
+
+    def _enter(self, i: int, at: int, sent: int, attempts: int, *, near_head: bool) -> None:
         if self.sealed and self.times[-1] >= at:
             self._unseal(i - 1 if i > self.head and self.times[i - 1] == at else i)
-        super()._enter(i, at, sent, attempts)
+        super()._enter(i, at, sent, attempts, near_head=near_head)
 
     def _trim(self, present: int, retention: Retention) -> None:
         if self.sealed and self.head < self.sealed and self.oldest > present - retention.span:
@@ -417,3 +443,5 @@ class StoredLog(EventLog):
     def _compact(self, present: int, retention: Retention) -> None:
         self._unseal(0)
         super()._compact(present, retention)
+        while not self.compact_at:
+            super()._compact(present, retention)

@@ -25,7 +25,7 @@ from ratelimit_mail.cli.plan.mailing import parse_moment, parse_zone
 from ratelimit_mail.cli.plan.tables import times_table
 from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.cli.store import opened_store
-from ratelimit_mail.envelope import PROTOCOLS, Client, Envelope
+from ratelimit_mail.envelope import PROTOCOLS, Client, Envelope, message_size
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.mailing import (
     AttachmentFolder,
@@ -251,7 +251,7 @@ def _check(
     envelopes: list[tuple[str | None, Envelope]] = []
 
     def collect(letter: MergedLetter) -> None:
-        size = len(letter.message.as_bytes()) if measures else None
+        size = message_size(letter.message) if measures else None
         envelope = Envelope.from_message(letter.message, client=client, size=size)
         envelopes.append((letter.key, envelope))
 

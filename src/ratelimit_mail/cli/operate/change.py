@@ -8,19 +8,16 @@ import sys
 import click
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.cli.operate.audit import check_line, record
+from ratelimit_mail.cli.operate.alerts import ALERTS
+from ratelimit_mail.cli.operate.audit import record
 from ratelimit_mail.cli.operate.options import (
-    BY,
-    REASON,
-    SCOPE,
-    SUBJECT,
+    Change,
     StoreLocation,
+    change_options,
     opened_live_store,
-    store_options,
-    subject_of,
 )
 from ratelimit_mail.cli.operate.output import subject_text
-from ratelimit_mail.cli.options import JSON, seconds
+from ratelimit_mail.cli.options import seconds
 
 __all__ = ["block_command", "reset_command", "unblock_command"]
 
@@ -29,104 +26,78 @@ NOT_BLOCKED = 1
 
 
 @click.command("block")
-@SUBJECT
-@SCOPE
-@click.option("--reason", metavar="TEXT", required=True, help="Why, for the log and the decision.")
+@change_options("Why, for the log and the decision.")
 @click.option(
     "--for", "length", callback=seconds, metavar="TIME", help="Such as 2h; default: ever."
 )
-@BY
-@store_options
-@JSON
+@ALERTS
 def block_command(
-    values: tuple[str, ...],
-    scope_words: str,
-    reason: str,
+    change: Change,
     length: float | None,
-    by: str,
     location: StoreLocation,
+    alerts_file: str | None,
     wants_json: bool,
 ) -> None:
     """Refuse all messages of SUBJECT from its next message on, until --for is over or `unblock`.
 
     Every process that shares the store knows it within a second. The reason, with your name, is
-    stored in the block, and written to the system log.
+    stored in the block, written to the system log, and reported by the table [alerts].
     """
-    subject = subject_of(values, scope_words)
-    reason, by = check_line("--reason", reason), check_line("--by", by)
-    with opened_live_store(location) as store:
-        block = store.block(subject, length, by, reason)
-    record("block", subject.scope, subject.value, by, reason)
-    if wants_json:
-        click.echo(json.dumps(block, indent=2))
-        return
-    until = block["until"] or "it is unblocked"
-    click.echo(escape(f"{subject_text(subject.value)} is blocked until {until}."))
+    subject = change.subject
+    with opened_live_store(location, alerts_file=alerts_file, alerts=True) as store:
+        block = store.block(subject, length, change.by, change.reason)
+        # Before the alert, which waits for a mail server.
+        _record("block", change)
+        if wants_json:
+            click.echo(json.dumps(block, indent=2))
+        else:
+            until = block["until"] or "it is unblocked"
+            click.echo(escape(f"{subject_text(subject.value)} is blocked until {until}."))
 
 
 @click.command("unblock")
-@SUBJECT
-@SCOPE
-@REASON
-@BY
-@store_options
-@JSON
+@change_options()
+@ALERTS
 def unblock_command(
-    values: tuple[str, ...],
-    scope_words: str,
-    reason: str,
-    by: str,
-    location: StoreLocation,
-    wants_json: bool,
+    change: Change, location: StoreLocation, alerts_file: str | None, wants_json: bool
 ) -> None:
-    """Lift the block of SUBJECT. The exit code is 1 if it was not blocked."""
-    subject = subject_of(values, scope_words)
-    reason, by = check_line("--reason", reason), check_line("--by", by)
-    with opened_live_store(location) as store:
-        was_blocked = store.unblock(subject, by, reason)
-    if was_blocked:
-        record("unblock", subject.scope, subject.value, by, reason)
-    if wants_json:
-        click.echo(json.dumps({"was_blocked": was_blocked}))
-    elif was_blocked:
-        click.echo(escape(f"{subject_text(subject.value)} may send again."))
-    else:
-        click.echo(
-            escape(
-                f"{subject_text(subject.value)} was not blocked; `ratelimit-mail blocks` lists the"
-                " blocks"
-            ),
-            err=True,
-        )
+    """Lift the block of SUBJECT. The exit code is 1 if it was not blocked.
+
+    It is written to the system log, and reported by the table [alerts].
+    """
+    name = subject_text(change.subject.value)
+    with opened_live_store(location, alerts_file=alerts_file, alerts=True) as store:
+        was_blocked = store.unblock(change.subject, change.by, change.reason)
+        if was_blocked:
+            _record("unblock", change)
+        if wants_json:
+            click.echo(json.dumps({"was_blocked": was_blocked}))
+        elif was_blocked:
+            click.echo(escape(f"{name} may send again."))
+        else:
+            text = f"{name} was not blocked; `ratelimit-mail blocks` lists the blocks"
+            click.echo(escape(text), err=True)
     if not was_blocked:
         sys.exit(NOT_BLOCKED)
 
 
 @click.command("reset")
-@SUBJECT
-@SCOPE
-@REASON
-@BY
-@store_options
-@JSON
-def reset_command(
-    values: tuple[str, ...],
-    scope_words: str,
-    reason: str,
-    by: str,
-    location: StoreLocation,
-    wants_json: bool,
-) -> None:
+@change_options()
+def reset_command(change: Change, location: StoreLocation, wants_json: bool) -> None:
     """Forget everything that was counted for SUBJECT in this scope, bookings included.
 
     It may send as if it had sent nothing. A block stays in force.
     """
-    subject = subject_of(values, scope_words)
-    reason, by = check_line("--reason", reason), check_line("--by", by)
     with opened_live_store(location) as store:
-        store.reset(subject, by, reason)
-    record("reset", subject.scope, subject.value, by, reason)
+        store.reset(change.subject, change.by, change.reason)
+    _record("reset", change)
     if wants_json:
         click.echo(json.dumps({"reset": True}))
     else:
-        click.echo(escape(f"The counts of {subject_text(subject.value)} are empty."))
+        name = subject_text(change.subject.value)
+        click.echo(escape(f"The counts of {name} are empty."))
+
+
+def _record(operation: str, change: Change) -> None:
+    """Write a change to the audit trail."""
+    record(operation, change.subject.scope, change.subject.value, change.by, change.reason)

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.envelope import Client
+from ratelimit_mail.events import Dispatcher
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.policy import Policy
@@ -79,10 +80,20 @@ class LiveStore(Protocol):
 
 
 class PolicyStore:
-    """The counts of a policy in a store. What operators change is noted in the store too."""
+    """The counts of a policy in a store. What operators change is noted in the store too.
 
-    def __init__(self, policy: Policy, backend: Backend, node: str | None = None) -> None:
-        self._limiter = Limiter(policy, backend, node=node)
+    on_event: what reports a block and its end; None for none.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        backend: Backend,
+        node: str | None = None,
+        *,
+        on_event: Dispatcher | None = None,
+    ) -> None:
+        self._limiter = Limiter(policy, backend, node=node, on_event=on_event)
         self._backend = backend
         self._register = f"{self._limiter.policy.counted_as}:operations"
 

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
-from ratelimit_mail.cli.operate.audit import login_name
+from ratelimit_mail.cli.operate.alerts import started_alerts
+from ratelimit_mail.cli.operate.audit import check_line, login_name
 from ratelimit_mail.cli.operate.live_store import ControlSocket, LiveStore, PolicyStore, Subject
+from ratelimit_mail.cli.options import JSON
 from ratelimit_mail.cli.store import opened_store
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.scopes import SCOPES, normal_scope
-from ratelimit_mail.server.policy_service import in_shadow
+from ratelimit_mail.server.shadow_policy import in_shadow
 
 __all__ = [
-    "BY",
-    "REASON",
     "SCOPE",
     "SUBJECT",
+    "Change",
     "StoreLocation",
+    "change_options",
     "client_options",
     "opened_live_store",
     "scope_of",
     "store_options",
     "subject_of",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 CONTROL: Final = "control:"
 
@@ -77,7 +81,6 @@ SCOPE = click.option(
     show_default=True,
     help=f"What is counted per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain.",
 )
-REASON = click.option("--reason", metavar="TEXT", required=True, help="Why, for the log.")
 BY = click.option(
     "--by",
     default=login_name,
@@ -144,6 +147,36 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
+class Change(NamedTuple):
+    """What an operator changes: the subject, and who changes it and why."""
+
+    subject: Subject
+    by: str
+    reason: str
+
+
+def change_options(reason_help: str = "Why, for the log.") -> Callable[[F], F]:
+    """Add SUBJECT and the options of each change, as the arguments `change` and `location`."""
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def with_change(
+            *, values: tuple[str, ...], scope_words: str, by: str, reason: str, **rest: Any
+        ) -> Any:
+            subject = subject_of(values, scope_words)
+            reason, by = check_line("--reason", reason), check_line("--by", by)
+            return command(change=Change(subject, by, reason), **rest)
+
+        reason_option = click.option("--reason", metavar="TEXT", required=True, help=reason_help)
+        decorated: Any = with_change
+        for option in (JSON, store_options, BY, reason_option, SCOPE, SUBJECT):
+            decorated = option(decorated)
+        changing: F = decorated
+        return changing
+
+    return decorate
+
+
 def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the client, whose tier has the limits, as the argument `client`."""
 
@@ -207,8 +240,14 @@ def subject_of(values: tuple[str, ...], words: str) -> Subject:
 
 
 @contextmanager
-def opened_live_store(location: StoreLocation) -> Iterator[LiveStore]:
-    """Yield what the options name, and turn its errors into one line on stderr."""
+def opened_live_store(
+    location: StoreLocation, *, alerts_file: str | None = None, alerts: bool = False
+) -> Iterator[LiveStore]:
+    """Yield what the options name, and turn its errors into one line on stderr.
+
+    alerts: whether blocks and their ends in a store are reported by the table `[alerts]` of
+        `alerts_file`, or else of the policy file.
+    """
     url, policy_name, control, node, is_shadow = location
     if control is None and url is not None and url.startswith(CONTROL):
         control = url.removeprefix(CONTROL)
@@ -241,9 +280,13 @@ def opened_live_store(location: StoreLocation) -> Iterator[LiveStore]:
         raise CommandError(f"--node: the policy {policy.name} counts all servers together")
     if is_shadow:
         policy = in_shadow(policy)
-    with opened_store(url) as backend, reported_errors():
+    with opened_store(url) as backend, reported_errors(), ExitStack() as stack:
         assert backend is not None  # noqa: S101 - there is a URL
-        yield PolicyStore(policy, backend, node)
+        on_event = None
+        if alerts:
+            started = started_alerts(policy_name, alerts_file, policy.name, backend)
+            on_event = stack.enter_context(started)
+        yield PolicyStore(policy, backend, node, on_event=on_event)
 
 
 @contextmanager

@@ -164,9 +164,17 @@ def stats_command(file: Path, policy_name: str | None, url: str | None, wants_js
         click.echo(json.dumps(table, indent=2))
         return
     rows = [(str(state), f"{number:,}") for state, number in stats.counts.items()]
-    rows.append(("running", number_of(stats.workers, "program")))
+    running = number_of(stats.workers, "program")
+    if not stats.workers and stats.counts[State.QUEUED]:
+        running = f"{running}: start `run`, which sends what is queued"
+    rows.append(("running", running))
     if stats.oldest is not None:
         rows.append(("queued since", f"{stats.oldest:%Y-%m-%d %H:%M:%S} UTC"))
     if estimate is not None:
         rows.append(("queue", estimate.in_words()))
     Console().print(two_columns(rows))
+    if not stats.workers and stats.counts[State.SENDING]:
+        click.echo(
+            "What is sending was cut off: its program ended, and no other runs. The next `run`"
+            " makes it\nuncertain, or sends it again with --on-uncertain resend."
+        )

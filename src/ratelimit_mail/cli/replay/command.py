@@ -15,15 +15,16 @@ from rich.console import Console
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
+from ratelimit_mail.cli.html.writer import PageWriter
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.heavy_senders import BusyDays, heavy_senders
-from ratelimit_mail.cli.replay.html.writer import HtmlReportWriter
 from ratelimit_mail.cli.replay.input import ReplayInput
 from ratelimit_mail.cli.replay.reading_options import reading_options
 from ratelimit_mail.cli.replay.report import Report, as_json
 from ratelimit_mail.cli.replay.retry import retry
 from ratelimit_mail.cli.replay.run import replay
+from ratelimit_mail.cli.replay.sender_delays import SenderDelays
 from ratelimit_mail.cli.replay.suggest import quota_of, suggest
 from ratelimit_mail.cli.replay.terminal import print_report
 from ratelimit_mail.cli.replay.tier_report import tier_json
@@ -103,11 +104,11 @@ def replay_command(
     a file cannot be read.
 
     --retry also follows deferred messages until they may go, and prints how late they
-    would have been. --report writes one HTML file with charts that any browser can
-    open; it needs the extra [report]. --compare compares another policy with the
-    first, and may be repeated. --suggest shows, for each limit by itself, the smallest
-    number that would affect (defer or reject a message of) at most 0.2 % of the
-    senders.
+    would have been. --report writes one HTML file that any browser can open: a summary
+    in sentences, who is affected, how late, and when; it needs the extra [report].
+    --compare compares another policy with the first, and may be repeated. --suggest
+    shows, for each limit by itself, the smallest number that would affect (defer or
+    reject a message of) at most 0.2 % of the senders.
 
     FILES are a CSV file, an mbox file or a Maildir directory, the log of Postfix (also
     from journalctl) or Exim, a message trace of Exchange Online, message tracking logs
@@ -146,7 +147,7 @@ def replay_command(
     try:
         policy = find_policy(name)
         compared = {each: find_policy(each) for each in compare if each != name}
-        writer = None if page is None else HtmlReportWriter(page, *files)
+        writer = None if page is None else PageWriter(page, *files)
         mail = read_files(files)
         if any(each.counts_bytes for each in (policy, *compared.values())):
             mail.use_sizes()
@@ -170,6 +171,9 @@ def replay_command(
             last=mail.records.last,
             out_of_order=mail.records.out_of_order,
             rejected_rows=mail.rejected,
+            reasons=mail.reasons,
+            notes=mail.notes,
+            timezone=mail.timezone,
             compared={
                 other: replay(compared[other], mail.envelopes(f"Replaying under {other}"))
                 for other in compared
@@ -177,9 +181,11 @@ def replay_command(
             touch=touch,
             by_tier=by_tier,
         )
-        if wants_retry:
-            delays = retry(policy, mail.envelopes("Replaying with retries"))
-            report = attrs.evolve(report, delays=delays)
+        sender_delays = SenderDelays(policy)
+        if wants_retry or writer is not None:
+            callbacks_of_retry = [] if writer is None else [sender_delays.add]
+            delays = retry(policy, mail.envelopes("Replaying with retries"), *callbacks_of_retry)
+            report = attrs.evolve(report, delays=delays if wants_retry else None)
         if needs_demand:
             demand = Demand(policy, timeline.bins, mail.envelopes("Measuring"))
         if busy_days is not None:
@@ -196,7 +202,24 @@ def replay_command(
             )
             report = attrs.evolve(report, suggested=suggested, heavy=heavy)
         if writer is not None:
-            writer.write(report, policy, timeline, demand)
+            from ratelimit_mail.cli.replay.html.page import replay_page
+            from ratelimit_mail.cli.replay.html.results import Results
+
+            results = Results(
+                report=report,
+                policies={name: policy, **compared},
+                timeline=timeline,
+                demand=demand,
+                delays={
+                    name: delays,
+                    **{
+                        other: retry(each, mail.envelopes(f"Replaying with retries under {other}"))
+                        for other, each in compared.items()
+                    },
+                },
+                sender_delays=sender_delays,
+            )
+            writer.write(replay_page(results))
         if wants_json:
             click.echo(json.dumps({**as_json(report), **tier_json(report)}, indent=2))
         else:

@@ -38,6 +38,7 @@ class ReplayInput:
         self._console = Console(stderr=True)
         source = open_mail_files(files, options, format_name)
         self.format = source.format
+        self.timezone = (options or ReadOptions()).timezone
         self.records = MailRecords()
         rejected = RejectedRowReporter(self._console)
         items = (adjustments or Adjustments()).applied(source, source.reading)
@@ -47,8 +48,12 @@ class ReplayInput:
             else:
                 self.records.append(item)
         rejected.close(len(self.records))
-        for text in source.reading.texts():
-            self._console.print(Text(escape(f"note: {text}")), soft_wrap=True)
+        self.notes = [escape(text) for text in source.reading.texts()]
+        """What was left out on purpose or changed, and how often."""
+        self.reasons = rejected.most_common()
+        """Why rows were rejected most often."""
+        for text in self.notes:
+            self._console.print(Text(f"note: {text}"), soft_wrap=True)
         self.rejected = rejected.count
         if not self.records:
             only = f", only rows that cannot be read: {self.rejected:,}" if self.rejected else ""

@@ -9,7 +9,7 @@ import attrs
 
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.rates import MOST
+from ratelimit_mail.rates import MOST, with_amount
 
 __all__ = ["own_limits", "unlimited", "with_number", "with_only_limit"]
 
@@ -27,7 +27,7 @@ def own_limits(policy: Policy) -> list[tuple[str | None, Limit]]:
 def with_number(limit: Limit, number: int) -> Limit:
     """Return `limit` with another number and enforced; window, scope and count stay."""
     if isinstance(limit, RateLimit):
-        rate = type(limit.rate)(number, limit.rate.multiples)
+        rate = with_amount(limit.rate, number)
         return attrs.evolve(limit, rate=rate, share=None, enforce=True)
     return attrs.evolve(limit, limit=number, enforce=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, tzinfo
 from typing import Any, Final
 
 import attrs
@@ -24,8 +25,10 @@ class Report:
 
     name: the policy as named on the command line. policy: the policy's own name.
     out_of_order: how many messages came after a message with a later time.
-    rejected_rows: how many rows could not be read.
+    rejected_rows: how many rows could not be read. reasons: why most often, and how many.
+    notes: what was left out on purpose or changed, in words.
     compared: the results of other policies on the same mail, by name.
+    timezone: the time zone of the weekly rhythm.
     touch: the share of senders that a policy may affect, in percent.
     suggested: the numbers at which each limit would affect no more than that, if requested.
     heavy: the heavy senders of the mail, if numbers were requested.
@@ -42,7 +45,10 @@ class Report:
     last: int
     out_of_order: int
     rejected_rows: int
+    reasons: Sequence[tuple[str, int]] = ()
+    notes: Sequence[str] = ()
     compared: dict[str, Tally] = attrs.field(factory=dict)
+    timezone: tzinfo = UTC
     touch: float = 0.2
     suggested: list[Suggestion] | None = None
     heavy: Sequence[HeavySender] = ()

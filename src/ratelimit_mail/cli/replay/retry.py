@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
@@ -25,11 +26,15 @@ from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.testing import ManualClock
 
-__all__ = ["LIFETIME", "Delays", "retry"]
+__all__ = ["LIFETIME", "DelayCallback", "Delays", "retry"]
 
 LIFETIME: Final = 5 * 86_400_000
 LONGEST_PAUSE: Final = 60_000
 """Milliseconds."""
+
+DelayCallback = Callable[[Envelope, "int | None"], None]
+"""A function that is called with each message that did not go at once, and its delay in
+milliseconds; None if it never went."""
 
 
 @attrs.define
@@ -58,6 +63,23 @@ class Delays:
         """The number of messages that would never have gone."""
         return self.rejected + self.given_up
 
+    @property
+    def messages(self) -> int:
+        """The number of all messages."""
+        return self.at_once + len(self.delays) + self.never + self.held
+
+    @classmethod
+    def total(cls, several: Iterable[Delays]) -> Delays:
+        """Return what became of the messages of several."""
+        total = cls()
+        for each in several:
+            total.at_once += each.at_once
+            total.rejected += each.rejected
+            total.held += each.held
+            total.given_up += each.given_up
+            total.delays.extend(each.delays)
+        return total
+
 
 @attrs.define
 class _Queue:
@@ -70,7 +92,8 @@ class _Queue:
 class _Run:
     """One replay with retries."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, callbacks: tuple[DelayCallback, ...]) -> None:
+        self._callbacks = callbacks
         self.by_tier: dict[str | None, Delays] = {tier.name: Delays() for tier in policy.tiers}
         self._keys = sender_keys(policy)
         self._clock = ManualClock(0)
@@ -90,7 +113,7 @@ class _Run:
             return
         self._clock.set(time)
         decision = self._limiter.try_acquire(envelope)
-        if not self._settle(decision, time, time):
+        if not self._settle(decision, envelope, time, time):
             self._queues[sender] = queue = _Queue(deque([(time, envelope)]))
             self._wait(sender, queue, time, decision)
 
@@ -106,11 +129,12 @@ class _Run:
         while messages:
             time, envelope = messages[0]
             decision = self._limiter.try_acquire(envelope)
-            if not self._settle(decision, time, now):
+            if not self._settle(decision, envelope, time, now):
                 if now - time < LIFETIME:
                     self._wait(sender, queue, now, decision)
                     return
                 self._counts(decision).given_up += 1
+                self._report(envelope, None)
             else:
                 queue.pause = 0
             messages.popleft()
@@ -124,7 +148,7 @@ class _Run:
         given_up = queue.messages[0][0] + LIFETIME
         heappush(self._due, (min(due, max(given_up, now + 1)), next(self._numbers), sender))
 
-    def _settle(self, decision: Decision, sent: int, now: int) -> bool:
+    def _settle(self, decision: Decision, envelope: Envelope, sent: int, now: int) -> bool:
         """Count a decision; return False if the message has to wait."""
         counts = self._counts(decision)
         if decision.action is Action.ACCEPT:
@@ -132,15 +156,21 @@ class _Run:
                 counts.at_once += 1
             else:
                 counts.delays.append(now - sent)
+                self._report(envelope, now - sent)
         elif decision.action is Action.REJECT or (
             decision.action is Action.DEFER and decision.retry_after is None
         ):
             counts.rejected += 1
+            self._report(envelope, None)
         elif decision.action is Action.HOLD:
             counts.held += 1
         else:
             return False
         return True
+
+    def _report(self, envelope: Envelope, delay: int | None) -> None:
+        for callback in self._callbacks:
+            callback(envelope, delay)
 
     def _counts(self, decision: Decision) -> Delays:
         counts = self.by_tier.get(decision.tier)
@@ -149,9 +179,11 @@ class _Run:
         return counts
 
 
-def retry(policy: Policy, envelopes: TimedEnvelopes) -> dict[str | None, Delays]:
+def retry(
+    policy: Policy, envelopes: TimedEnvelopes, *callbacks: DelayCallback
+) -> dict[str | None, Delays]:
     """Return what became of the messages of each tier; None stands for messages without one."""
-    run = _Run(policy)
+    run = _Run(policy, callbacks)
     for time, envelope in envelopes:
         run.arrive(time, envelope)
     run.wake(None)

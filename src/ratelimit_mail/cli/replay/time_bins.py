@@ -54,6 +54,11 @@ class Bins:
     def __len__(self) -> int:
         return len(self.edges) - 1
 
+    @property
+    def names(self) -> list[str]:
+        """What each bin is called, such as `Wed 15 Nov 2023`."""
+        return [_name(moment(edge), self.unit) for edge in self.edges[:-1]]
+
     def find(self, time: int) -> int | None:
         """Return the index of the bin that contains `time`, or None if there is none."""
         if not self.edges[0] <= time < self.edges[-1]:
@@ -111,6 +116,18 @@ def _floor(at: datetime, unit: str) -> datetime:
     if unit == "year":
         return midnight.replace(month=1, day=1)
     return midnight
+
+
+def _name(at: datetime, unit: str) -> str:
+    """Return the name of the bin that begins at a moment."""
+    if unit in ("minute", "hour"):
+        return f"{at:%Y-%m-%d %H:%M}"
+    if unit == "year":
+        return f"{at.year}"
+    if unit == "month":
+        return f"{at:%B} {at.year}"
+    words = f"{at:%a} {at.day} {at:%b} {at.year}"
+    return f"week from {words}" if unit == "week" else words
 
 
 def _milliseconds(at: datetime) -> int:

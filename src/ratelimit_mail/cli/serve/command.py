@@ -20,9 +20,9 @@ from ratelimit_mail.backends import AsyncBackend, MemoryBackend, async_from_url,
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.monitoring import (
+    monitoring_errors,
     monitoring_options,
     monitoring_settings,
-    started_monitoring,
 )
 from ratelimit_mail.cli.options import STORE, seconds
 from ratelimit_mail.client_tags import ClientTags
@@ -210,8 +210,9 @@ def serve_command(
     for main.cf are printed by --print-main-cf. Where --store is not set, messages are counted in
     memory, and a restart forgets them.
 
-    SIGHUP, and a change of POLICY or --tags, read them again; counts and connections stay, and if
-    a file is wrong, the old one stays in force. SIGTERM answers what was asked, and ends.
+    SIGHUP, and a change of POLICY, --tags or --alerts, read them again; counts and connections
+    stay, and if a file is wrong, the old ones stay in force. SIGTERM answers what was asked, and
+    ends.
 
     The exit code is 0 after a signal, and 2 if an option, a file or an address cannot be used.
     """
@@ -226,11 +227,17 @@ def serve_command(
         lines = _tag_lines(tags)
         return ClientTags(lines) if tags_file is None else ClientTags.load(tags_file, lines)
 
+    def load_monitoring() -> MonitoringSettings:
+        try:
+            return monitoring_settings(policy_name, alerts_file, metrics_address)
+        except CommandError as error:
+            raise ValueError(error.message) from None
+
     with reported_errors():
         policy = load_policy()
         load_tags()
         stages.check(policy)
-    monitoring = monitoring_settings(policy_name, alerts_file, metrics_address)
+    monitoring_settings(policy_name, alerts_file, metrics_address)
     if node is not None and not policy.per_node:
         raise CommandError(
             f"--node: the policy {escape(policy.name)} counts all servers together; with"
@@ -259,8 +266,7 @@ def serve_command(
         max_connections = max(1, available - SPARE_FILES)
     is_file = policy_name not in PRESETS
     files = [Path(policy_name)] if is_file else []
-    if tags_file is not None:
-        files.append(tags_file)
+    files += [Path(each) for each in (tags_file, alerts_file) if each is not None]
     with reported_errors(), _logged_on_stderr(verbose=verbose):
         try:
             held = None if held_file is None else HeldMail(held_file)
@@ -274,6 +280,7 @@ def serve_command(
                     max_connections,
                     load_policy=load_policy,
                     load_tags=load_tags,
+                    load_monitoring=load_monitoring,
                     files=files,
                     on_backend_error=MemoryBackend()
                     if on_backend_error == "memory"
@@ -287,7 +294,6 @@ def serve_command(
                     held=held,
                     hold_for=hold_for,
                     is_shadow=is_shadow,
-                    monitoring=monitoring,
                 )
             )
         finally:
@@ -296,12 +302,7 @@ def serve_command(
 
 
 async def _serve(
-    url: str,
-    addresses: list[Address],
-    most_connections: int,
-    *,
-    monitoring: MonitoringSettings,
-    **settings: Any,
+    url: str, addresses: list[Address], most_connections: int, **settings: Any
 ) -> None:
     try:
         backend: AsyncBackend | MemoryBackend = async_from_url(url)
@@ -309,33 +310,17 @@ async def _serve(
         store = backend if isinstance(backend, MemoryBackend) else from_url(url)
     except (ValueError, ModuleNotFoundError) as error:
         raise CommandError(f"--store: {escape(str(error))}") from None
-    name = settings["load_policy"]().name
-    with started_monitoring(monitoring, name, store) as started:
-        held = settings["held"]
-        if held is not None:
-            started.watch_held(name, lambda: len(held))
-        settings.update(on_event=started.on_event, metrics=started.metrics)
-        await _run(backend, addresses, most_connections, settings)
-    close = getattr(store, "close", None)
-    if close is not None:
-        close()
-
-
-async def _run(
-    backend: AsyncBackend | MemoryBackend,
-    addresses: list[Address],
-    most_connections: int,
-    settings: dict[str, Any],
-) -> None:
-    daemon = Daemon(
-        Settings(
-            backend=backend,
-            is_shared=not isinstance(backend, MemoryBackend),
-            addresses=addresses,
-            most_connections=most_connections,
-            **settings,
+    with monitoring_errors():
+        daemon = Daemon(
+            Settings(
+                backend=backend,
+                is_shared=not isinstance(backend, MemoryBackend),
+                alert_store=store,
+                addresses=addresses,
+                most_connections=most_connections,
+                **settings,
+            )
         )
-    )
 
     def ready(listening: list[Address]) -> None:
         mode = " in shadow" if daemon.service.is_shadow else ""
@@ -348,9 +333,12 @@ async def _run(
     try:
         await daemon.run(ready)
     finally:
-        close = getattr(backend, "aclose", None)
+        aclose = getattr(backend, "aclose", None)
+        if aclose is not None:
+            await aclose()
+        close = getattr(store, "close", None)
         if close is not None:
-            await close()
+            close()
 
 
 class _Handler(logging.StreamHandler[Any]):

@@ -19,7 +19,7 @@ from ratelimit_mail.policy.files import conditions
 from ratelimit_mail.policy.files.errors import Misplaced, under
 from ratelimit_mail.policy.files.schema import KINDS, fields_of
 from ratelimit_mail.policy.tiers import Tier
-from ratelimit_mail.rates import parse_rate, window_ms, window_text
+from ratelimit_mail.rates import CalendarRate, parse_rate, window_ms, window_text
 from ratelimit_mail.scopes import normal_scope
 
 __all__ = ["table_of"]
@@ -119,6 +119,8 @@ def _moment(value: Any) -> Any:
 
 def _rate(rate: Any) -> str:
     """Return a notation of `rate` that is read as the same rate."""
+    if isinstance(rate, CalendarRate):
+        return f"{rate.amount}/{window_text(rate)}"
     texts = [f"{rate.amount}/{window_ms(rate) // 1000} seconds"]
     if rate.GRANULARITY.name in UNITS:
         texts.insert(0, f"{rate.amount}/{window_text(rate)}")

@@ -26,6 +26,7 @@ from ratelimit_mail.backends.base import AsyncBackend, Backend
 from ratelimit_mail.testing.brute_force import BruteForceBackend
 from ratelimit_mail.testing.conformance.batches import BatchTests
 from ratelimit_mail.testing.conformance.bookings import BookingTests
+from ratelimit_mail.testing.conformance.calendars import CalendarTests
 from ratelimit_mail.testing.conformance.clocks import ClockTests
 from ratelimit_mail.testing.conformance.idempotency import IdempotencyTests
 from ratelimit_mail.testing.conformance.rankings import RankingTests
@@ -35,6 +36,7 @@ from ratelimit_mail.testing.conformance.registers import RegisterTests
 from ratelimit_mail.testing.conformance.settling import SettleTests
 from ratelimit_mail.testing.conformance.spreading import SpreadTests
 from ratelimit_mail.testing.conformance.subjects import SubjectTests
+from ratelimit_mail.testing.conformance.unique import UniqueTests
 from ratelimit_mail.testing.conformance.windows import WindowTests
 from ratelimit_mail.testing.generated_scripts import generated_script, play
 from ratelimit_mail.testing.sync_adapter import SyncAdapter
@@ -46,12 +48,14 @@ T = TypeVar("T")
 
 class BackendConformance(
     WindowTests,
+    CalendarTests,
     SubjectTests,
     RefusalTests,
     BookingTests,
     SettleTests,
     RedeemTests,
     SpreadTests,
+    UniqueTests,
     ClockTests,
     IdempotencyTests,
     BatchTests,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from ratelimit_mail.backends.base import Backend, Intent
-from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge, Count, Ledger, costs_of
+from ratelimit_mail.counting.charge import ONE_MESSAGE, UNITS, Charge, Count, Ledger, costs_of
 from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import MessageRateLimit, RecipientRateLimit
@@ -38,6 +38,15 @@ class RankingTests(ConformanceTests):
         assert len(backend.top(ledger, 100)) == 59
         assert backend.top(_ledger(Window(100, HOUR), name="other:sender"), 3) == []
 
+    def test_the_subjects_that_used_most_of_any_unit_come_first(self) -> None:
+        """Every unit that is counted is looked at."""
+        backend = self.backend(ManualClock())
+        for unit in range(len(UNITS)):
+            ledger = _ledger(Window(100, HOUR), name=f"unit-{unit}:sender", unit=unit)
+            for number in (1, 3, 2):
+                backend.apply([(ledger, f"s{number}@uwo.ca", costs_of(unit, number))])
+            assert backend.top(ledger, 2) == ["s3@uwo.ca", "s2@uwo.ca"]
+
     def test_what_has_left_the_window_does_not_count(self) -> None:
         """The size of a log says nothing: only its window does."""
         clock = ManualClock()
@@ -58,10 +67,10 @@ class RankingTests(ConformanceTests):
             Count(1, (Window(1000, HOUR),), Retention(HOUR)),
         )
         ledger = Ledger("test:sender", counts, HOUR)
-        backend.apply([(ledger, "many@uwo.ca", (1, 90, 0, 0, 0, 0))])
+        backend.apply([(ledger, "many@uwo.ca", (1, 90, 0, 0, 0, 0, 0, 0))])
         for _ in range(5):
-            backend.apply([(ledger, "often@uwo.ca", (1, 1, 0, 0, 0, 0))])
-        backend.apply([(ledger, "most@uwo.ca", (1, 800, 0, 0, 0, 0))])
+            backend.apply([(ledger, "often@uwo.ca", (1, 1, 0, 0, 0, 0, 0, 0))])
+        backend.apply([(ledger, "most@uwo.ca", (1, 800, 0, 0, 0, 0, 0, 0))])
         assert backend.top(ledger, 3) == ["most@uwo.ca", "often@uwo.ca", "many@uwo.ca"]
 
     def test_bookings_and_refunds_count_as_in_usage(self) -> None:
@@ -104,7 +113,7 @@ class RankingTests(ConformanceTests):
             backends = (self.backend(clock), BruteForceBackend(clock))
             for _ in range(120):
                 subject = f"s{round(generator.expovariate(0.1))}@uwo.ca"
-                charge: Charge = (ledger, subject, (1, generator.randint(1, 20), 0, 0, 0, 0))
+                charge: Charge = (ledger, subject, (1, generator.randint(1, 20), 0, 0, 0, 0, 0, 0))
                 for backend in backends:
                     backend.apply([charge])
                 clock.advance(generator.choice((0, 0.5, 7)))

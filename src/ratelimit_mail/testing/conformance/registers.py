@@ -51,7 +51,7 @@ class RegisterTests(ConformanceTests):
         """What it counted is there for a limit that comes later."""
         backend = self.backend(ManualClock())
         uncounted = Ledger("test:sender", (Count(0, (), RETENTION),), 60_000)
-        charge: Charge = (uncounted, "ann@uwo.ca", (1, 1, 1, 1, 0, 0))
+        charge: Charge = (uncounted, "ann@uwo.ca", (1, 1, 1, 1, 0, 0, 0, 0))
         for _ in range(3):
             verdict = backend.apply([charge], TAKE)
             assert verdict.at == verdict.now
@@ -80,7 +80,7 @@ class RegisterTests(ConformanceTests):
             "ann@uwo.ca",
             ONE_MESSAGE,
         )
-        charge: Charge = (ledger, "ann@uwo.ca", (1, 5, 0, 0, 0, 0))
+        charge: Charge = (ledger, "ann@uwo.ca", (1, 5, 0, 0, 0, 0, 0, 0))
 
         def used() -> list[int]:
             return [each[0].used for each in backend.usage(all_limited, "ann@uwo.ca")]

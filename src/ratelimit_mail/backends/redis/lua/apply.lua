@@ -1,5 +1,6 @@
 -- Decide on messages in order, each in one step. ARGV: the messages, packed. KEYS: the logs of each
--- message, then the key of its queue's bookings and that of its id, if it has them. The reply to a
+-- message, then the key of its queue's bookings and that of its id, if it has them, then those of
+-- the sorted sets of unique recipients. The reply to a
 -- message is the time if it fits now, and if it was charged, after a space, the generations of its
 -- logs; otherwise the list that `decide` returns. What is not always needed is in functions of its own
 -- (`load_decide`, `load_add_full_windows`), because a server sets up all of a script for each call.
@@ -20,7 +21,7 @@ local function decide_simple(message, first, count, now, grace, flags)
     local cost, smallest, span, slot, ceiling, denied, windows
     cost, smallest, span, slot, ceiling, denied, windows, pos = struct.unpack(CHARGE, message, pos)
     counted = counted + denied
-    if cost > smallest or state and not is_state(state) then
+    if cost > smallest or state and (not is_state(state) or #state > STATE_SIZE) then
       return nil
     elseif state then
       local _, generation, n, newest, last, oldest, base, sent, attempted_base, attempted,
@@ -124,6 +125,7 @@ for i = 1, #ARGV do
   else
     keys = keys + (bit.band(flags, ENQUEUE) > 0 and 1 or 0)
       + (bit.band(flags, IDEMPOTENT) > 0 and 1 or 0)
+      + (bit.band(flags, 4096) > 0 and struct.unpack('<I4', message, #message - 3) or 0) -- UNIQUE
   end
   if not reply then
     decide = decide or load_decide()

@@ -2,18 +2,11 @@
 
 -- Returns the functions that answer this at the time `now`.
 local function availability(logs, now)
-  local floor, max, min = math.floor, math.max, math.min
+  local max, min = math.max, math.min
   local time, total, load, last_by, first_with =
     logs.time, logs.total, logs.load, logs.last_by, logs.first_with
+  local last_by_near_end, first_with_near_end = logs.last_by_near_end, logs.first_with_near_end
   local copy, enter = logs.copy, logs.enter
-
-  local function cutoff(window, moment)
-    return floor((moment - window.length + 1) / window.slot) * window.slot - 1
-  end
-
-  local function leaves_at(window, event)
-    return expiry(event, window.length, window.slot)
-  end
 
   local CHUNK = 128 -- so many entries are read at once where one after another is needed
 
@@ -34,31 +27,31 @@ local function availability(logs, now)
   -- first, with what the window holds and the time of that booking, if it may hold more than `room`.
   -- `visit` returns the room for the windows before; nil if they do not matter.
   local function visit_windows(log, at, past, first, room, window, visit)
-    local last = last_by_near(log, leaves_at(window, at) - 1, past)
+    local i = last_by_near(log, leaves_at(window, at) - 1, past)
     local denied = window.denied
-    local start
-    for i = last, past + 1, -1 do
-      if total(log, i, denied) - total(log, first, denied) <= room then -- and so in all before
+    local start, steps
+    while i > past do
+      local total_by_then = total(log, i, denied)
+      if total_by_then - total(log, first, denied) <= room then -- and so in all before
         return
-      end
-      if (last - i) % CHUNK == 1 then
-        load(log, max(first + 1, i - CHUNK), min(i, log.from - 1))
       end
       local outside = cutoff(window, time(log, i))
-      if not start then
-        start = last_by(log, outside, first, i - 1)
-      elseif start > first then
-        start = min(start, i - 1)
-        if not log.times[start] then
-          load(log, max(first + 1, start - CHUNK), min(start, log.from - 1))
-        end
-        while start > first and time(log, start) > outside do
-          start = start - 1
-        end
+      if start then
+        start = last_by_near_end(log, outside, first, min(start, i - 1))
+      else
+        start, steps = last_by(log, outside, first, i - 1), 0
       end
-      room = visit(total(log, i, denied) - total(log, start, denied), time(log, i))
-      if not room then
+      room = visit(total_by_then - total(log, start, denied), time(log, i))
+      if not room or total(log, first, denied) >= total_by_then - room then
         return
+      end
+      -- A window that ends no later, and begins behind this entry, holds no more than `room`.
+      local begin = first_with_near_end(log, total_by_then - room, first + 1, start, denied)
+      i = last_by_near_end(log, leaves_at(window, time(log, begin)) - 1, past, i - 1)
+      steps = steps + 1
+      if steps % CHUNK == 8 then
+        load(log, max(first + 1, i - CHUNK), min(i, log.from - 1))
+        load(log, max(first + 1, start - CHUNK), min(start, log.from - 1))
       end
     end
   end
@@ -76,7 +69,13 @@ local function availability(logs, now)
   local function earliest_among_bookings(log, moment, present, room, window)
     local at, denied = present, window.denied
     local past, first, steps = last_by(log, at, 0, log.n), 0, 0
+    local key = full_key(window, room)
+    local known = log.full and log.full[key]
     while true do
+      if known and known.since <= at and at < known.before then
+        at = known.before
+        past = last_by(log, at, past, log.n)
+      end
       steps = steps + 1
       if steps > 8 and past < log.n and not log.times[past + 1] then
         load(log, past + 1, min(past + CHUNK, log.from - 1))
@@ -89,11 +88,16 @@ local function availability(logs, now)
       else
         local overfull = last_overfull(log, at, past, first, room, window)
         if not overfull then
-          return at == present and moment or at
+          break
         end
         at = overfull + 1
       end
     end
+    if key and at > present then
+      add_full(log, key, present, at)
+      log.learned = log.learned or steps > 8
+    end
+    return at == present and moment or at
   end
 
   -- Returns the first moment, `moment` or later, at which `cost`, at most the limit, fits.
@@ -113,7 +117,14 @@ local function availability(logs, now)
       return moment
     end
     local free_at = leaves_at(window, time(log, first_with(log, target, 1, log.n, denied)))
-    return free_at > at and free_at or moment
+    if free_at <= at then
+      return moment
+    end
+    local key = log.last > now and full_key(window, room)
+    if key then -- behind the last booking, where the next one begins
+      add_full(log, key, at, free_at)
+    end
+    return free_at
   end
 
   -- Returns the first moment, `moment` or later, at which each part of a spread cost fits into

@@ -15,7 +15,8 @@ local function decide(message, first, now, grace)
   local function has(flag)
     return bit.band(flags, flag) > 0
   end
-  local charges, queue = read_charges(message, first, logs)
+  local is_only_taken = not has(BOOK) and not has(LEAST_REMAINING)
+  local charges, queue = read_charges(message, first, logs, false, is_only_taken)
   if not charges then
     return {-1, queue}
   end
@@ -39,6 +40,11 @@ local function decide(message, first, now, grace)
 
   -- Returns the reply, and stores it as the answer to the id.
   local function reply(at, refusals, record)
+    for _, charge in ipairs(charges) do
+      if charge.log.learned then
+        change.save_full(charge.log)
+      end
+    end
     local answer = {now, at, record and 1 or 0, id and token or 0, #refusals}
     for _, refusal in ipairs(refusals) do
       for i = 1, 4 do

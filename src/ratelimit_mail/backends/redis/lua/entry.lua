@@ -7,7 +7,7 @@
 
 local function write_entry(at, sent, attempted, oldest, attempted_base)
   if at - oldest >= 2 ^ 40 or attempted - attempted_base >= 2 ^ 32 then
-    return struct.pack('<i7I6I6', at, sent, attempted)
+    return struct.pack('<i7i6i6', at, sent, attempted)
   elseif sent == attempted then
     return struct.pack('<I5I4', at, sent)
   end
@@ -15,13 +15,29 @@ local function write_entry(at, sent, attempted, oldest, attempted_base)
 end
 
 -- Returns the moment and the totals. `oldest`, `base`, `attempted_base`: as stored with the entry.
-local function read_entry(entry, oldest, base, attempted_base)
+-- `shifts`: nil, or what is added to the stored totals.
+local function read_entry(entry, oldest, base, attempted_base, shifts)
   local size = #entry
+  local at, sent, attempted, more, more_attempted
   if size == 19 then
-    return struct.unpack('<i7I6I6', entry)
+    at, sent, attempted = struct.unpack('<i7i6i6', entry)
+    if shifts then
+      more, more_attempted = shift_at(shifts, at)
+      return at, sent + more, attempted + more_attempted
+    end
+    return at, sent, attempted
   end
-  local at, sent, attempted = struct.unpack(size == 9 and '<I5I4' or '<I5I4I4', entry)
-  at, sent = oldest + (at - oldest) % 2 ^ 40, base + (sent - base) % 2 ^ 32
+  at, sent, attempted = struct.unpack(size == 9 and '<I5I4' or '<I5I4I4', entry)
+  at = oldest + (at - oldest) % 2 ^ 40
+  if shifts then
+    more, more_attempted = shift_at(shifts, at)
+    if size == 9 then
+      attempted = sent
+    end
+    return at, base + (sent + more - base) % 2 ^ 32,
+      attempted_base + (attempted + more_attempted - attempted_base) % 2 ^ 32
+  end
+  sent = base + (sent - base) % 2 ^ 32
   if size == 9 then
     return at, sent, sent
   end

@@ -1,9 +1,9 @@
 -- Open and search the logs of counts: what ratelimit_mail.counting.event_log does, on lists.
 --
--- A change of an entry changes the totals of all entries after it, which are stored again: those
--- `from` this one on. What is taken out near the start of a long log changes the totals before it
--- instead, and the rest stays as it is stored: the first `head` entries take the place of the first
--- `cut` that are stored.
+-- A change of an entry changes the totals of all entries after it. If these are few, they are stored
+-- again: those `from` this one on. Otherwise one element of the list is inserted, removed or set, and
+-- the totals before it are shifted instead. `moves` tells how many elements the stored list has more
+-- or less by then, until the log is saved.
 
 -- Returns the functions that open and search logs.
 local function event_logs()
@@ -17,7 +17,8 @@ local function event_logs()
     return a
   end
 
-  local LONG = 128 -- so many entries are better not stored again
+  local LONG = 32 -- so many entries are better not stored again
+  local FEW = 8 -- so many events are taken out one by one
 
   local opened = {}
 
@@ -34,12 +35,15 @@ local function event_logs()
     end
     local _, generation, n, newest, last, oldest = nil, nil, 0, LONG_AGO, LONG_AGO, LONG_AGO
     local base, sent, attempted_base, attempted, compact_at, expires = 0, 0, 0, 0, 64, LONG_AGO
+    local full, shifts
     if not state then
       generation = new_generation()
     else
       local log_span, log_slot, log_ceiling
       _, generation, n, newest, last, oldest, base, sent, attempted_base, attempted, compact_at,
         log_span, log_slot, log_ceiling, expires = struct.unpack(STATE, state)
+      full, _ = read_full(state)
+      shifts = read_shifts(state, _)
       if span then
         span, ceiling = max(log_span, span), max(log_ceiling, ceiling)
         slot = common_divisor(log_slot, slot)
@@ -49,23 +53,34 @@ local function event_logs()
     end
     opened[key] = {
       key = key, times = {}, sent_totals = {}, attempted_totals = {}, trim = 0, stored = n,
-      from = n + 1, stored_oldest = oldest, stored_base = base,
-      stored_attempted_base = attempted_base, generation = generation, n = n, newest = newest,
+      from = n + 1, stored_oldest = oldest, generation = generation, n = n, newest = newest,
       last = last, oldest = oldest, base = base, sent = sent, attempted_base = attempted_base,
       attempted = attempted, compact_at = compact_at, span = span, slot = slot, ceiling = ceiling,
-      expires = expires, head = 0, cut = 0,
+      expires = expires, full = full, shifts = shifts, moves = {}, inserted = {}, changed = {},
+      removed = {},
     }
     return opened[key]
   end
 
   local function read(log, i, entry)
     log.times[i], log.sent_totals[i], log.attempted_totals[i] =
-      read_entry(entry, log.stored_oldest, log.stored_base, log.stored_attempted_base)
+      read_entry(entry, log.stored_oldest, log.base, log.attempted_base, log.shifts)
+  end
+
+  -- Returns the index in the stored list of an entry, or where one that is new will be.
+  local function stored_index(log, i)
+    local index = i - 1
+    for _, move in ipairs(log.moves) do
+      if i >= move.from then
+        index = index + move.by
+      end
+    end
+    return index
   end
 
   local function time(log, i)
     if not log.times[i] then
-      read(log, i, call('LINDEX', log.key, i - log.head + log.cut - 1))
+      read(log, i, call('LINDEX', log.key, stored_index(log, i)))
     end
     return log.times[i]
   end
@@ -88,42 +103,83 @@ local function event_logs()
     while first <= last and log.times[last] do
       last = last - 1
     end
-    if first <= last then
-      local moved = log.cut - log.head
-      for i, entry in ipairs(call('LRANGE', log.key, first + moved - 1, last + moved - 1)) do
-        read(log, first + i - 1, entry)
+    while first <= last do -- up to the next move at once
+      local high = last
+      for _, move in ipairs(log.moves) do
+        if move.from > first then
+          high = min(high, move.from - 1)
+        end
       end
+      local index = stored_index(log, first)
+      if not log.inserted[first] then
+        for i, entry in ipairs(call('LRANGE', log.key, index, index + high - first)) do
+          if not log.times[first + i - 1] then
+            read(log, first + i - 1, entry)
+          end
+        end
+      end
+      first = high + 1
     end
   end
 
   -- Loads the entries from `first` on, so that they can be changed and are stored again.
   local function make_writable(log, first)
-    if log.cut > 0 then
-      load(log, log.head + 1, log.n)
-      log.from, log.head, log.cut = 1, 0, 0
-    elseif first < log.from then
-      load(log, first, log.from - 1)
-      log.from = first
+    if first >= log.from then
+      return
     end
-  end
-
-  -- Forgets what was read of the entries from `first` on.
-  local function forget_read(log, first)
-    local times, sent_totals, attempted_totals = log.times, log.sent_totals, log.attempted_totals
-    for i in pairs(times) do
-      if i >= first then
-        times[i], sent_totals[i], attempted_totals[i] = nil, nil, nil
+    load(log, first, log.from - 1)
+    log.from = first
+    local index = stored_index(log, first)
+    for i = #log.removed, 1, -1 do
+      if log.removed[i] >= index then
+        table.remove(log.removed, i)
+      end
+    end
+    for _, set in ipairs({log.inserted, log.changed}) do
+      for i in pairs(set) do
+        if i >= first then
+          set[i] = nil
+        end
       end
     end
   end
 
-  -- Lowers the totals of the first `last` entries and what is forgotten before them.
-  local function lower_head(log, last, sent, attempted)
-    log.base, log.attempted_base = log.base - sent, log.attempted_base - attempted
-    for i = 1, last do
-      log.sent_totals[i] = log.sent_totals[i] - sent
-      log.attempted_totals[i] = log.attempted_totals[i] - attempted
+  -- The tables that have something of an entry by its number.
+  local BY_ENTRY = {'times', 'sent_totals', 'attempted_totals', 'inserted', 'changed'}
+
+  -- Moves what is known of the entries from `first` on by one: 1 or -1.
+  local function renumber(log, first, by)
+    for _, name in ipairs(BY_ENTRY) do
+      local moved = {}
+      for i, value in pairs(log[name]) do
+        moved[i >= first and i + by or i] = value
+      end
+      log[name] = moved
     end
+    for _, move in ipairs(log.moves) do
+      if move.from >= first then
+        move.from = move.from + by
+      end
+    end
+    log.n, log.from = log.n + by, log.from + by
+  end
+
+  -- Inserts an entry, of which nothing is known yet.
+  local function insert_entry(log, i)
+    renumber(log, i, 1)
+    log.inserted[i] = true
+    table.insert(log.moves, {from = i + 1, by = -1})
+  end
+
+  local function remove_entry(log, i)
+    if not log.inserted[i] then
+      table.insert(log.removed, stored_index(log, i))
+    end
+    for _, name in ipairs(BY_ENTRY) do
+      log[name][i] = nil
+    end
+    renumber(log, i + 1, -1)
+    table.insert(log.moves, {from = i, by = 1})
   end
 
   -- Returns the last entry from `low` to `high` that is not later than `at`; `low` is taken to be
@@ -143,6 +199,16 @@ local function event_logs()
     return low
   end
 
+  -- Returns the same, most often near `high`.
+  local function last_by_near_end(log, at, low, high)
+    local step, probe = 1, high
+    while probe > low and time(log, probe) > at do
+      high = probe - 1
+      probe, step = max(low, probe - step), 2 * step
+    end
+    return last_by(log, at, probe, high)
+  end
+
   -- Returns the first entry from `low` to `high` with a total of at least `target`, which `high`
   -- has.
   local function first_with(log, target, low, high, denied)
@@ -152,25 +218,34 @@ local function event_logs()
     return first_with_total(total_at, target, low, high, total_at(low - 1), total_at(high))
   end
 
-  -- Inserts an event after entry `i`, or adds it to that entry, and changes the totals before it.
-  local function enter_at_head(log, i, at, is_merged, sent, attempted)
-    if i > log.head then
-      load(log, log.head + 1, i)
-      log.head, log.cut = i, log.cut + i - log.head
-    end
-    if is_merged then
-      log.times[i] = at
-      lower_head(log, i - 1, sent, attempted)
-    else
-      forget_read(log, log.head + 1)
-      for j = log.head, i + 1, -1 do
-        log.times[j + 1], log.sent_totals[j + 1], log.attempted_totals[j + 1] =
-          log.times[j], log.sent_totals[j], log.attempted_totals[j]
+  -- Returns the same, most often near `high`.
+  local function first_with_near_end(log, target, low, high, denied)
+    local step = 1
+    while high > low do
+      local probe = max(low, high - step)
+      if total(log, probe, denied) < target then
+        return first_with(log, target, probe + 1, high, denied)
       end
+      high, step = probe, 2 * step
+    end
+    return low
+  end
+
+  -- Inserts an event after entry `i`, or adds it to that entry, and shifts the totals before it.
+  local function enter_far_from_end(log, i, at, is_merged, sent, attempted)
+    if is_merged then
+      local was_at = time(log, i)
+      shift_before(log, was_at, -sent, -attempted)
+      if was_at ~= at then
+        log.times[i] = at
+        log.changed[i] = true
+      end
+    else
+      shift_before(log, at, -sent, -attempted)
+      local sent_by_then, attempted_by_then = total(log, i) + sent, total(log, i, true) + attempted
+      insert_entry(log, i + 1)
       log.times[i + 1], log.sent_totals[i + 1], log.attempted_totals[i + 1] =
-        at, total(log, i), total(log, i, true)
-      lower_head(log, i, sent, attempted)
-      log.head, log.n, log.from = log.head + 1, log.n + 1, log.n + 2
+        at, sent_by_then, attempted_by_then
     end
     log.last = max(log.last, at)
     log.oldest = (is_merged and i == 1 or i == 0) and at or log.oldest
@@ -182,10 +257,8 @@ local function event_logs()
     local last = i > log.trim and time(log, i)
     local is_merged = last
       and (last == at or at <= present and floor(last / log.slot) == floor(at / log.slot))
-    if log.cut > 0 and i < log.head + LONG and log.base >= sent and log.attempted_base >= attempted
-      and (is_merged or log.head < log.cut)
-    then
-      return enter_at_head(log, i, at, is_merged, sent, attempted)
+    if i + LONG < log.n and i + 1 < log.from and (last or i == 0) then
+      return enter_far_from_end(log, i, at, is_merged, sent, attempted)
     end
     if is_merged then
       make_writable(log, i)
@@ -210,36 +283,27 @@ local function event_logs()
     log.oldest = i == 0 and at or log.oldest
   end
 
-  -- Takes out events among the first `last` entries of an unchanged log, and changes the totals
-  -- before them. Returns true.
-  local function remove_at_head(log, last, cost_at)
-    load(log, 1, last)
-    local remaining, n = 0, 0
-    for _, cost in pairs(cost_at) do
-      remaining = remaining + cost
-    end
-    log.base, log.attempted_base = log.base + remaining, log.attempted_base + remaining
-    for i = 1, last do
-      remaining = remaining - (cost_at[i] or 0)
-      local sent, attempted = log.sent_totals[i] + remaining, log.attempted_totals[i] + remaining
-      if sent ~= total(log, n) or attempted ~= total(log, n, true) then
-        n = n + 1
-        log.times[n], log.sent_totals[n], log.attempted_totals[n] = log.times[i], sent, attempted
+  -- Takes out a few events, and shifts the totals before them. Returns true.
+  local function remove_one_by_one(log, entries, cost_at)
+    table.sort(entries)
+    for k = #entries, 1, -1 do
+      local i = entries[k]
+      shift_before(log, time(log, i), cost_at[i], cost_at[i])
+      if total(log, i) == total(log, i - 1) and total(log, i, true) == total(log, i - 1, true) then
+        remove_entry(log, i)
       end
     end
-    forget_read(log, n + 1)
-    log.head, log.cut, log.n = n, last, log.n - last + n
-    log.from = log.n + 1
-    log.last, log.oldest = time(log, log.n), time(log, 1)
+    log.last = log.n > 0 and time(log, log.n) or LONG_AGO
+    log.oldest = log.n > 0 and time(log, 1) or LONG_AGO
     return true
   end
 
   -- Takes out events of this log; those that have left every window, were forgotten by a reset or
   -- were lost by the server are ignored. Returns whether any was there.
   local function remove(log, events)
-    local cost_at, first, last = {}, nil, nil
+    local cost_at, entries, first, last = {}, {}, nil, nil
     -- A few are most often among the latest; for many, all is read at once.
-    local low = #events > 8 and 0 or max(0, log.n - 8)
+    local low = #events > FEW and 0 or max(0, log.n - 8)
     load(log, low + 1, min(log.n, log.from - 1))
     for _, event in ipairs(events) do
       local at = event.moment
@@ -249,6 +313,9 @@ local function event_logs()
         and floor(time(log, i) / log.slot) == floor(at / log.slot)
         and total(log, i) - total(log, i - 1) >= (cost_at[i] or 0) + event.cost
       then
+        if not cost_at[i] then
+          entries[#entries + 1] = i
+        end
         cost_at[i] = (cost_at[i] or 0) + event.cost
         first, last = min(first or i, i), max(last or i, i)
       end
@@ -256,8 +323,9 @@ local function event_logs()
     if not first then
       return false
     end
-    if log.cut == 0 and log.from > log.n and last + LONG < log.n - first then
-      return remove_at_head(log, last, cost_at)
+    forget_full(log, time(log, first))
+    if #entries <= FEW and first + LONG < log.n and last < log.from then
+      return remove_one_by_one(log, entries, cost_at)
     end
     make_writable(log, first)
     local n, removed = first - 1, 0
@@ -283,17 +351,33 @@ local function event_logs()
     for name, value in pairs(log) do
       new[name] = value
     end
-    for _, name in ipairs({'times', 'sent_totals', 'attempted_totals'}) do
+    for _, name in ipairs({
+      'times', 'sent_totals', 'attempted_totals', 'inserted', 'changed', 'removed',
+    }) do
       new[name] = {}
       for i, value in pairs(log[name]) do
         new[name][i] = value
+      end
+    end
+    new.moves, new.shifts = {}, log.shifts and {}
+    for i, move in ipairs(log.moves) do
+      new.moves[i] = {from = move.from, by = move.by}
+    end
+    for i, shift in ipairs(log.shifts or {}) do
+      new.shifts[i] = {before = shift.before, sent = shift.sent, attempted = shift.attempted}
+    end
+    if log.full then
+      new.full = {}
+      for key, each in pairs(log.full) do
+        new.full[key] = {since = each.since, before = each.before}
       end
     end
     return new
   end
 
   return {
-    open = open, time = time, total = total, load = load, make_writable = make_writable,
-    last_by = last_by, first_with = first_with, enter = enter, remove = remove, copy = copy,
+    open = open, stored_index = stored_index, time = time, total = total, load = load, make_writable = make_writable,
+    last_by = last_by, last_by_near_end = last_by_near_end, first_with = first_with,
+    first_with_near_end = first_with_near_end, enter = enter, remove = remove, copy = copy,
   }
 end

@@ -127,7 +127,15 @@ local function charges_of(receipt, logs)
   function self.take_out()
     local changed = {}
     for log, events in pairs(self.events_by_log()) do
-      if logs.remove(log, events) then
+      local others, is_changed = {}, false
+      for _, event in ipairs(events) do
+        if event.members then
+          is_changed = unique_recipients(logs).take_out(log, event) or is_changed
+        else
+          others[#others + 1] = event
+        end
+      end
+      if logs.remove(log, others) or is_changed then
         changed[#changed + 1] = log
       end
     end

@@ -3,15 +3,16 @@
 -- keys of the script, then those of the receipt, as records.lua reads them.
 
 -- Returns the fields of the message, its logs and its receipt, once it is certain that the user may
--- change them; or nil and the reply, if a value was not stored by this library.
-local function open_move(others)
+-- change them; or nil and the reply, if a value was not stored by this library. `is_settled`: nothing
+-- is decided.
+local function open_move(others, is_settled)
   local flags, count, now, _, start = struct.unpack(HEADER, ARGV[1])
   local grace = 3600000
   if bit.band(flags, 16) == 0 then -- CLOCK
     now, grace = server_time(), 0
   end
   local logs = event_logs()
-  local charges, queue = read_charges(ARGV[1], 1, logs)
+  local charges, queue = read_charges(ARGV[1], 1, logs, is_settled)
   if not charges then
     return nil, {-1, queue}
   end

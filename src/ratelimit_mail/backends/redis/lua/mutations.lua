@@ -4,8 +4,9 @@
 local function mutations(logs, now, grace)
   local floor, max, min = math.floor, math.max, math.min
   local call = redis.call
-  local time, total, make_writable, last_by, enter =
-    logs.time, logs.total, logs.make_writable, logs.last_by, logs.enter
+  local time, total, load, make_writable, last_by, enter =
+    logs.time, logs.total, logs.load, logs.make_writable, logs.last_by, logs.enter
+  local stored_index = logs.stored_index
 
   -- Forgets what has left every window by `present`. Time does not go back before that.
   local function forget(log, present)
@@ -21,6 +22,7 @@ local function mutations(logs, now, grace)
   -- and refused attempts so old that the refused attempts after them fill the largest limit.
   local function compact(log, present)
     make_writable(log, 1)
+    log.shifts = nil
     local past = last_by(log, present, 0, log.n)
     local refused = total(log, past, true) - total(log, past)
     local times, sent_totals, attempted_totals, n = {}, {}, {}, 0
@@ -82,35 +84,128 @@ local function mutations(logs, now, grace)
   -- Lowers all running totals by what was forgotten, so that they fit their six bytes for ever.
   local function rebase(log)
     make_writable(log, 1)
+    log.shifts = nil
     local forgotten = total(log, log.trim)
     for i = 1, log.n do
-      log.sent_totals[i] = max(0, log.sent_totals[i] - forgotten)
-      log.attempted_totals[i] = max(0, log.attempted_totals[i] - forgotten)
+      log.sent_totals[i] = log.sent_totals[i] - forgotten
+      log.attempted_totals[i] = log.attempted_totals[i] - forgotten
     end
-    log.base, log.sent = max(0, log.base - forgotten), log.sent - forgotten
-    log.attempted_base = max(0, log.attempted_base - forgotten)
+    log.base, log.sent = log.base - forgotten, log.sent - forgotten
+    log.attempted_base = log.attempted_base - forgotten
     log.attempted = log.attempted - forgotten
   end
 
+  local function pack_state(log, n, last, oldest)
+    local state = struct.pack(STATE, MARK, log.generation, n, log.newest, last, oldest, log.base,
+      log.sent, log.attempted_base, log.attempted, log.compact_at, log.span, log.slot, log.ceiling,
+      log.expires)
+    local full = last > max(now, log.newest) and log.full or nil
+    if full or log.shifts and #log.shifts > 0 then
+      return state .. write_full(full) .. write_shifts(log.shifts)
+    end
+    return state
+  end
+
+  -- Stores what long searches have found full in a log that has not changed. A failure is no matter.
+  local function save_full(log)
+    if not redis.acl_check_cmd or redis.acl_check_cmd('LSET', log.key, -1, '') then
+      redis.pcall('LSET', log.key, -1, pack_state(log, log.n, log.last, log.oldest))
+    end
+  end
+
+  -- Drops a few of too many shifts: those of the fewest entries, which are stored again.
+  local function drop_short_shifts(log)
+    local shifts, lengths, previous = log.shifts, {}, log.trim
+    for k, shift in ipairs(shifts) do
+      local last = last_by(log, shift.before - 1, previous, log.n)
+      lengths[k] = {shift = k, first = previous + 1, last = last}
+      previous = last
+    end
+    table.sort(lengths, function(one, other)
+      return one.last - one.first < other.last - other.first
+    end)
+    local dropped = {}
+    for k = 1, 8 do
+      local first, last = lengths[k].first, min(lengths[k].last, log.from - 1)
+      load(log, first, last)
+      for i = first, last do
+        log.changed[i] = not log.inserted[i] or nil
+      end
+      dropped[k] = lengths[k].shift
+    end
+    table.sort(dropped)
+    for k = #dropped, 1, -1 do
+      table.remove(shifts, dropped[k])
+    end
+  end
+
+  -- Stores the entries that have changed one by one, without those from `log.from` on. `write`
+  -- returns an entry as it is stored. Returns a function that inserts the new ones, once the others
+  -- are stored.
+  local function save_single_entries(log, write)
+    local elements, inserted = {}, {}
+    for i in pairs(log.inserted) do
+      inserted[#inserted + 1] = i
+      local next = i + 1
+      if next < log.from and not log.inserted[next] and not log.changed[next] then
+        elements[next] = call('LINDEX', log.key, stored_index(log, next))
+      end
+    end
+    local removed = {}
+    for i, index in ipairs(log.removed) do
+      removed[i] = call('LINDEX', log.key, index)
+    end
+    for i in pairs(log.changed) do
+      call('LSET', log.key, stored_index(log, i), write(i))
+    end
+    for i, entry in ipairs(removed) do
+      call('LREM', log.key, log.removed[i] * 2 < log.stored and 1 or -1, entry)
+    end
+    table.sort(inserted)
+    return function()
+      for k = #inserted, 1, -1 do -- each before the entry that follows it
+        local next = inserted[k] + 1
+        call('LINSERT', log.key, 'BEFORE', elements[next] or write(next), write(inserted[k]))
+      end
+    end
+  end
+
   local function save(log)
+    log.learned = nil
     if log.attempted >= LARGEST_TOTAL then
       rebase(log)
     end
-    if log.cut > 0 and (log.attempted - log.attempted_base >= 2 ^ 32 or log.oldest < log.stored_oldest)
+    if log.is_shifted
+      and (log.attempted - log.attempted_base >= 2 ^ 32 or log.last - log.oldest >= 2 ^ 40)
     then
       make_writable(log, 1)
+      log.shifts = nil
     end
-    local first = log.from
     local n = log.n - log.trim
     local last = n > 0 and time(log, log.n) or LONG_AGO
     local oldest = n > 0 and time(log, log.trim + 1) or LONG_AGO
+    if log.shifts then
+      drop_shifts(log, oldest, last)
+      if #log.shifts > MOST_SHIFTS then
+        drop_short_shifts(log)
+      end
+    end
     if log.trim > 0 then
       log.base, log.attempted_base = total(log, log.trim), total(log, log.trim, true)
     end
+    local first = log.from
+    local function write(i)
+      local at = time(log, i)
+      local sent, attempted = 0, 0
+      if log.shifts then
+        sent, attempted = shift_at(log.shifts, at)
+      end
+      return write_entry(at, log.sent_totals[i] - sent, log.attempted_totals[i] - attempted, oldest,
+        log.attempted_base - attempted)
+    end
     local elements = {}
     for i = first, log.n do
-      elements[#elements + 1] = write_entry(
-        log.times[i], log.sent_totals[i], log.attempted_totals[i], oldest, log.attempted_base)
+      elements[#elements + 1] = write(i)
     end
     local needed_until = max(log.newest, last, log.last_needed or LONG_AGO) + log.span
     local is_new = log.expires == LONG_AGO
@@ -118,29 +213,22 @@ local function mutations(logs, now, grace)
     if is_renewed then
       log.expires = needed_until + floor(log.span / 8)
     end
-    elements[#elements + 1] = struct.pack(STATE, MARK, log.generation, n, log.newest, last, oldest,
-      log.base, log.sent, log.attempted_base, log.attempted, log.compact_at, log.span, log.slot,
-      log.ceiling, log.expires)
-    local next = 1
-    if log.cut > 0 then
-      call('LSET', log.key, -1, elements[1])
-      for i = 1, log.head do
-        call('LSET', log.key, log.cut - log.head + i - 1, write_entry(
-          log.times[i], log.sent_totals[i], log.attempted_totals[i], oldest, log.attempted_base))
-      end
-      if log.cut > log.head then
-        call('LTRIM', log.key, log.cut - log.head, -1)
-      end
-      next = 2
-    elseif not is_new then -- the list must not become empty, or the key would lose its expiry
-      if first <= log.stored then
-        call('LTRIM', log.key, 0, first - 1)
+    elements[#elements + 1] = pack_state(log, n, last, oldest)
+    local next, insert_new = 1, nil
+    if not is_new then -- the list must not become empty, or the key would lose its expiry
+      insert_new = save_single_entries(log, write)
+      local before = stored_index(log, first) - #log.removed -- so many entries stay
+      if before < log.stored - #log.removed then
+        call('LTRIM', log.key, 0, before)
       end
       call('LSET', log.key, -1, elements[1])
       next = 2
     end
     for i = next, #elements, 1000 do
       call('RPUSH', log.key, unpack(elements, i, min(i + 999, #elements)))
+    end
+    if insert_new then
+      insert_new()
     end
     if log.trim > 0 then
       call('LTRIM', log.key, log.trim, -1)
@@ -152,11 +240,15 @@ local function mutations(logs, now, grace)
 
   -- Forgets everything. The key remains until what it held could not matter any more.
   local function reset(log)
-    log.n, log.trim, log.from, log.head, log.cut = 0, 0, 1, 0, 0
+    log.n, log.trim, log.from = 0, 0, 1
+    log.moves, log.inserted, log.changed, log.removed = {}, {}, {}, {}
+    log.full, log.shifts = nil, nil
     log.newest, log.base, log.sent, log.attempted_base, log.attempted = LONG_AGO, 0, 0, 0, 0
     log.compact_at, log.generation = 64, new_generation()
     save(log)
   end
 
-  return {book = book, refuse = refuse, reset = reset, save = save}
+  return {
+    book = book, refuse = refuse, reset = reset, save = save, save_full = save_full, grace = grace,
+  }
 end

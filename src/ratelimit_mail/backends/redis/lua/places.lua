@@ -39,8 +39,7 @@ if command == 'look' then
   local record = {number = tonumber(ARGV[3]), at = tonumber(ARGV[4])}
   local own = record.number and bookings.get(record.number)
   record.at = own and own.at or record.at
-  local last_ahead, behind = bookings.neighbours(record)
-  local reply = {now, own and 1 or 0, record.at, last_ahead, own and #own.events or 0}
+  local reply = {now, own and 1 or 0, record.at, bookings.last_ahead(record, now), own and #own.events or 0}
   local function add(events)
     for _, event in ipairs(events) do
       local size = #reply
@@ -49,7 +48,7 @@ if command == 'look' then
     end
   end
   add(own and own.events or {})
-  for _, text in ipairs(behind.texts) do
+  for _, text in ipairs(bookings.behind(record, math.huge)) do
     add(read_events(text, FIRST_EVENT))
   end
   return reply

@@ -17,66 +17,96 @@ end
 local record = before.record
 local is_early = record.number and record.at > now
 
--- Most often it is the first in its queue, and has room beside all bookings behind it.
-local fits_now = bookings.surely_is_first(record, now)
-  and transaction(without(charges, {record.events}, logs), room, now).earliest(now) == now
-local last_ahead, behind = now, {times = {}, texts = {}}
-if not fits_now then
-  last_ahead, behind = bookings.neighbours(record)
-end
-
--- How long a window is that may lack room: what is held does not matter to a count that has room for
--- all of it. Bookings later than that do not matter to the present.
-local longest, newest, is_spread = 0, now, false
+local is_spread, newest = false, now
 for _, charge in ipairs(charges) do
-  local log = charge.log
-  newest = math.max(newest, log.newest)
   is_spread = is_spread or charge.schedule
-  if log.attempted - log.attempted_base + charge.cost > charge.smallest then
-    for _, window in ipairs(charge.windows) do
-      longest = math.max(longest, window.length + window.slot)
-    end
-  end
+  newest = math.max(newest, charge.log.newest)
 end
 
 -- Returns the message's charges on copies of their logs without the booking's own events, and
--- without those of the bookings behind it whose time is before `bound`.
-local function without_behind(bound)
+-- without those of the bookings behind it that are due before `bound`, if any is.
+local function probe_without(bound)
   local removed = {record.events}
-  for i, at in ipairs(behind.times) do
-    if at < bound then
-      removed[#removed + 1] = read_events(behind.texts[i], FIRST_EVENT)
-    end
+  for _, text in ipairs(bound and bookings.behind(record, bound) or {}) do
+    removed[#removed + 1] = read_events(text, FIRST_EVENT)
   end
   return transaction(without(charges, removed, logs), room, now)
 end
 
--- Returns the first moment from `start` on at which the message fits, and the refusals until then.
--- Leaves out the bookings before `bound`. Also returns whether others cannot matter.
-local function find_room(start, bound)
-  local probe = without_behind(bound)
-  local at = is_early and record.at or probe.earliest(start)
-  if at == now then
-    return at, {}, at + longest <= bound
+-- Returns the first moment from `start` on at which the message fits, and the refusals until then, by
+-- the few bookings behind it that can matter. Windows with room beside all of them do not count.
+-- Nil if all bookings behind it must be looked at.
+local function find_room_quickly(start)
+  local beside_all = probe_without()
+  if not is_early and beside_all.earliest(start) == start and start == now then
+    return now, {}
   end
-  local refusals = probe.refusals()
-  local latest = is_early and now or at
+  local longest, numbers, is_added = 0, {}, {}
+  for _, at in ipairs({now, not is_early and start or nil}) do
+    for _, number in ipairs(beside_all.without_room(at)) do
+      local window = charges[number[1]].windows[number[2]]
+      local name = number[1] .. ' ' .. number[2]
+      if not is_added[name] then
+        is_added[name] = true
+        numbers[#numbers + 1] = number
+        longest = math.max(longest, window.length + window.slot)
+      end
+    end
+  end
+  if #numbers == 0 then
+    return nil
+  end
+  local bound = math.max(start, newest) + 2 * longest + 1
+  local probe = probe_without(bound)
+  local at, latest = record.at, now
+  if not is_early then
+    at = probe.earliest_in_windows(start, numbers)
+    for _, number in ipairs(beside_all.without_room(at)) do
+      if not is_added[number[1] .. ' ' .. number[2]] then
+        return nil
+      end
+    end
+    latest = at
+  end
+  local refusals = {}
+  if at > now then
+    refusals = probe.refusals(is_added)
+    if #refusals == 0 then
+      return nil
+    end
+  end
   for _, refusal in ipairs(refusals) do
     latest = math.max(latest, refusal[3])
   end
-  if #refusals == 0 then
-    return at, probe.tightest(at), false
+  if latest + longest > bound then
+    return nil
   end
-  return at, refusals, latest + longest <= bound
+  return at, refusals
 end
 
-local start = math.max(now, last_ahead)
-local at, refusals, is_certain = now, {}, fits_now
-if not fits_now and not is_spread then
-  at, refusals, is_certain = find_room(start, math.max(start, newest) + 2 * longest + 1)
+-- Returns the same, by all bookings behind it.
+local function find_room(start)
+  local probe = probe_without(math.huge)
+  local at = is_early and record.at or probe.earliest(start)
+  if at == now then
+    return at, {}
+  end
+  local refusals = probe.refusals()
+  return at, #refusals > 0 and refusals or probe.tightest(at)
 end
-if not is_certain then
-  at, refusals = find_room(start, math.huge)
+
+-- Most often it is the first in its queue, and has room beside all bookings behind it.
+local at, refusals
+if bookings.surely_is_first(record, now) and probe_without().earliest(now) == now then
+  at, refusals = now, {}
+else
+  local start = math.max(now, bookings.last_ahead(record, now))
+  if not is_spread then
+    at, refusals = find_room_quickly(start)
+  end
+  if not at then
+    at, refusals = find_room(start)
+  end
 end
 if not is_early then
   local all = transaction(charges, room, now)

@@ -14,20 +14,33 @@ local function must_change(key)
     must_run('RPUSH', key, '')
     must_run('LSET', key, -1, '')
     must_run('LTRIM', key, 0, -1)
+    must_run('LREM', key, 1, '')
+    must_run('LINSERT', key, 'BEFORE', '', '')
     must_run('LRANGE', key, 0, -1)
     must_run('LINDEX', key, -1)
     must_run('PEXPIRE', key, 1)
   end
 end
 
--- Raises an error if the user may not change the bookings in the hash at `key`.
+-- Raises an error if the user may not change the bookings in the sorted set at `key`.
 local function must_change_bookings(key)
   must_run('TIME')
-  must_run('HGET', key, '')
-  must_run('HGETALL', key)
-  must_run('HLEN', key)
-  must_run('HSET', key, '', '')
-  must_run('HDEL', key, '')
+  must_run('ZRANGEBYSCORE', key, 0, 0)
+  must_run('ZREVRANGEBYSCORE', key, 0, 0)
+  must_run('ZCARD', key)
+  must_run('ZADD', key, 0, '')
+  must_run('ZREMRANGEBYSCORE', key, 0, 0)
+  must_run('PEXPIRE', key, 1)
+end
+
+-- Raises an error if the user may not change the unique recipients in the sorted set at `key`.
+local function must_change_members(key)
+  must_run('ZRANGE', key, -1, -1)
+  must_run('ZSCORE', key, '')
+  must_run('ZADD', key, 0, '')
+  must_run('ZREM', key, '')
+  must_run('ZREMRANGEBYSCORE', key, 0, 0)
+  must_run('DEL', key)
   must_run('PEXPIRE', key, 1)
 end
 
@@ -51,6 +64,10 @@ local function must_decide(flags, count, first)
   end
   if bit.band(flags, 32) > 0 then -- IDEMPOTENT
     must_answer(KEYS[next])
+    next = next + 1
+  end
+  if bit.band(flags, 4096) > 0 and bit.band(flags, 1) > 0 then -- UNIQUE, RECORD
+    must_change_members(KEYS[next])
   end
 end
 
@@ -66,6 +83,7 @@ local function must_decide_all()
     end
     first = first + count + (bit.band(flags, 2048) > 0 and 1 or 0)
       + (bit.band(flags, 32) > 0 and 1 or 0)
+      + (bit.band(flags, 4096) > 0 and struct.unpack('<I4', ARGV[i], #ARGV[i] - 3) or 0)
   end
 end
 
@@ -74,6 +92,9 @@ local function must_move(receipt)
   must_change(receipt.log_key)
   if receipt.bookings_key then
     must_change_bookings(receipt.bookings_key)
+  end
+  if receipt.members_key then
+    must_change_members(receipt.members_key)
   end
   if receipt.token then
     must_answer(receipt.id)

@@ -21,7 +21,7 @@ local function first_with_total(total, target, low, high, before, after)
   return low
 end
 
--- Returns the first moment at which an event has left a window.
+-- Returns the first moment at which an event has left a sliding window.
 local function expiry(at, length, slot)
   return math.floor(at / slot) * slot + slot - 1 + length
 end

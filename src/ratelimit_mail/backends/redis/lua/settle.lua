@@ -2,7 +2,7 @@
 -- charged now. ARGV[2]: its receipt. KEYS: the logs of the message, then those of the receipt, as
 -- records.lua reads them. Returns what `decide` returns.
 
-local move, foreign_value = open_move(0)
+local move, foreign_value = open_move(0, true)
 if not move then
   return foreign_value
 end

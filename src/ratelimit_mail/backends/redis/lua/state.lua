@@ -1,4 +1,6 @@
--- The state of a log. It is the last element of the list that stores the log of one count.
+-- The state of a log. It is the last element of the list that stores the log of one count. A log that
+-- has or had bookings may have a tail behind it: the number of records of full.lua, these, and then
+-- those of shifts.lua.
 --
 -- The list has the entries, oldest first, and then the state. An entry is a moment and the running
 -- totals after it: what was sent and, if that is more, what was attempted, refused attempts
@@ -6,12 +8,12 @@
 -- gives it another one, and a log that is made after a loss of data has another one too, so that what
 -- was charged before cannot be refunded afterwards.
 
-local STATE, STATE_SIZE, MARK = '<I4c12I4i7i7i7I6I6I6I6I4I6I6I6i7', 94, 0x336d6c72 -- rlm3
+local STATE, STATE_SIZE, MARK = '<I4c12I4i7i7i7i6i6i6i6I4I6I6I6i7', 94, 0x336d6c72 -- rlm3
 local LONG_AGO = -18014398509481984
-local LARGEST_TOTAL = 2 ^ 47 -- above this, running totals are lowered before they are stored
+local LARGEST_TOTAL = 2 ^ 46 -- above this, running totals are lowered before they are stored
 
 local function is_state(value)
-  return type(value) == 'string' and #value == STATE_SIZE and value:sub(1, 4) == 'rlm3'
+  return type(value) == 'string' and #value >= STATE_SIZE and value:sub(1, 4) == 'rlm3'
 end
 
 -- Returns a new generation: 12 characters, which are not a number. By the server's clock, because no

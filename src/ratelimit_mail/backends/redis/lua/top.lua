@@ -16,15 +16,16 @@ if has_clock == 0 then
   now = server_time()
 end
 local windows_of, least = {}, {} -- by the digit of the unit
-for unit = 48, 51 do
+for unit = 48, 55 do
   local count
   count, pos = struct.unpack('<I2', ARGV[1], pos)
   local windows = {}
-  for i = 1, count do
-    local limit, length, slot, window_flags
-    limit, length, slot, window_flags, pos = struct.unpack(WINDOW, ARGV[1], pos)
-    windows[i] = {limit = limit, length = length, slot = slot, denied = window_flags % 2 > 0}
-    least[unit] = math.min(least[unit] or math.huge, threshold * limit)
+  local after = pos + count * WINDOW_SIZE
+  while pos < after do
+    local window
+    window, pos = read_window(ARGV[1], pos)
+    windows[#windows + 1] = window
+    least[unit] = math.min(least[unit] or math.huge, threshold * window.limit)
   end
   windows_of[unit] = windows
 end

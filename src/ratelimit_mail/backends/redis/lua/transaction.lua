@@ -44,9 +44,21 @@ local function spread_schedule(cost, windows)
   end
 end
 
+-- Returns the number of a key in KEYS.
+local function number_of_key(key)
+  for i, each in ipairs(KEYS) do
+    if each == key then
+      return i
+    end
+  end
+end
+
 -- Returns the charges of a packed message, and the charge of its queue; or nil and the number of a
--- key whose value is not a log. The keys of the logs are in KEYS from `first` on.
-local function read_charges(message, first, logs)
+-- key whose value is not a log. The keys of the logs are in KEYS from `first` on. `log` of a charge
+-- is what decides: of unique recipients a copy without those that the message is to. `stored_log`
+-- is what is charged. `is_only_charged`: nothing is decided; `is_only_taken`: only whether and when
+-- there is room, not how much.
+local function read_charges(message, first, logs, is_only_charged, is_only_taken)
   local flags, count = struct.unpack('<I2I4', message)
   local pos = HEADER_SIZE + 1
   local charges = {}
@@ -58,15 +70,29 @@ local function read_charges(message, first, logs)
       return nil, first + i - 1
     end
     charges[i] = {
-      log = log, cost = cost, smallest = smallest, counts_denied = denied > 0, windows = {},
+      log = log, stored_log = log, cost = cost, smallest = smallest,
+      counts_denied = denied % 2 > 0, windows = {},
     }
-    for w = 1, windows do
-      local limit, length, window_slot, window_flags
-      limit, length, window_slot, window_flags, pos = struct.unpack(WINDOW, message, pos)
-      charges[i].windows[w] = {
-        limit = limit, length = length, slot = window_slot, denied = window_flags % 2 > 0,
-        spread = window_flags >= 2,
-      }
+    local after = pos + windows * WINDOW_SIZE
+    while pos < after do
+      local window
+      window, pos = read_window(message, pos)
+      table.insert(charges[i].windows, window)
+    end
+    if denied >= 2 then
+      local unique = unique_recipients(logs)
+      if not unique.open(log) then
+        return nil, number_of_key(members_key(log.key))
+      end
+      local digests = {}
+      for m = 1, cost do
+        digests[m] = message:sub(pos, pos + DIGEST_SIZE - 1)
+        pos = pos + DIGEST_SIZE
+      end
+      charges[i].unique, charges[i].digests = unique, digests
+      if not is_only_charged then
+        charges[i].log = unique.without(log, digests, charges[i].windows, is_only_taken)
+      end
     end
     if cost > smallest then
       charges[i].schedule = spread_schedule(cost, charges[i].windows)
@@ -87,7 +113,8 @@ local function without(charges, lists, logs)
   for _, events in ipairs(lists) do
     for _, event in ipairs(events) do
       local of_key = events_by_key[event.key]
-      if of_key then
+      -- Those of unique recipients are left out already, because they are the latest of theirs.
+      if of_key and not event.members then
         of_key[#of_key + 1] = event
       end
     end
@@ -121,6 +148,33 @@ local function transaction(charges, room, now)
     return at
   end
 
+  -- Returns the numbers of the charges and of their windows that have no room at `at`.
+  function self.without_room(at)
+    local numbers = {}
+    for i, charge in ipairs(charges) do
+      for w, window in ipairs(charge.windows) do
+        if earliest_in(charge, at, {window}) > at then
+          numbers[#numbers + 1] = {i, w}
+        end
+      end
+    end
+    return numbers
+  end
+
+  -- Returns the first moment, `from` or later, at which there is room in some windows, which are
+  -- named by the numbers of their charges and their own.
+  function self.earliest_in_windows(from, numbers)
+    local at = from
+    repeat
+      local before = at
+      for _, number in ipairs(numbers) do
+        local charge = charges[number[1]]
+        at = earliest_in(charge, at, {charge.windows[number[2]]})
+      end
+    until at == before
+    return at
+  end
+
   -- Returns the first moment, `from` or later, at which all charges fit.
   function self.earliest(from)
     local at = from
@@ -138,12 +192,14 @@ local function transaction(charges, room, now)
     refusal[3] = earliest_in(charge, now, {charge.windows[refusal[2] + 1]})
   end
 
-  -- Returns a refusal for each window without room.
-  function self.refusals()
+  -- Returns a refusal for each window without room. `names`: nil for all windows, or those that may
+  -- lack room, by the numbers of the charge and the window.
+  function self.refusals(names)
     local refusals = {}
     for i, charge in ipairs(charges) do
       for w, window in ipairs(charge.windows) do
-        local at = earliest_in(charge, now, {window})
+        local is_named = not names or names[i .. ' ' .. w]
+        local at = is_named and earliest_in(charge, now, {window}) or now
         if at > now then
           refusals[#refusals + 1] = {i - 1, w - 1, at, 0}
         end
@@ -171,13 +227,19 @@ local function transaction(charges, room, now)
   function self.charge(at, change)
     local events = {}
     for i, charge in ipairs(charges) do
-      local start = math.max(at, charge.log.newest)
-      for _, part in ipairs(charge.schedule or {{offset = 0, cost = charge.cost}}) do
-        events[#events + 1] = {
-          key = charge.log.key, charge = i - 1, cost = part.cost,
-          moment = change.book(charge.log, start + part.offset, part.cost),
-          generation = charge.log.generation,
-        }
+      local log = charge.stored_log
+      local start = math.max(at, log.newest)
+      if charge.unique then
+        events[#events + 1] = charge.unique.charge(log, charge.digests, at, now, change)
+        events[#events].charge = i - 1
+      else
+        for _, part in ipairs(charge.schedule or {{offset = 0, cost = charge.cost}}) do
+          events[#events + 1] = {
+            key = log.key, charge = i - 1, cost = part.cost,
+            moment = change.book(log, start + part.offset, part.cost),
+            generation = log.generation,
+          }
+        end
       end
     end
     return events
@@ -187,8 +249,8 @@ local function transaction(charges, room, now)
   function self.save(change, others)
     local is_saved = {}
     for _, charge in ipairs(charges) do
-      change.save(charge.log)
-      is_saved[charge.log] = true
+      change.save(charge.stored_log)
+      is_saved[charge.stored_log] = true
     end
     for _, log in ipairs(others or {}) do
       if not is_saved[log] then

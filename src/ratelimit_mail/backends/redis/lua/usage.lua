@@ -16,10 +16,10 @@ for i = 1, #KEYS do
   end
   local windows
   windows, pos = struct.unpack('<I2', ARGV[1], pos)
-  for _ = 1, windows do
-    local limit, length, slot, window_flags
-    limit, length, slot, window_flags, pos = struct.unpack(WINDOW, ARGV[1], pos)
-    local window = {limit = limit, length = length, slot = slot, denied = window_flags % 2 > 0}
+  local after = pos + windows * WINDOW_SIZE
+  while pos < after do
+    local window
+    window, pos = read_window(ARGV[1], pos)
     readings[#readings + 1] = room.used(log, window)
     readings[#readings + 1] = room.remaining(log, window)
     readings[#readings + 1] = room.empty_in(log, window)

@@ -1,1 +1,1 @@
-"""The report as one page of HTML with charts."""
+"""The report of a replay as an HTML page: a module for each section."""

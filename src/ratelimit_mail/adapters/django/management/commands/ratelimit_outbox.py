@@ -30,20 +30,24 @@ class Command(BaseCommand):
 
     help = (
         "Sends what is in the outbox of a mailer, and looks after it: run, list, show, stats,"
-        " retry, cancel, approve or reject. Each has --help."
+        " retry, cancel, approve or reject. Each has --help; without one, all are described."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the mailer, the command and its arguments."""
         parser.add_argument("--using", metavar="ALIAS", help="The mailer in MAILERS.")
-        parser.add_argument("command", help="run, list, show, stats, retry, cancel, ...")
+        parser.add_argument(
+            "command",
+            nargs="?",
+            help="run, list, show, stats, retry, cancel, ...; without one, what each does.",
+        )
         parser.add_argument("arguments", nargs=argparse.REMAINDER, help="Those of the command.")
 
     def handle(
         self,
         *_: Any,
-        command: str,
-        arguments: list[str],
+        command: str | None = None,
+        arguments: list[str] | None = None,
         using: str | None = None,
         stdout: Any = None,
         **__: Any,
@@ -82,7 +86,7 @@ class Command(BaseCommand):
         try:
             with output:
                 code = group.main(
-                    [command, *arguments],
+                    ["--help"] if command is None else [command, *(arguments or ())],
                     prog_name="manage.py ratelimit_outbox",
                     standalone_mode=False,
                 )

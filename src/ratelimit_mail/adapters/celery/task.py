@@ -25,28 +25,25 @@ and does not change their order.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from base64 import b85decode, b85encode
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import attrs
 from celery import Celery, Signature, Task, shared_task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils import uuid
-from kombu.serialization import dumps, loads, prepare_accept_content
 
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import run
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.validators import flag, one_of
+from ratelimit_mail.adapters.celery.attempts import Attempt
+from ratelimit_mail.adapters.celery.options import TaskOptions
+from ratelimit_mail.adapters.celery.parked import ParkedMessages
+from ratelimit_mail.adapters.celery.places import HEADER, publisher_of
 from ratelimit_mail.adapters.options import PUSHBACK, log_outage
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import (
@@ -57,9 +54,7 @@ from ratelimit_mail.exceptions import (
     RateLimitMailError,
 )
 from ratelimit_mail.limiter import Limiter, Reservation
-from ratelimit_mail.limiter.decorator import Errors, envelope_of, exception_classes
-from ratelimit_mail.limiter.marks import Marks
-from ratelimit_mail.limiter.operations import milliseconds
+from ratelimit_mail.limiter.decorator import Errors, envelope_of
 from ratelimit_mail.limiter.sending import finish_steps
 
 if TYPE_CHECKING:
@@ -74,9 +69,6 @@ __all__ = ["SendingUncertain", "limited_task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HEADER: Final = "ratelimit_mail"
-"""The header of a task's message that says which message its sender put before it."""
-
 SHORT_WAIT: Final = 0.5
 """Seconds: the longest that a worker waits, because another execution would cost more."""
 
@@ -86,9 +78,6 @@ OUTAGE_DELAY: Final = 10.0
 DEFAULT_VISIBILITY_TIMEOUT: Final = 1800.0
 """Seconds for which a broker lets a worker hold a message: RabbitMQ's consumer timeout and SQS's
 visibility timeout are 30 minutes in Celery's defaults, that of Redis is an hour."""
-
-MOST_SENDERS: Final = 10_000
-"""Senders whose latest message a publishing process remembers."""
 
 
 class SendingUncertain(RateLimitMailError):
@@ -110,109 +99,6 @@ class SendingUncertain(RateLimitMailError):
         )
 
 
-@attrs.frozen(kw_only=True)
-class _Options:
-    """What `limited_task` takes beside Celery's own options."""
-
-    limiter: Limiter = attrs.field()
-    envelope: Callable[..., object] | None = attrs.field(default=None)
-    on_uncertain: Literal["report", "resend"] = attrs.field(
-        default="report", validator=one_of("report", "resend")
-    )
-    max_delay: float | None = None
-    keep_order: bool = attrs.field(default=True, validator=flag)
-    order_timeout: float = 60.0
-    sending_timeout: float = 600.0
-    remember: float = 86_400.0
-    pushback: float | None = PUSHBACK
-    refund_on: tuple[type[BaseException], ...] | None = attrs.field(
-        default=None, converter=exception_classes
-    )
-    marks: Marks = attrs.field(init=False)
-
-    @marks.default
-    def _marks(self) -> Marks:
-        if not isinstance(self.limiter, Limiter):
-            raise TypeError(f"limiter: a Limiter is needed, not {show(self.limiter)}")
-        return Marks.of(self.limiter)
-
-    def __attrs_post_init__(self) -> None:
-        if self.envelope is not None and not callable(self.envelope):
-            raise TypeError(f"envelope: a callable is needed, not {show(self.envelope)}")
-        milliseconds("max_delay", self.max_delay)
-        for name in ("order_timeout", "sending_timeout", "remember", "pushback"):
-            seconds = getattr(self, name)
-            if seconds is None and name == "pushback":
-                continue
-            if not milliseconds(name, seconds):
-                raise ValueError(f"{name}: {show(seconds)} is not a number of seconds above 0")
-        if self.remember <= self.order_timeout:
-            raise ValueError(
-                f"remember: {show(self.remember)} seconds are not more than order_timeout,"
-                f" {show(self.order_timeout)} seconds"
-            )
-
-
-class _Place(NamedTuple):
-    """The place of a message among those that one process has published for one sender.
-
-    queue: names the process and the sender. number: how many messages preceded it.
-    """
-
-    queue: str
-    number: int
-
-    @classmethod
-    def from_header(cls, header: object) -> _Place | None:
-        """Return the place that a task's message names; None if it names none."""
-        if not isinstance(header, Mapping):
-            return None
-        queue, number = header.get("queue"), header.get("number")
-        if not isinstance(queue, str) or not isinstance(number, int):
-            return None
-        return cls(queue, number)
-
-
-class _Latest(NamedTuple):
-    """The latest message of a sender: its place, and when it was published."""
-
-    place: _Place
-    moment: float
-
-
-class _Publisher:
-    """Gives the messages that this process publishes for each sender their places."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._latest: OrderedDict[str, _Latest] = OrderedDict()
-        self._process = os.getpid()
-
-    def place(self, sender: str, longest: float) -> dict[str, Any]:
-        """Return the header that names the place of a new message.
-
-        longest: how many seconds ago the previous one may have been published: what has become of
-            an older one may be forgotten, so a new queue begins.
-        """
-        now = time.monotonic()
-        with self._lock:
-            if self._process != os.getpid():  # a fork must not use the same places
-                self._latest.clear()
-                self._process = os.getpid()
-            latest = self._latest.pop(sender, None)
-            place = _Place(uuid(), 0)
-            if latest is not None and now - latest.moment < longest:
-                place = _Place(latest.place.queue, latest.place.number + 1)
-            self._latest[sender] = _Latest(place, now)
-            if len(self._latest) > MOST_SENDERS:
-                self._latest.popitem(last=False)
-        return place._asdict()
-
-
-_PUBLISHERS: WeakKeyDictionary[Limiter, _Publisher] = WeakKeyDictionary()
-_PUBLISHERS_LOCK = threading.Lock()
-
-
 _WARNED: WeakSet[Limiter] = WeakSet()
 
 
@@ -225,227 +111,6 @@ def _warn_of_memory(limiter: Limiter) -> None:
             " messages that wait are lost with the process; use a backend that they share, such as"
             " RedisBackend or, on one host, SQLiteBackend"
         )
-
-
-def _publisher_of(limiter: Limiter) -> _Publisher:
-    with _PUBLISHERS_LOCK:
-        return _PUBLISHERS.setdefault(limiter, _Publisher())
-
-
-class _Attempt:
-    """One attempt to send the message of a task: what all of its executions have in common.
-
-    Celery's retries of the caller are attempts of their own; executions that wait are not.
-
-    place: only of the first attempt: nothing waits for a later one.
-    """
-
-    def __init__(self, options: _Options, request: Context) -> None:
-        self._marks = options.marks
-        self._lifetime = milliseconds("", options.remember) or 1
-        self._sending = milliseconds("", options.sending_timeout) or 1
-        self._patience = milliseconds("", options.order_timeout) or 1
-        self.task_id = str(request.id)
-        self.id = self.task_id if not request.retries else f"{self.task_id}/{request.retries}"
-        self.headers: dict[str, Any] = request.as_execution_options()["headers"]
-        header = self.headers.get(HEADER)
-        self.place = None if request.retries else _Place.from_header(header)
-        flags = header if self.place is not None and isinstance(header, Mapping) else {}
-        self.is_watch = flags.get("watch") is True
-        self.is_next = self.place is None or self.place.number == 0 or flags.get("next") is True
-
-    def state(self) -> tuple[bool, bool, bool, bool]:
-        """Return whether the attempt is over, is running, and has begun, and whether it is next.
-
-        It is next if its sender's previous message is over.
-        """
-        names = [f"{stage} {self.id}" for stage in ("over", "running", "begun")]
-        if self.place is None or self.is_next:
-            over, running, begun = self._marks.are_set(names)
-            return over, running, begun, True
-        names.append(_over(self.place, -1))
-        over, running, begun, is_next = self._marks.are_set(names)
-        if is_next:
-            self.set_next()
-        return over, running, begun, is_next
-
-    def set_next(self) -> None:
-        """Note in the headers that the previous message is over, because its mark expires."""
-        self.is_next = True
-        self.headers[HEADER] = {**self.headers[HEADER], "next": True}
-
-    def begin(self) -> bool:
-        """Claim the attempt. Return False if another execution has claimed it."""
-        marks = [(f"running {self.id}", self._sending), (f"begun {self.id}", self._lifetime)]
-        if self.place is not None:
-            marks.append((_alive(self.place), self._sending + self._patience))
-        return self._marks.set_all(marks)[0]
-
-    def set_alive(self, seconds: float) -> None:
-        """Mark the message as one that waits for so many seconds. An outage is the reason to."""
-        if self.place is not None:
-            with suppress(BackendError):
-                self._marks.set(_alive(self.place), round(seconds * 1000) + self._patience)
-
-    def end(self) -> None:
-        """Mark the attempt as over. An outage is logged: the function has been called."""
-        try:
-            self._marks.set(f"over {self.id}", self._lifetime)
-        except BackendError as error:
-            log_warning("if task %s is delivered again, it is uncertain: %s", self.task_id, error)
-
-    def forget(self) -> None:
-        """Clear what `begin` has set: the function did not send, and wants to be called again."""
-        self._marks.clear(f"begun {self.id}")
-        self._marks.clear(f"running {self.id}")
-
-    def is_over(self) -> bool:
-        """Return whether the attempt is over."""
-        return self._marks.are_set([f"over {self.id}"])[0]
-
-
-def _over(place: _Place, offset: int = 0) -> str:
-    """Return the mark of a place, or of one before or behind it, whose message is over."""
-    return f"over {place.queue} {place.number + offset}"
-
-
-def _alive(place: _Place) -> str:
-    """Return the mark of a place whose message is not lost: it waits for its time, or is sent."""
-    return f"alive {place.queue} {place.number}"
-
-
-class _Parked:
-    """Messages that wait for their sender's previous one, in the limiter's backend.
-
-    When that is over, its execution books a place for the next one, and publishes it.
-    """
-
-    def __init__(self, app: Celery, options: _Options) -> None:
-        self._app = app
-        self._marks = options.marks
-        self._lifetime = milliseconds("", options.remember) or 1
-        self._patience = milliseconds("", options.order_timeout) or 1
-
-    def put(self, place: _Place, signature: Signature[Any]) -> bool:
-        """Park a message. Return False if the previous one is over meanwhile, so it may go on."""
-        content_type, encoding, data = dumps(
-            dict(signature), serializer=self._app.conf.task_serializer
-        )
-        if isinstance(data, bytes):
-            data = b85encode(data).decode()
-            encoding = f"b85 {encoding}"
-        name = self._name(place.queue, place.number)
-        self._marks.write_text(name, f"{content_type}\n{encoding}\n{data}")
-        return not self._marks.are_set([_over(place, -1)])[0]
-
-    def release_next(self, place: _Place) -> None:
-        """Mark the message at `place` as over, and publish the one behind it, if it is parked."""
-        self._marks.set(_over(place), self._lifetime)
-        if place.number > 0:
-            self._marks.write_text(self._name(place.queue, place.number), None)
-        following = _Place(place.queue, place.number + 1)
-        if not self._marks.are_set([_alive(following)])[0]:
-            self.release(following)
-
-    def release(self, place: _Place) -> bool:
-        """Publish the message that is parked at `place`; return whether there is one."""
-        name = self._name(place.queue, place.number)
-        text = self._marks.read_text(name)
-        if text is None:
-            return False
-        try:
-            signature = self._read(text)
-            task: Any = self._app.tasks[str(signature.task)]
-            if not isinstance(task, _LimitedTask):
-                raise TypeError("this is not a limited task")
-            headers: dict[str, Any] = signature.options["headers"]
-            header: dict[str, Any] = {**headers[HEADER], "next": True}
-        except Exception as error:  # whatever a serializer raises
-            log_warning("a message that waits cannot be read: %s", type(error).__name__)
-            self._marks.write_text(name, None)
-            return False
-        delay, eta = task._book_ahead(signature)
-        with_place: dict[str, Any] = {**headers, HEADER: header}
-        signature.set(headers=with_place, eta=eta)
-        signature.apply_async()
-        # The text stays until the message is over: a broker may lose what it delivers at the moment
-        # at which a worker dies. Published twice, it is sent once.
-        alive = (_alive(place), round(delay * 1000) + self._patience)
-        _, is_unwatched = self._marks.set_all([alive, self._watched(place)])
-        if is_unwatched:
-            self.publish_watch(signature, place, is_next=True)
-        return True
-
-    def _read(self, text: str) -> Signature[Any]:
-        """Return the task that `put` has stored, if the application accepts its serializer."""
-        content_type, encoding, data = text.split("\n", 2)
-        raw: Any = data
-        if encoding.startswith("b85 "):
-            raw, encoding = b85decode(data), encoding[4:]
-        accepted = prepare_accept_content(self._app.conf.accept_content)
-        fields = loads(raw, content_type, encoding, accept=accepted)
-        signature: Signature[Any] = Signature.from_dict(fields, app=self._app)
-        return signature
-
-    def watch(self, place: _Place, *, is_next: bool) -> tuple[_Place, bool] | None:
-        """Publish a lost message of a queue again.
-
-        A message is lost if it is next and not alive. If it was never parked it is not known any
-        more, and the one behind it is published instead.
-
-        place: of a message that is known to have been put. is_next: whether it was the next to go.
-        Return both for the message that is to be watched from now on; None if all are over.
-        """
-        over, alive = self._marks.are_set([_over(place), _alive(place)])
-        if is_next and not over:
-            first = place
-        else:
-            first = self._first_not_over(place)
-            alive = self._marks.are_set([_alive(first)])[0]
-        if alive or self.release(first):
-            return first, True
-        if first.number > place.number:
-            return None
-        log_warning("a sender's messages do not wait any more for one that is lost")
-        self.release_next(first)
-        return place, False
-
-    def claim_watch(self, place: _Place) -> bool:
-        """Return whether no other task watches the queue of `place` for `order_timeout`."""
-        return self._marks.set(*self._watched(place))
-
-    def publish_watch(self, signature: Signature[Any], place: _Place, *, is_next: bool) -> None:
-        """Publish a copy of a task that looks, after `order_timeout`, how far its queue is."""
-        header: dict[str, Any] = {**place._asdict(), "watch": True, "next": is_next}
-        headers: dict[str, Any] = {**signature.options["headers"], HEADER: header}
-        eta = datetime.now(UTC) + timedelta(milliseconds=self._patience)
-        signature.clone().set(headers=headers, eta=eta).apply_async()
-
-    def _watched(self, place: _Place) -> tuple[str, int]:
-        # The mark must expire before the task that watches is executed, which sets it again.
-        return f"watched {place.queue}", max(1, self._patience * 9 // 10)
-
-    def _first_not_over(self, place: _Place) -> _Place:
-        """Return the first message of a queue that is not over, before or behind `place`."""
-
-        def is_over(number: int) -> bool:
-            return number < 0 or self._marks.are_set([_over(_Place(place.queue, number))])[0]
-
-        step, low, high = 1, place.number, place.number
-        if is_over(low):
-            while is_over(high := low + step):
-                low, step = high, 2 * step
-        else:
-            while not is_over(low := high - step):
-                high, step = low, 2 * step
-        while high - low > 1:  # `low` is over, and `high` is not
-            middle = (low + high) // 2
-            low, high = (middle, high) if is_over(middle) else (low, middle)
-        return _Place(place.queue, high)
-
-    @staticmethod
-    def _name(queue: str, number: int) -> str:
-        return f"parked {queue} {number}"
 
 
 def _wait_until(condition: Callable[[], bool], longest: float) -> bool:
@@ -463,7 +128,7 @@ class _LimitedTask(_Task):
     """The methods of a limited task; `limited_task` makes a subclass with its options."""
 
     abstract = True
-    _limits: _Options
+    _limits: TaskOptions
 
     def __init__(self) -> None:
         function = self.run
@@ -498,7 +163,7 @@ class _LimitedTask(_Task):
                 pass
             else:
                 task_id = task_id or uuid()
-                publisher = _publisher_of(self._limits.limiter)
+                publisher = publisher_of(self._limits.limiter)
                 place = publisher.place(sender, self._limits.remember / 2)
                 options["headers"] = {**headers, HEADER: place}
         return super().apply_async(args, kwargs, task_id, *more, **options)
@@ -508,8 +173,8 @@ class _LimitedTask(_Task):
         return envelope_of(make, self._function, args, kwargs, "limited_task", measures=measures)
 
     @property
-    def _parked(self) -> _Parked:
-        return _Parked(self.app, self._limits)
+    def _parked(self) -> ParkedMessages:
+        return ParkedMessages(self.app, self._limits)
 
     def _run_and_wait(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Call the function in this process, when its message may go."""
@@ -522,7 +187,7 @@ class _LimitedTask(_Task):
     def _execute(self, request: Context, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Do the next step of a message: wait for the previous one, book, wait, send."""
         _warn_of_memory(self._limits.limiter)
-        attempt = _Attempt(self._limits, request)
+        attempt = Attempt(self._limits, request)
         try:
             if attempt.is_watch:
                 self._watch(request, attempt)
@@ -544,7 +209,7 @@ class _LimitedTask(_Task):
             raise
         return self._send(attempt, envelope, reservation, args, kwargs)
 
-    def _check_state(self, request: Context, attempt: _Attempt) -> bool:
+    def _check_state(self, request: Context, attempt: Attempt) -> bool:
         """Stop here if the message was sent, is being sent, or was perhaps sent.
 
         Return whether its sender's previous message is over.
@@ -559,19 +224,19 @@ class _LimitedTask(_Task):
             raise SendingUncertain(attempt.task_id)
         return is_next
 
-    def _stop(self, attempt: _Attempt) -> NoReturn:
+    def _stop(self, attempt: Attempt) -> NoReturn:
         """End an execution whose message is over; the one that ended it may have died then."""
         if attempt.place is not None:
             self._parked.release_next(attempt.place)
         raise Ignore(f"the message of task {attempt.task_id} was sent or has failed")
 
-    def _wait_for_other(self, request: Context, attempt: _Attempt) -> NoReturn:
+    def _wait_for_other(self, request: Context, attempt: Attempt) -> NoReturn:
         """Another execution is sending the message: look later what has become of it."""
         if _wait_until(attempt.is_over, SHORT_WAIT):
             self._stop(attempt)
         self._execute_later(request, attempt, self._limits.sending_timeout)
 
-    def _park(self, request: Context, attempt: _Attempt) -> None:
+    def _park(self, request: Context, attempt: Attempt) -> None:
         """Wait for the sender's previous message, unless it has ended meanwhile."""
         place = attempt.place
         if place is None:
@@ -584,7 +249,7 @@ class _LimitedTask(_Task):
             self._parked.publish_watch(signature, place, is_next=False)
         raise Retry("the message waits for its sender's previous one", sig=signature)
 
-    def _watch(self, request: Context, attempt: _Attempt) -> NoReturn:
+    def _watch(self, request: Context, attempt: Attempt) -> NoReturn:
         """Look whether the messages of a sender still go, and end this execution."""
         if attempt.place is not None:
             watched = self._parked.watch(attempt.place, is_next=attempt.is_next)
@@ -593,7 +258,7 @@ class _LimitedTask(_Task):
                 self._parked.publish_watch(self._again(request, attempt), place, is_next=is_next)
         raise Ignore("the messages of a sender were watched")
 
-    def _book_ahead(self, signature: Signature[Any]) -> tuple[float, datetime | None]:
+    def book_ahead(self, signature: Signature[Any]) -> tuple[float, datetime | None]:
         """Book a place for a message that is to be published. Return its delay and its time.
 
         It is published for now if it cannot be booked: its own execution raises the error then.
@@ -606,7 +271,7 @@ class _LimitedTask(_Task):
             return 0.0, None
         return (delay, self._eta(delay)) if delay > SHORT_WAIT else (delay, None)
 
-    def _book(self, request: Context, attempt: _Attempt, envelope: Envelope) -> Reservation:
+    def _book(self, request: Context, attempt: Attempt, envelope: Envelope) -> Reservation:
         """Return the booking of the message, if its time has come."""
         options = self._limits
         try:
@@ -622,7 +287,7 @@ class _LimitedTask(_Task):
             time.sleep(reservation.delay)
         return reservation
 
-    def _redeem(self, request: Context, attempt: _Attempt, reservation: Reservation) -> None:
+    def _redeem(self, request: Context, attempt: Attempt, reservation: Reservation) -> None:
         """Use the booking now, or execute again when it can be used."""
         end = time.monotonic() + SHORT_WAIT
         while not (decision := reservation.redeem()):
@@ -636,7 +301,7 @@ class _LimitedTask(_Task):
 
     def _send(
         self,
-        attempt: _Attempt,
+        attempt: Attempt,
         envelope: Envelope,
         reservation: Reservation,
         args: Any,
@@ -683,7 +348,7 @@ class _LimitedTask(_Task):
             except BackendError as error:
                 log_outage(error)
 
-    def _release_next(self, attempt: _Attempt) -> None:
+    def _release_next(self, attempt: Attempt) -> None:
         """Let the sender's next message go. An outage is logged: it goes by `order_timeout`."""
         if attempt.place is not None:
             try:
@@ -691,7 +356,7 @@ class _LimitedTask(_Task):
             except Exception as error:  # must not hide that this message was sent
                 log_warning("the message after task %s waits: %s", attempt.task_id, error)
 
-    def _again(self, request: Context, attempt: _Attempt, **options: Any) -> Signature[Any]:
+    def _again(self, request: Context, attempt: Attempt, **options: Any) -> Signature[Any]:
         """Return the task as it can be published again, with the same id and number of retries."""
         options.setdefault("headers", attempt.headers)
         signature: Signature[Any] = self.signature_from_request(
@@ -708,7 +373,7 @@ class _LimitedTask(_Task):
         timeout = transport_options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT)
         return datetime.now(UTC) + timedelta(seconds=min(seconds, 0.75 * float(timeout)))
 
-    def _execute_later(self, request: Context, attempt: _Attempt, seconds: float) -> NoReturn:
+    def _execute_later(self, request: Context, attempt: Attempt, seconds: float) -> NoReturn:
         """Publish the task again, and end this execution."""
         eta = self._eta(seconds)
         signature = self._again(request, attempt, eta=eta)
@@ -762,7 +427,7 @@ def limited_task(
     An execution that waits for a limit does not count as one of `max_retries`. A message that can
     never go raises RateLimitExceeded, which `autoretry_for` does not try again.
     """
-    limits = _Options(
+    limits = TaskOptions(
         limiter=limiter,
         envelope=envelope,
         on_uncertain=on_uncertain,
