@@ -108,7 +108,8 @@ def replay_command(
     in sentences, who is affected, how late, and when; it needs the extra [report].
     --compare compares another policy with the first, and may be repeated. --suggest
     shows, for each limit by itself, the smallest number that would affect (defer or
-    reject a message of) at most 0.2 % of the senders.
+    reject a message of) at most 0.2 % of the senders, and the next round one; and again
+    without the mail of senders that look like a theft or like bulk mail, which it names.
 
     FILES are a CSV file, an mbox file or a Maildir directory, the log of Postfix (also
     from journalctl) or Exim, a message trace of Exchange Online, message tracking logs

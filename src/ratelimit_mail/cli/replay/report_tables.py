@@ -126,7 +126,8 @@ def heavy_sender_table(report: Report) -> ReportTable | None:
         ("sender", "looks like", "a minute", "an hour", "a day", "new"),
     )
     notes = [
-        "recipients: external ones in the busiest minute, hour and day; new: without earlier mail"
+        "a minute, an hour, a day: the most external recipients in one; new: those of the burst, or"
+        " of the last day with many, that never had mail from the sender before"
     ]
     for each in shown:
         table.rows.append(
