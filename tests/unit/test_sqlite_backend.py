@@ -209,11 +209,11 @@ def test_a_long_log_is_trimmed(backend: SQLiteBackend, clock: ManualClock) -> No
         clock.advance(12.5)
         assert limiter.try_acquire(letter())
     in_an_hour = 3600 / 12.5
-    [[chunks]] = rows(backend, "SELECT count(*) FROM chunk")
+    [[chunks]] = rows(backend, "SELECT count(*) FROM log_chunk")
     assert chunks <= in_an_hour / 64 + 2
     assert limiter.usage("ann@uwo.ca")[1].used == in_an_hour
     limiter.reset("ann@uwo.ca")
-    assert size_of(backend, "chunk") == size_of(backend, "subject") == 0
+    assert size_of(backend, "log_chunk") == size_of(backend, "subject") == 0
 
 
 def test_long_logs_of_every_unit_of_several_subjects_are_apart(
@@ -234,7 +234,7 @@ def test_long_logs_of_every_unit_of_several_subjects_are_apart(
     for sender in senders[1:]:
         assert [usage.used for usage in limiter.usage(sender)] == [300, 300_000]
         limiter.reset(sender)
-    assert size_of(backend, "chunk") == 0
+    assert size_of(backend, "log_chunk") == 0
 
 
 def test_a_decision_reads_few_rows_however_many_events_there_are(
@@ -264,7 +264,7 @@ def test_a_decision_reads_few_rows_however_many_events_there_are(
     for _ in range(5000):
         clock.advance(0.4)
         limiter.try_acquire(letter())
-    assert size_of(backend, "chunk") > 50
+    assert size_of(backend, "log_chunk") > 50
     assert most_statements() <= max(few, 30)
 
 
