@@ -30,7 +30,8 @@ def _sentences(results: Results) -> Iterator[str]:
     yield _outcome(results)
     yield (
         f"{amount_of(tally.all.messages, 'messages')} of {amount_of(seen, 'senders')},"
-        f" from {day(report.first)} to {day(report.last)}, were replayed under {policy}."
+        f" from {day(report.first)} to {day(report.last)},"
+        f" {'was' if tally.all.messages == 1 else 'were'} replayed under {policy}."
     )
     if affected:
         yield (
@@ -57,13 +58,14 @@ def _outcome(results: Results) -> str:
     """Return the sentence that comes first."""
     delays = results.all_delays()
     if delays.at_once == delays.messages:
-        return "Nobody would notice: every message goes at once."
+        return "No sender would notice: every message goes at once."
     outcomes = [
         f"{number:,} ({percent(number, delays.messages)}) {what}"
         for number, what in (
             (delays.at_once, "go at once"),
             (len(delays.delays), "go later"),
             (delays.never, "never go"),
+            (delays.held, "wait for a moderator"),
         )
         if number
     ]
@@ -113,9 +115,9 @@ def lateness(delays: Delays) -> Iterator[str]:
 def _never(results: Results, delays: Delays) -> str:
     """Return how many messages would never go, and why."""
     if not delays.given_up:
-        why = "a limit or rule rejects them"
+        why = f"a limit or rule rejects {'it' if delays.never == 1 else 'them'}"
     elif not delays.rejected:
-        why = "they are given up after 5 days"
+        why = f"{'it is' if delays.never == 1 else 'they are'} given up after 5 days"
     else:
         why = (
             f"a limit or rule rejects {delays.rejected:,}, and {delays.given_up:,} are given up"
