@@ -9,6 +9,7 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.html.page import KeyFigure
 from ratelimit_mail.cli.replay.formatting import amount_of, day, percent, rounded_up
 from ratelimit_mail.cli.replay.html.results import Results
+from ratelimit_mail.cli.replay.report_tables import LIKENESS
 from ratelimit_mail.cli.replay.retry import Delays
 from ratelimit_mail.cli.replay.suggest import quota_of
 
@@ -46,6 +47,14 @@ def _sentences(results: Results) -> Iterator[str]:
         yield _never(results, delays)
     if delays.held:
         yield f"{amount_of(delays.held, 'messages')} would wait for a moderator."
+    if apart := report.set_apart:
+        names = [f"{escape(each.sender)} ({LIKENESS[each.looks_like]})" for each in apart[:3]]
+        more = f" and {len(apart) - 3:,} more" if len(apart) > 3 else ""
+        looks = "looks" if len(apart) == 1 else "look"
+        yield (
+            f"The mail of {amount_of(len(apart), 'senders')} {looks} like a theft, a burst or bulk"
+            f" mail: {', '.join(names)}{more}."
+        )
     for name, compared in report.compared.items():
         seen = len(compared.by_sender)
         yield (
