@@ -165,6 +165,17 @@ def test_policies_are_compared_with_their_delays_and_rules(compared: Rendered) -
     assert ["45 is the smallest", "0", "0.00 %", "0", "0.00 %"] in page.rows
 
 
+def test_a_theft_is_named_beside_the_suggested_numbers(tmp_path: Path) -> None:
+    lines = [f"{T0},ann@x.org,bob@y.org"]
+    for i in range(12):
+        recipients = " ".join(f"v{i}-{n}@z.org" for n in range(100))
+        lines.append(f"{T0 + 100 * i},thief@x.org,{recipients}")
+    file = write_lines(tmp_path / "log.csv", "time,sender,recipients", *lines)
+    page, _, _ = render(file, "--suggest", policy="leeds-office365")
+    assert "looks like a theft, a burst or bulk mail: thief@x.org (theft)." in page.words
+    assert ["thief@x.org", "theft", "100", "1,200", "1,200", "100%"] in [x[:6] for x in page.rows]
+
+
 def test_the_page_says_what_was_left_out(tmp_path: Path) -> None:
     rows = ["time,sender,recipients", f"{T0},ann@x.org,1", f"{T0},ann@x.org,", "<b>,a@x.org,1"]
     page, text, _ = render(write_lines(tmp_path / "log.csv", *rows))
