@@ -93,6 +93,14 @@ def _memory(url: str, clock: Clock | None) -> MemoryBackend:
     return MemoryBackend(clock)
 
 
+def sqlite_path(url: str) -> str | None:
+    """Return the path of the file that a URL names; None if it names no SQLite file.
+
+    Raises ValueError if the URL is not valid.
+    """
+    return _sqlite(url)[0] if _scheme(url) == "sqlite" else None
+
+
 def _sqlite(url: str) -> tuple[str, dict[str, Any]]:
     """Return the path and the options of a SQLite URL."""
     location, _, query = url.partition("?")

@@ -175,7 +175,11 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
     help="The permissions of a Unix socket that it listens on.",
 )
 @click.option(
-    "--max-connections", type=click.IntRange(1, 1_000_000), default=4000, show_default=True
+    "--max-connections",
+    type=click.IntRange(1, 1_000_000),
+    default=4000,
+    show_default=True,
+    help="The most from Postfix at once.",
 )
 @monitoring_options
 @click.option("--print-main-cf", is_flag=True, help="Print the lines for main.cf, and end.")

@@ -191,6 +191,7 @@ local function mutations(logs, now, grace)
   end
 
   return {
-    book = book, refuse = refuse, reset = reset, save = save, save_full = save_full, grace = grace,
+    book = book, refuse = refuse, reset = reset, save = save, save_full = save_full, forget = forget,
+    grace = grace,
   }
 end
