@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
 __all__ = [
@@ -230,6 +231,7 @@ class Backend(Protocol):
         ...
 
 
+@with_methods_of(Backend)
 class AsyncBackend(Protocol):
     """What `Backend` is, for a backend that must be awaited."""
 

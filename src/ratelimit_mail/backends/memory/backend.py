@@ -9,8 +9,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.backends.base import (
     TAKE,
+    Backend,
     Intent,
     Message,
     Reading,
@@ -65,6 +67,7 @@ class _Settlement(NamedTuple):
     now: int
 
 
+@with_methods_of(Backend)
 class MemoryBackend:
     """Counts in memory, for one process and any number of threads and event loops.
 

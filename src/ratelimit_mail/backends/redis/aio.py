@@ -8,8 +8,17 @@ from typing import Any
 
 import redis.asyncio
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.steps import run_async
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail.backends.base import (
+    TAKE,
+    AsyncBackend,
+    Intent,
+    Message,
+    Reading,
+    Register,
+    Verdict,
+)
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.backends.redis.core import RedisCore
 from ratelimit_mail.backends.redis.event_loops import CoresOfLoops
@@ -22,6 +31,7 @@ from ratelimit_mail.counting.charge import Charge, Ledger
 __all__ = ["AsyncRedisBackend"]
 
 
+@with_methods_of(AsyncBackend)
 class AsyncRedisBackend:
     """`RedisBackend` for AsyncLimiter.
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import redis
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.steps import run
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.backends.redis.core import RedisCore
 from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
@@ -21,6 +22,7 @@ from ratelimit_mail.counting.charge import Charge, Ledger
 __all__ = ["RedisBackend"]
 
 
+@with_methods_of(Backend)
 class RedisBackend:
     """Count in Redis or Valkey, shared by all processes and hosts that connect to the server.
 

@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail._util.documentation import with_methods_of
+from ratelimit_mail.backends.base import (
+    TAKE,
+    AsyncBackend,
+    Intent,
+    Message,
+    Reading,
+    Register,
+    Verdict,
+)
 from ratelimit_mail.backends.sqlite.core import Receipt
 from ratelimit_mail.backends.sqlite.database import Durability
 from ratelimit_mail.backends.sqlite.sync import SQLiteBackend
@@ -18,6 +27,7 @@ __all__ = ["AsyncSQLiteBackend"]
 T = TypeVar("T")
 
 
+@with_methods_of(AsyncBackend)
 class AsyncSQLiteBackend:
     """`SQLiteBackend` for AsyncLimiter; the arguments are the same.
 
