@@ -25,14 +25,20 @@ def with_arguments_of(source: type) -> Callable[[Class], Class]:
 
 
 def with_methods_of(source: type) -> Callable[[Class], Class]:
-    """Append the docstrings of the methods of `source` to those of the same names."""
+    """Append the docstrings of the methods of `source` to those of the same names.
+
+    All of it is appended to a docstring that begins with "See `", and to any other what is below
+    the summary.
+    """
 
     def decorate(cls: Class) -> Class:
         for name, member in vars(cls).items():
             method = getattr(member, "__func__", member)
             original = _text(getattr(source, name, None))
             own = method.__doc__ if isinstance(method, FunctionType) else None
-            if own and own.startswith("See `") and original:
+            if own and not own.startswith("See `"):
+                original = original.partition("\n\n")[2]
+            if own and original:
                 method.__doc__ = f"{inspect.cleandoc(own)}\n\n{original}"
         return cls
 

@@ -94,6 +94,7 @@ def _async_backend(name: str, backend: Any) -> AsyncBackend:
 class AsyncLimiter:
     """What `Limiter` is, for asyncio; safe to use from several event loops.
 
+    policy: the limits. The other arguments are those of `Limiter`; `sleep` is a coroutine function.
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
     on_backend_error, fallback_share, remember, node, on_event, metrics: as in `Limiter`.
     sleep: how `acquire` waits for a number of seconds; for tests.

@@ -132,7 +132,10 @@ def _is_regular(before: datetime, after: datetime) -> bool:
 
 @with_methods_of(Backend)
 class BruteForceBackend:
-    """A backend that stores every event and tries every moment that could matter."""
+    """A backend that stores every event and tries every moment that could matter.
+
+    clock: the time in milliseconds since the epoch.
+    """
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock

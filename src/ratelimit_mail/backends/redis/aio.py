@@ -64,7 +64,10 @@ class AsyncRedisBackend:
         timeout: float = 1.0,
         **options: Any,
     ) -> AsyncRedisBackend:
-        """See `RedisBackend.from_url`."""
+        """See `RedisBackend.from_url`.
+
+        url, prefix, clock, timeout, options: as there; the client is that of redis.asyncio.
+        """
         make_client = partial(client_from_url, url, timeout=timeout, is_async=True, options=options)
         backend = cls(make_client(), prefix=prefix, clock=clock)
         codec = backend._codec

@@ -63,6 +63,8 @@ class RedisBackend:
     ) -> RedisBackend:
         """Return a backend on the server, Sentinel set or cluster of a URL.
 
+        prefix: what every key begins with; those with the same prefix share their counts.
+        clock: for tests, the time in milliseconds since the epoch; None asks the server.
         url: `redis://user:password@host:6379/0`, `rediss://` for TLS, `unix:///path?db=0`,
             `redis+sentinel://host:26379,host:26379/service`, `redis+cluster://host:6379`.
         timeout: the most seconds to wait for a connection, and for an answer.

@@ -31,6 +31,10 @@ T = TypeVar("T")
 class AsyncSQLiteBackend:
     """`SQLiteBackend` for AsyncLimiter; the arguments are the same.
 
+    path: of the file. durability: `"process"` or `"power"`: what a commit outlives.
+    timeout: the most seconds to wait for other threads and processes.
+    clock: for tests, the time in milliseconds since the epoch.
+
     Its calls run one after the other in a thread of its own, so that the event loop never waits for
     the disk or for other processes. It may be used in several event loops.
     """
