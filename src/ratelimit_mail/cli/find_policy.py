@@ -21,7 +21,11 @@ __all__ = ["POLICY_NAME", "complete_policy", "complete_preset", "find_policy"]
 class _PolicyName(click.types.StringParamType):
     """The name of a preset or of a policy file."""
 
-    def get_missing_message(self, *_: object) -> str:
+    def get_missing_message(
+        self,
+        param: click.Parameter,  # noqa: ARG002 - click passes it
+        ctx: click.Context | None = None,  # noqa: ARG002
+    ) -> str:
         """Return what stands in the error if the name is missing."""
         return "`ratelimit-mail presets` lists the presets; a policy file is possible too."
 
