@@ -47,6 +47,10 @@ POLICIES: Final = {
             MessageRateLimit("4/minute", scope="recipient"),
         ],
     ),
+    "unique recipients": Policy(
+        name="test",
+        limits=[MessageRateLimit("60/minute"), RecipientRateLimit("3/2 minutes", unique=True)],
+    ),
     "seconds": Policy(
         name="test",
         limits=[RecipientRateLimit("30/minute", resolution="2 seconds", denied="count")],

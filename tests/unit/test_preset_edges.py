@@ -9,6 +9,8 @@ from ratelimit_mail import Action, Client, Envelope, Policy, presets
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.presets import PRESETS
 
+DAY = 24 * 60 * 60
+NINE_HOURS = 9 * 60 * 60
 WITH_OPTIONS = {
     "exchange-online with options": presets.exchange_online(
         licences=1,
@@ -30,7 +32,7 @@ LIMITS = {
 
 
 def envelope(policy: Policy, limit: Limit, recipients: int = 1) -> Envelope:
-    """Return a message that `limit` counts."""
+    """Return a message that `limit` counts; one to a single recipient is to a different one."""
     direction = limit.direction if isinstance(limit, RateLimit) else "outbound"
     domain = "example.com"
     if direction == "inbound" and policy.internal_domains:
@@ -38,7 +40,9 @@ def envelope(policy: Policy, limit: Limit, recipients: int = 1) -> Envelope:
     sender = "ann@contoso.onmicrosoft.com"
     client = Client(address="203.0.113.7", user="ann", protocol="smtp")
     to = [f"r{number}@{domain}" for number in range(recipients)]
-    return Envelope(sender, to, client, direction=direction)
+    return Envelope(
+        sender, to if recipients > 1 else [f"bob@{domain}"], client, direction=direction
+    )
 
 
 @pytest.mark.parametrize(("policy", "limit"), LIMITS.values(), ids=LIMITS)
@@ -59,12 +63,20 @@ def test_a_figure_holds_at_its_edge(policy: Policy, limit: Limit) -> None:
     else:
         assert all(limiter.try_acquire(one) for _ in range(limit.limit))
     seconds = limit.window / 1000
-    refused = limiter.check(one)
+    if limit.calendar is not None:
+        assert str(limit.calendar) == "calendar day (UTC)"
+        clock.advance(NINE_HOURS)
+        seconds = DAY - clock() / 1000 % DAY
+    # For a unique limit, a recipient of an earlier message costs nothing.
+    more = Envelope(one.sender, [f"new{one.recipients[0]}"], one.client, direction=one.direction)
+    if limit.direction == "inbound":
+        more = one
+    refused = limiter.check(more)
     assert refused.limit == limit
     assert refused.retry_after == seconds
     assert refused.action is (Action.REJECT if limit.on_excess == "reject" else Action.DEFER)
     assert str(refused.reply)[0] == ("5" if limit.on_excess == "reject" else "4")
     clock.advance(seconds - 0.001)
-    assert not limiter.check(one)
+    assert not limiter.check(more)
     clock.advance(0.001)
-    assert limiter.try_acquire(one)
+    assert limiter.try_acquire(more)

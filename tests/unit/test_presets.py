@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +117,24 @@ def test_each_page_of_a_provider_has_an_address(name: str) -> None:
     for page in SOURCES[name].pages:
         assert page.address is not None
         assert page.address.startswith(("https://", "http://it.leeds.ac.uk/"))
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "presets.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_of_presets_has_each_preset_default_and_address(name: str) -> None:
+    assert f"`{name}`" in DOCS
+    numbers = DOCS.replace("_", "")  # 2_000
+    for parameter in inspect.signature(PRESETS[name]).parameters.values():
+        default = parameter.default
+        if isinstance(default, str) or (isinstance(default, int) and default > 1):
+            value = f'"{default}"' if isinstance(default, str) else str(default)
+            key = parameter.name.replace("_", "")
+            assert f"`{key}={value}`" in numbers or f"| `{key}` | `{value}` |" in numbers
+    for page in SOURCES[name].pages:
+        assert (page.address or "") in DOCS
+        assert str(page.read) in DOCS
 
 
 def test_a_figure_needs_a_page_and_a_limit_or_a_note() -> None:

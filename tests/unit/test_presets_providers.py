@@ -372,7 +372,7 @@ def test_amazon_ses_has_no_quota_if_the_account_has_none() -> None:
     [
         (presets.brevo(), 300, DAY),
         (presets.resend(), 100, DAY),
-        (presets.sendgrid(), 100, DAY),
+        (presets.sendgrid(sending_quota="100/day"), 100, DAY),
     ],
 )
 def test_a_free_plan_counts_the_recipients_of_all_senders_together(
@@ -383,6 +383,15 @@ def test_a_free_plan_counts_the_recipients_of_all_senders_together(
     assert limiter.try_acquire(example_envelope(sender="bob@example.edu"))
     decision = limiter.try_acquire(example_envelope(sender="kim@example.edu"))
     assert refusal(decision) == ("recipients a day", Action.DEFER, wait)
+
+
+def test_sendgrid_begins_anew_at_midnight_utc() -> None:
+    limiter, clock = limiter_with_clock(presets.sendgrid(), now=18 * HOUR * 1000)
+    assert limiter.try_acquire(example_envelope(100))
+    decision = limiter.try_acquire(example_envelope())
+    assert refusal(decision) == ("recipients a day", Action.DEFER, 6 * HOUR)
+    clock.advance(6 * HOUR)
+    assert limiter.try_acquire(example_envelope(100))
 
 
 def test_a_paid_plan_has_no_daily_quota() -> None:

@@ -90,7 +90,7 @@ WORKSPACE: Final = Source(
             limit="unique external recipients a day",
             value=2_000,
             unit="unique external recipients in 24 hours, for each user",
-            pages=(_WORKSPACE_COPY, _UNIQUE_COPY),
+            pages=(_UNIQUE_COPY,),
         ),
         Figure(
             value=500,
@@ -111,7 +111,7 @@ WORKSPACE: Final = Source(
     ),
     left_out=(
         "Trial accounts, which have lower limits; the SMTP relay service and Apps Script, which"
-        " have limits of their own."
+        " have their own limits."
     ),
 )
 

@@ -235,7 +235,7 @@ OUTLOOK_COM: Final = Source(
         ),
         Figure(
             value=1_000,
-            unit="recipients a day to whom the account has never sent mail",
+            unit="recipients a day that never had mail from the account",
             pages=(_OUTLOOK,),
             note="not enforced: no count knows all recipients of earlier mail",
         ),
@@ -480,7 +480,7 @@ def outlook_com(*, recipient_limit: int = 500, recipient_rate: str = "5000/day")
     - 500 recipients a message
     - 5,000 recipients a day per sender; here in 24 hours, sliding, which is never more
 
-    Not in the preset: the 1,000 recipients a day to whom the account has never sent mail. Accounts
+    Not in the preset: the 1,000 recipients a day that never had mail from the account. Accounts
     without a subscription have lower limits, which Microsoft does not publish.
 
     Source: "Sending limits in Outlook.com", Microsoft, read on 2026-11-27.

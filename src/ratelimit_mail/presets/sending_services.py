@@ -262,7 +262,7 @@ SENDGRID: Final = Source(
         Figure(
             limit="recipients a day",
             value=100,
-            unit="e-mails a day, for each account on the trial plan",
+            unit="e-mails a day, which begins at midnight, UTC, for each account on the trial plan",
             pages=(_SENDGRID_TRIAL, _SENDGRID_CREDITS, _SENDGRID_REPLY),
             refusal="451 Authentication failed: Maximum credits exceeded",
         ),
@@ -275,11 +275,13 @@ SENDGRID: Final = Source(
 )
 
 
-def sendgrid(*, recipient_limit: int = 1_000, sending_quota: str | None = "100/day") -> Policy:
+def sendgrid(
+    *, recipient_limit: int = 1_000, sending_quota: str | None = "100/calendar day"
+) -> Policy:
     """Return the limits of one account of Twilio SendGrid; the defaults are the trial's.
 
     - 1,000 recipients a message
-    - 100 recipients in 24 hours, sliding
+    - 100 recipients a day, from one midnight to the next, UTC
 
     Excess is deferred with the reply of SendGrid, 451.
 

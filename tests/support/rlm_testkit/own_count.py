@@ -1,7 +1,7 @@
 """What two presets decide, counted by a second way: two deques, without this library.
 
-The rules are written down here anew, from `docs/presets.md` alone: a shared mistake would otherwise
-agree with itself.
+The rules are those of `docs/presets.md`. Nothing is imported from the library, so that a mistake of
+the library is not repeated here.
 """
 
 from __future__ import annotations

@@ -77,6 +77,9 @@ ENQUEUE: Final = 1 << 11
 UNIQUE: Final = 1 << 12
 """Some charges are of unique recipients; the keys of their sorted sets follow all others."""
 
+OF_UNIQUE: Final = 1 << 15
+"""Added to the number of records of the windows that are read of a count of unique recipients."""
+
 # The format of a window, as lua/message.lua explains it.
 CALENDAR: Final = 1 << 2
 WINDOW_SIZE: Final = 19
@@ -485,14 +488,16 @@ class Codec:
 
     def pack_usage(self, ledger: Ledger, subject: str) -> tuple[list[bytes], bytes]:
         """Pack what reads each window of each of the ledger's counts."""
-        keys = []
+        keys, members_keys = [], []
         now = self.now()
         time = 0 if self._clock is None else now
         chunks = [_int56(time), b"\0" if self._clock is None else b"\1"]
         for count in ledger.counts:
             keys.append(self.keys.key(ledger, subject, count.unit))
-            chunks.append(_pack_windows(count, now))
-        return keys, b"".join(chunks)
+            if count.is_unique:
+                members_keys.append(members_key(keys[-1]))
+            chunks.append(_pack_windows(count, now, OF_UNIQUE if count.is_unique else 0))
+        return keys + members_keys, b"".join(chunks)
 
     def pack_top(self, ledger: Ledger, threshold: float) -> tuple[bytes, bytes]:
         """Pack what finds the logs of a ledger that hold more than a share of a window."""
@@ -535,8 +540,8 @@ def _pack_count(count: Count, now: int) -> bytes:
     )
 
 
-def _pack_windows(count: Count, now: int) -> bytes:
-    """Pack the number of records, and the records of each window."""
+def _pack_windows(count: Count, now: int, flags: int = 0) -> bytes:
+    """Pack the number of records, to which `flags` are added, and the records of each window."""
     packed = b"".join(
         _uint48(window.limit)
         + _uint48(window.length)
@@ -546,7 +551,7 @@ def _pack_windows(count: Count, now: int) -> bytes:
         else _pack_calendar_window(window, now)
         for window in count.windows
     )
-    return _uint16(len(packed) // WINDOW_SIZE) + packed
+    return _uint16(len(packed) // WINDOW_SIZE | flags) + packed
 
 
 def _pack_calendar_window(window: CalendarWindow, now: int) -> bytes:

@@ -62,6 +62,7 @@ _EVENT_LOG: Final = (
     "entry",
     "search",
     "full",
+    "far_changes",
     "event_log",
     "unique",
 )

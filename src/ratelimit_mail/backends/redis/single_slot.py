@@ -12,7 +12,7 @@ from typing import Any
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import TAKE, Intent, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.codec import Codec, PackedMessage, Receipt
-from ratelimit_mail.backends.redis.keys import foreign_value_error
+from ratelimit_mail.backends.redis.keys import foreign_value_error, members_key
 from ratelimit_mail.backends.redis.scripts import (
     APPLY,
     MOVE,
@@ -26,7 +26,7 @@ from ratelimit_mail.backends.redis.scripts import (
     Script,
 )
 from ratelimit_mail.backends.redis.transport import AsyncTransport, Transport
-from ratelimit_mail.counting.charge import Charge, Ledger
+from ratelimit_mail.counting.charge import FIRST_UNIQUE, Charge, Ledger
 
 __all__ = ["SingleSlotCalls"]
 
@@ -118,8 +118,9 @@ class SingleSlotCalls:
 
     def reset_steps(self, ledger: Ledger, subject: str) -> Steps[None]:
         """Forget what was counted for a subject, in every unit."""
-        keys = self.codec.keys.all_keys(ledger, subject)
-        foreign_key = yield from self.run_steps(RESET, keys, [])
+        logs = self.codec.keys.all_keys(ledger, subject)
+        keys = [*logs, *map(members_key, logs[FIRST_UNIQUE:])]
+        foreign_key = yield from self.run_steps(RESET, keys, [str(len(logs)).encode()])
         if foreign_key:
             raise foreign_value_error(keys[foreign_key - 1])
 

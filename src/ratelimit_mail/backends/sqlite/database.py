@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from weakref import WeakSet
@@ -59,6 +60,7 @@ class Database:
         self._identity: tuple[int, int] | None = None
         self._look_at = 0.0
         self._lock = threading.Lock()
+        self._take_lock = partial(self._lock.acquire, True, self._timeout)
         self._owner = 0
         self._is_held_for_fork = False
         _databases.add(self)
@@ -83,41 +85,41 @@ class Database:
 
         writes: whether it may write; other processes wait then.
         """
-        lock = self._lock
-        if not lock.acquire(blocking=False):
-            self._wait_for_lock()
-        self._owner = threading.get_ident()
-        try:
-            cursor = self._cursor
-            if cursor is None or time.monotonic() >= self._look_at:
-                cursor = self._connect()
+        lock = self._lock  # a fork replaces it
+        # As safe as `with`: no signal is handled between the lock and the `try`.
+        for _ in iter(self._take_lock, False):
             try:
-                if writes:
-                    try:
-                        cursor.execute("BEGIN IMMEDIATE")
-                    except sqlite3.OperationalError as error:
-                        self._begin_later(cursor, error)
-                else:
-                    cursor.execute("BEGIN")
-                result = work(cursor, *arguments)
-                cursor.execute("COMMIT")
-            except BaseException:
-                rolled_back()
-                self._roll_back()
-                raise
-            committed()
-            return result
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        finally:
-            self._owner = 0
-            lock.release()
+                self._owner = threading.get_ident()
+                cursor = self._cursor
+                if cursor is None or time.monotonic() >= self._look_at:
+                    cursor = self._connect()
+                try:
+                    if writes:
+                        try:
+                            cursor.execute("BEGIN IMMEDIATE")
+                        except sqlite3.OperationalError as error:
+                            self._begin_later(cursor, error)
+                    else:
+                        cursor.execute("BEGIN")
+                    result = work(cursor, *arguments)
+                    cursor.execute("COMMIT")
+                except BaseException:
+                    rolled_back()
+                    self._roll_back()
+                    raise
+                committed()
+                return result
+            except sqlite3.Error as error:
+                raise self._translated(error) from error
+            finally:
+                self._owner = 0
+                lock.release()
+        raise self._used_by_threads()
 
-    def _wait_for_lock(self) -> None:
-        if not self._lock.acquire(timeout=self._timeout):
-            raise self._unavailable(
-                f"other threads of this process have used it for {self._timeout:g} seconds"
-            )
+    def _used_by_threads(self) -> BackendUnavailable:
+        return self._unavailable(
+            f"other threads of this process have used it for {self._timeout:g} seconds"
+        )
 
     def _begin_later(self, cursor: sqlite3.Cursor, error: sqlite3.Error) -> None:
         """Try again to begin a transaction, until the timeout."""
@@ -151,14 +153,12 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the next transaction opens another."""
-        if not self._lock.acquire(timeout=self._timeout):
-            raise self._unavailable(
-                f"other threads of this process have used it for {self._timeout:g} seconds"
-            )
-        try:
-            self._drop_connection()
-        finally:
-            self._lock.release()
+        for _ in iter(self._take_lock, False):
+            try:
+                return self._drop_connection()
+            finally:
+                self._lock.release()
+        raise self._used_by_threads()
 
     # Opening.
 
@@ -309,6 +309,7 @@ class Database:
             _abandoned.append(self._connection)
             self._connection = self._cursor = None
         self._lock = threading.Lock()
+        self._take_lock = partial(self._lock.acquire, True, self._timeout)
         self._owner = 0
         self._is_held_for_fork = False
 

@@ -87,8 +87,15 @@ def _month(
             day = date(year, month, number)
             amount = by_day.get(day, 0)
             title = f"{day:%A} {number} {day:%B}: {amount:,} {things}"
-            days.append(
-                Day(number, f"{amount:,}" if amount else "", level_of(amount, thresholds), title)
-            )
+            days.append(Day(number, _text(amount), level_of(amount, thresholds), title))
         weeks.append(days)
     return Month(f"{date(year, month, 1):%B} {year}", weeks)
+
+
+def _text(amount: int) -> str:
+    """Return a number for the cell of a day, which is narrow; its title has all digits."""
+    if amount >= 1_000_000:
+        return f"{amount / 1_000_000:.3g}M"
+    if amount >= 100_000:
+        return f"{amount // 1000}k"
+    return f"{amount:,}" if amount else ""

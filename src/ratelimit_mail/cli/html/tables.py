@@ -121,4 +121,6 @@ def table(
             for row in rows
         ],
         note=note,
+        stacks=len(headings) > 4,
+        wide=len(headings) > 4,
     )

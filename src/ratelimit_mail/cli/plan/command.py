@@ -16,6 +16,7 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
+from ratelimit_mail.cli.html.writer import PageWriter
 from ratelimit_mail.cli.plan.json_output import Outcome, as_json
 from ratelimit_mail.cli.plan.mailing import (
     Mailing,
@@ -83,6 +84,13 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
 @click.option("--client", "address", metavar="ADDRESS", help="The IP address of the client.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="The protocol of the client.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of it; repeatable.")
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="HTML",
+    help="Write a report with a calendar to this file.",
+)
 @click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of tables.")
 def plan_command(
     names: tuple[str, ...],
@@ -101,6 +109,7 @@ def plan_command(
     address: str | None,
     protocol: str | None,
     tags: tuple[str, ...],
+    page: Path | None,
     wants_json: bool,
 ) -> None:
     """Show when the messages of a mailing will have gone under a policy.
@@ -117,7 +126,8 @@ def plan_command(
 
     The plan of the first --policy is printed in full: when the first message, half of them
     and the last will have gone, which limit delays them when, and a schedule by hour. With
-    several policies, or --all, a table has a row for each.
+    several policies, or --all, a table has a row for each. --report writes one HTML file
+    that any browser can open, with a calendar of the days; it needs the extra [report].
 
     The column "recipients" of a CSV file (.csv, .csv.gz), named in its first row, has
     addresses separated by spaces or semicolons, or a number; n_recipients and count have a
@@ -134,6 +144,7 @@ def plan_command(
     try:
         policies = _policies(names, wants_all=wants_all)
         _check_sizes(policies)
+        writer = None if page is None else PageWriter(page, *([] if file is None else [file]))
         if granted:
             policies = [_with_grant(policy, sender) for policy in policies]
         client = client_from_options(sender, address, protocol, tags)
@@ -148,13 +159,25 @@ def plan_command(
             outcomes = [
                 _plan(policy, mailing, backend, len(policies), stderr) for policy in policies
             ]
+        finishes = any(isinstance(outcome, MailingPlan) for _, outcome in outcomes)
+        if writer is not None and finishes:
+            from ratelimit_mail.cli.plan.page import PlanResults, plan_page
+
+            results = PlanResults(
+                outcomes=outcomes,
+                policies=policies,
+                zone=zone,
+                in_full=bool(names),
+                has_history=url is not None,
+            )
+            writer.write(plan_page(results))
         if wants_json:
             click.echo(json.dumps(as_json(mailing, outcomes), indent=2))
         else:
             _print(outcomes, Console(), zone, in_full=bool(names))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    if all(isinstance(outcome, CannotFinish) for _, outcome in outcomes):
+    if not finishes:
         raise CommandError("under each of these policies some message can never go")
 
 

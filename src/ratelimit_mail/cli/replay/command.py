@@ -18,6 +18,7 @@ from ratelimit_mail.cli.find_policy import POLICY_NAME, complete_policy, find_po
 from ratelimit_mail.cli.html.writer import PageWriter
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
+from ratelimit_mail.cli.replay.heavy_senders import BusyDays, heavy_senders
 from ratelimit_mail.cli.replay.input import ReplayInput
 from ratelimit_mail.cli.replay.reading_options import reading_options
 from ratelimit_mail.cli.replay.report import Report, as_json
@@ -108,7 +109,8 @@ def replay_command(
     in sentences, who is affected, how late, and when; it needs the extra [report].
     --compare compares another policy with the first, and may be repeated. --suggest
     shows, for each limit by itself, the smallest number that would affect (defer or
-    reject a message of) at most 0.2 % of the senders.
+    reject a message of) at most 0.2 % of the senders, and the next round one; and again
+    without the mail of senders that look like a theft or like bulk mail, which it names.
 
     FILES are a CSV file, an mbox file or a Maildir directory, the log of Postfix (also
     from journalctl) or Exim, a message trace of Exchange Online, message tracking logs
@@ -157,6 +159,9 @@ def replay_command(
         by_tier = ByTier(policy) if policy.tiers else None
         if by_tier is not None:
             callbacks.append(by_tier.add)
+        busy_days = BusyDays(policy) if wants_numbers else None
+        if busy_days is not None:
+            callbacks.append(busy_days.add)
         tally = replay(policy, mail.envelopes("Replaying"), *callbacks)
         report = Report(
             file=_names(files),
@@ -185,10 +190,19 @@ def replay_command(
             report = attrs.evolve(report, delays=delays if wants_retry else None)
         if needs_demand:
             demand = Demand(policy, timeline.bins, mail.envelopes("Measuring"))
-        if wants_numbers:
-            quota = quota_of(touch, len(tally.by_sender))
-            suggested = suggest(policy, demand, quota, mail.envelopes)
-            report = attrs.evolve(report, suggested=suggested)
+        if busy_days is not None:
+            heavy = heavy_senders(policy, busy_days, mail.envelopes)
+            apart = [each.key for each in heavy if each.is_set_apart]
+            senders = len(tally.by_sender)
+            suggested = suggest(
+                policy,
+                demand,
+                quota_of(touch, senders),
+                mail.envelopes,
+                apart=apart,
+                quota_without=quota_of(touch, senders - len(apart)),
+            )
+            report = attrs.evolve(report, suggested=suggested, heavy=heavy)
         if writer is not None:
             from ratelimit_mail.cli.replay.html.page import replay_page
             from ratelimit_mail.cli.replay.html.results import Results

@@ -11,6 +11,7 @@ from ratelimit_mail.cli.replay.report_tables import (
     ReportTable,
     comparison_table,
     decision_tables,
+    heavy_sender_table,
     replay_facts,
     sender_tables,
     suggestion_table,
@@ -35,6 +36,8 @@ def print_report(report: Report, console: Console) -> None:
         tables.append(comparison_table(report))
     if report.suggested is not None:
         tables.append(suggestion_table(report))
+        if (heavy := heavy_sender_table(report)) is not None:
+            tables.append(heavy)
     for each in tables:
         console.print()
         print_table(_table(each), console)

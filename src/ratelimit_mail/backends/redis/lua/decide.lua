@@ -15,8 +15,7 @@ local function decide(message, first, now, grace)
   local function has(flag)
     return bit.band(flags, flag) > 0
   end
-  local is_only_taken = not has(BOOK) and not has(LEAST_REMAINING)
-  local charges, queue = read_charges(message, first, logs, false, is_only_taken)
+  local charges, queue = read_charges(message, first, logs)
   if not charges then
     return {-1, queue}
   end
@@ -41,7 +40,7 @@ local function decide(message, first, now, grace)
   -- Returns the reply, and stores it as the answer to the id.
   local function reply(at, refusals, record)
     for _, charge in ipairs(charges) do
-      if charge.log.learned then
+      if charge.log.learned and not charge.unique then
         change.save_full(charge.log)
       end
     end

@@ -17,10 +17,12 @@ local function event_logs()
     return a
   end
 
+  local BY_ENTRY = {'times', 'sent_totals', 'attempted_totals', 'inserted', 'changed'}
   local LONG = 32 -- so many entries are better not stored again
   local FEW = 8 -- so many events are taken out one by one
 
   local opened = {}
+  local NONE = {} -- of a log without changes far from its end
 
   -- Returns the log at `key`, or nil if the value there is not a log. `span`, `slot`, `ceiling`:
   -- what the current policy needs retained; what other policies need is retained as well. Nil if
@@ -56,8 +58,8 @@ local function event_logs()
       from = n + 1, stored_oldest = oldest, generation = generation, n = n, newest = newest,
       last = last, oldest = oldest, base = base, sent = sent, attempted_base = attempted_base,
       attempted = attempted, compact_at = compact_at, span = span, slot = slot, ceiling = ceiling,
-      expires = expires, full = full, shifts = shifts, moves = {}, inserted = {}, changed = {},
-      removed = {},
+      expires = expires, full = full, shifts = shifts, moves = NONE, inserted = NONE, changed = NONE,
+      removed = NONE,
     }
     return opened[key]
   end
@@ -129,6 +131,9 @@ local function event_logs()
     end
     load(log, first, log.from - 1)
     log.from = first
+    if log.moves == NONE then
+      return
+    end
     local index = stored_index(log, first)
     for i = #log.removed, 1, -1 do
       if log.removed[i] >= index then
@@ -147,39 +152,13 @@ local function event_logs()
   -- The tables that have something of an entry by its number.
   local BY_ENTRY = {'times', 'sent_totals', 'attempted_totals', 'inserted', 'changed'}
 
-  -- Moves what is known of the entries from `first` on by one: 1 or -1.
-  local function renumber(log, first, by)
-    for _, name in ipairs(BY_ENTRY) do
-      local moved = {}
-      for i, value in pairs(log[name]) do
-        moved[i >= first and i + by or i] = value
-      end
-      log[name] = moved
-    end
-    for _, move in ipairs(log.moves) do
-      if move.from >= first then
-        move.from = move.from + by
-      end
-    end
-    log.n, log.from = log.n + by, log.from + by
-  end
+  local loaded_far_changes
 
-  -- Inserts an entry, of which nothing is known yet.
-  local function insert_entry(log, i)
-    renumber(log, i, 1)
-    log.inserted[i] = true
-    table.insert(log.moves, {from = i + 1, by = -1})
-  end
-
-  local function remove_entry(log, i)
-    if not log.inserted[i] then
-      table.insert(log.removed, stored_index(log, i))
-    end
-    for _, name in ipairs(BY_ENTRY) do
-      log[name][i] = nil
-    end
-    renumber(log, i + 1, -1)
-    table.insert(log.moves, {from = i, by = 1})
+  local function far_changes()
+    loaded_far_changes = loaded_far_changes
+      or make_far_changes(
+      {time = time, total = total, stored_index = stored_index, NONE = NONE, BY_ENTRY = BY_ENTRY})
+    return loaded_far_changes
   end
 
   -- Returns the last entry from `low` to `high` that is not later than `at`; `low` is taken to be
@@ -231,26 +210,6 @@ local function event_logs()
     return low
   end
 
-  -- Inserts an event after entry `i`, or adds it to that entry, and shifts the totals before it.
-  local function enter_far_from_end(log, i, at, is_merged, sent, attempted)
-    if is_merged then
-      local was_at = time(log, i)
-      shift_before(log, was_at, -sent, -attempted)
-      if was_at ~= at then
-        log.times[i] = at
-        log.changed[i] = true
-      end
-    else
-      shift_before(log, at, -sent, -attempted)
-      local sent_by_then, attempted_by_then = total(log, i) + sent, total(log, i, true) + attempted
-      insert_entry(log, i + 1)
-      log.times[i + 1], log.sent_totals[i + 1], log.attempted_totals[i + 1] =
-        at, sent_by_then, attempted_by_then
-    end
-    log.last = max(log.last, at)
-    log.oldest = (is_merged and i == 1 or i == 0) and at or log.oldest
-  end
-
   -- Inserts an event in the order of time, before the bookings after it.
   local function enter(log, at, present, sent, attempted)
     local i = log.last <= at and log.n or last_by(log, at, 0, log.n)
@@ -258,7 +217,7 @@ local function event_logs()
     local is_merged = last
       and (last == at or at <= present and floor(last / log.slot) == floor(at / log.slot))
     if i + LONG < log.n and i + 1 < log.from and (last or i == 0) then
-      return enter_far_from_end(log, i, at, is_merged, sent, attempted)
+      return far_changes().enter(log, i, at, is_merged, sent, attempted)
     end
     if is_merged then
       make_writable(log, i)
@@ -281,21 +240,6 @@ local function event_logs()
     log.sent, log.attempted = log.sent + sent, log.attempted + attempted
     log.last = max(log.last, at)
     log.oldest = i == 0 and at or log.oldest
-  end
-
-  -- Takes out a few events, and shifts the totals before them. Returns true.
-  local function remove_one_by_one(log, entries, cost_at)
-    table.sort(entries)
-    for k = #entries, 1, -1 do
-      local i = entries[k]
-      shift_before(log, time(log, i), cost_at[i], cost_at[i])
-      if total(log, i) == total(log, i - 1) and total(log, i, true) == total(log, i - 1, true) then
-        remove_entry(log, i)
-      end
-    end
-    log.last = log.n > 0 and time(log, log.n) or LONG_AGO
-    log.oldest = log.n > 0 and time(log, 1) or LONG_AGO
-    return true
   end
 
   -- Takes out events of this log; those that have left every window, were forgotten by a reset or
@@ -325,7 +269,7 @@ local function event_logs()
     end
     forget_full(log, time(log, first))
     if #entries <= FEW and first + LONG < log.n and last < log.from then
-      return remove_one_by_one(log, entries, cost_at)
+      return far_changes().remove(log, entries, cost_at)
     end
     make_writable(log, first)
     local n, removed = first - 1, 0
@@ -351,18 +295,24 @@ local function event_logs()
     for name, value in pairs(log) do
       new[name] = value
     end
-    for _, name in ipairs({
-      'times', 'sent_totals', 'attempted_totals', 'inserted', 'changed', 'removed',
-    }) do
-      new[name] = {}
-      for i, value in pairs(log[name]) do
-        new[name][i] = value
+    for _, name in ipairs(BY_ENTRY) do
+      if log[name] ~= NONE then
+        new[name] = {}
+        for i, value in pairs(log[name]) do
+          new[name][i] = value
+        end
       end
     end
-    new.moves, new.shifts = {}, log.shifts and {}
-    for i, move in ipairs(log.moves) do
-      new.moves[i] = {from = move.from, by = move.by}
+    if log.moves ~= NONE then
+      new.moves, new.removed = {}, {}
+      for i, move in ipairs(log.moves) do
+        new.moves[i] = {from = move.from, by = move.by}
+      end
+      for i, index in ipairs(log.removed) do
+        new.removed[i] = index
+      end
     end
+    new.shifts = log.shifts and {}
     for i, shift in ipairs(log.shifts or {}) do
       new.shifts[i] = {before = shift.before, sent = shift.sent, attempted = shift.attempted}
     end
@@ -376,8 +326,9 @@ local function event_logs()
   end
 
   return {
-    open = open, stored_index = stored_index, time = time, total = total, load = load, make_writable = make_writable,
-    last_by = last_by, last_by_near_end = last_by_near_end, first_with = first_with,
-    first_with_near_end = first_with_near_end, enter = enter, remove = remove, copy = copy,
+    open = open, far_changes = far_changes, stored_index = stored_index, time = time, total = total,
+    load = load, make_writable = make_writable, last_by = last_by, last_by_near_end = last_by_near_end,
+    first_with = first_with, first_with_near_end = first_with_near_end, enter = enter, remove = remove,
+    copy = copy,
   }
 end

@@ -127,15 +127,15 @@ local function charges_of(receipt, logs)
   function self.take_out()
     local changed = {}
     for log, events in pairs(self.events_by_log()) do
-      local others, is_changed = {}, false
+      local others = {}
       for _, event in ipairs(events) do
         if event.members then
-          is_changed = unique_recipients(logs).take_out(log, event) or is_changed
+          unique_recipients(logs).take_out(log, event)
         else
           others[#others + 1] = event
         end
       end
-      if logs.remove(log, others) or is_changed then
+      if #others > 0 and logs.remove(log, others) then
         changed[#changed + 1] = log
       end
     end

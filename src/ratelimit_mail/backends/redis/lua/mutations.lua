@@ -4,8 +4,8 @@
 local function mutations(logs, now, grace)
   local floor, max, min = math.floor, math.max, math.min
   local call = redis.call
-  local time, total, load, make_writable, last_by, enter =
-    logs.time, logs.total, logs.load, logs.make_writable, logs.last_by, logs.enter
+  local time, total, make_writable, last_by, enter =
+    logs.time, logs.total, logs.make_writable, logs.last_by, logs.enter
   local stored_index = logs.stored_index
 
   -- Forgets what has left every window by `present`. Time does not go back before that.
@@ -113,63 +113,6 @@ local function mutations(logs, now, grace)
     end
   end
 
-  -- Drops a few of too many shifts: those of the fewest entries, which are stored again.
-  local function drop_short_shifts(log)
-    local shifts, lengths, previous = log.shifts, {}, log.trim
-    for k, shift in ipairs(shifts) do
-      local last = last_by(log, shift.before - 1, previous, log.n)
-      lengths[k] = {shift = k, first = previous + 1, last = last}
-      previous = last
-    end
-    table.sort(lengths, function(one, other)
-      return one.last - one.first < other.last - other.first
-    end)
-    local dropped = {}
-    for k = 1, 8 do
-      local first, last = lengths[k].first, min(lengths[k].last, log.from - 1)
-      load(log, first, last)
-      for i = first, last do
-        log.changed[i] = not log.inserted[i] or nil
-      end
-      dropped[k] = lengths[k].shift
-    end
-    table.sort(dropped)
-    for k = #dropped, 1, -1 do
-      table.remove(shifts, dropped[k])
-    end
-  end
-
-  -- Stores the entries that have changed one by one, without those from `log.from` on. `write`
-  -- returns an entry as it is stored. Returns a function that inserts the new ones, once the others
-  -- are stored.
-  local function save_single_entries(log, write)
-    local elements, inserted = {}, {}
-    for i in pairs(log.inserted) do
-      inserted[#inserted + 1] = i
-      local next = i + 1
-      if next < log.from and not log.inserted[next] and not log.changed[next] then
-        elements[next] = call('LINDEX', log.key, stored_index(log, next))
-      end
-    end
-    local removed = {}
-    for i, index in ipairs(log.removed) do
-      removed[i] = call('LINDEX', log.key, index)
-    end
-    for i in pairs(log.changed) do
-      call('LSET', log.key, stored_index(log, i), write(i))
-    end
-    for i, entry in ipairs(removed) do
-      call('LREM', log.key, log.removed[i] * 2 < log.stored and 1 or -1, entry)
-    end
-    table.sort(inserted)
-    return function()
-      for k = #inserted, 1, -1 do -- each before the entry that follows it
-        local next = inserted[k] + 1
-        call('LINSERT', log.key, 'BEFORE', elements[next] or write(next), write(inserted[k]))
-      end
-    end
-  end
-
   local function save(log)
     log.learned = nil
     if log.attempted >= LARGEST_TOTAL then
@@ -185,10 +128,7 @@ local function mutations(logs, now, grace)
     local last = n > 0 and time(log, log.n) or LONG_AGO
     local oldest = n > 0 and time(log, log.trim + 1) or LONG_AGO
     if log.shifts then
-      drop_shifts(log, oldest, last)
-      if #log.shifts > MOST_SHIFTS then
-        drop_short_shifts(log)
-      end
+      logs.far_changes().drop_shifts(log, oldest, last, logs)
     end
     if log.trim > 0 then
       log.base, log.attempted_base = total(log, log.trim), total(log, log.trim, true)
@@ -214,17 +154,19 @@ local function mutations(logs, now, grace)
       log.expires = needed_until + floor(log.span / 8)
     end
     elements[#elements + 1] = pack_state(log, n, last, oldest)
-    local next, insert_new = 1, nil
+    local unsaved, insert_new = 1, nil
     if not is_new then -- the list must not become empty, or the key would lose its expiry
-      insert_new = save_single_entries(log, write)
+      if #log.moves > 0 or next(log.changed) then
+        insert_new = logs.far_changes().save(log, write)
+      end
       local before = stored_index(log, first) - #log.removed -- so many entries stay
       if before < log.stored - #log.removed then
         call('LTRIM', log.key, 0, before)
       end
       call('LSET', log.key, -1, elements[1])
-      next = 2
+      unsaved = 2
     end
-    for i = next, #elements, 1000 do
+    for i = unsaved, #elements, 1000 do
       call('RPUSH', log.key, unpack(elements, i, min(i + 999, #elements)))
     end
     if insert_new then
@@ -249,6 +191,7 @@ local function mutations(logs, now, grace)
   end
 
   return {
-    book = book, refuse = refuse, reset = reset, save = save, save_full = save_full, grace = grace,
+    book = book, refuse = refuse, reset = reset, save = save, save_full = save_full, forget = forget,
+    grace = grace,
   }
 end

@@ -17,7 +17,7 @@ local EVENT = '<I2c0i7I6c12'
 local BOOKING, FIRST_EVENT = '<i7i7i7i7I6c12', 47
 local QUEUE_STATE = '<i7i7i7i7'
 local READ_TOGETHER = 100 -- so many bookings are read at once
-local DROPPED_TOGETHER = 4 -- so many bookings may be dropped when one is added
+local DROPPED_TOGETHER = 2 -- so many bookings may be dropped when one is added
 
 local function write_events(events)
   local words = {}

@@ -8,7 +8,8 @@ local function must_run(...)
   end
 end
 
--- Raises an error if the user may not change the log at `key`. Nil if there is none to change.
+-- Raises an error if the user may not change the log at `key`, which is read before. Nil if there is
+-- none to change.
 local function must_change(key)
   if key then
     must_run('RPUSH', key, '')
@@ -17,17 +18,14 @@ local function must_change(key)
     must_run('LREM', key, 1, '')
     must_run('LINSERT', key, 'BEFORE', '', '')
     must_run('LRANGE', key, 0, -1)
-    must_run('LINDEX', key, -1)
     must_run('PEXPIRE', key, 1)
   end
 end
 
--- Raises an error if the user may not change the bookings in the sorted set at `key`.
+-- Raises an error if the user may not change the bookings in the sorted set at `key`, which are read
+-- before.
 local function must_change_bookings(key)
   must_run('TIME')
-  must_run('ZRANGEBYSCORE', key, 0, 0)
-  must_run('ZREVRANGEBYSCORE', key, 0, 0)
-  must_run('ZCARD', key)
   must_run('ZADD', key, 0, '')
   must_run('ZREMRANGEBYSCORE', key, 0, 0)
   must_run('PEXPIRE', key, 1)
@@ -37,6 +35,11 @@ end
 local function must_change_members(key)
   must_run('ZRANGE', key, -1, -1)
   must_run('ZSCORE', key, '')
+  must_run('ZRANK', key, '')
+  must_run('ZCARD', key)
+  must_run('ZCOUNT', key, 0, 0)
+  must_run('ZRANGEBYSCORE', key, 0, 0)
+  must_run('ZREVRANGEBYSCORE', key, 0, 0)
   must_run('ZADD', key, 0, '')
   must_run('ZREM', key, '')
   must_run('ZREMRANGEBYSCORE', key, 0, 0)

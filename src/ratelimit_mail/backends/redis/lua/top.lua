@@ -10,6 +10,7 @@
 -- Most logs are passed over by their state alone.
 
 local MOST_SEARCHED = 16 -- so many logs are searched by one call
+local FIRST_UNIQUE = 54 -- the digit of the first unit of unique recipients
 
 local now, has_clock, is_tagged, threshold, pos = struct.unpack('<i7BBd', ARGV[1])
 if has_clock == 0 then
@@ -42,10 +43,14 @@ local function unit_of(key)
     and byte(key, start + size + 1) == 58 and byte(key, start + size) -- a colon, and the subject
 end
 
--- Returns whether a log may hold more than the threshold, by its state alone.
-local function is_promising(state, unit)
+-- Returns whether a log may hold more than the threshold, by its state and its number of recipients.
+local function is_promising(key, state, unit)
   local attempted_base, attempted = struct.unpack('<I6I6', state, 54)
   local held = attempted - attempted_base
+  if unit >= FIRST_UNIQUE then
+    local size = redis.pcall('ZCARD', members_key(key))
+    held = held + (type(size) == 'number' and size or 0)
+  end
   if held <= least[unit] then -- nearly always
     return false
   end
@@ -77,13 +82,17 @@ local pcall = redis.pcall
 for _, key in ipairs(keys) do
   local unit = unit_of(key)
   local state = unit and least[unit] and pcall('LINDEX', key, -1)
-  if is_state(state) and is_promising(state, unit) then
+  if is_state(state) and is_promising(key, state, unit) then
     local share = ''
     searched = searched + 1
     if searched <= MOST_SEARCHED then
       logs = logs or event_logs()
       room = room or availability(logs, now)
       local log, most = logs.open(key), 0
+      local unique = unit >= FIRST_UNIQUE and unique_recipients(logs)
+      if unique and unique.open(log) then
+        log = unique.read(log, {})
+      end
       for _, window in ipairs(windows_of[unit]) do
         most = math.max(most, room.used(log, window) / window.limit)
       end

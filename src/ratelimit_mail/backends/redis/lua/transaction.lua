@@ -44,21 +44,12 @@ local function spread_schedule(cost, windows)
   end
 end
 
--- Returns the number of a key in KEYS.
-local function number_of_key(key)
-  for i, each in ipairs(KEYS) do
-    if each == key then
-      return i
-    end
-  end
-end
-
 -- Returns the charges of a packed message, and the charge of its queue; or nil and the number of a
 -- key whose value is not a log. The keys of the logs are in KEYS from `first` on. `log` of a charge
 -- is what decides: of unique recipients a copy without those that the message is to. `stored_log`
--- is what is charged. `is_only_charged`: nothing is decided; `is_only_taken`: only whether and when
--- there is room, not how much.
-local function read_charges(message, first, logs, is_only_charged, is_only_taken)
+-- is what is charged. `is_copied`: whether copies of the logs are made; `is_settled`: whether nothing
+-- is decided.
+local function read_charges(message, first, logs, is_copied, is_settled)
   local flags, count = struct.unpack('<I2I4', message)
   local pos = HEADER_SIZE + 1
   local charges = {}
@@ -90,8 +81,8 @@ local function read_charges(message, first, logs, is_only_charged, is_only_taken
         pos = pos + DIGEST_SIZE
       end
       charges[i].unique, charges[i].digests = unique, digests
-      if not is_only_charged then
-        charges[i].log = unique.without(log, digests, charges[i].windows, is_only_taken)
+      if not is_settled then
+        charges[i].log = unique.read(log, digests, is_copied)
       end
     end
     if cost > smallest then

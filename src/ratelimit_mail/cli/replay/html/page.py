@@ -14,7 +14,7 @@ from ratelimit_mail.cli.replay.html.people import people_section
 from ratelimit_mail.cli.replay.html.results import Results
 from ratelimit_mail.cli.replay.html.rhythm import time_section
 from ratelimit_mail.cli.replay.html.summary import key_figures, summary
-from ratelimit_mail.cli.replay.report_tables import suggestion_table
+from ratelimit_mail.cli.replay.report_tables import heavy_sender_table, suggestion_table
 
 __all__ = ["replay_page"]
 
@@ -45,7 +45,7 @@ def replay_page(results: Results) -> Page:
 
 def _suggestions(results: Results) -> Section:
     report = results.report
-    suggested = suggestion_table(report)
+    tables = [suggestion_table(report), heavy_sender_table(report)]
     return Section(
         "Numbers that would affect few senders",
         [
@@ -53,12 +53,8 @@ def _suggestions(results: Results) -> Section:
             f" most {report.touch:g} % of the senders, found by replays."
         ],
         [
-            table(
-                "suggested",
-                suggested.title,
-                suggested.headings,
-                suggested.rows,
-                suggested.note or "",
-            )
+            table(name, each.title, each.headings, each.rows, each.note or "")
+            for name, each in zip(("suggested", "heavy"), tables, strict=True)
+            if each is not None
         ],
     )
