@@ -222,3 +222,8 @@ def test_only_the_heaviest_are_looked_at_and_bursts_come_first(
     steady = [each for i in range(5) for each in newsletter([900, 300], [0, 5], f"s{i}@x.org")]
     found = judged(steady + daily("ann@x.org", 9, 12) + mail("ann@x.org", 9, new(240)))
     assert [each.key for each in found] == ["ann@x.org", "s3@x.org", "s4@x.org"]
+
+
+def test_a_sender_of_yesterday_has_no_history_either() -> None:
+    [heavy] = judged(mail("ann@x.org", 8, range(5)) + mail("ann@x.org", 9, new(150)))
+    assert heavy.looks_like is None
