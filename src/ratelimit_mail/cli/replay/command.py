@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
-from ratelimit_mail.cli.find_policy import complete_policy, find_policy
+from ratelimit_mail.cli.find_policy import POLICY_NAME, complete_policy, find_policy
 from ratelimit_mail.cli.html.writer import PageWriter
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
@@ -55,6 +55,7 @@ def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     "--policy",
     "name",
+    type=POLICY_NAME,
     required=True,
     metavar="NAME",
     shell_complete=complete_policy,
