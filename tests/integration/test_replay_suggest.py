@@ -78,6 +78,10 @@ PER_SENDER: dict[str, Callable[[int], Policy]] = {
     "rejected": lambda n: policy_with(MessageRateLimit(f"{n}/hour", on_excess="reject")),
     "denied": lambda n: policy_with(RecipientRateLimit(f"{n}/hour", denied="count")),
     "slots": lambda n: policy_with(MessageRateLimit(f"{n}/minute", resolution="10 seconds")),
+    "unique": lambda n: policy_with(RecipientRateLimit(f"{n}/hour", unique=True)),
+    "calendar": lambda n: policy_with(RecipientRateLimit(f"{n}/calendar hour", time_zone="UTC")),
+    "spread": lambda n: policy_with(RecipientRateLimit(f"{n}/minute", on_oversize="spread")),
+    "blocked": lambda n: policy_with(MessageRateLimit(f"{n}/minute", on_excess="block")),
     "a message": lambda n: policy_with(RecipientLimit(n)),
     "a message, external": lambda n: policy_with(RecipientLimit(n, count="external")),
 }
