@@ -87,8 +87,13 @@ PER_SENDER: dict[str, Callable[[int], Policy]] = {
 }
 
 
-@pytest.mark.parametrize("quota", [0, 1, 3])
-@pytest.mark.parametrize("name", PER_SENDER)
+ONCE = ("unique", "calendar", "spread", "blocked")
+
+
+@pytest.mark.parametrize(
+    ("name", "quota"),
+    [(name, quota) for name in PER_SENDER for quota in ([1] if name in ONCE else [0, 1, 3])],
+)
 def test_the_number_is_the_smallest_one_by_brute_force(name: str, quota: int) -> None:
     make = PER_SENDER[name]
     for seed in range(3):
