@@ -111,7 +111,7 @@ class DjangoPage(Servers):
 
 SERVERS_BY_DOCUMENT = {
     "README.md": Servers(in_folder=True),
-    "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
+    "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT", in_folder=True),
     "docs/choose-limits.md": Servers(in_folder=True),
     "docs/cron.md": Servers("SMTP_PORT", in_folder=True),
     "docs/faq.md": Servers("SMTP_PORT", in_folder=True),
