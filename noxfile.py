@@ -3,7 +3,9 @@
 import os
 import shutil
 import sys
+import zipfile
 from itertools import chain
+from pathlib import Path
 
 import nox
 
@@ -41,13 +43,13 @@ def django(session: nox.Session, django: str) -> None:
     session.run("pytest", *files, "docs/django.md", *session.posargs)
 
 
-@nox.session(python="3.11")
+@nox.session(python=["3.11", "3.12", "3.13"])
 def oldest(session: nox.Session) -> None:
-    """Tests on the oldest Python, with the oldest version that each dependency may have."""
+    """Tests with the oldest version that each dependency may have, on each Python."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"].values()
     bounds = {*project["dependencies"], *chain.from_iterable(extras)}
-    pins = sorted(each.replace(">=", "==") for each in bounds if ">=" in each)
+    pins = sorted(each.replace(">=", "==", 1) for each in bounds if ">=" in each)
     session.install("-e", ".", *pins, *nox.project.dependency_groups(PYPROJECT, "tests"))
     session.run("pip", "list")
     folders = ("tests/unit", "tests/conformance", "tests/integration")
@@ -150,6 +152,36 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def package(session: nox.Session) -> None:
+    """The source archive, the wheel from it, and a part of the tests from the archive alone."""
+    folder = Path(session.create_tmp())
+    shutil.rmtree(folder, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(folder), ".")
+    [archive] = folder.glob("*.tar.gz")
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        if not any(name.endswith("/ratelimit-mail.1") for name in opened.namelist()):
+            session.error("the wheel has no man page")
+    shutil.unpack_archive(archive, folder, filter="data")
+    source = folder / archive.name.removesuffix(".tar.gz")
+    session.install(
+        f"{wheel}[cli,merge,report]", *nox.project.dependency_groups(PYPROJECT, "tests")
+    )
+    with session.chdir(source):
+        # Of the archive, only the tests are used: the library is the one in the wheel.
+        session.run("pytest", "tests/unit", "docs", "README.md", *session.posargs)
+
+
+@nox.session
+def licences(session: nox.Session) -> None:
+    """The licences of all that the core and the extras install, and a bill of materials."""
+    extras = sorted(PYPROJECT["project"]["optional-dependencies"])
+    session.install(f".[{','.join(extras)}]")
+    session.run("python", "-m", "release.components", "ratelimit-mail.cdx.json")
+
+
+@nox.session
 def slower(session: nox.Session) -> None:
     """What became slower since an earlier run, by its figures: `-- OLD.json`, as of a release."""
     if len(session.posargs) != 1:
@@ -163,6 +195,7 @@ def slower(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation, into `site/`."""
+    """The documentation, into `site/`, with its links checked."""
     install(session, "docs")
-    session.run("mkdocs", "build", "--strict")
+    session.run("zensical", "build", "--config-file", "mkdocs.yml", "--clean", "--strict")
+    session.run("python", "-m", "release.site", "site")

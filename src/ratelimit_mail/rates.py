@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import attrs
 
@@ -48,6 +49,33 @@ _CALENDAR_NOTATION: Final = re.compile(
 # A whole number and a unit; at most as many digits as MOST has.
 _SIZE: Final = re.compile(r"\s*+([0-9]{1,13}+)\s*+([a-z]{1,5}+)\s*+", re.IGNORECASE)
 
+# The pieces of a text that may be a rate: numbers, words, and any other character by itself.
+_PIECES: Final = re.compile(r"[0-9][0-9,_']*+|[a-z]++|\S", re.IGNORECASE)
+
+_UNITS: Final = ("second", "minute", "hour", "day", "month", "year")
+
+# What is written for a unit, and the unit with its factor.
+_ABBREVIATIONS: Final = {
+    **dict.fromkeys(("s", "sec", "secs"), ("second", 1)),
+    **dict.fromkeys(("min", "mins"), ("minute", 1)),
+    **dict.fromkeys(("h", "hr", "hrs"), ("hour", 1)),
+    **dict.fromkeys(("d",), ("day", 1)),
+    **dict.fromkeys(("w", "wk", "week", "weeks"), ("day", 7)),
+    **dict.fromkeys(("y", "yr", "yrs"), ("year", 1)),
+    **{each: (each, 1) for each in _UNITS},
+    **{f"{each}s": (each, 1) for each in _UNITS},
+}
+
+_DIGITS: Final = frozenset("0123456789")
+
+_GROUPING: Final = {ord(each): None for each in ",_'"}
+
+_COUNTED: Final = frozenset(
+    noun + ending
+    for noun in ("email", "letter", "mail", "message", "msg", "recipient")
+    for ending in ("", "s")
+)
+
 _BYTES_IN: Final = {
     "b": 1,
     "byte": 1,
@@ -83,8 +111,10 @@ Rate: TypeAlias = "RateLimitItem | CalendarRate"
 def parse_rate(value: str | Rate) -> Rate:
     """Return the one rate in `value`: a string, a `limits.RateLimitItem` or a `CalendarRate`.
 
-    Strings are such as `"30/minute"`, `"50 per 15 minutes"` or `"500/calendar day"`. Raises
-    TypeError or ValueError if `value` is not one rate that can be counted.
+    Strings are such as `"30/minute"`, `"50 per 15 minutes"` or `"500/calendar day"`. Abbreviations
+    with one meaning are understood: `"30/min"`, `"5 per sec"`, `"10k/day"`, `"500/week"`. Raises
+    TypeError or ValueError if `value` is not one rate that can be counted; the error says what to
+    write if that is clear.
     """
     rate = _read_rate(value)
     if rate.amount < 1:
@@ -120,19 +150,85 @@ def _read_rate(value: str | Rate) -> Rate:
     elif not isinstance(value, str):
         raise TypeError(f"a rate is a string such as '30/minute', not {show(value)}")
     else:
-        notation = _NOTATION.fullmatch(value) if len(value) <= LONGEST_NOTATION else None
+        text = value
+        notation = _NOTATION.fullmatch(text) if len(text) <= LONGEST_NOTATION else None
+        if notation is None and (guess := _guess(value)) is not None and guess.is_certain:
+            [text] = guess.rates
+            notation = _NOTATION.fullmatch(text)
         try:
-            rates = [] if notation is None else parse_many(value)
+            rates = [] if notation is None else parse_many(text)
         except ValueError:
             rates = []
         if notation is not None and notation[1] and not notation[1].strip("0"):
             # `limits` reads "5/0 minutes" as "5/minute".
             raise ValueError(f"the window of the rate {show(value)} is shorter than a millisecond")
     if len(rates) != 1:
-        raise ValueError(
-            f"{show(value)} is not one rate such as '30/minute' or '50 per 15 minutes'"
-        )
+        raise ValueError(_not_one_rate(value))
     return rates[0]
+
+
+class _Guess(NamedTuple):
+    """What a text that `limits` does not read may mean: one rate, or several; in its notation.
+
+    is_certain: whether the text is an abbreviation with one meaning.
+    """
+
+    rates: tuple[str, ...]
+    is_certain: bool
+
+
+def _guess(value: str) -> _Guess | None:
+    """Return what `value` may mean; None if that is not known."""
+    if len(value) > LONGEST_NOTATION:
+        return None
+    longest = len(str(MOST))
+    pieces = [each.lower() for each in _PIECES.findall(value)][::-1]
+    if not pieces or pieces[-1][0] not in _DIGITS or max(map(len, pieces)) > longest:
+        return None
+    number = pieces.pop()
+    amount = number.translate(_GROUPING)
+    is_certain = amount == number
+    if pieces and pieces[-1] == "k":
+        pieces.pop()
+        amount += "000"
+    if pieces and pieces[-1] in _COUNTED:
+        pieces.pop()
+        is_certain = False
+    if not pieces:
+        return _Guess(tuple(f"{amount}/{unit}" for unit in ("minute", "hour", "day")), False)
+    separator = pieces.pop()
+    is_certain &= separator in ("/", "per")
+    if separator not in ("/", "per", "a", "an", "each", "every", "in"):
+        return None
+    multiple = int(pieces.pop()) if pieces and set(pieces[-1]) <= _DIGITS else 1
+    if len(pieces) != 1:
+        return None
+    [unit] = pieces
+    units = [_ABBREVIATIONS[unit]] if unit in _ABBREVIATIONS else _near(unit)
+    is_certain &= unit in _ABBREVIATIONS
+    rates = [_rate_text(amount, multiple * factor, word) for word, factor in units]
+    return _Guess(tuple(rates), is_certain) if rates else None
+
+
+def _near(unit: str) -> list[tuple[str, int]]:
+    """Return the units that a mistyped or ambiguous unit may mean."""
+    if unit == "m":
+        return [("minute", 1), ("month", 1)]
+    return [_ABBREVIATIONS[each] for each in difflib.get_close_matches(unit, _ABBREVIATIONS, n=1)]
+
+
+def _rate_text(amount: str, multiple: int, unit: str) -> str:
+    return f"{amount}/{unit}" if multiple == 1 else f"{amount} per {multiple} {unit}s"
+
+
+def _not_one_rate(value: object) -> str:
+    """Return the text of the error for what is not a rate, with what to write."""
+    guess = _guess(value) if isinstance(value, str) else None
+    if guess is None:
+        return f"{show(value)} is not one rate such as '30/minute' or '50 per 15 minutes'"
+    *first, last = map(repr, guess.rates)
+    words = f"{', '.join(first)} or {last}" if first else last
+    return f"{show(value)} is not one rate; did you mean {words}?"
 
 
 def parse_byte_rate(value: str | Rate) -> Rate:

@@ -120,7 +120,7 @@ def test_a_text_can_replace_the_members(file: Path) -> None:
         (("create", "FILE", "News@uwo.ca"), "there is a list 'news@uwo.ca' already"),
         (("create", "FILE", "no address"), "address: "),
         (("set", "FILE", NEWS), "a setting is needed"),
-        (("show", "MISSING"), "No such file or directory"),
+        (("show", "MISSING"), "`ratelimit-mail list create` creates one"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(

@@ -91,7 +91,7 @@ def test_days_are_those_of_the_time_zone(tmp_path: Path) -> None:
 def test_a_mailing_that_goes_at_once_is_one_batch(tmp_path: Path) -> None:
     page = render(tmp_path, "--policy", "leeds-office365", "--messages", "1", *START)
     assert_accessible(page)
-    assert "1 message to 1 recipient go at once: Mon 23 Nov 2026, 09:00 UTC." in page.words
+    assert "1 message to 1 recipient goes at once: Mon 23 Nov 2026, 09:00 UTC." in page.words
     assert "No limit delays a message: all of them fit at once." in page.words
 
 

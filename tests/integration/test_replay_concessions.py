@@ -204,8 +204,8 @@ def test_no_number_is_suggested_if_overrides_alone_affect_too_many_senders() -> 
     assert suggested_numbers(policy, many, quota=0) == [None]
     suggestions = suggest(policy, Demand(policy, bins_for([T0]), many), 1, lambda _: many)
     assert suggestion_table(attrs.evolve(report_of(policy, many), suggested=suggestions)).rows == [
-        ("9 messages per hour per sender", "", ""),
-        ("  no number fits, because of overrides", "2", "50.00 %"),
+        ("9 messages per hour per sender", "", "", "", ""),
+        ("  no number fits, because of overrides", "2", "50.00 %", "", ""),
     ]
 
 

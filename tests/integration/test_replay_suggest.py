@@ -223,18 +223,66 @@ def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
             {
                 "limit": limit,
                 "tier": None,
-                "suggested": text,
+                "suggested": f"{number} {unit}",
                 "number": number,
                 "touched": 2,
                 "share": 0.2,
                 "one_less": {"touched": 3, "share": 0.3},
+                "of_all_mail": effect(number, unit, 2, refused),
+                "rounded": effect(rounded, unit, touched, refused_rounded),
+                "without": None,
+                "remark": remark,
             }
-            for limit, text, number in [
-                ("100 recipients per message", "80 recipients per message", 80),
-                ("30 messages per minute per sender", "8 messages per minute per sender", 8),
-                ("10000 recipients per day per sender", "87 recipients per day per sender", 87),
+            for limit, unit, number, refused, rounded, touched, refused_rounded, remark in [
+                (
+                    "100 recipients per message",
+                    "recipients per message",
+                    *(80, 2, 100, 0, 0),
+                    "this mail needs only 80 recipients a message, but mail servers must accept 100"
+                    " (RFC 5321, 4.5.3.1.8)",
+                ),
+                (
+                    "30 messages per minute per sender",
+                    "messages per minute per sender",
+                    *(8, 3, 8, 2, 3),
+                    None,
+                ),
+                (
+                    "10000 recipients per day per sender",
+                    "recipients per day per sender",
+                    *(87, 2, 100, 1, 1),
+                    None,
+                ),
             ]
         ],
+        "set_apart": 0,
+        "heavy_senders": [
+            {
+                "sender": "s10@x.org",
+                "looks_like": None,
+                "reason": "109 external recipients on 2023-11-14",
+                "set_apart": False,
+                "messages": 10,
+                "recipients": {"minute": 109, "hour": 109, "day": 109},
+                "day": "2023-11-14",
+                "external": 1.0,
+                "new": None,
+            }
+        ],
+    }
+
+
+def effect(number: int, unit: str, touched: int, refused: int) -> dict[str, Any]:
+    """Return what a number does, if no sender is set apart."""
+    shares = {
+        "senders": {"touched": touched, "share": touched / 10},
+        "messages": {"refused": refused, "share": refused / 55},
+    }
+    return {
+        "number": number,
+        "suggested": f"{number} {unit}",
+        **shares,
+        "not_set_apart": shares,
     }
 
 
@@ -243,14 +291,14 @@ def test_the_table_and_the_page_show_the_same_numbers(file: Path) -> None:
     result = run(file, "--touch", "20", "--report", str(page))
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "Numbers that affect at most 20 % of the senders" in lines
-    for line in (
-        "80 recipients per message 2 20.00 %",
-        "8 messages per minute per sender 2 20.00 %",
-        "87 recipients per day per sender 2 20.00 %",
+    for line, cells in (
+        ("80 is the smallest", ("2", "20.00 %", "2", "3.64 %")),
+        ("8 is the smallest", ("2", "20.00 %", "3", "5.45 %")),
+        ("87 is the smallest", ("2", "20.00 %", "2", "3.64 %")),
     ):
-        assert lines[lines.index(line) + 1] == "one less 3 30.00 %"
-        text = line.removesuffix(" 2 20.00 %")
-        assert [text, "2", "20.00 %"] in HtmlPage(page.read_text(encoding="utf-8")).rows
+        at = lines.index(" ".join((line, *cells)))
+        assert lines[at + 1].endswith("is one less 3 30.00 %")
+        assert [line, *cells] in HtmlPage(page.read_text(encoding="utf-8")).rows
 
 
 def test_without_suggest_the_json_has_no_suggestions(file: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -34,6 +35,14 @@ from rlm_testkit.postfix_instance import (
     why_not,
 )
 from rlm_testkit.servers import Server, valkey
+
+from ratelimit_mail import Decision, Envelope, Limiter, Policy
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.cli.readers import open_mail_files
+from ratelimit_mail.cli.readers.postfix import REFUSED
+from ratelimit_mail.cli.replay.mail_records import MailRecord, MailRecords
+from ratelimit_mail.cli.replay.run import run
+from ratelimit_mail.testing import ManualClock
 
 REASON = why_not()
 
@@ -545,3 +554,120 @@ def test_a_program_that_uses_sendmail_is_limited_through_a_content_filter(
     while used(process, "sender:cron@uwo.ca") != 1:
         assert time.monotonic() < deadline, postfix.log_lines()[-20:]
         time.sleep(0.2)
+
+
+class Submission(NamedTuple):
+    """A message that a client tried to send, and the code of the last reply."""
+
+    sender: str
+    recipients: list[str]
+    code: int
+
+
+def submitted(port: int, clients: int, each_sends: int) -> list[Submission]:
+    """Let clients send at the same time, on campus and elsewhere; return all that they tried."""
+    submissions: list[Submission] = []
+
+    def send_all(number: int) -> None:
+        choose = random.Random(number)
+        address = f"{[CAMPUS, OUTSIDE][number % 2]}.{number % 250 + 1}"
+        sender, user = f"user{number}@uwo.ca", f"user{number}" if number % 3 else ""
+        with connect(port, address, user) as session:
+            for _ in range(each_sends):
+                recipients = [
+                    choose.choice(
+                        ["r{}@example.com", "R{}@Example.ORG", "in{}@uwo.ca", "s{}+x@example.com"]
+                    ).format(choose.randrange(1000))
+                    for _ in range(choose.choice([1, 1, 1, 2, 3, 6]))
+                ]
+                code, _ = send(session, sender, recipients)
+                submissions.append(Submission(sender, recipients, code))
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(send_all, range(clients)))
+    return submissions
+
+
+class Replayed(NamedTuple):
+    """The log of a Postfix, replayed: messages of each sender, and the limiter afterwards."""
+
+    accepted: Counter[str]
+    refused: Counter[str]
+    notes: Counter[str]
+    limiter: Limiter
+
+
+def replayed(log: Path, policy: Policy) -> Replayed:
+    files = open_mail_files([log])
+    records = MailRecords()
+    for item in files:
+        assert isinstance(item, MailRecord), item
+        records.append(item)
+    clock = ManualClock(0)
+    result = Replayed(
+        Counter(), Counter(), files.reading.notes, Limiter(policy, MemoryBackend(clock))
+    )
+
+    def count(_: int, envelope: Envelope, decision: Decision) -> None:
+        (result.accepted if decision else result.refused)[envelope.sender] += 1
+
+    run(result.limiter, clock, records.by_time(), count)
+    return result
+
+
+def usage_of(limiter: Limiter, subject: str) -> int:
+    return max((each.used for each in limiter.usage(subject, scope="submitter")), default=0)
+
+
+def test_the_log_replayed_gives_the_counts_that_the_server_gave(relay: Relay) -> None:
+    postfix, port, process = relay()
+    submissions = submitted(port, clients=max(6, MESSAGES // 100), each_sends=25)
+    accepted = Counter(each.sender for each in submissions if each.code == 250)
+    refused = Counter(each.sender for each in submissions if each.code != 250)
+    postfix.wait_until_sent(accepted.total())
+    policy = Policy.loads(POLICY)
+    result = replayed(postfix.log, policy)
+    print(
+        f"\nenforced: {len(submissions):,} messages, live {accepted.total():,} accepted and"
+        f" {refused.total():,} refused; replayed {result.accepted.total():,} and"
+        f" {result.refused.total():,}; {result.notes[REFUSED]:,} refusals noted"
+    )
+    assert refused.total() > len(submissions) / 20
+    assert result.accepted == accepted
+    assert not result.refused
+    assert result.notes == {REFUSED: refused.total()}
+    for subject in subjects_of(submissions):
+        assert used(process, subject) == usage_of(result.limiter, subject), subject
+
+
+def subjects_of(submissions: list[Submission]) -> set[str]:
+    """Return the submitters: the login, or without one the sender."""
+    return {
+        f"user:{name}" if int(name.removeprefix("user")) % 3 else f"sender:{name}@uwo.ca"
+        for name in (each.sender.partition("@")[0] for each in submissions)
+    }
+
+
+def test_the_log_of_a_server_that_only_reports_replayed_refuses_what_it_reported(
+    relay: Relay,
+) -> None:
+    postfix, port, process = relay("--shadow")
+    submissions = submitted(port, clients=max(6, MESSAGES // 100), each_sends=25)
+    assert {each.code for each in submissions} == {250}
+    postfix.wait_until_sent(len(submissions))
+    reported = Counter(
+        match[1]
+        for line in process.lines
+        if (match := re.search(r"would answer 550 .* from '?([^' ]+@uwo\.ca)'? by", line))
+    )
+    result = replayed(postfix.log, Policy.loads(POLICY))
+    print(
+        f"\nin shadow: {len(submissions):,} messages, live {reported.total():,} reported; replayed"
+        f" {result.accepted.total():,} accepted and {result.refused.total():,} refused"
+    )
+    assert reported.total() > len(submissions) / 20
+    assert result.refused == reported
+    assert result.accepted == Counter(each.sender for each in submissions) - reported
+    assert not result.notes
+    for subject in subjects_of(submissions):
+        assert used(process, subject) == usage_of(result.limiter, subject), subject

@@ -10,7 +10,14 @@ from rlm_testkit.builders import envelope_to
 from rlm_testkit.redis_backends import unique_prefix, valkey_only
 from rlm_testkit.servers import Server
 
-from ratelimit_mail import Limiter, MessageRateLimit, Policy, RateLimitExceeded, RecipientRateLimit
+from ratelimit_mail import (
+    Envelope,
+    Limiter,
+    MessageRateLimit,
+    Policy,
+    RateLimitExceeded,
+    RecipientRateLimit,
+)
 from ratelimit_mail.backends import MemoryBackend, RedisBackend
 from ratelimit_mail.testing import ManualClock
 
@@ -69,4 +76,22 @@ def test_a_long_queue_has_the_answers_of_memory(server: Server, limits: Any, see
     assert play(backend, clock, limits, seed) == play(
         MemoryBackend(in_memory), in_memory, limits, seed
     )
+    backend.close()
+
+
+@valkey_only
+def test_a_check_of_recipients_who_have_been_sent_to_leaves_the_count_as_it_is(
+    server: Server,
+) -> None:
+    backend = RedisBackend.from_url(server.url, prefix=unique_prefix(), clock=ManualClock())
+    policy = Policy(name="test", limits=[RecipientRateLimit("2/10 seconds", unique=True)])
+    limiter = Limiter(policy, backend)
+    envelopes = [Envelope("ann@uwo.ca", [f"{i}@example.com"]) for i in range(100)]
+    for envelope in envelopes:
+        limiter.reserve(envelope)
+    before = limiter.usage("ann@uwo.ca")
+    assert not limiter.check(Envelope("ann@uwo.ca", ["0@example.com", "new@example.com"]))
+    assert not limiter.check(envelopes[50])
+    assert limiter.usage("ann@uwo.ca") == before
+    assert limiter.reserve(envelopes[0]).delay == 500
     backend.close()

@@ -259,7 +259,8 @@ def test_a_picture_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
         charts.draw(against_by_hand(2.0), tmp_path / folder)
     one, two = ((tmp_path / folder / "overview.svg").read_text() for folder in ("one", "two"))
     assert one == two
-    assert one.startswith("<?xml")
+    assert one.startswith("<svg")
+    assert "prefers-color-scheme: dark" in one
     assert not (tmp_path / "one" / "latency.svg").exists()
 
 

@@ -27,7 +27,7 @@ from ratelimit_mail.backends.base import TAKE
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.calendars import AGREED, Calendar
 from ratelimit_mail.cli.describe import limit_in_words
-from ratelimit_mail.cli.presets import _limit_as_json
+from ratelimit_mail.cli.policy_json import policy_as_json
 from ratelimit_mail.decision import Usage
 from ratelimit_mail.events import NearLimit
 from ratelimit_mail.exceptions import PolicyFileError
@@ -37,7 +37,6 @@ from ratelimit_mail.outbox.estimate import expected_times
 from ratelimit_mail.outbox.records import WaitingMessage
 from ratelimit_mail.overrides import Override
 from ratelimit_mail.planner import plan_mailing
-from ratelimit_mail.presets import SOURCES
 from ratelimit_mail.rates import CalendarRate
 from ratelimit_mail.testing import ManualClock
 
@@ -161,7 +160,7 @@ def test_str_and_repr_name_the_calendar() -> None:
     assert limit_in_words(attrs.evolve(DAILY, on_excess="reject")) == (
         "500 messages per calendar day (Europe/Berlin) per sender; excess messages are rejected"
     )
-    as_json = _limit_as_json(DAILY, SOURCES["gmail"])
+    [as_json] = policy_as_json(Policy(name="test", limits=[DAILY]))["limits"]
     assert as_json["calendar"] == "calendar day (Europe/Berlin)"
 
 

@@ -84,7 +84,7 @@ def test_a_rate_is_an_amount_and_a_window(
         ("٣/day", ValueError, "'٣/day'", "'30/minute'"),
         ("5/fortnight", ValueError, "'5/fortnight'", "'30/minute'"),
         ("5/1.5 minutes", ValueError, "'5/1.5 minutes'", "'30/minute'"),
-        ("5", ValueError, "'5'", "'30/minute'"),
+        ("5", ValueError, "'5'", "did you mean '5/minute', '5/hour' or '5/day'?"),
         ("/minute", ValueError, "'/minute'", "'30/minute'"),
         ("", ValueError, "''", "'30/minute'"),
         ("1/day;5/hour", ValueError, "'1/day;5/hour'", "one rate"),
@@ -118,7 +118,52 @@ def test_an_invalid_rate_is_an_error(
     assert len(text) < 300
 
 
-@pytest.mark.parametrize("rate", ["5/0 minutes", "5 per 0 days", "5/00 hour", "5PER0DAY"])
+@kinds
+@pytest.mark.parametrize(
+    ("rate", "limit", "seconds"),
+    [
+        ("30/min", 30, 60),
+        ("5 per sec", 5, 1),
+        ("5/s", 5, 1),
+        ("10k/day", 10_000, 86_400),
+        ("10K per day", 10_000, 86_400),
+        ("50/15 mins", 50, 900),
+        ("100/2h", 100, 7_200),
+        ("500/week", 500, 604_800),
+        ("500 per 2 weeks", 500, 1_209_600),
+    ],
+)
+def test_an_abbreviation_with_one_meaning_is_understood(
+    kind: RateKind, rate: str, limit: int, seconds: int
+) -> None:
+    made = kind(rate)
+    assert (made.limit, made.window) == (limit, seconds * 1000)
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("rate", "meant"),
+    [
+        ("30/m", "'30/minute' or '30/month'"),
+        ("30/minut", "'30/minute'"),
+        ("1,000/day", "'1000/day'"),
+        ("10_000 / 2 days", "'10000 per 2 days'"),
+        ("30 messages/minute", "'30/minute'"),
+        ("500 recipients per hr", "'500/hour'"),
+        ("30 a minute", "'30/minute'"),
+        ("30 in 5 min", "'30 per 5 minutes'"),
+        ("100 messages", "'100/minute', '100/hour' or '100/day'"),
+    ],
+)
+def test_what_is_nearly_a_rate_is_refused_with_what_to_write(
+    kind: RateKind, rate: str, meant: str
+) -> None:
+    with pytest.raises(ValueError, match="is not one rate") as caught:
+        kind(rate)
+    assert str(caught.value) == f"{rate!r} is not one rate; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("rate", ["5/0 minutes", "5/0min", "5 per 0 days", "5/00 hour", "5PER0DAY"])
 def test_a_window_of_no_length_is_an_error(rate: str) -> None:
     with pytest.raises(ValueError, match="shorter than a millisecond"):
         MessageRateLimit(rate)

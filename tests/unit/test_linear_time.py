@@ -84,6 +84,7 @@ PIECES = ["1", "30", "/", " per ", "per", " ", "\t", "5", "second", "minutes", "
 @given(st.lists(st.sampled_from([*PIECES, ",", ";", "x", "month", "years", "0"]), max_size=7))
 @example(["30", "/", "minutes"])
 @example(["1", "/", "day", ";", "1", "/", "HOUR"])
+@example(["30", "/", "5", "s"])
 def test_what_is_one_rate_for_limits_is_one_here(pieces: list[str]) -> None:
     text = "".join(pieces)
     try:
@@ -96,6 +97,11 @@ def test_what_is_one_rate_for_limits_is_one_here(pieces: list[str]) -> None:
         rate, error = None, str(raised)
     if len(rates) == 1 and "is not one rate" not in error:
         assert rate == rates[0] or error.startswith(("the rate", "the window of the rate"))
+    elif text.rstrip().endswith("s") and "is not one rate" not in error:  # an abbreviation
+        if rate is None:
+            assert error.startswith(("the rate", "the window of the rate"))
+        else:
+            assert rate == parse_rate(f"{text.rstrip().removesuffix('s')}second")
     else:
         assert "is not one rate" in error
         assert len(rates) != 1

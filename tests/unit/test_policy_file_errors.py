@@ -54,7 +54,7 @@ WORDS = "network, tag, protocol, any_of, all_of, not"
     [
         (
             LIMIT.replace("minute", "minut"),
-            "limits[0].rate: '30/minut' is not one rate such as '30/minute' or '50 per 15 minutes'",
+            "limits[0].rate: '30/minut' is not one rate; did you mean '30/minute'?",
         ),
         (
             LIMIT + 'scop = "client"',
@@ -224,7 +224,7 @@ def test_all_errors_are_listed_at_once_in_one_line_each() -> None:
         + "when = { tag = 5 }\n[[tiers.limits]]\nlimit = 5\n"
     ) == (
         "name: this key is needed",
-        "limits[0].rate: '30/minut' is not one rate such as '30/minute' or '50 per 15 minutes'",
+        "limits[0].rate: '30/minut' is not one rate; did you mean '30/minute'?",
         "limits[1].replay: there is no such key; did you mean 'reply'?",
         "tiers[0].when.tag: 5 is not a word such as 'wireless'",
         "tiers[0].limits[0].kind: this key is needed; one of " + KINDS,

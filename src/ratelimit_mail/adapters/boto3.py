@@ -175,14 +175,16 @@ class LimitedSES:
         if limiter is not None and monotonic() < self._refresh_at:
             return limiter
         # One thread asks. The others use what is known, or wait if nothing is.
-        if not self._lock.acquire(blocking=limiter is None) and limiter is not None:
-            return limiter
-        try:
-            if self._limiter is not None and monotonic() < self._refresh_at:
-                return self._limiter
-            return self._read_account()
-        finally:
-            self._lock.release()
+        # No signal is handled between the lock and the `try`.
+        for _ in iter(partial(self._lock.acquire, limiter is None), False):
+            try:
+                if self._limiter is not None and monotonic() < self._refresh_at:
+                    return self._limiter
+                return self._read_account()
+            finally:
+                self._lock.release()
+        assert limiter is not None  # noqa: S101 - or the lock was waited for
+        return limiter
 
     def refresh(self) -> None:
         """Ask for the limits of the account, and use them from now on; what was sent still counts.
@@ -258,6 +260,7 @@ class LimitedSES:
     ) -> Any:
         """Send a raw message by `send_email`, with the arguments of the first version of the API.
 
+        RawMessage, Source, Destinations, Tags: as those of boto3's client for `ses`.
         kwargs: further arguments of `send_email`, such as `ConfigurationSetName`.
         """
         if Source is not None:

@@ -61,7 +61,10 @@ def from_url(url: str, *, clock: Clock | None = None) -> Backend:
 
 
 def async_from_url(url: str, *, clock: Clock | None = None) -> AsyncBackend | MemoryBackend:
-    """Return the backend that a URL names, for `AsyncLimiter`; see `from_url`."""
+    """Return the backend that a URL names, for `AsyncLimiter`; see `from_url`.
+
+    clock: for tests, the time in milliseconds since the epoch.
+    """
     scheme = _scheme(url)
     if scheme == "memory":
         return _memory(url, clock)
@@ -91,6 +94,14 @@ def _memory(url: str, clock: Clock | None) -> MemoryBackend:
     if url not in ("memory:", "memory://"):
         raise ValueError("url: memory: takes nothing after it")
     return MemoryBackend(clock)
+
+
+def sqlite_path(url: str) -> str | None:
+    """Return the path of the file that a URL names; None if it names no SQLite file.
+
+    Raises ValueError if the URL is not valid.
+    """
+    return _sqlite(url)[0] if _scheme(url) == "sqlite" else None
 
 
 def _sqlite(url: str) -> tuple[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from io import TextIOWrapper
 import click
 
 from ratelimit_mail.cli.check_policy import check_policy_command
+from ratelimit_mail.cli.help import CommandGroup
 from ratelimit_mail.cli.lists import list_commands
 from ratelimit_mail.cli.merge.command import merge_command
 from ratelimit_mail.cli.operate.change import block_command, reset_command, unblock_command
@@ -23,7 +24,7 @@ from ratelimit_mail.cli.serve.command import serve_command
 __all__ = ["command"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ratelimit-mail")
 def command() -> None:
     """Try the sending limits of real institutions, or your own, on your mail."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from rich.table import Table
-from rich.text import Text
-
-from ratelimit_mail._util.text import escape, show
+from ratelimit_mail._util.text import show
 from ratelimit_mail.conditions import AllOf, AnyOf, Condition, HasTag, InNetwork, Not, Protocol
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Concession
@@ -18,7 +15,6 @@ __all__ = [
     "condition_in_words",
     "limit_in_words",
     "rules_of",
-    "two_columns",
 ]
 
 
@@ -139,15 +135,3 @@ def concession_in_words(concession: Concession) -> str:
 
 def _is_inbound(limit: Limit) -> bool:
     return isinstance(limit, RateLimit) and limit.direction == "inbound"
-
-
-def two_columns(rows: Iterable[tuple[str, str]]) -> Table:
-    """Return a table of subjects and texts; a subject is not repeated in the next row."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(width=17, overflow="fold")
-    table.add_column(overflow="fold")
-    last = None
-    for subject, text in rows:
-        table.add_row(Text("" if subject == last else f"  {subject}"), Text(escape(text)))
-        last = subject
-    return table

@@ -14,7 +14,12 @@ from rich.console import Console
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.exceptions import BackendError, OutboxError, RateLimitExceeded
+from ratelimit_mail.exceptions import (
+    BackendError,
+    BackendUnavailable,
+    OutboxError,
+    RateLimitExceeded,
+)
 
 __all__ = [
     "INTERRUPTED",
@@ -60,7 +65,10 @@ def reported_errors() -> Iterator[None]:
     except (ValueError, TypeError, ModuleNotFoundError, OutboxError, RateLimitExceeded) as error:
         raise CommandError(escape(str(error))) from None
     except BackendError as error:
-        raise CommandError(escape(f"--store: {error}")) from None
+        text = f"--store: {error}"
+        if isinstance(error, BackendUnavailable):
+            text += "; check that it runs, and that the URL names it"
+        raise CommandError(escape(text)) from None
 
 
 class RejectedRow(NamedTuple):

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.addresses import folded
-from ratelimit_mail.cli.describe import two_columns
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.tables import cells, number_of, table_of
+from ratelimit_mail.cli.help import CommandGroup
+from ratelimit_mail.cli.tables import cells, number_of, print_table, table_of, two_columns
 from ratelimit_mail.directory import ListFile, MailingList, PastedText, parse_addresses
 from ratelimit_mail.directory.list_file import Member, MembershipChange
 from ratelimit_mail.directory.pasted_text import LONGEST_TEXT, UnreadableText
@@ -34,10 +34,18 @@ LIST = click.argument("list_address", metavar="LIST")
 BY = click.option(
     "--by", metavar="ADDRESS", help="Who asks for it, with that person's rights; default: you."
 )
-JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of a table.")
+JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of text.")
 SETTINGS = (
-    click.option("--subscription", type=click.Choice(["closed", "open"])),
-    click.option("--posting", type=click.Choice(["open", "moderated", "named"])),
+    click.option(
+        "--subscription",
+        type=click.Choice(["closed", "open"]),
+        help="Who may subscribe; open: anybody.",
+    ),
+    click.option(
+        "--posting",
+        type=click.Choice(["open", "moderated", "named"]),
+        help="Who may post; named: posters alone; moderated: what others post is held.",
+    ),
     click.option("--poster", "posters", multiple=True, metavar="ADDRESS", help="Repeatable."),
     click.option("--moderator", "moderators", multiple=True, metavar="ADDRESS", help="Repeatable."),
     click.option("--exempt/--not-exempt", default=None, help="Exempt from the rate limits."),
@@ -51,7 +59,7 @@ def settings(command: Any) -> Any:
     return command
 
 
-@click.group("list")
+@click.group("list", cls=CommandGroup)
 def list_commands() -> None:
     """Create mailing lists, and let people subscribe and leave.
 
@@ -64,36 +72,51 @@ def list_commands() -> None:
 @FILE
 @LIST
 @settings
-def create(file: Path, list_address: str, **options: Any) -> None:
+@JSON
+def create(file: Path, list_address: str, wants_json: bool, **options: Any) -> None:
     """Create the list LIST in FILE. A missing FILE is created."""
     with _errors(file):
         lists = _open(file, create=True)
         lists.add_list(MailingList(list_address, **_set(options)))
-    click.echo(f"{escape(list_address)}: created")
+        mailing_list = lists.settings(list_address)
+    if wants_json:
+        click.echo(json.dumps(_settings_as_json(mailing_list), indent=2))
+    else:
+        click.echo(f"{escape(list_address)}: created")
 
 
 @list_commands.command("set")
 @FILE
 @LIST
 @settings
-def change(file: Path, list_address: str, **options: Any) -> None:
+@JSON
+def change(file: Path, list_address: str, wants_json: bool, **options: Any) -> None:
     """Change settings of LIST. --poster and --moderator replace all earlier ones."""
     changes = _set(options)
     if not changes:
         raise CommandError("a setting is needed, such as --posting moderated")
     with _errors(file):
-        _open(file).change_list(list_address, **changes)
-    click.echo(f"{escape(list_address)}: changed")
+        lists = _open(file)
+        lists.change_list(list_address, **changes)
+        mailing_list = lists.settings(list_address)
+    if wants_json:
+        click.echo(json.dumps(_settings_as_json(mailing_list), indent=2))
+    else:
+        click.echo(f"{escape(list_address)}: changed")
 
 
 @list_commands.command("delete")
 @FILE
 @LIST
-def delete(file: Path, list_address: str) -> None:
+@JSON
+def delete(file: Path, list_address: str, wants_json: bool) -> None:
     """Delete LIST and its history."""
     with _errors(file):
         _open(file).remove_list(list_address)
-    click.echo(f"{escape(list_address)}: deleted")
+    if wants_json:
+        click.echo(json.dumps({"list": list_address, "deleted": True}, indent=2))
+    else:
+        click.echo(f"{escape(list_address)}: deleted")
 
 
 @list_commands.command("subscribe")
@@ -104,6 +127,7 @@ def delete(file: Path, list_address: str) -> None:
 @click.option("--replace", is_flag=True, help="Members who are not in TEXT leave.")
 @click.option("--skip-unreadable", is_flag=True, help="Subscribe the others if some are wrong.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@JSON
 def subscribe(
     file: Path,
     list_address: str,
@@ -112,6 +136,7 @@ def subscribe(
     replace: bool,
     skip_unreadable: bool,
     dry_run: bool,
+    wants_json: bool,
 ) -> None:
     """Subscribe all addresses in TEXT, a file or (by default) the input.
 
@@ -131,10 +156,19 @@ def subscribe(
     with _errors(file):
         lists = _open(file)
         if dry_run:
-            _print_dry_run(lists.members(list_address), pasted, replace=replace)
+            new, leaving = _changes(lists.members(list_address), pasted, replace=replace)
+            if wants_json:
+                _print_changes(new, leaving, pasted, is_done=False)
+            else:
+                _print_dry_run(new, leaving, replace=replace)
             return
         put = lists.set_members if replace else lists.subscribe
         changes = put(list_address, pasted.addresses, by=by)
+    if wants_json:
+        leaving = [each.address for each in changes if each.action == "left"]
+        new = [each.address for each in changes if each.action != "left"]
+        _print_changes(new, leaving, pasted, is_done=True)
+        return
     left = sum(each.action == "left" for each in changes)
     subscribed = len(changes) - left
     summary = (
@@ -150,11 +184,17 @@ def subscribe(
 @LIST
 @click.argument("members", nargs=-1, required=True, metavar="ADDRESS...")
 @BY
-def unsubscribe(file: Path, list_address: str, members: tuple[str, ...], by: str | None) -> None:
+@JSON
+def unsubscribe(
+    file: Path, list_address: str, members: tuple[str, ...], by: str | None, wants_json: bool
+) -> None:
     """Let each ADDRESS leave LIST; none leaves if one of them is not a member."""
     with _errors(file):
         changes = _open(file).unsubscribe(list_address, members, by=by)
-    click.echo(f"{escape(list_address)}: {number_of(len(changes), 'address')} left")
+    if wants_json:
+        click.echo(json.dumps({"left": [each.address for each in changes]}, indent=2))
+    else:
+        click.echo(f"{escape(list_address)}: {number_of(len(changes), 'address')} left")
 
 
 @list_commands.command("show")
@@ -175,13 +215,16 @@ def show_command(file: Path, list_address: str | None, wants_json: bool) -> None
         click.echo(json.dumps(table, indent=2))
         return
     console = Console()
-    console.print(Text(escape(mailing_list.address), style="bold"))
-    console.print(two_columns(_settings_in_words(mailing_list)))
+    console.print(Text(escape(mailing_list.address), style="bold"), soft_wrap=True)
+    print_table(two_columns(_settings_in_words(mailing_list)), console)
     table_of_members = table_of("member", "since (UTC)", "by", "name")
     for member in members:
         table_of_members.add_row(*cells(member.address, member.since, member.by, member.name))
     console.print()
-    console.print(table_of_members if members else Text("No members."))
+    if members:
+        print_table(table_of_members, console)
+    else:
+        console.print("No members.")
 
 
 @list_commands.command("history")
@@ -203,7 +246,10 @@ def history(file: Path, list_address: str, member: str | None, wants_json: bool)
     table = table_of("time (UTC)", "change", "address", "by")
     for each in changes:
         table.add_row(*cells(each.at, each.action, each.address, each.by))
-    Console().print(table if changes else Text("No changes."))
+    if changes:
+        print_table(table)
+    else:
+        click.echo("No changes.")
 
 
 def _set(options: dict[str, Any]) -> dict[str, Any]:
@@ -229,6 +275,10 @@ def _errors(file: Path) -> Iterator[None]:
     """Turn an error of the file or of an argument into one line on stderr."""
     try:
         yield
+    except FileNotFoundError:
+        raise CommandError(
+            escape(f"{file}: there is no such file; `ratelimit-mail list create` creates one")
+        ) from None
     except OSError as error:
         raise CommandError(escape(f"{file}: {error.strerror or error}")) from None
     except (ValueError, TypeError) as error:
@@ -246,19 +296,40 @@ def _read(text: BinaryIO) -> PastedText:
         raise CommandError(escape(str(error))) from None
 
 
-def _print_dry_run(members: tuple[Member, ...], pasted: PastedText, *, replace: bool) -> None:
+def _changes(
+    members: tuple[Member, ...], pasted: PastedText, *, replace: bool
+) -> tuple[list[str], list[str]]:
+    """Return the addresses that would be subscribed, and those that would leave."""
     old = {folded(each.address) for each in members}
-    new = [each for each in pasted.addresses if folded(each.address) not in old]
+    new = [each.address for each in pasted.addresses if folded(each.address) not in old]
+    stay = {folded(each.address) for each in pasted.addresses}
+    leaving = [each.address for each in members if folded(each.address) not in stay]
+    return new, leaving if replace else []
+
+
+def _print_dry_run(new: list[str], leaving: list[str], *, replace: bool) -> None:
     for each in new:
-        click.echo(escape(each.address))
+        click.echo(escape(each))
+    for each in leaving:
+        click.echo(escape(f"- {each}"))
     text = f"{number_of(len(new), 'address')} would be subscribed"
     if replace:
-        stay = {folded(each.address) for each in pasted.addresses}
-        leaving = [each for each in members if folded(each.address) not in stay]
-        for member in leaving:
-            click.echo(escape(f"- {member.address}"))
         text += f" and {len(leaving):,} would leave"
     click.echo(f"{text}; nothing was changed")
+
+
+def _print_changes(
+    subscribed: list[str], left: list[str], pasted: PastedText, *, is_done: bool
+) -> None:
+    table = {
+        "changed": is_done,
+        "subscribed": subscribed,
+        "left": left,
+        "already_members": len(pasted.addresses) - len(subscribed),
+        "repeated": len(pasted.repeated),
+        "unreadable": [str(each) for each in pasted.unreadable],
+    }
+    click.echo(json.dumps(table, indent=2))
 
 
 def _report(unreadable: tuple[UnreadableText, ...]) -> None:
@@ -299,7 +370,10 @@ def _print_lists(lists: ListFile, *, wants_json: bool) -> None:
     for each in lists.lists:
         row = (each.address, f"{len(each.members):,}", each.subscription, each.posting)
         table.add_row(*cells(*row))
-    Console().print(table if lists.lists else Text("No lists."))
+    if lists.lists:
+        print_table(table)
+    else:
+        click.echo("No lists.")
 
 
 def _as_json(value: Member | MembershipChange) -> dict[str, Any]:

@@ -20,8 +20,16 @@ STORE = click.option(
 )
 JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of text.")
 
-UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([smhd]?)")
+_NAMES: Final = {
+    1.0: "s sec secs second seconds",
+    60.0: "m min mins minute minutes",
+    3600.0: "h hr hrs hour hours",
+    86400.0: "d day days",
+    604800.0: "w week weeks",
+}
+
+UNITS: Final = {"": 1.0, **{name: size for size, names in _NAMES.items() for name in names.split()}}
+_SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([a-z]{0,7})")
 
 
 def seconds(
@@ -29,7 +37,7 @@ def seconds(
     parameter: click.Parameter,  # noqa: ARG001
     value: str | None,
 ) -> float | None:
-    """Return the seconds of an option such as 90, 90s, 30m, 2h or 5d."""
+    """Return the seconds of an option such as 90, 90s, 30m, "30 min", 2h or 5d."""
     return None if value is None else _seconds(value)
 
 
@@ -44,6 +52,6 @@ def list_of_seconds(
 
 def _seconds(text: str) -> float:
     match = _SECONDS.fullmatch(text.strip().lower())
-    if match is None:
+    if match is None or match[2] not in UNITS:
         raise click.BadParameter(f"{escape(text[:40])} is not a time such as 90s, 30m, 2h or 5d")
     return float(match[1]) * UNITS[match[2]]

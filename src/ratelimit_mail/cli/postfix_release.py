@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import click
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import CommandError
-from ratelimit_mail.cli.options import seconds
+from ratelimit_mail.cli.options import JSON, seconds
 from ratelimit_mail.server.control import ControlError, request
 from ratelimit_mail.server.postfix import QUEUE_ID
 
@@ -45,12 +46,14 @@ _RELEASED: Final = re.compile(r"postsuper: ([0-9A-Za-z]{1,64}): released from ho
 @click.option(
     "--config-directory", metavar="DIR", help="Of a Postfix that is not the default instance."
 )
+@JSON
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing if nothing was released.")
 def postfix_release_command(
     control: Path,
     every: float | None,
     postsuper: str,
     config_directory: str | None,
+    wants_json: bool,
     quiet: bool,
 ) -> None:
     """Release the messages in Postfix's hold queue whose time has come.
@@ -73,7 +76,9 @@ def postfix_release_command(
             click.echo(f"Error: {error.message}", err=True)
         else:
             if number or (every is None and not quiet):
-                click.echo(f"{number:,} released")
+                click.echo(
+                    json.dumps({"released": number}) if wants_json else f"{number:,} released"
+                )
                 sys.stdout.flush()
         if every is None:
             return
@@ -129,5 +134,12 @@ def _run(command: list[str]) -> str:
 def _ask(control: Path, op: str, **keys: Any) -> object:
     try:
         return request(control, op, **keys)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise CommandError(
+            escape(
+                f"--control {control}: {error.strerror}; check that `ratelimit-mail serve` runs"
+                " with --control and this path"
+            )
+        ) from None
     except (OSError, ControlError) as error:
         raise CommandError(escape(f"--control {control}: {error}")) from None

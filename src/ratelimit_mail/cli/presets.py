@@ -12,18 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
-from ratelimit_mail.cli.describe import (
-    concession_in_words,
-    condition_in_words,
-    limit_in_words,
-    rules_of,
-    two_columns,
-)
+from ratelimit_mail.cli.describe import rules_of
 from ratelimit_mail.cli.errors import CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_preset, find_policy
-from ratelimit_mail.limits import Limit, MessageSizeLimit, RecipientLimit
+from ratelimit_mail.cli.policy_json import figure_as_json, policy_as_json
+from ratelimit_mail.cli.tables import print_table, two_columns
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.presets import PRESETS, SOURCES, Figure, Source
+from ratelimit_mail.presets import PRESETS, SOURCES, Source
 
 __all__ = ["presets_command"]
 
@@ -63,8 +58,9 @@ def presets_command(name: str | None, wants_json: bool, wants_toml: bool) -> Non
     for i, (policy, source) in enumerate(shown):
         if i:
             console.print()
-        console.print(Text(policy.name, style="bold"))
-        console.print(two_columns([*rules_of(policy), *_origin(policy.name, source)]))
+        console.print(Text(policy.name, style="bold"), soft_wrap=True)
+        rows = [*rules_of(policy), *_origin(policy.name, source)]
+        print_table(two_columns(rows), console)
 
 
 def _preset(name: str) -> tuple[Policy, Source]:
@@ -104,8 +100,9 @@ def _parameters(name: str) -> list[str]:
 
 def as_json(policy: Policy, source: Source) -> dict[str, Any]:
     """Return the rules, source and date of a preset for JSON. The keys are stable."""
+    rules = policy_as_json(policy, source)
     return {
-        "name": policy.name,
+        "name": rules.pop("name"),
         "source": {
             "institution": source.institution,
             "pages": [page.title for page in source.pages],
@@ -113,73 +110,7 @@ def as_json(policy: Policy, source: Source) -> dict[str, Any]:
             "unconfirmed": source.unconfirmed,
             "left_out": source.left_out,
         },
-        "figures": [
-            {"limit": figure.limit, **_figure_as_json(figure)} for figure in source.figures
-        ],
+        "figures": [{"limit": figure.limit, **figure_as_json(figure)} for figure in source.figures],
         "parameters": _parameters(policy.name),
-        "limits": [_limit_as_json(limit, source) for limit in policy.limits],
-        "tiers": [
-            {
-                "name": tier.name,
-                "when": condition_in_words(tier.when),
-                "limits": [_limit_as_json(limit, source) for limit in tier.limits],
-            }
-            for tier in policy.tiers
-        ],
-        "grants": None if policy.grants is None else list(map(concession_in_words, policy.grants)),
-        "exemptions": list(map(concession_in_words, policy.exemptions)),
-        "internal_domains": list(policy.internal_domains),
-        "case_sensitive": policy.case_sensitive,
-        "subaddress": policy.subaddress,
-        "ipv4_prefix": policy.ipv4_prefix,
-        "ipv6_prefix": policy.ipv6_prefix,
-        "proxy_address_limit": policy.proxy_address_limit,
-        "partial": policy.partial,
-        "per_node": policy.per_node,
-    }
-
-
-def _figure_as_json(figure: Figure) -> dict[str, Any]:
-    return {
-        "figure": figure.value,
-        "unit": figure.unit,
-        "sources": [
-            {
-                "title": page.title,
-                "address": page.address,
-                "read": page.read.isoformat(),
-                "second_hand": page.second_hand,
-            }
-            for page in figure.pages
-        ],
-        "refusal": figure.refusal,
-        "note": figure.note,
-    }
-
-
-def _limit_as_json(limit: Limit, source: Source) -> dict[str, Any]:
-    figure = source.of_limit(limit.name, limit.limit)
-    common = {
-        "name": limit.name,
-        "words": limit_in_words(limit),
-        "limit": limit.limit,
-        "count": limit.count,
-        "reply": limit.reply,
-        "documented": None if figure is None else _figure_as_json(figure),
-    }
-    if isinstance(limit, MessageSizeLimit):
-        return {**common, "unit": "bytes of one message"}
-    if isinstance(limit, RecipientLimit):
-        return {**common, "unit": "recipients of one message"}
-    return {
-        **common,
-        "unit": limit.unit,
-        "unique": limit.is_unique,
-        "seconds": limit.window / 1000,
-        **({} if limit.calendar is None else {"calendar": str(limit.calendar)}),
-        "scope": list(limit.scope),
-        "direction": limit.direction,
-        "on_excess": limit.on_excess,
-        "on_oversize": limit.on_oversize,
-        "denied": limit.denied,
+        **rules,
     }

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Final
 
@@ -110,21 +110,25 @@ class Dispatcher:
         """Start the thread, unless it is running or another thread is starting it."""
         if self._thread is not None and self._thread.is_alive():
             return
-        if not self._start_lock.acquire(blocking=False):
+        # No signal is handled between the lock and the `try`.
+        for _ in iter(partial(self._start_lock.acquire, False), False):
+            try:
+                self._start_thread()
+            except RuntimeError:  # no more threads: the next event tries again
+                pass
+            finally:
+                self._start_lock.release()
             return
-        try:
-            _deliver_at_exit()
-            self._thread = threading.Thread(
-                target=deliver,
-                args=(self._queue, self._listeners),
-                name="ratelimit_mail events",
-                daemon=True,
-            )
-            self._thread.start()
-        except RuntimeError:  # no more threads: the next event tries again
-            pass
-        finally:
-            self._start_lock.release()
+
+    def _start_thread(self) -> None:
+        _deliver_at_exit()
+        self._thread = threading.Thread(
+            target=deliver,
+            args=(self._queue, self._listeners),
+            name="ratelimit_mail events",
+            daemon=True,
+        )
+        self._thread.start()
 
     def _drop(self) -> None:
         """Count a dropped event, and log a warning about it, at most once a minute.

@@ -501,24 +501,28 @@ class OutboxWorker:
 
     def _keep_house(self, now: int) -> None:
         """Free what dead workers owned, end what is too late, send notices, and clean up."""
-        if not self._housekeeping.acquire(blocking=False):
+        # No signal is handled between the lock and the `try`.
+        for _ in iter(partial(self._housekeeping.acquire, False), False):
+            try:
+                self._housekeeping_at = now + HOUSEKEEPING_MS
+                self._recover(now)
+                self._end_charges_of_others()
+                self._expire(now)
+                self._report_all_delays(now)
+                if now >= self._purge_at:
+                    self._purge_at = now + PURGE_MS
+                    settings = self._settings
+                    self._store.purge(
+                        now - round(settings.keep * 1000), now - round(settings.keep_records * 1000)
+                    )
+            finally:
+                self._housekeeping.release()
             return
-        try:
-            self._housekeeping_at = now + HOUSEKEEPING_MS
-            self._recover(now)
-            self._end_charges_of_others()
-            self._expire(now)
-            for lane, until in self._store.unreported_lanes(now, round(LEAST_DELAY * 1000)):
-                self._report_delays(lane, until)
-            self._announce_delays(now)
-            if now >= self._purge_at:
-                self._purge_at = now + PURGE_MS
-                settings = self._settings
-                self._store.purge(
-                    now - round(settings.keep * 1000), now - round(settings.keep_records * 1000)
-                )
-        finally:
-            self._housekeeping.release()
+
+    def _report_all_delays(self, now: int) -> None:
+        for lane, until in self._store.unreported_lanes(now, round(LEAST_DELAY * 1000)):
+            self._report_delays(lane, until)
+        self._announce_delays(now)
 
     def _recover(self, now: int) -> None:
         resend = self._settings.resend

@@ -138,8 +138,8 @@ class Daemon:
                 addresses.append(_address_of(listening.getsockname()))
             if not addresses:
                 raise ValueError(
-                    "listen: no address, and systemd has opened no socket; such as"
-                    " inet:127.0.0.1:10040"
+                    "listen: no address is set, and systemd has opened no socket; an address is"
+                    " such as inet:127.0.0.1:10040"
                 )
             if settings.control is not None:
                 self._control = ControlServer(self, self._control_operations())

@@ -47,6 +47,7 @@ class HtmlPage(HTMLParser):
         assert self._open.pop() == tag, (tag, self._open)
 
     def handle_data(self, data: str) -> None:
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         if self._open[-1:] == ["style"]:
             return
         if self._open[-1:] == ["script"]:

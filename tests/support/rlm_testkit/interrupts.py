@@ -80,12 +80,13 @@ def interrupt_at(number: int, event: str, call: Callable[[], Any]) -> bool:
 class Alarm:
     """Raises Interrupt in a call, by a signal handler, some microseconds after its begin.
 
-    interrupts: how many calls were broken off so far.
+    longest: after how many seconds at most. interrupts: how many calls were broken off so far.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, longest: float = 0.00004) -> None:
         self.interrupts = 0
         self._random = random
+        self._longest = longest
         self._is_armed = False
 
     def __enter__(self) -> Self:
@@ -105,7 +106,7 @@ class Alarm:
 
     def call(self, function: Callable[[], T]) -> T | None:
         """Return what `function` returns; None if it was broken off."""
-        seconds = self._random.uniform(0.000001, 0.00004)
+        seconds = self._random.uniform(0.000001, self._longest)
         try:
             self._is_armed = True
             signal.setitimer(signal.ITIMER_REAL, seconds)

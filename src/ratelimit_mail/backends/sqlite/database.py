@@ -13,14 +13,16 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from weakref import WeakSet
 
 from ratelimit_mail._util.sqlite_errors import BUSY, DAMAGED, REASONS, primary_code
 from ratelimit_mail.backends.sqlite.schema import APPLICATION_ID, SCHEMA, VERSION
+from ratelimit_mail.backends.sqlite.upgrade import UPGRADABLE, upgrade
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["Database", "Durability"]
@@ -59,6 +61,7 @@ class Database:
         self._identity: tuple[int, int] | None = None
         self._look_at = 0.0
         self._lock = threading.Lock()
+        self._take_lock = partial(self._lock.acquire, True, self._timeout)
         self._owner = 0
         self._is_held_for_fork = False
         _databases.add(self)
@@ -83,41 +86,41 @@ class Database:
 
         writes: whether it may write; other processes wait then.
         """
-        lock = self._lock
-        if not lock.acquire(blocking=False):
-            self._wait_for_lock()
-        self._owner = threading.get_ident()
-        try:
-            cursor = self._cursor
-            if cursor is None or time.monotonic() >= self._look_at:
-                cursor = self._connect()
+        lock = self._lock  # a fork replaces it
+        # As safe as `with`: no signal is handled between the lock and the `try`.
+        for _ in iter(self._take_lock, False):
             try:
-                if writes:
-                    try:
-                        cursor.execute("BEGIN IMMEDIATE")
-                    except sqlite3.OperationalError as error:
-                        self._begin_later(cursor, error)
-                else:
-                    cursor.execute("BEGIN")
-                result = work(cursor, *arguments)
-                cursor.execute("COMMIT")
-            except BaseException:
-                rolled_back()
-                self._roll_back()
-                raise
-            committed()
-            return result
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        finally:
-            self._owner = 0
-            lock.release()
+                self._owner = threading.get_ident()
+                cursor = self._cursor
+                if cursor is None or time.monotonic() >= self._look_at:
+                    cursor = self._connect()
+                try:
+                    if writes:
+                        try:
+                            cursor.execute("BEGIN IMMEDIATE")
+                        except sqlite3.OperationalError as error:
+                            self._begin_later(cursor, error)
+                    else:
+                        cursor.execute("BEGIN")
+                    result = work(cursor, *arguments)
+                    cursor.execute("COMMIT")
+                except BaseException:
+                    rolled_back()
+                    self._roll_back()
+                    raise
+                committed()
+                return result
+            except sqlite3.Error as error:
+                raise self._translated(error) from error
+            finally:
+                self._owner = 0
+                lock.release()
+        raise self._used_by_threads()
 
-    def _wait_for_lock(self) -> None:
-        if not self._lock.acquire(timeout=self._timeout):
-            raise self._unavailable(
-                f"other threads of this process have used it for {self._timeout:g} seconds"
-            )
+    def _used_by_threads(self) -> BackendUnavailable:
+        return self._unavailable(
+            f"other threads of this process have used it for {self._timeout:g} seconds"
+        )
 
     def _begin_later(self, cursor: sqlite3.Cursor, error: sqlite3.Error) -> None:
         """Try again to begin a transaction, until the timeout."""
@@ -151,14 +154,12 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the next transaction opens another."""
-        if not self._lock.acquire(timeout=self._timeout):
-            raise self._unavailable(
-                f"other threads of this process have used it for {self._timeout:g} seconds"
-            )
-        try:
-            self._drop_connection()
-        finally:
-            self._lock.release()
+        for _ in iter(self._take_lock, False):
+            try:
+                return self._drop_connection()
+            finally:
+                self._lock.release()
+        raise self._used_by_threads()
 
     # Opening.
 
@@ -221,6 +222,10 @@ class Database:
         execute(f"PRAGMA synchronous={SYNCHRONOUS[self._durability]}")
         if self._is_ours(connection):
             execute("PRAGMA journal_mode=WAL").fetchall()
+            if _version_of(connection) in UPGRADABLE:
+                with _write_transaction(connection):
+                    if _version_of(connection) in UPGRADABLE:  # no other process was quicker
+                        upgrade(connection)
         else:
             execute("PRAGMA auto_vacuum=INCREMENTAL")
             [mode] = execute("PRAGMA journal_mode=WAL").fetchone()
@@ -229,18 +234,12 @@ class Database:
                     "its file system cannot share memory between processes, as a write-ahead log"
                     " needs; use a local disk"
                 )
-            execute("BEGIN IMMEDIATE")
-            try:
+            with _write_transaction(connection):
                 if not self._is_ours(connection):  # no other process was quicker
                     for statement in SCHEMA:
                         execute(statement)
                     execute(f"PRAGMA application_id={APPLICATION_ID}")
                     execute(f"PRAGMA user_version={VERSION}")
-                execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    execute("ROLLBACK")
-                raise
         execute("PRAGMA journal_size_limit=8388608").fetchall()
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
@@ -249,9 +248,9 @@ class Database:
         Raises BackendError if it is another program's, or of a newer version of this library.
         """
         [application] = connection.execute("PRAGMA application_id").fetchone()
-        [version] = connection.execute("PRAGMA user_version").fetchone()
+        version = _version_of(connection)
         if application == APPLICATION_ID:
-            if version != VERSION:
+            if version != VERSION and version not in UPGRADABLE:
                 raise self._error(
                     f"it was written by another version of ratelimit-mail: its tables have version"
                     f" {version}, and this one reads version {VERSION}; upgrade, or name another"
@@ -309,8 +308,27 @@ class Database:
             _abandoned.append(self._connection)
             self._connection = self._cursor = None
         self._lock = threading.Lock()
+        self._take_lock = partial(self._lock.acquire, True, self._timeout)
         self._owner = 0
         self._is_held_for_fork = False
+
+
+@contextmanager
+def _write_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside, or roll it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 _databases: WeakSet[Database] = WeakSet()

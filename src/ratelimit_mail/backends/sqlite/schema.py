@@ -9,13 +9,27 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["APPLICATION_ID", "SCHEMA", "VERSION"]
+__all__ = ["APPLICATION_ID", "MEMBER_TABLE", "SCHEMA", "VERSION"]
 
 APPLICATION_ID: Final = 0x726C6D31
 """Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
 
 VERSION: Final = 2
 """The version of the tables: `PRAGMA user_version`."""
+
+MEMBER_TABLE: Final = (
+    # The recipients of a log that counts each of them once: a digest of the address, and a stamp
+    # as ratelimit_mail.counting.members has it.
+    """
+    CREATE TABLE member(
+        log INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        stamp INTEGER NOT NULL,
+        PRIMARY KEY(log, digest)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX member_stamp ON member(log, stamp)",
+)
 
 SCHEMA: Final = (
     # floor: what stood before it was forgotten, and is not counted again by a clock that goes back.
@@ -53,17 +67,7 @@ SCHEMA: Final = (
     "CREATE INDEX chunk_moment ON chunk(log, moment)",
     "CREATE INDEX chunk_sent ON chunk(log, sent, number)",
     "CREATE INDEX chunk_attempted ON chunk(log, attempted, number) WHERE attempted NOTNULL",
-    # The recipients of a log that counts each of them once: a digest of the address, and a stamp
-    # as ratelimit_mail.counting.members has it.
-    """
-    CREATE TABLE member(
-        log INTEGER NOT NULL,
-        digest TEXT NOT NULL,
-        stamp INTEGER NOT NULL,
-        PRIMARY KEY(log, digest)
-    ) WITHOUT ROWID
-    """,
-    "CREATE INDEX member_stamp ON member(log, stamp)",
+    *MEMBER_TABLE,
     """
     CREATE TABLE booking(
         queue INTEGER NOT NULL,

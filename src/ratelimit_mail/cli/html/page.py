@@ -69,5 +69,11 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["tidy"] = _tidy
     template = environment.get_template("page.html.j2")
     return template.render(page=page, light=palette.LIGHT, dark=palette.DARK)
+
+
+def _tidy(text: str) -> str:
+    """Return `text` so that no line ends between a number and its percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,11 +21,13 @@ from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, reported_errors
 from ratelimit_mail.cli.find_policy import complete_policy, find_policy
 from ratelimit_mail.cli.merge.letters import print_letter
 from ratelimit_mail.cli.merge.sample import write_sample
+from ratelimit_mail.cli.options import JSON
 from ratelimit_mail.cli.outbox.options import messages_of
 from ratelimit_mail.cli.plan.mailing import parse_moment, parse_zone
 from ratelimit_mail.cli.plan.tables import times_table
 from ratelimit_mail.cli.progress import with_progress
 from ratelimit_mail.cli.store import opened_store
+from ratelimit_mail.cli.tables import print_table
 from ratelimit_mail.envelope import PROTOCOLS, Client, Envelope, message_size
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.mailing import (
@@ -76,7 +79,11 @@ MOST_SHOWN: Final = 50
     help="Write the first N letters as .eml files; send nothing.",
 )
 @click.option(
-    "--preview-folder", type=click.Path(path_type=Path), default="preview", show_default=True
+    "--preview-folder",
+    type=click.Path(path_type=Path),
+    default="preview",
+    show_default=True,
+    help="Where --preview writes.",
 )
 @click.option(
     "--dry-run",
@@ -128,6 +135,7 @@ MOST_SHOWN: Final = 50
     help="How --dry-run prints letters.",
 )
 @click.option("--sample", is_flag=True, help="Write a sample PEOPLE and LETTER.")
+@JSON
 def merge_command(
     people_file: Path,
     letter_file: Path,
@@ -158,6 +166,7 @@ def merge_command(
     tags: tuple[str, ...],
     output_format: str,
     sample: bool,
+    wants_json: bool,
 ) -> None:
     """Put a letter to each person in a CSV file into an outbox, or only show the letters.
 
@@ -171,10 +180,15 @@ def merge_command(
 
     Run it twice, and nobody gets two letters: a message that the outbox has is not put again.
     A program that runs the outbox sends them.
+
+    --json prints an object with the numbers and the plan, and no letters.
     """
     if sample:
         write_sample(people_file, letter_file)
-        click.echo(escape(f"{people_file} and {letter_file} are written"))
+        if wants_json:
+            click.echo(json.dumps({"written": [str(people_file), str(letter_file)]}, indent=2))
+        else:
+            click.echo(escape(f"{people_file} and {letter_file} are written"))
         return
     stderr = Console(stderr=True)
     zone = parse_zone(time_zone)
@@ -203,20 +217,26 @@ def merge_command(
             with _opened_outbox(outbox_file, policy) as outbox:
                 keys = _keys_in(outbox, mailing.key_prefix)
                 is_new = [key is None or key not in keys for key, _ in envelopes]
-                _print_numbers(mailing, len(is_new) - sum(is_new))
+                plan, previews, put = None, [], None
+                if not wants_json:
+                    _print_numbers(mailing, len(is_new) - sum(is_new))
                 if policy is not None:
                     with opened_store(url) as backend:
                         plan = _plan(policy, mailing, envelopes, is_new, outbox, backend, earliest)
-                    if plan is not None:
-                        Console().print(times_table(plan, zone))
+                    if plan is not None and not wants_json:
+                        print_table(times_table(plan, zone))
                 if preview is not None:
-                    for path in mailing.preview(preview, preview_folder):
-                        click.echo(escape(str(path)))
-                if dry_run:
+                    previews = list(map(str, mailing.preview(preview, preview_folder)))
+                    if not wants_json:
+                        click.echo("\n".join(map(escape, previews)))
+                if dry_run and not wants_json:
                     shown = None if no_limit or limit is not None else 1
                     _print_letters(mailing, shown, output_format)
                 if preview is not None or dry_run or outbox is None:
-                    click.echo("Nothing was put into an outbox.")
+                    if wants_json:
+                        _print_json(mailing, is_new, plan, previews, put)
+                    else:
+                        click.echo("Nothing was put into an outbox.")
                     return
                 letters = mailing.put_each(
                     outbox,
@@ -227,7 +247,10 @@ def merge_command(
                     skip=lambda letter: letter.key in keys,
                 )
                 put = sum(1 for _ in with_progress(letters, "Putting", stderr, total=sum(is_new)))
-                click.echo(escape(f"{_letters(put)} put into {outbox_file}"))
+                if wants_json:
+                    _print_json(mailing, is_new, plan, previews, put)
+                else:
+                    click.echo(escape(f"{_letters(put)} put into {outbox_file}"))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -366,6 +389,24 @@ def _print_letters(mailing: Mailing, most: int | None, output_format: str) -> No
         click.echo(f"\n{letter.row}")
         print_letter(letter.message, output_format)
     click.echo()
+
+
+def _print_json(
+    mailing: Mailing,
+    is_new: Sequence[bool],
+    plan: MailingPlan | None,
+    previews: list[str],
+    put: int | None,
+) -> None:
+    moments = ("start", "first", "half", "last")
+    table = {
+        "letters": len(mailing.rows),
+        "in_outbox": len(is_new) - sum(is_new),
+        "put": put,
+        "previews": previews,
+        "plan": plan and {name: getattr(plan, name).isoformat() for name in moments},
+    }
+    click.echo(json.dumps(table, indent=2))
 
 
 def _letters(number: int) -> str:

@@ -44,7 +44,9 @@ def block_command(
     stored in the block, written to the system log, and reported by the table [alerts].
     """
     subject = change.subject
-    with opened_live_store(location, alerts_file=alerts_file, alerts=True) as store:
+    with opened_live_store(
+        location, alerts_file=alerts_file, alerts=True, must_exist=False
+    ) as store:
         block = store.block(subject, length, change.by, change.reason)
         # Before the alert, which waits for a mail server.
         _record("block", change)

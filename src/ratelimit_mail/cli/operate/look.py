@@ -27,7 +27,7 @@ from ratelimit_mail.cli.operate.output import (
     usage_table,
 )
 from ratelimit_mail.cli.options import JSON
-from ratelimit_mail.cli.tables import cells, table_of
+from ratelimit_mail.cli.tables import cells, print_table, table_of
 from ratelimit_mail.envelope import Client
 
 __all__ = ["blocks_command", "top_command", "usage_command"]
@@ -65,7 +65,7 @@ def usage_command(
         words = " and ".join(subject.scope)
         console.print(f"No limit of this client's tier is counted per {words}.", soft_wrap=True)
         return
-    console.print(usage_table(usages))
+    print_table(usage_table(usages), console)
     block = usages[0]["block"]
     if block is not None:
         reason = f": {block['reason']}" if block["reason"] else ""
@@ -75,7 +75,14 @@ def usage_command(
 
 @click.command("top")
 @SCOPE
-@click.option("-n", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="At most so many subjects.",
+)
 @store_options
 @client_options
 @JSON
@@ -97,7 +104,7 @@ def top_command(
     if wants_json:
         click.echo(json.dumps(subjects, indent=2))
     elif subjects:
-        Console().print(top_table(subjects))
+        print_table(top_table(subjects))
     else:
         click.echo("Nothing is counted now.")
 
@@ -125,7 +132,7 @@ def blocks_command(
         click.echo("Nothing was changed." if wants_log else "Nothing is blocked.")
         return
     if not wants_log:
-        Console().print(blocks_table(rows))
+        print_table(blocks_table(rows))
         return
     table = table_of("at (UTC)", "by", "operation", "scope", "subject", "reason")
     for each in rows:
@@ -140,4 +147,4 @@ def blocks_command(
                 each["reason"] or "",
             )
         )
-    Console().print(table)
+    print_table(table)

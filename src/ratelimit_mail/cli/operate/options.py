@@ -241,12 +241,17 @@ def subject_of(values: tuple[str, ...], words: str) -> Subject:
 
 @contextmanager
 def opened_live_store(
-    location: StoreLocation, *, alerts_file: str | None = None, alerts: bool = False
+    location: StoreLocation,
+    *,
+    alerts_file: str | None = None,
+    alerts: bool = False,
+    must_exist: bool = True,
 ) -> Iterator[LiveStore]:
     """Yield what the options name, and turn its errors into one line on stderr.
 
     alerts: whether blocks and their ends in a store are reported by the table `[alerts]` of
         `alerts_file`, or else of the policy file.
+    must_exist: whether a SQLite file that is not there is an error, and not an empty store.
     """
     url, policy_name, control, node, is_shadow = location
     if control is None and url is not None and url.startswith(CONTROL):
@@ -273,14 +278,19 @@ def opened_live_store(
         )
     if policy_name is None:
         raise CommandError(
-            "--policy NAME is needed: the preset or policy file by which the store counts"
+            "--policy NAME is needed: the preset or policy file by which the store counts;"
+            " `ratelimit-mail presets` lists the presets"
         )
     policy = find_policy(policy_name)
     if node is not None and not policy.per_node:
         raise CommandError(f"--node: the policy {policy.name} counts all servers together")
     if is_shadow:
         policy = in_shadow(policy)
-    with opened_store(url) as backend, reported_errors(), ExitStack() as stack:
+    with (
+        opened_store(url, must_exist=must_exist) as backend,
+        reported_errors(),
+        ExitStack() as stack,
+    ):
         assert backend is not None  # noqa: S101 - there is a URL
         on_event = None
         if alerts:

@@ -7,10 +7,8 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from rich.table import Table
-
 from ratelimit_mail._util.text import duration
-from ratelimit_mail.cli.tables import cells, table_of
+from ratelimit_mail.cli.tables import FittedTable, cells, table_of
 
 __all__ = ["block_rows", "blocks_table", "subject_text", "top_table", "usage_table"]
 
@@ -24,7 +22,7 @@ def subject_text(subject: object) -> str:
     return " ".join(map(subject_text, subject)) if isinstance(subject, Sequence) else str(subject)
 
 
-def usage_table(usages: Sequence[Mapping[str, Any]]) -> Table:
+def usage_table(usages: Sequence[Mapping[str, Any]]) -> FittedTable:
     """Return the table of what one subject has used."""
     table = table_of("limit", "used", "remaining", "resets in")
     for each in usages:
@@ -39,9 +37,9 @@ def _usage_cells(usage: Mapping[str, Any]) -> Iterator[object]:
     yield duration(usage["resets_in"])
 
 
-def top_table(subjects: Sequence[Mapping[str, Any]]) -> Table:
+def top_table(subjects: Sequence[Mapping[str, Any]], *, fold: bool = False) -> FittedTable:
     """Return the table of the subjects that used most, each with the limit it used most of."""
-    table = table_of("subject", "used", "of the limit", "resets in", "")
+    table = table_of("subject", "used", "of the limit", "resets in", "", fold=fold)
     for each in subjects:
         usage = max(each["usages"], key=itemgetter("share"))
         block = next((usage["block"] for usage in each["usages"]), None)
@@ -57,9 +55,9 @@ def top_table(subjects: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def blocks_table(blocks: Sequence[Mapping[str, Any]]) -> Table:
+def blocks_table(blocks: Sequence[Mapping[str, Any]], *, fold: bool = False) -> FittedTable:
     """Return the table of blocks."""
-    table = table_of("scope", "subject", "since (UTC)", "until (UTC)", "reason")
+    table = table_of("subject", "scope", "since (UTC)", "until (UTC)", "reason", fold=fold)
     for row in block_rows(blocks):
         table.add_row(*cells(*row))
     return table
@@ -70,8 +68,8 @@ def block_rows(blocks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[object, ..
     for each in blocks:
         until = each["until"]
         yield (
-            " and ".join(each["scope"]),
             subject_text(each["subject"]),
+            " and ".join(each["scope"]),
             datetime.fromisoformat(each["since"]),
             "unblocked" if until is None else datetime.fromisoformat(until),
             each["reason"] or "",

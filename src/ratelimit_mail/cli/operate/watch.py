@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -21,7 +24,7 @@ from ratelimit_mail.cli.operate.options import (
     store_options,
 )
 from ratelimit_mail.cli.operate.output import blocks_table, top_table
-from ratelimit_mail.cli.options import seconds
+from ratelimit_mail.cli.options import JSON, seconds
 from ratelimit_mail.envelope import Client
 
 __all__ = ["frame", "watch_command"]
@@ -41,9 +44,9 @@ def frame(
     pieces: list[RenderableType] = [
         Text(escape(" · ".join(_status_words(status))), style="bold"),
         Text(f"\nHeaviest per {words}"),
-        top_table(subjects) if subjects else Text("nothing is counted now"),
+        top_table(subjects, fold=True) if subjects else Text("nothing is counted now"),
         Text("\nBlocks" if len(blocks) <= MOST_BLOCKS else f"\nBlocks: the last of {len(blocks)}"),
-        blocks_table(blocks[-MOST_BLOCKS:]) if blocks else Text("nothing is blocked"),
+        blocks_table(blocks[-MOST_BLOCKS:], fold=True) if blocks else Text("nothing is blocked"),
     ]
     return Group(*pieces)
 
@@ -62,9 +65,24 @@ def _status_words(status: dict[str, Any]) -> list[str]:
 
 @click.command("watch")
 @SCOPE
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True)
-@click.option("--every", callback=seconds, default="2s", show_default=True, metavar="TIME")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="At most so many subjects.",
+)
+@click.option(
+    "--every",
+    callback=seconds,
+    default="2s",
+    show_default=True,
+    metavar="TIME",
+    help="How often to look.",
+)
 @click.option("--once", is_flag=True, help="Print the screen once, and end.")
+@JSON
 @store_options
 @client_options
 def watch_command(
@@ -72,24 +90,44 @@ def watch_command(
     count: int,
     every: float,
     once: bool,
+    wants_json: bool,
     location: StoreLocation,
     client: Client | None,
 ) -> None:
     """Show the heaviest subjects and the blocks on a live screen, until Ctrl-C.
 
     A store with very many subjects is looked at less often than --every says.
+
+    --json prints an object in a line of its own each time.
     """
     scope = scope_of(scope_words)
     console = Console()
     with opened_live_store(location) as store:
-        if once:
-            console.print(frame(store, scope, count, client))
+        if once and not wants_json:
+            console.print(frame(store, scope, count, client), crop=False)
             return
+        live = Live(console=console, screen=console.is_terminal, auto_refresh=False)
         try:
-            with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+            with nullcontext() if wants_json else live:
                 while True:
                     begin = time.monotonic()
-                    live.update(frame(store, scope, count, client), refresh=True)
+                    if wants_json:
+                        click.echo(json.dumps(_as_json(store, scope, count, client)))
+                        if once:
+                            return
+                    else:
+                        live.update(frame(store, scope, count, client), refresh=True)
                     time.sleep(max(every, SHARE * (time.monotonic() - begin)))
         except KeyboardInterrupt:
             return
+
+
+def _as_json(
+    store: LiveStore, scope: tuple[str, ...], count: int, client: Client | None
+) -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).isoformat(),
+        "status": store.status(),
+        "top": store.top(scope, count, client),
+        "blocks": store.blocks(),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ratelimit_mail.cli.help import CommandGroup
 from ratelimit_mail.cli.outbox.change import (
     approve_command,
     cancel_command,
@@ -17,7 +18,7 @@ from ratelimit_mail.cli.outbox.run import run_command
 __all__ = ["outbox_commands"]
 
 
-@click.group("outbox")
+@click.group("outbox", cls=CommandGroup)
 def outbox_commands() -> None:
     """Put messages into an outbox, send them when the limits allow it, and look after them.
 

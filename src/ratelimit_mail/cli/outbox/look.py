@@ -10,7 +10,6 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ratelimit_mail.cli.describe import two_columns
 from ratelimit_mail.cli.errors import CommandError
 from ratelimit_mail.cli.merge.letters import print_text
 from ratelimit_mail.cli.options import JSON, STORE
@@ -25,7 +24,7 @@ from ratelimit_mail.cli.outbox.options import (
 )
 from ratelimit_mail.cli.outbox.output import as_json, fields_of, iso
 from ratelimit_mail.cli.store import opened_store
-from ratelimit_mail.cli.tables import cells, number_of, table_of
+from ratelimit_mail.cli.tables import cells, number_of, print_table, table_of, two_columns
 from ratelimit_mail.outbox import OutboxMessage, State
 
 __all__ = ["list_command", "show_command", "stats_command"]
@@ -36,8 +35,20 @@ __all__ = ["list_command", "show_command", "stats_command"]
 @click.option("--state", type=click.Choice([*map(str, State)]), help="Only those in this state.")
 @click.option("--sender", metavar="ADDRESS", help="Only those of this sender.")
 @click.option("--moderator", metavar="ADDRESS", help="Only those that this moderator may approve.")
-@click.option("--after", type=click.IntRange(0, 2**63 - 1), default=0, metavar="ID")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True)
+@click.option(
+    "--after",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    metavar="ID",
+    help="Only those put after this one.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=100,
+    show_default=True,
+    help="At most so many.",
+)
 @POLICY
 @JSON
 def list_command(
@@ -84,7 +95,7 @@ def list_command(
     table = table_of(*(name for name, _ in columns))
     for row in zip(*(values for _, values in columns), strict=True):
         table.add_row(*cells(*row))
-    Console().print(table)
+    print_table(table)
     if has_more:
         click.echo(f"There are more: --after {messages[-1].id}")
 
@@ -127,12 +138,12 @@ def show_command(
         return
     console = Console()
     console.print(Text(f"message {message.id}", style="bold"))
-    console.print(two_columns(fields_of(message)))
+    print_table(two_columns(fields_of(message)), console)
     recipients = table_of("recipient", "state", "reply")
     for each in message.recipients:
         recipients.add_row(*cells(each.address, each.state, each.reply or ""))
     console.print()
-    console.print(recipients)
+    print_table(recipients, console)
     if wants_text:
         click.echo()
         print_text(text)
@@ -172,7 +183,7 @@ def stats_command(file: Path, policy_name: str | None, url: str | None, wants_js
         rows.append(("queued since", f"{stats.oldest:%Y-%m-%d %H:%M:%S} UTC"))
     if estimate is not None:
         rows.append(("queue", estimate.in_words()))
-    Console().print(two_columns(rows))
+    print_table(two_columns(rows))
     if not stats.workers and stats.counts[State.SENDING]:
         click.echo(
             "What is sending was cut off: its program ended, and no other runs. The next `run`"

@@ -92,7 +92,10 @@ def put_command(
     """
     names, recipients = _divided(arguments)
     if policy_name is None:
-        raise CommandError("--policy NAME is needed: the limits of the messages")
+        raise CommandError(
+            "--policy NAME is needed: the limits of the messages; `ratelimit-mail presets` lists"
+            " the presets"
+        )
     policy = find_policy(policy_name)
     zone = parse_zone(time_zone)
     earliest = None if not_before is None else parse_moment("--not-before", not_before, zone)

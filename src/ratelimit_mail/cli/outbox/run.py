@@ -108,7 +108,13 @@ LINE_SECONDS: Final = 600.0
     type=click.Choice(["starttls", "implicit", "none"]),
     help="Default: starttls for smtp:, implicit for smtps:.",
 )
-@click.option("--connections", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="The most at once to the mail server.",
+)
 @click.option("--timeout", callback=seconds, default="60s", show_default=True, help="Of a reply.")
 @click.option("--until-empty", is_flag=True, help="End when nothing is queued.")
 @click.option(
@@ -194,7 +200,10 @@ def run_command(
     and 143 or 130 if SIGTERM or Ctrl-C ended it while messages were queued.
     """
     if policy_name is None:
-        raise CommandError("--policy NAME is needed: the limits of the messages")
+        raise CommandError(
+            "--policy NAME is needed: the limits of the messages; `ratelimit-mail presets` lists"
+            " the presets"
+        )
     policy = find_policy(policy_name)
     if url is None:
         raise CommandError(

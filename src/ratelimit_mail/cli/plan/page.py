@@ -102,7 +102,8 @@ def _summary(results: PlanResults) -> Iterator[str]:
     plan, zone = results.plan, results.zone
     if plan is not None:
         if plan.first == plan.last:
-            yield f"{_amount(plan)} go at once: {_time(plan.last, zone)}."
+            goes = "goes" if plan.messages == 1 else "go"
+            yield f"{_amount(plan)} {goes} at once: {_time(plan.last, zone)}."
         else:
             yield (
                 f"{_amount(plan)} go from {_time(plan.first, zone)} to {_time(plan.last, zone)},"

@@ -1,4 +1,4 @@
-"""Print plans as tables that fit a terminal of 80 columns."""
+"""Print plans as tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import groupby, pairwise
 from typing import Final, NamedTuple
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ratelimit_mail._util.text import escape
+from ratelimit_mail.cli.tables import FittedTable, print_table
 from ratelimit_mail.planner import CannotFinish, Cause, Hour, MailingPlan
 
 __all__ = ["MOST_ROWS", "print_comparison", "print_plan", "times_table"]
@@ -24,23 +23,27 @@ HOUR: Final = timedelta(hours=1)
 
 def print_plan(plan: MailingPlan, console: Console, zone: tzinfo = UTC) -> None:
     """Print one plan in full. zone: the time zone of the times that are shown."""
-    console.print(Text(f"Plan of {_messages(plan)} under {plan.policy}", style="bold"))
+    console.print(
+        Text(f"Plan of {_messages(plan)} under {plan.policy}", style="bold"), soft_wrap=True
+    )
     for table in (times_table(plan, zone), _held(plan), _by_hour(plan)):
         console.print()
-        console.print(table)
+        if isinstance(table, FittedTable):
+            print_table(table, console)
+        else:
+            console.print(table)
 
 
 def print_comparison(
     outcomes: Sequence[tuple[str, MailingPlan | CannotFinish]], console: Console
 ) -> None:
     """Print a row for each policy: a summary of its plan, or the reason why there is none."""
-    table = _table("Side by side: when messages will have gone, after the start")
+    table = FittedTable(
+        *("policy", "first", "half", "last", "longest delay by"),
+        right=("first", "half", "last"),
+        title="Side by side: when messages will have gone, after the start",
+    )
     never: list[Text] = []
-    longest_name = max(len(name) for name, _ in outcomes)
-    table.add_column("policy", overflow="fold", min_width=min(longest_name, 20))
-    for name in ("first", "half", "last"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("longest delay by", overflow="fold")
     for name, outcome in outcomes:
         if isinstance(outcome, CannotFinish):
             never.append(Text(escape(f"never: {name}: {outcome}")))
@@ -50,16 +53,16 @@ def print_comparison(
             times = [_duration(moment - outcome.start) for moment in moments]
             longest = "nothing" if outcome.longest_held is None else str(outcome.longest_held)
             table.add_row(Text(name), *times, Text(longest))
-    console.print(table)
+    print_table(table, console)
     if never:
         console.print()
     for why in never:
         console.print(why)
 
 
-def times_table(plan: MailingPlan, zone: tzinfo = UTC) -> Table:
+def times_table(plan: MailingPlan, zone: tzinfo = UTC) -> FittedTable:
     """Return a table of the start, the first message, half of them and the last."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table = FittedTable("name", "value", has_header=False)
     table.add_row("recipients", Text(f"{plan.recipients:,} in all"))
     table.add_row("start", Text(_moment(plan.start, zone)))
     for name, moment in (("first", plan.first), ("half", plan.half), ("last", plan.last)):
@@ -69,14 +72,14 @@ def times_table(plan: MailingPlan, zone: tzinfo = UTC) -> Table:
     return table
 
 
-def _held(plan: MailingPlan) -> Table | Text:
+def _held(plan: MailingPlan) -> FittedTable | Text:
     if not plan.held:
         return Text("No limit delays a message: all of them fit at once.")
-    table = _table("Which limit delays the mailing, by time after the start")
-    for name in ("from", "to"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("limit", overflow="fold")
-    table.add_column("still to go", justify="right", no_wrap=True)
+    table = FittedTable(
+        *("from", "to", "limit", "still to go"),
+        right=("from", "to", "still to go"),
+        title="Which limit delays the mailing, by time after the start",
+    )
     for held in plan.held[:MOST_ROWS]:
         times = (_duration(held.start - plan.start), _duration(held.end - plan.start))
         table.add_row(*times, Text(str(held.limit)), f"{held.waiting:,}")
@@ -94,12 +97,10 @@ class _Row(NamedTuple):
     held: tuple[Cause, ...]
 
 
-def _by_hour(plan: MailingPlan) -> Table:
-    table = _table("Messages by hour after the start")
-    table.add_column("hours", justify="right", no_wrap=True)
-    for name in ("messages", "recipients"):
-        table.add_column(f"{name}\nan hour", justify="right", no_wrap=True)
-    table.add_column("delayed by", overflow="fold")
+def _by_hour(plan: MailingPlan) -> FittedTable:
+    headings = ("hours", "messages\nan hour", "recipients\nan hour")
+    title = "Messages by hour after the start"
+    table = FittedTable(*headings, "delayed by", right=headings, title=title)
     rows = list(_merged(_with_gaps(plan)))
     for row in rows[:MOST_ROWS]:
         hours = f"{row.first:,}" if row.first == row.last else f"{row.first:,} to {row.last:,}"
@@ -133,16 +134,9 @@ def _merged(rows: Iterable[_Row]) -> Iterator[_Row]:
         yield first._replace(last=more[-1].last) if more else first
 
 
-def _table(title: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
-    return table
-
-
-def _note_omitted_rows(table: Table, rows: int) -> None:
+def _note_omitted_rows(table: FittedTable, rows: int) -> None:
     if rows > MOST_ROWS:
         table.caption = f"and {rows - MOST_ROWS:,} more rows; --json has all of them"
-        table.caption_justify = "left"
 
 
 def _messages(plan: MailingPlan) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Final, TypeVar
+from operator import itemgetter
+from typing import Final
 
 from ratelimit_mail._util.csv_rows import column_names
 from ratelimit_mail._util.text import show
@@ -37,7 +37,11 @@ PROTOCOLS_OF_SMTP: Final = dict.fromkeys(
 """What mail servers call the protocols of one family (RFC 3848)."""
 
 Row = Sequence[str]
-T = TypeVar("T")
+
+_Addressees = tuple[str, "tuple[str, ...] | int"]
+"""The sender, and the recipients or their number."""
+
+_new_record = tuple.__new__  # makes a named tuple in half the time
 
 
 class MessageColumns:
@@ -60,7 +64,8 @@ class MessageColumns:
         self._index = {name: i for i, name in enumerate(names)}
         self._time = self._require("time", TIME)
         self._sender = self._require("sender", ("sender",))
-        self._recipients = self._recipient_reader()
+        self._recipients, indices = self._recipient_reader()
+        self._address_cells: Callable[[Row], tuple[str, ...]] = itemgetter(self._sender, *indices)
         self._size = self._find(("size",))
         self._client_columns = [
             self._find(names) for names in (ADDRESS, ("user",), ("protocol",), ("tags",))
@@ -68,21 +73,32 @@ class MessageColumns:
         self._has_no_client = all(index is None for index in self._client_columns)
         self._clients: dict[tuple[str, ...], Client] = {}
         self._last_time = ("", 0)
-        self._sender_of = remembered(_sender)
-        self._addresses_of = remembered(_addresses)
+        self._addressees: dict[tuple[str, ...], _Addressees] = {}
+        """What the cells of the sender and the recipients say."""
 
     def record(self, row: Row) -> MailRecord:
         """Return the mail record of one row; raise ValueError with the reason if it is invalid."""
         if len(row) != len(self._header):
             raise ValueError(f"{len(row)} columns where the header has {len(self._header)}")
         time = self._time_of(row[self._time] if self._clock is None else self.time_text(row))
-        recipients = self._recipients(row)
-        client = self._client(row)
+        cells = self._address_cells(row)
+        sender, recipients = self._addressees.get(cells) or self._addressees_of(cells, row)
+        client = NOBODY if self._has_no_client else self._client(row)
         size = None if self._size is None else size_of(row[self._size])
-        sender = row[self._sender]
+        return _new_record(MailRecord, (time, sender, recipients, client, size))
+
+    def _addressees_of(self, cells: tuple[str, ...], row: Row) -> _Addressees:
+        recipients = self._recipients(row)
+        addressees: _Addressees
         if isinstance(recipients, int):
-            return MailRecord(time, self._sender_of(sender), recipients, client, size)
-        return MailRecord(time, *self._addresses_of(sender, *recipients), client, size)
+            addressees = _sender(row[self._sender]), recipients
+        else:
+            addressees = _addresses(row[self._sender], *recipients)
+        if sum(map(len, cells)) <= LONGEST_REMEMBERED:
+            if len(self._addressees) >= MOST_REMEMBERED:
+                self._addressees.clear()
+            self._addressees[cells] = addressees
+        return addressees
 
     def time_text(self, row: Row) -> str:
         """Return the text of the time in a row; nothing if the row is too short."""
@@ -113,21 +129,27 @@ class MessageColumns:
         present = column_names(self._shown)
         return InputError(f"no column for the {what} ({names}); the header has {present}")
 
-    def _recipient_reader(self) -> Callable[[Row], list[str] | int]:
-        """Return a function that reads the recipients of a row, preferring addresses to counts."""
+    def _recipient_reader(self) -> tuple[Callable[[Row], list[str] | int], list[int]]:
+        """Return a function that reads the recipients of a row, and the columns that it reads.
+
+        It prefers addresses to counts.
+        """
         if "recipients" in self._index:
             addresses = self._index["recipients"]
             copies = [self._index[name] for name in ("cc", "bcc") if name in self._index]
             if copies:
-                return lambda row: _with_copies(row[addresses], [row[i] for i in copies])
-            return lambda row: addresses_or_count(row[addresses])
+                return (
+                    lambda row: _with_copies(row[addresses], [row[i] for i in copies]),
+                    [addresses, *copies],
+                )
+            return lambda row: addresses_or_count(row[addresses]), [addresses]
         if (number := self._find(COUNT)) is not None:
-            return lambda row: _count(row[number])
+            return lambda row: _count(row[number]), [number]
         if not all(name in self._index for name in TO_AND_CC):
             names = "recipients, n_recipients, count, or n_to with n_cc"
             raise self._missing("recipients", names)
         n_to, n_cc = (self._index[name] for name in TO_AND_CC)
-        return lambda row: _count(row[n_to], row[n_cc])
+        return lambda row: _count(row[n_to], row[n_cc]), [n_to, n_cc]
 
     def _time_of(self, cell: str) -> int:
         if cell != self._last_time[0]:  # busy logs have many rows of one second
@@ -135,8 +157,6 @@ class MessageColumns:
         return self._last_time[1]
 
     def _client(self, row: Row) -> Client:
-        if self._has_no_client:
-            return NOBODY
         cells = tuple("" if i is None else row[i].strip() for i in self._client_columns)
         client = self._clients.get(cells)
         if client is None:
@@ -154,18 +174,6 @@ class MessageColumns:
                     self._clients.clear()
                 self._clients[cells] = client
         return client
-
-
-def remembered(function: Callable[..., T]) -> Callable[..., T]:
-    """Return `function` of cells with its results remembered, of a bounded number and length."""
-    quick = lru_cache(MOST_REMEMBERED)(function)
-
-    def call(*cells: str) -> T:
-        if sum(map(len, cells)) > LONGEST_REMEMBERED:
-            return function(*cells)
-        return quick(*cells)
-
-    return call
 
 
 def _sender(cell: str) -> str:

@@ -45,18 +45,17 @@ def read_rows(
     before: how many lines there were before these.
     """
     csv.field_size_limit(LONGEST_LINE)
-    for row in csv_rows(lines, separator, LONGEST_ROW):
-        line = before + row.line
-        if row.error is not None:
+    for first, last, cells, error in csv_rows(lines, separator, LONGEST_ROW):
+        if cells:
+            yield before + first, cells
+        elif error is not None:
+            line = before + first
             # A quote that is not closed swallows the rows after it, so reading must stop.
-            if row.last_line > row.line:
+            if last > first:
                 raise InputError(
-                    f"a quoted field that starts in line {line} is not closed correctly:"
-                    f" {row.error}"
+                    f"a quoted field that starts in line {line} is not closed correctly: {error}"
                 )
-            yield line, row.error
-        elif row.cells:
-            yield line, row.cells
+            yield line, error
 
 
 def read_table(lines: Iterator[str], *, has_header: bool = True) -> CsvTable:

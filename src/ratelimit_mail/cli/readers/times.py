@@ -30,6 +30,8 @@ _NUMERIC_CLOCK: Final = re.compile(
 )
 AMBIGUOUS: Final = "may be a day or a month first; --date-order dmy or mdy says which"
 _END: Final = 253_402_300_800_000  # the end of the year 9999
+_SECONDS: Final = 11
+"""The digits of a Unix time that is in seconds, whatever its number."""
 _LONGEST: Final = 200
 
 _COMMENT: Final = re.compile(r"\([^()]*+\)")
@@ -85,6 +87,8 @@ def parse_time(text: str, zone: tzinfo = UTC) -> int:
     A Unix time is in seconds up to the year 9999, in milliseconds if it would be after that, and
     else in microseconds. No mail is so old that its milliseconds could be seconds.
     """
+    if len(text) <= _SECONDS and text.isdecimal() and text.isascii():
+        return int(text) * 1000  # the most frequent form, for which no pattern is needed
     if unix := _UNIX.fullmatch(text):
         number = int(unix[1])
         if number * 1000 < _END:

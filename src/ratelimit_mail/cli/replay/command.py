@@ -14,14 +14,15 @@ from rich.console import Console
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
-from ratelimit_mail.cli.find_policy import complete_policy, find_policy
+from ratelimit_mail.cli.find_policy import POLICY_NAME, complete_policy, find_policy
 from ratelimit_mail.cli.html.writer import PageWriter
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
+from ratelimit_mail.cli.replay.heavy_senders import BusyDays, heavy_senders
 from ratelimit_mail.cli.replay.input import ReplayInput
 from ratelimit_mail.cli.replay.reading_options import reading_options
 from ratelimit_mail.cli.replay.report import Report, as_json
-from ratelimit_mail.cli.replay.retry import retry
+from ratelimit_mail.cli.replay.retry import Delays, retry
 from ratelimit_mail.cli.replay.run import replay
 from ratelimit_mail.cli.replay.sender_delays import SenderDelays
 from ratelimit_mail.cli.replay.suggest import quota_of, suggest
@@ -29,6 +30,7 @@ from ratelimit_mail.cli.replay.terminal import print_report
 from ratelimit_mail.cli.replay.tier_report import tier_json
 from ratelimit_mail.cli.replay.time_bins import bins_for
 from ratelimit_mail.cli.replay.timeline import Timeline
+from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 
 __all__ = ["replay_command"]
@@ -53,6 +55,7 @@ def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     "--policy",
     "name",
+    type=POLICY_NAME,
     required=True,
     metavar="NAME",
     shell_complete=complete_policy,
@@ -107,7 +110,8 @@ def replay_command(
     in sentences, who is affected, how late, and when; it needs the extra [report].
     --compare compares another policy with the first, and may be repeated. --suggest
     shows, for each limit by itself, the smallest number that would affect (defer or
-    reject a message of) at most 0.2 % of the senders.
+    reject a message of) at most 0.2 % of the senders, and the next round one; and again
+    without the mail of senders that look like a theft or like bulk mail, which it names.
 
     FILES are a CSV file, an mbox file or a Maildir directory, the log of Postfix (also
     from journalctl) or Exim, a message trace of Exchange Online, message tracking logs
@@ -156,6 +160,9 @@ def replay_command(
         by_tier = ByTier(policy) if policy.tiers else None
         if by_tier is not None:
             callbacks.append(by_tier.add)
+        busy_days = BusyDays(policy) if wants_numbers else None
+        if busy_days is not None:
+            callbacks.append(busy_days.add)
         tally = replay(policy, mail.envelopes("Replaying"), *callbacks)
         report = Report(
             file=_names(files),
@@ -184,29 +191,26 @@ def replay_command(
             report = attrs.evolve(report, delays=delays if wants_retry else None)
         if needs_demand:
             demand = Demand(policy, timeline.bins, mail.envelopes("Measuring"))
-        if wants_numbers:
-            quota = quota_of(touch, len(tally.by_sender))
-            suggested = suggest(policy, demand, quota, mail.envelopes)
-            report = attrs.evolve(report, suggested=suggested)
-        if writer is not None:
-            from ratelimit_mail.cli.replay.html.page import replay_page
-            from ratelimit_mail.cli.replay.html.results import Results
-
-            results = Results(
-                report=report,
-                policies={name: policy, **compared},
-                timeline=timeline,
-                demand=demand,
-                delays={
-                    name: delays,
-                    **{
-                        other: retry(each, mail.envelopes(f"Replaying with retries under {other}"))
-                        for other, each in compared.items()
-                    },
-                },
-                sender_delays=sender_delays,
+        if busy_days is not None:
+            heavy = heavy_senders(policy, busy_days, mail.envelopes)
+            apart = [each.key for each in heavy if each.is_set_apart]
+            senders = len(tally.by_sender)
+            suggested = suggest(
+                policy,
+                demand,
+                quota_of(touch, senders),
+                mail.envelopes,
+                apart=apart,
+                quota_without=quota_of(touch, senders - len(apart)),
             )
-            writer.write(replay_page(results))
+            report = attrs.evolve(report, suggested=suggested, heavy=heavy)
+        if writer is not None:
+            policies = {name: policy, **compared}
+            with_retries = {name: delays}
+            for other, each in compared.items():
+                label = f"Replaying with retries under {other}"
+                with_retries[other] = retry(each, mail.envelopes(label))
+            _write_page(writer, report, policies, timeline, demand, with_retries, sender_delays)
         if wants_json:
             click.echo(json.dumps({**as_json(report), **tier_json(report)}, indent=2))
         else:
@@ -215,3 +219,27 @@ def replay_command(
         raise CommandError(f"{escape(_names(files))}: {escape(str(error))}") from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _write_page(
+    writer: PageWriter,
+    report: Report,
+    policies: dict[str, Policy],
+    timeline: Timeline,
+    demand: Demand,
+    delays: dict[str, dict[str | None, Delays]],
+    sender_delays: SenderDelays,
+) -> None:
+    """Write the page of a replay, whose modules need jinja2: it is there, as `writer` is."""
+    from ratelimit_mail.cli.replay.html.page import replay_page
+    from ratelimit_mail.cli.replay.html.results import Results
+
+    results = Results(
+        report=report,
+        policies=policies,
+        timeline=timeline,
+        demand=demand,
+        delays=delays,
+        sender_delays=sender_delays,
+    )
+    writer.write(replay_page(results))

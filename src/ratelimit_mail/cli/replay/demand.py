@@ -12,7 +12,7 @@ from ratelimit_mail.cli.replay.run import TimedEnvelopes
 from ratelimit_mail.cli.replay.time_bins import Bins
 from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limits import MessageSizeLimit, RecipientLimit
+from ratelimit_mail.limits import MessageSizeLimit, RateLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan
 from ratelimit_mail.testing import ManualClock
@@ -28,13 +28,19 @@ class Demand:
 
     peaks: for each limit, the highest usage within each bin.
     by_sender: for each limit, the highest usage at the time of a message of each sender.
+    counts_senders: for each limit, whether each sender has a count of its own, so that a number
+        affects exactly the senders whose highest usage is above it.
     """
 
     def __init__(self, policy: Policy, bins: Bins, envelopes: TimedEnvelopes) -> None:
-        count = len(own_limits(policy))
+        limits = [limit for _, limit in own_limits(policy)]
+        count = len(limits)
         self.bins = bins
         self.peaks = [[0] * len(bins) for _ in range(count)]
         self.by_sender: list[dict[str, int]] = [{} for _ in range(count)]
+        self.counts_senders = [
+            not isinstance(limit, RateLimit) or limit.on_oversize != "spread" for limit in limits
+        ]
         variant, self._index = unlimited(policy)
         self._policy = variant.at_node("replay") if policy.per_node else variant
         self._keys = sender_keys(policy)
@@ -53,21 +59,27 @@ class Demand:
         self._backend.apply(plan.charges)
         time_bin = self.bins.find(time)
         sender = self._keys[envelope.sender]
-        for index, used in self._usage(plan, envelope):
+        for index, used in self._usage(plan, envelope, sender):
             if time_bin is not None and used > self.peaks[index][time_bin]:
                 self.peaks[index][time_bin] = used
             if used > self.by_sender[index].get(sender, 0):
                 self.by_sender[index][sender] = used
 
-    def _usage(self, plan: ChargePlan, envelope: Envelope) -> Iterator[tuple[int, int]]:
+    def _usage(
+        self, plan: ChargePlan, envelope: Envelope, sender: str
+    ) -> Iterator[tuple[int, int]]:
         """Yield the index and the usage of each limit that the message is subject to."""
         for ledger, subject, costs in plan.charges:
+            is_own = subject in (sender, f"sender:{sender}")
             readings = self._backend.usage(ledger, subject)
             for count, of_count in zip(ledger.counts, readings, strict=True):
                 if costs[count.unit]:
                     for window, reading in enumerate(of_count):
                         limit = plan.effective_limits.limit_of(count, window)
-                        yield self._index[limit.limit], reading.used
+                        index = self._index[limit.limit]
+                        if not is_own:
+                            self.counts_senders[index] = False
+                        yield index, reading.used
         for each in plan.effective_limits.limits:
             if isinstance(each, RecipientLimit):
                 yield self._index[each.limit], self._recipients(each, envelope)

@@ -9,8 +9,9 @@ from typing import Any, Final
 import attrs
 
 from ratelimit_mail.cli.replay.by_tier import ByTier
+from ratelimit_mail.cli.replay.heavy_senders import HeavySender
 from ratelimit_mail.cli.replay.retry import Delays
-from ratelimit_mail.cli.replay.suggest import Suggestion
+from ratelimit_mail.cli.replay.suggest import Effect, Numbers, Suggestion
 from ratelimit_mail.cli.replay.tally import DecisionCounts, Tally
 
 __all__ = ["MOST_AFFECTED_SHOWN", "Report", "as_json", "share"]
@@ -29,7 +30,8 @@ class Report:
     compared: the results of other policies on the same mail, by name.
     timezone: the time zone of the weekly rhythm.
     touch: the share of senders that a policy may affect, in percent.
-    suggested: the number at which each limit would affect no more than that, if requested.
+    suggested: the numbers at which each limit would affect no more than that, if requested.
+    heavy: the heavy senders of the mail, if numbers were requested.
     by_tier: the clients and senders of each tier, if the policy has tiers.
     delays: what became of the messages of each tier with retries, if requested.
     """
@@ -49,6 +51,7 @@ class Report:
     timezone: tzinfo = UTC
     touch: float = 0.2
     suggested: list[Suggestion] | None = None
+    heavy: Sequence[HeavySender] = ()
     by_tier: ByTier | None = None
     delays: Mapping[str | None, Delays] | None = None
 
@@ -56,6 +59,11 @@ class Report:
     def side_by_side(self) -> dict[str, Tally]:
         """The results of this policy and of those it is compared with, by name."""
         return {self.name: self.tally, **self.compared}
+
+    @property
+    def set_apart(self) -> list[HeavySender]:
+        """The heavy senders without which numbers were suggested, too."""
+        return [each for each in self.heavy if each.is_set_apart]
 
 
 def share(part: int, whole: int) -> float:
@@ -107,7 +115,9 @@ def as_json(report: Report) -> dict[str, Any]:
     if report.suggested is not None:
         result["suggested"] = {
             "touch_percent": report.touch,
-            "limits": [_suggestion(each, len(tally.by_sender)) for each in report.suggested],
+            "limits": [_suggestion(each, report) for each in report.suggested],
+            "set_apart": len(report.set_apart),
+            "heavy_senders": [_heavy_sender(each) for each in report.heavy],
         }
     return result
 
@@ -124,16 +134,66 @@ def _senders(tally: Tally) -> dict[str, Any]:
     return {"seen": seen, "touched": tally.affected, "share": share(tally.affected, seen)}
 
 
-def _suggestion(each: Suggestion, senders: int) -> dict[str, Any]:
-    below = each.affected_below
+def _suggestion(each: Suggestion, report: Report) -> dict[str, Any]:
+    senders = len(report.tally.by_sender)
+    without = None
+    if each.without is not None:
+        rest = senders - len(report.set_apart)
+        without = _numbers(each.without, rest, report)
     return {
         "limit": str(each.limit),
         "tier": each.tier,
-        "suggested": each.text,
-        "number": each.number,
-        "touched": each.affected,
-        "share": share(each.affected, senders),
+        **_numbers(each.numbers, senders, report),
+        "without": without,
+        "remark": each.remark,
+    }
+
+
+def _numbers(numbers: Numbers, senders: int, report: Report) -> dict[str, Any]:
+    """Return numbers that were found in the mail of so many senders."""
+    below, effect = numbers.affected_below, numbers.exact_effect
+    return {
+        "suggested": None if effect is None else effect.text,
+        "number": numbers.number,
+        "touched": numbers.affected,
+        "share": share(numbers.affected, senders),
         "one_less": None if below is None else {"touched": below, "share": share(below, senders)},
+        "of_all_mail": _effect(effect, report),
+        "rounded": _effect(numbers.rounded_effect, report),
+    }
+
+
+def _effect(effect: Effect | None, report: Report) -> dict[str, Any] | None:
+    """Return what a number would have done to all mail, and to that of senders not set apart."""
+    if effect is None:
+        return None
+    senders, messages = len(report.tally.by_sender), report.tally.all.messages
+    rest = senders - len(report.set_apart)
+    rest_messages = messages - sum(each.messages for each in report.set_apart)
+    others, refused = effect.senders - effect.senders_apart, effect.messages - effect.messages_apart
+    return {
+        "number": effect.number,
+        "suggested": effect.text,
+        "senders": {"touched": effect.senders, "share": share(effect.senders, senders)},
+        "messages": {"refused": effect.messages, "share": share(effect.messages, messages)},
+        "not_set_apart": {
+            "senders": {"touched": others, "share": share(others, rest)},
+            "messages": {"refused": refused, "share": share(refused, rest_messages)},
+        },
+    }
+
+
+def _heavy_sender(each: HeavySender) -> dict[str, Any]:
+    return {
+        "sender": each.sender,
+        "looks_like": each.looks_like,
+        "reason": each.reason,
+        "set_apart": each.is_set_apart,
+        "messages": each.messages,
+        "recipients": {"minute": each.minute, "hour": each.hour, "day": each.day},
+        "day": each.on.isoformat(),
+        "external": each.external,
+        "new": each.new,
     }
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 import attrs
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.replay.formatting import duration, percent, timestamp
 from ratelimit_mail.cli.replay.report import MOST_AFFECTED_SHOWN, Report
-from ratelimit_mail.cli.replay.suggest import Suggestion
+from ratelimit_mail.cli.replay.suggest import Effect, Numbers, Suggestion
 from ratelimit_mail.cli.replay.tally import KINDS, DecisionCounts, Tally
 
 __all__ = [
+    "LIKENESS",
     "ReportTable",
     "comparison_table",
     "decision_tables",
+    "heavy_sender_table",
     "replay_facts",
     "sender_tables",
     "suggestion_table",
 ]
+
+MOST_HEAVY_SHOWN: Final = 10
+
+LIKENESS: Final = {"theft": "theft", "burst": "burst", "bulk": "bulk mail", None: "-"}
 
 
 @attrs.frozen
@@ -87,34 +96,117 @@ def comparison_table(report: Report) -> ReportTable:
 
 def suggestion_table(report: Report) -> ReportTable:
     """Return the table of the numbers at which each limit affects few enough senders."""
+    notes = [
+        "smallest: one less affects too many senders; rounded: the next number that a person"
+        " would set; messages: those that it would have refused"
+    ]
+    if apart := len(report.set_apart):
+        senders = "sender" if apart == 1 else f"{apart:,} senders"
+        notes.append(
+            f"without: found and counted without the mail of the {senders} set apart below, so that"
+            " a number makes no room for a theft"
+        )
     table = ReportTable(
         f"Numbers that affect at most {report.touch:g} % of the senders",
-        ("limit, by itself", "affected", "share"),
-        note="one less: the next lower number, which affects too many",
+        ("limit, by itself", "senders", "share", "messages", "share"),
     )
     for each in report.suggested or []:
-        table.rows.extend(_suggestion(each, len(report.tally.by_sender)))
-    return table
+        table.rows.extend(_suggestion(each, report))
+        if each.remark is not None:
+            notes.append(f"{each.limit}: {each.remark}")
+    return attrs.evolve(table, note="\n".join(notes))
 
 
-def _suggestion(each: Suggestion, senders: int) -> list[tuple[str, ...]]:
-    tier = "" if each.tier is None else f"{each.tier}: "
-    total = (f"{tier}{each.limit}", "", "")
-    if each.number is None and not each.affected:
-        return [total, ("  no message is subject to it", "", "")]
-    if each.number is None:
-        row = (
-            "  no number fits, because of overrides",
-            f"{each.affected:,}",
-            percent(each.affected, senders),
+def heavy_sender_table(report: Report) -> ReportTable | None:
+    """Return the table of the heaviest senders and what their mail looks like, if there are any."""
+    if not report.heavy:
+        return None
+    shown = report.heavy[:MOST_HEAVY_SHOWN]
+    table = ReportTable(
+        f"Heavy senders (at most {MOST_HEAVY_SHOWN})",
+        ("sender", "looks like", "a minute", "an hour", "a day", "new"),
+    )
+    notes = [
+        "a minute, an hour, a day: the most external recipients in one; new: those of the burst, or"
+        " of the last day with many, that never had mail from the sender before"
+    ]
+    for each in shown:
+        table.rows.append(
+            (
+                escape(each.sender),
+                LIKENESS[each.looks_like],
+                f"{each.minute:,}",
+                f"{each.hour:,}",
+                f"{each.day:,}",
+                "unknown" if each.new is None else f"{each.new:.0%}",
+            )
         )
-        return [total, row]
-    rows: list[tuple[str, ...]] = [total]
-    rows.append((f"  {each.text}", f"{each.affected:,}", percent(each.affected, senders)))
-    below = each.affected_below
-    if below is not None:
-        rows.append(("  one less", f"{below:,}", percent(below, senders)))
+        if each.is_set_apart:
+            notes.append(f"{escape(each.sender)}: {each.reason}")
+    apart, named = len(report.set_apart), sum(1 for each in shown if each.is_set_apart)
+    if apart > named:
+        notes.append(f"{apart - named:,} more are set apart; --json names them")
+    return attrs.evolve(table, note="\n".join(notes))
+
+
+def _suggestion(each: Suggestion, report: Report) -> list[tuple[str, ...]]:
+    tier = "" if each.tier is None else f"{each.tier}: "
+    senders, messages = len(report.tally.by_sender), report.tally.all.messages
+    rows: list[tuple[str, ...]] = [(f"{tier}{each.limit}", "", "", "", "")]
+    rows += _numbers(
+        each.numbers,
+        senders,
+        lambda effect: _shares(effect.senders, senders, effect.messages, messages),
+    )
+    without, apart = each.without, len(report.set_apart)
+    if without is None or each.numbers.number is None:
+        return rows
+    of_apart = sum(sender.messages for sender in report.set_apart)
+    rows.append(("  without those set apart", "", "", "", ""))
+    rows += _numbers(
+        without,
+        senders - apart,
+        lambda effect: _shares(
+            effect.senders - effect.senders_apart,
+            senders - apart,
+            effect.messages - effect.messages_apart,
+            messages - of_apart,
+        ),
+        indent="    ",
+    )
+    if (effect := without.rounded_effect) is not None:
+        numbers = _shares(effect.senders_apart, apart, effect.messages_apart, of_apart)
+        rows.append((f"    {effect.number:,} for those set apart", *numbers))
     return rows
+
+
+def _numbers(
+    numbers: Numbers, senders: int, shares: Callable[[Effect], tuple[str, ...]], indent: str = "  "
+) -> list[tuple[str, ...]]:
+    """Return the rows of numbers that were found in the mail of so many senders."""
+    exact, rounded, below = numbers.exact_effect, numbers.rounded_effect, numbers.affected_below
+    if exact is None or rounded is None:
+        if not numbers.affected:
+            return [(f"{indent}no message is subject to it", "", "", "", "")]
+        share = percent(numbers.affected, senders)
+        text = f"{indent}no number fits, because of overrides"
+        return [(text, f"{numbers.affected:,}", share, "", "")]
+    rows = [(f"{indent}{exact.number:,} is the smallest", *shares(exact))]
+    if rounded.number != exact.number:
+        rows.insert(0, (f"{indent}{rounded.number:,} rounded", *shares(rounded)))
+    if below is not None:
+        text = f"{indent}{exact.number - 1:,} is one less"
+        rows.append((text, f"{below:,}", percent(below, senders), "", ""))
+    return rows
+
+
+def _shares(senders: int, of_senders: int, messages: int, of_messages: int) -> tuple[str, ...]:
+    return (
+        f"{senders:,}",
+        percent(senders, of_senders),
+        f"{messages:,}",
+        percent(messages, of_messages),
+    )
 
 
 def _kinds(report: Report) -> set[str]:

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 import attrs
 
 from ratelimit_mail.cli.replay.by_tier import sender_keys
-from ratelimit_mail.decision import Action, Decision
+from ratelimit_mail.decision import Action, Decision, Rule
+from ratelimit_mail.limits import Limit
 from ratelimit_mail.policy import Policy
 
 __all__ = ["KINDS", "DecisionCounts", "Tally"]
@@ -20,6 +21,7 @@ KINDS: Final = {
 }
 """The field of DecisionCounts for each action."""
 
+_ACCEPT, _DEFER, _REJECT = Action.ACCEPT, Action.DEFER, Action.REJECT
 
 MOST_CAUSES: Final = 10_000
 
@@ -35,12 +37,12 @@ class DecisionCounts:
 
     def add(self, action: Action) -> None:
         """Count one message."""
-        if action is Action.ACCEPT:
-            self.accepted += 1
-        elif action is Action.DEFER:
+        if action is _DEFER:
             self.deferred += 1
-        elif action is Action.REJECT:
+        elif action is _REJECT:
             self.rejected += 1
+        elif action is _ACCEPT:
+            self.accepted += 1
         else:
             self.held += 1
 
@@ -79,10 +81,13 @@ class Tally:
     def __init__(self, policy: Policy) -> None:
         limits = policy.all_limits
         self._keys = sender_keys(policy)
-        self._spellings: dict[str, str] = {}
-        self._causes: dict[int, tuple[object, str]] = {}
-        """The text of each limit and rule, by its identity, and the object, which must stay."""
-        self.all = DecisionCounts()
+        self._senders: dict[str, tuple[str, DecisionCounts]] = {}
+        """The spelling and the counts of each sender, by its key."""
+        self._causes: dict[int, tuple[object, DecisionCounts, set[str]]] = {}
+        """The counts and the affected senders of each limit and rule, by its identity.
+
+        The object must stay, as long as its identity is used.
+        """
         self.by_tier: dict[str | None, DecisionCounts] = {
             tier.name: DecisionCounts() for tier in policy.tiers
         }
@@ -96,29 +101,49 @@ class Tally:
 
     def add(self, sender: str, decision: Decision) -> None:
         """Count the decision on a message of `sender`."""
-        sender = self._spellings.setdefault(self._keys[sender], sender)
-        action = decision.action
-        self.all.add(action)
-        _counts(self.by_tier, decision.tier).add(action)
-        _counts(self.by_sender, sender).add(action)
+        key = self._keys[sender]
+        spelling, counts = self._senders.get(key) or self._new_sender(key, sender)
+        tier = self.by_tier.get(decision.tier)
+        if tier is None:
+            tier = self.by_tier[decision.tier] = DecisionCounts()
+        action, shadow = decision.action, decision.shadow
+        if action is Action.ACCEPT and shadow is None:
+            counts.accepted += 1
+            tier.accepted += 1
+            return
+        counts.add(action)
+        tier.add(action)
         cause = decision.limit or decision.rule
-        if cause is not None:
-            name = self._name(cause)
-            _counts(self.by_rule if decision.limit is None else self.by_limit, name).add(action)
-            if action is not Action.HOLD:
-                self.affected_by.setdefault(name, set()).add(sender)
-        shadow = decision.shadow
+        if action is Action.HOLD:
+            _counts(self.by_rule, str(cause)).add(action)
+        elif cause is not None:
+            known = self._causes.get(id(cause)) or self._new_cause(cause)
+            known[1].add(action)
+            known[2].add(spelling)
         if shadow is not None and shadow.limit is not None:
-            _counts(self.by_shadow, self._name(shadow.limit)).add(shadow.action)
+            _counts(self.by_shadow, str(shadow.limit)).add(shadow.action)
 
-    def _name(self, cause: object) -> str:
-        """Return the text of a limit or a rule, which is made once."""
-        known = self._causes.get(id(cause))
-        if known is None:
-            if len(self._causes) >= MOST_CAUSES:
-                self._causes.clear()
-            known = self._causes[id(cause)] = cause, str(cause)
-        return known[1]
+    def _new_sender(self, key: str, spelling: str) -> tuple[str, DecisionCounts]:
+        counts = self.by_sender[spelling] = DecisionCounts()
+        self._senders[key] = spelling, counts
+        return spelling, counts
+
+    @property
+    def all(self) -> DecisionCounts:
+        """The counts of all messages."""
+        tiers = self.by_tier.values()
+        return DecisionCounts(
+            **{kind: sum(getattr(each, kind) for each in tiers) for kind in KINDS.values()}
+        )
+
+    def _new_cause(self, cause: Limit | Rule) -> tuple[object, DecisionCounts, set[str]]:
+        name = str(cause)
+        counts = _counts(self.by_rule if isinstance(cause, Rule) else self.by_limit, name)
+        if len(self._causes) >= MOST_CAUSES:
+            self._causes.clear()
+        known = cause, counts, self.affected_by.setdefault(name, set())
+        self._causes[id(cause)] = known
+        return known
 
     @property
     def kinds(self) -> tuple[str, ...]:

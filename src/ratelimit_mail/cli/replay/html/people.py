@@ -131,7 +131,7 @@ def _share_bar(part: int, whole: int, name: str, full: float, mark: float) -> Ba
 def _affected_row(name: str, seen: int, affected: int, full: float, mark: float) -> Row:
     bar = _share_bar(affected, seen, name, full, mark)
     cells = [cell_of(seen), cell_of(affected), Cell(percent(affected, seen))]
-    return Row(name, cells, bar, is_part=True)
+    return Row(name, cells, bar, depth=1)
 
 
 def _by_limit(results: Results) -> Table:
