@@ -50,7 +50,7 @@ POLICY = Policy(
 THIEF = "thief@x.org"
 LETTER = "letter@x.org"
 
-settings_of_numbers = settings(max_examples=12, deadline=None)
+settings_of_numbers = settings(max_examples=8, deadline=None)
 
 seeds = st.integers(0, 10**9)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from email.message import Message
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -246,23 +247,25 @@ class Outbox:
         """
         if self._transport is None:
             raise TypeError("transport: an Outbox without one can put messages, but not send them")
-        if not self._running.acquire(blocking=False):
-            raise RuntimeError("this Outbox runs already, in another thread")
-        try:
-            worker = OutboxWorker(
-                self._store,
-                self._limiter,
-                self._transport,
-                self._reports,
-                self._settings,
-                self._clock,
-                self._sleep,
-                self._stop,
-            )
-            worker.run(until_empty=until_empty)
-        finally:
-            self._stop.clear()
-            self._running.release()
+        # No signal is handled between the lock and the `try`.
+        for _ in iter(partial(self._running.acquire, False), False):
+            try:
+                worker = OutboxWorker(
+                    self._store,
+                    self._limiter,
+                    self._transport,
+                    self._reports,
+                    self._settings,
+                    self._clock,
+                    self._sleep,
+                    self._stop,
+                )
+                worker.run(until_empty=until_empty)
+            finally:
+                self._stop.clear()
+                self._running.release()
+            return
+        raise RuntimeError("this Outbox runs already, in another thread")
 
     def stop(self) -> None:
         """Make `run` return when it has sent the message in hand; callable from a signal handler.
