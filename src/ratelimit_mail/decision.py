@@ -129,6 +129,8 @@ class Block:
 class Decision:
     """Whether a message may be sent now, later or never; true if it may be sent now.
 
+    refund_token: what `Limiter.refund` and `settle` need, not for programs; None if nothing was
+        charged.
     action: ACCEPT, DEFER (try later), REJECT, or HOLD for a mailing list's moderator.
     retry_after: seconds until the same message fits if nothing else is sent: 0.0 if
         it may be sent now, None if it never will.

@@ -143,6 +143,8 @@ def test_ticks_of_time_are_round() -> None:
         "1 Jan", "06:00", "12:00", "18:00", "2 Jan",
     ]  # fmt: skip
     assert [tick.label for tick in time_ticks(0, 20 * 365 * day)][:3] == ["1970", "1975", "1980"]
+    months = [tick.label for tick in time_ticks(300 * day, 480 * day)]
+    assert months == ["Nov 1970", "Dec", "1971", "Feb", "Mar", "Apr"]
     assert next(tick.label for tick in time_ticks(day, 40 * day)) == "5 Jan"  # a Monday
 
 

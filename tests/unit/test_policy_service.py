@@ -504,10 +504,11 @@ async def test_a_message_that_is_missing_for_a_day_is_forgotten(
         relay.seconds += 60
         if queue_ids := await relay.service.release():  # an administrator has deleted it
             searches += 1
-            await relay.service.note_released([], missing=queue_ids)
+            await relay.service.note_released([], missing=[*queue_ids, "x\ny", "A" * 10_000])
     assert 86_400 <= relay.seconds <= 2 * 86_400 + 120
     assert searches < 20
-    assert "AB0002 was not in the hold queue for a day" in caplog.text
+    [record] = caplog.records
+    assert record.getMessage() == "AB0002 was not in the hold queue for a day: it is forgotten"
     held.close()
 
 

@@ -16,7 +16,7 @@ from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter import AsyncLimiter
 from ratelimit_mail.server.clients import client_text
 from ratelimit_mail.server.held_mail import HeldMail
-from ratelimit_mail.server.postfix import Request
+from ratelimit_mail.server.postfix import QUEUE_ID, Request
 from ratelimit_mail.server.rare_warnings import RareWarnings
 
 __all__ = ["HeldMailError", "HoldQueue"]
@@ -145,7 +145,7 @@ class HoldQueue:
                 if message is not None and message.is_redeemed:
                     await self._count_now(message.envelope, limiter)
         gone = list(queue_ids)
-        for queue_id in missing:
+        for queue_id in filter(QUEUE_ID.fullmatch, missing):
             since = self._missing_since.setdefault(queue_id, self._clock())
             waited = self._clock() - since
             if waited >= LONGEST_MISSING:

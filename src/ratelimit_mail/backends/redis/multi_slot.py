@@ -80,6 +80,7 @@ def refund_multi_slot_steps(calls: SingleSlotCalls, receipt: MultiSlotReceipt) -
 class Slot:
     """The charges of one slot, and the charge of the sender's queue if it is there."""
 
+    tag: str
     charges: Sequence[Charge]
     queue: Charge | None = None
 
@@ -92,9 +93,28 @@ def slots_of(
     for charge in charges:
         by_tag.setdefault(tag(charge), []).append(charge)
     if queue is None:
-        return [Slot(slot_charges) for slot_charges in by_tag.values()]
+        return [Slot(*each) for each in by_tag.items()]
     beside_queue = by_tag.pop(tag(queue), [])
-    return [*map(Slot, by_tag.values()), Slot(beside_queue, queue)]
+    return [*(Slot(*each) for each in by_tag.items()), Slot(tag(queue), beside_queue, queue)]
+
+
+@attrs.frozen
+class SlotRefusal:
+    """A window without room, and the slot that it is in.
+
+    Several subjects have the same count, so that its windows may lack room in several slots.
+
+    order: the position of the window among those of the message.
+    """
+
+    tag: str
+    refusal: Refusal
+    order: tuple[int, int]
+
+    @property
+    def window(self) -> tuple[str, Count, int]:
+        """The slot, the count and the number of its window."""
+        return self.tag, *self.refusal[:2]
 
 
 class MultiSlotTransaction:
@@ -108,9 +128,10 @@ class MultiSlotTransaction:
         self._charges = charges
         self._slots = slots_of(charges, intent.queue, calls.codec.keys.tag)
         self._intent = intent
-        self._order: dict[Count, int] = {}
-        for number, count in enumerate(counts_of(charges)):
-            self._order.setdefault(count, number)
+        self._order: dict[tuple[str, Count], int] = {}
+        for charge in charges:
+            for count in counts_of([charge]):
+                self._order.setdefault((calls.codec.keys.tag(charge), count), len(self._order))
 
     def verdict_steps(self) -> Steps[Verdict]:
         """Charge all slots, or none and say when they have room."""
@@ -118,10 +139,11 @@ class MultiSlotTransaction:
         if intent.refused:
             return Verdict((yield from self._count_refused_steps()), 0)
         if not intent.record:
-            return Verdict(*(yield from self._check_steps()))
+            now, at, refusals = yield from self._check_steps()
+            return Verdict(now, at, None, [each.refusal for each in refusals])
         books = intent.queue is not None
         for _ in range(MAX_ATTEMPTS):
-            now, at, _, refusals = yield from self._check_steps()
+            now, at, refusals = yield from self._check_steps()
             is_too_late = intent.max_delay is not None and at - now > intent.max_delay
             if is_too_late if books else refusals:
                 break
@@ -136,10 +158,10 @@ class MultiSlotTransaction:
         refusals = refusals or (yield from self._tightest_steps(at))
         if any(ledger.counts_denied for slot in self._slots for ledger, *_ in slot.charges):
             yield from self._count_refused_steps()
-            refusing = {refusal[:2] for refusal in refusals}
-            now, at, _, later = yield from self._check_steps()
-            refusals = [refusal for refusal in later if refusal[:2] in refusing] or refusals
-        return Verdict(now, at, None, refusals)
+            refusing = {each.window for each in refusals}
+            now, at, later = yield from self._check_steps()
+            refusals = [each for each in later if each.window in refusing] or refusals
+        return Verdict(now, at, None, [each.refusal for each in refusals])
 
     def _charge_steps(self, at: int | None) -> Steps[list[Receipt] | None]:
         """Charge each slot now, or at the moment `at`; None if a slot refused and none is."""
@@ -164,21 +186,21 @@ class MultiSlotTransaction:
         while receipts:
             yield from self._calls.refund_steps(receipts.pop())
 
-    def _check_steps(self) -> Steps[tuple[int, int, None, list[Refusal]]]:
+    def _check_steps(self) -> Steps[tuple[int, int, list[SlotRefusal]]]:
         """Return the time, the first moment at which all slots have room, and the refusals."""
         moments: list[int | None] = []  # of each slot; None: now
-        refusals: list[Refusal] = []
+        refusals: list[SlotRefusal] = []
         for slot in self._slots:
             intent = Intent(record=False, queue=slot.queue)
             verdict = yield from self._apply_slot_steps(slot, intent)
             moments.append(verdict.at if verdict.at > verdict.now else None)
-            refusals += verdict.refusals
+            refusals += [self._in_slot(slot, refusal) for refusal in verdict.refusals]
             if len(moments) == 1:
                 now = verdict.now
         at = max((moment for moment in moments if moment is not None), default=now)
         if any(moments):
             at = yield from self._common_moment_steps(at, [moment == at for moment in moments])
-        return now, at, None, sorted(refusals, key=self._order_of)
+        return now, at, sorted(refusals, key=lambda each: each.order)
 
     def _common_moment_steps(self, at: int, fits: list[bool]) -> Steps[int]:
         """Return the first moment, `at` or later, at which all slots have room.
@@ -197,17 +219,19 @@ class MultiSlotTransaction:
             fits[i] = True
         return at
 
-    def _order_of(self, refusal: Refusal) -> tuple[int, int]:
-        return self._order[refusal[0]], refusal[1]
+    def _in_slot(self, slot: Slot, refusal: Refusal) -> SlotRefusal:
+        count, window, _ = refusal
+        return SlotRefusal(slot.tag, refusal, (self._order[slot.tag, count], window))
 
-    def _tightest_steps(self, at: int) -> Steps[list[Refusal]]:
+    def _tightest_steps(self, at: int) -> Steps[list[SlotRefusal]]:
         """Return the window with the least room, if only earlier bookings are in the way."""
-        tightest: tuple[int, tuple[int, int], Refusal] | None = None
+        tightest: tuple[int, tuple[int, int], SlotRefusal] | None = None
         for slot in self._slots:
             if slot.charges:
                 verdict = yield from self._apply_slot_steps(slot, CHECK, None, LEAST_REMAINING)
-                for refusal in verdict.refusals:  # none if the slot's counts have no windows
-                    candidate = (verdict.at, self._order_of(refusal), (*refusal[:2], at))
+                for count, window, _ in verdict.refusals:  # none if no count has windows
+                    refusal = self._in_slot(slot, (count, window, at))
+                    candidate = (verdict.at, refusal.order, refusal)
                     if tightest is None or candidate[:2] < tightest[:2]:
                         tightest = candidate
         return [] if tightest is None else [tightest[2]]
@@ -218,7 +242,8 @@ class MultiSlotTransaction:
         for slot in self._slots:
             counting = [charge for charge in slot.charges if charge[0].counts_denied]
             if counting:
-                verdict = yield from self._apply_slot_steps(Slot(counting), REFUSE)
+                counting_slot = Slot(slot.tag, counting)
+                verdict = yield from self._apply_slot_steps(counting_slot, REFUSE)
                 now = verdict.now
         return now
 

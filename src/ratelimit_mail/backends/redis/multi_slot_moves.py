@@ -131,8 +131,9 @@ class _Redemption(MultiSlotTransaction):
 
     def refusals_steps(self, at: int) -> Steps[list[Refusal]]:
         """Return the windows without room now, or the one with the least room."""
-        _, _, _, refusals = yield from self._check_steps()
-        return refusals or (yield from self._tightest_steps(at))
+        _, _, refusals = yield from self._check_steps()
+        refusals = refusals or (yield from self._tightest_steps(at))
+        return [each.refusal for each in refusals]
 
     def move_steps(self, start: int | None) -> Steps[tuple[int, int, list[Refusal]]]:
         """Move the booking to the first moment, `start` or later, at which it fits.
@@ -141,38 +142,36 @@ class _Redemption(MultiSlotTransaction):
         """
         for _ in range(MAX_ATTEMPTS):
             self._start = start
-            now, at, _, refusals = yield from self._check_steps()
+            now, at, refusals = yield from self._check_steps()
             self._start = None
             if at > now and not refusals:
                 refusals = yield from self._tightest_steps(at)
             if (yield from self._move_slots_steps(at if at > now else None)):
-                return now, at, refusals if at > now else []
+                return now, at, [each.refusal for each in refusals] if at > now else []
         # Another message was charged in between each time; a moment later there may be room.
         at = max(at, now + 1)
-        return now, at, refusals or (yield from self._tightest_steps(at))
+        refusals = refusals or (yield from self._tightest_steps(at))
+        return now, at, [each.refusal for each in refusals]
 
     def _move_slots_steps(self, at: int | None) -> Steps[bool]:
         """Move the events of each slot; False if one has no room any more."""
         intent = Intent()
         remaining = dict(self._own)
         for slot in self._slots:
-            remaining.pop(self._tag(slot), None)
+            remaining.pop(slot.tag.encode(), None)
             verdict = yield from self._apply_slot_steps(slot, intent, at, AT_START_ONLY)
             if verdict.receipt is None:
                 return False
-            self._own[self._tag(slot)] = verdict.receipt
+            self._own[slot.tag.encode()] = verdict.receipt
         for tag, receipt in remaining.items():  # of a message that was charged to more slots
             yield from self._calls.refund_steps(receipt)
             del self._own[tag]
         return True
 
-    def _tag(self, slot: Slot) -> bytes:
-        return self._calls.codec.keys.tag(slot.charges[0]).encode()
-
     def _apply_slot_steps(
         self, slot: Slot, intent: Intent, start: int | None = None, flags: int = 0
     ) -> Steps[Verdict]:
-        tag = self._tag(slot)
+        tag = slot.tag.encode()
         return self._calls.move_steps(
             slot.charges,
             intent,

@@ -13,8 +13,8 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from ratelimit_mail._util.sqlite_errors import BUSY, DAMAGED, REASONS, primary_code
 from ratelimit_mail.backends.sqlite.schema import APPLICATION_ID, SCHEMA, VERSION
+from ratelimit_mail.backends.sqlite.upgrade import upgrade
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["Database", "Durability"]
@@ -219,7 +220,8 @@ class Database:
     def _set_up(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
         execute(f"PRAGMA synchronous={SYNCHRONOUS[self._durability]}")
-        if self._is_ours(connection):
+        version = self._version(connection)
+        if version:
             execute("PRAGMA journal_mode=WAL").fetchall()
         else:
             execute("PRAGMA auto_vacuum=INCREMENTAL")
@@ -229,41 +231,39 @@ class Database:
                     "its file system cannot share memory between processes, as a write-ahead log"
                     " needs; use a local disk"
                 )
-            execute("BEGIN IMMEDIATE")
-            try:
-                if not self._is_ours(connection):  # no other process was quicker
+        if version != VERSION:
+            with _write_transaction(connection):
+                version = self._version(connection)  # another process may have been quicker
+                if not version:
                     for statement in SCHEMA:
                         execute(statement)
                     execute(f"PRAGMA application_id={APPLICATION_ID}")
                     execute(f"PRAGMA user_version={VERSION}")
-                execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    execute("ROLLBACK")
-                raise
+                elif version != VERSION:
+                    upgrade(connection)
         execute("PRAGMA journal_size_limit=8388608").fetchall()
 
-    def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the file has our tables; False if it is empty.
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the tables in the file; 0 if it is empty.
 
         Raises BackendError if it is another program's, or of a newer version of this library.
         """
         [application] = connection.execute("PRAGMA application_id").fetchone()
-        [version] = connection.execute("PRAGMA user_version").fetchone()
+        version = _version_of(connection)
         if application == APPLICATION_ID:
-            if version != VERSION:
+            if not 1 <= version <= VERSION:
                 raise self._error(
                     f"it was written by another version of ratelimit-mail: its tables have version"
                     f" {version}, and this one reads version {VERSION}; upgrade, or name another"
                     " file"
                 )
-            return True
+            return int(version)
         [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application or version or tables:
             raise self._error(
                 "it is a SQLite database of another program; nothing was changed. Name another file"
             )
-        return False
+        return 0
 
     # Errors.
 
@@ -312,6 +312,24 @@ class Database:
         self._take_lock = partial(self._lock.acquire, True, self._timeout)
         self._owner = 0
         self._is_held_for_fork = False
+
+
+@contextmanager
+def _write_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside, or roll it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 _databases: WeakSet[Database] = WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ratelimit_mail.decision import Action
+from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import MessageRateLimit, RecipientRateLimit
 from ratelimit_mail.testing.conformance.suite import ConformanceTests, envelope_to
 
@@ -53,3 +54,15 @@ class RefusalTests(ConformanceTests):
         decision = limiter.try_acquire(envelope_to(6))
         assert (decision.action, decision.retry_after) == (Action.REJECT, None)
         assert not limiter.try_acquire(envelope_to(1))
+
+    def test_a_count_that_is_full_by_the_refused_attempt_is_not_named(self) -> None:
+        """With `denied="count"`, for two subjects of one limit of which only one refused."""
+        domains = RecipientRateLimit("2/10 seconds", scope="recipient_domain", denied="count")
+        senders = MessageRateLimit("1/7 seconds")
+        limiter, clock = self.limiter(senders, domains)
+        assert limiter.try_acquire(envelope_to(2, sender="bob@uwo.ca", domain="full.com"))
+        clock.advance(5)
+        assert limiter.try_acquire(envelope_to(1, domain="free.com"))
+        clock.advance(1)
+        decision = limiter.try_acquire(Envelope("ann@uwo.ca", ["a@full.com", "b@free.com"]))
+        assert (decision.limit, decision.retry_after) == (senders, 9)
