@@ -171,12 +171,19 @@ def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
 def _zone_of(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
-    import zoneinfo  # only here, because few limits have a time zone
+    import difflib  # only here, because few limits have a time zone
+    import zoneinfo
 
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         pass
+    near = difflib.get_close_matches(name[:100], sorted(zoneinfo.available_timezones()), n=1)
+    if near:
+        raise ValueError(
+            f"time_zone: {show(name)} is not a time zone that this machine knows; did you mean"
+            f" {near[0]!r}?"
+        )
     raise ValueError(
         f"time_zone: {show(name)} is not a time zone that this machine knows; names are such as"
         " 'Europe/Berlin' or 'UTC'. A system without a table of time zones, such as Windows, needs"

@@ -349,6 +349,7 @@ async def test_in_shadow_nothing_is_refused(caplog: pytest.LogCaptureFixture) ->
         for _ in range(3):
             assert await relay.message(outsiders(LIMIT)) == "DUNNO"
     assert caplog.text.count(f"would answer 550 5.7.1 {TEXT}") == 2
+    assert "from 'ann@uwo.ca' without a login at '" in caplog.text
 
 
 class Away(MemoryBackend):
@@ -449,7 +450,7 @@ async def test_a_message_that_is_held_at_data_is_not_released_before_its_end(
 
 
 async def test_a_message_that_is_complete_after_its_time_is_looked_for_and_counted_when_it_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
     held = HeldMail(tmp_path / "held.db")
@@ -476,7 +477,9 @@ async def test_a_message_that_is_complete_after_its_time_is_looked_for_and_count
     assert await relay.service.release() == []  # it has been missing for twenty seconds
     advance(10)
     assert await relay.service.release() == ["AB0002"]
-    await relay.service.note_released(["AB0002"])
+    with caplog.at_level("INFO", "ratelimit_mail"):
+        await relay.service.note_released(["AB0002"])
+    assert caplog.messages == ["released AB0002"]
     assert len(held) == 0
     advance(59)
     assert await used() == 1

@@ -77,6 +77,8 @@ def test_the_words_of_a_limit_say_unique(limit: RecipientRateLimit, words: str) 
         f"{words}; a recipient counts once, until a window after the last message to it"
     )
     assert "unique=True" in repr(limit)
+    daily = RecipientRateLimit("9/calendar day", unique=True)
+    assert limit_in_words(daily).endswith("; a recipient counts once in each calendar day")
     assert limit != RecipientRateLimit(limit.rate, scope=limit.scope, count=limit.count)
 
 
@@ -156,7 +158,9 @@ def test_a_policy_file_has_it(tmp_path: Path) -> None:
 
 
 def test_a_policy_file_has_it_for_recipient_rate_limits_alone() -> None:
-    with pytest.raises(PolicyFileError, match=r"limits\[0\]\.unique: there is no such key"):
+    with pytest.raises(
+        PolicyFileError, match=r"limits\[0\]\.unique: there is no such key; another kind"
+    ):
         Policy.loads(FILE.replace('"recipient rate', '"message rate'))
 
 
