@@ -308,6 +308,9 @@ def test_the_table_and_the_page_show_the_same_numbers(file: Path) -> None:
         at = lines.index(" ".join((line, *cells)))
         assert lines[at + 1].endswith("is one less 3 30.00 %")
         assert [line, *cells] in HtmlPage(page.read_text(encoding="utf-8")).rows
+    heavy = ["s10@x.org", "-", "109", "109", "109", "unknown"]
+    assert " ".join(heavy) in lines
+    assert "s10@x.org" in page.read_text(encoding="utf-8")
 
 
 def test_without_suggest_the_json_has_no_suggestions(file: Path) -> None:
