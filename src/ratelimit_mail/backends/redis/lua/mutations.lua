@@ -114,7 +114,7 @@ local function mutations(logs, now, grace)
   end
 
   local function save(log)
-    log.learned = nil
+    log.has_new_full = nil
     if log.attempted >= LARGEST_TOTAL then
       rebase(log)
     end
