@@ -51,6 +51,22 @@ POLICIES: Final = {
         name="test",
         limits=[MessageRateLimit("6/minute"), RecipientRateLimit("3/2 minutes", unique=True)],
     ),
+    "unique recipients of several subjects": Policy(
+        name="test",
+        limits=[
+            MessageRateLimit("5/minute"),
+            RecipientRateLimit("4/minute", unique=True, scope="global"),
+            RecipientRateLimit("3/2 minutes", unique=True, count="external"),
+        ],
+    ),
+    "calendar": Policy(
+        name="test",
+        limits=[
+            MessageRateLimit("8/calendar hour", time_zone="Europe/Berlin"),
+            RecipientRateLimit("30/calendar day", time_zone="Europe/Berlin", denied="count"),
+            RecipientRateLimit("4/calendar hour", unique=True, scope="global"),
+        ],
+    ),
     "seconds": Policy(
         name="test",
         limits=[RecipientRateLimit("30/minute", resolution="2 seconds", denied="count")],
@@ -62,11 +78,15 @@ OTHER = envelope_to(1, "bob@uwo.ca")
 NEW = envelope_to(2, "kim@uwo.ca")
 
 
+BEFORE_MIDNIGHT: Final = 1_700_002_760_000
+"""40 seconds before a day begins in Berlin."""
+
+
 class Scene:
     """A limiter that has counted some messages, on any backend."""
 
     def __init__(self, policy: Policy, backend: type[Any]) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(BEFORE_MIDNIGHT)
         self.backend = backend(self.clock)
         self.limiter = Limiter(policy, self.backend, sleep=self.clock.advance)
         self.decisions = []
@@ -90,8 +110,11 @@ class Scene:
             seen.append(limiter.usage(scope="global"))
             self.clock.advance(23)
         senders = ("ann@uwo.ca", "bob@uwo.ca", "kim@uwo.ca")
-        rest = [accepted_in_a_row(limiter, envelope_to(1, sender), 100) for sender in senders]
-        return [*seen, *rest]
+        seen += [accepted_in_a_row(limiter, envelope_to(1, sender), 100) for sender in senders]
+        for sender in (*senders, *senders):
+            with contextlib.suppress(RateLimitExceeded):  # is blocked
+                seen.append(limiter.reserve(envelope_to(2, sender)).at)
+        return seen
 
 
 Step = Callable[[Scene], Any]
@@ -193,6 +216,7 @@ CASES: Final = {
     "settle at the end of a sending": Case([end_sending], before=while_sending),
     "settle a booking": Case([lambda scene: scene.limiter.settle(scene.reservations[0].decision)]),
     "reserve": Case([reserve(None)]),
+    "reserve and cancel": Case([reserve(None), cancel, reserve(None), reserve(None)]),
     "reserve too far": Case([reserve(0)]),
     "cancel": Case([cancel]),
     "redeem": Case([redeem(0)]),

@@ -76,6 +76,7 @@ APPLY: Final = Script(
         "{bookings_of = bookings_of, read_answer = read_answer, repeat_answer = repeat_answer,"
         " store_answer = store_answer}",
         "server",
+        "rights",
         "fetch",
         "state",
         *_RECORDS,

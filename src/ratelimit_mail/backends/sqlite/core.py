@@ -578,7 +578,7 @@ class Core:
                     "DELETE FROM member WHERE log BETWEEN ? AND ?", logs_of_subject(number)
                 )
                 cursor.execute(
-                    "DELETE FROM chunk WHERE log BETWEEN ? AND ?", logs_of_subject(number)
+                    "DELETE FROM log_chunk WHERE log BETWEEN ? AND ?", logs_of_subject(number)
                 )
                 cursor.execute("DELETE FROM booking WHERE queue=?", (number,))
 
@@ -608,8 +608,8 @@ class Core:
         ).fetchall()
         for number, ledger, expires in rows:
             chunks = execute(
-                "DELETE FROM chunk WHERE rowid IN"
-                " (SELECT rowid FROM chunk WHERE log BETWEEN ? AND ? LIMIT 64)",
+                "DELETE FROM log_chunk WHERE rowid IN"
+                " (SELECT rowid FROM log_chunk WHERE log BETWEEN ? AND ? LIMIT 64)",
                 logs_of_subject(number),
             )
             members = execute(

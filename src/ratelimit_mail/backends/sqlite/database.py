@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from ratelimit_mail._util.sqlite_errors import BUSY, DAMAGED, REASONS, primary_code
 from ratelimit_mail.backends.sqlite.schema import APPLICATION_ID, SCHEMA, VERSION
-from ratelimit_mail.backends.sqlite.upgrade import UPGRADABLE, upgrade
+from ratelimit_mail.backends.sqlite.upgrade import upgrade
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["Database", "Durability"]
@@ -220,12 +220,9 @@ class Database:
     def _set_up(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
         execute(f"PRAGMA synchronous={SYNCHRONOUS[self._durability]}")
-        if self._is_ours(connection):
+        version = self._version(connection)
+        if version:
             execute("PRAGMA journal_mode=WAL").fetchall()
-            if _version_of(connection) in UPGRADABLE:
-                with _write_transaction(connection):
-                    if _version_of(connection) in UPGRADABLE:  # no other process was quicker
-                        upgrade(connection)
         else:
             execute("PRAGMA auto_vacuum=INCREMENTAL")
             [mode] = execute("PRAGMA journal_mode=WAL").fetchone()
@@ -234,35 +231,39 @@ class Database:
                     "its file system cannot share memory between processes, as a write-ahead log"
                     " needs; use a local disk"
                 )
+        if version != VERSION:
             with _write_transaction(connection):
-                if not self._is_ours(connection):  # no other process was quicker
+                version = self._version(connection)  # another process may have been quicker
+                if not version:
                     for statement in SCHEMA:
                         execute(statement)
                     execute(f"PRAGMA application_id={APPLICATION_ID}")
                     execute(f"PRAGMA user_version={VERSION}")
+                elif version != VERSION:
+                    upgrade(connection)
         execute("PRAGMA journal_size_limit=8388608").fetchall()
 
-    def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the file has our tables; False if it is empty.
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the tables in the file; 0 if it is empty.
 
         Raises BackendError if it is another program's, or of a newer version of this library.
         """
         [application] = connection.execute("PRAGMA application_id").fetchone()
         version = _version_of(connection)
         if application == APPLICATION_ID:
-            if version != VERSION and version not in UPGRADABLE:
+            if not 1 <= version <= VERSION:
                 raise self._error(
                     f"it was written by another version of ratelimit-mail: its tables have version"
                     f" {version}, and this one reads version {VERSION}; upgrade, or name another"
                     " file"
                 )
-            return True
+            return int(version)
         [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application or version or tables:
             raise self._error(
                 "it is a SQLite database of another program; nothing was changed. Name another file"
             )
-        return False
+        return 0
 
     # Errors.
 

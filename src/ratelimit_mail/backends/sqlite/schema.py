@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["APPLICATION_ID", "MEMBER_TABLE", "SCHEMA", "VERSION"]
+__all__ = ["APPLICATION_ID", "LOG_CHUNK_TABLE", "MEMBER_TABLE", "SCHEMA", "VERSION"]
 
 APPLICATION_ID: Final = 0x726C6D31
 """Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
@@ -17,9 +17,28 @@ APPLICATION_ID: Final = 0x726C6D31
 VERSION: Final = 2
 """The version of the tables: `PRAGMA user_version`."""
 
+# log: eight times the number of the subject, plus the unit. moment: of the first event.
+# sent, attempted: the running totals before it; without refused attempts, attempted is NULL.
+LOG_CHUNK_TABLE: Final = (
+    """
+    CREATE TABLE log_chunk(
+        log INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        moment INTEGER NOT NULL,
+        sent INTEGER NOT NULL,
+        attempted INTEGER,
+        events BLOB NOT NULL,
+        PRIMARY KEY(log, number)
+    )
+    """,
+    "CREATE INDEX log_chunk_moment ON log_chunk(log, moment)",
+    "CREATE INDEX log_chunk_sent ON log_chunk(log, sent, number)",
+    "CREATE INDEX log_chunk_attempted ON log_chunk(log, attempted, number) WHERE attempted NOTNULL",
+)
+
+# The recipients of a log that counts each of them once: a digest of the address, and a stamp
+# as ratelimit_mail.counting.members has it.
 MEMBER_TABLE: Final = (
-    # The recipients of a log that counts each of them once: a digest of the address, and a stamp
-    # as ratelimit_mail.counting.members has it.
     """
     CREATE TABLE member(
         log INTEGER NOT NULL,
@@ -51,22 +70,7 @@ SCHEMA: Final = (
     )
     """,
     "CREATE INDEX subject_expires ON subject(expires)",
-    # log: eight times the number of the subject, plus the unit. moment: of the first event.
-    # sent, attempted: the running totals before it; without refused attempts, attempted is NULL.
-    """
-    CREATE TABLE chunk(
-        log INTEGER NOT NULL,
-        number INTEGER NOT NULL,
-        moment INTEGER NOT NULL,
-        sent INTEGER NOT NULL,
-        attempted INTEGER,
-        events BLOB NOT NULL,
-        PRIMARY KEY(log, number)
-    )
-    """,
-    "CREATE INDEX chunk_moment ON chunk(log, moment)",
-    "CREATE INDEX chunk_sent ON chunk(log, sent, number)",
-    "CREATE INDEX chunk_attempted ON chunk(log, attempted, number) WHERE attempted NOTNULL",
+    *LOG_CHUNK_TABLE,
     *MEMBER_TABLE,
     """
     CREATE TABLE booking(

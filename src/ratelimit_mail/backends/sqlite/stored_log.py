@@ -27,6 +27,7 @@ __all__ = [
     "log_number",
     "logs_of_subject",
     "pack_events",
+    "sealed_chunks",
     "unpack_integers",
 ]
 
@@ -54,6 +55,18 @@ def log_number(subject: int, unit: int) -> int:
 def logs_of_subject(subject: int) -> tuple[int, int]:
     """Return the first and the last number of the logs of a subject."""
     return log_number(subject, 0), log_number(subject, len(UNITS) - 1)
+
+
+def sealed_chunks(packed: bytes) -> list[tuple[int, range]]:
+    """Return the unit of each packed log of a subject, and the numbers of its chunks."""
+    chunks = []
+    start = 0
+    while start < len(packed):
+        unit, has_attempts, tail, *_, first, trash, _ = fields = HEADER.unpack_from(packed, start)
+        chunks.append((unit, range(trash, first + fields[6] // CHUNK)))
+        width = 3 if has_attempts else 2
+        start += HEADER.size + 8 * (width * tail + width - 1)
+    return chunks
 
 
 def pack_events(times: array[int], sent: array[int], attempts: array[int] | None) -> bytes:
@@ -149,9 +162,9 @@ class _Column:
 
 
 _FIND: Final = (
-    "SELECT number FROM chunk WHERE log=? AND moment<=? ORDER BY moment DESC LIMIT 1",
-    "SELECT number FROM chunk WHERE log=? AND sent<? ORDER BY sent DESC, number DESC LIMIT 1",
-    "SELECT number FROM chunk WHERE log=? AND attempted<?"
+    "SELECT number FROM log_chunk WHERE log=? AND moment<=? ORDER BY moment DESC LIMIT 1",
+    "SELECT number FROM log_chunk WHERE log=? AND sent<? ORDER BY sent DESC, number DESC LIMIT 1",
+    "SELECT number FROM log_chunk WHERE log=? AND attempted<?"
     " ORDER BY attempted DESC, number DESC LIMIT 1",
 )
 
@@ -289,7 +302,7 @@ class StoredLog(EventLog):
         chunk = self._chunks.get(number)
         if chunk is None:
             [data] = self._cursor.execute(
-                "SELECT events FROM chunk WHERE log=? AND number=?", (self.number, number)
+                "SELECT events FROM log_chunk WHERE log=? AND number=?", (self.number, number)
             ).fetchone()
             events = unpack_integers(data)
             width = (len(events) + 1) // (CHUNK + 1)
@@ -321,7 +334,7 @@ class StoredLog(EventLog):
         last = self.first + self.sealed // CHUNK
         if self.unsealed_end > last:
             execute(
-                "DELETE FROM chunk WHERE log=? AND number>=? AND number<?",
+                "DELETE FROM log_chunk WHERE log=? AND number>=? AND number<?",
                 (self.number, last, self.unsealed_end),
             )
             self.unsealed_end = 0
@@ -336,7 +349,7 @@ class StoredLog(EventLog):
                 None if attempts is None else attempts[start : end + 1],
             )
             execute(
-                "INSERT INTO chunk VALUES(?,?,?,?,?,?)",
+                "INSERT INTO log_chunk VALUES(?,?,?,?,?,?)",
                 (
                     self.number,
                     last,
@@ -358,7 +371,7 @@ class StoredLog(EventLog):
         if self.trash < self.first:
             end = min(self.first, self.trash + 8)
             execute(
-                "DELETE FROM chunk WHERE log=? AND number>=? AND number<?",
+                "DELETE FROM log_chunk WHERE log=? AND number>=? AND number<?",
                 (self.number, self.trash, end),
             )
             self.trash = end
@@ -397,7 +410,8 @@ class StoredLog(EventLog):
             times, sent, _ = self._tails()
             self._set_columns(times, sent, sent[:])
             self._cursor.execute(
-                "UPDATE chunk SET attempted=sent WHERE log=? AND attempted IS NULL", (self.number,)
+                "UPDATE log_chunk SET attempted=sent WHERE log=? AND attempted IS NULL",
+                (self.number,),
             )
         super().refuse(now, cost, retention)
 

@@ -93,10 +93,39 @@ local function read_receipt(packed, first)
   return receipt
 end
 
+-- Stores a queue as a sorted set that is stored as a hash: by number, the rest of each booking, and
+-- under 'state' that of the queue, with one number more. Earlier versions stored it so. Returns
+-- whether it is one.
+local function convert_hash(key)
+  local state, is_foreign = fetch('HGET', key, 'state')
+  if is_foreign or not state or #state ~= 32 then
+    return false
+  end
+  must_change_bookings(key)
+  must_run('DEL', key)
+  local lifetime, fields = redis.call('PTTL', key), redis.call('HGETALL', key)
+  local first_number, last_number, expires, _, moved_until = struct.unpack('<i7i7i7I4i7', state)
+  redis.call('DEL', key)
+  redis.call('ZADD', key, '-inf',
+    struct.pack(QUEUE_STATE, first_number, last_number, expires, moved_until))
+  for i = 1, #fields, 2 do
+    if fields[i] ~= 'state' then
+      redis.call('ZADD', key, fields[i], struct.pack('<i7', tonumber(fields[i])) .. fields[i + 1])
+    end
+  end
+  if lifetime > 0 then
+    redis.call('PEXPIRE', key, lifetime)
+  end
+  return true
+end
+
 -- Returns the functions for the bookings of one queue.
 local function bookings_of(key, log, logs)
   local self = {}
   local states, is_foreign = fetch('ZRANGEBYSCORE', key, '-inf', '-inf')
+  if is_foreign and convert_hash(key) then
+    states, is_foreign = fetch('ZRANGEBYSCORE', key, '-inf', '-inf')
+  end
   if not is_foreign and not states[1] then
     is_foreign = redis.call('ZCARD', key) > 0
   end

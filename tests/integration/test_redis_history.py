@@ -1,0 +1,107 @@
+"""What earlier versions have stored in Redis is read, and goes on."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from rlm_testkit.builders import envelope_to
+from rlm_testkit.multi_slot import cluster_client
+from rlm_testkit.redis_backends import unique_prefix
+from rlm_testkit.servers import Server
+
+from ratelimit_mail import Limiter, MessageRateLimit, Policy
+from ratelimit_mail.backends import MemoryBackend, RedisBackend
+from ratelimit_mail.backends.base import Backend
+from ratelimit_mail.testing import ManualClock
+
+POLICY = Policy(
+    name="test",
+    limits=[
+        MessageRateLimit("2/minute"),
+        MessageRateLimit("5/minute", scope="recipient_domain"),
+    ],
+)
+
+
+class Scene:
+    """A queue of bookings, from before and from after an update."""
+
+    def __init__(self, make_backend: Any) -> None:
+        self.clock = ManualClock()
+        backend: Backend = make_backend(self.clock)
+        self.limiter = Limiter(POLICY, backend)
+        self.limiter.try_acquire(envelope_to(1))
+        self.booked = [self.limiter.reserve(envelope_to(1)) for _ in range(5)]
+        self.booked.append(self.limiter.reserve(envelope_to(1, id="1")))
+
+    def go_on(self) -> list[Any]:
+        """Use the queue in each way; return the answers."""
+        seen: list[Any] = [self.limiter.reserve(envelope_to(1)).delay]
+        self.booked[2].cancel()
+        seen.append(self.limiter.reserve(envelope_to(1, id="1")).delay)
+        self.clock.advance(90)
+        seen.extend(self.booked[i].redeem().retry_after for i in (1, 3, 4, 0))
+        self.limiter.settle(self.booked[0].decision)
+        seen.append(self.limiter.reserve(envelope_to(1)).delay)
+        self.clock.advance(3600)
+        seen.append(self.limiter.try_acquire(envelope_to(1)).allowed)
+        return [*seen, self.limiter.usage("ann@uwo.ca")]
+
+
+def store_as_hash(client: Any, key: bytes) -> None:
+    """Store the bookings of a queue as earlier versions did."""
+    lifetime = client.pttl(key)
+    fields: dict[bytes, bytes] = {}
+    for text, score in client.zrange(key, 0, -1, withscores=True):
+        if score == float("-inf"):
+            first, last, expires, moved = (text[i : i + 7] for i in range(0, 28, 7))
+            fields[b"state"] = first + last + expires + struct.pack("<I", 64) + moved
+        else:
+            fields[b"%d" % score] = text[7:]
+    client.delete(key)
+    client.hset(key, mapping=fields)
+    client.pexpire(key, lifetime)
+
+
+def check_history(client: Any) -> None:
+    prefix = unique_prefix()
+    scene = Scene(lambda clock: RedisBackend(client, prefix=prefix, clock=clock))
+    [key] = client.scan_iter(f"{prefix}*:places")
+    store_as_hash(client, key)
+    assert scene.go_on() == Scene(MemoryBackend).go_on()
+    assert client.type(key) == b"zset"
+    assert client.pttl(key) > 0
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+client_of_cluster = pytest.fixture(cluster_client, scope="module")
+
+
+def test_a_queue_that_an_earlier_version_has_stored_goes_on(client: redis.Redis) -> None:
+    check_history(client)
+
+
+def test_a_queue_that_an_earlier_version_has_stored_in_a_cluster_goes_on(
+    client_of_cluster: redis.RedisCluster,
+) -> None:
+    check_history(client_of_cluster)
+
+
+def test_a_queue_of_an_earlier_version_is_stored_anew_when_it_changes(
+    client: redis.Redis,
+) -> None:
+    prefix = unique_prefix()
+    scene = Scene(lambda clock: RedisBackend(client, prefix=prefix, clock=clock))
+    [key] = client.scan_iter(f"{prefix}*:places")
+    store_as_hash(client, key)
+    scene.booked[2].cancel()
+    assert client.type(key) == b"zset"
