@@ -36,9 +36,9 @@ def to(*addresses: str, **options: Any) -> Envelope:
         ({"scope": "recipient"}, "a limit per recipient has one recipient for each count"),
         ({"direction": "inbound"}, "a limit per recipient has one recipient for each count"),
         ({"scope": ("sender", "recipient")}, "a limit per sender and recipient has one"),
-        ({"denied": "count"}, "goes without denied='count'"),
-        ({"on_oversize": "spread"}, "goes without on_oversize='spread'"),
-        ({"resolution": "1 second"}, "goes without resolution='1 second'"),
+        ({"denied": "count"}, "cannot have denied='count'"),
+        ({"on_oversize": "spread"}, "cannot have on_oversize='spread'"),
+        ({"resolution": "1 second"}, "cannot have resolution='1 second'"),
     ],
 )
 def test_what_makes_no_sense_together_is_refused(options: dict[str, Any], words: str) -> None:
