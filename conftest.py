@@ -110,10 +110,12 @@ class DjangoPage(Servers):
 
 
 SERVERS_BY_DOCUMENT = {
-    "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT"),
+    "README.md": Servers(in_folder=True),
+    "docs/adapters.md": Servers("SMTP_PORT", "SUBMISSION_PORT", in_folder=True),
     "docs/choose-limits.md": Servers(in_folder=True),
     "docs/cron.md": Servers("SMTP_PORT", in_folder=True),
     "docs/faq.md": Servers("SMTP_PORT", in_folder=True),
+    "docs/index.md": Servers("SMTP_PORT", in_folder=True),
     "docs/migrate.md": Servers("SMTP_PORT", in_folder=True),
     "docs/resume.md": Servers("SMTP_PORT", in_folder=True),
     "docs/security.md": Servers(in_folder=True),

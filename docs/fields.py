@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import griffe
 
-FIELD = re.compile(r"^([a-z_]+): (?=\S)", re.MULTILINE)
+FIELD = re.compile(r"^([a-z_]+(?:, [a-z_]+)*): (?=\S)", re.MULTILINE)
+NEXT_FIELD = re.compile(r"(?<=[.;])\s+([a-z_]+(?:, [a-z_]+)*): (?=\S)")
 SEE = re.compile(r"^See `(\w+)\.(\w+)`")
 TEXT_BEFORE = re.compile(r"^(?!- )(\S.*)\n(?=- )", re.MULTILINE)
 
@@ -38,6 +39,24 @@ def quote_literals(annotation: Any) -> None:
         quote_literals(each)
 
 
+def parameter_names(obj: griffe.Object) -> set[str]:
+    """Return the names of the parameters of a function or a class."""
+    function = obj.members.get("__init__") if obj.is_class else obj
+    if function is None or function.is_alias or not function.is_function:
+        return set()
+    return {each.name for each in function.parameters}
+
+
+def own_line(found: re.Match[str], names: set[str]) -> str:
+    """Return the beginning of a field in a line of its own, if it explains parameters."""
+    return f"\n{found[1]}: " if names.issuperset(found[1].split(", ")) else found[0]
+
+
+def quoted(names: str) -> str:
+    """Return names, separated by commas, as code."""
+    return ", ".join(f"`{name}`" for name in names.split(", "))
+
+
 class Fields(griffe.Extension):
     """Shows the fields that a docstring explains (`rate: how many ...`) as a list."""
 
@@ -64,7 +83,9 @@ class Fields(griffe.Extension):
         if see is not None and see[1] in PLACES:
             link = f"See [`{see[1]}.{see[2]}`][{PLACES[see[1]]}.{see[2]}]"
             text = f"{link}{text[see.end() :]}"
-        listed = FIELD.sub(r"- `\1`: ", text)
+        names = parameter_names(obj)
+        apart = NEXT_FIELD.sub(lambda found: own_line(found, names), text)
+        listed = FIELD.sub(lambda found: f"- {quoted(found[1])}: ", apart)
         obj.docstring.value = TEXT_BEFORE.sub(r"\1\n\n", listed)
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:

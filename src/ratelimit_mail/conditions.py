@@ -151,7 +151,10 @@ def has_tag(tag: str) -> Condition:
 
 
 def protocol(name: str) -> Condition:
-    """Return a condition that holds for a client that submits by `smtp`, `webmail` or `api`."""
+    """Return a condition that holds for a client that submits by `smtp`, `webmail` or `api`.
+
+    name: one of these three.
+    """
     normal = name.lower() if isinstance(name, str) else name
     if normal not in PROTOCOLS:
         raise ValueError(f"protocol: {show(name)} is not one of {', '.join(PROTOCOLS)}")

@@ -129,6 +129,8 @@ class Block:
 class Decision:
     """Whether a message may be sent now, later or never; true if it may be sent now.
 
+    refund_token: what `Limiter.refund` and `settle` need, not for programs; None if nothing was
+        charged.
     action: ACCEPT, DEFER (try later), REJECT, or HOLD for a mailing list's moderator.
     retry_after: seconds until the same message fits if nothing else is sent: 0.0 if
         it may be sent now, None if it never will.
@@ -207,7 +209,7 @@ def accepted(tier: str | None, refund_token: list[Any] | None) -> Decision:
 
 
 def add_shadow(decision: Decision, shadow: Decision) -> None:
-    """Set the answer of shadow limits in a decision that nobody has seen yet."""
+    """Set the answer of shadow limits in a decision that was not returned yet."""
     decision.__dict__["shadow"] = shadow
 
 

@@ -286,6 +286,9 @@ class Envelope:
     ) -> Envelope:
         """Return the envelope of a message that a mail server let pass.
 
+        sender, recipients: as the server has them; the null sender is `""` or `"<>"`.
+        client, id, direction, size: as those of `Envelope`.
+
         Takes every address that a server takes: `postmaster` without a domain, a local part with
         spaces or commas and no quotes, a source route, a dot at the end of the domain, control
         characters, bytes that are not UTF-8 (read with `surrogateescape`), any length. Each
@@ -312,6 +315,8 @@ class Envelope:
         size: int | None = None,
     ) -> Envelope:
         """Return the envelope that `smtplib.SMTP.send_message` uses for `message`.
+
+        client, id, direction, size: as those of `Envelope`.
 
         The sender is the address in Sender, or the first one in From. The recipients are those in
         To, Bcc and Cc. If the message has a Resent-Date, all of them come from the Resent- headers

@@ -83,6 +83,8 @@ class OutboxError(RateLimitMailError):
 class TransportUnavailable(RateLimitMailError):
     """A transport cannot send for now, and has not sent this message.
 
+    `reason`: the text of the exception.
+
     For example, the mail server does not answer, or it refuses the login. The outbox tries again
     later; the message is not to blame.
 

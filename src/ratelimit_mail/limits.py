@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Literal, TypedDict, Unpack
 
 import attrs
 
+from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name_or_none, one_of, whole_number
 from ratelimit_mail.calendars import Calendar, calendar_of
@@ -350,6 +351,7 @@ class RateLimitOptions(TypedDict, total=False):
     enforce: bool
 
 
+@with_arguments_of(RateLimit)
 class MessageRateLimit(RateLimit):
     """The most messages in any window.
 
@@ -361,6 +363,7 @@ class MessageRateLimit(RateLimit):
     unit = "messages"
 
 
+@with_arguments_of(RateLimit)
 @attrs.frozen(repr=False, str=False)
 class RecipientRateLimit(RateLimit):
     """The most recipients in any window; each counted recipient of a message costs one.
@@ -391,7 +394,7 @@ class RecipientRateLimit(RateLimit):
             ("resolution", self.resolution, "each recipient has its own moment"),
         ):
             if value in {"count", "spread"} or (field == "resolution" and value is not None):
-                raise ValueError(f"unique: it goes without {field}={show(value)}: {reason}")
+                raise ValueError(f"unique: it cannot have {field}={show(value)}: {reason}")
 
     @property
     def is_unique(self) -> bool:
@@ -399,6 +402,7 @@ class RecipientRateLimit(RateLimit):
         return self.unique
 
 
+@with_arguments_of(RateLimit)
 class ByteRateLimit(RateLimit):
     """The most bytes in any window; each message costs its size, however many recipients it has.
 

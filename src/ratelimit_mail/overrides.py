@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 
 from ratelimit_mail._util.cache import BoundedCache
+from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail._util.epoch import milliseconds_of, start_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import prefix_errors, whole_number
@@ -222,6 +223,7 @@ def _recipients(_: object, attribute: attrs.Attribute[int | None], value: object
         )
 
 
+@with_arguments_of(Concession)
 @attrs.frozen
 class Override(Concession):
     """Different numbers for named limits.
@@ -268,6 +270,7 @@ def _with_rate(limit: RateLimit, number: int | str) -> RateLimit:
     return attrs.evolve(limit, rate=number, time_zone=limit.time_zone if is_calendar else None)
 
 
+@with_arguments_of(Concession)
 @attrs.frozen
 class Exemption(Concession):
     """Senders or clients that are free from a policy's limits.
@@ -282,6 +285,7 @@ class Exemption(Concession):
     __repr__ = short_repr
 
 
+@with_arguments_of(Concession)
 @attrs.frozen
 class Grant(Concession):
     """Senders or clients that may send, under a policy that requires grants.

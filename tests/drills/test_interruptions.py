@@ -1,13 +1,15 @@
-"""A million calls in memory that signals break off, and ten thousand cancelled waits on servers."""
+"""Calls in memory and on a file that signals break off, and cancelled waits on servers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import pytest
 from rlm_testkit.interrupted_limiter import InterruptedLimiter
+from rlm_testkit.interrupted_sqlite import interrupt_sqlite
 from rlm_testkit.load import Row
 from rlm_testkit.redis_backends import unique_prefix
 from rlm_testkit.servers import Server
@@ -29,6 +31,13 @@ def test_a_million_calls_in_memory_that_signals_break_off(report: Report) -> Non
     for seed in range(SEEDS):
         InterruptedLimiter(seed).run(INTERRUPTS)
     report(Row("memory: 1,000,000 signals", SEEDS * INTERRUPTS, 0, 0, 0))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_calls_on_a_file_that_signals_break_off(tmp_path: Path, report: Report) -> None:
+    interrupt_sqlite(tmp_path, INTERRUPTS, seed=2)
+    report(Row("SQLite: 20,000 signals", INTERRUPTS, 0, 0, 0))
 
 
 async def test_ten_thousand_waits_that_are_cancelled_again_and_again(

@@ -105,3 +105,12 @@ def test_a_store_that_is_not_there_is_an_error_and_is_not_created(name: str, fol
     assert f"there is no file {folder / 'count.db'}" in error
     assert "check the path" in error
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("replay", "mail.mbox"), ("serve",)])
+def test_a_policy_that_is_not_named_is_an_error_that_says_how_to_find_one(
+    arguments: tuple[str, ...],
+) -> None:
+    result = run_command(*arguments)
+    assert result.exit_code == 2
+    assert "`ratelimit-mail presets` lists the presets" in result.stderr

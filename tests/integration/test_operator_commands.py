@@ -136,6 +136,72 @@ def test_top_lists_the_heaviest_first(place: list[str]) -> None:
     ]
 
 
+RELAY = """
+name = "relay"
+
+[[tiers]]
+name = "server"
+when = { tag = "server" }
+
+[[tiers.limits]]
+kind = "message rate limit"
+rate = "100/hour"
+scope = "client"
+
+[[tiers]]
+name = "others"
+
+[[tiers.limits]]
+kind = "message rate limit"
+rate = "10/hour"
+scope = "submitter"
+"""
+
+
+@pytest.fixture(params=["store", "server"])
+def relay(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
+    """Where a policy that counts nothing per sender has its counts."""
+    path = tmp_path / "relay.toml"
+    path.write_text(RELAY)
+    policy = Policy.load(path)
+    if request.param == "server":
+        server = RunningServer(policy, tmp_path / "control.sock")
+        try:
+            yield ["--control", str(tmp_path / "control.sock")]
+        finally:
+            server.close()
+    else:
+        fill(Limiter(policy, SQLiteBackend(tmp_path / "counts.db")))
+        yield ["--store", f"sqlite:///{tmp_path / 'counts.db'}", "--policy", str(path)]
+
+
+def test_the_scope_is_that_of_the_policy_if_it_counts_nothing_per_sender(relay: list[str]) -> None:
+    rows = as_json("top", "-n", "1", *relay)
+    assert [(row["scope"], row["share"]) for row in rows] == [(["submitter"], 0.9)]
+    assert [row["scope"] for row in as_json("top", "--tag", "server", *relay)] == [["client"]]
+    shown = " ".join(run_command("top", *relay).stdout.split())
+    assert "the tier others, for clients of which nothing is known" in shown
+    assert "tier" not in run_command("top", "--tag", "server", *relay).stdout
+    screen = run_command("watch", "--once", *relay).stdout
+    assert "Heaviest per submitter, by the limits of the tier others" in screen
+
+
+def test_a_submitter_needs_no_scope(relay: list[str]) -> None:
+    [usage] = as_json("usage", "sender:ann@uwo.ca", *relay)
+    assert usage["used"] == 5
+    block = as_json("block", "user:ann", "--reason", "stolen", *relay)
+    assert block["scope"] == ["submitter"]
+    assert as_json("unblock", "user:ann", "--reason", "found", *relay) == {"was_blocked": True}
+    run_command("reset", "sender:ann@uwo.ca", "--reason", "new password", *relay)
+    [usage] = as_json("usage", "sender:ann@uwo.ca", *relay)
+    assert usage["used"] == 0
+
+
+def test_a_scope_without_limits_is_answered_with_those_that_have_some(relay: list[str]) -> None:
+    for arguments in (["usage", "ann@uwo.ca"], ["top", "--scope", "sender"]):
+        assert "counted per submitter" in run_command(*arguments, *relay).stdout
+
+
 def test_usage_takes_a_subject_as_the_limits_compare_it(place: list[str]) -> None:
     for spelling in ("Ann+shop@UWO.ca", "ann@uwo.ca"):
         first, shadow = as_json("usage", spelling, *place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_days_are_those_of_the_time_zone(tmp_path: Path) -> None:
 def test_a_mailing_that_goes_at_once_is_one_batch(tmp_path: Path) -> None:
     page = render(tmp_path, "--policy", "leeds-office365", "--messages", "1", *START)
     assert_accessible(page)
-    assert "1 message to 1 recipient go at once: Mon 23 Nov 2026, 09:00 UTC." in page.words
+    assert "1 message to 1 recipient goes at once: Mon 23 Nov 2026, 09:00 UTC." in page.words
     assert "No limit delays a message: all of them fit at once." in page.words
 
 
@@ -99,8 +100,11 @@ def test_with_all_policies_the_page_compares_them(tmp_path: Path) -> None:
     page = render(tmp_path, "--all", "--messages", "10", *START)
     assert_self_contained(page)
     assert_accessible(page)
-    assert "When this mailing goes under each policy" in page.words
-    assert ["leeds-office365", "no time"] in [row[:2] for row in page.rows]
+    assert "When this mailing goes under each policy 10 messages to 10 recipients" in page.words
+    assert re.search(
+        "Latest: under .* after the start\\. It can never finish under leeds-smtp", page.words
+    )
+    assert ["leeds-office365", "at once"] in [row[:2] for row in page.rows]
 
 
 def test_a_long_mailing_has_a_page_of_bounded_size(tmp_path: Path) -> None:

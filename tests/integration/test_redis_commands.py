@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 import redis
-from rlm_testkit.redis_backends import envelope_from, limits_per, spare_server
+from rlm_testkit.redis_backends import ANN, envelope_from, limits_per, spare_server
 from rlm_testkit.servers import Server, command
 
 from ratelimit_mail import (
     AsyncLimiter,
     Limiter,
+    MessageRateLimit,
     Policy,
 )
 from ratelimit_mail.backends import AsyncRedisBackend, RedisBackend
 from ratelimit_mail.backends.base import TAKE
 from ratelimit_mail.limiter import blocks
+from ratelimit_mail.testing import ManualClock
 
 spare = pytest.fixture(spare_server)
 
@@ -129,3 +131,40 @@ def test_the_text_of_a_script_is_sent_once(spare: Server) -> None:
                     assert backend.apply(charges, TAKE).receipt
             assert (calls["evalsha"], calls["eval"]) == (9, 1)
             command(client, "SCRIPT", "FLUSH")
+
+
+def commands_beside_bookings(spare: Server, size: int) -> dict[str, int]:
+    """Return how many commands some calls run in their scripts, beside so many bookings."""
+    clock = ManualClock()
+    limits = [MessageRateLimit("1/second"), MessageRateLimit("9000/30 days", scope="global")]
+    backend = RedisBackend.from_url(spare.url, prefix=f"{size}:", clock=clock, timeout=30)
+    with contextlib.closing(backend), spare.client() as client:
+        limiter = Limiter(Policy(name="test", limits=limits), backend)
+        own, other = envelope_from(), envelope_from(sender="eve@uwo.ca")
+        reservations = [limiter.reserve(own) for _ in range(size)]
+        assert not limiter.check(own)
+        clock.advance(0.5)
+        calls: dict[str, Callable[[], object]] = {
+            "check": lambda: limiter.check(own),
+            "refuse": lambda: limiter.try_acquire(own),
+            "usage": lambda: limiter.usage(ANN),
+            "send before the bookings": lambda: limiter.try_acquire(other),
+            "redeem early": reservations[size // 2].redeem,
+            "cancel": reservations[size // 2 + 5].cancel,
+            "book": lambda: limiter.reserve(own),
+        }
+        numbers = {}
+        for name, call in calls.items():
+            with counted(client) as commands:
+                call()
+            commands.pop("evalsha", None)
+            numbers[name] = sum(commands.values())
+    return numbers
+
+
+def test_a_call_runs_hardly_more_commands_however_many_bookings_its_sender_has(
+    spare: Server,
+) -> None:
+    few, many = commands_beside_bookings(spare, 50), commands_beside_bookings(spare, 1000)
+    for name, number in many.items():
+        assert number <= 2 * few[name] + 40, (name, few, many)

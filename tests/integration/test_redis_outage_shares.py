@@ -53,6 +53,27 @@ def test_eight_nodes_with_an_eighth_each_stay_within_the_limit_together(
     assert sum(decision.allowed for decision in answers) == together <= limit
 
 
+def test_unique_recipients_count_once_while_the_server_is_away_too(
+    make_limiter: MakeLimiter, proxy: Proxy
+) -> None:
+    policy = Policy(name="test", limits=[RecipientRateLimit("8/hour", unique=True)])
+    limiter = make_limiter(policy, on_backend_error=MemoryBackend(), fallback_share=1 / 2)
+    names = [f"user{number}@example.com" for number in range(9)]
+    assert limiter.try_acquire(Envelope(SENDER, names[:4]))
+    with proxy.away():
+        for _ in range(3):
+            decision = limiter.try_acquire(Envelope(SENDER, names[:4]))
+            assert decision
+            assert decision.degraded
+        assert not limiter.try_acquire(Envelope(SENDER, names[4:5]))
+        limiter.refund(decision)
+        assert not limiter.try_acquire(Envelope(SENDER, names[4:5]))
+    once_available(lambda: try_acquire_undegraded(limiter, Envelope(SENDER, names[:4])))
+    assert limiter.usage(SENDER)[0].used == 4
+    assert limiter.try_acquire(Envelope(SENDER, names[4:8]))
+    assert not limiter.try_acquire(Envelope(SENDER, names[8:]))
+
+
 @pytest.mark.parametrize("on_excess", ["defer", "reject"])
 def test_a_message_larger_than_the_share_is_deferred_and_not_rejected(
     make_limiter: MakeLimiter, proxy: Proxy, on_excess: Any

@@ -97,7 +97,7 @@ def test_the_summary_says_in_sentences_what_would_happen(usual: Rendered) -> Non
     assert "2 of 3 senders (66.67 %) would be affected" in words
     assert "That is more than the mark of 0.2 %." in words
     assert "Of the delayed messages, half would go within 30 s, 95 % within 30 s" in words
-    assert "1 message would never go, because a limit or rule rejects them" in words
+    assert "1 message would never go, because a limit or rule rejects it" in words
     assert "Most are rejected by 100 recipients per message." in words
 
 
@@ -119,7 +119,7 @@ def test_the_tables_of_the_page_show_the_numbers_of_the_json(usual: Rendered) ->
     page, _, report = usual
     senders = report["senders"]
     part = f"{senders['share'] * 100:.2f} %"
-    assert ["senders", str(senders["seen"]), str(senders["touched"]), part] in page.rows
+    assert ["senders", str(senders["seen"]), str(senders["affected"]), part] in page.rows
     assert ["messages", "50", "16", "32.00 %"] in page.rows
     for each in report["limits"]:
         row = [each["limit"], str(each["deferred"]), str(each["rejected"])]
@@ -141,6 +141,7 @@ def test_charts_show_their_values_under_the_pointer(usual: Rendered) -> None:
     assert "2023-11-15 23:00: 15 deferred, 0 rejected" in page.titles
     assert "Wed 23:00 to 24:00: 45 messages" in page.titles
     assert "one column per hour" in page.words
+    assert ["2023-11-15 23:00", "15", "0"] in page.rows  # in a table, too
 
 
 def test_the_rhythm_of_the_week_is_that_of_a_time_zone(
@@ -161,7 +162,18 @@ def test_policies_are_compared_with_their_delays_and_rules(compared: Rendered) -
     assert ["leeds-office365", "2", "66.67 %", "-", "34", "15", "1", "30 s", "30 s"] in page.rows
     assert ["western-convergence", "1", "33.33 %", "-1", "49", "0", "1", "-", "-"] in page.rows
     assert ["tier 1", "any other client:"] in page.rows
-    assert ["45 messages per minute per sender", "0", "0.00 %"] in page.rows
+    assert ["45 is the smallest", "0", "0.00 %", "0", "0.00 %"] in page.rows
+
+
+def test_a_theft_is_named_beside_the_suggested_numbers(tmp_path: Path) -> None:
+    lines = [f"{T0},ann@x.org,bob@y.org"]
+    for i in range(12):
+        recipients = " ".join(f"v{i}-{n}@z.org" for n in range(100))
+        lines.append(f"{T0 + 100 * i},thief@x.org,{recipients}")
+    file = write_lines(tmp_path / "log.csv", "time,sender,recipients", *lines)
+    page, _, _ = render(file, "--suggest", policy="leeds-office365")
+    assert "looks like a theft, a burst or bulk mail: thief@x.org (theft)." in page.words
+    assert ["thief@x.org", "theft", "100", "1,200", "1,200", "100%"] in [x[:6] for x in page.rows]
 
 
 def test_the_page_says_what_was_left_out(tmp_path: Path) -> None:
@@ -224,7 +236,7 @@ def test_very_long_and_unprintable_senders_do_no_harm(tmp_path: Path) -> None:
 def test_without_refusals_there_are_words_instead_of_charts(tmp_path: Path) -> None:
     file = write(tmp_path / "log.csv", *[(T0 + 3600 * i, "ann@x.org", 1) for i in range(5)])
     page, _, _ = render(file, "--compare", "western-office365")
-    assert "Nobody would notice: every message goes at once." in page.words
+    assert "No sender would notice: every message goes at once." in page.words
     assert "No sender is affected: nothing was deferred or rejected." in page.words
     assert "Under western-office365 the same senders are affected." in page.words
     assert "most affected" not in page.words

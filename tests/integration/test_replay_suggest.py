@@ -78,13 +78,22 @@ PER_SENDER: dict[str, Callable[[int], Policy]] = {
     "rejected": lambda n: policy_with(MessageRateLimit(f"{n}/hour", on_excess="reject")),
     "denied": lambda n: policy_with(RecipientRateLimit(f"{n}/hour", denied="count")),
     "slots": lambda n: policy_with(MessageRateLimit(f"{n}/minute", resolution="10 seconds")),
+    "unique": lambda n: policy_with(RecipientRateLimit(f"{n}/hour", unique=True)),
+    "calendar": lambda n: policy_with(RecipientRateLimit(f"{n}/calendar hour", time_zone="UTC")),
+    "spread": lambda n: policy_with(RecipientRateLimit(f"{n}/minute", on_oversize="spread")),
+    "blocked": lambda n: policy_with(MessageRateLimit(f"{n}/minute", on_excess="block")),
     "a message": lambda n: policy_with(RecipientLimit(n)),
     "a message, external": lambda n: policy_with(RecipientLimit(n, count="external")),
 }
 
 
-@pytest.mark.parametrize("quota", [0, 1, 3])
-@pytest.mark.parametrize("name", PER_SENDER)
+ONCE = ("unique", "calendar", "spread", "blocked")
+
+
+@pytest.mark.parametrize(
+    ("name", "quota"),
+    [(name, quota) for name in PER_SENDER for quota in ([1] if name in ONCE else [0, 1, 3])],
+)
 def test_the_number_is_the_smallest_one_by_brute_force(name: str, quota: int) -> None:
     make = PER_SENDER[name]
     for seed in range(3):
@@ -225,15 +234,15 @@ def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
                 "tier": None,
                 "suggested": f"{number} {unit}",
                 "number": number,
-                "touched": 2,
+                "affected": 2,
                 "share": 0.2,
-                "one_less": {"touched": 3, "share": 0.3},
+                "one_less": {"affected": 3, "share": 0.3},
                 "of_all_mail": effect(number, unit, 2, refused),
-                "rounded": effect(rounded, unit, touched, refused_rounded),
+                "rounded": effect(rounded, unit, affected, refused_rounded),
                 "without": None,
                 "remark": remark,
             }
-            for limit, unit, number, refused, rounded, touched, refused_rounded, remark in [
+            for limit, unit, number, refused, rounded, affected, refused_rounded, remark in [
                 (
                     "100 recipients per message",
                     "recipients per message",
@@ -272,10 +281,10 @@ def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
     }
 
 
-def effect(number: int, unit: str, touched: int, refused: int) -> dict[str, Any]:
+def effect(number: int, unit: str, affected: int, refused: int) -> dict[str, Any]:
     """Return what a number does, if no sender is set apart."""
     shares = {
-        "senders": {"touched": touched, "share": touched / 10},
+        "senders": {"affected": affected, "share": affected / 10},
         "messages": {"refused": refused, "share": refused / 55},
     }
     return {
@@ -299,6 +308,9 @@ def test_the_table_and_the_page_show_the_same_numbers(file: Path) -> None:
         at = lines.index(" ".join((line, *cells)))
         assert lines[at + 1].endswith("is one less 3 30.00 %")
         assert [line, *cells] in HtmlPage(page.read_text(encoding="utf-8")).rows
+    heavy = ["s10@x.org", "-", "109", "109", "109", "unknown"]
+    assert " ".join(heavy) in lines
+    assert "s10@x.org" in page.read_text(encoding="utf-8")
 
 
 def test_without_suggest_the_json_has_no_suggestions(file: Path) -> None:

@@ -50,7 +50,7 @@ POLICY = Policy(
 THIEF = "thief@x.org"
 LETTER = "letter@x.org"
 
-settings_of_numbers = settings(max_examples=12, deadline=None)
+settings_of_numbers = settings(max_examples=8, deadline=None)
 
 seeds = st.integers(0, 10**9)
 
@@ -121,7 +121,7 @@ def results(rows: Rows, touch: float = 10) -> Results:
     return Results(heavy, suggestions)
 
 
-def found(results: Results) -> list[tuple[object, ...]]:
+def numbers_without(results: Results) -> list[tuple[object, ...]]:
     """Return the numbers for the mail of which nothing is set apart."""
     return [
         (each.best.number, each.best.affected, each.best.affected_below, each.best.rounded)
@@ -139,7 +139,7 @@ def test_a_theft_does_not_change_the_numbers_and_is_named(seed: int, has_letter:
     assert without_theft.apart == ([LETTER] if has_letter else [])
     assert with_theft.apart == [THIEF, *without_theft.apart]
     assert with_theft.heavy[0].looks_like == "theft"
-    assert found(with_theft) == found(without_theft)
+    assert numbers_without(with_theft) == numbers_without(without_theft)
     for each in with_theft.suggestions:
         assert each.without is not None
     # The remark is about the number that is found without it, too.
@@ -188,9 +188,9 @@ def refused(number: int, index: int, rows: Rows) -> dict[str, int]:
 @given(seeds)
 def test_the_effect_of_each_number_is_that_of_a_replay_of_all_mail(seed: int) -> None:
     rows = honest(seed) + theft(seed) + newsletter(seed)
-    found = results(rows)
-    assert set(found.apart) == {THIEF, LETTER}
-    for index, suggestion in enumerate(found.suggestions):
+    outcome = results(rows)
+    assert set(outcome.apart) == {THIEF, LETTER}
+    for index, suggestion in enumerate(outcome.suggestions):
         assert suggestion.without is not None
         for numbers in (suggestion.numbers, suggestion.without):
             assert numbers.number is not None
@@ -201,7 +201,7 @@ def test_the_effect_of_each_number_is_that_of_a_replay_of_all_mail(seed: int) ->
                 (numbers.rounded, numbers.rounded_effect),
             ):
                 counts = refused(number, index, rows)
-                of_apart = [counts[key] for key in found.apart if key in counts]
+                of_apart = [counts[key] for key in outcome.apart if key in counts]
                 assert effect == Effect(
                     number=number,
                     text=str(with_number(suggestion.limit, number)),
@@ -232,8 +232,8 @@ def test_a_number_is_rounded_up_to_one_that_a_person_would_set(number: int, roun
 @settings_of_numbers
 @given(seeds)
 def test_a_low_number_of_recipients_is_not_suggested_without_a_word(seed: int) -> None:
-    found = results(honest(seed), touch=60)
-    [a_message, _, a_day, _] = found.suggestions
+    outcome = results(honest(seed), touch=60)
+    [a_message, _, a_day, _] = outcome.suggestions
     assert a_message.number is not None
     assert a_message.number < 100 == a_message.best.rounded
     assert a_message.remark is not None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratelimit_mail.counting import event_log
 from ratelimit_mail.counting.charge import retention_for
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Window
@@ -110,28 +113,25 @@ def test_used_and_remaining_equal_the_definition(
         )
 
 
-@given(
-    st.lists(
-        st.builds(
-            Window,
-            limit=st.integers(1, 8),
-            length=st.integers(1, 30),
-            resolution=st.sampled_from([1, 2, 4]),
-            denied=st.booleans(),
-        ),
-        min_size=1,
-        max_size=3,
+compacted_windows = st.lists(
+    st.builds(
+        Window,
+        limit=st.integers(1, 8),
+        length=st.integers(1, 30),
+        resolution=st.sampled_from([1, 2, 4]),
+        denied=st.booleans(),
     ),
-    st.lists(
-        st.tuples(
-            st.integers(0, 5), st.sampled_from(["send", "refuse", "book"]), st.integers(1, 3)
-        ),
-        max_size=60,
-    ),
+    min_size=1,
+    max_size=3,
 )
-def test_a_compacted_log_gives_the_same_answers(
-    limits: list[Window], script: list[tuple[int, str, int]]
-) -> None:
+compacted_scripts = st.lists(
+    st.tuples(st.integers(0, 5), st.sampled_from(["send", "refuse", "book"]), st.integers(1, 3)),
+    max_size=60,
+)
+
+
+def compare_with_a_compacted_log(limits: list[Window], script: list[tuple[int, str, int]]) -> None:
+    """Compact one of two logs at every step, and compare their answers."""
     retention = retention_for(limits)
     full, compacted = EventLog(), EventLog()
     full.compact_at = 1 << 60
@@ -153,6 +153,23 @@ def test_a_compacted_log_gives_the_same_answers(
         for window in limits:
             for price in range(1, window.limit + 1):
                 assert compacted.earliest(now, price, window) == full.earliest(now, price, window)
+
+
+@given(compacted_windows, compacted_scripts)
+def test_a_compacted_log_gives_the_same_answers(
+    limits: list[Window], script: list[tuple[int, str, int]]
+) -> None:
+    compare_with_a_compacted_log(limits, script)
+
+
+@given(st.data())
+def test_a_log_that_is_compacted_a_little_at_a_time_gives_the_same_answers(
+    data: st.DataObject,
+) -> None:
+    limits = data.draw(compacted_windows)
+    script = data.draw(compacted_scripts)
+    with patch.object(event_log, "COMPACTED_TOGETHER", data.draw(st.integers(2, 6))):
+        compare_with_a_compacted_log(limits, script)
 
 
 @given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 4))

@@ -184,7 +184,7 @@ def test_a_digest_has_the_alerts_of_all_processes(sink: Sink, relay: SMTPServerT
     text = message.get_content()
     assert "1970-01-01 00:00:01 UTC  first denial: 'eve@uwo.ca'" in text
     assert text.index("eve@uwo.ca") < text.index("ann@uwo.ca")
-    assert "ratelimit-mail block ADDRESS" in text
+    assert "ratelimit-mail block SUBJECT --reason TEXT" in text
 
 
 def test_at_most_so_many_digests_go_in_an_hour(sink: Sink, relay: SMTPServerThread) -> None:

@@ -19,7 +19,7 @@ Mail = list[tuple[int, Envelope]]
 POLICY = Policy(name="campus", internal_domains=["x.org"], subaddress="+")
 
 
-def judged(mail: Iterable[tuple[int, Envelope]], policy: Policy = POLICY) -> list[HeavySender]:
+def heavy_in(mail: Iterable[tuple[int, Envelope]], policy: Policy = POLICY) -> list[HeavySender]:
     in_order = sorted(mail, key=lambda item: item[0])
     busy_days = BusyDays(policy)
     for time, envelope in in_order:
@@ -45,7 +45,7 @@ def new(count: int, prefix: str = "new") -> list[str]:
 
 
 def test_a_burst_to_new_recipients_looks_like_a_theft() -> None:
-    [thief] = judged(daily("ann@x.org", 9, 12) + mail("Ann+x@X.org", 9, new(240)))
+    [thief] = heavy_in(daily("ann@x.org", 9, 12) + mail("Ann+x@X.org", 9, new(240)))
     assert thief.looks_like == "theft"
     assert thief.is_set_apart
     assert (thief.key, thief.sender, thief.messages) == ("ann@x.org", "ann@x.org", 9 * 2 + 24)
@@ -75,8 +75,8 @@ def test_a_burst_is_ten_times_the_busiest_day_before(
 ) -> None:
     """The first number is sent to on each of nine days, and `known` of them on the tenth, too."""
     names = [*range(known), *new(burst - known)]
-    found = judged(daily("ann@x.org", 9, usual) + mail("ann@x.org", 9, names))
-    assert [each.looks_like for each in found if each.looks_like] == (
+    heavy = heavy_in(daily("ann@x.org", 9, usual) + mail("ann@x.org", 9, names))
+    assert [each.looks_like for each in heavy if each.looks_like] == (
         [looks_like] if looks_like else []
     )
 
@@ -86,14 +86,14 @@ def test_a_burst_to_known_recipients_is_not_a_theft() -> None:
     before = [
         each for day in range(40) for each in mail("ann@x.org", day, range(day * 10, day * 10 + 10))
     ]
-    [heavy] = judged(before + mail("ann@x.org", 40, range(400)))
+    [heavy] = heavy_in(before + mail("ann@x.org", 40, range(400)))
     assert (heavy.looks_like, heavy.new, heavy.is_set_apart) == (None, 0.0, False)
     assert heavy.reason == "400 external recipients on 2024-01-18"
 
 
 def test_without_earlier_mail_a_burst_needs_1000_recipients() -> None:
-    assert [each.looks_like for each in judged(mail("ann@x.org", 0, new(999)))] == [None]
-    [thief] = judged(mail("ann@x.org", 0, new(1000)))
+    assert [each.looks_like for each in heavy_in(mail("ann@x.org", 0, new(999)))] == [None]
+    [thief] = heavy_in(mail("ann@x.org", 0, new(1000)))
     assert (thief.looks_like, thief.before) == ("theft", None)
     assert "no earlier mail to compare with" in thief.reason
 
@@ -105,7 +105,7 @@ def test_a_burst_over_midnight_and_one_of_many_days_are_one_burst() -> None:
             for day in range(days)
             for each in mail("ann@x.org", 20 + day, new(300 + 100 * day, f"day{day}."))
         ]
-        [thief] = judged(daily("ann@x.org", 20, 5) + theft)
+        [thief] = heavy_in(daily("ann@x.org", 20, 5) + theft)
         assert thief.looks_like == "theft"
         assert thief.before == 5
         assert thief.day == 200 + 100 * days
@@ -114,8 +114,8 @@ def test_a_burst_over_midnight_and_one_of_many_days_are_one_burst() -> None:
 def test_internal_recipients_are_not_a_burst() -> None:
     recipients = [f"r{i}@x.org" for i in range(3000)]
     burst = [(T0 + 9 * DAY, Envelope("ann@x.org", recipients))]
-    assert judged(daily("ann@x.org", 9, 2) + burst) == []
-    [heavy] = judged(daily("ann@x.org", 9, 2) + burst, Policy(name="all"))
+    assert heavy_in(daily("ann@x.org", 9, 2) + burst) == []
+    [heavy] = heavy_in(daily("ann@x.org", 9, 2) + burst, Policy(name="all"))
     assert heavy.looks_like == "theft"
 
 
@@ -128,17 +128,17 @@ def newsletter(sizes: Iterable[int], days: Iterable[int], sender: str = "news@x.
 
 
 def test_mail_of_one_size_at_regular_times_to_known_recipients_is_bulk_mail() -> None:
-    [bulk] = judged(newsletter([500, 510, 505, 520, 515], range(0, 35, 7)))
+    [bulk] = heavy_in(newsletter([500, 510, 505, 520, 515], range(0, 35, 7)))
     assert (bulk.looks_like, bulk.mailings, bulk.size, bulk.every) == ("bulk", 5, 510, 7)
     assert bulk.reason == "5 mailings to about 510 recipients, one every 7 days"
-    large = judged(newsletter([1500] * 6, range(6)))
+    large = heavy_in(newsletter([1500] * 6, range(6)))
     assert [(each.looks_like, each.every) for each in large] == [("bulk", 1)]
     assert large[0].reason.endswith("one every day")
 
 
 def test_mail_on_working_days_is_regular() -> None:
     days = [week * 7 + day for week in range(4) for day in range(5)]
-    assert judged(newsletter([200] * 20, days))[0].looks_like == "bulk"
+    assert heavy_in(newsletter([200] * 20, days))[0].looks_like == "bulk"
 
 
 @pytest.mark.parametrize(
@@ -151,19 +151,19 @@ def test_mail_on_working_days_is_regular() -> None:
     ids=["too few", "different sizes", "irregular times"],
 )
 def test_irregular_mail_is_not_bulk_mail(sizes: list[int], days: list[int]) -> None:
-    [heavy] = judged(newsletter(sizes, days))
+    [heavy] = heavy_in(newsletter(sizes, days))
     assert (heavy.looks_like, heavy.mailings) == (None, 0)
 
 
 def test_a_theft_in_equal_portions_is_not_bulk_mail() -> None:
     theft = [each for day in range(6) for each in mail("ann@x.org", day, new(1200, f"day{day}."))]
-    [thief] = judged(theft)
+    [thief] = heavy_in(theft)
     assert thief.looks_like == "theft"
 
 
 def test_the_theft_of_an_account_that_sends_bulk_mail_is_a_theft() -> None:
     regular = newsletter([100] * 8, range(0, 56, 7), "news@x.org")
-    [thief] = judged(regular + mail("news@x.org", 60, new(5000)))
+    [thief] = heavy_in(regular + mail("news@x.org", 60, new(5000)))
     assert (thief.looks_like, thief.before) == ("theft", 100)
 
 
@@ -173,15 +173,15 @@ def test_a_burst_to_recipients_that_the_file_does_not_name_is_called_a_burst() -
     def burst(messages: int) -> Mail:
         return [(T0 + 9 * DAY + i, Envelope("ann@x.org", unknown)) for i in range(messages)]
 
-    [found] = judged(daily("ann@x.org", 9, 2) + burst(10))
-    assert (found.looks_like, found.new, found.burst) == ("burst", None, 1000)
-    assert found.reason.endswith("; the files do not say who they are")
-    [found] = judged(daily("ann@x.org", 9, 2) + burst(9))
-    assert found.looks_like is None
+    [heavy] = heavy_in(daily("ann@x.org", 9, 2) + burst(10))
+    assert (heavy.looks_like, heavy.new, heavy.burst) == ("burst", None, 1000)
+    assert heavy.reason.endswith("; the files do not say who they are")
+    [heavy] = heavy_in(daily("ann@x.org", 9, 2) + burst(9))
+    assert heavy.looks_like is None
 
 
 def test_bounces_are_never_set_apart() -> None:
-    [bounces] = judged(mail("", 5, new(3000), 1))
+    [bounces] = heavy_in(mail("", 5, new(3000), 1))
     assert (bounces.key, bounces.looks_like) == ("<>", None)
 
 
@@ -193,13 +193,13 @@ def test_what_one_sender_sends_does_not_change_what_another_looks_like() -> None
         mail("bob@x.org", 3, new(1500)),
         newsletter([150, 700, 90], [0, 5, 6], "carl@x.org"),
     ]
-    alone = [each for one in senders for each in judged(one)]
+    alone = [each for one in senders for each in heavy_in(one)]
     together = [each for one in senders for each in one]
     choose.shuffle(together)
-    found = judged(together)
-    assert {each.key: each for each in found} == {each.key: each for each in alone}
-    assert [each.looks_like for each in found] == ["theft", "theft", "bulk", None]
-    assert [each.key for each in found[:2]] == ["bob@x.org", "ann@x.org"]
+    heavy = heavy_in(together)
+    assert {each.key: each for each in heavy} == {each.key: each for each in alone}
+    assert [each.looks_like for each in heavy] == ["theft", "theft", "bulk", None]
+    assert [each.key for each in heavy[:2]] == ["bob@x.org", "ann@x.org"]
 
 
 def test_a_sample_of_recipients_shows_the_share_that_is_new(
@@ -208,10 +208,10 @@ def test_a_sample_of_recipients_shows_the_share_that_is_new(
     before = [
         each for day in range(30) for each in mail("ann@x.org", day, range(day * 20, day * 20 + 20))
     ]
-    [heavy] = judged(before + mail("ann@x.org", 31, [*range(600), *new(1400)]))
+    [heavy] = heavy_in(before + mail("ann@x.org", 31, [*range(600), *new(1400)]))
     assert heavy.new == pytest.approx(0.7, abs=0.08)
     monkeypatch.setattr(module, "SAMPLE", 10_000)
-    [heavy] = judged(before + mail("ann@x.org", 31, [*range(600), *new(1400)]))
+    [heavy] = heavy_in(before + mail("ann@x.org", 31, [*range(600), *new(1400)]))
     assert heavy.new == 0.7
 
 
@@ -220,5 +220,10 @@ def test_only_the_heaviest_are_looked_at_and_bursts_come_first(
 ) -> None:
     monkeypatch.setattr(module, "MOST", 3)
     steady = [each for i in range(5) for each in newsletter([900, 300], [0, 5], f"s{i}@x.org")]
-    found = judged(steady + daily("ann@x.org", 9, 12) + mail("ann@x.org", 9, new(240)))
-    assert [each.key for each in found] == ["ann@x.org", "s3@x.org", "s4@x.org"]
+    heavy = heavy_in(steady + daily("ann@x.org", 9, 12) + mail("ann@x.org", 9, new(240)))
+    assert [each.key for each in heavy] == ["ann@x.org", "s3@x.org", "s4@x.org"]
+
+
+def test_a_sender_of_yesterday_has_no_history_either() -> None:
+    [heavy] = heavy_in(mail("ann@x.org", 8, range(5)) + mail("ann@x.org", 9, new(150)))
+    assert heavy.looks_like is None

@@ -49,7 +49,7 @@ POLICIES: Final = {
     ),
     "unique recipients": Policy(
         name="test",
-        limits=[MessageRateLimit("60/minute"), RecipientRateLimit("3/2 minutes", unique=True)],
+        limits=[MessageRateLimit("6/minute"), RecipientRateLimit("3/2 minutes", unique=True)],
     ),
     "unique recipients of several subjects": Policy(
         name="test",

@@ -164,6 +164,30 @@ def test_a_queue_id_that_is_used_again_is_another_message(tmp_path: Path) -> Non
     assert len(list(files_of(tmp_path, log_of(FORMS["ISO 8601"], [*LINES, *LINES])))) == 2
 
 
+def test_messages_of_one_second_are_in_the_order_in_which_they_arrived(tmp_path: Path) -> None:
+    """The first one waits in the queue for longer."""
+    ids = ["4F1A2B3C4D", "5F1A2B3C4D", "6F1A2B3C4D"]
+    arrived = [
+        line
+        for number, each in enumerate(ids)
+        for line in (
+            f"smtpd[1]: {each}: client=pc.example[192.0.2.7]",
+            f"qmgr[3]: {each}: from=<ann@example.org>, size=1, nrcpt=1 (queue active)",
+            f"smtp[4]: {each}: to=<r{number}@example.com>, relay=a, status=sent",
+        )
+    ]
+    left = [f"qmgr[3]: {each}: removed" for each in (ids[2], ids[1], ids[0])]
+    for form, steps in (("Mar  2 09:00:00", 1), ("2026-03-02T09:00:00.5+00:00", 0)):
+        text = "".join(f"{form} mail postfix/{line}\n" for line in arrived + left)
+        [first, second, third] = summary(files_of(tmp_path, text, year=2026))
+        assert [first[0] % 0.5, second[0] - first[0], third[0] - first[0]] == pytest.approx(
+            [0, 0.001 * steps, 0.002 * steps]
+        )
+        recipients = [each[2] for each in (first, second, third)]
+        if steps:
+            assert recipients == [("r0@example.com",), ("r1@example.com",), ("r2@example.com",)]
+
+
 def test_mail_of_sendmail_has_no_client(tmp_path: Path) -> None:
     lines = [
         "pickup[1]: 4F1A2B3C4D: uid=0 from=<root>",
@@ -184,9 +208,10 @@ def test_the_number_of_open_messages_is_bounded(
     files = files_of(tmp_path, log_of("2026-03-02T09:00:00Z mail postfix/{1}", lines))
     items = list(files)
     assert rejected(items) == [(f"line {number}", joined.TOO_LONG) for number in (1, 2)]
-    assert (
-        summary(items) == [(0.0, "Ann@example.org", ("bob@example.com", "staff@example.org"))] * 2
-    )
+    assert summary(items) == [
+        (time, "Ann@example.org", ("bob@example.com", "staff@example.org"))
+        for time in (0.002, 0.003)
+    ]
 
 
 def test_ids_are_forgotten_in_linear_time() -> None:

@@ -22,6 +22,7 @@ from ratelimit_mail import (
 )
 from ratelimit_mail.backends import AsyncSQLiteBackend, MemoryBackend, SQLiteBackend
 from ratelimit_mail.backends.sqlite import core
+from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.testing import ManualClock
 
 HOURLY = Policy(name="test", limits=[MessageRateLimit("5/minute"), MessageRateLimit("5000/hour")])
@@ -388,3 +389,52 @@ def test_the_clock_returns_whole_milliseconds(tmp_path: Path) -> None:
 def test_by_default_time_is_the_clock_of_the_host(tmp_path: Path) -> None:
     backend = SQLiteBackend(tmp_path / "counts.db")
     assert abs(backend.now() - MemoryBackend().now()) < 60_000
+
+
+EARLIER_TABLES = """
+    DROP INDEX log_chunk_moment;
+    DROP INDEX log_chunk_sent;
+    DROP INDEX log_chunk_attempted;
+    ALTER TABLE log_chunk RENAME TO chunk;
+    UPDATE chunk SET log=-1 - (log/8*4 + log%8);
+    UPDATE chunk SET log=-1 - log;
+    DROP TABLE member;
+    PRAGMA user_version=1;
+"""
+"""Makes a file of the first version, whose chunks had other numbers."""
+
+
+def test_a_file_of_an_earlier_version_is_upgraded_when_it_is_opened(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    limits = [MessageRateLimit("5000/hour"), RecipientRateLimit("9000/hour")]
+    limiter = Limiter(Policy(name="test", limits=limits), backend)
+    senders = ["ann@uwo.ca", "bob@uwo.ca", "eve@uwo.ca"]
+    for sender in senders:
+        for _ in range(200):
+            clock.advance(1)
+            assert limiter.try_acquire(letter(sender))
+    used = [limiter.usage(sender) for sender in senders]
+    assert size_of(backend, "log_chunk") == 12
+    backend.close()
+    connection = sqlite3.connect(backend._database.path)
+    connection.executescript(EARLIER_TABLES)
+    connection.close()
+    assert [limiter.usage(sender) for sender in senders] == used
+    assert rows(backend, "PRAGMA user_version") == [(2,)]
+    clock.advance(3600 - 400)  # the first sender's events leave
+    for sender in senders:
+        limiter.try_acquire(letter(sender))
+    assert [limiter.usage(sender)[0].used for sender in senders] == [1, 201, 201]
+
+
+def test_a_file_of_a_later_version_is_not_changed(backend: SQLiteBackend) -> None:
+    limiter = Limiter(HOURLY, backend)
+    limiter.try_acquire(letter())
+    backend.close()
+    connection = sqlite3.connect(backend._database.path)
+    connection.execute("PRAGMA user_version=3")
+    connection.close()
+    with pytest.raises(BackendError, match="its tables have version 3"):
+        limiter.try_acquire(letter())
+    assert rows(backend, "PRAGMA user_version") == [(3,)]

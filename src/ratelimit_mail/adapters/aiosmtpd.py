@@ -126,7 +126,10 @@ class LimitedHandler:
     async def handle_RCPT(  # noqa: N802 - as aiosmtpd calls it
         self, server: Any, session: Any, envelope: Any, address: str, rcpt_options: list[str]
     ) -> Any:
-        """Refuse a recipient if it is known already that the message cannot go to it."""
+        """Refuse a recipient if it is known already that the message cannot go to it.
+
+        server, session, envelope, address, rcpt_options: as aiosmtpd passes them.
+        """
         reply = self._refusals.get(envelope)
         if reply is None:
             reply = await self._refusal_at_rcpt(session, envelope, address)
@@ -137,7 +140,10 @@ class LimitedHandler:
     async def handle_DATA(  # noqa: N802 - as aiosmtpd calls it
         self, server: Any, session: Any, envelope: Any
     ) -> Any:
-        """Charge a message, pass it to the handler, and settle or refund it."""
+        """Charge a message, pass it to the handler, and settle or refund it.
+
+        server, session, envelope: as aiosmtpd passes them.
+        """
         reply = self._refusals.get(envelope)
         if reply is not None:
             return str(reply)

@@ -239,7 +239,10 @@ class LimitedSMTP(_Connection):
         rcpt_options: Iterable[str] | None = None,
         timeout: Any = Default.token,
     ) -> Sent:
-        """Send a message as aiosmtplib does, when the limits allow it."""
+        """Send a message as aiosmtplib does, when the limits allow it.
+
+        sender, recipients, message, mail_options, rcpt_options, timeout: as those of aiosmtplib.
+        """
         recipients = [recipients] if isinstance(recipients, str) else [*recipients]
         send = partial(
             super().sendmail,
@@ -271,6 +274,9 @@ async def send(
     **kwargs: Any,
 ) -> Sent:
     """Connect, send a message as `aiosmtplib.send` does, and disconnect, when the limits allow it.
+
+    limiter: decides. message, sender, recipients, mail_options, rcpt_options: as those of
+        `aiosmtplib.send`.
 
     All other arguments are those of LimitedSMTP. A message that has to wait does so before the
     connection is made.

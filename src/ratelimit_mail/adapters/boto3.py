@@ -260,6 +260,7 @@ class LimitedSES:
     ) -> Any:
         """Send a raw message by `send_email`, with the arguments of the first version of the API.
 
+        RawMessage, Source, Destinations, Tags: as those of boto3's client for `ses`.
         kwargs: further arguments of `send_email`, such as `ConfigurationSetName`.
         """
         if Source is not None:

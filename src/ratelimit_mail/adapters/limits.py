@@ -79,19 +79,31 @@ class BackendStorage(Storage):
         return True
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> NoReturn:
-        """Raise NotImplementedError: counts are for the strategy `exact-window` only."""
+        """Raise NotImplementedError: counts are for the strategy `exact-window` only.
+
+        key, expiry, amount: as those of `limits`.
+        """
         raise NotImplementedError(f"this storage needs the strategy {NAME!r}")
 
     def get(self, key: str) -> NoReturn:
-        """See `incr`."""
+        """See `incr`.
+
+        key: as that of `limits`.
+        """
         raise NotImplementedError(f"this storage needs the strategy {NAME!r}")
 
     def get_expiry(self, key: str) -> NoReturn:
-        """See `incr`."""
+        """See `incr`.
+
+        key: as that of `limits`.
+        """
         raise NotImplementedError(f"this storage needs the strategy {NAME!r}")
 
     def clear(self, key: str) -> NoReturn:
-        """See `incr`."""
+        """See `incr`.
+
+        key: as that of `limits`.
+        """
         raise NotImplementedError(f"this storage needs the strategy {NAME!r}")
 
     def reset(self) -> NoReturn:
@@ -121,14 +133,20 @@ class ExactWindowRateLimiter(RateLimiter):
         self._storage = storage
 
     def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        """Charge `cost` if it fits, and return whether it does."""
+        """Charge `cost` if it fits, and return whether it does.
+
+        item: the rate. identifiers: what it is counted for.
+        """
         _check_cost(cost)
         if not 0 < cost <= item.amount:
             return cost == 0 and self.test(item, *identifiers, cost=0)
         return _fits(self._apply(_charge(item, identifiers, cost), TAKE))
 
     def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        """Return whether `cost` would fit; charge nothing."""
+        """Return whether `cost` would fit; charge nothing.
+
+        item, identifiers: as in `hit`.
+        """
         _check_cost(cost)
         if not 0 < cost <= item.amount:
             return cost == 0
@@ -136,6 +154,8 @@ class ExactWindowRateLimiter(RateLimiter):
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         """Return when more will fit than does now, in seconds since the epoch, and what does now.
+
+        item, identifiers: as in `hit`.
 
         If nothing is charged, the time is a window ahead, as in the other strategies of `limits`.
         """
@@ -150,7 +170,10 @@ class ExactWindowRateLimiter(RateLimiter):
         return WindowStats(time.time() + wait / 1000, reading.remaining)
 
     def clear(self, item: RateLimitItem, *identifiers: str) -> None:
-        """Forget what was charged."""
+        """Forget what was charged.
+
+        item, identifiers: as in `hit`.
+        """
         ledger, key, _ = _charge(item, identifiers, 1)
         with self._storage.wrapped_errors():
             self._storage.backend.reset([ledger], key)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail.adapters.connection_slots import SlotOfConnection, slots_of
 from ratelimit_mail.adapters.options import (
     PUSHBACK,
@@ -103,7 +104,10 @@ class LimitedSMTP(smtplib.SMTP):
         mail_options: Sequence[str] = (),
         rcpt_options: Sequence[str] = (),
     ) -> Refused:
-        """Send a message as smtplib does, when the limits allow it."""
+        """Send a message as smtplib does, when the limits allow it.
+
+        from_addr, to_addrs, msg, mail_options, rcpt_options: as those of smtplib.
+        """
         recipients = [to_addrs] if isinstance(to_addrs, str) else [*to_addrs]
         refused: Refused = {}
 
@@ -164,7 +168,10 @@ class LimitedSMTP(smtplib.SMTP):
     def connect(
         self, host: str = "localhost", port: int = 0, source_address: Any = None
     ) -> tuple[int, bytes]:
-        """Connect as smtplib does, when fewer than `max_connections` are open."""
+        """Connect as smtplib does, when fewer than `max_connections` are open.
+
+        host, port, source_address: as those of smtplib.
+        """
         self._take_slot()
         try:
             return super().connect(host, port, source_address)
@@ -197,5 +204,6 @@ class LimitedSMTP(smtplib.SMTP):
         self._slot.set(self, slots, slot)
 
 
+@with_arguments_of(LimitedSMTP)
 class LimitedSMTP_SSL(LimitedSMTP, smtplib.SMTP_SSL):  # noqa: N801 - as in smtplib
     """smtplib.SMTP_SSL under the limits of a policy; see LimitedSMTP."""

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
 __all__ = [
@@ -195,7 +196,10 @@ class Backend(Protocol):
         ...
 
     def shard_of(self, charges: Sequence[Charge]) -> str:
-        """Return the shard that `charges` need: one may be away while others answer."""
+        """Return the shard that `charges` need: one may be away while others answer.
+
+        charges: those of one message.
+        """
         ...
 
     def now(self) -> int:
@@ -212,24 +216,36 @@ class Backend(Protocol):
     def top(self, ledger: Ledger, n: int) -> list[str]:
         """Return the `n` subjects that hold the largest shares of a window of the ledger.
 
+        ledger: what is counted. n: how many subjects, at most.
+
         The largest share is first; a subject that holds nothing now is left out, and of equal
         shares any may be. What changes meanwhile may be missing. No message waits for it.
         """
         ...
 
     def reset(self, ledgers: Sequence[Ledger], subject: str) -> None:
-        """Forget everything that was counted for one subject, in every unit."""
+        """Forget everything that was counted for one subject, in every unit.
+
+        ledgers: what was counted per the subject's scope, one for each unit. subject: whose counts.
+        """
         ...
 
     def read_register(self, name: str) -> Register:
-        """Return all entries of a register: a few texts by key that all processes share."""
+        """Return all entries of a register: a few texts by key that all processes share.
+
+        name: of the register.
+        """
         ...
 
     def write_register(self, name: str, changes: Mapping[str, str | None]) -> None:
-        """Set entries of a register, or remove those that are None."""
+        """Set entries of a register, or remove those that are None.
+
+        name: of the register. changes: the new text of each entry, or None to remove it.
+        """
         ...
 
 
+@with_methods_of(Backend)
 class AsyncBackend(Protocol):
     """What `Backend` is, for a backend that must be awaited."""
 

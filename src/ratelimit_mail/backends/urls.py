@@ -61,7 +61,10 @@ def from_url(url: str, *, clock: Clock | None = None) -> Backend:
 
 
 def async_from_url(url: str, *, clock: Clock | None = None) -> AsyncBackend | MemoryBackend:
-    """Return the backend that a URL names, for `AsyncLimiter`; see `from_url`."""
+    """Return the backend that a URL names, for `AsyncLimiter`; see `from_url`.
+
+    clock: for tests, the time in milliseconds since the epoch.
+    """
     scheme = _scheme(url)
     if scheme == "memory":
         return _memory(url, clock)

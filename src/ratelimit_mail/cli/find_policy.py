@@ -15,7 +15,22 @@ from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 
-__all__ = ["complete_policy", "complete_preset", "find_policy"]
+__all__ = ["POLICY_NAME", "complete_policy", "complete_preset", "find_policy"]
+
+
+class _PolicyName(click.types.StringParamType):
+    """The name of a preset or of a policy file."""
+
+    def get_missing_message(
+        self,
+        param: click.Parameter,  # noqa: ARG002 - click passes it
+        ctx: click.Context | None = None,  # noqa: ARG002
+    ) -> str:
+        """Return what stands in the error if the name is missing."""
+        return "`ratelimit-mail presets` lists the presets; a policy file is possible too."
+
+
+POLICY_NAME: Final = _PolicyName()
 
 SEPARATORS: Final = tuple({"/", os.sep})
 

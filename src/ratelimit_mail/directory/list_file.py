@@ -164,7 +164,10 @@ class ListFile:
         return self.base.owner(address)
 
     def owner_as_written(self, address: str) -> str:
-        """Return the same as `owner`, for an alias in this very spelling alone."""
+        """Return the same as `owner`, for an alias in this very spelling alone.
+
+        address: as an envelope has it, with its capitals.
+        """
         return self.base.owner_as_written(address)
 
     def mailing_list(self, address: str) -> MailingList | None:
@@ -172,7 +175,10 @@ class ListFile:
         return self._current().directory.mailing_list(address)
 
     def mailing_list_as_written(self, address: str) -> MailingList | None:
-        """Return the same as `mailing_list`, for a list in this very spelling alone."""
+        """Return the same as `mailing_list`, for a list in this very spelling alone.
+
+        address: as an envelope has it, with its capitals.
+        """
         return self._current().directory.mailing_list_as_written(address)
 
     def check_spellings(self) -> None:
@@ -194,15 +200,24 @@ class ListFile:
         return tuple(lists[entry.settings.address] for entry in contents.entries.values())
 
     def settings(self, list_address: str) -> MailingList:
-        """Return the settings of a list: the list without its members."""
+        """Return the settings of a list: the list without its members.
+
+        list_address: of the list.
+        """
         return self._entry(list_address).settings
 
     def members(self, list_address: str) -> tuple[Member, ...]:
-        """Return the members of a list, in the order in which they subscribed."""
+        """Return the members of a list, in the order in which they subscribed.
+
+        list_address: of the list.
+        """
         return tuple(self._entry(list_address).members().values())
 
     def history(self, list_address: str) -> tuple[MembershipChange, ...]:
-        """Return every change of a list's members, in order."""
+        """Return every change of a list's members, in order.
+
+        list_address: of the list.
+        """
         return self._entry(list_address).history
 
     def reload(self) -> None:
@@ -214,6 +229,8 @@ class ListFile:
 
     def add_list(self, mailing_list: MailingList, *, by: str | None = None) -> None:
         """Add a list. Its members are subscribed by `by`, the administrator if left out.
+
+        mailing_list: its address and its settings; its members subscribe.
 
         Raises ValueError if there is a list or an alias of this address.
         """
@@ -231,7 +248,10 @@ class ListFile:
         self._change(change)
 
     def change_list(self, list_address: str, **settings: Any) -> MailingList:
-        """Set `subscription`, `posting`, `posters`, `moderators` or `exempt` of a list."""
+        """Set `subscription`, `posting`, `posters`, `moderators` or `exempt` of a list.
+
+        list_address: of the list. settings: the new ones, by name.
+        """
         for name in settings:
             if name not in SETTINGS:
                 raise TypeError(f"{show(name)} is not one of {', '.join(SETTINGS)}")
@@ -247,7 +267,10 @@ class ListFile:
         return changed
 
     def remove_list(self, list_address: str) -> None:
-        """Remove a list and its history."""
+        """Remove a list and its history.
+
+        list_address: of the list.
+        """
 
         def change(entries: dict[str, _Entry]) -> None:
             del entries[_key_in(entries, list_address)]
@@ -263,6 +286,7 @@ class ListFile:
     ) -> tuple[MembershipChange, ...]:
         """Subscribe all of `addresses` or none; return the changes, without earlier members.
 
+        list_address: of the list.
         addresses: one address or several, or what `parse_addresses` read in a text.
         by: the address that asks for it; left out: the administrator of the list. A moderator
             may subscribe any address; other people may subscribe only themselves, and only if
@@ -286,6 +310,7 @@ class ListFile:
     ) -> tuple[MembershipChange, ...]:
         """Let all of `addresses` leave, or none; return the changes.
 
+        list_address: of the list.
         by: the address that asks for it; left out: the administrator of the list. A moderator
             may unsubscribe any address; other people may always unsubscribe themselves.
 
@@ -321,6 +346,8 @@ class ListFile:
         by: str | None = None,
     ) -> tuple[MembershipChange, ...]:
         """Make `addresses` the members: subscribe those that are new, and let all others leave.
+
+        list_address: of the list. by: the address that asks for it, as in `subscribe`.
 
         Returns the changes. Raises ValueError as `subscribe` and `unsubscribe` do; then nothing
         changes.

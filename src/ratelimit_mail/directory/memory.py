@@ -92,7 +92,10 @@ class Directory:
     def from_dict(
         cls, aliases: Mapping[str, Iterable[str]], *, lists: Iterable[MailingList] = ()
     ) -> Directory:
-        """Return a directory from the aliases by owner, `{"ann@uwo.ca": ["a.smith@uwo.ca"]}`."""
+        """Return a directory from the aliases by owner, `{"ann@uwo.ca": ["a.smith@uwo.ca"]}`.
+
+        lists: the mailing lists.
+        """
         return cls(invert_aliases(aliases), lists)
 
     @classmethod
@@ -127,7 +130,10 @@ class Directory:
         return self._owner_at.get(address, address)
 
     def owner_as_written(self, address: str) -> str:
-        """Return the same as `owner`, for an alias in this very spelling alone."""
+        """Return the same as `owner`, for an alias in this very spelling alone.
+
+        address: as an envelope has it, with its capitals.
+        """
         return self.aliases.get(address, address)
 
     def mailing_list(self, address: str) -> MailingList | None:
@@ -138,7 +144,10 @@ class Directory:
         return self._list_at.get(address)
 
     def mailing_list_as_written(self, address: str) -> MailingList | None:
-        """Return the same as `mailing_list`, for a list in this very spelling alone."""
+        """Return the same as `mailing_list`, for a list in this very spelling alone.
+
+        address: as an envelope has it, with its capitals.
+        """
         return self._list_at.as_written.get(address)
 
     def check_spellings(self) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import attrs
 
+from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail.decision import Block, Decision
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit
@@ -60,6 +61,7 @@ class Event:
         return self.limit is None or self.limit.enforce
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class FirstDenial(Event):
     """A message was denied for the first time in the limit's window.
@@ -72,6 +74,7 @@ class FirstDenial(Event):
     decision: Decision
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class NearLimit(Event):
     """A large share of a limit is used, by default 80 %.
@@ -83,6 +86,7 @@ class NearLimit(Event):
     share: float
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class BurstAfterDenial(Event):
     """After a first denial, many more attempts were denied within a short time.
@@ -94,6 +98,7 @@ class BurstAfterDenial(Event):
     seconds: float
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class Blocked(Event):
     """A subject was blocked by this limiter: by an administrator, or by a provider's reply.
@@ -105,6 +110,7 @@ class Blocked(Event):
     block: Block
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class Unblocked(Event):
     """A block was lifted by this limiter before its end.
@@ -115,6 +121,7 @@ class Unblocked(Event):
     block: Block
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class BackToNormal(Event):
     """After a first denial, a whole window has passed in which the limit denied nothing.
@@ -129,6 +136,7 @@ class BackToNormal(Event):
     since: datetime
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class ExpectedRecipientsExceeded(Event):
     """A sender with an override has reached more recipients than were expected.
@@ -147,6 +155,7 @@ class ExpectedRecipientsExceeded(Event):
     recipients: int
 
 
+@with_arguments_of(Event)
 @attrs.frozen(kw_only=True)
 class OutboxEvent(Event):
     """The attributes that the events of an outbox have in addition.
@@ -162,6 +171,7 @@ class OutboxEvent(Event):
     recipients: tuple[str, ...]
 
 
+@with_arguments_of(OutboxEvent)
 @attrs.frozen(kw_only=True)
 class Delayed(OutboxEvent):
     """A message waits in the outbox, because a limit or a block does not allow it now.
@@ -172,6 +182,7 @@ class Delayed(OutboxEvent):
     expected: datetime | None
 
 
+@with_arguments_of(OutboxEvent)
 @attrs.frozen(kw_only=True)
 class Released(OutboxEvent):
     """A message that was reported as delayed has been sent.
@@ -182,6 +193,7 @@ class Released(OutboxEvent):
     put: datetime
 
 
+@with_arguments_of(OutboxEvent)
 @attrs.frozen(kw_only=True)
 class Failed(OutboxEvent):
     """A message will not reach these recipients: refused, given up, expired or rejected.
@@ -192,6 +204,7 @@ class Failed(OutboxEvent):
     reply: str
 
 
+@with_arguments_of(OutboxEvent)
 @attrs.frozen(kw_only=True)
 class Held(OutboxEvent):
     """A message waits for the moderators of mailing lists.
@@ -202,6 +215,7 @@ class Held(OutboxEvent):
     lists: tuple[str, ...]
 
 
+@with_arguments_of(OutboxEvent)
 @attrs.frozen(kw_only=True)
 class Uncertain(OutboxEvent):
     """A message was being sent when the connection or the program died: it may have been sent.

@@ -17,17 +17,30 @@ class Recorder(Protocol):
     """
 
     def decided(self, policy: str, decision: Decision) -> None:
-        """Record the decision on a message that is to go, not one of `check`."""
+        """Record the decision on a message that is to go, not one of `check`.
+
+        policy: its name.
+        """
         ...
 
     def decided_in_shadow(self, policy: str, decision: Decision) -> None:
-        """Record what limits that only report would have answered."""
+        """Record what limits that only report would have answered.
+
+        policy: its name. decision: that on the message, whose `shadow` has those answers.
+        """
         ...
 
     def waited(self, policy: str, seconds: float) -> None:
-        """Record how long `acquire` has waited for an accepted message."""
+        """Record how long `acquire` has waited for an accepted message.
+
+        policy: its name. seconds: from the call to the decision.
+        """
         ...
 
     def called(self, operation: str, seconds: float, *, failed: bool) -> None:
-        """Record one call of a backend other than memory, such as `apply`, and how long it took."""
+        """Record one call of a backend other than memory, such as `apply`, and how long it took.
+
+        operation: the name of the method. seconds: how long it took.
+        failed: whether it raised an error.
+        """
         ...

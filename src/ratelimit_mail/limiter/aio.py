@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps, run_async, shielded
 from ratelimit_mail._util.text import show
@@ -34,7 +35,7 @@ from ratelimit_mail.limiter.decorator import (
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
 from ratelimit_mail.limiter.shadow import answer_to_check
-from ratelimit_mail.limiter.sync import check_policy
+from ratelimit_mail.limiter.sync import Limiter, Reservation, check_policy
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
@@ -50,6 +51,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+@with_methods_of(Reservation)
 @attrs.frozen
 class AsyncReservation:
     """What `Reservation` is, with a `cancel` and a `redeem` to await."""
@@ -88,9 +90,11 @@ def _async_backend(name: str, backend: Any) -> AsyncBackend:
     return async_backend
 
 
+@with_methods_of(Limiter)
 class AsyncLimiter:
     """What `Limiter` is, for asyncio; safe to use from several event loops.
 
+    policy: the limits. The other arguments are those of `Limiter`; `sleep` is a coroutine function.
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
     on_backend_error, fallback_share, remember, node, on_event, metrics: as in `Limiter`.
     sleep: how `acquire` waits for a number of seconds; for tests.

@@ -217,6 +217,8 @@ class Limiter:
     def try_acquire_many(self, envelopes: Iterable[Envelope]) -> list[Decision]:
         """Call `try_acquire` for each of several messages, in order, and return the decisions.
 
+        envelopes: the messages.
+
         One call for many messages is quicker than one by one if the backend is a server.
         """
         return run(self._operations.try_acquire_many_steps(envelopes))
@@ -369,7 +371,10 @@ class Limiter:
         *,
         scope: str | Sequence[str] = "sender",
     ) -> bool:
-        """Lift the block of a subject. Return whether there was one."""
+        """Lift the block of a subject. Return whether there was one.
+
+        subject, scope: what was blocked, named as in `block`.
+        """
         return run(self._operations.unblock_steps(subject, scope))
 
     def blocks(self) -> tuple[Block, ...]:

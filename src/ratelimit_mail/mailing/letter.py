@@ -119,6 +119,7 @@ class Letter:
     ) -> Letter:
         """Return the letter in a file; its name is that of the file unless there is another.
 
+        path: of the file. attach: the columns that name files to attach.
         html: the file of the HTML part.
 
         Raises ValueError that names the file, and OSError if it cannot be read.

@@ -42,13 +42,19 @@ class LetterOutbox(Protocol):
         not_before: datetime | None = None,
         expires: datetime | None = None,
     ) -> Any:
-        """Put a message; the same key is the same message."""
+        """Put a message; the same key is the same message.
+
+        client, priority, not_before, expires: as those of `Outbox.put`.
+        """
         ...
 
 
 @attrs.frozen
 class Problem:
-    """What is wrong with a row, or with the letter: then `row` is None."""
+    """What is wrong with a row, or with the letter: then `row` is None.
+
+    text: in words.
+    """
 
     row: Row | None
     text: str
@@ -207,6 +213,8 @@ class Mailing:
     def preview(self, number: int, folder: str | PathLike[str]) -> list[Path]:
         """Write the first messages as .eml files, and return their paths.
 
+        number: how many messages. folder: where the files are written.
+
         Earlier previews of the same rows are replaced. Raises ValueError that names a row without a
         message, and OSError if a file cannot be written.
         """
@@ -230,6 +238,8 @@ class Mailing:
     ) -> list[Any]:
         """Put each message into an outbox, and return what its `put` returned, in order.
 
+        client, priority, not_before, expires: as those of `Outbox.put`, for every message.
+
         A message whose key the outbox has is not put again, so a mailing that was interrupted can
         be run again from the start. Check the mailing first: a row without a message ends it with a
         ValueError that names the row, after the rows before it were put.
@@ -252,6 +262,7 @@ class Mailing:
     ) -> Iterator[Any]:
         """Do the same one message at a time, as the result is iterated over.
 
+        outbox, client, priority, not_before, expires: as in `put`.
         skip: returns whether a message is left out.
         """
         for letter in self.letters():
@@ -266,7 +277,10 @@ class Mailing:
                 )
 
     def envelopes(self, client: Client | None = None) -> Iterable[Envelope]:
-        """Yield the envelope of each message, for a plan."""
+        """Yield the envelope of each message, for a plan.
+
+        client: who submits the messages.
+        """
         return (Envelope.from_message(each.message, client=client) for each in self.letters())
 
 

@@ -40,7 +40,10 @@ class Row:
 
 @attrs.frozen
 class People:
-    """The rows of a CSV file. folder: where the file is; None if it is not a file."""
+    """The rows of a CSV file. folder: where the file is; None if it is not a file.
+
+    columns: their names, as the first row has them. rows: the other rows.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...] = attrs.field(repr=lambda rows: f"<{len(rows):,} rows>")
@@ -50,7 +53,10 @@ class People:
     def parse(
         cls, text: str, *, delimiter: str | None = None, folder: Path | None = None
     ) -> People:
-        """Return the people in the text of a CSV file; see `read_people`."""
+        """Return the people in the text of a CSV file; see `read_people`.
+
+        delimiter: as in `read_people`. folder: where files are that the rows name.
+        """
         text = text.removeprefix("\ufeff")
         if "\0" in text:
             raise ValueError("a NUL byte: not a text file")
@@ -83,6 +89,7 @@ class People:
 def read_people(path: str | PathLike[str], *, delimiter: str | None = None) -> People:
     """Return the people in a CSV file in UTF-8, whose first row names the columns.
 
+    path: of the file.
     delimiter: what separates cells; by default the one of comma, semicolon, tab and `|` that the
         first row has most often.
 

@@ -122,7 +122,10 @@ class Alerts:
             dispatcher.dispatch(event)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until the channels have all events; return whether they had, in time."""
+        """Wait until the channels have all events; return whether they had, in time.
+
+        timeout: the most seconds to wait; None for any time.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         return all(
             dispatcher.flush(None if end is None else max(0.0, end - time.monotonic()))
@@ -138,6 +141,7 @@ class Alerts:
     def close(self, timeout: float = 5.0, *, successor: Alerts | None = None) -> None:
         """Hand over what waits, and close the channels; for the end of a program.
 
+        timeout: the most seconds that this may take.
         successor: what reports events from now on, if the settings of a program have changed. It
             sends the mail that waits.
         """

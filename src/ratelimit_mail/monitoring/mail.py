@@ -267,8 +267,11 @@ class MailAlerts:
                 *(line.encode("utf-8", "backslashreplace").decode() for line in lines),
                 "",
                 "Who uses most:    ratelimit-mail top",
-                "Stop a sender:    ratelimit-mail block ADDRESS --reason TEXT",
-                "Let it go again:  ratelimit-mail unblock ADDRESS",
+                "Stop a subject:   ratelimit-mail block SUBJECT --reason TEXT",
+                "Let it go again:  ratelimit-mail unblock SUBJECT --reason TEXT",
+                "",
+                "SUBJECT is as `top` and the alerts show it, such as ann@uwo.ca or user:ann. Each",
+                "command needs --control PATH of the server, or --store URL and --policy NAME.",
                 "",
             ]
         )

@@ -127,6 +127,8 @@ class MonitoringSettings:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Return the settings in a file, which may be a policy file.
 
+        path: of the file.
+
         Raises PolicyFileError that names file, table and key of what is wrong.
         """
         name = os.fspath(path)
@@ -144,7 +146,10 @@ class MonitoringSettings:
 
     @classmethod
     def loads(cls, text: str, *, folder: Path = Path()) -> Self:
-        """Return the settings in the text of a file. Raises as `load` does."""
+        """Return the settings in the text of a file. Raises as `load` does.
+
+        folder: where files are that the settings name.
+        """
         import tomllib
 
         try:
@@ -369,6 +374,8 @@ class Scrapes:
 class Monitoring:
     """The alerts and metrics of one program, started by `MonitoringSettings.start`.
 
+    prometheus, opentelemetry: the metrics of each kind; None without them.
+    scrapes: what answers Prometheus; None without an address for it.
     on_event: what a Limiter, AsyncLimiter or Outbox gets as `on_event`; None if nothing listens.
     metrics: what it gets as `metrics`; None without metrics.
     """
@@ -394,17 +401,25 @@ class Monitoring:
             self.metrics = recorders[0] if len(recorders) == 1 else _AllRecorders(recorders)
 
     def watch_held(self, policy: str, count: Callable[[], float]) -> None:
-        """Let the metrics call `count` for the number of messages that are held."""
+        """Let the metrics call `count` for the number of messages that are held.
+
+        policy: its name, which is a label.
+        """
         for recorder in self._recorders:
             recorder.watch_held(policy, count)
 
     def watch_queue(self, policy: str, counts: Callable[[], Mapping[Any, int]]) -> None:
-        """Let the metrics call `counts` for the number of messages of an outbox by state."""
+        """Let the metrics call `counts` for the number of messages of an outbox by state.
+
+        policy: its name, which is a label.
+        """
         for recorder in self._recorders:
             recorder.watch_queue(policy, counts)
 
     def close(self, timeout: float = 5.0) -> None:
         """Deliver the events that wait, and stop answering scrapes.
+
+        timeout: the most seconds that this may take.
 
         What `start(before=)` has started in place of this takes over the scrapes of the same
         address and the alerts that wait for a digest.

@@ -49,6 +49,7 @@ FINISHED: Final = (State.SENT, State.FAILED, State.CANCELLED, State.EXPIRED)
 class OutboxRecipient:
     """One recipient of a message.
 
+    address: as it was put.
     state: QUEUED, SENT, FAILED or UNCERTAIN, or CANCELLED or EXPIRED with its message. reply: the
         server's last reply for this recipient, or a reason in words.
     """

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from email.message import Message
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -246,23 +247,25 @@ class Outbox:
         """
         if self._transport is None:
             raise TypeError("transport: an Outbox without one can put messages, but not send them")
-        if not self._running.acquire(blocking=False):
-            raise RuntimeError("this Outbox runs already, in another thread")
-        try:
-            worker = OutboxWorker(
-                self._store,
-                self._limiter,
-                self._transport,
-                self._reports,
-                self._settings,
-                self._clock,
-                self._sleep,
-                self._stop,
-            )
-            worker.run(until_empty=until_empty)
-        finally:
-            self._stop.clear()
-            self._running.release()
+        # No signal is handled between the lock and the `try`.
+        for _ in iter(partial(self._running.acquire, False), False):
+            try:
+                worker = OutboxWorker(
+                    self._store,
+                    self._limiter,
+                    self._transport,
+                    self._reports,
+                    self._settings,
+                    self._clock,
+                    self._sleep,
+                    self._stop,
+                )
+                worker.run(until_empty=until_empty)
+            finally:
+                self._stop.clear()
+                self._running.release()
+            return
+        raise RuntimeError("this Outbox runs already, in another thread")
 
     def stop(self) -> None:
         """Make `run` return when it has sent the message in hand; callable from a signal handler.
@@ -274,7 +277,10 @@ class Outbox:
     # Looking.
 
     def show(self, id: int) -> OutboxMessage:  # noqa: A002 - the name that users expect
-        """Return a message. Raises KeyError if there is none with this number."""
+        """Return a message. Raises KeyError if there is none with this number.
+
+        id: the number of the message.
+        """
         message = self._store.get(id)
         if message is None:
             raise KeyError(id)
@@ -282,6 +288,8 @@ class Outbox:
 
     def text(self, id: int) -> bytes:  # noqa: A002
         """Return the text of a message as it is sent.
+
+        id: the number of the message.
 
         Raises KeyError if there is no such message, and ValueError if its text is not stored any
         more.
@@ -335,6 +343,8 @@ class Outbox:
     def cancel(self, id: int) -> OutboxMessage:  # noqa: A002
         """Cancel a message that is queued, held or uncertain, and return it.
 
+        id: the number of the message.
+
         Raises KeyError if there is no such message, and ValueError if it is being sent or has
         ended.
         """
@@ -353,6 +363,8 @@ class Outbox:
     def retry(self, id: int) -> OutboxMessage:  # noqa: A002
         """Try a message again as soon as possible, and return it.
 
+        id: the number of the message.
+
         A message that failed, expired, was cancelled or is uncertain is queued again, for those of
         its recipients that have not got it. A queued one does not wait for its next attempt.
 
@@ -365,6 +377,7 @@ class Outbox:
     def approve(self, id: int, by: str | None = None) -> OutboxMessage:  # noqa: A002
         """Approve a held message, and return it: it is queued when all its lists have approved.
 
+        id: the number of the message.
         by: the moderator; left out: the administrator, who decides for every list.
 
         Raises KeyError if there is no such message, and ValueError if it is not held, or if `by` is
@@ -389,6 +402,7 @@ class Outbox:
     ) -> OutboxMessage:
         """Reject a held message, and return it: it has failed, for all of its recipients.
 
+        id: the number of the message.
         by: the moderator, as in `approve`. reason: for the sender to read.
 
         Raises as `approve` does.

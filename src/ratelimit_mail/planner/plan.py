@@ -77,6 +77,7 @@ class DelayPeriod:
 class Hour:
     """One hour of a mailing in which messages go.
 
+    messages, recipients: how many go in it.
     number: counted from the start; hour 0 is the first sixty minutes.
     held: the limits that delay messages in this hour, the longest delay first; empty if none
         does.

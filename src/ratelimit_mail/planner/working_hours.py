@@ -53,6 +53,7 @@ class WorkingHours:
     def parse(cls, text: str, zone: tzinfo = UTC) -> WorkingHours:
         """Return the hours that a notation names.
 
+        zone: the time zone of these hours.
         text: such as `"08:00-18:00"` (Monday to Friday), `"mon-sat 08:00-18:00"`,
             `"mon,wed,fri 22:00-06:00"` or `"mon-sun 00:00-24:00"`.
 

@@ -153,6 +153,8 @@ class Policy:
     def at_node(self, node: str | None) -> Policy:
         """Return the policy by which one server counts; left out, the host's name is the server's.
 
+        node: the name of the server.
+
         Raises ValueError if a server is named, and the policy counts all servers together.
         """
         if not self.per_node:
@@ -170,6 +172,8 @@ class Policy:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Return the policy in a TOML file.
+
+        path: of the file.
 
         Raises PolicyFileError that names file, table and key of all that is wrong, and
         ModuleNotFoundError without the extra `ratelimit-mail[files]`.
@@ -227,7 +231,10 @@ class Policy:
         return self.shard_by or common_shard(scopes)
 
     def queue(self, *, shadow: bool = False) -> Ledger:
-        """Return the ledger of each sender's bookings, or of those for limits that only report."""
+        """Return the ledger of each sender's bookings, or of those for limits that only report.
+
+        shadow: whether those for limits that only report are meant.
+        """
         name = f"{self.counted_as}:shadow" if shadow else self.counted_as
         return queue_of(name, self._selector.retentions, self._selector.shard)
 
@@ -254,11 +261,17 @@ class Policy:
         return address if self._lookup is None else self._lookup.owner(address)
 
     def holding_lists(self, envelope: Envelope) -> tuple[str, ...]:
-        """Return the addresses of the mailing lists whose moderators must approve a message."""
+        """Return the addresses of the mailing lists whose moderators must approve a message.
+
+        envelope: the message.
+        """
         return () if self._lookup is None else self._lookup.holding_lists(envelope)
 
     def is_moderator(self, address: str, mailing_list: str) -> bool:
-        """Return whether an address, or the owner of that alias, moderates a mailing list."""
+        """Return whether an address, or the owner of that alias, moderates a mailing list.
+
+        mailing_list: the address of the list.
+        """
         rules = None if self._lookup is None else self._lookup.mailing_list(mailing_list)
         if rules is None:
             return False
@@ -273,6 +286,9 @@ class Policy:
         self, scope: str | Sequence[str], value: str | Sequence[str] | None
     ) -> tuple[str, str | None]:
         """Return the subject of `scope` that a caller names, and the sender that it includes.
+
+        scope: what is counted per.
+        value: for that, such as an address; one for each word of the scope.
 
         In the subject, an alias is replaced by its owner; in the sender it is not.
         """
@@ -322,6 +338,9 @@ class Policy:
 
     def expecting_overrides(self, envelope: Envelope, now: int) -> dict[int, Override]:
         """Return the overrides with an expected number of recipients that apply to `envelope`.
+
+        now: in milliseconds since the epoch; an override that has not begun, or that has ended,
+            does not apply.
 
         They are returned by their position in `overrides`.
         """

@@ -43,6 +43,7 @@ from ratelimit_mail.presets.named_by_western import (
     roadrunner,
     yahoo,
 )
+from ratelimit_mail.presets.parameters import explain_parameters
 from ratelimit_mail.presets.relay import campus_relay
 from ratelimit_mail.presets.sending_services import brevo, mailgun, postmark, resend, sendgrid
 from ratelimit_mail.presets.source import Figure, Page, Source
@@ -118,6 +119,8 @@ PRESETS: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
     }
 )
 """The presets by the name of their policy, which is also their name on the command line."""
+
+explain_parameters(PRESETS.values())
 
 SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
     {

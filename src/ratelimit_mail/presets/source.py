@@ -82,7 +82,10 @@ class Source:
         return max(page.read for page in self.pages)
 
     def of_limit(self, name: str | None, value: int) -> Figure | None:
-        """Return the figure of the limit with this name and number; None if there is none."""
+        """Return the figure of the limit with this name and number; None if there is none.
+
+        name, value: of the limit.
+        """
         for figure in self.figures:
             if name is not None and (figure.limit, figure.value) == (name, value):
                 return figure

@@ -15,6 +15,7 @@ Request: `{"op": NAME, ...}`, with these keys:
 | `block` | `subject`, `scope`, `seconds`, `reason`, `by` | a block |
 | `unblock` | `subject`, `scope`, `reason`, `by` | whether there was a block |
 | `blocks` | | a list of blocks |
+| `tier` | `client` | the tier of a client |
 | `release` | `most` | the queue ids of held messages that may go now; each is counted as sent now |
 | `released` | `queue_ids`, `missing` | `null`; the first were released, and are forgotten |
 | `held` | | a list of `{"queue_id", "sender", "recipients", "at"}`, `at` in milliseconds |
@@ -30,7 +31,8 @@ A usage is `{"limit", "name", "unit", "enforce", "used", "share", "remaining", "
 "block"}`: `limit` is the limit in words, `name` its name or `null`, `share` is `used` as a fraction
 of the limit, `resets_in` is in seconds, `block` is a block or `null`. A block is
 `{"scope", "subject", "since", "until", "reason"}`: `scope` is a list of words, the times are ISO
-8601, `until` and `reason` may be `null`.
+8601, `until` and `reason` may be `null`. A tier is `{"tier", "has_tiers", "scopes"}`: its name or
+`null`, whether the policy has tiers, and the scopes that its limits are counted per, as lists.
 
 Answer: `{"ok": true, "result": ...}`, or `{"ok": false, "error": TEXT, "kind": KIND}`. KIND is
 `request` (the request is wrong: fix it), `store` (the store is away or unusable: try again later)
@@ -56,6 +58,8 @@ from ratelimit_mail.decision import Block, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter import AsyncLimiter
+from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.policy import Policy
 
 __all__ = [
     "LONGEST_LINE",
@@ -65,6 +69,7 @@ __all__ = [
     "block_as_json",
     "request",
     "subject_usage_as_json",
+    "tier_as_json",
     "usage_as_json",
 ]
 
@@ -125,6 +130,22 @@ def subject_usage_as_json(each: SubjectUsage) -> dict[str, Any]:
     }
 
 
+def tier_as_json(policy: Policy, client: Client | None) -> dict[str, Any]:
+    """Return the tier of a client for JSON, and what the tier's limits are counted per.
+
+    client: None is a client of which nothing is known.
+    """
+    effective = policy.effective_limits(client or Client())
+    reporting = () if effective.shadow is None else effective.shadow.limits
+    limits = (*effective.limits, *reporting)
+    scopes = dict.fromkeys(each.scope for each in limits if isinstance(each, RateLimit))
+    return {
+        "tier": effective.tier,
+        "has_tiers": bool(policy.tiers),
+        "scopes": [list(each) for each in scopes],
+    }
+
+
 def _subject_as_json(subject: str | Sequence[str] | None) -> str | list[str] | None:
     return subject if isinstance(subject, str | None) else list(subject)
 
@@ -181,6 +202,7 @@ class ControlServer:
             "block": self._block,
             "unblock": self._unblock,
             "blocks": self._blocks,
+            "tier": self._tier,
             **(operations or {}),
         }
 
@@ -302,6 +324,9 @@ class ControlServer:
 
     async def _blocks(self, keys: Mapping[str, Any]) -> Any:  # noqa: ARG002 - as every operation
         return [block_as_json(each) for each in await self._server.limiter.blocks()]
+
+    async def _tier(self, keys: Mapping[str, Any]) -> Any:
+        return tier_as_json(self._server.limiter.policy, _client(keys))
 
 
 def _scope(keys: Mapping[str, Any]) -> Any:

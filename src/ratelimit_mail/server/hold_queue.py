@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ratelimit_mail._util.logger import log_info, log_warning
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter import AsyncLimiter
 from ratelimit_mail.server.clients import client_text
 from ratelimit_mail.server.held_mail import HeldMail
-from ratelimit_mail.server.postfix import Request
+from ratelimit_mail.server.postfix import QUEUE_ID, Request
 from ratelimit_mail.server.rare_warnings import RareWarnings
 
 __all__ = ["HeldMailError", "HoldQueue"]
@@ -88,7 +88,7 @@ class HoldQueue:
             await reservation.cancel()
             raise HeldMailError from error
         log_info(
-            "held %s from %s by %s until it fits, in %.0f s",
+            "held %s from %s %s until it fits, in %.0f s",
             queue_id,
             show(request.sender),
             client_text(request),
@@ -145,7 +145,7 @@ class HoldQueue:
                 if message is not None and message.is_redeemed:
                     await self._count_now(message.envelope, limiter)
         gone = list(queue_ids)
-        for queue_id in missing:
+        for queue_id in filter(QUEUE_ID.fullmatch, missing):
             since = self._missing_since.setdefault(queue_id, self._clock())
             waited = self._clock() - since
             if waited >= LONGEST_MISSING:
@@ -157,6 +157,8 @@ class HoldQueue:
                 await asyncio.to_thread(self.held.rebook, queue_id, at)
         _shrink(self._missing_since)
         await asyncio.to_thread(self.held.remove, gone)
+        if queue_ids:
+            log_info("released %s", escape(" ".join(queue_ids)))
 
     async def _count_now(self, envelope: Envelope, limiter: AsyncLimiter) -> None:
         """Move a held message that was counted at its time to the time at which it is sent."""

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail._util.documentation import with_methods_of
+from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger, UniqueCosts
 from ratelimit_mail.counting.event_log import LONG_AGO
 from ratelimit_mail.counting.window import CalendarWindow, Window
@@ -36,7 +37,7 @@ _Addition = tuple[_Name, Count, int, tuple[str, ...]]
 class _Event:
     """What was sent, will be sent or was refused.
 
-    member: the unique recipient of whom it is the latest. previous: the latest before.
+    member: the unique recipient whose latest event it is. previous: the latest before.
     """
 
     name: _Name
@@ -129,8 +130,12 @@ def _is_regular(before: datetime, after: datetime) -> bool:
     return change % timedelta(hours=1) == timedelta(0)
 
 
+@with_methods_of(Backend)
 class BruteForceBackend:
-    """A backend that stores every event and tries every moment that could matter."""
+    """A backend that stores every event and tries every moment that could matter.
+
+    clock: the time in milliseconds since the epoch.
+    """
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock

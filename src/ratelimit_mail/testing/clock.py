@@ -39,5 +39,8 @@ class ManualClock:
             self._now = now
 
     async def sleep(self, seconds: float) -> None:
-        """Move the clock forward like `advance`, for an AsyncLimiter."""
+        """Move the clock forward like `advance`, for an AsyncLimiter.
+
+        seconds: how long.
+        """
         self.advance(seconds)

@@ -76,6 +76,7 @@ class Script:
 def generated_script(random: random.Random, *, steps: int = 25, jumps: bool = False) -> Script:
     """Generate a policy with a few small limits, and steps that keep reaching them.
 
+    random: where the choices come from; the same seed makes the same script.
     steps: the number of steps.
     jumps: whether the clock also goes back. Each count then also has a limit per day, so that no
         backend may forget events that matter again when the clock goes back. Envelopes then have
@@ -186,7 +187,10 @@ def _envelope(random: random.Random, *, ids: bool) -> Envelope:
 
 
 def play(script: Script, backend: Callable[[ManualClock], Backend]) -> list[str]:
-    """Run the steps on a new `backend(clock)`, and return each answer as a line of text."""
+    """Run the steps on a new `backend(clock)`, and return each answer as a line of text.
+
+    script: the policy and the steps.
+    """
     clock = ManualClock(script.start)
     limiter = Limiter(script.policy, backend(clock), sleep=clock.advance, remember=9)
     decisions: list[Decision] = []

@@ -120,6 +120,8 @@ class EmailBackend(BaseEmailBackend):
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         """Send messages in their order, over one connection, and return how many were sent.
 
+        email_messages: those of Django.
+
         Those that were put into the outbox count as sent.
 
         Raises EmailRateLimitExceeded if one may not go, and what the inner backend raises; the

@@ -234,6 +234,8 @@ def get_limiter(using: str | None = None) -> Limiter:
 def get_outbox(using: str | None = None) -> Outbox:
     """Return the outbox of a mailer, to put messages and to look after them.
 
+    using: the name of the mailer; None for the default.
+
     It does not send: `manage.py ratelimit_outbox run` does.
     """
     return outbox_of(options_of(using))

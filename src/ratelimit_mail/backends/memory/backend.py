@@ -9,8 +9,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.backends.base import (
     TAKE,
+    Backend,
     Intent,
     Message,
     Reading,
@@ -65,6 +67,7 @@ class _Settlement(NamedTuple):
     now: int
 
 
+@with_methods_of(Backend)
 class MemoryBackend:
     """Counts in memory, for one process and any number of threads and event loops.
 
@@ -181,6 +184,8 @@ class MemoryBackend:
     ) -> list[SubjectCharge] | RefusedAgain | None:
         """Decide on one charge without `apply`, in a third of the time.
 
+        ledger, subject: what is counted for which subject. costs: one for each count of the ledger.
+
         Returns the receipt of a charge that the allowance of case 1 covers, the refusal that case 2
         remembers, or None if `apply` must decide.
         """
@@ -213,7 +218,10 @@ class MemoryBackend:
     def peek(
         self, ledger: Ledger, subject: str, costs: Costs
     ) -> list[SubjectCharge] | RefusedAgain | None:
-        """Return what `take` would answer, and change nothing: an empty list if it would accept."""
+        """Return what `take` would answer, and change nothing: an empty list if it would accept.
+
+        ledger, subject, costs: as in `take`.
+        """
         with self._lock:
             table = self._tables.get(ledger.name)
             if table is None or self._changes:
@@ -356,7 +364,10 @@ class MemoryBackend:
         return False
 
     def has_bookings(self, queue: Ledger, subject: str) -> bool:
-        """Return whether a queue may have bookings that were not used yet."""
+        """Return whether a queue may have bookings that were not used yet.
+
+        queue: the ledger of bookings. subject: whose.
+        """
         table = self._tables.get(queue.name)
         if table is None:
             return False
@@ -555,7 +566,10 @@ class MemoryBackend:
             return Register(self.now(), dict(self._registers.get(name, {})))
 
     def watch_register(self, name: str, copy: RegisterCopy) -> None:
-        """Set `is_stale` of a copy whenever the register changes, as long as the copy exists."""
+        """Set `is_stale` of a copy whenever the register changes, as long as the copy exists.
+
+        name: of the register. copy: what has been read of it.
+        """
         with self._lock:
             self._copies.setdefault(name, WeakSet()).add(copy)
 

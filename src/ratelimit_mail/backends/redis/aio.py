@@ -8,8 +8,17 @@ from typing import Any
 
 import redis.asyncio
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.steps import run_async
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail.backends.base import (
+    TAKE,
+    AsyncBackend,
+    Intent,
+    Message,
+    Reading,
+    Register,
+    Verdict,
+)
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.backends.redis.core import RedisCore
 from ratelimit_mail.backends.redis.event_loops import CoresOfLoops
@@ -22,6 +31,7 @@ from ratelimit_mail.counting.charge import Charge, Ledger
 __all__ = ["AsyncRedisBackend"]
 
 
+@with_methods_of(AsyncBackend)
 class AsyncRedisBackend:
     """`RedisBackend` for AsyncLimiter.
 
@@ -54,7 +64,10 @@ class AsyncRedisBackend:
         timeout: float = 1.0,
         **options: Any,
     ) -> AsyncRedisBackend:
-        """See `RedisBackend.from_url`."""
+        """See `RedisBackend.from_url`.
+
+        url, prefix, clock, timeout, options: as there; the client is that of redis.asyncio.
+        """
         make_client = partial(client_from_url, url, timeout=timeout, is_async=True, options=options)
         backend = cls(make_client(), prefix=prefix, clock=clock)
         codec = backend._codec

@@ -8,8 +8,9 @@ from typing import Any
 
 import redis
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.steps import run
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.backends.redis.core import RedisCore
 from ratelimit_mail.backends.redis.keys import DEFAULT_PREFIX
@@ -21,6 +22,7 @@ from ratelimit_mail.counting.charge import Charge, Ledger
 __all__ = ["RedisBackend"]
 
 
+@with_methods_of(Backend)
 class RedisBackend:
     """Count in Redis or Valkey, shared by all processes and hosts that connect to the server.
 
@@ -61,6 +63,8 @@ class RedisBackend:
     ) -> RedisBackend:
         """Return a backend on the server, Sentinel set or cluster of a URL.
 
+        prefix: what every key begins with; those with the same prefix share their counts.
+        clock: for tests, the time in milliseconds since the epoch; None asks the server.
         url: `redis://user:password@host:6379/0`, `rediss://` for TLS, `unix:///path?db=0`,
             `redis+sentinel://host:26379,host:26379/service`, `redis+cluster://host:6379`.
         timeout: the most seconds to wait for a connection, and for an answer.

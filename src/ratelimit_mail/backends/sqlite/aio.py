@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail._util.documentation import with_methods_of
+from ratelimit_mail.backends.base import (
+    TAKE,
+    AsyncBackend,
+    Intent,
+    Message,
+    Reading,
+    Register,
+    Verdict,
+)
 from ratelimit_mail.backends.sqlite.core import Receipt
 from ratelimit_mail.backends.sqlite.database import Durability
 from ratelimit_mail.backends.sqlite.sync import SQLiteBackend
@@ -18,8 +27,13 @@ __all__ = ["AsyncSQLiteBackend"]
 T = TypeVar("T")
 
 
+@with_methods_of(AsyncBackend)
 class AsyncSQLiteBackend:
     """`SQLiteBackend` for AsyncLimiter; the arguments are the same.
+
+    path: of the file. durability: `"process"` or `"power"`: what a commit outlives.
+    timeout: the most seconds to wait for other threads and processes.
+    clock: for tests, the time in milliseconds since the epoch.
 
     Its calls run one after the other in a thread of its own, so that the event loop never waits for
     the disk or for other processes. It may be used in several event loops.

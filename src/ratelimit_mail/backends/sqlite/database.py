@@ -13,15 +13,16 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from weakref import WeakSet
 
 from ratelimit_mail._util.sqlite_errors import BUSY, DAMAGED, REASONS, primary_code
-from ratelimit_mail.backends.sqlite.schema import APPLICATION_ID, SCHEMA, VERSION, upgrade
+from ratelimit_mail.backends.sqlite.schema import APPLICATION_ID, SCHEMA, VERSION
+from ratelimit_mail.backends.sqlite.upgrade import upgrade
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["Database", "Durability"]
@@ -231,8 +232,7 @@ class Database:
                     " needs; use a local disk"
                 )
         if version != VERSION:
-            execute("BEGIN IMMEDIATE")
-            try:
+            with _write_transaction(connection):
                 version = self._version(connection)  # another process may have been quicker
                 if not version:
                     for statement in SCHEMA:
@@ -241,11 +241,6 @@ class Database:
                     execute(f"PRAGMA user_version={VERSION}")
                 elif version != VERSION:
                     upgrade(connection)
-                execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    execute("ROLLBACK")
-                raise
         execute("PRAGMA journal_size_limit=8388608").fetchall()
 
     def _version(self, connection: sqlite3.Connection) -> int:
@@ -254,7 +249,7 @@ class Database:
         Raises BackendError if it is another program's, or of a newer version of this library.
         """
         [application] = connection.execute("PRAGMA application_id").fetchone()
-        [version] = connection.execute("PRAGMA user_version").fetchone()
+        version = _version_of(connection)
         if application == APPLICATION_ID:
             if not 1 <= version <= VERSION:
                 raise self._error(
@@ -317,6 +312,24 @@ class Database:
         self._take_lock = partial(self._lock.acquire, True, self._timeout)
         self._owner = 0
         self._is_held_for_fork = False
+
+
+@contextmanager
+def _write_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside, or roll it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 _databases: WeakSet[Database] = WeakSet()

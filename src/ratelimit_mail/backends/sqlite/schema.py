@@ -7,12 +7,9 @@ or by the running total before them, so that a decision reads a few rows however
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
-from ratelimit_mail.backends.sqlite.stored_log import log_number, sealed_chunks
-
-__all__ = ["APPLICATION_ID", "SCHEMA", "VERSION", "upgrade"]
+__all__ = ["APPLICATION_ID", "LOG_CHUNK_TABLE", "MEMBER_TABLE", "SCHEMA", "VERSION"]
 
 APPLICATION_ID: Final = 0x726C6D31
 """Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
@@ -22,7 +19,7 @@ VERSION: Final = 2
 
 # log: eight times the number of the subject, plus the unit. moment: of the first event.
 # sent, attempted: the running totals before it; without refused attempts, attempted is NULL.
-_LOG_CHUNK: Final = (
+LOG_CHUNK_TABLE: Final = (
     """
     CREATE TABLE log_chunk(
         log INTEGER NOT NULL,
@@ -41,7 +38,7 @@ _LOG_CHUNK: Final = (
 
 # The recipients of a log that counts each of them once: a digest of the address, and a stamp
 # as ratelimit_mail.counting.members has it.
-_MEMBER: Final = (
+MEMBER_TABLE: Final = (
     """
     CREATE TABLE member(
         log INTEGER NOT NULL,
@@ -73,8 +70,8 @@ SCHEMA: Final = (
     )
     """,
     "CREATE INDEX subject_expires ON subject(expires)",
-    *_LOG_CHUNK,
-    *_MEMBER,
+    *LOG_CHUNK_TABLE,
+    *MEMBER_TABLE,
     """
     CREATE TABLE booking(
         queue INTEGER NOT NULL,
@@ -108,26 +105,3 @@ SCHEMA: Final = (
     # subjects were last looked for, and since when they must have been idle.
     "INSERT INTO sequence VALUES('booking', 0), ('subject', 0), ('aged at', 0), ('idle before', 0)",
 )
-
-
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring tables of version 1 to this version, in the caller's transaction.
-
-    Version 1 had four numbers for the logs of a subject, in a table `chunk`. A process of that
-    version that still has the file open finds no such table, and writes into no other log.
-    """
-    execute = connection.execute
-    for statement in (*_LOG_CHUNK, *_MEMBER):
-        execute(statement)
-    logs = [log for (log,) in execute("SELECT DISTINCT log FROM chunk")]
-    # The fifth and sixth log of a subject had the first numbers of the next one.
-    for subject in {log // 4 - each for log in logs for each in (0, 1)}:
-        for [packed] in execute("SELECT logs FROM subject WHERE id=?", (subject,)).fetchall():
-            for unit, numbers in sealed_chunks(packed):
-                execute(
-                    "INSERT INTO log_chunk SELECT ?, number, moment, sent, attempted, events"
-                    " FROM chunk WHERE log=? AND number>=? AND number<?",
-                    (log_number(subject, unit), 4 * subject + unit, numbers.start, numbers.stop),
-                )
-    execute("DROP TABLE chunk")
-    execute(f"PRAGMA user_version={VERSION}")

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ratelimit_mail.backends.base import TAKE, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail._util.documentation import with_methods_of
+from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.sqlite.core import Core, Receipt
 from ratelimit_mail.backends.sqlite.database import SYNCHRONOUS, Database, Durability
@@ -24,6 +25,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+@with_methods_of(Backend)
 class SQLiteBackend:
     """Count in a SQLite file, shared by all processes and threads of one host.
 

@@ -99,7 +99,7 @@ def time_ticks(start: int, end: int, zone: tzinfo = UTC) -> list[Tick]:
         if place > 100 or len(ticks) > 2 * MOST_TICKS:
             break
         if place >= 0:
-            ticks.append(Tick(place, _label(at, unit)))
+            ticks.append(Tick(place, _label(at, unit, is_first=not ticks)))
     return ticks
 
 
@@ -141,11 +141,12 @@ def _next(at: datetime, unit: str, number: int) -> datetime:
     return at.replace(year=at.year + months // 12, month=months % 12 + 1)
 
 
-def _label(at: datetime, unit: str) -> str:
-    if unit == "year":
+def _label(at: datetime, unit: str, *, is_first: bool) -> str:
+    """Return a short label; January is its year, and another month has its year only if first."""
+    if unit == "year" or (unit == "month" and at.month == 1):
         return f"{at.year}"
     if unit == "month":
-        return f"{at:%b} {at.year}"
+        return f"{at:%b} {at.year}" if is_first else f"{at:%b}"
     if unit == "day" or (at.hour, at.minute) == (0, 0):
         return f"{at.day} {at:%b}"
     return f"{at:%H:%M}"

@@ -21,6 +21,9 @@ WIDTH: Final = 1000
 FEWEST: Final = 12
 """The smallest number of columns that a chart has room for, so that a lone column is not wide."""
 
+MOST_IN_TABLE: Final = 62
+"""The most columns whose numbers are in a table below the chart, too."""
+
 LOG_RATIO: Final = 20
 """The axis is logarithmic if the highest column is this many times the limit, or the reverse."""
 
@@ -45,12 +48,13 @@ class Box:
 
 @attrs.frozen
 class Column:
-    """A column: its place, the text under the pointer, and its boxes from the bottom."""
+    """A column: its name, its place, its boxes from the bottom, and the numbers of the series."""
 
+    name: str
     left: float
     width: float
-    title: str
     boxes: Sequence[Box]
+    values: Sequence[int]
 
 
 @attrs.frozen(kw_only=True)
@@ -68,11 +72,17 @@ class ColumnChart:
     label: str
     period: str
     legend: Sequence[tuple[str, str]]
+    series: Sequence[str]
     columns: Sequence[Column]
     y_ticks: Sequence[Tick]
     x_ticks: Sequence[Tick]
     mark: float | None = None
     wide: bool = False
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the numbers are few enough to be a table as well."""
+        return len(self.columns) <= MOST_IN_TABLE
 
 
 def column_chart(
@@ -112,12 +122,14 @@ def column_chart(
         label=f"{label} (log scale)" if is_log else label,
         period=period,
         legend=legend,
+        series=[each.name for each in series],
         columns=[
             Column(
-                round(WIDTH * (edges[i] - start) / (end - start), 2),
-                round(WIDTH * (edges[i + 1] - edges[i]) / (end - start), 2),
-                _title(names[i], [(each.name, each.values[i]) for each in series]),
-                _boxes([(each.color, each.values[i]) for each in series], scale, limit),
+                name=names[i],
+                left=round(WIDTH * (edges[i] - start) / (end - start), 2),
+                width=round(WIDTH * (edges[i + 1] - edges[i]) / (end - start), 2),
+                boxes=_boxes([(each.color, each.values[i]) for each in series], scale, limit),
+                values=[each.values[i] for each in series],
             )
             for i, total in enumerate(totals)
             if total
@@ -127,10 +139,6 @@ def column_chart(
         mark=None if limit is None else round(100 - scale.place(limit), 2),
         wide=wide,
     )
-
-
-def _title(name: str, values: Sequence[tuple[str, int]]) -> str:
-    return f"{name}: {', '.join(f'{value:,} {what}' for what, value in values)}"
 
 
 def _boxes(values: Sequence[tuple[str, int]], scale: Scale, limit: int | None) -> list[Box]:

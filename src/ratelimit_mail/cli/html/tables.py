@@ -11,6 +11,8 @@ import attrs
 __all__ = ["Bar", "Cell", "Column", "Row", "Table", "cell_of", "full_length", "table"]
 
 
+MOST_DEPTH: Final = 2
+
 LEAST_FULL: Final = 1e-6
 """A whole bar does not stand for less than this share."""
 
@@ -48,14 +50,14 @@ class Bar:
 class Row:
     """A row: its name, its cells, and a bar below the name.
 
-    is_total: whether it stands out. is_part: whether it is a part of the total above it.
+    is_total: whether it stands out. depth: how far it is indented, as a part of a row above it.
     """
 
     name: str
     cells: Sequence[Cell]
     bar: Bar | None = None
     is_total: bool = False
-    is_part: bool = False
+    depth: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +106,7 @@ def table(
 ) -> Table:
     """Return a table of texts: the first of a row is its name, the others are numbers.
 
-    A row that begins with a blank is a part of the last row above it that does not.
+    A row that begins with blanks is a part of the last row above it that has fewer.
     """
     has_parts = any(row[0].startswith(" ") for row in rows)
     return Table(
@@ -115,7 +117,7 @@ def table(
             Row(
                 row[0].lstrip(),
                 [Cell(text) for text in row[1:]],
-                is_part=row[0].startswith(" "),
+                depth=_depth(row[0]),
                 is_total=has_parts and not row[0].startswith(" "),
             )
             for row in rows
@@ -124,3 +126,7 @@ def table(
         stacks=len(headings) > 4,
         wide=len(headings) > 4,
     )
+
+
+def _depth(name: str) -> int:
+    return min((len(name) - len(name.lstrip())) // 2, MOST_DEPTH)

@@ -22,6 +22,7 @@ from ratelimit_mail.server.control import (
     block_as_json,
     request,
     subject_usage_as_json,
+    tier_as_json,
     usage_as_json,
 )
 
@@ -68,6 +69,10 @@ class LiveStore(Protocol):
 
     def unblock(self, subject: Subject, by: str, reason: str) -> bool:
         """Lift a block; return whether there was one."""
+        ...
+
+    def tier(self, client: Client | None) -> Row:
+        """Return the tier of a client, and what its limits are counted per."""
         ...
 
     def operations(self) -> list[Row]:
@@ -128,6 +133,10 @@ class PolicyStore:
         if was_blocked:
             self._note("unblock", subject, by, reason)
         return was_blocked
+
+    def tier(self, client: Client | None) -> Row:
+        """See `LiveStore.tier`."""
+        return tier_as_json(self._limiter.policy, client)
 
     def operations(self) -> list[Row]:
         """See `LiveStore.operations`."""
@@ -194,9 +203,23 @@ class ControlSocket:
         """See `LiveStore.unblock`."""
         return bool(self._ask("unblock", **_keys(subject), by=by, reason=reason))
 
+    def tier(self, client: Client | None) -> Row:
+        """See `LiveStore.tier`."""
+        try:
+            row: Row = self._ask("tier", client=_client_keys(client))
+        except CommandError as error:
+            if not str(error).startswith("op: "):
+                raise
+            # The server was started before this operation was added.
+            return {"tier": None, "has_tiers": False, "scopes": []}
+        return row
+
     def operations(self) -> list[Row]:
         """Raise CommandError: a server notes them in its log."""
-        raise CommandError("a running server notes what operators change in its log: look there")
+        raise CommandError(
+            "a running server writes what operators change into its own log: look there, such as"
+            " with `journalctl -u ratelimit-mail`"
+        )
 
     def status(self) -> dict[str, Any]:
         """See `LiveStore.status`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Final
 
 import click
 from rich.console import Console
@@ -12,13 +13,16 @@ from rich.text import Text
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.operate.options import (
     SCOPE,
+    SCOPE_OF_POLICY,
     SUBJECT,
     StoreLocation,
     client_options,
     opened_live_store,
-    scope_of,
+    scope_or_default,
+    scopes_in_words,
     store_options,
     subject_of,
+    tier_in_words,
 )
 from ratelimit_mail.cli.operate.output import (
     blocks_table,
@@ -32,6 +36,10 @@ from ratelimit_mail.envelope import Client
 
 __all__ = ["blocks_command", "top_command", "usage_command"]
 
+NOTHING_CHANGED: Final = (
+    "Nothing was changed. What is changed with --control is in the log of the server."
+)
+
 
 @click.command("usage")
 @SUBJECT
@@ -41,7 +49,7 @@ __all__ = ["blocks_command", "top_command", "usage_command"]
 @JSON
 def usage_command(
     values: tuple[str, ...],
-    scope_words: str,
+    scope_words: str | None,
     location: StoreLocation,
     client: Client | None,
     wants_json: bool,
@@ -49,7 +57,9 @@ def usage_command(
     """Show how much of each limit SUBJECT has used, limits that only report included.
 
     SUBJECT is what the limits count per: a sender's address, or as --scope says, a client's IP
-    address, a login, `user:ann` for a submitter; with several words in --scope, a value for each.
+    address or a login; with several words in --scope, a value for each. A submitter is named as
+    `top` shows it, such as `user:ann`, and needs no --scope.
+
     It is compared as the policy does: without case, networks as one client.
 
     --address, --user, --protocol and --tag describe the client whose tier has the limits.
@@ -57,6 +67,7 @@ def usage_command(
     subject = subject_of(values, scope_words)
     with opened_live_store(location) as store:
         usages = store.usage(subject, client)
+        tier = {} if usages else store.tier(client)
     if wants_json:
         click.echo(json.dumps(usages, indent=2))
         return
@@ -64,6 +75,12 @@ def usage_command(
     if not usages:
         words = " and ".join(subject.scope)
         console.print(f"No limit of this client's tier is counted per {words}.", soft_wrap=True)
+        if tier["scopes"]:
+            console.print(
+                f"They are counted per {scopes_in_words(tier)}: `ratelimit-mail top` shows how"
+                " a subject is named.",
+                soft_wrap=True,
+            )
         return
     print_table(usage_table(usages), console)
     block = usages[0]["block"]
@@ -74,7 +91,7 @@ def usage_command(
 
 
 @click.command("top")
-@SCOPE
+@SCOPE_OF_POLICY
 @click.option(
     "-n",
     "count",
@@ -87,7 +104,7 @@ def usage_command(
 @client_options
 @JSON
 def top_command(
-    scope_words: str,
+    scope_words: str | None,
     count: int,
     location: StoreLocation,
     client: Client | None,
@@ -98,13 +115,24 @@ def top_command(
     Every subject is looked at once. With a million in Redis that takes seconds, in steps of less
     than a millisecond, so that mail is not held up.
     """
-    scope = scope_of(scope_words)
     with opened_live_store(location) as store:
+        scope = scope_or_default(scope_words, store, client)
         subjects = store.top(scope, count, client)
+        tier = store.tier(client)
     if wants_json:
         click.echo(json.dumps(subjects, indent=2))
     elif subjects:
         print_table(top_table(subjects))
+        if tier["has_tiers"] and client is None:
+            click.echo(
+                f"The limits are those of {tier_in_words(tier)}, for clients of which nothing is"
+            )
+            click.echo("known; --address, --user, --protocol and --tag describe another client.")
+    elif tier["scopes"] and list(scope) not in tier["scopes"]:
+        click.echo(
+            f"Nothing is counted per {' and '.join(scope)}: the limits are counted per"
+            f" {scopes_in_words(tier)}."
+        )
     else:
         click.echo("Nothing is counted now.")
 
@@ -129,7 +157,7 @@ def blocks_command(
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo("Nothing was changed." if wants_log else "Nothing is blocked.")
+        click.echo(NOTHING_CHANGED if wants_log else "Nothing is blocked.")
         return
     if not wants_log:
         print_table(blocks_table(rows))

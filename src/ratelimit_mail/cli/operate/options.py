@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from typing import Any, Final, NamedTuple, TypeVar
@@ -24,6 +24,7 @@ from ratelimit_mail.server.shadow_policy import in_shadow
 
 __all__ = [
     "SCOPE",
+    "SCOPE_OF_POLICY",
     "SUBJECT",
     "Change",
     "StoreLocation",
@@ -31,8 +32,11 @@ __all__ = [
     "client_options",
     "opened_live_store",
     "scope_of",
+    "scope_or_default",
+    "scopes_in_words",
     "store_options",
     "subject_of",
+    "tier_in_words",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,8 +63,8 @@ def complete_subject(
     position = len(context.params.get("values") or ())
     subjects: list[Any] = []
     with suppress(CommandError):
-        scope = scope_of(context.params.get("scope_words") or "sender")
         with opened_live_store(StoreLocation(**options)) as store:
+            scope = scope_or_default(context.params.get("scope_words"), store, None)
             if context.info_name == "unblock":
                 rows = [row for row in store.blocks() if tuple(row["scope"]) == scope]
             else:
@@ -73,13 +77,22 @@ def complete_subject(
 
 
 SUBJECT = click.argument("values", metavar="SUBJECT...", nargs=-1, shell_complete=complete_subject)
+_SCOPE_HELP: Final = (
+    f"What is counted per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain."
+)
 SCOPE = click.option(
     "--scope",
     "scope_words",
     metavar="WORDS",
-    default="sender",
-    show_default=True,
-    help=f"What is counted per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain.",
+    show_default="sender; submitter for user:NAME and the like",
+    help=_SCOPE_HELP,
+)
+SCOPE_OF_POLICY = click.option(
+    "--scope",
+    "scope_words",
+    metavar="WORDS",
+    show_default="sender, or what the policy counts per instead",
+    help=_SCOPE_HELP,
 )
 BY = click.option(
     "--by",
@@ -90,6 +103,9 @@ BY = click.option(
 )
 
 _SEPARATOR: Final = re.compile(r"[+,]")
+
+_SUBMITTER: Final = re.compile(r"(?:user|sender|client|recipient):")
+"""How a submitter begins, and no address does: the colon would be in quotes."""
 
 
 class StoreLocation(NamedTuple):
@@ -161,7 +177,7 @@ def change_options(reason_help: str = "Why, for the log.") -> Callable[[F], F]:
     def decorate(command: F) -> F:
         @wraps(command)
         def with_change(
-            *, values: tuple[str, ...], scope_words: str, by: str, reason: str, **rest: Any
+            *, values: tuple[str, ...], scope_words: str | None, by: str, reason: str, **rest: Any
         ) -> Any:
             subject = subject_of(values, scope_words)
             reason, by = check_line("--reason", reason), check_line("--by", by)
@@ -224,8 +240,32 @@ def scope_of(words: str) -> tuple[str, ...]:
     return scope
 
 
-def subject_of(values: tuple[str, ...], words: str) -> Subject:
-    """Return the subject that the arguments name."""
+def scope_or_default(words: str | None, store: LiveStore, client: Client | None) -> tuple[str, ...]:
+    """Return the scope of `--scope`; without it, one that the limits of the client's tier have."""
+    if words is not None:
+        return scope_of(words)
+    scopes = [tuple(each) for each in store.tier(client)["scopes"]]
+    return scopes[0] if scopes and ("sender",) not in scopes else ("sender",)
+
+
+def scopes_in_words(tier: Mapping[str, Any]) -> str:
+    """Return what the limits of a tier are counted per."""
+    return ", ".join("+".join(each) for each in tier["scopes"])
+
+
+def tier_in_words(tier: Mapping[str, Any]) -> str:
+    """Return the name of a tier, to be shown."""
+    return "no tier" if tier["tier"] is None else f"the tier {escape(tier['tier'])}"
+
+
+def subject_of(values: tuple[str, ...], words: str | None) -> Subject:
+    """Return the subject that the arguments name.
+
+    words: the value of `--scope`; None if it is left out.
+    """
+    if words is None:
+        is_submitter = len(values) == 1 and _SUBMITTER.match(values[0]) is not None
+        words = "submitter" if is_submitter else "sender"
     scope = scope_of(words)
     if scope == ("global",):
         if values:

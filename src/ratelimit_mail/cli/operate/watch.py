@@ -16,12 +16,13 @@ from rich.text import Text
 from ratelimit_mail._util.text import duration, escape
 from ratelimit_mail.cli.operate.live_store import LiveStore
 from ratelimit_mail.cli.operate.options import (
-    SCOPE,
+    SCOPE_OF_POLICY,
     StoreLocation,
     client_options,
     opened_live_store,
-    scope_of,
+    scope_or_default,
     store_options,
+    tier_in_words,
 )
 from ratelimit_mail.cli.operate.output import blocks_table, top_table
 from ratelimit_mail.cli.options import JSON, seconds
@@ -40,10 +41,11 @@ def frame(
 ) -> RenderableType:
     """Return what the screen shows now."""
     subjects, blocks, status = store.top(scope, count, client), store.blocks(), store.status()
-    words = " and ".join(scope)
+    words, tier = " and ".join(scope), store.tier(client)
+    whose = f", by the limits of {tier_in_words(tier)}" if tier["has_tiers"] else ""
     pieces: list[RenderableType] = [
         Text(escape(" · ".join(_status_words(status))), style="bold"),
-        Text(f"\nHeaviest per {words}"),
+        Text(f"\nHeaviest per {words}{whose}"),
         top_table(subjects, fold=True) if subjects else Text("nothing is counted now"),
         Text("\nBlocks" if len(blocks) <= MOST_BLOCKS else f"\nBlocks: the last of {len(blocks)}"),
         blocks_table(blocks[-MOST_BLOCKS:], fold=True) if blocks else Text("nothing is blocked"),
@@ -64,7 +66,7 @@ def _status_words(status: dict[str, Any]) -> list[str]:
 
 
 @click.command("watch")
-@SCOPE
+@SCOPE_OF_POLICY
 @click.option(
     "-n",
     "count",
@@ -86,7 +88,7 @@ def _status_words(status: dict[str, Any]) -> list[str]:
 @store_options
 @client_options
 def watch_command(
-    scope_words: str,
+    scope_words: str | None,
     count: int,
     every: float,
     once: bool,
@@ -100,9 +102,9 @@ def watch_command(
 
     --json prints an object in a line of its own each time.
     """
-    scope = scope_of(scope_words)
     console = Console()
     with opened_live_store(location) as store:
+        scope = scope_or_default(scope_words, store, client)
         if once and not wants_json:
             console.print(frame(store, scope, count, client), crop=False)
             return

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 from ratelimit_mail._util.text import duration, escape
-from ratelimit_mail.cli.html.calendar import calendar_of
+from ratelimit_mail.cli.html.calendar_chart import calendar_chart
 from ratelimit_mail.cli.html.column_chart import ColumnChart, Series, column_chart
 from ratelimit_mail.cli.html.page import Block, KeyFigure, Page, Section
 from ratelimit_mail.cli.html.rules import rules_table
@@ -25,6 +25,9 @@ from ratelimit_mail.policy import Policy
 __all__ = ["PlanResults", "plan_page"]
 
 MOST_ROWS: Final = 30
+MOST_SENTENCES: Final = 3
+"""Of more policies, the summary names the soonest and the latest only."""
+
 MOST_COLUMNS: Final = 400
 MOST_HOURS: Final = timedelta(days=5)
 """The longest mailing whose charts have a column for each hour; longer ones have days."""
@@ -62,15 +65,16 @@ class PlanResults:
 
 
 def plan_page(results: PlanResults) -> Page:
-    """Return the page of a plan, or of several."""
+    """Return the page of a plan, or of several, of which at least one can finish."""
     plan = results.plan
     sections: list[Section] = []
     if plan is None:
         title = "When this mailing goes under each policy"
-        subtitle = "A comparison"
+        plans = (outcome for _, outcome in results.outcomes if isinstance(outcome, MailingPlan))
+        subtitle = _subtitle(next(plans), results.zone)
     else:
         title = f"When this mailing goes under {escape(plan.policy)}"
-        subtitle = f"{_amount(plan)}, from {_time(plan.start, results.zone)}"
+        subtitle = _subtitle(plan, results.zone)
         days = days_of(plan, results.zone)
         sections += [
             _calendar_section(plan, days, results.zone),
@@ -92,6 +96,10 @@ def plan_page(results: PlanResults) -> Page:
     )
 
 
+def _subtitle(plan: MailingPlan, zone: tzinfo) -> str:
+    return f"{_amount(plan)}, from {_time(plan.start, zone)}"
+
+
 def _history(results: PlanResults) -> str:
     if results.has_history:
         return "What the sender had sent before was read from the store, and takes its place."
@@ -102,7 +110,8 @@ def _summary(results: PlanResults) -> Iterator[str]:
     plan, zone = results.plan, results.zone
     if plan is not None:
         if plan.first == plan.last:
-            yield f"{_amount(plan)} go at once: {_time(plan.last, zone)}."
+            goes = "goes" if plan.messages == 1 else "go"
+            yield f"{_amount(plan)} {goes} at once: {_time(plan.last, zone)}."
         else:
             yield (
                 f"{_amount(plan)} go from {_time(plan.first, zone)} to {_time(plan.last, zone)},"
@@ -120,14 +129,35 @@ def _summary(results: PlanResults) -> Iterator[str]:
             yield "No limit delays a message."
         else:
             yield f"What delays the mailing longest: {escape(str(plan.longest_held))}."
-    for name, outcome in islice(results.outcomes, 0 if plan is None else 1, MOST_ROWS):
+    others = results.outcomes[0 if plan is None else 1 :]
+    if len(others) > MOST_SENTENCES:
+        yield from _soonest_and_latest(others, zone)
+        return
+    for name, outcome in others:
         if isinstance(outcome, CannotFinish):
             yield f"Under {escape(name)} it can never finish: {escape(str(outcome))}."
         else:
-            yield (
-                f"Under {escape(name)} it ends on {_time(outcome.last, zone)},"
-                f" after {_length(outcome.last - outcome.start)}."
-            )
+            yield f"Under {escape(name)} {_end(outcome, zone)}."
+
+
+def _soonest_and_latest(outcomes: Sequence[Outcome], zone: tzinfo) -> Iterator[str]:
+    """Yield which of many policies let the mailing end first and last, and which never."""
+    plans = [(name, each) for name, each in outcomes if isinstance(each, MailingPlan)]
+    never = [escape(name) for name, each in outcomes if isinstance(each, CannotFinish)]
+    if plans:
+        soonest = min(plans, key=lambda item: item[1].last)
+        latest = max(plans, key=lambda item: item[1].last)
+        yield f"Soonest: under {escape(soonest[0])} {_end(soonest[1], zone)}."
+        yield f"Latest: under {escape(latest[0])} {_end(latest[1], zone)}."
+    if never:
+        more = f" and {len(never) - MOST_SENTENCES:,} more" if len(never) > MOST_SENTENCES else ""
+        yield f"It can never finish under {', '.join(never[:MOST_SENTENCES])}{more}."
+
+
+def _end(plan: MailingPlan, zone: tzinfo) -> str:
+    if plan.last == plan.start:
+        return "it goes at once"
+    return f"it ends on {_time(plan.last, zone)}, {_length(plan.last - plan.start)} after the start"
 
 
 def _key_figures(plan: MailingPlan, zone: tzinfo) -> list[KeyFigure]:
@@ -157,7 +187,7 @@ def _calendar_section(plan: MailingPlan, days: Mapping[date, Batch], zone: tzinf
         f"Messages on each day, in {zone}. Most on {most:%A} {most.day} {most:%B}:"
         f" {by_day[most]:,}."
     )
-    blocks: list[Block] = [calendar_of("calendar", "Calendar", words, by_day, "messages")]
+    blocks: list[Block] = [calendar_chart("calendar", "Calendar", words, by_day, "messages")]
     blocks += _charts(plan, by_day, zone)
     gone = list(accumulate(batch.messages for batch in days.values()))
     rows = []
@@ -322,7 +352,7 @@ def _comparison(results: PlanResults) -> Section:
         held = "nothing" if outcome.longest_held is None else str(outcome.longest_held)
         cells = [
             Cell(_length(takes), takes.total_seconds()),
-            Cell(_time(outcome.last, results.zone)),
+            Cell(_time(outcome.last, results.zone), outcome.last.timestamp()),
             Cell(escape(held)),
         ]
         share = 100 * (takes / longest) if longest else 0
@@ -384,7 +414,7 @@ def _length(span: timedelta) -> str:
     """Return a length of time, never less than it is: `2 d 2 h 46 min`, or `40 s`."""
     seconds = -(-span // timedelta(seconds=1))
     if seconds < 3600:
-        return duration(seconds) if seconds else "no time"
+        return duration(seconds) if seconds else "at once"
     hours, minutes = divmod(-(-seconds // 60), 60)
     days, hours = divmod(hours, 24)
     units = ((days, "d"), (hours, "h"), (minutes, "min"))

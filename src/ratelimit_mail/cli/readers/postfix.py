@@ -2,7 +2,9 @@
 
 A message is what arrives by SMTP or sendmail. Its lines are joined by its queue id: `client=` or
 `uid=` is its arrival, `from=` its sender, each `to=` a recipient (`orig_to=`, if an alias stood in
-its place), and `removed` its end. A message that a content filter hands back is the same one.
+its place), and `removed` its end. Messages that arrived in one second are a millisecond apart, so
+that they stay in their order whenever they leave the queue. A message that a content filter hands
+back is the same one.
 """
 
 from __future__ import annotations
@@ -136,15 +138,17 @@ class _Log:
         self._notes = reading.notes
         self._open = OpenMessages(self._finish)
         self._by_message_id: dict[str, str] = {}
+        self._last_arrival = 0
 
     def add(self, key: str, where: str, time: int, service: str, text: str) -> Iterator[Item]:
         """Take a line of the message `key`; yield what is finished by it."""
         if service == "smtpd" and text.startswith("client="):
-            yield from self._open.add(key, _arrived(where, time, text[len("client=") :]))
+            message = _arrived(where, self._arrival(time), text[len("client=") :])
+            yield from self._open.add(key, message)
             return
         if service == "pickup" and text.startswith("uid="):
             sender = _in_angles(text, "from=<")
-            message = OpenMessage(where, time, sender, has_arrival=True)
+            message = OpenMessage(where, self._arrival(time), sender, has_arrival=True)
             yield from self._open.add(key, message)
             return
         message_or_none = self._open.get(key)
@@ -174,6 +178,16 @@ class _Log:
             service == "cleanup" or "DATA from" in text[:40] or "END-OF-MESSAGE from" in text[:50]
         ):
             message.left_out = REFUSED
+
+    def _arrival(self, time: int) -> int:
+        """Return the time of the next arrival, after that of the last one in the same second.
+
+        A time that has more than seconds stays as it is.
+        """
+        if time % 1000 == 0 and time == self._last_arrival // 1000 * 1000:
+            time = min(self._last_arrival + 1, time + 999)
+        self._last_arrival = time
+        return time
 
     def end(self) -> Iterator[Item]:
         """Yield what the log has of messages that are still in the queue."""

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.errors import INTERRUPTED, CommandError, InputError
-from ratelimit_mail.cli.find_policy import complete_policy, find_policy
+from ratelimit_mail.cli.find_policy import POLICY_NAME, complete_policy, find_policy
 from ratelimit_mail.cli.html.writer import PageWriter
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
@@ -22,7 +22,7 @@ from ratelimit_mail.cli.replay.heavy_senders import BusyDays, heavy_senders
 from ratelimit_mail.cli.replay.input import ReplayInput
 from ratelimit_mail.cli.replay.reading_options import reading_options
 from ratelimit_mail.cli.replay.report import Report, as_json
-from ratelimit_mail.cli.replay.retry import retry
+from ratelimit_mail.cli.replay.retry import Delays, retry
 from ratelimit_mail.cli.replay.run import replay
 from ratelimit_mail.cli.replay.sender_delays import SenderDelays
 from ratelimit_mail.cli.replay.suggest import quota_of, suggest
@@ -30,6 +30,7 @@ from ratelimit_mail.cli.replay.terminal import print_report
 from ratelimit_mail.cli.replay.tier_report import tier_json
 from ratelimit_mail.cli.replay.time_bins import bins_for
 from ratelimit_mail.cli.replay.timeline import Timeline
+from ratelimit_mail.policy import Policy
 from ratelimit_mail.presets import PRESETS
 
 __all__ = ["replay_command"]
@@ -54,6 +55,7 @@ def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     "--policy",
     "name",
+    type=POLICY_NAME,
     required=True,
     metavar="NAME",
     shell_complete=complete_policy,
@@ -203,24 +205,12 @@ def replay_command(
             )
             report = attrs.evolve(report, suggested=suggested, heavy=heavy)
         if writer is not None:
-            from ratelimit_mail.cli.replay.html.page import replay_page
-            from ratelimit_mail.cli.replay.html.results import Results
-
-            results = Results(
-                report=report,
-                policies={name: policy, **compared},
-                timeline=timeline,
-                demand=demand,
-                delays={
-                    name: delays,
-                    **{
-                        other: retry(each, mail.envelopes(f"Replaying with retries under {other}"))
-                        for other, each in compared.items()
-                    },
-                },
-                sender_delays=sender_delays,
-            )
-            writer.write(replay_page(results))
+            policies = {name: policy, **compared}
+            with_retries = {name: delays}
+            for other, each in compared.items():
+                label = f"Replaying with retries under {other}"
+                with_retries[other] = retry(each, mail.envelopes(label))
+            _write_page(writer, report, policies, timeline, demand, with_retries, sender_delays)
         if wants_json:
             click.echo(json.dumps({**as_json(report), **tier_json(report)}, indent=2))
         else:
@@ -229,3 +219,27 @@ def replay_command(
         raise CommandError(f"{escape(_names(files))}: {escape(str(error))}") from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _write_page(
+    writer: PageWriter,
+    report: Report,
+    policies: dict[str, Policy],
+    timeline: Timeline,
+    demand: Demand,
+    delays: dict[str, dict[str | None, Delays]],
+    sender_delays: SenderDelays,
+) -> None:
+    """Write the page of a replay, whose modules need jinja2: it is there, as `writer` is."""
+    from ratelimit_mail.cli.replay.html.page import replay_page
+    from ratelimit_mail.cli.replay.html.results import Results
+
+    results = Results(
+        report=report,
+        policies=policies,
+        timeline=timeline,
+        demand=demand,
+        delays=delays,
+        sender_delays=sender_delays,
+    )
+    writer.write(replay_page(results))

@@ -222,8 +222,8 @@ def heavy_senders(
         if candidate is not None:
             candidate.discard_known(time, envelope)
     order = ("theft", "burst", "bulk", None)
-    found = (candidate.judged() for candidate in candidates.values())
-    return sorted(found, key=lambda each: (order.index(each.looks_like), -each.day, each.key))
+    senders = (candidate.result() for candidate in candidates.values())
+    return sorted(senders, key=lambda each: (order.index(each.looks_like), -each.day, each.key))
 
 
 class _Sample:
@@ -333,7 +333,7 @@ class _Candidate:
             for sample in samples:
                 sample.hashes -= hashes
 
-    def judged(self) -> HeavySender:
+    def result(self) -> HeavySender:
         """Return what the mail of this sender looks like."""
         gaps = [b - a for a, b in zip(self._days, self._days[1:], strict=False)]
         looks_like = self._likeness(gaps)

@@ -14,6 +14,7 @@ from ratelimit_mail.cli.replay.suggest import Effect, Numbers, Suggestion
 from ratelimit_mail.cli.replay.tally import KINDS, DecisionCounts, Tally
 
 __all__ = [
+    "LIKENESS",
     "ReportTable",
     "comparison_table",
     "decision_tables",

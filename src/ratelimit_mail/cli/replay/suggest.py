@@ -25,7 +25,7 @@ from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.testing import ManualClock
 
-__all__ = ["Effect", "Found", "Numbers", "Suggestion", "quota_of", "round_up", "suggest"]
+__all__ = ["Effect", "Numbers", "Smallest", "Suggestion", "quota_of", "round_up", "suggest"]
 
 SENSIBLE_RECIPIENTS: Final = 100
 """Every mail server must accept so many recipients of one message (RFC 5321, 4.5.3.1.8)."""
@@ -54,7 +54,7 @@ class Effect:
 
 
 @attrs.frozen
-class Found:
+class Smallest:
     """The smallest number at which few enough senders of some mail are affected.
 
     number: None if no message is subject to the limit, or if overrides of it affect too many
@@ -71,8 +71,8 @@ class Found:
 
 
 @attrs.frozen
-class Numbers(Found):
-    """A number that was found, and what it and the round one would have done to all mail."""
+class Numbers(Smallest):
+    """The smallest number, and what it and the round one would have done to all mail."""
 
     exact_effect: Effect | None = None
     rounded_effect: Effect | None = None
@@ -137,10 +137,10 @@ def suggest(
     suggestions = []
     for index, (tier, limit) in enumerate(own_limits(policy)):
         trial = _Trial(policy, demand, index, limit, envelopes, frozenset(apart))
-        found = [trial.smallest(quota)]
+        smallest = [trial.smallest(quota)]
         if apart:
-            found.append(trial.smallest(quota_without, trial.apart))
-        numbers, *without = trial.with_effects(found)
+            smallest.append(trial.smallest(quota_without, trial.apart))
+        numbers, *without = trial.with_effects(smallest)
         suggestion = Suggestion(
             limit=limit, tier=tier, numbers=numbers, without=without[0] if without else None
         )
@@ -196,12 +196,12 @@ class _Trial:
         self._counts_senders = demand.counts_senders[index] and not overrides
         self._refused: dict[tuple[int, frozenset[str]], Counter[str]] = {}
 
-    def smallest(self, quota: int, without: frozenset[str] = frozenset()) -> Found:
+    def smallest(self, quota: int, without: frozenset[str] = frozenset()) -> Smallest:
         """Find the smallest number that affects at most `quota` senders of some mail."""
         peaks = [peak for key, peak in self._by_sender.items() if key not in without]
         peaks.sort(reverse=True)
         if not any(peaks):
-            return Found(None)
+            return Smallest(None)
 
         def affected(number: int) -> int:
             if self._counts_senders:
@@ -213,19 +213,19 @@ class _Trial:
         start = max(1, peaks[quota]) if len(peaks) > quota else 1
         number, counts = _smallest(start, max(peaks), quota, affected)
         if counts[number] > quota:
-            return Found(None, counts[number])
+            return Smallest(None, counts[number])
         rounded = round_up(number)
         if isinstance(self._limit, RecipientLimit):
             rounded = max(rounded, SENSIBLE_RECIPIENTS)
         elif not self._counts_senders:
             tried = islice(_round_numbers(number), MOST_ROUNDED)
             rounded = next((each for each in tried if affected(each) <= quota), number)
-        return Found(number, counts[number], counts.get(number - 1), rounded)
+        return Smallest(number, counts[number], counts.get(number - 1), rounded)
 
-    def with_effects(self, found: Sequence[Found]) -> list[Numbers]:
+    def with_effects(self, smallest: Sequence[Smallest]) -> list[Numbers]:
         """Return the numbers with what each of them would have done to all mail."""
         numbers = sorted(
-            {n for each in found for n in (each.number, each.rounded) if n is not None}
+            {n for each in smallest for n in (each.number, each.rounded) if n is not None}
         )
         refused = dict(zip(numbers, self._replayed(numbers), strict=True))
         effects = {number: self._effect(number, refused[number]) for number in numbers}
@@ -238,7 +238,7 @@ class _Trial:
                 None if each.number is None else effects[each.number],
                 None if each.rounded is None else effects[each.rounded],
             )
-            for each in found
+            for each in smallest
         ]
 
     def _effect(self, number: int, refused: Counter[str]) -> Effect:

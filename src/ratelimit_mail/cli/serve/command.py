@@ -18,7 +18,7 @@ import click
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.backends import AsyncBackend, MemoryBackend, async_from_url, from_url
 from ratelimit_mail.cli.errors import CommandError, reported_errors
-from ratelimit_mail.cli.find_policy import complete_policy, find_policy
+from ratelimit_mail.cli.find_policy import POLICY_NAME, complete_policy, find_policy
 from ratelimit_mail.cli.monitoring import (
     monitoring_errors,
     monitoring_options,
@@ -97,7 +97,7 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 @click.command("serve")
-@click.argument("policy_name", metavar="POLICY", shell_complete=complete_policy)
+@click.argument("policy_name", type=POLICY_NAME, metavar="POLICY", shell_complete=complete_policy)
 @click.option(
     "--listen",
     "addresses",
@@ -184,7 +184,9 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
 @monitoring_options
 @click.option("--print-main-cf", is_flag=True, help="Print the lines for main.cf, and end.")
 @click.option("--check", "only_checks", is_flag=True, help="Check policy and tags, and end.")
-@click.option("--verbose", "-v", is_flag=True, help="Log each message that is refused or held.")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Log each message that is refused, held or released."
+)
 def serve_command(
     policy_name: str,
     addresses: list[Address],

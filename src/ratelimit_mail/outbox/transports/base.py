@@ -27,6 +27,7 @@ class Transport(Protocol):
     def send(self, message: OutgoingMessage, begin_sending: Callable[[], None]) -> Refused | None:
         """Send a message, and return the recipients that were refused.
 
+        message: with its envelope.
         begin_sending: to be called once, right before the step after which the server may have
             accepted the message. Before it, everything that goes wrong proves that nothing was
             sent. What it raises must be raised again, and nothing be sent.

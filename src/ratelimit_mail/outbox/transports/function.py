@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.outbox.message import OutgoingMessage
-from ratelimit_mail.outbox.transports.base import Refused
+from ratelimit_mail.outbox.transports.base import Refused, Transport
 
 __all__ = ["CallableTransport"]
 
 
+@with_methods_of(Transport)
 class CallableTransport:
     """Sends each message by calling a function with an `OutgoingMessage`.
 

@@ -8,13 +8,16 @@ import threading
 from collections.abc import Callable
 from os import PathLike
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.addresses import NULL_SENDER
 from ratelimit_mail.exceptions import TransportUnavailable
 from ratelimit_mail.outbox.message import OutgoingMessage
+from ratelimit_mail.outbox.transports.base import Transport
 
 __all__ = ["MaildirTransport"]
 
 
+@with_methods_of(Transport)
 class MaildirTransport:
     """Writes each message as a file into a Maildir, for tests and for a local mailbox.
 

@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
+from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.addresses import NULL_SENDER
 from ratelimit_mail.exceptions import TransportUnavailable
 from ratelimit_mail.outbox.message import OutgoingMessage
 from ratelimit_mail.outbox.retry import seconds_of
-from ratelimit_mail.outbox.transports.base import Refused
+from ratelimit_mail.outbox.transports.base import Refused, Transport
 
 __all__ = ["SMTPTransport"]
 
@@ -52,6 +53,7 @@ class _Connection:
         self.used_at = time.monotonic()
 
 
+@with_methods_of(Transport)
 class SMTPTransport:
     """Sends messages to one mail server with smtplib.
 

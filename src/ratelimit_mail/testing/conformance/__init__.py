@@ -107,7 +107,10 @@ class AsyncBackendConformance(BackendConformance):
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def backend(self, clock: Callable[[], int]) -> Backend:
-        """Return the backend of `async_backend`, with sync methods."""
+        """Return the backend of `async_backend`, with sync methods.
+
+        clock: the time of the backend.
+        """
 
         async def create() -> AsyncBackend:
             return self.async_backend(clock)

@@ -264,6 +264,24 @@ class UniqueTests(ConformanceTests):
         clock.advance(0.001)
         assert limiter.try_acquire(to("kim", "joe"))
 
+    def test_a_booking_before_the_newest_moment_moves_its_recipients(self) -> None:
+        """For their count it is that moment, though another count is waited for."""
+        limiter, clock = self.limiter(
+            RecipientRateLimit("9/day", unique=True),
+            MessageRateLimit("1/minute", scope="recipient_domain"),
+        )
+        clock.advance(200)
+        assert limiter.try_acquire(to("kim@x.org"))
+        clock.advance(-200)
+        assert limiter.try_acquire(to("eve"))
+        reservation = limiter.reserve(to("eve", "joe"))
+        assert reservation.delay == 60
+        clock.advance(60)
+        assert reservation.redeem()
+        assert used_of(limiter) == [3]
+        reservation.cancel()
+        assert used_of(limiter) == [2]
+
     def test_a_long_list_of_recipients_counts_exactly(self) -> None:
         """Messages to some of them and to others."""
         limiter, clock = self.limiter(RecipientRateLimit("2500/hour", unique=True))

@@ -44,7 +44,8 @@ if command == 'look' then
     for _, event in ipairs(events) do
       local size = #reply
       reply[size + 1], reply[size + 2], reply[size + 3], reply[size + 4] =
-        event.key, event.moment, event.cost, event.generation
+        event.key, event.moment, event.cost,
+        event.members and 'm' .. event.generation:sub(2) .. event.members or event.generation
     end
   end
   add(own and own.events or {})

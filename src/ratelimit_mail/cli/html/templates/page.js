@@ -8,7 +8,9 @@ function keyOf(row, column) {
 }
 
 function compare(a, b) {
-  return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(b);
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1; // numbers come first
+  return a.localeCompare(b);
 }
 
 function sortBy(table, heading) {

@@ -40,8 +40,8 @@ STEPS_ALWAYS: Final = 5
 def limits_section(results: Results) -> Section:
     """Return the section."""
     sentences = [
-        "As if nothing had been refused: the most that each sender had in the window of each limit."
-        " A limit holds back what is above it."
+        "As if nothing had been refused: the highest use of each limit at the time of a message of"
+        " each sender. A limit holds back what is above it."
     ]
     limits = own_limits(results.policy)
     if len(limits) > MOST_LIMITS:
@@ -73,7 +73,7 @@ def _limit(demand: Demand, index: int, title: str, limit: Limit) -> Iterator[Blo
             period=period_of(bins),
             edges=bins.edges,
             names=bins.names,
-            series=[Series(f"of {limit.limit:,}", peaks, "mail")],
+            series=[Series(f"{label} (limit {limit.limit:,})", peaks, "mail")],
             limit=limit.limit,
         )
 
@@ -101,7 +101,7 @@ def _steps(name: str, title: str, words: str, demand: Demand, index: int, limit:
         title=title,
         words=words,
         columns=[
-            Column("a sender's highest use", is_number=False),
+            Column("highest use", is_number=False),
             Column("senders"),
             Column("share"),
         ],

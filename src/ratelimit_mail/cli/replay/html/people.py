@@ -131,7 +131,7 @@ def _share_bar(part: int, whole: int, name: str, full: float, mark: float) -> Ba
 def _affected_row(name: str, seen: int, affected: int, full: float, mark: float) -> Row:
     bar = _share_bar(affected, seen, name, full, mark)
     cells = [cell_of(seen), cell_of(affected), Cell(percent(affected, seen))]
-    return Row(name, cells, bar, is_part=True)
+    return Row(name, cells, bar, depth=1)
 
 
 def _by_limit(results: Results) -> Table:
@@ -140,7 +140,9 @@ def _by_limit(results: Results) -> Table:
     seen = len(tally.by_sender)
     kinds = [kind for kind in tally.kinds if kind != "accepted"]
     mark = results.report.touch / 100
-    causes = [*tally.by_limit.items(), *tally.by_rule.items()][:MOST_ROWS]
+    causes = [*tally.by_limit.items(), *tally.by_rule.items()]
+    more = len(causes) - MOST_ROWS
+    causes = causes[:MOST_ROWS]
     affected = [len(tally.affected_by.get(name, ())) for name, _ in causes]
     full = full_length([mark, *(share(senders, seen) for senders in affected)])
     rows = []
@@ -157,6 +159,7 @@ def _by_limit(results: Results) -> Table:
             *map(Column, (*kinds, "senders", "share")),
         ],
         rows=rows,
+        note=f"and {more:,} more limits and rules" if more > 0 else "",
         stacks=True,
     )
 

@@ -9,6 +9,7 @@ from ratelimit_mail._util.text import escape
 from ratelimit_mail.cli.html.page import KeyFigure
 from ratelimit_mail.cli.replay.formatting import amount_of, day, percent, rounded_up
 from ratelimit_mail.cli.replay.html.results import Results
+from ratelimit_mail.cli.replay.report_tables import LIKENESS
 from ratelimit_mail.cli.replay.retry import Delays
 from ratelimit_mail.cli.replay.suggest import quota_of
 
@@ -30,7 +31,8 @@ def _sentences(results: Results) -> Iterator[str]:
     yield _outcome(results)
     yield (
         f"{amount_of(tally.all.messages, 'messages')} of {amount_of(seen, 'senders')},"
-        f" from {day(report.first)} to {day(report.last)}, were replayed under {policy}."
+        f" from {day(report.first)} to {day(report.last)},"
+        f" {'was' if tally.all.messages == 1 else 'were'} replayed under {policy}."
     )
     if affected:
         yield (
@@ -45,6 +47,14 @@ def _sentences(results: Results) -> Iterator[str]:
         yield _never(results, delays)
     if delays.held:
         yield f"{amount_of(delays.held, 'messages')} would wait for a moderator."
+    if apart := report.set_apart:
+        names = [f"{escape(each.sender)} ({LIKENESS[each.looks_like]})" for each in apart[:3]]
+        more = f" and {len(apart) - 3:,} more" if len(apart) > 3 else ""
+        looks = "looks" if len(apart) == 1 else "look"
+        yield (
+            f"The mail of {amount_of(len(apart), 'senders')} {looks} like a theft, a burst or bulk"
+            f" mail: {', '.join(names)}{more}."
+        )
     for name, compared in report.compared.items():
         seen = len(compared.by_sender)
         yield (
@@ -57,13 +67,14 @@ def _outcome(results: Results) -> str:
     """Return the sentence that comes first."""
     delays = results.all_delays()
     if delays.at_once == delays.messages:
-        return "Nobody would notice: every message goes at once."
+        return "No sender would notice: every message goes at once."
     outcomes = [
         f"{number:,} ({percent(number, delays.messages)}) {what}"
         for number, what in (
             (delays.at_once, "go at once"),
             (len(delays.delays), "go later"),
             (delays.never, "never go"),
+            (delays.held, "wait for a moderator"),
         )
         if number
     ]
@@ -113,9 +124,9 @@ def lateness(delays: Delays) -> Iterator[str]:
 def _never(results: Results, delays: Delays) -> str:
     """Return how many messages would never go, and why."""
     if not delays.given_up:
-        why = "a limit or rule rejects them"
+        why = f"a limit or rule rejects {'it' if delays.never == 1 else 'them'}"
     elif not delays.rejected:
-        why = "they are given up after 5 days"
+        why = f"{'it is' if delays.never == 1 else 'they are'} given up after 5 days"
     else:
         why = (
             f"a limit or rule rejects {delays.rejected:,}, and {delays.given_up:,} are given up"

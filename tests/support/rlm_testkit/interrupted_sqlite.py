@@ -1,0 +1,30 @@
+"""Calls of SQLiteBackend that signals break off again and again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from ratelimit_mail import Limiter, MessageRateLimit, Policy, RecipientRateLimit
+from ratelimit_mail.backends import SQLiteBackend
+from rlm_testkit.builders import envelope_to
+from rlm_testkit.interrupts import Alarm
+
+__all__ = ["interrupt_sqlite"]
+
+
+def interrupt_sqlite(folder: Path, interrupts: int, seed: int = 1) -> None:
+    """Break off so many calls; check that the lock is free, and that no message is half charged."""
+    limits = [MessageRateLimit("1000000/day"), RecipientRateLimit("1000000/day", scope="global")]
+    # The timeout only ends it early: nothing else uses the file.
+    backend = SQLiteBackend(folder / "counts.db", timeout=0.5)
+    limiter = Limiter(Policy(name="test", limits=limits), backend)
+    envelope, accepted = envelope_to(1), 0
+    with Alarm(Random(seed), longest=0.0003) as alarm:
+        while alarm.interrupts < interrupts:
+            accepted += bool(alarm.call(lambda: limiter.try_acquire(envelope)))
+    [used] = [each.used for each in limiter.usage("ann@uwo.ca")]
+    [together] = [each.used for each in limiter.usage(scope="global")]
+    assert used == together
+    assert accepted <= used <= accepted + interrupts
+    backend.close()
