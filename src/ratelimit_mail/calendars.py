@@ -35,7 +35,7 @@ the clocks."""
 # Zones that moved had days of 27 hours; daylight saving time makes days of at most 26.
 _LONGEST_CHANGE: Final = 3 * HOUR
 
-_LOOKED_AHEAD: Final = {"hour": 1827 * DAY, "day": 1827 * DAY, "month": 1827 * DAY}
+_LOOKED_AHEAD: Final = 1827 * DAY
 _LOOKED_BACK: Final = {"hour": 7 * DAY, "day": 7 * DAY, "month": 93 * DAY}
 
 MOST_CACHED: Final = 4096
@@ -103,7 +103,7 @@ class Calendar:
         return _stretches(self, moment - moment % AGREED)
 
     def _find_stretches(self, moment: int) -> tuple[Stretch, ...]:
-        until = moment + _LOOKED_AHEAD[self.unit]
+        until = moment + _LOOKED_AHEAD
         start, end = self.period(moment - _LOOKED_BACK[self.unit])
         usual = UNITS[self.unit]
         stretches = [(start, max(usual, end - start))]
@@ -171,12 +171,19 @@ def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
 def _zone_of(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
-    import zoneinfo  # only here, because few limits have a time zone
+    import difflib  # only here, because few limits have a time zone
+    import zoneinfo
 
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         pass
+    near = difflib.get_close_matches(name[:100], sorted(zoneinfo.available_timezones()), n=1)
+    if near:
+        raise ValueError(
+            f"time_zone: {show(name)} is not a time zone that this machine knows; did you mean"
+            f" {near[0]!r}?"
+        )
     raise ValueError(
         f"time_zone: {show(name)} is not a time zone that this machine knows; names are such as"
         " 'Europe/Berlin' or 'UTC'. A system without a table of time zones, such as Windows, needs"

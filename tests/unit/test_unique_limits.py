@@ -36,9 +36,9 @@ def to(*addresses: str, **options: Any) -> Envelope:
         ({"scope": "recipient"}, "a limit per recipient has one recipient for each count"),
         ({"direction": "inbound"}, "a limit per recipient has one recipient for each count"),
         ({"scope": ("sender", "recipient")}, "a limit per sender and recipient has one"),
-        ({"denied": "count"}, "goes without denied='count'"),
-        ({"on_oversize": "spread"}, "goes without on_oversize='spread'"),
-        ({"resolution": "1 second"}, "goes without resolution='1 second'"),
+        ({"denied": "count"}, "cannot have denied='count'"),
+        ({"on_oversize": "spread"}, "cannot have on_oversize='spread'"),
+        ({"resolution": "1 second"}, "cannot have resolution='1 second'"),
     ],
 )
 def test_what_makes_no_sense_together_is_refused(options: dict[str, Any], words: str) -> None:
@@ -77,6 +77,8 @@ def test_the_words_of_a_limit_say_unique(limit: RecipientRateLimit, words: str) 
         f"{words}; a recipient counts once, until a window after the last message to it"
     )
     assert "unique=True" in repr(limit)
+    daily = RecipientRateLimit("9/calendar day", unique=True)
+    assert limit_in_words(daily).endswith("; a recipient counts once in each calendar day")
     assert limit != RecipientRateLimit(limit.rate, scope=limit.scope, count=limit.count)
 
 
@@ -156,7 +158,9 @@ def test_a_policy_file_has_it(tmp_path: Path) -> None:
 
 
 def test_a_policy_file_has_it_for_recipient_rate_limits_alone() -> None:
-    with pytest.raises(PolicyFileError, match=r"limits\[0\]\.unique: there is no such key"):
+    with pytest.raises(
+        PolicyFileError, match=r"limits\[0\]\.unique: there is no such key; another kind"
+    ):
         Policy.loads(FILE.replace('"recipient rate', '"message rate'))
 
 

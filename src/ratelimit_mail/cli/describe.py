@@ -9,6 +9,7 @@ from ratelimit_mail.conditions import AllOf, AnyOf, Condition, HasTag, InNetwork
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.overrides import Concession
 from ratelimit_mail.policy import Policy
+from ratelimit_mail.rates import window_text
 
 __all__ = [
     "concession_in_words",
@@ -80,7 +81,11 @@ def limit_in_words(limit: Limit) -> str:
         if limit.share is not None:
             words += f", {limit.share:.0%} of {limit.rate.amount}".replace("%", " %")
         if limit.is_unique:
-            words += "; a recipient counts once, until a window after the last message to it"
+            words += (
+                "; a recipient counts once, until a window after the last message to it"
+                if limit.calendar is None
+                else f"; a recipient counts once in each {window_text(limit.rate)}"
+            )
         if limit.on_excess == "reject":
             words += "; excess messages are rejected"
         if limit.on_excess == "block":

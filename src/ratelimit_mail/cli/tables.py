@@ -60,11 +60,6 @@ class FittedTable:
         """Add a row; the texts are escaped already."""
         self._rows.append(tuple(Text(each) if isinstance(each, str) else each for each in texts))
 
-    @property
-    def row_count(self) -> int:
-        """How many rows were added."""
-        return len(self._rows)
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table, or the rows one by one."""
         width = options.max_width

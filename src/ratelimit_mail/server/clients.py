@@ -68,7 +68,8 @@ def _from_xtext(text: str) -> str:
 
 
 def client_text(request: Request) -> str:
-    """Return who submits a message, for the log."""
+    """Return who submits a message, for the log: such as `by 'ann' at '192.0.2.7'`."""
     attributes = request.attributes
-    user = attributes.get("sasl_username") or "no login"
-    return f"{show(user)} at {show(attributes.get('client_address', ''))}"
+    user = attributes.get("sasl_username")
+    words = f"by {show(user)}" if user else "without a login"
+    return f"{words} at {show(attributes.get('client_address', ''))}"

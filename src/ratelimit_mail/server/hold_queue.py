@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ratelimit_mail._util.logger import log_info, log_warning
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
@@ -88,7 +88,7 @@ class HoldQueue:
             await reservation.cancel()
             raise HeldMailError from error
         log_info(
-            "held %s from %s by %s until it fits, in %.0f s",
+            "held %s from %s %s until it fits, in %.0f s",
             queue_id,
             show(request.sender),
             client_text(request),
@@ -157,6 +157,8 @@ class HoldQueue:
                 await asyncio.to_thread(self.held.rebook, queue_id, at)
         _shrink(self._missing_since)
         await asyncio.to_thread(self.held.remove, gone)
+        if queue_ids:
+            log_info("released %s", escape(" ".join(queue_ids)))
 
     async def _count_now(self, envelope: Envelope, limiter: AsyncLimiter) -> None:
         """Move a held message that was counted at its time to the time at which it is sent."""

@@ -404,7 +404,7 @@ class PolicyService:
     ) -> None:
         reason = "" if decision is None else (decision.limit or decision.block or decision.rule)
         log_info(
-            "%s %s to %s from %s by %s%s",
+            "%s %s to %s from %s %s%s",
             lead,
             reply,
             request.queue_id or request.instance,

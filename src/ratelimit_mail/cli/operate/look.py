@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Final
 
 import click
 from rich.console import Console
@@ -34,6 +35,10 @@ from ratelimit_mail.cli.tables import cells, print_table, table_of
 from ratelimit_mail.envelope import Client
 
 __all__ = ["blocks_command", "top_command", "usage_command"]
+
+NOTHING_CHANGED: Final = (
+    "Nothing was changed. What is changed with --control is in the log of the server."
+)
 
 
 @click.command("usage")
@@ -152,7 +157,7 @@ def blocks_command(
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo("Nothing was changed." if wants_log else "Nothing is blocked.")
+        click.echo(NOTHING_CHANGED if wants_log else "Nothing is blocked.")
         return
     if not wants_log:
         print_table(blocks_table(rows))

@@ -184,7 +184,9 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
 @monitoring_options
 @click.option("--print-main-cf", is_flag=True, help="Print the lines for main.cf, and end.")
 @click.option("--check", "only_checks", is_flag=True, help="Check policy and tags, and end.")
-@click.option("--verbose", "-v", is_flag=True, help="Log each message that is refused or held.")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Log each message that is refused, held or released."
+)
 def serve_command(
     policy_name: str,
     addresses: list[Address],

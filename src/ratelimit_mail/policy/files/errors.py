@@ -103,6 +103,11 @@ def _key(key: str) -> str:
 
 
 def _unknown(key: str, known: Collection[str]) -> str:
+    if key in EVERY_KEY:
+        return (
+            "there is no such key; another kind of limit or another table has it; there are"
+            f" {', '.join(known)}"
+        )
     near = difflib.get_close_matches(key[:100].lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     return f"there is no such key; {hint}"
