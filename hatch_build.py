@@ -28,7 +28,7 @@ class ManPageHook(BuildHookInterface[Any]):
     """Write the man page before a wheel is built, and remove it afterwards."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Write the page; an editable installation goes without."""
+        """Write the page; an editable installation has none."""
         if version == "editable":
             return
         self._folder = tempfile.TemporaryDirectory()

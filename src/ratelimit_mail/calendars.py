@@ -35,7 +35,7 @@ the clocks."""
 # Zones that moved had days of 27 hours; daylight saving time makes days of at most 26.
 _LONGEST_CHANGE: Final = 3 * HOUR
 
-_LOOKED_AHEAD: Final = {"hour": 1827 * DAY, "day": 1827 * DAY, "month": 1827 * DAY}
+_LOOKED_AHEAD: Final = 1827 * DAY
 _LOOKED_BACK: Final = {"hour": 7 * DAY, "day": 7 * DAY, "month": 93 * DAY}
 
 MOST_CACHED: Final = 4096
@@ -103,7 +103,7 @@ class Calendar:
         return _stretches(self, moment - moment % AGREED)
 
     def _find_stretches(self, moment: int) -> tuple[Stretch, ...]:
-        until = moment + _LOOKED_AHEAD[self.unit]
+        until = moment + _LOOKED_AHEAD
         start, end = self.period(moment - _LOOKED_BACK[self.unit])
         usual = UNITS[self.unit]
         stretches = [(start, max(usual, end - start))]

@@ -209,7 +209,7 @@ def accepted(tier: str | None, refund_token: list[Any] | None) -> Decision:
 
 
 def add_shadow(decision: Decision, shadow: Decision) -> None:
-    """Set the answer of shadow limits in a decision that nobody has seen yet."""
+    """Set the answer of shadow limits in a decision that was not returned yet."""
     decision.__dict__["shadow"] = shadow
 
 

@@ -394,7 +394,7 @@ class RecipientRateLimit(RateLimit):
             ("resolution", self.resolution, "each recipient has its own moment"),
         ):
             if value in {"count", "spread"} or (field == "resolution" and value is not None):
-                raise ValueError(f"unique: it goes without {field}={show(value)}: {reason}")
+                raise ValueError(f"unique: it cannot have {field}={show(value)}: {reason}")
 
     @property
     def is_unique(self) -> bool:

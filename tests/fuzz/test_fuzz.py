@@ -227,7 +227,6 @@ def test_policy_files(lines: list[str]) -> None:
 
 
 CELLS = st.sampled_from(["1", "a@x.y", "2020-01-01", "time", "sender", "recipients"]) | TEXTS
-FILE_NUMBERS = count()
 
 
 @given(st.lists(st.lists(CELLS, max_size=4), max_size=5), st.booleans(), st.booleans())

@@ -73,8 +73,8 @@ def test_every_count_equals_the_one_worked_out_by_hand(by_hand: Path) -> None:
             {"limit": "30 messages per minute per sender", "deferred": 2, "rejected": 0},
             {"limit": "10000 recipients per day per sender", "deferred": 1, "rejected": 0},
         ],
-        "senders": {"seen": 4, "touched": 3, "share": 0.75},
-        "most_touched": [
+        "senders": {"seen": 4, "affected": 3, "share": 0.75},
+        "most_affected": [
             dict(zip(SENDER_KEYS, values, strict=True))
             for values in [
                 ("ann@leeds.example", 33, 31, 2, 0),
@@ -246,7 +246,7 @@ def test_a_maildir_is_replayed_and_not_changed(tmp_path: Path) -> None:
     report = replay(tmp_path / "box")
     assert report["format"] == "maildir"
     assert report["messages"]["total"] == 32
-    assert [x["sender"] for x in report["most_touched"]] == ["ann@x.org", "bob@x.org"]
+    assert [x["sender"] for x in report["most_affected"]] == ["ann@x.org", "bob@x.org"]
     assert sorted((tmp_path / "box").rglob("*")) == before
 
 
@@ -255,7 +255,7 @@ def test_bcc_and_sender_headers_are_used_as_in_smtplib(tmp_path: Path) -> None:
     box = mailbox.mbox(tmp_path / "box")
     box.add(mail(0, "ann@x.org", 1, Bcc=bcc, Sender="office@x.org"))
     box.close()
-    assert replay(tmp_path / "box")["most_touched"][0]["sender"] == "office@x.org"
+    assert replay(tmp_path / "box")["most_affected"][0]["sender"] == "office@x.org"
 
 
 @pytest.mark.parametrize(
@@ -285,6 +285,6 @@ def test_the_ten_most_affected_senders_are_listed_in_order(tmp_path: Path) -> No
     rows = [f"{T0},s{n:02}@x.org,1" for n in range(1, 13) for _ in range(30 + n % 12)]
     file = write_lines(tmp_path / "log.csv", "time,sender,count", *rows)
     report = replay(file)
-    assert report["senders"] == {"seen": 12, "touched": 11, "share": 11 / 12}
-    affected = [(x["sender"], x["deferred"]) for x in report["most_touched"]]
+    assert report["senders"] == {"seen": 12, "affected": 11, "share": 11 / 12}
+    affected = [(x["sender"], x["deferred"]) for x in report["most_affected"]]
     assert affected == [(f"s{n:02}@x.org", n) for n in range(11, 1, -1)]

@@ -28,7 +28,7 @@ def test_each_policy_has_the_same_results_as_by_itself(file: Path) -> None:
         alone = replay_json(file, policy)
         assert each["messages"] == alone["messages"]
         assert each["senders"] == alone["senders"]
-    assert len({each["senders"]["touched"] for each in compared.values()}) == 2
+    assert len({each["senders"]["affected"] for each in compared.values()}) == 2
 
 
 def test_the_rest_of_the_json_is_the_same_as_without_compare(file: Path) -> None:
@@ -49,9 +49,9 @@ def test_the_table_and_the_page_show_the_numbers_of_the_json(file: Path) -> None
         messages, senders = each["messages"], each["senders"]
         counts = [str(messages[kind]["messages"]) for kind in ("accepted", "deferred", "rejected")]
         share = f"{senders['share'] * 100:.2f}"
-        row = [each["policy"], *counts, str(senders["touched"])]
+        row = [each["policy"], *counts, str(senders["affected"])]
         assert [*row, share, "%"] in lines
-        shown = [each["policy"], str(senders["touched"]), f"{share} %"]
+        shown = [each["policy"], str(senders["affected"]), f"{share} %"]
         assert shown in [cells[:3] for cells in rows]
 
 

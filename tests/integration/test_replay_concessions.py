@@ -115,7 +115,7 @@ def test_a_rule_that_refuses_has_a_table_and_affects_senders(tmp_path: Path) -> 
     report = json.loads(result.stdout)
     rule = "senders must be granted first"
     assert report["rules"] == [{"rule": rule, "rejected": 3, "held": 0}]
-    assert report["senders"]["touched"] == 2
+    assert report["senders"]["affected"] == 2
     table = run_command(*arguments, "--suggest").stdout
     lines = [" ".join(line.split()) for line in table.splitlines()]
     assert f"{rule} 3 0" in lines
@@ -136,8 +136,8 @@ def test_a_message_held_for_a_moderator_is_neither_refused_nor_accepted() -> Non
     [rule] = report["rules"]
     assert (rule["rejected"], rule["held"]) == (0, 1)
     assert "news@x.org" in rule["rule"]
-    assert report["senders"] == {"seen": 2, "touched": 1, "share": 0.5}
-    assert report["most_touched"][0]["held"] == 0
+    assert report["senders"] == {"seen": 2, "affected": 1, "share": 0.5}
+    assert report["most_affected"][0]["held"] == 0
     assert "held 1 33.33 %" in text
     assert "1 message would wait for a moderator." in html
     assert "<dt>Held</dt><dd>1 " in html
@@ -149,7 +149,7 @@ def test_a_limit_that_only_reports_has_its_own_table() -> None:
     )
     report, text, html = outputs(policy, mail(*[("ann@x.org", external(1))] * 5))
     assert report["messages"]["accepted"]["messages"] == 5
-    assert report["senders"]["touched"] == 0
+    assert report["senders"]["affected"] == 0
     shadow = "2 messages per minute per sender, only reported"
     assert report["only_reported"] == [{"limit": shadow, "deferred": 3, "rejected": 0}]
     assert [each["limit"] for each in report["limits"]] == ["9 recipients per message"]

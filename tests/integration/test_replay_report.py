@@ -119,7 +119,7 @@ def test_the_tables_of_the_page_show_the_numbers_of_the_json(usual: Rendered) ->
     page, _, report = usual
     senders = report["senders"]
     part = f"{senders['share'] * 100:.2f} %"
-    assert ["senders", str(senders["seen"]), str(senders["touched"]), part] in page.rows
+    assert ["senders", str(senders["seen"]), str(senders["affected"]), part] in page.rows
     assert ["messages", "50", "16", "32.00 %"] in page.rows
     for each in report["limits"]:
         row = [each["limit"], str(each["deferred"]), str(each["rejected"])]

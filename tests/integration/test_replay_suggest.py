@@ -234,15 +234,15 @@ def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
                 "tier": None,
                 "suggested": f"{number} {unit}",
                 "number": number,
-                "touched": 2,
+                "affected": 2,
                 "share": 0.2,
-                "one_less": {"touched": 3, "share": 0.3},
+                "one_less": {"affected": 3, "share": 0.3},
                 "of_all_mail": effect(number, unit, 2, refused),
-                "rounded": effect(rounded, unit, touched, refused_rounded),
+                "rounded": effect(rounded, unit, affected, refused_rounded),
                 "without": None,
                 "remark": remark,
             }
-            for limit, unit, number, refused, rounded, touched, refused_rounded, remark in [
+            for limit, unit, number, refused, rounded, affected, refused_rounded, remark in [
                 (
                     "100 recipients per message",
                     "recipients per message",
@@ -281,10 +281,10 @@ def test_the_json_has_each_limit_with_its_number(file: Path) -> None:
     }
 
 
-def effect(number: int, unit: str, touched: int, refused: int) -> dict[str, Any]:
+def effect(number: int, unit: str, affected: int, refused: int) -> dict[str, Any]:
     """Return what a number does, if no sender is set apart."""
     shares = {
-        "senders": {"touched": touched, "share": touched / 10},
+        "senders": {"affected": affected, "share": affected / 10},
         "messages": {"refused": refused, "share": refused / 55},
     }
     return {

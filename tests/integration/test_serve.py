@@ -239,6 +239,22 @@ async def test_a_changed_policy_keeps_counts_and_connections(
         client.close()
 
 
+async def test_a_policy_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.server.daemon.WATCH_SECONDS", 0.02)
+    file = tmp_path / "policy.toml"
+    file.write_text(FILE.format(rate=2))
+
+    def load() -> Policy:
+        loaded = Policy.load(file)
+        file.write_text(FILE.format(rate=30))
+        return loaded
+
+    async with running(load_policy=load, files=[file]) as (daemon, _):
+        await eventually(lambda: str(daemon.limiter.policy.limits[0]).startswith("30 messages"))
+
+
 async def test_alerts_and_metrics_are_read_again_with_the_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

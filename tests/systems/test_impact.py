@@ -75,22 +75,22 @@ def peaks() -> dict[str, int]:
 
 def test_less_than_0_2_percent_of_tier_1_clients_are_affected(tmp_path: Path) -> None:
     report = report_of(tmp_path)
-    seen, touched = report["senders"]["seen"], report["senders"]["touched"]
+    seen, affected = report["senders"]["seen"], report["senders"]["affected"]
     assert {each["tier"]: each["total"] for each in report["tiers"]} == {
         "tier 1": 2 * len(TRAFFIC),
         "tier 2": 0,
     }
     assert seen == len(peaks())
-    assert touched == sum(peak > 500 for peak in peaks().values()) == len(MAILERS)
-    assert touched / seen < FEW
-    assert report["senders"]["share"] == pytest.approx(touched / seen)
+    assert affected == sum(peak > 500 for peak in peaks().values()) == len(MAILERS)
+    assert affected / seen < FEW
+    assert report["senders"]["share"] == pytest.approx(affected / seen)
 
 
 def test_the_affected_clients_run_software_that_sends_mass_mailings_to_outsiders(
     tmp_path: Path,
 ) -> None:
     report = report_of(tmp_path)
-    assert {each["sender"] for each in report["most_touched"]} == set(MAILERS)
+    assert {each["sender"] for each in report["most_affected"]} == set(MAILERS)
     assert report["messages"]["rejected"]["messages"] == 100 + 400 + 700
 
 
@@ -101,4 +101,4 @@ def test_the_lowest_limit_that_affects_so_few_clients_is_suggested(tmp_path: Pat
     [suggestion] = [each for each in suggested if each["number"] is not None]
     assert suggestion["tier"] == "tier 1"
     assert suggestion["number"] == by_peak[quota] < 500
-    assert suggestion["touched"] <= quota < suggestion["one_less"]["touched"]
+    assert suggestion["affected"] <= quota < suggestion["one_less"]["affected"]

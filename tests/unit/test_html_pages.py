@@ -14,7 +14,7 @@ pytest.importorskip("jinja2")
 
 from ratelimit_mail.cli.html import palette
 from ratelimit_mail.cli.html.axes import scale_for, short_number, time_ticks
-from ratelimit_mail.cli.html.calendar import MOST_MONTHS, calendar_of
+from ratelimit_mail.cli.html.calendar_chart import MOST_MONTHS, calendar_chart
 from ratelimit_mail.cli.html.column_chart import Series, column_chart
 from ratelimit_mail.cli.html.heat_map import heat_map, level_of, thresholds_of
 from ratelimit_mail.cli.html.page import Block, KeyFigure, Page, Section, render
@@ -93,7 +93,7 @@ def test_hostile_text_is_text_in_every_block() -> None:
             limit=3,
         ),
         heat_map("h", HOSTILE, HOSTILE, [1] * 168, HOSTILE),
-        calendar_of("d", HOSTILE, HOSTILE, {date(2026, 3, 2): 7}, HOSTILE),
+        calendar_chart("d", HOSTILE, HOSTILE, {date(2026, 3, 2): 7}, HOSTILE),
     ]
     text = render(
         Page(
@@ -173,7 +173,7 @@ def test_no_bar_is_longer_than_a_whole_one(shares: list[float]) -> None:
 
 def test_a_calendar_has_whole_weeks_of_at_most_a_year() -> None:
     first = date(2026, 2, 27)
-    calendar = calendar_of("d", "", "", {first: 5, first + timedelta(days=3): 9}, "messages")
+    calendar = calendar_chart("d", "", "", {first: 5, first + timedelta(days=3): 9}, "messages")
     assert [month.name for month in calendar.months] == ["February 2026", "March 2026"]
     february, march = calendar.months
     assert all(len(week) == 7 for week in february.weeks)
@@ -181,6 +181,6 @@ def test_a_calendar_has_whole_weeks_of_at_most_a_year() -> None:
     assert len(days) == 31
     assert (days[1].text, days[1].title) == ("9", "Monday 2 March: 9 messages")
     assert days[0].text == ""
-    long = calendar_of("d", "", "", {first: 5, first + timedelta(days=3000): 9}, "messages")
+    long = calendar_chart("d", "", "", {first: 5, first + timedelta(days=3000): 9}, "messages")
     assert len(long.months) == MOST_MONTHS
     assert long.note == "and 88 more months, until 16 May 2034"

@@ -59,6 +59,20 @@ def test_the_page_names_the_version_and_the_exit_codes_of_the_documentation() ->
         assert words[0] == words[1], code
 
 
+def test_the_page_names_the_environment_variables_of_the_options() -> None:
+    variables = set()
+    for name in names_in(command):
+        each: click.Command = command
+        for word in name.split():
+            assert isinstance(each, click.Group)
+            each = each.commands[word]
+        variables |= {option.envvar for option in each.params if option.envvar}
+    section = PAGE.partition(".SH ENVIRONMENT")[2].partition(".SH ")[0]
+    assert {f".B {each}" for each in variables} == set(
+        re.findall(r"^\.B .+$", section, re.MULTILINE)
+    )
+
+
 def test_no_line_is_taken_for_an_unknown_request() -> None:
     requests = {line.split()[0] for line in PAGE.splitlines() if line.startswith((".", "'"))}
     assert requests <= {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".BR", ".I", ".nf", ".fi"}

@@ -203,6 +203,18 @@ async def test_with_limits_per_recipient_all_that_were_named_are_charged() -> No
     assert usages == [2, 1, 1]
 
 
+async def test_with_limits_on_unique_recipients_all_that_were_named_are_charged() -> None:
+    limit = RecipientRateLimit("9/hour", unique=True)
+    relay = Relay(Policy(name="unique", limits=[limit]))
+    await relay.message(outsiders(2))
+    # A later rule refuses one of the first two, and nobody says which: they are counted already.
+    for each in [*outsiders(2), "new@example.com"]:
+        await relay.ask("RCPT", instance(9), recipient=each)
+    assert await relay.ask("END-OF-MESSAGE", instance(9), recipient_count=2) == "DUNNO"
+    [usage] = await relay.service.limiter.usage("ann@uwo.ca")
+    assert usage.used == 3
+
+
 async def test_a_mailing_list_is_one_recipient() -> None:
     directory = Directory(lists=[MailingList("all@uwo.ca", members=outsiders(50))])
     relay = Relay(Policy(name="lists", directory=directory, limits=[RecipientRateLimit("2/hour")]))

@@ -62,6 +62,9 @@ def man_page(release: str) -> str:
         ]
     lines += [".SH ENVIRONMENT", ".TP", ".B RATELIMIT_MAIL_STORE"]
     lines += ["The URL of the store, for commands without", r".BR \-\-store ."]
+    lines += [".TP", ".B RATELIMIT_MAIL_ALERTS"]
+    lines += ["The file with the tables [alerts] and [metrics], for commands without"]
+    lines += [r".BR \-\-alerts ."]
     lines += [".SH EXIT STATUS"]
     for code, meaning in EXIT_CODES:
         lines += [".TP", f".B {code}", _escaped(meaning)]

@@ -60,11 +60,6 @@ class FittedTable:
         """Add a row; the texts are escaped already."""
         self._rows.append(tuple(Text(each) if isinstance(each, str) else each for each in texts))
 
-    @property
-    def row_count(self) -> int:
-        """How many rows were added."""
-        return len(self._rows)
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table, or the rows one by one."""
         width = options.max_width
@@ -82,13 +77,13 @@ class FittedTable:
         if spare + room < 0:
             yield from self._stacked(width)
             return
-        given_up = [(high - low) * -room // spare for low, high in zip(least, most, strict=True)]
-        missing = -room - sum(given_up)
+        reductions = [(high - low) * -room // spare for low, high in zip(least, most, strict=True)]
+        missing = -room - sum(reductions)
         for i, (low, high) in enumerate(zip(least, most, strict=True)):
-            more = min(missing, high - low - given_up[i])
-            given_up[i] += more
+            more = min(missing, high - low - reductions[i])
+            reductions[i] += more
             missing -= more
-        yield self._table([high - less for high, less in zip(most, given_up, strict=True)])
+        yield self._table([high - less for high, less in zip(most, reductions, strict=True)])
 
     def _widths(self, width: int) -> tuple[list[int], list[int]]:
         """Return the least and the greatest width of each column."""

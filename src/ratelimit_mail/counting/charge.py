@@ -156,7 +156,7 @@ class Ledger:
     bounds: tuple[tuple[int, int], ...] = attrs.field(init=False)
     """The unit of each count and its smallest limit: below it nothing can be refused.
 
-    Less than nothing for a count of unique recipients, whose log must be looked at.
+    -1 for a count of unique recipients: what a message costs is not known without its log.
     """
     counts_denied: bool = attrs.field(init=False)
     has_windows: bool = attrs.field(init=False)

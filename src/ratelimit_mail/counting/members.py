@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 REPEATS: Final = 1024
-"""How many messages to one recipient are told apart within a millisecond.
+"""How many messages to one recipient are distinguished within a millisecond.
 
 Stamps are below 2 ** 53 until the year 2248, so that a server can have them as floating point.
 """

@@ -113,7 +113,7 @@ class EventDetector:
     def observe_charge(
         self, backend: Backend, envelope: Envelope, limits: EffectiveLimits, charge: Charge
     ) -> None:
-        """Do the same for an accepted message with one charge; nobody has announced a number.
+        """Do the same for an accepted message with one charge, if no override expects recipients.
 
         It needs no plan of the message, and takes a fifth of the time.
         """

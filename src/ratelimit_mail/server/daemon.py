@@ -86,8 +86,9 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._signatures = self._signature_of_files()  # first: a change while they are read counts
         self._policy, tags, monitoring = self._load()
-        self._signatures = self._signature_of_files()
+        settings.stages.check(self._policy)
         self._limiter(self._policy)
         self._monitoring = self._start_monitoring(monitoring, self._policy, None)
         self.service = PolicyService(

@@ -11,7 +11,8 @@ only if it is alone. So the recipients are:
 3. If there are more, rules behind this service have refused some. The message is charged for as
    many as were accepted, external ones first: never too little, and too much only if an internal
    one was accepted in place of an external one. Where the charge depends on which recipients they
-   are (a directory, or a limit per recipient), it is charged for all that were collected.
+   are (a directory, a limit per recipient or one on unique recipients), it is charged for all that
+   were collected.
 4. If fewer requests came than recipients were accepted, some are not known. If the server was
    started in the middle of the transaction, or a bound was reached, the message is deferred.
    Otherwise Postfix did not ask. It never asks about `postmaster` without a domain, which is
@@ -78,7 +79,7 @@ class RecipientsToCharge:
         own = [*policy.limits, *(limit for tier in policy.tiers for limit in tier.limits)]
         self._depends_on_recipients = policy.directory is not None or any(
             isinstance(limit, RateLimit)
-            and (limit.direction == "inbound" or is_per_recipient(limit.scope))
+            and (limit.direction == "inbound" or limit.is_unique or is_per_recipient(limit.scope))
             for limit in own
         )
 

@@ -37,7 +37,7 @@ _Addition = tuple[_Name, Count, int, tuple[str, ...]]
 class _Event:
     """What was sent, will be sent or was refused.
 
-    member: the unique recipient of whom it is the latest. previous: the latest before.
+    member: the unique recipient whose latest event it is. previous: the latest before.
     """
 
     name: _Name

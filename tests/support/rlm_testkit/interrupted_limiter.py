@@ -28,6 +28,8 @@ SEVERAL: Final = Policy(
         MessageRateLimit("40/minute", scope="global"),
         RecipientRateLimit("80/minute", scope="global"),
         MessageRateLimit("200/hour"),
+        RecipientRateLimit("70/minute", unique=True),
+        RecipientRateLimit("70/minute", unique=True, scope="global"),
     ],
 )
 """Each message costs one message and two recipients, of its sender and of all senders together."""
@@ -85,7 +87,10 @@ class InterruptedLimiter:
     def _operation(self) -> Callable[[], Any]:
         random, limiter = self.random, self.limiter
         id = random.choice([None, None, str(random.randrange(20))])  # noqa: A001
-        envelope = Envelope(SENDER, ["b@example.com", "c@example.com"], id=id)
+        recipients = ["b@example.com", "c@example.com"]
+        if id is None:
+            recipients = [f"{each}@example.com" for each in random.sample(range(99), 2)]
+        envelope = Envelope(SENDER, recipients, id=id)
         number = random.randrange(20)
         if number < 4 and self.decisions:
             decision = self.decisions.pop(random.randrange(len(self.decisions)))
@@ -110,7 +115,8 @@ class InterruptedLimiter:
                 moments.popleft()
         (quick,) = self.quick.usage(SENDER)
         assert len(self.sent) <= quick.used <= len(self.sent) + len(self.broken_off)
-        messages, _, recipients = (each.used for each in self.limiter.usage(SENDER))
+        messages, _, recipients, unique = (each.used for each in self.limiter.usage(SENDER))
         of_all = [each.used for each in self.limiter.usage(scope="global")]
-        assert [messages, recipients] == of_all
+        assert [messages, recipients, unique] == of_all
         assert recipients == 2 * messages
+        assert min(recipients, 1) <= unique <= recipients

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 from ratelimit_mail._util.text import duration, escape
-from ratelimit_mail.cli.html.calendar import calendar_of
+from ratelimit_mail.cli.html.calendar_chart import calendar_chart
 from ratelimit_mail.cli.html.column_chart import ColumnChart, Series, column_chart
 from ratelimit_mail.cli.html.page import Block, KeyFigure, Page, Section
 from ratelimit_mail.cli.html.rules import rules_table
@@ -187,7 +187,7 @@ def _calendar_section(plan: MailingPlan, days: Mapping[date, Batch], zone: tzinf
         f"Messages on each day, in {zone}. Most on {most:%A} {most.day} {most:%B}:"
         f" {by_day[most]:,}."
     )
-    blocks: list[Block] = [calendar_of("calendar", "Calendar", words, by_day, "messages")]
+    blocks: list[Block] = [calendar_chart("calendar", "Calendar", words, by_day, "messages")]
     blocks += _charts(plan, by_day, zone)
     gone = list(accumulate(batch.messages for batch in days.values()))
     rows = []

@@ -95,7 +95,7 @@ def as_json(report: Report) -> dict[str, Any]:
         ],
         "limits": _refusals(tally.by_limit),
         "senders": _senders(tally),
-        "most_touched": [
+        "most_affected": [
             {"sender": sender, "messages": x.messages, **x.of(tally.kinds)}
             for sender, x in tally.most_affected(MOST_AFFECTED_SHOWN)
         ],
@@ -131,7 +131,7 @@ def _refusals(by_limit: dict[str, DecisionCounts]) -> list[dict[str, Any]]:
 
 def _senders(tally: Tally) -> dict[str, Any]:
     seen = len(tally.by_sender)
-    return {"seen": seen, "touched": tally.affected, "share": share(tally.affected, seen)}
+    return {"seen": seen, "affected": tally.affected, "share": share(tally.affected, seen)}
 
 
 def _suggestion(each: Suggestion, report: Report) -> dict[str, Any]:
@@ -155,9 +155,9 @@ def _numbers(numbers: Numbers, senders: int, report: Report) -> dict[str, Any]:
     return {
         "suggested": None if effect is None else effect.text,
         "number": numbers.number,
-        "touched": numbers.affected,
+        "affected": numbers.affected,
         "share": share(numbers.affected, senders),
-        "one_less": None if below is None else {"touched": below, "share": share(below, senders)},
+        "one_less": None if below is None else {"affected": below, "share": share(below, senders)},
         "of_all_mail": _effect(effect, report),
         "rounded": _effect(numbers.rounded_effect, report),
     }
@@ -174,10 +174,10 @@ def _effect(effect: Effect | None, report: Report) -> dict[str, Any] | None:
     return {
         "number": effect.number,
         "suggested": effect.text,
-        "senders": {"touched": effect.senders, "share": share(effect.senders, senders)},
+        "senders": {"affected": effect.senders, "share": share(effect.senders, senders)},
         "messages": {"refused": effect.messages, "share": share(effect.messages, messages)},
         "not_set_apart": {
-            "senders": {"touched": others, "share": share(others, rest)},
+            "senders": {"affected": others, "share": share(others, rest)},
             "messages": {"refused": refused, "share": share(refused, rest_messages)},
         },
     }

@@ -1,8 +1,8 @@
-"""Timeline: decisions and messages per hour, for each bin of time."""
+"""Timeline: the decisions in each bin of time, and the messages of each hour."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 
 import attrs
@@ -52,7 +52,6 @@ class Timeline:
         self._hour = 0
         self._in_hour: dict[str, int] = {}
         """The messages of each sender in the current hour."""
-        self._busiest_senders = [0] * len(bins)
         self._peak_of_one = (0, 0, "")
         """The most messages of one sender, the negative of their hour, and the sender."""
         self._spellings: dict[str, str] = {}
@@ -72,15 +71,6 @@ class Timeline:
             self._hour = hour
         sender = self._spellings.setdefault(envelope.folded_sender, envelope.sender)
         self._in_hour[sender] = self._in_hour.get(sender, 0) + 1
-
-    def busiest_hours(self) -> list[int]:
-        """Return for each bin the most messages within one hour."""
-        return self._peaks((hour, n) for hour, n in self._per_hour.items())
-
-    def busiest_senders(self) -> list[int]:
-        """Return for each bin the most messages of one sender within one hour."""
-        self._end_hour()
-        return self._busiest_senders
 
     def peak(self) -> Peak:
         """Return the hour with the most messages, the first if there are several."""
@@ -120,18 +110,6 @@ class Timeline:
 
     def _end_hour(self) -> None:
         """Take the current hour into account, which the next message is not in."""
-        time_bin = self.bins.find(self._hour * self._length)
         for sender, messages in self._in_hour.items():
             self._peak_of_one = max(self._peak_of_one, (messages, -self._hour, sender))
-            if time_bin is not None and messages > self._busiest_senders[time_bin]:
-                self._busiest_senders[time_bin] = messages
         self._in_hour.clear()
-
-    def _peaks(self, counts: Iterable[tuple[int, int]]) -> list[int]:
-        """Return for each bin the highest of the counts of its hours."""
-        peaks = [0] * len(self.bins)
-        for hour, messages in counts:
-            time_bin = self.bins.find(hour * self._length)
-            if time_bin is not None and messages > peaks[time_bin]:
-                peaks[time_bin] = messages
-        return peaks

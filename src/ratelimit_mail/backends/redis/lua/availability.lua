@@ -95,7 +95,7 @@ local function availability(logs, now)
     end
     if key and at > present then
       add_full(log, key, present, at)
-      log.learned = log.learned or steps > 8
+      log.has_new_full = log.has_new_full or steps > 8 -- worth storing
     end
     return at == present and moment or at
   end

@@ -40,7 +40,7 @@ local function decide(message, first, now, grace)
   -- Returns the reply, and stores it as the answer to the id.
   local function reply(at, refusals, record)
     for _, charge in ipairs(charges) do
-      if charge.log.learned and not charge.unique then
+      if charge.log.has_new_full and not charge.unique then
         change.save_full(charge.log)
       end
     end

@@ -17,6 +17,7 @@ local function event_logs()
     return a
   end
 
+  -- The tables that have something of an entry by its number.
   local BY_ENTRY = {'times', 'sent_totals', 'attempted_totals', 'inserted', 'changed'}
   local LONG = 32 -- so many entries are better not stored again
   local FEW = 8 -- so many events are taken out one by one
@@ -148,9 +149,6 @@ local function event_logs()
       end
     end
   end
-
-  -- The tables that have something of an entry by its number.
-  local BY_ENTRY = {'times', 'sent_totals', 'attempted_totals', 'inserted', 'changed'}
 
   local loaded_far_changes
 

@@ -106,7 +106,7 @@ local function mutations(logs, now, grace)
     return state
   end
 
-  -- Stores what long searches have found full in a log that has not changed. A failure is no matter.
+  -- Stores what long searches have found full in a log that has not changed. A failure does not matter.
   local function save_full(log)
     if not redis.acl_check_cmd or redis.acl_check_cmd('LSET', log.key, -1, '') then
       redis.pcall('LSET', log.key, -1, pack_state(log, log.n, log.last, log.oldest))
@@ -114,7 +114,7 @@ local function mutations(logs, now, grace)
   end
 
   local function save(log)
-    log.learned = nil
+    log.has_new_full = nil
     if log.attempted >= LARGEST_TOTAL then
       rebase(log)
     end

@@ -8,10 +8,10 @@
 -- The bookings of a queue are in a sorted set, by their numbers: the packed number, what the queue's
 -- log was charged for it, and the packed record. Before all of them is the state of the queue: the
 -- first and the last number that were ever used, when the set expires, and a moment by which every
--- booking is due that is later than one behind it. The numbers of a
--- new queue begin at the server's clock, so that none is that of a booking that was lost; those ahead
--- of all others begin at minus that. A booking whose queue event has another generation than the
--- queue's log was made before a reset and stands in no queue any more.
+-- booking is due that is later than one behind it. The numbers of a new queue begin at the server's
+-- clock, so that none is that of a booking that was lost; those ahead of all others begin at minus
+-- that. A booking whose queue event has another generation than the queue's log was made before a
+-- reset and stands in no queue any more.
 
 local EVENT = '<I2c0i7I6c12'
 local BOOKING, FIRST_EVENT = '<i7i7i7i7I6c12', 47

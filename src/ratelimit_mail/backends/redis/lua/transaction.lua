@@ -1,5 +1,5 @@
 -- The charges of one message, and what becomes of them by the logs: what
--- ratelimit_mail.backends.memory.transaction does.
+-- ratelimit_mail.backends.transaction does.
 
 -- Returns how a cost is spread over time: parts, each with its offset in milliseconds. As early as
 -- the windows that spread admit it, on empty counts. Nil if it is charged as a whole.

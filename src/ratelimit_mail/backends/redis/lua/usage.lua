@@ -1,7 +1,7 @@
 -- Read logs. ARGV[1]: the time, whether it is from a clock of the backend (otherwise the server's
 -- clock is used), and the windows of each log, packed; 32768 is added to the number of windows of a
--- log of unique recipients. KEYS: the logs, then the sorted sets of unique recipients. Returns for each window what
--- is used, what remains, and the milliseconds until it is empty.
+-- log of unique recipients. KEYS: the logs, then the sorted sets of unique recipients. Returns for
+-- each window what is used, what remains, and the milliseconds until it is empty.
 
 local now, has_clock, pos = struct.unpack('<i7B', ARGV[1])
 if has_clock == 0 then

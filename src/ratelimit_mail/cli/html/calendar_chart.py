@@ -1,4 +1,4 @@
-"""Calendar: months of days, with how much falls on each."""
+"""CalendarChart: months of days, with how much falls on each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 from ratelimit_mail.cli.html.heat_map import WEEKDAYS, level_of, thresholds_of
 
-__all__ = ["MOST_MONTHS", "Calendar", "calendar_of"]
+__all__ = ["MOST_MONTHS", "CalendarChart", "calendar_chart"]
 
 MOST_MONTHS: Final = 12
 
@@ -35,7 +35,7 @@ class Month:
 
 
 @attrs.frozen(kw_only=True)
-class Calendar:
+class CalendarChart:
     """A calendar. name: unique within the page. note: what it leaves out."""
 
     template: ClassVar[str] = "calendar.html.j2"
@@ -49,10 +49,10 @@ class Calendar:
     note: str = ""
 
 
-def calendar_of(
+def calendar_chart(
     name: str, title: str, words: str, by_day: Mapping[date, int], things: str
-) -> Calendar:
-    """Return the calendar of the months from the first to the last of the days, at most a year.
+) -> CalendarChart:
+    """Return a calendar with the months of the first to the last of the days, at most a year.
 
     things: what is counted, such as `messages`.
     """
@@ -71,7 +71,7 @@ def calendar_of(
     ]
     omitted = count - len(months)
     note = f"and {omitted:,} more months, until {last.day} {last:%B} {last.year}" if omitted else ""
-    return Calendar(name=name, title=title, words=words, months=months, note=note)
+    return CalendarChart(name=name, title=title, words=words, months=months, note=note)
 
 
 def _month(
