@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rlm_testkit.builders import campus_policy, envelope_to, limiter_with_clock, used_counts
+from rlm_testkit.growth import assert_grows_linearly
 
 from ratelimit_mail import (
     Envelope,
@@ -179,3 +180,19 @@ def test_google_counts_unique_recipients() -> None:
     refused = limiter.try_acquire(to("new@uwo.ca"))
     assert refused.limit is not None
     assert refused.limit.name == "unique recipients a day"
+
+
+def test_the_next_letter_to_each_of_many_recipients_takes_as_long_as_the_first() -> None:
+    def send_to_all(limiter_and_size: tuple[Limiter, ManualClock, int]) -> None:
+        limiter, clock, size = limiter_and_size
+        for number in range(size):
+            assert limiter.try_acquire(to(f"user{number}@example.com"))
+            clock.advance(0.01)
+
+    def sent_once(size: int) -> tuple[Limiter, ManualClock, int]:
+        policy = Policy(name="test", limits=[RecipientRateLimit("99999/day", unique=True)])
+        limiter = (*limiter_with_clock(policy), size)
+        send_to_all(limiter)
+        return limiter
+
+    assert_grows_linearly(send_to_all, sent_once, 1000)

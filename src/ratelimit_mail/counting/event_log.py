@@ -342,6 +342,9 @@ class EventLog:
             return
         ends = [*sorted(cost_at), len(times)]
         self._forget_full(times[ends[0]])
+        if self._is_near_head(ends[-2]):
+            self._refund_near_head(ends[-2], cost_at)
+            return
         self._save_end(ends[0])
         self.held -= sum(cost_at.values())
         for column in self._columns():
@@ -352,6 +355,37 @@ class EventLog:
                 totals.extend([total - lowered for total in column[i + 1 : end + 1]])
             column[ends[0] + 1 :] = totals
         self._drop_empty(ends[:-1])
+
+    def _refund_near_head(self, last: int, cost_at: Mapping[int, int]) -> None:
+        """Take out costs of events up to `last`, and raise the totals before them instead."""
+        columns = self._columns()
+        widest = columns[-1]  # what is sent is attempted
+        changes = [(column, array("q")) for column in (self.times, *columns)]
+        raised, first = sum(cost_at.values()), self.head
+        for i in sorted(cost_at):
+            # An event that costs nothing any more is dropped.
+            end = i if widest[i + 1] - widest[i] == cost_at[i] else i + 1
+            changes[0][1].extend(self.times[first:end])
+            for column, totals in changes[1:]:
+                totals.extend([total + raised for total in column[first:end]])
+            raised, first = raised - cost_at[i], i + 1
+        start, end = self.head, last + 1
+        if self.undo is not None:
+            before = [(column, column[start:end], len(column)) for column, _ in changes]
+            self.undo.append((EventLog._restore_first, (self, start, before, self._numbers())))
+        self.held -= sum(cost_at.values())
+        for column, values in changes:
+            column[start:end] = values
+
+    def _restore_first(
+        self, start: int, before: list[tuple[array[int], array[int], int]], numbers: tuple[int, ...]
+    ) -> None:
+        """Set the first events, of which some may be gone, to what was saved."""
+        times, *columns = before
+        for column, values, length in before:
+            column[start : start + len(values) - length + len(column)] = values
+        attempts = columns[1][0] if len(columns) > 1 else None
+        self._set(times[0], columns[0][0], attempts, numbers)
 
     def put_back(self, events: Iterable[tuple[int, int]]) -> None:
         """Enter events that were taken out before, each a moment and a cost."""
