@@ -47,9 +47,9 @@ def parameter_names(obj: griffe.Object) -> set[str]:
     return {each.name for each in function.parameters}
 
 
-def own_line(found: re.Match[str], names: set[str]) -> str:
+def own_line(match: re.Match[str], names: set[str]) -> str:
     """Return the beginning of a field in a line of its own, if it explains parameters."""
-    return f"\n{found[1]}: " if names.issuperset(found[1].split(", ")) else found[0]
+    return f"\n{match[1]}: " if names.issuperset(match[1].split(", ")) else match[0]
 
 
 def quoted(names: str) -> str:
@@ -84,8 +84,8 @@ class Fields(griffe.Extension):
             link = f"See [`{see[1]}.{see[2]}`][{PLACES[see[1]]}.{see[2]}]"
             text = f"{link}{text[see.end() :]}"
         names = parameter_names(obj)
-        apart = NEXT_FIELD.sub(lambda found: own_line(found, names), text)
-        listed = FIELD.sub(lambda found: f"- {quoted(found[1])}: ", apart)
+        apart = NEXT_FIELD.sub(lambda match: own_line(match, names), text)
+        listed = FIELD.sub(lambda match: f"- {quoted(match[1])}: ", apart)
         obj.docstring.value = TEXT_BEFORE.sub(r"\1\n\n", listed)
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:

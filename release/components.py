@@ -35,9 +35,9 @@ class Component:
     extras: tuple[str, ...] = ()
 
 
-def licence_of(found: Distribution) -> str:
+def licence_of(library: Distribution) -> str:
     """Return the licence that a library names: an SPDX expression, or the words of its author."""
-    metadata = found.metadata
+    metadata = library.metadata
     if "License-Expression" in metadata:
         return metadata["License-Expression"]
     words = metadata["License"].strip() if "License" in metadata else ""
@@ -48,9 +48,9 @@ def licence_of(found: Distribution) -> str:
     return ", ".join(named) or "unknown"
 
 
-def needed_by(found: Distribution, extras: Iterable[str] = ()) -> Iterator[Requirement]:
+def needed_by(library: Distribution, extras: Iterable[str] = ()) -> Iterator[Requirement]:
     """Yield what a library needs here, with `extras`."""
-    for line in found.requires or ():
+    for line in library.requires or ():
         requirement = Requirement(line)
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": each}) for each in ("", *extras)):
@@ -64,10 +64,10 @@ def closure(extra: str | None = None) -> dict[str, Component]:
     while waiting:
         name, extras = waiting.pop()
         try:
-            found = distribution(name)
+            library = distribution(name)
         except PackageNotFoundError:
             continue
-        needed = list(needed_by(found, extras))
+        needed = list(needed_by(library, extras))
         waiting += [
             (canonicalize_name(each.name), tuple(sorted(each.extras)))
             for each in needed
@@ -75,7 +75,7 @@ def closure(extra: str | None = None) -> dict[str, Component]:
         ]
         if name != NAME:
             needs = tuple(sorted({canonicalize_name(each.name) for each in needed}))
-            components[name] = Component(name, found.version, licence_of(found), needs)
+            components[name] = Component(name, library.version, licence_of(library), needs)
     return components
 
 

@@ -21,7 +21,7 @@ class _Page(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.links: list[str] = []
+        self.addresses: list[str] = []
         self.places: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -29,7 +29,7 @@ class _Page(HTMLParser):
             if value is None:
                 continue
             if name in ("href", "src") and tag != "base":
-                self.links.append(value)
+                self.addresses.append(value)
             elif name == "id" or (name == "name" and tag == "a"):
                 self.places.add(value)
 
@@ -43,7 +43,7 @@ def broken_links(site: Path) -> Iterator[str]:
     for file, page in pages.items():
         if file.name == "404.html":  # its links begin at the address of the site
             continue
-        for link in page.links:
+        for link in page.addresses:
             address = urlsplit(link)
             if address.scheme or address.netloc:
                 continue
@@ -88,8 +88,8 @@ def _first_sentence(page: str) -> str:
     for paragraph in page.split("\n\n"):
         text = paragraph.strip()
         if text and not text.startswith(("#", ":::", "```", "|", "!", "-", "<")):
-            found = _SENTENCE.match(_LINK.sub(r"\1", text))
-            return " ".join((found[1] if found else text).split())
+            sentence = _SENTENCE.match(_LINK.sub(r"\1", text))
+            return " ".join((sentence[1] if sentence else text).split())
     return ""
 
 

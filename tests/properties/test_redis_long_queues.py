@@ -95,3 +95,34 @@ def test_a_check_of_recipients_who_have_been_sent_to_leaves_the_count_as_it_is(
     assert limiter.usage("ann@uwo.ca") == before
     assert limiter.reserve(envelopes[0]).delay == 500
     backend.close()
+
+
+def cancel_everywhere(backend: Any, clock: ManualClock) -> list[Any]:
+    """Cancel many bookings of a queue in any order, and send between those that remain."""
+    random = Random(1)
+    limits = [MessageRateLimit("2/second"), MessageRateLimit("150/minute", scope="global")]
+    limiter = Limiter(Policy(name="test", limits=limits), backend)
+    reservations = [limiter.reserve(ENVELOPES[0]) for _ in range(400)]
+    random.shuffle(reservations)
+    answers: list[Any] = []
+    for number, reservation in enumerate(reservations[:120]):
+        reservation.cancel()
+        if number % 5 == 0:
+            clock.advance(0.3)
+            envelope = Envelope(f"{number}@uwo.ca", ["bob@example.com"])
+            answers.append(limiter.try_acquire(envelope).retry_after)
+            answers.append((limiter.check(ENVELOPES[0]).retry_after, limiter.usage("ann@uwo.ca")))
+    for _ in range(20):
+        clock.advance(10)
+        answers.append((limiter.check(ENVELOPES[0]).retry_after, limiter.usage("ann@uwo.ca")))
+    return answers
+
+
+@valkey_only
+def test_many_cancelled_bookings_leave_the_counts_of_memory(server: Server) -> None:
+    clock, in_memory = ManualClock(), ManualClock()
+    backend = RedisBackend.from_url(server.url, prefix=unique_prefix(), clock=clock, timeout=30)
+    assert cancel_everywhere(backend, clock) == cancel_everywhere(
+        MemoryBackend(in_memory), in_memory
+    )
+    backend.close()

@@ -56,6 +56,20 @@ def test_the_second_value_of_a_scope_is_completed_too(place: list[str]) -> None:
     assert completions("usage", *options, "amy@uwo.ca", "") == ["example.com"]
 
 
+def test_submitters_are_completed_where_the_policy_counts_per_submitter(tmp_path: Path) -> None:
+    policy = Policy(name="relay", limits=[MessageRateLimit("10/hour", scope="submitter")])
+    (tmp_path / "relay.toml").write_text(policy.dump())
+    limiter = Limiter(policy, SQLiteBackend(tmp_path / "counts.db"))
+    assert limiter.try_acquire(Envelope("ann@uwo.ca", ["x@example.com"]))
+    options = ["--store", f"sqlite:///{tmp_path / 'counts.db'}"]
+    options += ["--policy", str(tmp_path / "relay.toml")]
+    assert completions("block", *options, "") == ["sender:ann@uwo.ca"]
+    assert completions("block", *options, "--scope", "sender", "") == []
+    limiter.block("bob@uwo.ca")
+    limiter.block("user:eve", scope="submitter")
+    assert set(completions("unblock", *options, "")) == {"bob@uwo.ca", "user:eve"}
+
+
 def test_an_address_that_a_shell_would_run_is_not_completed(
     place: list[str], tmp_path: Path
 ) -> None:

@@ -28,13 +28,13 @@ def hooks() -> Any:
     return module
 
 
-def links(text: str) -> list[str]:
+def targets(text: str) -> list[str]:
     return re.findall(r"\]\(([^)]+)\)", text)
 
 
 def test_without_an_address_of_the_documentation_no_relative_link_is_left(hooks: Any) -> None:
     text = hooks.portable_readme(README, None)
-    assert all(each.startswith("https://") for each in links(text))
+    assert all(each.startswith("https://") for each in targets(text))
     assert "![" not in text
     assert "The benchmarks compare it with other libraries:" in " ".join(text.split())
     assert len(text) > 0.6 * len(README)
@@ -42,14 +42,14 @@ def test_without_an_address_of_the_documentation_no_relative_link_is_left(hooks:
 
 def test_with_an_address_each_page_has_an_absolute_link(hooks: Any) -> None:
     text = hooks.portable_readme(README, "https://docs.example.org/en/")
-    pages = [each for each in links(README) if each.startswith("docs/") and ".md" in each]
-    assert len(links(text)) == len(pages)
+    pages = [each for each in targets(README) if each.startswith("docs/") and ".md" in each]
+    assert len(targets(text)) == len(pages)
     assert "[An outbox](https://docs.example.org/en/outbox.html)" in text
     assert "(https://docs.example.org/en/index.html#install)" in text
 
 
 def test_every_link_of_the_readme_is_a_file() -> None:
-    for each in links(README):
+    for each in targets(README):
         path, _, anchor = each.partition("#")
         assert (ROOT / path).is_file(), each
         if anchor:

@@ -77,13 +77,13 @@ class FittedTable:
         if spare + room < 0:
             yield from self._stacked(width)
             return
-        given_up = [(high - low) * -room // spare for low, high in zip(least, most, strict=True)]
-        missing = -room - sum(given_up)
+        reductions = [(high - low) * -room // spare for low, high in zip(least, most, strict=True)]
+        missing = -room - sum(reductions)
         for i, (low, high) in enumerate(zip(least, most, strict=True)):
-            more = min(missing, high - low - given_up[i])
-            given_up[i] += more
+            more = min(missing, high - low - reductions[i])
+            reductions[i] += more
             missing -= more
-        yield self._table([high - less for high, less in zip(most, given_up, strict=True)])
+        yield self._table([high - less for high, less in zip(most, reductions, strict=True)])
 
     def _widths(self, width: int) -> tuple[list[int], list[int]]:
         """Return the least and the greatest width of each column."""

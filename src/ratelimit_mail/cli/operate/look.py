@@ -77,8 +77,8 @@ def usage_command(
         console.print(f"No limit of this client's tier is counted per {words}.", soft_wrap=True)
         if tier["scopes"]:
             console.print(
-                f"They are counted per {scopes_in_words(tier)}: `ratelimit-mail top` shows how"
-                " a subject is named.",
+                f"Its limits are counted per {scopes_in_words(tier)}: `ratelimit-mail top` shows"
+                " how a subject is named.",
                 soft_wrap=True,
             )
         return

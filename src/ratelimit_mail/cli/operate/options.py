@@ -64,11 +64,14 @@ def complete_subject(
     subjects: list[Any] = []
     with suppress(CommandError):
         with opened_live_store(StoreLocation(**options)) as store:
-            scope = scope_or_default(context.params.get("scope_words"), store, None)
+            scope_words = context.params.get("scope_words")
+            scope = scope_or_default(scope_words, store, None)
+            # Without --scope, these are understood.
+            scopes = [("sender",), ("submitter",)] if scope_words is None else [scope]
             if context.info_name == "unblock":
-                rows = [row for row in store.blocks() if tuple(row["scope"]) == scope]
+                rows = [row for row in store.blocks() if tuple(row["scope"]) in scopes]
             else:
-                rows = store.top(scope, MOST_COMPLETIONS, None)
+                rows = store.top(scope, MOST_COMPLETIONS, None) if scope in scopes else []
         subjects = [row["subject"] for row in rows]
     values = ([each] if isinstance(each, str) else each or [] for each in subjects)
     words = (each[position] for each in values if position < len(each))

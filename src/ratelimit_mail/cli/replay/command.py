@@ -18,7 +18,7 @@ from ratelimit_mail.cli.find_policy import POLICY_NAME, complete_policy, find_po
 from ratelimit_mail.cli.html.writer import PageWriter
 from ratelimit_mail.cli.replay.by_tier import ByTier
 from ratelimit_mail.cli.replay.demand import Demand
-from ratelimit_mail.cli.replay.heavy_senders import BusyDays, heavy_senders
+from ratelimit_mail.cli.replay.heavy_senders import BusyDays, HeavySender, heavy_senders
 from ratelimit_mail.cli.replay.input import ReplayInput
 from ratelimit_mail.cli.replay.reading_options import reading_options
 from ratelimit_mail.cli.replay.report import Report, as_json
@@ -164,6 +164,12 @@ def replay_command(
         if busy_days is not None:
             callbacks.append(busy_days.add)
         tally = replay(policy, mail.envelopes("Replaying"), *callbacks)
+        heavy: list[HeavySender] = []
+        if busy_days is not None:
+            heavy = heavy_senders(policy, busy_days, mail.envelopes)
+            # It has numbers of each sender, whose memory is needed for what follows.
+            callbacks.clear()
+            busy_days = None
         report = Report(
             file=_names(files),
             format=mail.format,
@@ -182,6 +188,7 @@ def replay_command(
                 for other in compared
             },
             touch=touch,
+            heavy=heavy,
             by_tier=by_tier,
         )
         sender_delays = SenderDelays(policy)
@@ -191,8 +198,7 @@ def replay_command(
             report = attrs.evolve(report, delays=delays if wants_retry else None)
         if needs_demand:
             demand = Demand(policy, timeline.bins, mail.envelopes("Measuring"))
-        if busy_days is not None:
-            heavy = heavy_senders(policy, busy_days, mail.envelopes)
+        if wants_numbers:
             apart = [each.key for each in heavy if each.is_set_apart]
             senders = len(tally.by_sender)
             suggested = suggest(
@@ -203,7 +209,7 @@ def replay_command(
                 apart=apart,
                 quota_without=quota_of(touch, senders - len(apart)),
             )
-            report = attrs.evolve(report, suggested=suggested, heavy=heavy)
+            report = attrs.evolve(report, suggested=suggested)
         if writer is not None:
             policies = {name: policy, **compared}
             with_retries = {name: delays}
