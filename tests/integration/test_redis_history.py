@@ -11,7 +11,7 @@ import redis
 from rlm_testkit.builders import envelope_to
 from rlm_testkit.multi_slot import cluster_client
 from rlm_testkit.redis_backends import unique_prefix
-from rlm_testkit.servers import Server
+from rlm_testkit.servers import Server, command
 
 from ratelimit_mail import Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import MemoryBackend, RedisBackend
@@ -105,3 +105,27 @@ def test_a_queue_of_an_earlier_version_is_stored_anew_when_it_changes(
     store_as_hash(client, key)
     scene.booked[2].cancel()
     assert client.type(key) == b"zset"
+
+
+PERMISSIONS = """
+    +evalsha +eval +time +get +set +pttl +pexpire +lindex +lrange +lset +ltrim +lrem +linsert +rpush
+    +hset +hdel +hlen +hgetall +zadd +zcard +zrangebyscore +zrevrangebyscore +zremrangebyscore
+"""
+"""What docs/redis.md lists for limits without `unique=True`."""
+
+
+def test_a_queue_of_an_earlier_version_needs_no_further_permission(
+    server: Server, client: redis.Redis
+) -> None:
+    prefix = unique_prefix()
+    rules = ["on", ">secret", "resetchannels", f"~{prefix}*", "-@all", *PERMISSIONS.split()]
+    command(client, "ACL", "SETUSER", "history", *rules)
+    url = server.url.replace("://", "://history:secret@")
+    with redis.Redis.from_url(url) as permitted:
+        scene = Scene(lambda clock: RedisBackend(permitted, prefix=prefix, clock=clock))
+        [key] = client.scan_iter(f"{prefix}*:places")
+        store_as_hash(client, key)
+        assert scene.go_on() == Scene(MemoryBackend).go_on()
+    assert client.type(key) == b"zset"
+    assert client.pttl(key) > 0
+    command(client, "ACL", "DELUSER", "history")

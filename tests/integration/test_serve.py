@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -253,6 +254,29 @@ async def test_a_policy_that_changes_while_it_is_read_is_read_again(
 
     async with running(load_policy=load, files=[file]) as (daemon, _):
         await eventually(lambda: str(daemon.limiter.policy.limits[0]).startswith("30 messages"))
+
+
+async def test_a_server_that_stops_ends_what_it_was_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.server.daemon.WATCH_SECONDS", 0.02)
+    file = tmp_path / "policy.toml"
+    begun, go_on = threading.Event(), threading.Event()
+    rates = iter([2, 30])
+
+    def load() -> Policy:
+        rate = next(rates)
+        if rate == 30:
+            begun.set()
+            assert go_on.wait(60)
+        return policy(rate)
+
+    async with running(load_policy=load, files=[file]) as (daemon, _):
+        file.touch()
+        await in_thread(begun.wait)
+        daemon.stop()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert str(daemon.limiter.policy.limits[0]).startswith("30 messages")
 
 
 async def test_alerts_and_metrics_are_read_again_with_the_policy(

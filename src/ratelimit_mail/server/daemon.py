@@ -106,6 +106,7 @@ class Daemon:
         self._control: ControlServer | None = None
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._started = time.monotonic()
 
     @property
@@ -164,8 +165,9 @@ class Daemon:
             await self._stop.wait()
         finally:
             systemd.notify("STOPPING=1")
-            for task in tasks:
-                task.cancel()
+            async with self._reloading:  # what it has started must be known, to be closed
+                for task in tasks:
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.listener.close()
             await self.service.close()
@@ -247,7 +249,8 @@ class Daemon:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            await self.reload()
+            async with self._reloading:
+                await self.reload()
 
     async def _watch_files(self) -> None:
         """Reload when a file has changed, and has then been the same twice: it is written whole."""

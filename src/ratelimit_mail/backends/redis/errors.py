@@ -132,8 +132,8 @@ def backend_error(
     ):
         return BackendError(
             f"{server} does not permit this user what the backend needs: {text}. It calls EVALSHA"
-            " and EVAL, and in them TIME and commands on lists, strings, hashes, sorted sets and"
-            " expiry, for keys that begin with its prefix; for `top` also SCAN"
+            " and EVAL, and in them TIME, DEL and commands on lists, strings, hashes, sorted sets"
+            " and expiry, for keys that begin with its prefix; for `top` also SCAN"
         )
     if _TOO_OLD_TEXT in text:
         return BackendError(

@@ -81,8 +81,8 @@ class Tally:
     def __init__(self, policy: Policy) -> None:
         limits = policy.all_limits
         self._keys = sender_keys(policy)
-        self._senders: dict[str, tuple[str, DecisionCounts]] = {}
-        """The spelling and the counts of each sender, by its key."""
+        self._spellings: dict[str, str] = {}
+        """The spelling of each sender that came first, by its key."""
         self._causes: dict[int, tuple[object, DecisionCounts, set[str]]] = {}
         """The counts and the affected senders of each limit and rule, by its identity.
 
@@ -101,8 +101,8 @@ class Tally:
 
     def add(self, sender: str, decision: Decision) -> None:
         """Count the decision on a message of `sender`."""
-        key = self._keys[sender]
-        spelling, counts = self._senders.get(key) or self._new_sender(key, sender)
+        spelling = self._spellings.setdefault(self._keys[sender], sender)
+        counts = _counts(self.by_sender, spelling)
         tier = self.by_tier.get(decision.tier)
         if tier is None:
             tier = self.by_tier[decision.tier] = DecisionCounts()
@@ -122,11 +122,6 @@ class Tally:
             known[2].add(spelling)
         if shadow is not None and shadow.limit is not None:
             _counts(self.by_shadow, str(shadow.limit)).add(shadow.action)
-
-    def _new_sender(self, key: str, spelling: str) -> tuple[str, DecisionCounts]:
-        counts = self.by_sender[spelling] = DecisionCounts()
-        self._senders[key] = spelling, counts
-        return spelling, counts
 
     @property
     def all(self) -> DecisionCounts:

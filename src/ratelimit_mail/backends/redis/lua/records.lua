@@ -97,15 +97,23 @@ end
 -- under 'state' that of the queue, with one number more. Earlier versions stored it so. Returns
 -- whether it is one.
 local function convert_hash(key)
-  local state, is_foreign = fetch('HGET', key, 'state')
-  if is_foreign or not state or #state ~= 32 then
+  local fields, is_foreign = fetch('HGETALL', key)
+  local names, state = {}, nil
+  for i = 1, not is_foreign and #fields or 0, 2 do
+    names[#names + 1] = fields[i]
+    state = fields[i] == 'state' and fields[i + 1] or state
+  end
+  if not state or #state ~= 32 then
     return false
   end
   must_change_bookings(key)
-  must_run('DEL', key)
-  local lifetime, fields = redis.call('PTTL', key), redis.call('HGETALL', key)
+  must_run('PTTL', key)
+  must_run('HDEL', key, '')
+  local lifetime = redis.call('PTTL', key)
   local first_number, last_number, expires, _, moved_until = struct.unpack('<i7i7i7I4i7', state)
-  redis.call('DEL', key)
+  for i = 1, #names, 1000 do -- then there is no key
+    redis.call('HDEL', key, unpack(names, i, math.min(i + 999, #names)))
+  end
   redis.call('ZADD', key, '-inf',
     struct.pack(QUEUE_STATE, first_number, last_number, expires, moved_until))
   for i = 1, #fields, 2 do
