@@ -266,7 +266,7 @@ def test_a_server_has_the_operations_in_its_log(
     assert "dana (uid" in caplog.text
     [row] = as_json("blocks", "--log", *on_server)
     assert row["by"].startswith("dana (uid")
-    assert (row["operation"], row["subject"]) == ("block", "ann@uwo.ca")
+    assert (row["operation"], row["subject"], row["reason"]) == ("block", "ann@uwo.ca", "stolen")
 
 
 def test_watch_renders_one_frame(place: list[str]) -> None:

@@ -358,9 +358,11 @@ class ControlServer:
         block = await self._server.limiter.block(
             subject, keys.get("seconds"), keys.get("reason"), scope=scope
         )
-        await self._note("block", keys, by, block.reason)
+        # The command writes the name into the reason, for those who only see the block.
+        reason = (block.reason or "").removesuffix(f" (by {keys.get('by')})")
+        await self._note("block", keys, by, reason)
         until = "for ever" if block.until is None else f"until {block.until.isoformat()}"
-        why = _why(block.reason)
+        why = _why(reason)
         log_info("%s blocked %s %s %s%s", by, _words(scope), show(subject), until, why)
         return block_as_json(block)
 
