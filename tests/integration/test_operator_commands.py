@@ -75,6 +75,7 @@ class RunningServer:
         backend = MemoryBackend()
         fill(Limiter(policy, backend))
         self.limiter = AsyncLimiter(policy, backend)
+        self.store = backend
         self.path = path
         self._loop = asyncio.new_event_loop()
         self._server = ControlServer(self, {"status": self._status})
@@ -263,7 +264,9 @@ def test_a_server_has_the_operations_in_its_log(
     with caplog.at_level("INFO"):
         run_command("block", "ann@uwo.ca", "--reason", "stolen", "--by", "dana", *on_server)
     assert "dana (uid" in caplog.text
-    assert "look there" in error_line(run_command("blocks", "--log", *on_server))
+    [row] = as_json("blocks", "--log", *on_server)
+    assert row["by"].startswith("dana (uid")
+    assert (row["operation"], row["subject"], row["reason"]) == ("block", "ann@uwo.ca", "stolen")
 
 
 def test_watch_renders_one_frame(place: list[str]) -> None:

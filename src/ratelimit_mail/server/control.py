@@ -15,6 +15,7 @@ Request: `{"op": NAME, ...}`, with these keys:
 | `block` | `subject`, `scope`, `seconds`, `reason`, `by` | a block |
 | `unblock` | `subject`, `scope`, `reason`, `by` | whether there was a block |
 | `blocks` | | a list of blocks |
+| `operations` | | a list of what operators changed, the latest last |
 | `tier` | `client` | the tier of a client |
 | `release` | `most` | the queue ids of held messages that may go now; each is counted as sent now |
 | `released` | `queue_ids`, `missing` | `null`; the first were released, and are forgotten |
@@ -34,6 +35,9 @@ of the limit, `resets_in` is in seconds, `block` is a block or `null`. A block i
 8601, `until` and `reason` may be `null`. A tier is `{"tier", "has_tiers", "scopes"}`: its name or
 `null`, whether the policy has tiers, and the scopes that its limits are counted per, as lists.
 
+What an operator changed is `{"at", "operation", "scope", "subject", "by", "reason"}`: `at` is in
+milliseconds, `operation` is `block`, `unblock` or `reset`.
+
 Answer: `{"ok": true, "result": ...}`, or `{"ok": false, "error": TEXT, "kind": KIND}`. KIND is
 `request` (the request is wrong: fix it), `store` (the store is away or unusable: try again later)
 or `server` (an error in the server, which is in its log).
@@ -44,6 +48,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import socket
 import stat
 import struct
@@ -54,6 +59,7 @@ from typing import Any, Final, Protocol
 
 from ratelimit_mail._util.logger import log_info, log_warning
 from ratelimit_mail._util.text import escape, show
+from ratelimit_mail.backends import Backend
 from ratelimit_mail.decision import Block, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.exceptions import BackendError
@@ -67,6 +73,8 @@ __all__ = [
     "ControlServer",
     "Operation",
     "block_as_json",
+    "note_operation",
+    "noted_operations",
     "request",
     "subject_usage_as_json",
     "tier_as_json",
@@ -81,6 +89,9 @@ MOST_CONNECTIONS: Final = 32
 IDLE_SECONDS: Final = 300.0
 
 LONGEST_BY: Final = 200
+
+MOST_OPERATIONS: Final = 1000
+"""How many operations a store remembers; older ones are dropped."""
 
 Operation = Callable[[Mapping[str, Any]], Awaitable[Any]]
 """Answers the keys of a request with what becomes the result."""
@@ -150,6 +161,38 @@ def _subject_as_json(subject: str | Sequence[str] | None) -> str | list[str] | N
     return subject if isinstance(subject, str | None) else list(subject)
 
 
+def note_operation(
+    store: Backend,
+    policy: Policy,
+    operation: str,
+    subject: Any,
+    scope: Sequence[str],
+    by: str,
+    reason: str | None,
+) -> None:
+    """Remember in the store what an operator changed."""
+    name = f"{policy.counted_as}:operations"
+    register = store.read_register(name)
+    entry = {
+        "at": register.now,
+        "operation": operation,
+        "scope": list(scope),
+        "subject": subject,
+        "by": by,
+        "reason": reason,
+    }
+    oldest = sorted(register.entries)[: max(0, len(register.entries) + 1 - MOST_OPERATIONS)]
+    changes: dict[str, str | None] = dict.fromkeys(oldest)
+    changes[f"{register.now:015d} {secrets.token_hex(4)}"] = json.dumps(entry)
+    store.write_register(name, changes)
+
+
+def noted_operations(store: Backend, policy: Policy) -> list[dict[str, Any]]:
+    """Return what operators changed lately, the latest last."""
+    register = store.read_register(f"{policy.counted_as}:operations")
+    return [json.loads(register.entries[key]) for key in sorted(register.entries)]
+
+
 def request(path: str | Path, op: str, *, timeout: float = 30.0, **keys: Any) -> Any:
     """Ask a running server from a program that is not async; return the result.
 
@@ -179,6 +222,10 @@ class Controlled(Protocol):
     def limiter(self) -> AsyncLimiter:
         """The limiter in use."""
 
+    @property
+    def store(self) -> Backend | None:
+        """Where the limiter counts, for calls from a thread; None remembers no changes."""
+
 
 class ControlServer:
     """Answers requests on a Unix socket.
@@ -203,6 +250,7 @@ class ControlServer:
             "unblock": self._unblock,
             "blocks": self._blocks,
             "tier": self._tier,
+            "operations": self._list_operations,
             **(operations or {}),
         }
 
@@ -302,6 +350,7 @@ class ControlServer:
         subject, scope, by = keys.get("subject"), _scope(keys), _by(keys)
         reason = _reason(keys)
         await self._server.limiter.reset(subject, scope=scope)
+        await self._note("reset", keys, by, reason)
         log_info("%s reset the counts of %s %s%s", by, _words(scope), show(subject), _why(reason))
 
     async def _block(self, keys: Mapping[str, Any]) -> Any:
@@ -309,8 +358,11 @@ class ControlServer:
         block = await self._server.limiter.block(
             subject, keys.get("seconds"), keys.get("reason"), scope=scope
         )
+        # The command writes the name into the reason, for those who only see the block.
+        reason = (block.reason or "").removesuffix(f" (by {keys.get('by')})")
+        await self._note("block", keys, by, reason)
         until = "for ever" if block.until is None else f"until {block.until.isoformat()}"
-        why = _why(block.reason)
+        why = _why(reason)
         log_info("%s blocked %s %s %s%s", by, _words(scope), show(subject), until, why)
         return block_as_json(block)
 
@@ -319,11 +371,31 @@ class ControlServer:
         reason = _reason(keys)
         was_blocked = await self._server.limiter.unblock(subject, scope=scope)
         if was_blocked:
+            await self._note("unblock", keys, by, reason)
             log_info("%s unblocked %s %s%s", by, _words(scope), show(subject), _why(reason))
         return was_blocked
 
     async def _blocks(self, keys: Mapping[str, Any]) -> Any:  # noqa: ARG002 - as every operation
         return [block_as_json(each) for each in await self._server.limiter.blocks()]
+
+    async def _note(self, operation: str, keys: Mapping[str, Any], by: str, why: Any) -> None:
+        """Remember a change in the store. It is in the log too, so a failure only warns."""
+        scope = _scope(keys)
+        words = [scope] if isinstance(scope, str) else list(scope)
+        policy, store = self._server.limiter.policy, self._server.store
+        if store is None:
+            return
+        subject = keys.get("subject")
+        try:
+            await asyncio.to_thread(
+                note_operation, store, policy, operation, subject, words, by, why
+            )
+        except BackendError as error:
+            log_warning("the store does not remember what was changed: %s", show(str(error)))
+
+    async def _list_operations(self, keys: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        policy, store = self._server.limiter.policy, self._server.store
+        return [] if store is None else await asyncio.to_thread(noted_operations, store, policy)
 
     async def _tier(self, keys: Mapping[str, Any]) -> Any:
         return tier_as_json(self._server.limiter.policy, _client(keys))

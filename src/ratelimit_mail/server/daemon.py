@@ -114,6 +114,14 @@ class Daemon:
         """The limiter in use."""
         return self.service.limiter
 
+    @property
+    def store(self) -> Backend | None:
+        """Where the limiter counts, for calls from a thread; None remembers no changes."""
+        settings = self._settings
+        if settings.alert_store is None and isinstance(settings.backend, MemoryBackend):
+            return settings.backend
+        return settings.alert_store
+
     async def run(self, ready: Callable[[list[Address]], None] | None = None) -> None:
         """Listen and answer until SIGTERM, SIGINT or `stop`.
 

@@ -5,10 +5,8 @@ Both answer in the form of the control socket, which `ratelimit_mail.server.cont
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ratelimit_mail.backends import Backend
 from ratelimit_mail.cli.errors import CommandError
@@ -20,6 +18,8 @@ from ratelimit_mail.policy import Policy
 from ratelimit_mail.server.control import (
     ControlError,
     block_as_json,
+    note_operation,
+    noted_operations,
     request,
     subject_usage_as_json,
     tier_as_json,
@@ -27,9 +27,6 @@ from ratelimit_mail.server.control import (
 )
 
 __all__ = ["ControlSocket", "LiveStore", "PolicyStore", "Subject"]
-
-MOST_OPERATIONS: Final = 1000
-"""How many operations a store remembers; older ones are dropped."""
 
 Row = dict[str, Any]
 
@@ -100,7 +97,6 @@ class PolicyStore:
     ) -> None:
         self._limiter = Limiter(policy, backend, node=node, on_event=on_event)
         self._backend = backend
-        self._register = f"{self._limiter.policy.counted_as}:operations"
 
     def usage(self, subject: Subject, client: Client | None) -> list[Row]:
         """See `LiveStore.usage`."""
@@ -140,27 +136,15 @@ class PolicyStore:
 
     def operations(self) -> list[Row]:
         """See `LiveStore.operations`."""
-        register = self._backend.read_register(self._register)
-        return [json.loads(register.entries[key]) for key in sorted(register.entries)]
+        return noted_operations(self._backend, self._limiter.policy)
 
     def status(self) -> dict[str, Any]:
         """See `LiveStore.status`."""
         return {"policy": self._limiter.policy.name}
 
     def _note(self, operation: str, subject: Subject, by: str, reason: str) -> None:
-        register = self._backend.read_register(self._register)
-        entry = {
-            "at": register.now,
-            "operation": operation,
-            "scope": list(subject.scope),
-            "subject": subject.value,
-            "by": by,
-            "reason": reason,
-        }
-        oldest = sorted(register.entries)[: max(0, len(register.entries) + 1 - MOST_OPERATIONS)]
-        changes: dict[str, str | None] = dict.fromkeys(oldest)
-        changes[f"{register.now:015d} {secrets.token_hex(4)}"] = json.dumps(entry)
-        self._backend.write_register(self._register, changes)
+        policy = self._limiter.policy
+        note_operation(self._backend, policy, operation, subject.value, subject.scope, by, reason)
 
 
 class ControlSocket:
@@ -215,11 +199,8 @@ class ControlSocket:
         return row
 
     def operations(self) -> list[Row]:
-        """Raise CommandError: a server notes them in its log."""
-        raise CommandError(
-            "a running server writes what operators change into its own log: look there, such as"
-            " with `journalctl -u ratelimit-mail`"
-        )
+        """See `LiveStore.operations`."""
+        return self._rows("operations")
 
     def status(self) -> dict[str, Any]:
         """See `LiveStore.status`."""

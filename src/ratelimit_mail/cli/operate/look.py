@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Final
 
 import click
 from rich.console import Console
@@ -35,10 +34,6 @@ from ratelimit_mail.cli.tables import cells, print_table, table_of
 from ratelimit_mail.envelope import Client
 
 __all__ = ["blocks_command", "top_command", "usage_command"]
-
-NOTHING_CHANGED: Final = (
-    "Nothing was changed. What is changed with --control is in the log of the server."
-)
 
 
 @click.command("usage")
@@ -148,8 +143,8 @@ def blocks_command(
 ) -> None:
     """List the blocks in force, or with --log the last 1,000 blocks, unblocks and resets.
 
-    A store remembers what was changed in it by these commands, with who and why. A running server
-    writes it into its own log.
+    A store remembers what these commands changed, with who and why. A running server writes it into
+    its log, too.
     """
     with opened_live_store(location) as store:
         rows = store.operations() if wants_log else store.blocks()
@@ -157,7 +152,7 @@ def blocks_command(
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo(NOTHING_CHANGED if wants_log else "Nothing is blocked.")
+        click.echo("Nothing was changed." if wants_log else "Nothing is blocked.")
         return
     if not wants_log:
         print_table(blocks_table(rows))
