@@ -88,3 +88,25 @@ def test_a_full_disk_ends_a_process_that_was_not_forked_alike(stderr: int | None
         program = [sys.executable, "-m", "ratelimit_mail.cli", "presets"]
         done = subprocess.run(program, stdout=full, stderr=stderr or full, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, NO_SPACE if stderr else None)
+
+
+BUFFERED_LINE = """
+import sys
+import ratelimit_mail.cli.command as module
+from ratelimit_mail.cli import main
+
+def command(prog_name):
+    sys.stderr.reconfigure(line_buffering=False, write_through=False)
+    print("a line that is still in the buffer", file=sys.stderr)
+    sys.exit(1)
+
+module.command = command
+main()
+"""
+
+
+@needs_full_disk
+def test_a_line_that_cannot_be_written_at_the_end_leaves_the_exit_code() -> None:
+    with FULL.open("w") as full:
+        done = subprocess.run([sys.executable, "-c", BUFFERED_LINE], stderr=full, check=False)
+    assert done.returncode == 1

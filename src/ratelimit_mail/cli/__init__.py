@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 __all__ = ["main"]
 
@@ -28,6 +28,12 @@ def main() -> None:
         command(prog_name="ratelimit-mail")
     except OSError as error:  # the commands report those of their files
         _end_without_output(error)
+    finally:
+        # At its end, Python would write what is left, and change the exit code if that fails.
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _discard(sys.stderr)
 
 
 def _end_without_output(error: OSError) -> NoReturn:
@@ -35,9 +41,12 @@ def _end_without_output(error: OSError) -> NoReturn:
     text = f"Error: the output cannot be written: {error.strerror or error}"
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-    # At its end, Python would try to write once more what is left.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            os.dup2(nowhere, stream.fileno())
+        _discard(stream)
     sys.exit(2)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is left in a stream, and what follows, go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
