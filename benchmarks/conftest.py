@@ -153,6 +153,7 @@ def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         for clock in ("time", "monotonic"):
             monkeypatch.setattr(module, clock, lambda: now / 1e9, raising=False)
             monkeypatch.setattr(module, f"{clock}_ns", lambda: now, raising=False)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: now, raising=False)
 
     def advance(seconds: float) -> None:
         nonlocal now
