@@ -658,7 +658,11 @@ def test_the_log_of_a_server_that_only_reports_replayed_refuses_what_it_reported
     reported = Counter(
         match[1]
         for line in process.lines
-        if (match := re.search(r"would answer 550 .* from '?([^' ]+@uwo\.ca)'? by", line))
+        if (
+            match := re.search(
+                r"would answer 550 .* from '?([^' ]+@uwo\.ca)'? (?:by|without)", line
+            )
+        )
     )
     result = replayed(postfix.log, Policy.loads(POLICY))
     print(

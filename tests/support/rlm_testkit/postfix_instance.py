@@ -199,9 +199,13 @@ def running_postfix(
     *,
     main: Mapping[str, str] | None = None,
     master: str = "",
-    long_ids: bool = False,
+    long_ids: bool = True,
 ) -> Iterator[Postfix]:
-    """Run a Postfix in an empty folder."""
+    """Run a Postfix in an empty folder.
+
+    long_ids: whether queue ids are long. A short one comes again among thousands of messages, and
+        the log then counts two as one.
+    """
     postfix = Postfix(folder)
     folder.chmod(0o755)
     for parent in folder.parents:
