@@ -117,8 +117,10 @@ class CoresOfLoops:
 
     def _hold_running(self) -> list[CoreOfLoop]:
         # No loop in the block of the lock: Python 3.13.0 may jump back outside of it.
+        # First the cores that are returned: those of closed loops may be held by nothing else.
+        cores = [core for reference in self._cores.values() if (core := reference())]
         self._held = {core for core in self._held if core.loop.is_running()}
-        return [core for reference in self._cores.values() if (core := reference())]
+        return cores
 
     def _forget(self, core: CoreOfLoop) -> None:
         with self._lock:
