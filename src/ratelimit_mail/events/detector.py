@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.rare_warnings import RareWarnings
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
 from ratelimit_mail.backends.base import Backend, Reading
@@ -36,9 +36,6 @@ __all__ = ["EventDetector"]
 MOST_SUBJECTS: Final = 100_000
 
 LARGEST_BURST: Final = 1000
-
-WARN_EVERY: Final = 60.0
-"""Seconds between two log lines about unexpected errors."""
 
 
 class EventDetector:
@@ -75,7 +72,7 @@ class EventDetector:
         self._policy = policy
         self._dispatcher = dispatcher
         self._lock = threading.Lock()
-        self._next_warning = 0.0
+        self._warnings = RareWarnings(time.monotonic)
         self._usage = NearLimitTracker(near, most_subjects)
         self._denials = DenialTracker(burst, math.ceil(burst_seconds * 1000), most_subjects)
         self._expected = ExpectedRecipientsTracker(most_subjects)
@@ -201,10 +198,9 @@ class EventDetector:
 
     def _log_error(self, error: Exception) -> None:
         """Log an unexpected error, at most once a minute; the decision stays as it is."""
-        moment = time.monotonic()
-        if moment >= self._next_warning:
-            self._next_warning = moment + WARN_EVERY
-            log_warning("events are lost: %s: %s", type(error).__name__, show(str(error)))
+        self._warnings.warn(
+            "lost", "events are lost: %s: %s", type(error).__name__, show(str(error))
+        )
 
 
 def _number(name: str, value: Any, *, at_most: float | None = None, whole: bool = False) -> None:

@@ -18,6 +18,7 @@ import attrs
 
 from ratelimit_mail._util.epoch import datetime_of, milliseconds_of
 from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.rare_warnings import RareWarnings
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER
@@ -40,8 +41,6 @@ MOST_AUTOMATIC: Final = 1000
 Who forges senders has as many subjects as they like, and each limiter reads all blocks of a server
 every second.
 """
-
-WARN_SECONDS: Final = 60.0
 
 LONGEST_REASON: Final = 400
 
@@ -86,7 +85,7 @@ class Blocks:
         self._ahead = 0
         """How much the clock of the backend is ahead of `backend.now()`, in milliseconds."""
         self._refresh_at = 0.0
-        self._warn_at = 0.0
+        self._warnings = RareWarnings(monotonic)
         self.is_stale = True
         """Whether the register may have changed; for a server, `is_due` asks the clock too."""
         self._is_local = isinstance(store, MemoryBackend)
@@ -114,8 +113,7 @@ class Blocks:
         try:
             self.is_stale = False
             self._refresh_at = monotonic() + REFRESH_SECONDS
-            register: Register = yield partial(self._backend.read_register, self._name)
-            self._take(register)
+            yield from self._read_steps()
         except BackendError as error:
             if self._by_scope:
                 log_warning("the blocks could not be read; those known stay in force: %s", error)
@@ -153,8 +151,7 @@ class Blocks:
     def list_steps(self) -> Steps[tuple[Block, ...]]:
         """See `Limiter.blocks`."""
         self.is_stale = False
-        register: Register = yield partial(self._backend.read_register, self._name)
-        self._take(register)
+        register = yield from self._read_steps()
         now = datetime_of(register.now)
         blocks = (block for each in self._by_scope.values() for block in each.values())
         return tuple(block for block in blocks if block.until is None or now < block.until)
@@ -176,8 +173,7 @@ class Blocks:
             raise ValueError(
                 f"reason: {show(reason)} is not a line of at most {LONGEST_REASON} characters"
             )
-        register: Register = yield partial(self._backend.read_register, self._name)
-        self._take(register)
+        register = yield from self._read_steps()
         until = None if seconds is None else register.now + round(seconds * 1000)
         shown = _in_order(ordered, scope, subject)
         entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
@@ -200,8 +196,7 @@ class Blocks:
         login first, because a login cannot be forged. What somebody has blocked stays.
         """
         ordered, key = self._key(subject, scope)
-        register: Register = yield partial(self._backend.read_register, self._name)
-        self._take(register)
+        register = yield from self._read_steps()
         expired = self._expired(register.now)
         name = _entry_key(ordered, key)
         if name in self._entries and name not in expired:
@@ -214,7 +209,12 @@ class Blocks:
         ]
         if (surplus := len(automatic) + 1 - MOST_AUTOMATIC) > 0:
             changes.update(dict.fromkeys(other for _, _, other in nsmallest(surplus, automatic)))
-            self._warn_of_surplus()
+            self._warnings.warn(
+                "surplus",
+                "more than %d subjects exceeded a limit that blocks them, and the oldest of these"
+                " blocks are lifted: senders may be forged; block their client or login",
+                MOST_AUTOMATIC,
+            )
         entry = {
             "since": register.now,
             "until": None,
@@ -226,6 +226,12 @@ class Blocks:
         yield from self._write_steps(register, changes)
         return self._by_scope[ordered][key]
 
+    def _read_steps(self) -> Steps[Register]:
+        """Read the register, and take it over."""
+        register: Register = yield partial(self._backend.read_register, self._name)
+        self._take(register)
+        return register
+
     def _write_steps(self, register: Register, changes: Mapping[str, str | None]) -> Steps[None]:
         """Change the register that was read, and take over the result."""
         yield partial(self._backend.write_register, self._name, changes)
@@ -233,23 +239,12 @@ class Blocks:
         texts = {name: text for name, text in entries.items() if text is not None}
         self._take(Register(register.now, texts))
 
-    def _warn_of_surplus(self) -> None:
-        now = monotonic()
-        if now >= self._warn_at:
-            self._warn_at = now + WARN_SECONDS
-            log_warning(
-                "more than %d subjects exceeded a limit that blocks them, and the oldest of these"
-                " blocks are lifted: senders may be forged; block their client or login",
-                MOST_AUTOMATIC,
-            )
-
     def longer_block_steps(
         self, subject: str | Sequence[str] | None, scope: str | Sequence[str], seconds: float
     ) -> Steps[Block | None]:
         """Return the block of a subject if it lasts for `seconds` from now or longer."""
         ordered, key = self._key(subject, scope)
-        register: Register = yield partial(self._backend.read_register, self._name)
-        self._take(register)
+        register = yield from self._read_steps()
         block = self._by_scope.get(ordered, {}).get(key)
         end = datetime_of(register.now + round(seconds * 1000))
         return None if block is None or (block.until is not None and block.until < end) else block
@@ -259,8 +254,7 @@ class Blocks:
     ) -> Steps[Block | None]:
         """See `Limiter.unblock`; return the block that was lifted."""
         ordered, key = self._key(subject, scope)
-        register: Register = yield partial(self._backend.read_register, self._name)
-        self._take(register)
+        register = yield from self._read_steps()
         block = self._by_scope.get(ordered, {}).get(key)
         changes = dict.fromkeys([_entry_key(ordered, key), *self._expired(register.now)])
         yield from self._write_steps(register, changes)

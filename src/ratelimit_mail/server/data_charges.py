@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import attrs
 
+from ratelimit_mail._util.rare_warnings import RareWarnings
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter import AsyncLimiter
-from ratelimit_mail.server.rare_warnings import RareWarnings
 
 __all__ = ["DataCharges"]
 

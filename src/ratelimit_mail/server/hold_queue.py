@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ratelimit_mail._util.logger import log_info, log_warning
+from ratelimit_mail._util.rare_warnings import RareWarnings
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
@@ -17,7 +18,6 @@ from ratelimit_mail.limiter import AsyncLimiter
 from ratelimit_mail.server.clients import client_text
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.postfix import QUEUE_ID, Request
-from ratelimit_mail.server.rare_warnings import RareWarnings
 
 __all__ = ["HeldMailError", "HoldQueue"]
 

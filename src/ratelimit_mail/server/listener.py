@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ratelimit_mail._util.logger import log_warning
+from ratelimit_mail._util.rare_warnings import RareWarnings
 from ratelimit_mail._util.text import show
 from ratelimit_mail.server.control import remove_stale_socket
 from ratelimit_mail.server.policy_service import PolicyService
@@ -83,7 +84,7 @@ class PolicyListener:
         self._servers: list[asyncio.Server] = []
         self._paths: list[tuple[Path, int]] = []
         self._sweeper: asyncio.Task[None] | None = None
-        self._warned_at = float("-inf")
+        self._warnings = RareWarnings(clock)
         self.is_closing = False
 
     async def listen(self, address: Address, *, mode: int = 0o660) -> Any:
@@ -170,10 +171,9 @@ class PolicyListener:
 
     def warn_full(self) -> None:
         """Log that a connection was turned away, once a minute."""
-        now = self.clock()
-        if now - self._warned_at >= 60:
-            self._warned_at = now
-            log_warning("all %d connections are in use, and new ones are closed", self.most)
+        self._warnings.warn(
+            "full", "all %d connections are in use, and new ones are closed", self.most
+        )
 
 
 def mask_of(mode: int) -> int:

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import attrs
 
 from ratelimit_mail._util.logger import log_info, log_warning
+from ratelimit_mail._util.rare_warnings import RareWarnings
 from ratelimit_mail._util.text import show
 from ratelimit_mail.client_tags import ClientTags
 from ratelimit_mail.decision import Action, Decision
@@ -34,7 +35,6 @@ from ratelimit_mail.server.data_charges import DataCharges
 from ratelimit_mail.server.held_mail import HeldMail
 from ratelimit_mail.server.hold_queue import HeldMailError, HoldQueue
 from ratelimit_mail.server.postfix import Malformed, Request, Stage
-from ratelimit_mail.server.rare_warnings import RareWarnings
 from ratelimit_mail.server.recipients import RecipientsToCharge
 from ratelimit_mail.server.replies import (
     DUNNO,

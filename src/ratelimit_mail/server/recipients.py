@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ratelimit_mail._util.rare_warnings import RareWarnings
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import RateLimit
@@ -31,7 +32,6 @@ from ratelimit_mail.policy import Policy
 from ratelimit_mail.scopes import is_per_recipient
 from ratelimit_mail.server.collector import Collector, Transaction
 from ratelimit_mail.server.postfix import Request, Stage
-from ratelimit_mail.server.rare_warnings import RareWarnings
 from ratelimit_mail.server.stages import Stages
 
 __all__ = ["RecipientsToCharge"]
