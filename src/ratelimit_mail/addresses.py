@@ -13,7 +13,7 @@ policy compares: in most policies `Kim@uwo.ca` is `kim@uwo.ca`, and in some so i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -63,10 +63,10 @@ LONGEST_U_LABEL: Final = LONGEST_LABEL - len("xn--")
 # Every pattern runs in linear time: repetitions are possessive, or no two adjacent ones match the
 # same character.
 _plain = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)").fullmatch
-_domains_of_plain_lines = re.compile(
+_find_in_plain = re.compile(
     r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
 ).findall
-_domains_of_folded_lines = re.compile(
+_find_in_folded = re.compile(
     r"^[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
 ).findall
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
@@ -180,16 +180,13 @@ def normal_and_folded(values: Iterable[object]) -> tuple[DomainsOf, DomainsOf]:
     except TypeError:
         return _with_folded(dict(map(normal_address, addresses)))
     count = len(addresses)
-    if count == text.count("\n") + 1:
-        domains = _domains_of_folded_lines(text)
-        if len(domains) == count and (_are_normal(domains) or _check_normal(domains)):
-            same = dict(zip(addresses, domains, strict=True))
-            return same, same
-        domains = _domains_of_plain_lines(text)
-        if len(domains) == count and (_are_normal(domains) or _check_normal(domains)):
-            lines = text.lower().split("\n")
-            domain_of = dict(zip(addresses, domains, strict=True))
-            return domain_of, dict(zip(lines, domains, strict=True))
+    if (domains := _domains_of_lines(_find_in_folded, text, count)) is not None:
+        same = dict(zip(addresses, domains, strict=True))
+        return same, same
+    if (domains := _domains_of_lines(_find_in_plain, text, count)) is not None:
+        lines = text.lower().split("\n")
+        domain_of = dict(zip(addresses, domains, strict=True))
+        return domain_of, dict(zip(lines, domains, strict=True))
     return _with_folded(dict(map(normal_address, addresses)))
 
 
@@ -205,8 +202,15 @@ def folded_plain_domains(sender: object, recipients: list[Any]) -> list[str] | N
         text = "\n".join([sender, *recipients])
     except TypeError:
         return None
-    domains: list[str] = _domains_of_folded_lines(text)
-    count = len(recipients) + 1
+    return _domains_of_lines(_find_in_folded, text, len(recipients) + 1)
+
+
+def _domains_of_lines(find: Callable[[str], list[str]], text: str, count: int) -> list[str] | None:
+    """Return the domains that `find` finds, if it finds a normal one in each of `count` lines.
+
+    None if it does not, or if there are more lines: an address had a line break.
+    """
+    domains = find(text)
     if len(domains) != count or text.count("\n") >= count:
         return None
     return domains if _are_normal(domains) or _check_normal(domains) else None
