@@ -15,11 +15,9 @@ from ratelimit_mail.limits import RecipientLimit, RecipientRateLimit
 from ratelimit_mail.overrides import Exemption, Override
 from ratelimit_mail.policy import Policy, Tier
 from ratelimit_mail.presets.source import Figure, Source
-from ratelimit_mail.presets.western import REFUSAL, SENDING_RATE_LIMITS
+from ratelimit_mail.presets.western import CONVERGENCE, REFUSAL, SENDING_RATE_LIMITS
 
 __all__ = ["RELAY", "campus_relay"]
-
-_REPLY: Final = f"550 5.7.1 {REFUSAL}"
 
 RELAY: Final = Source(
     institution="Western University",
@@ -30,20 +28,7 @@ RELAY: Final = Source(
             unit="recipients a message",
             pages=(SENDING_RATE_LIMITS,),
         ),
-        Figure(
-            limit="recipients in 15 minutes",
-            value=50,
-            unit="external recipients in 15 minutes, in tier 2",
-            pages=(SENDING_RATE_LIMITS,),
-            refusal=_REPLY,
-        ),
-        Figure(
-            limit="recipients a day",
-            value=500,
-            unit="external recipients in 24 hours, in both tiers",
-            pages=(SENDING_RATE_LIMITS,),
-            refusal=_REPLY,
-        ),
+        *CONVERGENCE.figures,
         Figure(
             limit="recipients a day",
             value=1_000,
