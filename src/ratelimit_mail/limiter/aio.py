@@ -20,7 +20,6 @@ from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import CHECK, AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured_async
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
@@ -133,6 +132,9 @@ class AsyncLimiter:
             apply_booking = self._backend.apply
             finish = _finish_at_once
         else:
+            # As in Limiter: memory needs none.
+            from ratelimit_mail.backends.outage.fallback import AsyncFallbackBackend
+
             if metrics is not None:
                 self._backend = measured_async(self._backend, metrics.called)
             self._backend = AsyncFallbackBackend(self._backend, fallback, share)

@@ -163,8 +163,12 @@ class Operations:
             self.observers.is_idle and not self.policy.partial and not self.policy.blocks_on_excess
         )
         """Whether a message needs only a decision: no shadow limits, events, parts or lock-out."""
-        self.measures_waits = metrics is not None
         self.fast_paths = fast_paths(self, store)
+
+    @property
+    def measures_waits(self) -> bool:
+        """Whether each wait is measured, also one of no length."""
+        return self._metrics is not None
 
     def decide(self, plan: ChargePlan, verdict: Verdict | None, envelope: Envelope) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""
