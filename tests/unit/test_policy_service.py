@@ -75,6 +75,16 @@ class Relay:
         )
         self.number = 0
 
+    def advance(self, seconds: float) -> None:
+        """Move all of its clocks on."""
+        self.clock.advance(seconds)
+        self.seconds += seconds
+
+    def set_wall_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let `time.time` go with its clocks."""
+        wall = self.clock() / 1000 - self.seconds
+        monkeypatch.setattr("time.time", lambda: wall + self.seconds)
+
     async def ask(self, state: str, name: str, connection: object = 1, **values: object) -> str:
         lines = {
             "request": "smtpd_access_policy",
@@ -394,27 +404,21 @@ async def test_a_message_over_the_rate_is_held_and_leaves_at_its_time(
     policy = Policy(name="queue", limits=[MessageRateLimit("2/minute")])
     held = HeldMail(tmp_path / "held.db")
     relay = Relay(policy, excess="hold", held=held)
-    wall = relay.clock() / 1000
-    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
-
-    def advance(seconds: float) -> None:
-        relay.clock.advance(seconds)
-        relay.seconds += seconds
-
+    relay.set_wall_clock(monkeypatch)
     actions = [await relay.message(outsiders(1)) for _ in range(5)]
     assert actions[:2] == ["DUNNO", "DUNNO"]
     assert all(each.startswith("HOLD ") for each in actions[2:])
     assert [each.queue_id for each in held.all(10)] == ["AB0003", "AB0004", "AB0005"]
     assert await relay.service.release() == []
-    advance(60)
+    relay.advance(60)
     assert await relay.service.release() == ["AB0003", "AB0004"]
     # It was not confirmed that Postfix has released them.
     assert await relay.service.release() == ["AB0003", "AB0004"]
     held.remove(["AB0003", "AB0004"])
     assert await relay.service.release() == []
-    advance(59)
+    relay.advance(59)
     assert await relay.service.release() == []
-    advance(2)
+    relay.advance(2)
     assert await relay.service.release() == ["AB0005"]
     held.close()
 
@@ -442,21 +446,15 @@ async def test_a_message_that_is_held_at_data_is_not_released_before_its_end(
     policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
     held = HeldMail(tmp_path / "held.db")
     relay = Relay(policy, "rcpt,data,end-of-message", excess="hold", held=held)
-    wall = relay.clock() / 1000
-    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
-
-    def advance(seconds: float) -> None:
-        relay.clock.advance(seconds)
-        relay.seconds += seconds
-
+    relay.set_wall_clock(monkeypatch)
     assert await relay.message(outsiders(1), stage="DATA") == "DUNNO"
     assert await relay.ask("END-OF-MESSAGE", instance(1), recipient_count=1) == "DUNNO"
     assert (await relay.message(outsiders(1), stage="DATA"))[:5] == "HOLD "
-    advance(90)  # its text is long, and it is not in the hold queue yet
+    relay.advance(90)  # its text is long, and it is not in the hold queue yet
     assert await relay.service.release() == []
     assert await relay.ask("END-OF-MESSAGE", instance(2), recipient_count=1) == "DUNNO"
     assert await relay.service.release() == []  # Postfix writes it to the queue now
-    advance(10)
+    relay.advance(10)
     assert await relay.service.release() == ["AB0002"]
     held.close()
 
@@ -467,12 +465,7 @@ async def test_a_message_that_is_complete_after_its_time_is_looked_for_and_count
     policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
     held = HeldMail(tmp_path / "held.db")
     relay = Relay(policy, "rcpt,data", excess="hold", held=held)
-    wall = relay.clock() / 1000
-    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
-
-    def advance(seconds: float) -> None:
-        relay.clock.advance(seconds)
-        relay.seconds += seconds
+    relay.set_wall_clock(monkeypatch)
 
     async def used() -> int:
         [usage] = await relay.service.limiter.usage("ann@uwo.ca")
@@ -480,22 +473,22 @@ async def test_a_message_that_is_complete_after_its_time_is_looked_for_and_count
 
     for expected in ("DUNNO", "HOLD "):
         assert (await relay.message(outsiders(1), stage="DATA"))[:5] == expected
-    advance(60)
+    relay.advance(60)
     for _ in range(3):  # its text is long, and it is not in the hold queue yet
         assert await relay.service.release() == ["AB0002"]
         await relay.service.note_released([], missing=["AB0002"])
         assert await relay.service.release() == []
-        advance(10)
+        relay.advance(10)
     assert await relay.service.release() == []  # it has been missing for twenty seconds
-    advance(10)
+    relay.advance(10)
     assert await relay.service.release() == ["AB0002"]
     with caplog.at_level("INFO", "ratelimit_mail"):
         await relay.service.note_released(["AB0002"])
     assert caplog.messages == ["released AB0002"]
     assert len(held) == 0
-    advance(59)
+    relay.advance(59)
     assert await used() == 1
-    advance(1)
+    relay.advance(1)
     assert await used() == 0
     held.close()
 
@@ -506,14 +499,12 @@ async def test_a_message_that_is_missing_for_a_day_is_forgotten(
     policy = Policy(name="queue", limits=[MessageRateLimit("1/minute")])
     held = HeldMail(tmp_path / "held.db")
     relay = Relay(policy, excess="hold", held=held)
-    wall = relay.clock() / 1000
-    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+    relay.set_wall_clock(monkeypatch)
     for _ in range(2):
         await relay.message(outsiders(1))
     searches = 0
     while len(held):
-        relay.clock.advance(60)
-        relay.seconds += 60
+        relay.advance(60)
         if queue_ids := await relay.service.release():  # an administrator has deleted it
             searches += 1
             await relay.service.note_released([], missing=[*queue_ids, "x\ny", "A" * 10_000])
@@ -536,15 +527,13 @@ async def test_a_queue_id_that_is_used_again_releases_no_message_of_a_moderator(
     )
     held = HeldMail(tmp_path / "held.db")
     relay = Relay(policy, excess="hold", held=held)
-    wall = relay.clock() / 1000
-    monkeypatch.setattr("time.time", lambda: wall + relay.seconds)
+    relay.set_wall_clock(monkeypatch)
     await relay.message(outsiders(1))
     assert (await relay.message(outsiders(1), queue_id="ABCDEF"))[:5] == "HOLD "
     # An administrator has deleted it, and Postfix uses its queue id for another message.
     action = await relay.message(["news@uwo.ca"], queue_id="ABCDEF", sender="eve@uwo.ca")
     assert action[:5] == "HOLD "
-    relay.clock.advance(300)
-    relay.seconds += 300
+    relay.advance(300)
     assert await relay.service.release() == []
     held.close()
 
