@@ -16,6 +16,7 @@ from ratelimit_mail.cli.operate.options import (
     SUBJECT,
     StoreLocation,
     client_options,
+    count_option,
     opened_live_store,
     scope_or_default,
     scopes_in_words,
@@ -87,14 +88,7 @@ def usage_command(
 
 @click.command("top")
 @SCOPE_OF_POLICY
-@click.option(
-    "-n",
-    "count",
-    type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
-    help="At most so many subjects.",
-)
+@count_option(most=10_000)
 @store_options
 @client_options
 @JSON

@@ -30,6 +30,7 @@ __all__ = [
     "StoreLocation",
     "change_options",
     "client_options",
+    "count_option",
     "opened_live_store",
     "scope_of",
     "scope_or_default",
@@ -119,6 +120,18 @@ class StoreLocation(NamedTuple):
     control: str | None
     node: str | None
     is_shadow: bool
+
+
+def count_option(most: int) -> Callable[[F], F]:
+    """Return the option for how many subjects are shown."""
+    return click.option(
+        "-n",
+        "count",
+        type=click.IntRange(1, most),
+        default=10,
+        show_default=True,
+        help="At most so many subjects.",
+    )
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:

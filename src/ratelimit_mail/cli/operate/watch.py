@@ -19,6 +19,7 @@ from ratelimit_mail.cli.operate.options import (
     SCOPE_OF_POLICY,
     StoreLocation,
     client_options,
+    count_option,
     opened_live_store,
     scope_or_default,
     store_options,
@@ -67,14 +68,7 @@ def _status_words(status: dict[str, Any]) -> list[str]:
 
 @click.command("watch")
 @SCOPE_OF_POLICY
-@click.option(
-    "-n",
-    "count",
-    type=click.IntRange(1, 1000),
-    default=10,
-    show_default=True,
-    help="At most so many subjects.",
-)
+@count_option(most=1000)
 @click.option(
     "--every",
     callback=seconds,
