@@ -67,6 +67,7 @@ class PlanResults:
 def plan_page(results: PlanResults) -> Page:
     """Return the page of a plan, or of several, of which at least one can finish."""
     plan = results.plan
+    days: dict[date, Batch] = {}
     sections: list[Section] = []
     if plan is None:
         title = "When this mailing goes under each policy"
@@ -90,7 +91,7 @@ def plan_page(results: PlanResults) -> Page:
     return Page(
         title=title,
         subtitle=subtitle,
-        summary=list(_summary(results)),
+        summary=list(_summary(results, len(days))),
         key_figures=[] if plan is None else _key_figures(plan, results.zone),
         sections=sections,
     )
@@ -106,7 +107,8 @@ def _history(results: PlanResults) -> str:
     return "Nothing was sent before the start."
 
 
-def _summary(results: PlanResults) -> Iterator[str]:
+def _summary(results: PlanResults, days: int) -> Iterator[str]:
+    """Yield the summary. days: on how many days the plan that is shown in full goes."""
     plan, zone = results.plan, results.zone
     if plan is not None:
         if plan.first == plan.last:
@@ -117,9 +119,8 @@ def _summary(results: PlanResults) -> Iterator[str]:
                 f"{_amount(plan)} go from {_time(plan.first, zone)} to {_time(plan.last, zone)},"
                 f" which is {_length(plan.last - plan.start)} after the start."
             )
-        if plan.first != plan.last:
             yield f"Half of the messages will have gone by {_time(plan.half, zone)}."
-            days, batches = len(days_of(plan, zone)), sum(1 for _ in batches_of(plan))
+            batches = sum(1 for _ in batches_of(plan))
             yield (
                 f"They go on {number_of(days, 'day')}, in"
                 f" {'1 batch' if batches == 1 else f'{batches:,} batches'}: between two batches"
