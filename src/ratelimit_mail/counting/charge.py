@@ -176,6 +176,10 @@ class Ledger:
     def _has_windows(self) -> bool:
         return any(count.windows for count in self.counts)
 
+    def has_unit(self, unit: int) -> bool:
+        """Return whether a unit is counted here."""
+        return any(count.unit == unit for count in self.counts)
+
     def charges(self, costs: Costs) -> bool:
         """Return whether a message of these costs is counted here at all."""
         return any(costs[count.unit] for count in self.counts)

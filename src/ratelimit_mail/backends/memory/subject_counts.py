@@ -22,9 +22,9 @@ from ratelimit_mail.backends.base import Refusal, Verdict
 from ratelimit_mail.counting.charge import NO_COSTS, UNITS, Costs, Ledger
 from ratelimit_mail.counting.event_log import EventLog, UndoList
 from ratelimit_mail.counting.members import moment_of_stamp
-from ratelimit_mail.counting.window import Retention
+from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["RepeatedRefusal", "SubjectCounts"]
+__all__ = ["RefusedAgain", "SubjectCounts"]
 
 MOST_PENDING: Final = 64
 """How many charges are pending before they are put into the logs."""
@@ -37,7 +37,7 @@ _numbers_ahead: Final = count_up(-1, -1)
 """The numbers of bookings that stand ahead of all others in a queue, forgotten ones included."""
 
 
-class RepeatedRefusal(NamedTuple):
+class _Refused(NamedTuple):
     """How costs of a ledger were refused at the moment `since`; no booking was in the way."""
 
     ledger: Ledger
@@ -45,6 +45,13 @@ class RepeatedRefusal(NamedTuple):
     since: int
     at: int
     refusals: Sequence[Refusal]
+
+
+RefusedAgain = tuple[int, int, Sequence[Refusal]]
+"""The time, the first moment at which a charge fits, and the windows that have no room until then.
+
+A plain tuple, for speed.
+"""
 
 
 class _Logs(dict[int, EventLog]):
@@ -145,7 +152,7 @@ class SubjectCounts:
         self.costs = NO_COSTS
         self.pending: list[int] = []
         self.allowance = 0
-        self.refusal: RepeatedRefusal | None = None
+        self.refusal: _Refused | None = None
         self.bookings: dict[int, Any] | None = None
         self._members: dict[int, _Members] | None = None
 
@@ -179,35 +186,29 @@ class SubjectCounts:
             self.recount()
 
     def move_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
-        """Move a charge of the latest pending run to `now`; return False if it is not there."""
-        pending = self.pending
-        if self.costs is not costs or self.ledger is not ledger or now < self.newest:
-            return False
-        if moment not in pending:
-            return False
-        self.undo.append((_set_all, (pending, pending.copy())))
-        self.newest = now
-        self.refusal = None
-        pending.remove(moment)
-        pending.append(now)
-        return True
+        """Move a charge of the latest pending run to `now`; return False if it is not there.
 
-    def move_latest_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
-        """Move the latest pending charge to `now`; return False if it is another one.
-
-        Here `take` may add a charge after an exception, before this is taken back: so what takes it
-        back is the one moment alone.
+        `take` may add a charge after an exception, before this is taken back: so what takes it back
+        leaves later charges as they are.
         """
         pending = self.pending
         if self.costs is not costs or self.ledger is not ledger or now < self.newest:
             return False
-        if not pending or pending[-1] != moment:
-            return False
         last = len(pending) - 1
+        if last >= 0 and pending[last] == moment:  # nearly always
+            self.newest = now
+            self.refusal = None
+            self.undo.append((pending.__setitem__, (last, moment)))
+            pending[last] = now
+            return True
+        if moment not in pending:
+            return False
         self.newest = now
         self.refusal = None
-        self.undo.append((pending.__setitem__, (last, moment)))
-        pending[last] = now
+        place = slice(pending.index(moment), last + 1)
+        moments = pending[place]
+        self.undo.append((pending.__setitem__, (place, moments)))
+        pending[place] = [*moments[1:], now]
         return True
 
     def make_allowance(self, ledger: Ledger) -> None:
@@ -227,6 +228,17 @@ class SubjectCounts:
         if self.ledger is not None:
             for unit, _ in self.ledger.bounds:
                 self.held[unit] -= unused * self.costs[unit]
+
+    def is_below(self, marks: Sequence[tuple[int, int]]) -> bool:
+        """Return whether no window can hold as much as a mark.
+
+        marks: units with the marks of their windows.
+        """
+        held, unused, costs = self.held, self.allowance, self.costs
+        for unit, mark in marks:  # noqa: SIM110 - in half the time
+            if held[unit] - unused * costs[unit] >= mark:
+                return False
+        return True
 
     def forget(self, now: int, ledger: Ledger) -> None:
         """Put pending charges into the logs, and forget what has left every window by `now`."""
@@ -257,9 +269,51 @@ class SubjectCounts:
         Not if refused attempts count, because each changes something, nor among bookings, where
         room may come and go.
         """
-        if ledger.counts_denied or any(log.last_booking(now) for log in self.logs().values()):
-            return
-        self.refusal = RepeatedRefusal(ledger, costs, now, verdict.at, verdict.refusals)
+        if not ledger.counts_denied and not self._has_bookings(now):
+            self.refusal = _Refused(ledger, costs, now, verdict.at, verdict.refusals)
+
+    def refuse_again(self, now: int, ledger: Ledger, costs: Costs) -> RefusedAgain | None:
+        """Return how these costs were refused before, while that still holds."""
+        refusal = self.refusal
+        if refusal is None:
+            return None
+        refused_ledger, refused_costs, since, at, refusals = refusal  # quicker than its fields
+        if refused_ledger is not ledger or refused_costs is not costs or not since <= now < at:
+            return None
+        if len(refusals) > 1:  # one alone lasts until `at`
+            refusals = [each for each in refusals if each[2] > now]
+        return now, at, refusals
+
+    def _has_bookings(self, now: int) -> bool:
+        return any(log.last_booking(now) for log in (self._logs or {}).values())
+
+    def refusals(self, now: int, ledger: Ledger, costs: Costs) -> list[Refusal] | None:
+        """Return the windows without room for a charge, with what is pending left where it is.
+
+        Returns an empty list if there is room once what has left every window is forgotten; None
+        if only the logs with all charges can tell.
+        """
+        if ledger.counts_denied or now < self.newest or self._has_bookings(now):
+            return None
+        runs = self._all_runs()
+        refusals: list[Refusal] = []
+        for count in ledger.counts:
+            unit, cost = count.unit, costs[count.unit]
+            if not cost:
+                continue
+            if count.is_unique or cost > count.smallest:
+                return None
+            charged = [
+                (of_run[unit], moments)
+                for run_ledger, of_run, moments in runs
+                if of_run[unit] and (run_ledger is ledger or run_ledger.has_unit(unit))
+            ]
+            log = None if self._logs is None else self._logs.get(unit)
+            for number, window in enumerate(count.windows):
+                at = _room_at(now, window.limit - cost, window, charged, log)
+                if at > now:
+                    refusals.append((count, number, at))
+        return refusals
 
     @property
     def has_events(self) -> bool:
@@ -375,9 +429,20 @@ class SubjectCounts:
         return max([self.newest + span, last + span, *(log.idle_from(span) for log in logs)])
 
 
+def _room_at(
+    now: int, room: int, window: Window, charged: list[tuple[int, list[int]]], log: EventLog | None
+) -> int:
+    """Return the first moment from `now` on at which a window holds `room` or less.
+
+    charged: the runs of pending charges, each with its cost. log: what was charged before them.
+    """
+    for cost, moments in reversed(charged):
+        if cost * len(moments) > room:
+            left_at = window.expiry(moments[-1 - room // cost])
+            return max(now, left_at)
+        room -= cost * len(moments)
+    return now if log is None else log.earliest(now, window.limit - room, window)
+
+
 def _shorten(moments: list[int], length: int) -> None:
     del moments[length:]
-
-
-def _set_all(moments: list[int], previous: list[int]) -> None:
-    moments[:] = previous
