@@ -142,7 +142,7 @@ def _for_limits(
             if not refuses:
                 return None
             now = answer[0]
-            decision = refused_until(limits, *answer)
+            decision = refused_until(limits, answer)
         else:
             if not refuses and charge.ledger.counts_denied:
                 return None

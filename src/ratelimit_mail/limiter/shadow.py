@@ -88,7 +88,7 @@ def shadow_charger(
         receipt = charge.answer_to(subject)
         shadow = would_accept
         if type(receipt) is tuple:
-            shadow, receipt = refused_until(limits, *receipt), None
+            shadow, receipt = refused_until(limits, receipt), None
         elif receipt is None:
             verdict = backend.apply([(charge.ledger, subject, charge.costs)])
             receipt = verdict.receipt

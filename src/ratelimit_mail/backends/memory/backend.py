@@ -17,14 +17,13 @@ from ratelimit_mail.backends.base import (
     Intent,
     Message,
     Reading,
-    Refusal,
     Register,
     Verdict,
     verdict,
 )
 from ratelimit_mail.backends.memory.clock import steady_ticks, ticks_of
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
-from ratelimit_mail.backends.memory.subject_counts import RefusedAgain, SubjectCounts
+from ratelimit_mail.backends.memory.subject_counts import QuickRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
 from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.transaction import BookingReceipt, Transaction, refund
@@ -40,8 +39,8 @@ SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
 
 
-QuickAnswer = list[SubjectCharge] | RefusedAgain
-"""The receipt of a charge that was accepted, or why it was refused again."""
+QuickAnswer = list[SubjectCharge] | QuickRefusal
+"""The receipt of a charge that was accepted, or how it was refused."""
 
 
 class RegisterCopy(Protocol):
@@ -131,10 +130,11 @@ class MemoryBackend:
                 subject_charges.append((counts, ledger, costs, now))
                 # Not an `if` at the end of the loop: see `_lock`.
                 fits = fits and now >= counts.newest and counts.has_room(ledger, costs)
-            refusals: Sequence[Refusal] = ()
+            refused: QuickRefusal | None = None
             if is_simple and not fits:
-                refusals = self._refusals(subject_charges, now)
-                fits = not refusals and self._fits_after_forgetting(subject_charges, now)
+                if len(subject_charges) == 1:
+                    refused = counts.refuse(now, ledger, costs)
+                fits = refused is None and self._fits_after_forgetting(subject_charges, now)
             # 1. Everything held leaves room, whatever its times; perhaps once what has left every
             #    window is forgotten. The charges are only made pending.
             if fits:
@@ -143,16 +143,13 @@ class MemoryBackend:
                 else:
                     self._add_pending(subject_charges, now)
                     answer = verdict(now, now, subject_charges)
-            # 2. What is held leaves no room; what is pending stays so. A refusal is remembered: the
-            #    same request is refused again until something changes.
-            elif refusals:
-                answer = verdict(now, max(each[2] for each in refusals), None, refusals)
-                self._remember_refusal(subject_charges, now, answer)
+            # 2. A charge alone surely does not fit. That is remembered: the same charge is refused
+            #    again until something changes.
+            elif refused is not None:
+                answer = verdict(now, refused[1], None, refused[2])
             # 3. The logs decide.
             elif intent.idempotency is None:
                 answer = self._decide(subject_charges, intent, now)
-                if is_simple and answer.refusals:
-                    self._remember_refusal(subject_charges, now, answer)
             # 4. A request with an id was answered before, or is decided by the logs now.
             else:
                 previous = self._idempotency.get(intent.idempotency, charges, now)
@@ -188,40 +185,31 @@ class MemoryBackend:
         undo.clear()
         counts.make_allowance(ledger)
 
-    def _remember_refusal(
-        self, subject_charges: Sequence[SubjectCharge], now: int, answer: Verdict
-    ) -> None:
-        if len(subject_charges) == 1:
-            counts, ledger, costs, _ = subject_charges[0]
-            self._undo.clear()
-            counts.remember_refusal(now, ledger, costs, answer)
-
     def taker(self, ledger: Ledger, costs: Costs) -> Callable[[str], QuickAnswer | None]:
         """Return what decides on one charge of a subject without `apply`, in a quarter of the time.
 
         ledger, costs: what is counted, and the costs: one for each count of the ledger.
 
-        It returns the receipt of a charge that the allowance of case 1 covers, the refusal that
-        case 2 remembers, or None if `apply` must decide.
+        It returns the receipt of a charge that the allowance of case 1 covers, the refusal of
+        case 2, or None if `apply` must decide.
         """
         table = self._table_of(ledger)
         # Names of a closure are quicker than attributes.
-        locking, release, changes = self._locking, self._lock.release, self._changes
+        locking, release = self._locking, self._lock.release
+        changes, undo = self._changes, self._undo
         ticks, argument, start = self._ticks, self._ticks_argument, self._start
 
         def take(subject: str) -> QuickAnswer | None:
-            # A call that was broken off, and is not taken back yet, has left no allowance and no
-            # remembered refusal to the subjects that it has changed.
             for _ in locking:
                 try:
                     counts = table.young.get(subject)
-                    if counts is None or changes:
+                    if counts is None or changes or undo:
                         return None
                     now = (ticks(argument) + start) // 1_000_000
                     if now >= self._evict_at:
                         return None
                     if not counts.allowance:
-                        return counts.refuse_again(now, ledger, costs)
+                        return counts.refuse(now, ledger, costs)
                     if counts.costs is not costs or counts.ledger is not ledger:
                         return None
                     if now < counts.newest:
@@ -246,13 +234,13 @@ class MemoryBackend:
         def peek(subject: str) -> QuickAnswer | None:
             with self._lock:
                 counts = table.young.get(subject)
-                if counts is None or self._changes:
+                if counts is None or self._changes or self._undo:
                     return None
                 now = self.now()
                 if now >= self._evict_at:
                     return None
                 if not counts.allowance:
-                    return counts.refuse_again(now, ledger, costs)
+                    return counts.refuse(now, ledger, costs)
                 if counts.costs is not costs or counts.ledger is not ledger:
                     return None
                 return [] if now >= counts.newest else None
@@ -270,16 +258,6 @@ class MemoryBackend:
     def _table_of(self, ledger: Ledger) -> SubjectTable:
         with self._lock:
             return self._tables.get(ledger.name) or self._new_table(ledger, self.now())
-
-    def _refusals(self, subject_charges: Sequence[SubjectCharge], now: int) -> Sequence[Refusal]:
-        """Return the windows without room; an empty list if that takes a look at the logs."""
-        all_refusals: list[Refusal] = []
-        for counts, ledger, costs, _ in subject_charges:
-            refusals = counts.refusals(now, ledger, costs)
-            if refusals is None:
-                return ()
-            all_refusals += refusals
-        return all_refusals
 
     @staticmethod
     def _fits_after_forgetting(subject_charges: Sequence[SubjectCharge], now: int) -> bool:
