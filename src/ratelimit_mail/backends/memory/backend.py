@@ -119,7 +119,7 @@ class MemoryBackend:
                 table = self._tables.get(ledger.name)
                 if table is None:
                     table = self._new_table(ledger, now)
-                if ledger is not table.ledger:
+                if ledger not in table.ledgers:
                     table.use(ledger)
                 counts = table.young.get(subject)
                 if counts is None:
@@ -349,14 +349,15 @@ class MemoryBackend:
         """
         if type(receipt) is not list:
             return False
+        undo = self._undo
         for _ in self._locking:
             try:
-                if self._changes or self._undo:
+                if self._changes or undo:
                     return False
                 now = (self._ticks(self._ticks_argument) + self._start) // 1_000_000
                 if not self._move_pending(receipt, now):
                     return False
-                self._undo.clear()
+                undo.clear()
                 return True
             finally:
                 self._lock.release()
@@ -366,16 +367,10 @@ class MemoryBackend:
         """Move the one charge of a receipt to `now`; return False if it is not pending."""
         if len(receipt) != 1:
             return False
-        previous = receipt[0]
-        counts, ledger, costs, moment = previous
-        table = self._tables.get(ledger.name)
-        if table is None or table.young.get(counts.subject) is not counts:
+        counts, ledger, _, _ = receipt[0]
+        if self._tables[ledger.name].young.get(counts.subject) is not counts:
             return False
-        if not counts.move_pending(moment, now, ledger, costs):
-            return False
-        self._undo.append((receipt.__setitem__, (0, previous)))
-        receipt[0] = (counts, ledger, costs, now)
-        return True
+        return counts.move_pending(receipt, now)
 
     def has_bookings(self, queue: Ledger, subject: str) -> bool:
         """Return whether a queue may have bookings that were not used yet.
@@ -383,12 +378,7 @@ class MemoryBackend:
         queue: the ledger of bookings. subject: whose.
         """
         table = self._tables.get(queue.name)
-        if table is None:
-            return False
-        for generation in (table.young, table.old, table.idle):
-            if (counts := generation.get(subject)) is not None and counts.bookings:
-                return True
-        return False
+        return table is not None and table.has_bookings(subject)
 
     def _apply_changes(self) -> None:
         """Apply all refunds and settlements that are waiting: all of them or, for now, none."""
