@@ -171,15 +171,12 @@ class AsyncLimiter:
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
         operations = self._operations
-        paths = operations.fast_paths
-        if paths is not None and (decision := paths.check(envelope)) is not None:
-            return decision
-        if not operations.is_plain or operations.blocks.concern(envelope):
+        answer = operations.check_without_steps(envelope)
+        if answer is None:
             return await run_async(operations.check_steps(envelope))
-        plan = operations.plan(envelope)
-        if not plan.charges or plan.never is not None:
-            return answer_to_check(plan, None)
-        return answer_to_check(plan, await self._backend.apply(plan.charges, CHECK))
+        if isinstance(answer, Decision):
+            return answer
+        return answer_to_check(answer, await self._backend.apply(answer.charges, CHECK))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""

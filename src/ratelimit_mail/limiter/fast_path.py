@@ -114,12 +114,10 @@ def _for_limits(
     refuses: bool,
 ) -> FastPath:
     # Names of a closure are quicker than attributes.
-    tier, blocks = limits.tier, owner.blocks
+    tier, blocks, observers = limits.tier, owner.blocks, owner.observers
     is_prepared, domains_of = limits.comparison.is_prepared, limits.comparison.domains
-    charges = quick_charges(limits, backend, record=record)
-    observe = None
-    if record:
-        observe = owner.observers.quick_observer(backend, owner.plan, limits)
+    charges = quick_charges(limits, backend, record=record, marks_of=observers.marks_getter(limits))
+    observe = observers.quick_observer(backend, owner.plan, limits) if record else None
     intent = TAKE if record else CHECK
 
     def decide(envelope: Envelope) -> Decision | None:
@@ -133,28 +131,30 @@ def _for_limits(
             return None
         subject = charge[0](envelope)
         answer = charge[1](subject)
-        if type(answer) is list:
+        if isinstance(answer, tuple):
+            if not refuses:
+                return None
+            decision, is_far, now = refused_until(limits, answer), False, answer[0]
+        elif answer is not None:
             decision = accepted(tier, [owner, envelope, answer] if record else None)
             if observe is None:
                 return decision
-            return observe(envelope, charge, subject, decision, answer[0][3])
-        if answer is not None:
-            if not refuses:
-                return None
-            now = answer[0]
-            decision = refused_until(limits, answer)
+            is_far, now = type(answer) is list, answer[0][3]
         else:
             if not refuses and charge.ledger.counts_denied:
                 return None
             verdict = backend.apply([(charge.ledger, subject, charge.costs)], intent)
-            now = verdict.now
-            if not verdict.refusals:
-                decision = accepted(tier, [owner, envelope, verdict.receipt] if record else None)
-            elif refuses:
-                decision = refused(limits, verdict)
-            else:
+            now, _, receipt, refusals, *_ = verdict
+            if refusals and not refuses:
                 return None
-        return decision if observe is None else observe(envelope, charge, subject, decision, now)
+            if refusals:
+                decision, is_far = refused(limits, verdict), False
+            else:
+                decision = accepted(tier, [owner, envelope, receipt] if record else None)
+                is_far = observe is not None and backend.is_below(receipt, charge.marks)
+        if observe is None:
+            return decision
+        return observe(envelope, charge, subject, decision, now, is_far)
 
     return decide
 
