@@ -14,7 +14,7 @@ import attrs
 
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
+from ratelimit_mail._util.undisturbed import INTERRUPTIONS, call_elsewhere, undisturbed
 from ratelimit_mail.backends.base import CHECK, Backend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -163,6 +163,7 @@ class Limiter:
             wait_until_first=_wait_until_first,
             apply_booking=apply_booking,
             finish=finish,
+            finish_closed=_finish_closed,
             remember=remember,
             node=node,
             on_event=on_event,
@@ -469,6 +470,11 @@ def _finish(steps: Steps[T], error: BaseException | None = None) -> T:
     if error is None or isinstance(error, RateLimitExceeded | BackendError):
         return run(steps)
     return undisturbed(partial(run, steps))
+
+
+def _finish_closed(steps: Steps[None]) -> None:
+    """Run `steps`, whose caller was broken off, to their end in another thread."""
+    call_elsewhere(partial(run, steps))
 
 
 def _apply_booking(backend: Backend, charges: Sequence[Charge], intent: Intent) -> Verdict:
