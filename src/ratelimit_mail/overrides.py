@@ -102,7 +102,7 @@ def _pattern_keys(patterns: Iterable[str], comparison: Comparison) -> frozenset[
 
 @attrs.frozen(kw_only=True)
 class Concession:
-    """What is conceded to some senders or clients, why and until when; use one of its subclasses.
+    """An exception for some senders or clients; use one of the subclasses.
 
     senders: addresses, or domains: `"leeds.ac.uk"`, or `".leeds.ac.uk"` for all its subdomains.
         They are compared with a sender as the policy compares addresses.

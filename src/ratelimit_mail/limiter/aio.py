@@ -88,12 +88,12 @@ def _async_backend(name: str, backend: Any) -> AsyncBackend:
 
 @with_methods_of(Limiter)
 class AsyncLimiter:
-    """What `Limiter` is, for asyncio; safe to use from several event loops.
+    """Decides as `Limiter` does, with coroutines; safe to use from several event loops.
 
-    policy: the limits. The other arguments are those of `Limiter`; `sleep` is a coroutine function.
+    policy: the limits.
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
     on_backend_error, fallback_share, remember, node, on_event, metrics: as in `Limiter`.
-    sleep: how `acquire` waits for a number of seconds; for tests.
+    sleep: a coroutine function by which `acquire` waits for a number of seconds; for tests.
     """
 
     def __init__(
