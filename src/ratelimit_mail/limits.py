@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar, Final, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict, Unpack
 
 import attrs
 
 from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name_or_none, one_of, whole_number
-from ratelimit_mail.calendars import Calendar, calendar_of
 from ratelimit_mail.rates import (
     MOST,
     CalendarRate,
@@ -26,6 +25,9 @@ from ratelimit_mail.rates import (
     window_text,
 )
 from ratelimit_mail.scopes import is_per_recipient, normal_scope
+
+if TYPE_CHECKING:
+    from ratelimit_mail.calendars import Calendar
 
 __all__ = [
     "BaseLimit",
@@ -288,6 +290,8 @@ class RateLimit(BaseLimit):
                 raise TypeError(
                     f"time_zone: a name such as 'Europe/Berlin' is needed, not {show(zone)}"
                 )
+            from ratelimit_mail.calendars import calendar_of  # few limits have a calendar
+
             return calendar_of(self.rate.unit, zone)
         if self.time_zone is not None:
             raise ValueError(

@@ -7,7 +7,6 @@ a server at most a second after it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
@@ -178,7 +177,7 @@ class Blocks:
         shown = _in_order(ordered, scope, subject)
         entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
         changes: dict[str, str | None] = dict.fromkeys(self._expired(register.now))
-        changes[_entry_key(ordered, key)] = json.dumps(entry)
+        changes[_entry_key(ordered, key)] = _text_of(entry)
         yield from self._write_steps(register, changes)
         return self._by_scope[ordered][key]
 
@@ -222,7 +221,7 @@ class Blocks:
             "subject": _in_order(ordered, scope, subject),
             "automatic": "login" if has_login else "none",
         }
-        changes[name] = json.dumps(entry)
+        changes[name] = _text_of(entry)
         yield from self._write_steps(register, changes)
         return self._by_scope[ordered][key]
 
@@ -347,11 +346,19 @@ def _entry_key(scope: tuple[str, ...], key: str) -> str:
     return f"{'+'.join(scope)} {key}"
 
 
+def _text_of(entry: Mapping[str, object]) -> str:
+    import json  # slow to import, and few policies have blocks
+
+    return json.dumps(entry)
+
+
 def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block, object]:
     words, _, key = name.partition(" ")
     scope = normal_scope(words.split("+"))
     if is_per_recipient(scope):
         raise ValueError(f"recipients cannot be blocked: {show(name)}")
+    import json
+
     entry: Mapping[str, Any] = json.loads(text)
     subject = entry["subject"]
     until = entry["until"]

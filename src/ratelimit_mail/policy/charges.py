@@ -7,7 +7,6 @@ a limit, so that a client who comes to another tier finds there what was sent be
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
@@ -402,7 +401,8 @@ def counts_size(limit: Limit) -> bool:
 
 def _digest(recipient: str) -> str:
     """Return 22 characters that stand for a recipient, however long its address is."""
-    import hashlib  # slow to import, and few policies count unique recipients
+    import hashlib  # both are slow to import, and few policies count unique recipients
+    from base64 import b64encode
 
     digest = hashlib.blake2b(recipient.encode(errors="surrogatepass"), digest_size=16).digest()
     return b64encode(digest)[:22].decode()

@@ -138,13 +138,13 @@ class Policy:
             self.counted_as,
             self.limits,
             self.tiers,
-            TargetIndex(self.overrides, comparison),
-            TargetIndex(self.exemptions, comparison),
-            None if self.grants is None else TargetIndex(self.grants, comparison),
-            DomainSet(self.internal_domains, with_local=True),
-            retentions_of(self.all_limits),
-            self.shard,
-            comparison,
+            overrides=TargetIndex(self.overrides, comparison),
+            exemptions=TargetIndex(self.exemptions, comparison),
+            grants=None if self.grants is None else TargetIndex(self.grants, comparison),
+            internal=DomainSet(self.internal_domains, with_local=True),
+            retentions=retentions_of(self.all_limits),
+            shard=self.shard,
+            comparison=comparison,
         )
         object.__setattr__(self, "_selector", selector)
 
