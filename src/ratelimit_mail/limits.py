@@ -38,6 +38,7 @@ __all__ = [
     "RateLimit",
     "RecipientLimit",
     "RecipientRateLimit",
+    "limits_from",
 ]
 
 
@@ -432,3 +433,18 @@ Limit = RecipientLimit | MessageSizeLimit | RateLimit
 
 def _adjective(count: str) -> str:
     return "external " if count == "external" else ""
+
+
+def limits_from(value: Iterable[BaseLimit]) -> tuple[Limit, ...]:
+    """Return `value` as a tuple of limits. Raises TypeError if it is not a list of limits."""
+    if not isinstance(value, Iterable):
+        raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
+    limits: list[Limit] = []
+    for limit in value:
+        if not isinstance(limit, Limit) or type(limit) is RateLimit:
+            raise TypeError(
+                f"limits: {show(limit)} is not a RecipientLimit, MessageSizeLimit,"
+                " MessageRateLimit, RecipientRateLimit or ByteRateLimit"
+            )
+        limits.append(limit)
+    return tuple(limits)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import DomainSet
+from ratelimit_mail.concessions import TargetIndex, apply_concessions
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, apply_concessions
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits, counts_size
 from ratelimit_mail.policy.ledger_keys import Retentions, one_of_each_count
-from ratelimit_mail.policy.tiers import Tier, TierTable
+from ratelimit_mail.policy.tier_table import TierTable
 from ratelimit_mail.scopes import Comparison, subject_getter
+
+if TYPE_CHECKING:
+    from ratelimit_mail.overrides import Exemption, Grant, Override
+    from ratelimit_mail.policy.tiers import Tier
 
 __all__ = ["LimitSelector"]
 
