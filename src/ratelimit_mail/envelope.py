@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -25,7 +24,10 @@ from ratelimit_mail.addresses import (
 from ratelimit_mail.rates import MOST
 
 if TYPE_CHECKING:
+    import ipaddress
     from email.message import Message
+
+    type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 __all__ = [
     "IPV4_PREFIX",
@@ -47,12 +49,12 @@ IPV4_PREFIX: Final = 32
 IPV6_PREFIX: Final = 64
 """A host has all addresses of its /64 at hand."""
 
-type_of_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 
 def _ip(value: str | type_of_ip | None) -> str | None:
     if value is None:
         return None
+    import ipaddress  # here and below: slow to import, and a client without an address needs none
+
     try:
         ip = ipaddress.ip_address(str(value))
     except ValueError:
@@ -77,12 +79,15 @@ def network_of(
     if not bits:
         return str(ip)
     address = _address_text(ip.version, int(ip) >> bits << bits)
-    zone = f"%{ip.scope_id}" if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id else ""
+    scope_id = getattr(ip, "scope_id", None)
+    zone = f"%{scope_id}" if scope_id else ""
     return f"{address}{zone}/{prefix}"
 
 
 @lru_cache(maxsize=4096)
 def _address_text(version: int, number: int) -> str:
+    import ipaddress
+
     kind = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
     return str(kind(number))
 
@@ -157,7 +162,11 @@ class Client:
 
     @ip.default
     def _parsed(self) -> type_of_ip | None:
-        return None if self.address is None else ipaddress.ip_address(self.address)
+        if self.address is None:
+            return None
+        import ipaddress
+
+        return ipaddress.ip_address(self.address)
 
     @network.default
     def _network(self) -> str:

@@ -24,13 +24,7 @@ from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limiter.decorator import (
-    Errors,
-    LimitedCall,
-    OnDenied,
-    exception_classes,
-    is_async,
-)
+from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
 from ratelimit_mail.limiter.shadow import answer_to_check
@@ -334,6 +328,8 @@ class AsyncLimiter:
         settle: bool = True,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, Any]]]:
         """See `Limiter.limited`; decorates an `async def`, and raises TypeError for any other."""
+        from ratelimit_mail.limiter.decorator import LimitedCall  # many programs need none
+
         limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 

@@ -23,13 +23,7 @@ from ratelimit_mail.counting.charge import Charge
 from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
-from ratelimit_mail.limiter.decorator import (
-    Errors,
-    LimitedCall,
-    OnDenied,
-    exception_classes,
-    is_async,
-)
+from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
 from ratelimit_mail.limiter.sending import Sending, recipient_set
 from ratelimit_mail.limiter.shadow import answer_to_check
@@ -442,6 +436,8 @@ class Limiter:
         Works on functions, methods, class and static methods and callable objects. Raises
         TypeError for an `async def`, which an AsyncLimiter decorates.
         """
+        from ratelimit_mail.limiter.decorator import LimitedCall  # many programs need none
+
         limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 
