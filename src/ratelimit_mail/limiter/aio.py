@@ -22,7 +22,7 @@ from ratelimit_mail.backends.measured import measured_async
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
 from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
 __all__ = ["AsyncLimiter", "AsyncReservation"]
 

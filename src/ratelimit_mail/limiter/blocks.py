@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
@@ -23,11 +23,14 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER
 from ratelimit_mail.backends.base import Register
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.decision import Action, Block, Decision
+from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scopes import is_per_recipient, normal_scope, subject_getter
+
+if TYPE_CHECKING:
+    from ratelimit_mail.rules import Block
 
 __all__ = ["Blocks", "blocked", "register_name"]
 
@@ -358,6 +361,8 @@ def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block, object]:
     if is_per_recipient(scope):
         raise ValueError(f"recipients cannot be blocked: {show(name)}")
     import json
+
+    from ratelimit_mail.rules import Block
 
     entry: Mapping[str, Any] = json.loads(text)
     subject = entry["subject"]

@@ -20,7 +20,7 @@ from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
 from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
@@ -32,6 +32,8 @@ from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
 __all__ = ["Limiter", "Reservation", "check_policy"]
 

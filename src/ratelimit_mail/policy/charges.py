@@ -8,7 +8,7 @@ a limit, so that a client who comes to another tier finds there what was sent be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
@@ -22,7 +22,6 @@ from ratelimit_mail.counting.charge import (
     UniqueCosts,
 )
 from ratelimit_mail.counting.window import Retention
-from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
@@ -36,6 +35,9 @@ from ratelimit_mail.scopes import (
     subject_of,
     tag_getter,
 )
+
+if TYPE_CHECKING:
+    from ratelimit_mail.rules import Rule
 
 __all__ = ["ChargePlan", "EffectiveLimits", "counts_size"]
 

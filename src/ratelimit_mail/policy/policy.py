@@ -14,7 +14,6 @@ from ratelimit_mail._util.validators import flag, name, name_or_none
 from ratelimit_mail.addresses import DomainSet
 from ratelimit_mail.concessions import TargetIndex
 from ratelimit_mail.counting.charge import Ledger
-from ratelimit_mail.decision import not_granted
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit, RateLimit, limits_from
 from ratelimit_mail.policy import validation
@@ -331,6 +330,8 @@ class Policy:
         if envelope.direction == "outbound" and not self._selector.may_send(
             envelope.client, senders, now
         ):
+            from ratelimit_mail.rules import not_granted  # few policies require grants
+
             return ChargePlan(effective, [], not_granted())
         plan = effective.plan(resolved.envelope, resolved.exempt)
         if resolved.rule is not None and (plan.never is None or resolved.rule.action == "reject"):
