@@ -18,8 +18,6 @@ from ratelimit_mail.addresses import (
     folded_text,
     normal_and_folded,
     normal_sender,
-    smtp_and_folded,
-    smtp_sender,
 )
 from ratelimit_mail.rates import MOST
 
@@ -372,14 +370,17 @@ def _read(
     sender: str, recipients: list[str], lenient: bool
 ) -> tuple[str, str, DomainsOf, DomainsOf]:
     """Return the sender and its domain, and the domains of the recipients, also of the folded."""
+    read_sender, read_recipients = normal_sender, normal_and_folded
+    if lenient:
+        from ratelimit_mail.smtp_addresses import smtp_and_folded, smtp_sender  # servers need it
+
+        read_sender, read_recipients = smtp_sender, smtp_and_folded
     try:
-        address, domain = smtp_sender(sender) if lenient else normal_sender(sender)
+        address, domain = read_sender(sender)
     except (TypeError, ValueError) as error:
         raise type(error)(f"sender: {error}") from None
     try:
-        domain_of, folded_domain_of = (
-            smtp_and_folded(recipients) if lenient else normal_and_folded(recipients)
-        )
+        domain_of, folded_domain_of = read_recipients(recipients)
     except (TypeError, ValueError) as error:
         raise type(error)(f"recipients: {error}") from None
     if not domain_of:

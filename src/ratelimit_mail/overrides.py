@@ -18,12 +18,13 @@ from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail._util.epoch import milliseconds_of, start_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import prefix_errors, whole_number
-from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, subject_sender
+from ratelimit_mail.addresses import NULL_SENDER, normal_pattern
 from ratelimit_mail.concessions import pattern_keys, patterns_of
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit
 from ratelimit_mail.rates import CalendarRate, parse_byte_rate, with_amount
 from ratelimit_mail.scopes import WITHOUT_CASE
+from ratelimit_mail.smtp_addresses import subject_sender
 
 if TYPE_CHECKING:
     from ratelimit_mail.conditions import Condition

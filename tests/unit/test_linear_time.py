@@ -379,7 +379,7 @@ METHODS = ("fullmatch", "match", "search", "sub", "split", "finditer", "findall"
 
 CALLERS: dict[str, Callable[[str], object]] = {
     # It is used on what another pattern has matched.
-    "addresses._QUOTED.sub": lambda text: Envelope.from_smtp(text, [text]),
+    "addresses.QUOTED.sub": lambda text: Envelope.from_smtp(text, [text]),
     # The loop ends at the first string without an end.
     "policy.files.toml_text._TOKEN.finditer": lambda text: table_of(f"# {'.' * 40}\n{text}"),
 }
