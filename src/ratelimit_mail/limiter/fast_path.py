@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratelimit_mail._util.steps import run
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -33,8 +31,7 @@ FastPath = Callable[[Envelope], Decision | None]
 """Returns the decision on a message, or None if the message needs the general path."""
 
 
-@attrs.frozen
-class FastPaths:
+class FastPaths(NamedTuple):
     """The fast paths of one limiter.
 
     try_acquire, check: as the methods of `Limiter`.

@@ -11,7 +11,7 @@ from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge
-from ratelimit_mail.decision import Block, Decision
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.shadow import charge_shadow, shadow_steps
@@ -21,6 +21,7 @@ from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
     from ratelimit_mail.events.detector import EventDetector
+    from ratelimit_mail.rules import Block
 
 __all__ = ["DecidedMessage", "Observers", "QuickObserver"]
 
