@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
+from ratelimit_mail.counting.running_totals import shifted
 from ratelimit_mail.counting.window import Retention, Window
 
 __all__ = ["FAR_AHEAD", "FIRST_COMPACTION", "LONG_AGO", "EventLog", "UndoList"]
@@ -367,13 +368,10 @@ class EventLog:
             return
         self._save_end(ends[0])
         self.held -= sum(cost_at.values())
+        lowered = list(accumulate(cost_at[i] for i in ends[:-1]))
+        steps = [(end - i, -cost) for (i, end), cost in zip(pairwise(ends), lowered, strict=True)]
         for column in self._columns():
-            lowered = 0
-            totals = array("q")
-            for i, end in pairwise(ends):
-                lowered += cost_at[i]
-                totals.extend([total - lowered for total in column[i + 1 : end + 1]])
-            column[ends[0] + 1 :] = totals
+            column[ends[0] + 1 :] = shifted(column[ends[0] + 1 :], steps)
         self._drop_empty(ends[:-1])
 
     def _refund_near_head(self, last: int, cost_at: Mapping[int, int]) -> None:
@@ -382,13 +380,15 @@ class EventLog:
         widest = columns[-1]  # what is sent is attempted
         changes = [(column, array("q")) for column in (self.times, *columns)]
         raised, first = sum(cost_at.values()), self.head
+        steps = []
         for i in sorted(cost_at):
             # An event that costs nothing any more is dropped.
             end = i if widest[i + 1] - widest[i] == cost_at[i] else i + 1
-            changes[0][1].extend(self.times[first:end])
-            for column, totals in changes[1:]:
-                totals.extend([total + raised for total in column[first:end]])
+            for column, rest in changes:
+                rest += column[first:end]
+            steps.append((end - first, raised))
             raised, first = raised - cost_at[i], i + 1
+        changes[1:] = [(column, shifted(totals, steps)) for column, totals in changes[1:]]
         start, end = self.head, last + 1
         if self.undo is not None:
             before = [(column, column[start:end], len(column)) for column, _ in changes]
@@ -519,11 +519,9 @@ class EventLog:
 
     def _shift(self, start: int, end: int, sent: int, attempts: int) -> None:
         """Raise the running totals from `start` up to `end`."""
-        self.sent[start:end] = array("q", [total + sent for total in self.sent[start:end]])
+        self.sent[start:end] = shifted(self.sent[start:end], [(end - start, sent)])
         if self.attempts is not None:
-            self.attempts[start:end] = array(
-                "q", [total + attempts for total in self.attempts[start:end]]
-            )
+            self.attempts[start:end] = shifted(self.attempts[start:end], [(end - start, attempts)])
 
     def _drop_empty(self, events: Iterable[int]) -> None:
         """Drop those of some events, in order, that cost nothing any more."""
