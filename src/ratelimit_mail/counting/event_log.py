@@ -305,7 +305,7 @@ class EventLog:
         self._forget(at, retention)
 
     def append(self, now: int, cost: int, retention: Retention, *, is_sent: bool = True) -> None:
-        """Do as `add`, or as `refuse`, in a third of the time.
+        """Do as `add`, or as `refuse`, in a third of the time; what has left is forgotten later.
 
         Only for a log without bookings and without `undo`, and `now` is not before `newest`.
         """
@@ -325,7 +325,7 @@ class EventLog:
                 attempts.append(attempts[-1] + cost)
         self.newest = now
         self.held += cost
-        if times[self.head] <= now - retention.span or len(times) >= self.compact_at:
+        if len(times) >= self.compact_at:
             self._forget(now, retention)
 
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:

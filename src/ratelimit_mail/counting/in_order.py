@@ -10,17 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from ratelimit_mail.counting.charge import Charge, Count, Ledger
+from ratelimit_mail._util.cache import BoundedCache
+from ratelimit_mail.counting.charge import Charge, Costs, Count, Ledger
 from ratelimit_mail.counting.event_log import EventLog
+from ratelimit_mail.counting.window import Window
 
-__all__ = ["InOrderCounts", "PreparedCharge", "Refused", "is_countable"]
+__all__ = ["InOrderCounts", "PreparedCharge", "Refused"]
 
 MOST_REMEMBERED: Final = 64
 """How many refusals a subject remembers."""
 
+MOST_PARTS: Final = 4096
+"""How many different charges are prepared."""
+
 Refused = tuple[int, Sequence[tuple[Count, int, int]]]
 """The first moment at which some charges fit, and the windows without room: a count, the number of
 the window, and the first moment at which it has room. A plain tuple, for speed."""
+
+
+class _Logs(dict[int, EventLog]):
+    """The logs of one subject by unit; a missing one is made when it is looked up."""
+
+    def __missing__(self, unit: int) -> EventLog:
+        log = self[unit] = EventLog()
+        return log
 
 
 class _Subject:
@@ -29,13 +42,16 @@ class _Subject:
     logs: by unit.
     refused: how charges were refused since the last change, by their ledger and costs, with the
         moment until which that holds.
+    full: by the number of a window where refused attempts count, a cost that had no room in it, and
+        until when. Nothing is taken out here, so that it has none until then.
     """
 
-    __slots__ = ("logs", "refused")
+    __slots__ = ("full", "logs", "refused")
 
     def __init__(self) -> None:
-        self.logs: dict[int, EventLog] = {}
+        self.logs = _Logs()
         self.refused: dict[object, tuple[int, Refused]] = {}
+        self.full: dict[int, tuple[int, int]] = {}
 
 
 class _Table:
@@ -73,12 +89,16 @@ class _Table:
 
 
 class _Part(NamedTuple):
-    """What a charge adds to one count."""
+    """What a charge adds to one count.
+
+    windows: those of the count, each after its number among all that are counted here.
+    """
 
     unit: int
     cost: int
     smallest: int
     count: Count
+    windows: tuple[tuple[int, Window], ...]
 
 
 class PreparedCharge(NamedTuple):
@@ -90,15 +110,12 @@ class PreparedCharge(NamedTuple):
     table: _Table
     subject: str
     parts: tuple[_Part, ...]
-    key: tuple[Ledger, tuple[int, ...]]
+    key: tuple[Ledger, Costs]
     counts_denied: bool
 
 
-def is_countable(ledger: Ledger) -> bool:
-    """Return whether the charges of a ledger can be counted here."""
-    return not any(
-        count.is_unique or any(window.spread for window in count.windows) for count in ledger.counts
-    )
+_Place = tuple[_Subject, tuple[_Part, ...]]
+"""A subject, and what it is charged."""
 
 
 class InOrderCounts:
@@ -109,19 +126,22 @@ class InOrderCounts:
 
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
+        self._parts = BoundedCache(self._new_parts, most=MOST_PARTS)
+        self._numbers: dict[Count, int] = {}
+        """By count, the number of its first window."""
+        self._windows = 0
 
     def prepare(self, charges: Iterable[Charge]) -> list[PreparedCharge]:
-        """Return the charges of a message, ready for `take`; each is countable."""
+        """Return the charges of a message, ready for `take`.
+
+        None is of unique recipients, or is spread over time.
+        """
         return [
             PreparedCharge(
                 self._table(ledger),
                 subject,
-                tuple(
-                    _Part(count.unit, costs[count.unit], count.smallest, count)
-                    for count in ledger.counts
-                    if costs[count.unit]
-                ),
-                (ledger, tuple(costs)),
+                self._parts[ledger, costs],
+                (ledger, costs),
                 ledger.counts_denied,
             )
             for ledger, subject, costs in charges
@@ -134,56 +154,49 @@ class InOrderCounts:
         """
         if len(charges) == 1:
             return self._take_one(charges[0], now)
-        logs = [log for charge in charges for log in _logs_of(charge, now)]
-        parts = [part for charge in charges for part in charge.parts]
-        refusals = _refusals(logs, parts, now)
-        if refusals:
-            is_counted = any(charge.counts_denied for charge in charges)
-            return _refuse(logs, parts, refusals, now, is_counted=is_counted)
-        for log, part in zip(logs, parts, strict=True):
-            log.append(now, part.cost, part.count.retention)
-        for charge in charges:
-            charge.table.young[charge.subject].refused.clear()
-        return None
+        places = [(_subject_of(charge, now), charge.parts) for charge in charges]
+        is_counted = any(charge.counts_denied for charge in charges)
+        refused = _refused_and_counted(places, now) if is_counted else _refused(places, now)
+        if refused is None:
+            for subject, parts in places:
+                for unit, cost, _, count, _ in parts:
+                    subject.logs[unit].append(now, cost, count.retention)
+                subject.refused.clear()
+        return refused
 
     def count_refused(self, charges: Iterable[PreparedCharge], now: int) -> None:
         """Count a refused attempt where limits count those."""
-        for charge in charges:
-            if charge.counts_denied:
-                _count_refused(_logs_of(charge, now), charge.parts, now)
+        _count_refused([(_subject_of(charge, now), charge.parts) for charge in charges], now)
 
     def _take_one(self, charge: PreparedCharge, now: int) -> Refused | None:
-        table, subject, parts, key, counts_denied = charge
+        table, name, parts, key, counts_denied = charge
         if now >= table.due:
             table.age(now)
-        counts = table.young.get(subject)
-        if counts is None:
-            counts = table.take_old(subject)
-        if counts.refused:
-            known = counts.refused.get(key)
+        subject = table.young.get(name)
+        if subject is None:
+            subject = table.take_old(name)
+        if subject.refused:
+            known = subject.refused.get(key)
             if known is not None and now < known[0]:
                 return known[1]
-        logs = counts.logs
-        refusals = None
-        for unit, cost, smallest, _ in parts:
-            log = logs.get(unit)
-            if log is None:
-                log = logs[unit] = EventLog()
-            if log.held + cost > smallest:
-                ordered = _logs_of(charge, now)
-                refusals = _refusals(ordered, parts, now)
+        logs = subject.logs
+        for unit, cost, smallest, _, _ in parts:
+            if logs[unit].held + cost > smallest:  # perhaps full
+                place = (subject, parts)
+                if counts_denied:
+                    refused = _refused_and_counted([place], now)
+                elif (refused := _refused([place], now)) is not None:
+                    if len(subject.refused) >= MOST_REMEMBERED:
+                        subject.refused.clear()
+                    until = min(at for _, _, at in refused[1])
+                    subject.refused[key] = until, refused
+                if refused is not None:
+                    return refused
                 break
-        if refusals:
-            refused = _refuse(ordered, parts, refusals, now, is_counted=counts_denied)
-            if not counts_denied:
-                if len(counts.refused) >= MOST_REMEMBERED:
-                    counts.refused.clear()
-                counts.refused[key] = min(at for _, _, at in refusals), refused
-            return refused
-        for unit, cost, _, count in parts:
+        for unit, cost, _, count, _ in parts:
             logs[unit].append(now, cost, count.retention)
-        if counts.refused:
-            counts.refused.clear()
+        if subject.refused:
+            subject.refused.clear()
         return None
 
     def _table(self, ledger: Ledger) -> _Table:
@@ -193,51 +206,77 @@ class InOrderCounts:
         table.keep_for(ledger.span)
         return table
 
+    def _new_parts(self, of_ledger: tuple[Ledger, Costs]) -> tuple[_Part, ...]:
+        ledger, costs = of_ledger
+        parts = []
+        for count in ledger.counts:
+            if cost := costs[count.unit]:
+                if count not in self._numbers:
+                    self._numbers[count] = self._windows
+                    self._windows += len(count.windows)
+                windows = tuple(enumerate(count.windows, self._numbers[count]))
+                parts.append(_Part(count.unit, cost, count.smallest, count, windows))
+        return tuple(parts)
 
-def _logs_of(charge: PreparedCharge, now: int) -> list[EventLog]:
-    """Return the log of each part of a charge."""
+
+def _subject_of(charge: PreparedCharge, now: int) -> _Subject:
     table = charge.table
     if now >= table.due:
         table.age(now)
-    counts = table.young.get(charge.subject) or table.take_old(charge.subject)
-    return [counts.logs.setdefault(part.unit, EventLog()) for part in charge.parts]
+    return table.young.get(charge.subject) or table.take_old(charge.subject)
 
 
-def _refusals(
-    logs: Sequence[EventLog], parts: Sequence[_Part], now: int
-) -> list[tuple[Count, int, int]]:
-    """Return the windows without room."""
-    refusals = []
-    for log, (_, cost, smallest, count) in zip(logs, parts, strict=True):
-        if log.held + cost > smallest:
-            for number, window in enumerate(count.windows):
-                if (at := log.earliest(now, cost, window)) > now:
-                    refusals.append((count, number, at))
-    return refusals
-
-
-def _refuse(
-    logs: Sequence[EventLog],
-    parts: Sequence[_Part],
-    refusals: list[tuple[Count, int, int]],
-    now: int,
-    *,
-    is_counted: bool,
-) -> Refused:
-    """Return how charges are refused; count the attempt first, if limits count it.
+def _refused(places: Iterable[_Place], now: int) -> Refused | None:
+    """Return how charges are refused, or None if they fit.
 
     A window that has room keeps it, so the last one to have room decides when the charges fit.
     """
-    if not is_counted:
-        return max(at for _, _, at in refusals), refusals
-    _count_refused(logs, parts, now)
-    later = {(count, number): at for count, number, at in _refusals(logs, parts, now)}
-    return max(later.values()), [
-        (count, number, later[count, number]) for count, number, _ in refusals
-    ]
+    refusals = []
+    last = now
+    for subject, parts in places:
+        for unit, cost, smallest, count, windows in parts:
+            log = subject.logs[unit]
+            if log.held + cost > smallest:
+                log.forget(now, count.retention)
+                for number, (of_all, window) in enumerate(windows):
+                    if (at := log.earliest(now, cost, window)) > now:
+                        refusals.append((count, number, at))
+                        if at > last:
+                            last = at
+                        if count.counts_denied:
+                            subject.full[of_all] = cost, at
+    return (last, refusals) if refusals else None
 
 
-def _count_refused(logs: Sequence[EventLog], parts: Sequence[_Part], now: int) -> None:
-    for log, part in zip(logs, parts, strict=True):
-        if part.count.counts_denied:
-            log.append(now, part.cost, part.count.retention, is_sent=False)
+def _refused_and_counted(places: Sequence[_Place], now: int) -> Refused | None:
+    """Do the same where a refused attempt is counted; it is counted before it is said until when.
+
+    A sender that keeps trying stays refused: then what was full for the last attempt still is.
+    """
+    full = []
+    for subject, parts in places:
+        for unit, cost, smallest, count, windows in parts:
+            log = subject.logs[unit]
+            if log.held + cost > smallest:
+                log.forget(now, count.retention)
+                for number, (of_all, window) in enumerate(windows):
+                    known = subject.full.get(of_all)
+                    if (known is not None and known[0] <= cost and now < known[1]) or (
+                        log.earliest(now, cost, window) > now
+                    ):
+                        full.append((count, number))
+    if not full:
+        return None
+    _count_refused(places, now)
+    refused = _refused(places, now)
+    if refused is not None and len(refused[1]) > len(full):
+        # Some windows have no room only because of this attempt.
+        return refused[0], [each for each in refused[1] if each[:2] in full]
+    return refused
+
+
+def _count_refused(places: Iterable[_Place], now: int) -> None:
+    for subject, parts in places:
+        for unit, cost, _, count, _ in parts:
+            if count.counts_denied:
+                subject.logs[unit].append(now, cost, count.retention, is_sent=False)
