@@ -1,7 +1,8 @@
 """MailRecords: the messages of a replay, stored in a temporary file and sorted by time.
 
 Rows are written in runs. A run is sorted and has blocks of a few rows, so that the runs of a file
-that is out of order are merged with one block of each in memory.
+that is out of order are merged with one block of each in memory. The rows up to the first one that
+is out of order are one run; of those that follow, some are sorted together.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PLACEHOLDER_DOMAIN: Final = "replay.invalid"
 
 RUN: Final = 65_536
 BLOCK: Final = 2_048
-"""Rows in a run, and in a block of it."""
+"""Rows that are sorted together, and rows in a block."""
 
 IN_MEMORY: Final = 32 * 1024 * 1024
 """Bytes of rows that are stored before a file is made for them."""
@@ -65,9 +66,12 @@ class MailRecords:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
         weakref.finalize(self, self._file.close)  # not later, as a file that is open is a warning
         self._end = 0
-        self._rows: list[MailRecord] = []
-        """Those that are not stored yet: nothing is done for each of them."""
-        self._runs: list[list[tuple[int, int]]] = []
+        self._columns: tuple[list[Any], ...] = _new_columns()
+        """The rows that are not stored yet. In columns, as tuples of rows would make the garbage
+        collector look for them."""
+        self._most = min(BLOCK, RUN)
+        """How many of them there may be."""
+        self._runs: list[list[tuple[int, int]]] = [[]]
         """Where each block of each run begins, and its size."""
         self._stored = 0
         self._generated: list[str] = []
@@ -80,35 +84,41 @@ class MailRecords:
 
     def append(self, record: MailRecord) -> None:
         """Add a message. Raises InputError if there is no space for the temporary file."""
-        self._rows.append(record)
-        if len(self._rows) == RUN:
-            self._store_run()
+        times, senders, recipients, clients, sizes = self._columns
+        time, sender, of_message, client, size = record
+        times.append(time)
+        senders.append(sender)
+        recipients.append(of_message)
+        clients.append(client)
+        sizes.append(size)
+        if len(times) >= self._most:
+            self._store()
 
     def __len__(self) -> int:
-        return self._stored + len(self._rows)
+        return self._stored + len(self._columns[0])
 
     @property
     def first(self) -> int:
         """The earliest time, in milliseconds since the epoch."""
-        self._store_run()
+        self._store()
         return self._first
 
     @property
     def last(self) -> int:
         """The latest time, in milliseconds since the epoch."""
-        self._store_run()
+        self._store()
         return self._last
 
     @property
     def out_of_order(self) -> int:
         """How many messages came after a message with a later time."""
-        self._store_run()
+        self._store()
         return self._out_of_order
 
     @property
     def without_size(self) -> int:
         """How many messages have no known size."""
-        self._store_run()
+        self._store()
         return self._without_size
 
     def times(self) -> Collection[int]:
@@ -135,7 +145,7 @@ class MailRecords:
 
     def _blocks(self) -> Iterator[Sequence[Sequence[Any]]]:
         """Yield the columns of the messages, some rows at a time, sorted by time."""
-        self._store_run()
+        self._store()
         if not self._out_of_order:
             yield from chain.from_iterable(map(self._read_run, self._runs))
             return
@@ -144,34 +154,38 @@ class MailRecords:
         while block := list(islice(rows, BLOCK)):
             yield tuple(zip(*block, strict=True))
 
-    def _store_run(self) -> None:
-        rows, self._rows = self._rows, []
-        if not rows:
+    def _store(self) -> None:
+        columns, self._columns = self._columns, _new_columns()
+        times = columns[0]
+        if not times:
             return
-        self._note_order([time for time, *_ in rows])
+        self._note_order(times)
+        self._stored += len(times)
         if self._out_of_order:
-            rows.sort(key=itemgetter(0))
-        blocks: list[tuple[int, int]] = []
+            self._most = RUN
+            self._runs.append([])
+            order = sorted(range(len(times)), key=times.__getitem__)
+            columns = tuple([column[i] for i in order] for column in columns)
         try:
             self._file.seek(self._end)
-            for start in range(0, len(rows), BLOCK):
-                times, senders, recipients, clients, sizes = zip(
-                    *rows[start : start + BLOCK], strict=True
-                )
-                self._without_size += sizes.count(None)
-                columns = senders, recipients, tuple(map(_fields, clients)), sizes
-                block = marshal.dumps((array("q", times).tobytes(), *columns))
-                self._file.write(block)
-                blocks.append((self._end, len(block)))
-                self._end += len(block)
+            for start in range(0, len(times), BLOCK):
+                self._write([column[start : start + BLOCK] for column in columns])
             self._file.flush()
         except OSError as error:
             reason = error.strerror or error
             raise InputError(
                 f"its messages cannot be stored in {tempfile.gettempdir()}: {reason}"
             ) from None
-        self._runs.append(blocks)
-        self._stored += len(rows)
+
+    def _write(self, columns: Sequence[list[Any]]) -> None:
+        """Write a block of the last run."""
+        times, senders, recipients, clients, sizes = columns
+        self._without_size += sizes.count(None)
+        values = senders, recipients, list(map(_fields, clients)), sizes
+        block = marshal.dumps((array("q", times).tobytes(), *values))
+        self._file.write(block)
+        self._runs[-1].append((self._end, len(block)))
+        self._end += len(block)
 
     def _note_order(self, times: Sequence[int]) -> None:
         """Note the earliest and the latest time, and which times come after a later one."""
@@ -239,6 +253,10 @@ class _Times(Collection[int]):
 
     def __contains__(self, time: object) -> bool:
         return any(time == each for each in self)
+
+
+def _new_columns() -> tuple[list[Any], ...]:
+    return [], [], [], [], []
 
 
 def _rows_of(blocks: Iterable[Sequence[Sequence[Any]]]) -> Iterator[Sequence[Any]]:
