@@ -82,7 +82,7 @@ class _InOrder:
             refused = self._counts.take(charges, time)
             if refused is not None:
                 at, refusals = refused
-                return refused_until(limits, time, at, refusals)
+                return refused_until(limits, (time, at, refusals))
         elif attempt:
             self._counts.count_refused(attempt, time)
         return decision
