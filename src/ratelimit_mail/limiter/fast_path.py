@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratelimit_mail._util.steps import run
 from ratelimit_mail.backends.base import CHECK, TAKE
@@ -36,8 +34,7 @@ FastPath = Callable[[Envelope], Decision | None]
 """Returns the decision on a message, or None if the message needs the general path."""
 
 
-@attrs.frozen
-class FastPaths:
+class FastPaths(NamedTuple):
     """The fast paths of one limiter.
 
     try_acquire, check: as the methods of `Limiter`.

@@ -13,7 +13,7 @@ from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.memory.backend import Marks
 from ratelimit_mail.counting.charge import ONE_MESSAGE, Ledger
-from ratelimit_mail.decision import ACCEPT, Block, Decision
+from ratelimit_mail.decision import ACCEPT, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.quick_charges import QuickCharge
@@ -24,6 +24,7 @@ from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
     from ratelimit_mail.events.detector import EventDetector
+    from ratelimit_mail.rules import Block
 
 __all__ = ["DecidedMessage", "Observers", "QuickObserver"]
 

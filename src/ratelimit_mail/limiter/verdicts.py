@@ -8,18 +8,9 @@ from typing import Any, Final
 import attrs
 
 from ratelimit_mail.backends.base import Refusal, Verdict
-from ratelimit_mail.decision import (
-    ACCEPT,
-    DEFER,
-    REJECT,
-    Action,
-    Decision,
-    Rule,
-    accepted,
-    denied,
-)
+from ratelimit_mail.decision import ACCEPT, DEFER, REJECT, Action, Decision, accepted, denied
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.limits import BaseLimit, RateLimit
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 __all__ = ["blocking_limit", "decide", "refused", "refused_until"]
@@ -36,7 +27,7 @@ def decide(
     verdict: None if the plan needs no backend. owner, envelope: for the refund token.
     """
     if plan.never is not None:
-        if isinstance(plan.never, Rule):
+        if not isinstance(plan.never, BaseLimit):
             action = Action.HOLD if plan.never.action == "hold" else Action.REJECT
             return Decision(action, None, None, plan.effective_limits.tier, rule=plan.never)
         repeated = verdict is not None and verdict.repeated

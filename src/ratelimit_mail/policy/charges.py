@@ -7,9 +7,8 @@ a limit, so that a client who comes to another tier finds there what was sent be
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
@@ -23,7 +22,6 @@ from ratelimit_mail.counting.charge import (
     UniqueCosts,
 )
 from ratelimit_mail.counting.window import Retention
-from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
@@ -37,6 +35,9 @@ from ratelimit_mail.scopes import (
     subject_of,
     tag_getter,
 )
+
+if TYPE_CHECKING:
+    from ratelimit_mail.rules import Rule
 
 __all__ = ["ChargePlan", "EffectiveLimits", "MessageCharge", "counts_size"]
 
@@ -404,7 +405,8 @@ def counts_size(limit: Limit) -> bool:
 
 def _digest(recipient: str) -> str:
     """Return 22 characters that stand for a recipient, however long its address is."""
-    import hashlib  # slow to import, and few policies count unique recipients
+    import hashlib  # both are slow to import, and few policies count unique recipients
+    from base64 import b64encode
 
     digest = hashlib.blake2b(recipient.encode(errors="surrogatepass"), digest_size=16).digest()
     return b64encode(digest)[:22].decode()

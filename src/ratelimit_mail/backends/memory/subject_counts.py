@@ -19,6 +19,7 @@ from itertools import count as count_up
 from typing import Any, Final
 
 from ratelimit_mail.backends.base import Refusal
+from ratelimit_mail.backends.booking_queue import BookingQueue
 from ratelimit_mail.counting.charge import NO_COSTS, UNITS, Costs, Ledger
 from ratelimit_mail.counting.event_log import EventLog, UndoList
 from ratelimit_mail.counting.members import moment_of_stamp
@@ -109,7 +110,7 @@ class SubjectCounts:
     allowance: how many more of these costs surely fit. Whoever uses one up sets `newest`, and
         then appends its moment to `pending`.
     refusal: how the latest request was refused, as long as nothing has changed since.
-    bookings: of a queue, its bookings that were not used yet, by number.
+    bookings: of a queue, its bookings that were not used yet.
     undo: where each change adds what takes it back.
     """
 
@@ -147,7 +148,7 @@ class SubjectCounts:
         self.pending: list[int] = []
         self.allowance = 0
         self.refusal: _Refused | None = None
-        self.bookings: dict[int, Any] | None = None
+        self.bookings: BookingQueue[Any] | None = None
         self._members: dict[int, _Members] | None = None
 
     def has_room(self, ledger: Ledger, costs: Costs) -> bool:
@@ -391,17 +392,17 @@ class SubjectCounts:
         oldest: bookings that were never used, and whose last event is not later, are dropped.
         """
         if self.bookings is None:
-            self.bookings = {}
+            self.bookings = BookingQueue()
         bookings = self.bookings
         while bookings:
-            first = bookings[next(iter(bookings))]
+            first = next(iter(bookings))
             if first.at > oldest or first.last > oldest:
                 break
             self.remove_booking(first.number)
         if number is None:
             number = next(_booking_numbers)
-        self.undo.append((bookings.pop, (number, None)))
-        bookings[number] = booking
+        self.undo.append((bookings.remove, (number,)))
+        bookings.add(number, booking)
         return number
 
     def first_number(self) -> int:
@@ -412,8 +413,8 @@ class SubjectCounts:
         """Remove a booking from this queue; return whether it was still there."""
         if self.bookings is None or number not in self.bookings:
             return False
-        self.undo.append((self.bookings.__setitem__, (number, self.bookings[number])))
-        del self.bookings[number]
+        self.undo.append((self.bookings.put_back, (number, self.bookings[number])))
+        self.bookings.remove(number)
         return True
 
     def idle_from(self, span: int) -> int:
@@ -421,8 +422,7 @@ class SubjectCounts:
         # Pending charges stand no later than `newest`. A booking that is spread has later events
         # than its queue: until they have left, it may not be missing behind other bookings.
         logs = (self._logs or {}).values()
-        bookings = (self.bookings or {}).values()
-        last: int = max((booking.last for booking in bookings), default=self.newest)
+        last: int = max((booking.last for booking in self.bookings or ()), default=self.newest)
         return max([self.newest + span, last + span, *(log.idle_from(span) for log in logs)])
 
 
