@@ -360,7 +360,7 @@ class MemoryBackend:
 
         Returns False, and changes nothing, if `settle` is needed.
         """
-        if type(receipt) is not list:
+        if type(receipt) is not list and type(receipt) is not NearReceipt:
             return False
         undo = self._undo
         for _ in self._locking:
