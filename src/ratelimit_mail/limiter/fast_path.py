@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratelimit_mail._util.steps import run
 from ratelimit_mail.backends.base import CHECK, TAKE
 from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.backends.memory.backend import NearReceipt
 from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.observers import DecidedMessage
@@ -126,17 +127,21 @@ def _for_limits(
             return None
         if (blocks.is_stale or blocks.exist) and blocks.concern(envelope):
             return None
-        subject = charge[0](envelope)
-        answer = charge[1](subject)
-        if isinstance(answer, tuple):
-            if not refuses:
-                return None
-            decision, is_far, now = refused_until(limits, answer), False, answer[0]
-        elif answer is not None:
+        subject_of, answer_to = charge.subject_of, charge.answer_to
+        subject = subject_of(envelope)
+        answer = answer_to(subject)
+        if type(answer) is list:  # nearly always
             decision = accepted(tier, [owner, envelope, answer] if record else None)
             if observe is None:
                 return decision
-            is_far, now = type(answer) is list, answer[0][3]
+            is_far, now = True, answer[0][3]
+        elif isinstance(answer, NearReceipt):
+            decision = accepted(tier, [owner, envelope, answer])
+            is_far, now = False, answer[0][3]
+        elif type(answer) is tuple:
+            if not refuses:
+                return None
+            decision, is_far, now = refused_until(limits, answer), False, answer[0]
         else:
             if not refuses and charge.ledger.counts_denied:
                 return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+
+import attrs
 
 from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail.backends.memory import MemoryBackend
@@ -16,7 +17,8 @@ from ratelimit_mail.policy.charges import EffectiveLimits, MessageCharge
 __all__ = ["QuickCharge", "QuickCharges", "quick_charges"]
 
 
-class QuickCharge(NamedTuple):
+@attrs.frozen(eq=False)
+class QuickCharge:
     """What messages to recipients of some domains are charged, if it is one charge.
 
     subject_of: returns the subject of a message.

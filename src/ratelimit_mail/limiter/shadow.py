@@ -84,8 +84,9 @@ def shadow_charger(
     would_accept, is_shown = accepted(limits.tier, None), bool(limits.limits)
 
     def charge_shadow(envelope: Envelope, charge: QuickCharge, decision: Decision) -> None:
-        subject = charge[0](envelope)
-        answer = charge[1](subject)
+        subject_of, answer_to = charge.subject_of, charge.answer_to
+        subject = subject_of(envelope)
+        answer = answer_to(subject)
         receipt, shadow = answer, would_accept
         if type(answer) is tuple:
             receipt, shadow = None, refused_until(limits, answer)
