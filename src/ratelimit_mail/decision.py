@@ -46,8 +46,7 @@ REJECT: Final = Action.REJECT
 class Decision:
     """Whether a message may be sent now, later or never; true if it may be sent now.
 
-    refund_token: what `Limiter.refund` and `settle` need, not for programs; None if nothing was
-        charged.
+    refund_token: for `Limiter.refund` and `settle` only; None if nothing was charged.
     action: ACCEPT, DEFER (try later), REJECT, or HOLD for a mailing list's moderator.
     retry_after: seconds until the same message fits if nothing else is sent: 0.0 if
         it may be sent now, None if it never will.
@@ -55,15 +54,15 @@ class Decision:
     tier: the name of the client's tier; None if the client is not in a tier.
     rule: the rule that rejected or held the message: for a sender without a grant, or of a
         mailing list.
-    recipients: the decision for each recipient, if the policy decides on mail that arrives
-        recipient by recipient; else None. The message is accepted if any of them is.
-    block: the block that refused the message; None if none did.
+    recipients: the decision for each recipient, if the policy decides on incoming mail separately
+        for each recipient (`partial`); otherwise None. The message is accepted if any of them is.
+    block: the block that refused the message; None if it was not refused by a block.
     shadow: what limits with `enforce=False` would have answered; None if there are none, or if a
         rule refused the message.
-    degraded: whether the decision was made while the backend was unavailable; `limit` is then
-        None also if the message was deferred for that reason.
-    repeated: whether the same envelope, by its `id`, was decided on before: this is that decision,
-        and nothing was charged again.
+    degraded: whether the decision was made while the backend was unavailable. `limit` is None if
+        the message was deferred for that reason.
+    repeated: whether this is the decision of an earlier call for an envelope with the same `id`;
+        nothing was charged again.
     """
 
     action: Action

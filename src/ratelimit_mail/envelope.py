@@ -140,10 +140,10 @@ def _tags(value: Iterable[str]) -> frozenset[str]:
 
 @attrs.frozen(kw_only=True)
 class Client:
-    """The client that submits a message; each field may be unknown.
+    """The client that submits a message; each field may be left out.
 
     address: its IP address; an IPv4-mapped IPv6 address is read as IPv4.
-    user: its login, without blanks before and after it, as servers read it.
+    user: its login; blanks before and after it are removed.
     protocol: `smtp`, `webmail` or `api`.
     tags: words that the site defines, such as `wireless`.
     """
@@ -186,23 +186,22 @@ class Envelope:
     """The SMTP sender and recipients of one message, and the client that submits it.
 
     sender: an address; `<>` or the empty string is the null sender of bounces.
-    recipients: addresses; the same address twice is one recipient. Two spellings are two here; the
-        policy says which spellings count as one.
-    client: the `Client` that submits the message; by default nothing is known of it.
-    id: the name that the program has for this message, such as the number of a job. If a message
-        comes again with the same id, sender, recipients and client, a limiter returns its first
-        answer and charges nothing more: `try_acquire` the answer of `try_acquire`, `acquire` and
-        `reserve` theirs.
-        Never take the id from the message itself: a sender who gives all messages one Message-ID
-        would be charged once.
+    recipients: addresses; the same address twice is one recipient. The policy decides which
+        spellings are one recipient.
+    client: the `Client` that submits the message; by default nothing is known about it.
+    id: the name that the program has for this message, such as a job number. If the limiter is
+        asked again with the same id, sender, recipients and client, it returns its first answer and
+        charges nothing more. `try_acquire` and `try_acquire_many` share their answers, and so do
+        `acquire` and `reserve`. Do not take the id from the message itself: a sender who uses one
+        Message-ID for all messages would be charged only once.
     size: the size of the message in bytes; None if it is not known. Limits on bytes need it.
     direction: `"outbound"`: mail that your own users submit; `"inbound"`: mail that arrives for
         your own mailboxes, which only inbound limits count.
 
-    Addresses must be as RFC 5321 allows; `Envelope.from_smtp` takes what a mail server let pass.
-    `attrs.evolve` returns a copy with some of these fields changed.
+    Addresses must be valid under RFC 5321; `Envelope.from_smtp` takes every address that a mail
+    server accepted. `attrs.evolve` returns a copy with some of these fields changed.
 
-    Raises TypeError or ValueError that names the value that is not an address.
+    Raises TypeError or ValueError that names the invalid value.
     """
 
     sender: str
@@ -297,20 +296,20 @@ class Envelope:
         direction: Literal["outbound", "inbound"] = "outbound",
         size: int | None = None,
     ) -> Envelope:
-        """Return the envelope of a message that a mail server let pass.
+        """Return the envelope of a message from the addresses that a mail server accepted.
 
         sender, recipients: as the server has them; the null sender is `""` or `"<>"`.
         client, id, direction, size: as those of `Envelope`.
 
-        Takes every address that a server takes: `postmaster` without a domain, a local part with
+        Takes every address that a server accepts: `postmaster` without a domain, a local part with
         spaces or commas and no quotes, a source route, a dot at the end of the domain, control
         characters, bytes that are not UTF-8 (read with `surrogateescape`), any length. Each
         mailbox is one subject and has one spelling here: `ann@uwo.ca` for `<"ann"@UWO.CA.>` and
         `@relay.example:ann@uwo.ca`.
 
-        What RFC 5321 does not allow stands in square brackets that begin with an underscore, so
-        that it never equals a regular address: `postmaster@[_local]`, which is internal for every
-        policy. `usage`, `reset` and overrides take addresses so.
+        A part that RFC 5321 does not allow is written in square brackets that begin with an
+        underscore, so that it never equals a regular address: `postmaster@[_local]`, which is
+        internal for every policy. `usage`, `reset` and overrides take addresses in this form.
 
         Raises TypeError if an address is not a string, and ValueError if there are no recipients
         (no server takes a message without one) or the id, the direction or the size is wrong.
@@ -333,9 +332,9 @@ class Envelope:
 
         The sender is the address in Sender, or the first one in From. The recipients are those in
         To, Bcc and Cc. If the message has a Resent-Date, all of them come from the Resent- headers
-        instead. Of a header that is there twice, the first counts. `<>` alone is the null sender;
-        an empty group of recipients adds nobody. The result is the same for every class of message
-        and every version of Python. The message is not measured: say its `size` if limits need it.
+        instead. If a header occurs twice, the first one counts. `<>` alone is the null sender; an
+        empty group adds no recipients. The result is the same for every class of message and every
+        version of Python. The message is not measured: pass its `size` if limits need it.
 
         Raises TypeError if `message` is not a message. Raises ValueError that names the header if
         one cannot be read or has a recipient that is not an address, if there are several Resent-

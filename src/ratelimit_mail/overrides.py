@@ -81,7 +81,7 @@ def _milliseconds(field: str, moment: object, *, day_ends: bool) -> int | None:
 
 @attrs.frozen(kw_only=True)
 class Concession:
-    """What is conceded to some senders or clients, why and until when; use one of its subclasses.
+    """An exception for some senders or clients; use one of the subclasses.
 
     senders: addresses, or domains: `"leeds.ac.uk"`, or `".leeds.ac.uk"` for all its subdomains.
         They are compared with a sender as the policy compares addresses.

@@ -173,6 +173,10 @@ class Ledger:
         self.counts_denied = any(count.counts_denied for count in counts)
         self.has_windows = any(count.windows for count in counts)
 
+    def has_unit(self, unit: int) -> bool:
+        """Return whether a unit is counted here."""
+        return any(count.unit == unit for count in self.counts)
+
     def charges(self, costs: Costs) -> bool:
         """Return whether a message of these costs is counted here at all."""
         return any(costs[count.unit] for count in self.counts)

@@ -68,7 +68,7 @@ class LimitedCall:
             if self.settle or self._is_proof(error):
                 steps = finish_steps(operations, envelope, decision, error, self.refund_on)
                 interruption = None if isinstance(error, Exception) else error
-                yield partial(operations.finish, steps, interruption)
+                yield from operations.finish_after_steps(interruption, steps)
             raise
         if self.settle:
             steps = finish_steps(operations, envelope, decision, result, self.refund_on)

@@ -119,6 +119,7 @@ class Operations:
     apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
     finish: runs steps to their end, also if the caller is cancelled meanwhile, or interrupted by a
         signal handler. A second argument is the exception that the caller ends with.
+    finish_closed: begins to run steps to their end, and returns; for a caller that is closed.
     remember, node, on_event, metrics: as `Limiter` documents them.
 
     queue: the ledger of its senders' queues.
@@ -135,6 +136,7 @@ class Operations:
         wait_until_first: Callable[[WaitQueue, Waiter, float], Any],
         apply_booking: Callable[[Sequence[Charge], Intent], Any],
         finish: Callable[..., Any],
+        finish_closed: Callable[[Steps[None]], None],
         remember: float,
         node: str | None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
@@ -147,6 +149,7 @@ class Operations:
         self._wait_until_first = wait_until_first
         self._apply_booking = apply_booking
         self.finish = finish
+        self._finish_closed = finish_closed
         self.queue = self.policy.queue()
         lifetime = milliseconds("remember", remember) or 0
         if not 0 < lifetime <= LONGEST_MEMORY:
@@ -259,7 +262,7 @@ class Operations:
             try:
                 decision = yield from self.observers.observe_steps(self.backend, decided)
             except BaseException as error:
-                yield partial(self.finish, self._give_back_steps(decision), error)
+                yield from self.finish_after_steps(error, self._give_back_steps(decision))
                 raise
         if not decision:
             raise RateLimitExceeded(decision)
@@ -284,7 +287,7 @@ class Operations:
         """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
 
         timeout: in milliseconds. A wait that is cut short gives its booking back, also if these
-        steps are closed. A generator that delegates to them would prevent that.
+        steps are closed.
         """
         begin = 0 if self._metrics is None else self.backend.now()
         number = self._wait_queue.next_number()
@@ -333,7 +336,7 @@ class Operations:
                 if delay > spare and not is_early:
                     raise RateLimitExceeded(redeemed)
         except BaseException as error:
-            yield partial(self.finish, self._give_back_steps(decision), error)
+            yield from self.finish_after_steps(error, self._give_back_steps(decision))
             raise
 
     def _measured(self, decision: Decision, begin: int) -> Decision:
@@ -429,6 +432,13 @@ class Operations:
                 " addresses is remembered"
             )
         yield from refund_steps(self.backend, receipts)
+
+    def finish_after_steps(self, error: BaseException | None, steps: Steps[None]) -> Steps[None]:
+        """Run `steps` to their end after `error`, if any, with which their caller ends."""
+        if isinstance(error, GeneratorExit):  # a generator that is closed can yield nothing
+            self._finish_closed(steps)
+        else:
+            yield partial(self.finish, steps, error)
 
     def _give_back_steps(self, decision: Decision) -> Steps[None]:
         """Refund a booking whose wait was broken off."""

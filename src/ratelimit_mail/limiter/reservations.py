@@ -34,12 +34,12 @@ class Reservation:
         run(self._operations.refund_steps(self.decision))
 
     def redeem(self) -> Decision:
-        """Use the place now: check again that the message fits, and count it now.
+        """Use the booking now: check again that the message fits, and count it now.
 
-        Returns a decision that accepts, or one that defers: other messages were settled in the
-        meantime, or it is too early. Then the message has been booked anew, first in its sender's
-        queue, and may go in `retry_after` seconds; redeem it again then. Later bookings of the
-        same sender are not counted in this check.
+        Returns a decision that accepts, or one that defers because it is too early or because
+        other messages were settled in the meantime. A deferred message is booked again, first in
+        its sender's queue; redeem it again after `retry_after` seconds. Later bookings of the same
+        sender are not counted in this check.
 
         Raises ValueError if the reservation was cancelled or refunded.
         """

@@ -39,7 +39,7 @@ from ratelimit_mail.scopes import (
 if TYPE_CHECKING:
     from ratelimit_mail.rules import Rule
 
-__all__ = ["ChargePlan", "EffectiveLimits", "counts_size"]
+__all__ = ["ChargePlan", "EffectiveLimits", "MessageCharge", "counts_size"]
 
 NO_BOUND: Final = 1 << 62
 
@@ -177,6 +177,8 @@ class EffectiveLimits:
 
         None if they depend on which recipients it has, or on its size.
         """
+        self._charges_by_costs = BoundedCache(self._message_charges, most=512)
+        """Messages of equal costs share one object, by which a backend recognises them."""
         self._depends_on_message = bool(
             self._per_recipient
             or self._counts_unique
@@ -241,7 +243,7 @@ class EffectiveLimits:
         _, total, _, external, *_ = costs
         if self._depends_on_message or total > self._most or external > self._most_external:
             return None
-        return self._message_charges(costs)
+        return self._charges_by_costs[costs]
 
     def _message_charges(self, costs: Costs) -> MessageCharges:
         """Return what a message is charged once, whichever recipients it has."""

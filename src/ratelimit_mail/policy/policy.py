@@ -46,36 +46,37 @@ __all__ = ["Policy"]
 class Policy:
     """The limits of one institution or provider.
 
-    name: the name under which its messages are counted; policies of one name share their counts.
+    name: the name under which messages are counted; policies with the same name share their counts.
     limits: the limits of all clients.
-    tiers: classes of clients with limits of their own; a client is in the first that holds.
-    internal_domains: the domains that are not external; `".uwo.ca"` stands for all subdomains of
+    tiers: classes of clients with limits of their own; a client is in the first tier whose
+        condition holds.
+    internal_domains: the domains that are not external; `".uwo.ca"` means all subdomains of
         `uwo.ca`.
     case_sensitive: whether `Kim@uwo.ca` and `kim@uwo.ca` are two senders or recipients; by default
-        they are one. It holds for logins too. Domains never have a case.
+        they are one. This applies to logins too. Domains are always compared without case.
     subaddress: the characters that separate a subaddress, such as `"+"`: `kim+shop@uwo.ca` is then
         `kim@uwo.ca`. By default it is an address of its own.
-    ipv4_prefix, ipv6_prefix: which addresses are one client: by default an IPv4 address is, and all
-        of an IPv6 /64.
-    overrides: different numbers for some senders or clients; of several for one limit, the first
+    ipv4_prefix, ipv6_prefix: how many bits of an address identify a client: by default all 32 of
+        an IPv4 address, and 64 of an IPv6 address.
+    overrides: different numbers for some senders or clients; for each limit, the first override
         that holds applies.
     override_requires: the fields that each override must have, such as `"reason"` and
         `"expected_recipients"`.
-    exemptions: senders or clients that are free from its limits.
+    exemptions: senders or clients that all limits, or some of them, do not apply to.
     grants: the senders or clients that may send; left out: all; an empty list: none yet.
     directory: the aliases with their owners, and the mailing lists: a `Directory`, or any
         object with its methods `owner` and `mailing_list`.
     proxy_address_limit: the most aliases that one owner may have in a `Directory`.
-    partial: whether mail that arrives is decided on recipient by recipient; mail that goes out
-        never is.
-    per_node: whether each mail server counts on its own, under the name that its limiter has.
-    node: the name of the server that counts, if each counts on its own.
+    partial: whether each recipient of incoming mail gets a decision of its own; outgoing mail is
+        always all or nothing.
+    per_node: whether each mail server counts separately, under the node name of its limiter.
+    node: the name of this mail server, if each counts separately.
     shard_by: for a Redis Cluster, the scope by which counts are spread over its nodes, such as
-        `"sender"`; counts whose scope determines it stand together, and `"global"` puts all
-        counts together. Left out: the narrowest that every limit's scope determines, if there is
-        one.
+        `"sender"`; counts from whose scope it can be derived are stored together, and `"global"`
+        puts all counts together. Left out: the narrowest scope that can be derived from the scope
+        of every limit, if there is one.
 
-    Raises ValueError or TypeError for what cannot work, including a tier that can never be
+    Raises ValueError or TypeError for an invalid policy, including a tier that can never be
     reached and an override of a limit that does not exist.
     """
 
@@ -315,7 +316,7 @@ class Policy:
         return self._lookup.resolve(envelope)
 
     def plan(self, envelope: Envelope, now: int = 0) -> ChargePlan:
-        """Return the charges of `envelope`, or the limit or rule that refuses it for ever.
+        """Return the charges of `envelope`, or the limit or rule under which it can never be sent.
 
         now: milliseconds since the epoch, for overrides, exemptions and grants that have dates.
 
@@ -365,6 +366,11 @@ class Policy:
     def counts_bytes(self) -> bool:
         """Whether it has a limit on bytes, for which every envelope needs its size."""
         return self._selector.counts_bytes
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether its plans depend on the time: of overrides, exemptions and grants with dates."""
+        return self._selector.has_dates
 
     @property
     def has_shadow(self) -> bool:

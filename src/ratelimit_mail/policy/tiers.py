@@ -25,7 +25,7 @@ class Tier:
     """A class of clients with limits of its own.
 
     name: its name in decisions and tables.
-    when: the condition on the client; left out: every client that is not in an earlier tier.
+    when: the condition on the client; default: every client that is not in an earlier tier.
     limits: the limits of its clients, in addition to the policy's common limits.
     """
 
