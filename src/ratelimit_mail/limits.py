@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar, Final, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict, Unpack
 
 import attrs
 
 from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name_or_none, one_of, whole_number
-from ratelimit_mail.calendars import Calendar, calendar_of
 from ratelimit_mail.rates import (
     MOST,
     CalendarRate,
@@ -27,6 +26,9 @@ from ratelimit_mail.rates import (
 )
 from ratelimit_mail.scopes import is_per_recipient, normal_scope
 
+if TYPE_CHECKING:
+    from ratelimit_mail.calendars import Calendar
+
 __all__ = [
     "BaseLimit",
     "ByteRateLimit",
@@ -36,6 +38,7 @@ __all__ = [
     "RateLimit",
     "RecipientLimit",
     "RecipientRateLimit",
+    "limits_from",
 ]
 
 
@@ -288,6 +291,8 @@ class RateLimit(BaseLimit):
                 raise TypeError(
                     f"time_zone: a name such as 'Europe/Berlin' is needed, not {show(zone)}"
                 )
+            from ratelimit_mail.calendars import calendar_of  # few limits have a calendar
+
             return calendar_of(self.rate.unit, zone)
         if self.time_zone is not None:
             raise ValueError(
@@ -428,3 +433,18 @@ Limit = RecipientLimit | MessageSizeLimit | RateLimit
 
 def _adjective(count: str) -> str:
     return "external " if count == "external" else ""
+
+
+def limits_from(value: Iterable[BaseLimit]) -> tuple[Limit, ...]:
+    """Return `value` as a tuple of limits. Raises TypeError if it is not a list of limits."""
+    if not isinstance(value, Iterable):
+        raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
+    limits: list[Limit] = []
+    for limit in value:
+        if not isinstance(limit, Limit) or type(limit) is RateLimit:
+            raise TypeError(
+                f"limits: {show(limit)} is not a RecipientLimit, MessageSizeLimit,"
+                " MessageRateLimit, RecipientRateLimit or ByteRateLimit"
+            )
+        limits.append(limit)
+    return tuple(limits)

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-import attrs
-
 from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail._util.steps import Steps, run_async, shielded
 from ratelimit_mail._util.text import show
@@ -19,19 +17,13 @@ from ratelimit_mail.backends.measured import measured_async
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limiter.decorator import (
-    Errors,
-    LimitedCall,
-    OnDenied,
-    exception_classes,
-    is_async,
-)
-from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
+from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
+from ratelimit_mail.limiter.operations import Operations, milliseconds
 from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
 from ratelimit_mail.limiter.shadow import answer_to_check
-from ratelimit_mail.limiter.sync import Limiter, Reservation, check_policy
+from ratelimit_mail.limiter.sync import Limiter, check_policy
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
@@ -39,34 +31,15 @@ if TYPE_CHECKING:
     import asyncio
 
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.limiter.reservations import AsyncReservation
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
-__all__ = ["AsyncLimiter", "AsyncReservation"]
+__all__ = ["AsyncLimiter"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-@with_methods_of(Reservation)
-@attrs.frozen
-class AsyncReservation:
-    """What `Reservation` is, with a `cancel` and a `redeem` to await."""
-
-    at: int
-    delay: float
-    decision: Decision
-    _operations: Operations = attrs.field(repr=False, eq=False)
-    _booking: Booking = attrs.field(repr=False, eq=False)
-
-    async def cancel(self) -> None:
-        """Give the place back. Raises ValueError if it was given back before."""
-        await run_async(self._operations.refund_steps(self.decision))
-
-    async def redeem(self) -> Decision:
-        """See `Reservation.redeem`."""
-        operations = self._operations
-        decision: Decision = await operations.finish(operations.redeem_steps(self._booking))
-        return decision
 
 
 def _async_backend(name: str, backend: Any) -> AsyncBackend:
@@ -210,6 +183,8 @@ class AsyncLimiter:
         booking = await run_async(
             self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
         )
+        from ratelimit_mail.limiter.reservations import AsyncReservation
+
         return AsyncReservation(
             booking.at, booking.delay, booking.decision, self._operations, booking
         )
@@ -332,6 +307,8 @@ class AsyncLimiter:
         settle: bool = True,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, Any]]]:
         """See `Limiter.limited`; decorates an `async def`, and raises TypeError for any other."""
+        from ratelimit_mail.limiter.decorator import LimitedCall  # many programs need none
+
         limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 

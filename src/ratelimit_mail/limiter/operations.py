@@ -26,7 +26,7 @@ from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge, Ledger
-from ratelimit_mail.decision import Action, Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
 from ratelimit_mail.limiter.blocks import Blocks
@@ -57,6 +57,8 @@ from ratelimit_mail.smtp_errors import as_text, pushback_seconds
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
 __all__ = ["Booking", "Operations", "milliseconds"]
 
@@ -468,6 +470,8 @@ class Operations:
         self, scope: Scope, key: str, sender: str | None, client: Client | None
     ) -> Steps[tuple[Usage, ...]]:
         """Return the usage of each limit of a subject; those that only report are last."""
+        from ratelimit_mail.usage import Usage  # few programs ask
+
         effective = self.policy.effective_limits(client or NOBODY, sender, self.backend.now())
         block = self.blocks.of_subject(scope, key)
         usages: list[Usage] = []
@@ -496,6 +500,8 @@ class Operations:
         self, scope: str | Sequence[str], n: int, client: Client | None
     ) -> Steps[tuple[SubjectUsage, ...]]:
         """See `Limiter.top`."""
+        from ratelimit_mail.usage import SubjectUsage
+
         ordered = normal_scope(scope)
         if not 1 <= whole_number("n", n) <= MOST_IN_TOP:
             raise ValueError(f"n: {show(n)} is not a number of subjects from 1 to {MOST_IN_TOP}")

@@ -10,8 +10,6 @@ from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-import attrs
-
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import INTERRUPTIONS, call_elsewhere, undisturbed
@@ -20,17 +18,11 @@ from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
-from ratelimit_mail.limiter.decorator import (
-    Errors,
-    LimitedCall,
-    OnDenied,
-    exception_classes,
-    is_async,
-)
-from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
+from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
+from ratelimit_mail.limiter.operations import Operations, milliseconds
 from ratelimit_mail.limiter.sending import Sending, recipient_set
 from ratelimit_mail.limiter.shadow import answer_to_check
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
@@ -38,46 +30,15 @@ from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.limiter.reservations import Reservation
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
-__all__ = ["Limiter", "Reservation", "check_policy"]
+__all__ = ["Limiter", "check_policy"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-@attrs.frozen
-class Reservation:
-    """A booked place in the future: the message may go at its time, and is counted there.
-
-    Call `redeem` when its time has come, before the message is sent.
-
-    at: the backend's time, in milliseconds since the epoch.
-    delay: seconds until then, counted from the booking; 0.0 if it may go at once.
-    decision: what `Limiter.refund` takes.
-    """
-
-    at: int
-    delay: float
-    decision: Decision
-    _operations: Operations = attrs.field(repr=False, eq=False)
-    _booking: Booking = attrs.field(repr=False, eq=False)
-
-    def cancel(self) -> None:
-        """Give the place back. Raises ValueError if it was given back before."""
-        run(self._operations.refund_steps(self.decision))
-
-    def redeem(self) -> Decision:
-        """Use the booking now: check again that the message fits, and count it now.
-
-        Returns a decision that accepts, or one that defers because it is too early or because
-        other messages were settled in the meantime. A deferred message is booked again, first in
-        its sender's queue; redeem it again after `retry_after` seconds. Later bookings of the same
-        sender are not counted in this check.
-
-        Raises ValueError if the reservation was cancelled or refunded.
-        """
-        return run(self._operations.redeem_steps(self._booking))
 
 
 def check_policy(policy: object) -> None:
@@ -250,6 +211,8 @@ class Limiter:
         booking = run(
             self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
         )
+        from ratelimit_mail.limiter.reservations import Reservation  # few programs book
+
         return Reservation(booking.at, booking.delay, booking.decision, self._operations, booking)
 
     def refund(self, decision: Decision | Envelope) -> None:
@@ -444,6 +407,8 @@ class Limiter:
         Works on functions, methods, class and static methods and callable objects. Raises
         TypeError for an `async def`: decorate it with an AsyncLimiter.
         """
+        from ratelimit_mail.limiter.decorator import LimitedCall  # many programs need none
+
         limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 

@@ -12,17 +12,15 @@ import attrs
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name, name_or_none
 from ratelimit_mail.addresses import DomainSet
+from ratelimit_mail.concessions import TargetIndex
 from ratelimit_mail.counting.charge import Ledger
-from ratelimit_mail.decision import not_granted
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
+from ratelimit_mail.limits import Limit, RateLimit, limits_from
 from ratelimit_mail.policy import validation
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.policy.resolved_envelope import ResolvedEnvelope
 from ratelimit_mail.policy.selection import LimitSelector
-from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_from
 from ratelimit_mail.scopes import (
     IPV4_PREFIX,
     IPV6_PREFIX,
@@ -37,9 +35,11 @@ from ratelimit_mail.scopes import (
 
 if TYPE_CHECKING:
     from ratelimit_mail.directory import DirectoryLike
+    from ratelimit_mail.overrides import Exemption, Grant, Override
     from ratelimit_mail.policy.directory_lookup import DirectoryLookup
+    from ratelimit_mail.policy.tiers import Tier
 
-__all__ = ["Policy", "Tier"]
+__all__ = ["Policy"]
 
 
 @attrs.frozen(kw_only=True)
@@ -120,7 +120,10 @@ class Policy:
 
     @tiers.validator
     def _reachable(self, _: object, tiers: tuple[Tier, ...]) -> None:
-        check_tiers(tiers)
+        if tiers:
+            from ratelimit_mail.policy.tiers import check_tiers
+
+            check_tiers(tiers)
 
     def __attrs_post_init__(self) -> None:
         if self.node is not None and not self.per_node:
@@ -139,13 +142,13 @@ class Policy:
             self.counted_as,
             self.limits,
             self.tiers,
-            TargetIndex(self.overrides, comparison),
-            TargetIndex(self.exemptions, comparison),
-            None if self.grants is None else TargetIndex(self.grants, comparison),
-            DomainSet(self.internal_domains, with_local=True),
-            retentions_of(self.all_limits),
-            self.shard,
-            comparison,
+            overrides=TargetIndex(self.overrides, comparison),
+            exemptions=TargetIndex(self.exemptions, comparison),
+            grants=None if self.grants is None else TargetIndex(self.grants, comparison),
+            internal=DomainSet(self.internal_domains, with_local=True),
+            retentions=retentions_of(self.all_limits),
+            shard=self.shard,
+            comparison=comparison,
         )
         object.__setattr__(self, "_selector", selector)
 
@@ -328,6 +331,8 @@ class Policy:
         if envelope.direction == "outbound" and not self._selector.may_send(
             envelope.client, senders, now
         ):
+            from ratelimit_mail.rules import not_granted  # few policies require grants
+
             return ChargePlan(effective, [], not_granted())
         plan = effective.plan(resolved.envelope, resolved.exempt)
         if resolved.rule is not None and (plan.never is None or resolved.rule.action == "reject"):

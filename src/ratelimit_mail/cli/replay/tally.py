@@ -7,9 +7,10 @@ from typing import Final, TypeVar
 import attrs
 
 from ratelimit_mail.cli.replay.by_tier import sender_keys
-from ratelimit_mail.decision import Action, Decision, Rule
+from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.policy import Policy
+from ratelimit_mail.rules import Rule
 
 __all__ = ["KINDS", "DecisionCounts", "Tally"]
 
