@@ -368,6 +368,11 @@ class Policy:
         return self._selector.counts_bytes
 
     @property
+    def has_dates(self) -> bool:
+        """Whether its plans depend on the time: of overrides, exemptions and grants with dates."""
+        return self._selector.has_dates
+
+    @property
     def has_shadow(self) -> bool:
         """Whether it has limits that only report."""
         return self._selector.has_shadow
