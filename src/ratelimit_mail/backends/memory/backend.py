@@ -227,6 +227,8 @@ class MemoryBackend:
     def peeker(self, ledger: Ledger, costs: Costs) -> Callable[[str], QuickAnswer | None]:
         """Return what answers as that of `taker` would, and changes nothing.
 
+        ledger, costs: as for `taker`.
+
         Its receipt of a charge is empty.
         """
         table = self._table_of(ledger)
@@ -250,6 +252,7 @@ class MemoryBackend:
     def is_below(self, counts: SubjectCounts, marks: Sequence[tuple[int, int]]) -> bool:
         """Return whether no window of a subject can hold as much as its mark.
 
+        counts: the counts of the subject.
         marks: units with the marks of their windows.
         """
         with self._lock:
