@@ -76,7 +76,7 @@ def roadrunner(*, message_rate: str = "1000/day") -> Policy:
 
 
 def gmail_webmail(*, recipient_rate: str = "500/day") -> Policy:
-    """Return Gmail's limit as listed by Western: 100 to 500 recipients a day per sender. Historical.
+    """Return Gmail's historical limit, listed by Western: 100 to 500 recipients a day per sender.
 
     recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
@@ -84,7 +84,7 @@ def gmail_webmail(*, recipient_rate: str = "500/day") -> Policy:
 
 
 def hotmail(*, recipient_rate: str = "500/day") -> Policy:
-    """Return Hotmail's limit as listed by Western: 100 to 500 recipients a day per sender. Historical.
+    """Return Hotmail's historical limit, listed by Western: 100 to 500 recipients a day per sender.
 
     recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
@@ -92,7 +92,7 @@ def hotmail(*, recipient_rate: str = "500/day") -> Policy:
 
 
 def yahoo(*, recipient_rate: str = "500/day") -> Policy:
-    """Return Yahoo!'s limit as listed by Western: 100 to 500 recipients a day per sender. Historical.
+    """Return Yahoo!'s historical limit, listed by Western: 100 to 500 recipients a day per sender.
 
     recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
