@@ -61,17 +61,17 @@ WEBMAIL: Final = Source(
 
 
 def comcast(*, message_rate: str = "1000/day") -> Policy:
-    """Return Comcast's limit as listed by Western: 1,000 messages a day per sender. History."""
+    """Return Comcast's historical limit, listed by Western: 1,000 messages a day per sender."""
     return _isp("comcast", message_rate)
 
 
 def earthlink(*, message_rate: str = "1000/day") -> Policy:
-    """Return EarthLink's limit as listed by Western: 1,000 messages a day per sender. History."""
+    """Return EarthLink's historical limit, listed by Western: 1,000 messages a day per sender."""
     return _isp("earthlink", message_rate)
 
 
 def roadrunner(*, message_rate: str = "1000/day") -> Policy:
-    """Return Roadrunner's limit as listed by Western: 1,000 messages a day per sender. History."""
+    """Return Roadrunner's historical limit, listed by Western: 1,000 messages a day per sender."""
     return _isp("roadrunner", message_rate)
 
 
