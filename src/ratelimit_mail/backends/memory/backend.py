@@ -252,7 +252,6 @@ class MemoryBackend:
     def is_below(self, counts: SubjectCounts, marks: Sequence[tuple[int, int]]) -> bool:
         """Return whether no window of a subject can hold as much as its mark.
 
-        counts: the counts of the subject.
         marks: units with the marks of their windows.
         """
         with self._lock:
