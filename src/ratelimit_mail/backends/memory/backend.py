@@ -243,6 +243,8 @@ class MemoryBackend:
     def peeker(self, ledger: Ledger, costs: Costs) -> Callable[[str], QuickAnswer | None]:
         """Return what answers as that of `taker` would, and changes nothing.
 
+        ledger, costs: as for `taker`.
+
         Its receipt of a charge is empty.
         """
         table = self._table_of(ledger)
@@ -264,7 +266,10 @@ class MemoryBackend:
         return peek
 
     def is_below(self, receipt: Sequence[SubjectCharge], marks: Marks) -> bool:
-        """Return whether the subject of a receipt's charge surely has not reached a mark."""
+        """Return whether the subject of a receipt's charge surely has not reached a mark.
+
+        receipt: of one charge. marks: units with the marks of their windows.
+        """
         with self._lock:
             return receipt[0][0].is_below(marks)
 
