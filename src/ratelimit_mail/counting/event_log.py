@@ -325,6 +325,30 @@ class EventLog:
         self._enter(place, at, 0, cost, near_head=near_head)
         self._forget(at, retention)
 
+    def append(self, now: int, cost: int, retention: Retention, *, is_sent: bool = True) -> None:
+        """Do as `add`, or as `refuse`, in a third of the time; what has left is forgotten later.
+
+        Only for a log without bookings and without `undo`, and `now` is not before `newest`.
+        """
+        times, sent, attempts = self.times, self.sent, self.attempts
+        if attempts is None and not is_sent:
+            attempts = self.attempts = sent[:]
+        if len(times) > self.head and times[-1] == now:
+            if is_sent:
+                sent[-1] += cost
+            if attempts is not None:
+                attempts[-1] += cost
+        else:
+            times.append(now)
+            total = sent[-1]
+            sent.append(total + cost if is_sent else total)
+            if attempts is not None:
+                attempts.append(attempts[-1] + cost)
+        self.newest = now
+        self.held += cost
+        if len(times) >= self.compact_at:
+            self._forget(now, retention)
+
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
         """Record what will be sent at `at`; return the moment at which it stands."""
         present = max(now, self.newest)
