@@ -209,5 +209,5 @@ def _answers(log: EventLog, now: int) -> list[Any]:
     for window in WINDOWS:
         answers += [log.used(now, window), log.remaining(now, window), log.empty_at(now, window)]
         answers += [log.earliest(now, cost, window) for cost in (1, 7, 20)]
-        answers.append(log.earliest_spread(now, [(0, 15), (70, 15)], [window]))
+        answers.append(log.earliest_spread(now, [(0, 15), (70, 15)], window))
     return answers

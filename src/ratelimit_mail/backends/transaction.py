@@ -359,20 +359,17 @@ class Transaction(Generic[C]):
                 for i, window in enumerate(count.windows):
                     if only is not None and (number, i) not in only:
                         continue
-                    if (at := self._earliest_in(number, now, [window])) > now:
+                    if (at := self._earliest_in(number, now, window)) > now:
                         refusals.append((number, i, at))
         return refusals
 
-    def _earliest_in(self, number: int, start: int, windows: Sequence[Window]) -> int:
-        """Return the first moment from `start` on at which an entry fits into each of `windows`."""
+    def _earliest_in(self, number: int, start: int, window: Window) -> int:
+        """Return the first moment from `start` on at which an entry fits into a window."""
         log, _, cost, _ = self._entries[number]
         schedule = self._schedules.get(number)
         if schedule is not None:
-            return log.earliest_spread(start, schedule, windows)
-        at = start
-        for window in windows:
-            at = log.earliest(at, cost, window)
-        return at
+            return log.earliest_spread(start, schedule, window)
+        return log.earliest(start, cost, window)
 
     def _tightest(self, at: int) -> list[Refused]:
         """Return the window with the least room, if only earlier bookings are in the way."""
@@ -391,7 +388,7 @@ class Transaction(Generic[C]):
         for number, i, room_at in refusals:
             count = self._entries[number][1]
             if counted:
-                room_at = self._earliest_in(number, self._now, [count.windows[i]])
+                room_at = self._earliest_in(number, self._now, count.windows[i])
             of_counts.append((count, i, room_at))
             if room_at > at:
                 at = room_at
@@ -414,7 +411,7 @@ class Transaction(Generic[C]):
                         if only is None or (number, i) in only:
                             # From the same moment each, so that the logs remember where each
                             # window is full, without gaps.
-                            at = max(at, self._earliest_in(number, before, [window]))
+                            at = max(at, self._earliest_in(number, before, window))
             if at == before:
                 return at
 

@@ -130,9 +130,7 @@ class EventLog:
             self._remember_full(window, room, at, left_at)
         return left_at
 
-    def earliest_spread(
-        self, now: int, schedule: Sequence[tuple[int, int]], windows: Iterable[Window]
-    ) -> int:
+    def earliest_spread(self, now: int, schedule: Sequence[tuple[int, int]], window: Window) -> int:
         """Return the first moment from `now` on at which every part of a spread cost fits.
 
         schedule: from `spread_schedule`: offsets from that moment, each with its part.
@@ -141,9 +139,8 @@ class EventLog:
         while True:
             probe = self.without((), _NOTHING)
             for offset, part in schedule:
-                moment = fits_at = at + offset
-                for window in windows:
-                    fits_at = probe.earliest(fits_at, part, window)
+                moment = at + offset
+                fits_at = probe.earliest(moment, part, window)
                 if fits_at > moment:
                     at = fits_at - offset
                     break

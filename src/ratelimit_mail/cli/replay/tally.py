@@ -11,7 +11,7 @@ from ratelimit_mail.cli.replay.by_tier import sender_keys
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.rules import Rule
+from ratelimit_mail.rules import Block, Rule
 
 __all__ = ["KINDS", "DecisionCounts", "Tally"]
 
@@ -87,7 +87,7 @@ class Tally:
         self._spellings: dict[str, str] = {}
         """The spelling of each sender that came first, by its key."""
         self._causes: dict[int, tuple[object, DecisionCounts, set[str]]] = {}
-        """The counts and the affected senders of each limit and rule, by its identity.
+        """The counts and the affected senders of each limit, rule and block, by its identity.
 
         The object must stay, as long as its identity is used.
         """
@@ -113,7 +113,7 @@ class Tally:
             counts.accepted += 1
             tier.accepted += 1
             return
-        cause = decision.limit or decision.rule
+        cause = decision.limit or decision.rule or decision.block
         if action is Action.HOLD:
             counts.add(action)
             tier.add(action)
@@ -142,9 +142,11 @@ class Tally:
             **{kind: sum(getattr(each, kind) for each in tiers) for kind in KINDS.values()}
         )
 
-    def _new_cause(self, cause: Limit | Rule) -> tuple[object, DecisionCounts, set[str]]:
-        name = str(cause)
-        counts = _counts(self.by_rule if isinstance(cause, Rule) else self.by_limit, name)
+    def _new_cause(self, cause: Limit | Rule | Block) -> tuple[object, DecisionCounts, set[str]]:
+        # All blocks because of one limit together, whatever they block.
+        name = f"block: {cause.reason}" if isinstance(cause, Block) else str(cause)
+        is_limit = not isinstance(cause, Rule | Block)
+        counts = _counts(self.by_limit if is_limit else self.by_rule, name)
         if len(self._causes) >= MOST_CAUSES:
             self._causes.clear()
         known = cause, counts, self.affected_by.setdefault(name, set())
