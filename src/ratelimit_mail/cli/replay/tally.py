@@ -113,19 +113,15 @@ class Tally:
             counts.accepted += 1
             tier.accepted += 1
             return
+        counts.add(action)
+        tier.add(action)
         cause = decision.limit or decision.rule
         if action is Action.HOLD:
-            counts.add(action)
-            tier.add(action)
             _counts(self.by_rule, str(cause)).add(action)
-        elif cause is None:
-            counts.add(action)
-            tier.add(action)
-        else:
+        elif cause is not None:
             _, of_cause, affected = self._causes.get(id(cause)) or self._new_cause(cause)
+            of_cause.add(action)
             affected.add(spelling)
-            for each in (counts, tier, of_cause):
-                each.add(action)
         if shadow is not None and shadow.limit is not None:
             _counts(self.by_shadow, str(shadow.limit)).add(shadow.action)
 
