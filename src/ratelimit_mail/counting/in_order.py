@@ -68,6 +68,9 @@ class _Table:
         self._span = span
         self.due = 0
 
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)
+
     def keep_for(self, span: int) -> None:
         """Drop nothing that was charged within `span`."""
         if span > self._span:
@@ -131,6 +134,10 @@ class InOrderCounts:
         """By count, the number of its first window."""
         self._windows = 0
         self._different_costs = 0
+
+    def __len__(self) -> int:
+        """Return how many subjects are held."""
+        return sum(map(len, self._tables.values()))
 
     def prepare(self, charges: Iterable[Charge]) -> list[PreparedCharge]:
         """Return the charges of a message, ready for `take`.

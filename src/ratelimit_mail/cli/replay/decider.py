@@ -1,9 +1,8 @@
 """Deciders: what decides on the messages of a replay, each at its time and in order of time.
 
-Messages of a replay are decided by the counts of messages in order, which need a third of the time
-of a limiter, if that gives the same decisions. It does not for limits that only report, that block
-a subject, that count unique recipients, or that spread a message over time: there a limiter
-decides, with a clock that follows the messages.
+Most policies need no limiter for that: the counts of messages in order decide in a third of the
+time. They do not know limits that only report, that block a subject, that count unique recipients,
+or that spread a message over time: there a limiter decides, with a clock that follows the messages.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import EffectiveLimits
 from ratelimit_mail.testing import ManualClock
 
-__all__ = ["Decider", "decider"]
+__all__ = ["Decider", "decider", "is_countable"]
 
 MOST_PLANS: Final = 16_384
 
@@ -32,7 +31,7 @@ Decider = Callable[[int, Envelope], Decision]
 
 def decider(policy: Policy) -> Decider:
     """Return what decides on messages under a policy, on empty counts."""
-    return _InOrder(policy).decide if _is_countable(policy) else _by_limiter(policy)
+    return _InOrder(policy).decide if is_countable(policy) else _by_limiter(policy)
 
 
 def _by_limiter(policy: Policy) -> Decider:
@@ -106,7 +105,8 @@ class _InOrder:
         return prepared
 
 
-def _is_countable(policy: Policy) -> bool:
+def is_countable(policy: Policy) -> bool:
+    """Return whether messages under a policy are decided by the counts of messages in order."""
     return all(map(_is_countable_limit, policy.all_limits))
 
 
