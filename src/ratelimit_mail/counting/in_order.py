@@ -7,7 +7,7 @@ back. The event logs decide, as in every backend.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ratelimit_mail._util.cache import BoundedCache
@@ -237,21 +237,27 @@ def _subject_of(charge: PreparedCharge, now: int) -> _Subject:
     return table.young.get(charge.subject) or table.take_old(charge.subject)
 
 
-def _refused(places: Iterable[_Place], now: int) -> Refused | None:
+def _refused(
+    places: Iterable[_Place], now: int, among: Container[tuple[int, int]] | None = None
+) -> Refused | None:
     """Return how charges are refused, or None if they fit.
 
     A window that has room keeps it, so the last one to have room decides when the charges fit.
+
+    among: the windows that may be named as those without room, each after the number of its place;
+        None for all.
     """
     refusals = []
     last = now
-    for subject, parts in places:
+    for place, (subject, parts) in enumerate(places):
         for unit, cost, smallest, count, windows in parts:
             log = subject.log(unit)
             if log.held + cost > smallest:
                 log.forget(now, count.retention)
                 for number, (of_all, window) in enumerate(windows):
                     if (at := log.earliest(now, cost, window)) > now:
-                        refusals.append((count, number, at))
+                        if among is None or (place, of_all) in among:
+                            refusals.append((count, number, at))
                         if at > last:
                             last = at
                         if count.counts_denied:
@@ -262,28 +268,25 @@ def _refused(places: Iterable[_Place], now: int) -> Refused | None:
 def _refused_and_counted(places: Sequence[_Place], now: int) -> Refused | None:
     """Do the same where a refused attempt is counted; it is counted before it is said until when.
 
-    A sender that keeps trying stays refused: then what was full for the last attempt still is.
+    A sender that keeps trying stays refused: then what was full for the last attempt still is. A
+    window that has no room only because of this attempt has not refused it.
     """
     full = []
-    for subject, parts in places:
+    for place, (subject, parts) in enumerate(places):
         for unit, cost, smallest, count, windows in parts:
             log = subject.log(unit)
             if log.held + cost > smallest:
                 log.forget(now, count.retention)
-                for number, (of_all, window) in enumerate(windows):
+                for of_all, window in windows:
                     known = subject.full.get(of_all)
                     if (known is not None and known[0] <= cost and now < known[1]) or (
                         log.earliest(now, cost, window) > now
                     ):
-                        full.append((count, number))
+                        full.append((place, of_all))
     if not full:
         return None
     _count_refused(places, now)
-    refused = _refused(places, now)
-    if refused is not None and len(refused[1]) > len(full):
-        # Some windows have no room only because of this attempt.
-        return refused[0], [each for each in refused[1] if each[:2] in full]
-    return refused
+    return _refused(places, now, among=full)
 
 
 def _count_refused(places: Iterable[_Place], now: int) -> None:
