@@ -49,15 +49,18 @@ class _Prepared(NamedTuple):
     """What is known of every message with the same envelope.
 
     envelope: stays, because it is looked up by its identity.
-    charges: what it is charged, if it fits; decision: on it, if it was charged or nothing is.
-    attempt: what is charged although `decision` refuses it.
+    limits: those that apply to it.
+    decision: on it, if it fits, or whatever was sent.
+    charges: what it is charged, if it fits. attempt: what is charged although `decision` refuses.
+    only: the charge if there is one alone; mostly there is.
     """
 
     envelope: Envelope
     limits: EffectiveLimits
-    charges: Sequence[PreparedCharge]
     decision: Decision
+    charges: Sequence[PreparedCharge]
     attempt: Sequence[PreparedCharge]
+    only: PreparedCharge | None
 
 
 class _InOrder:
@@ -69,6 +72,7 @@ class _InOrder:
         self._plan = policy.planner(lambda: self._now)
         self._has_dates = policy.has_dates
         self._counts = InOrderCounts()
+        self._take_one = self._counts.take_one
         self._prepared: dict[int, _Prepared] = {}
 
     def decide(self, time: int, envelope: Envelope) -> Decision:
@@ -76,15 +80,15 @@ class _InOrder:
         prepared = self._prepared.get(id(envelope))
         if prepared is None:
             prepared = self._prepare(envelope, time)
-        _, limits, charges, decision, attempt = prepared
-        if charges:
+        _, limits, decision, charges, attempt, only = prepared
+        if only is not None:
+            refused = self._take_one(only, time)
+        elif charges:
             refused = self._counts.take(charges, time)
-            if refused is not None:
-                at, refusals = refused
-                return refused_until(limits, (time, at, refusals))
-        elif attempt:
+        else:
             self._counts.count_refused(attempt, time)
-        return decision
+            return decision
+        return decision if refused is None else refused_until(limits, (time, *refused))
 
     def _prepare(self, envelope: Envelope, time: int) -> _Prepared:
         self._now = time
@@ -94,9 +98,10 @@ class _InOrder:
         prepared = _Prepared(
             envelope,
             plan.effective_limits,
-            [] if is_refused else charges,
             decide(plan, None, None),
-            charges if is_refused else [],
+            () if is_refused else charges,
+            charges if is_refused else (),
+            charges[0] if len(charges) == 1 and not is_refused else None,
         )
         if not self._has_dates:
             if len(self._prepared) >= MOST_PLANS:
