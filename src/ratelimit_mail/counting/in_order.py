@@ -90,7 +90,7 @@ class _Table:
         return counts
 
 
-_Part = tuple[int, int, int, Count, tuple[tuple[int, Window], ...]]
+_Entry = tuple[int, int, int, Count, tuple[tuple[int, Window], ...]]
 """What a charge adds to one count: the unit, the cost, the smallest limit, the count, and its
 windows, each after its number among all that are counted here. A plain tuple, for speed."""
 
@@ -104,12 +104,12 @@ class PreparedCharge(NamedTuple):
 
     table: _Table
     subject: str
-    parts: tuple[_Part, ...]
+    entries: tuple[_Entry, ...]
     costs: int
     counts_denied: bool
 
 
-_Place = tuple[_Subject, tuple[_Part, ...]]
+_Place = tuple[_Subject, tuple[_Entry, ...]]
 """A subject, and what it is charged."""
 
 
@@ -153,23 +153,23 @@ class InOrderCounts:
         """
         if len(charges) == 1:
             return self.take_one(charges[0], now)
-        places = [(_subject_of(charge, now), charge.parts) for charge in charges]
+        places = [(_subject_of(charge, now), charge.entries) for charge in charges]
         is_counted = any(charge.counts_denied for charge in charges)
         refused = _refused_and_counted(places, now) if is_counted else _refused(places, now)
         if refused is None:
-            for subject, parts in places:
-                for unit, cost, _, count, _ in parts:
+            for subject, entries in places:
+                for unit, cost, _, count, _ in entries:
                     subject.log(unit).append(now, cost, count.retention)
                 subject.refused.clear()
         return refused
 
     def count_refused(self, charges: Iterable[PreparedCharge], now: int) -> None:
         """Count a refused attempt where limits count those."""
-        _count_refused([(_subject_of(charge, now), charge.parts) for charge in charges], now)
+        _count_refused([(_subject_of(charge, now), charge.entries) for charge in charges], now)
 
     def take_one(self, charge: PreparedCharge, now: int) -> Refused | None:
         """Do the same with one charge alone."""
-        table, name, parts, costs, counts_denied = charge
+        table, name, entries, costs, counts_denied = charge
         if now >= table.due:
             table.age(now)
         subject = table.young.get(name)
@@ -180,10 +180,10 @@ class InOrderCounts:
             if known is not None and now < known[0]:
                 return known[1]
         logs = subject.logs
-        for unit, cost, smallest, _, _ in parts:
+        for unit, cost, smallest, _, _ in entries:
             log = logs[unit]
             if log is not None and log.held + cost > smallest:  # perhaps full
-                place = (subject, parts)
+                place = (subject, entries)
                 if counts_denied:
                     refused = _refused_and_counted([place], now)
                 elif (refused := _refused([place], now)) is not None:
@@ -194,7 +194,7 @@ class InOrderCounts:
                 if refused is not None:
                     return refused
                 break
-        for unit, cost, _, count, _ in parts:
+        for unit, cost, _, count, _ in entries:
             (logs[unit] or subject.log(unit)).append(now, cost, count.retention)
         if subject.refused:
             subject.refused.clear()
@@ -207,19 +207,19 @@ class InOrderCounts:
         table.keep_for(ledger.span)
         return table
 
-    def _new_costs(self, charge: tuple[Ledger, Costs]) -> tuple[tuple[_Part, ...], int]:
-        """Return the parts of a charge, and the number of its costs."""
+    def _new_costs(self, charge: tuple[Ledger, Costs]) -> tuple[tuple[_Entry, ...], int]:
+        """Return the entries of a charge, and the number of its costs."""
         ledger, costs = charge
-        parts = list[_Part]()
+        entries = list[_Entry]()
         for count in ledger.counts:
             if cost := costs[count.unit]:
                 if count not in self._numbers:
                     self._numbers[count] = self._windows
                     self._windows += len(count.windows)
                 windows = tuple(enumerate(count.windows, self._numbers[count]))
-                parts.append((count.unit, cost, count.smallest, count, windows))
+                entries.append((count.unit, cost, count.smallest, count, windows))
         self._different_costs += 1
-        return tuple(parts), self._different_costs
+        return tuple(entries), self._different_costs
 
 
 def _subject_of(charge: PreparedCharge, now: int) -> _Subject:
@@ -241,8 +241,8 @@ def _refused(
     """
     refusals = []
     last = now
-    for place, (subject, parts) in enumerate(places):
-        for unit, cost, smallest, count, windows in parts:
+    for place, (subject, entries) in enumerate(places):
+        for unit, cost, smallest, count, windows in entries:
             log = subject.log(unit)
             if log.held + cost > smallest:
                 log.forget(now, count.retention)
@@ -264,8 +264,8 @@ def _refused_and_counted(places: Sequence[_Place], now: int) -> Refused | None:
     window that has no room only because of this attempt has not refused it.
     """
     full = []
-    for place, (subject, parts) in enumerate(places):
-        for unit, cost, smallest, count, windows in parts:
+    for place, (subject, entries) in enumerate(places):
+        for unit, cost, smallest, count, windows in entries:
             log = subject.log(unit)
             if log.held + cost > smallest:
                 log.forget(now, count.retention)
@@ -282,7 +282,7 @@ def _refused_and_counted(places: Sequence[_Place], now: int) -> Refused | None:
 
 
 def _count_refused(places: Iterable[_Place], now: int) -> None:
-    for subject, parts in places:
-        for unit, cost, _, count, _ in parts:
+    for subject, entries in places:
+        for unit, cost, _, count, _ in entries:
             if count.counts_denied:
                 subject.log(unit).append(now, cost, count.retention, is_sent=False)
