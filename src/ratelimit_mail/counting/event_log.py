@@ -306,8 +306,14 @@ class EventLog:
 
     def forget(self, now: int, retention: Retention) -> None:
         """Forget what has left every window by `now`."""
-        if now >= self.newest:
-            self._save_end(len(self.times))
+        if now < self.newest:
+            return
+        length, head = len(self.times), self.head
+        # Mostly nothing has left, and nothing needs to be saved.
+        if length >= self.compact_at or (
+            head < length and self.times[head] <= now - retention.span
+        ):
+            self._save_end(length)
             self._forget(now, retention)
 
     def refuse(self, now: int, cost: int, retention: Retention) -> None:

@@ -187,7 +187,7 @@ class MemoryBackend:
 
     def _add_pending(self, subject_charges: Sequence[SubjectCharge], now: int) -> None:
         undo = self._undo
-        if len(subject_charges) > 1:
+        if len(subject_charges) != 1:
             for counts, ledger, costs, _ in subject_charges:
                 counts.add_pending(now, ledger, costs, undo)
             return
