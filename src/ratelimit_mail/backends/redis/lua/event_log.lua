@@ -316,7 +316,7 @@ local function event_logs()
     end
     for _, name in ipairs(BY_ENTRY) do
       if log[name] ~= NONE then
-        new[name] = {}
+        new[name] = setmetatable({}, getmetatable(log[name]))
         for i, value in pairs(log[name]) do
           new[name][i] = value
         end
