@@ -10,6 +10,7 @@ import attrs
 
 __all__ = [
     "APPLY",
+    "APPLY_AT_NODE",
     "MOVE",
     "MULTI_SLOT_IDEMPOTENCY",
     "PLACES",
@@ -109,6 +110,7 @@ APPLY: Final = Script(
     )
     + _text("server", "message", "state", "entry", "apply")
 )
+APPLY_AT_NODE: Final = Script(_text("keys_in_arguments") + APPLY.text)
 RESET: Final = Script.from_files(*_EVENT_LOG, *_MUTATIONS, "reset")
 USAGE: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "usage")
 TOP: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "top")
