@@ -5,10 +5,11 @@ Where the logs come from is the backend's business: it hands over `Counts` of ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
+from ratelimit_mail.backends.booking_queue import BookingQueue
 from ratelimit_mail.counting.charge import (
     FIRST_UNIQUE,
     Costs,
@@ -17,7 +18,7 @@ from ratelimit_mail.counting.charge import (
     UniqueCosts,
     costs_of,
 )
-from ratelimit_mail.counting.event_log import EventLog, UndoList
+from ratelimit_mail.counting.event_log import FAR_AHEAD, EventLog, UndoList
 from ratelimit_mail.counting.members import (
     MemberChange,
     Members,
@@ -45,8 +46,8 @@ class Counts(Protocol):
         ...
 
     @property
-    def bookings(self) -> Mapping[int, Any] | None:
-        """The bookings of a queue that were not used yet, by number."""
+    def bookings(self) -> BookingQueue[Any] | None:
+        """The bookings of a queue that were not used yet; None if there are none."""
         ...
 
     @property
@@ -90,6 +91,12 @@ C = TypeVar("C", bound=Counts)
 
 SubjectCharge = tuple[C, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
+
+WindowPlace = tuple[int, int]
+"""A window of a transaction: the number of its entry, and its own."""
+
+Refused = tuple[int, int, int]
+"""A window without room, as in `WindowPlace`, and when it has room."""
 
 
 class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
@@ -143,16 +150,6 @@ class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
         if number is None or not self.queue[0].remove_booking(number):
             return None
         return self.queue
-
-    def neighbours(self, queue: C) -> tuple[list[BookingReceipt[C]], list[BookingReceipt[C]]]:
-        """Return the bookings ahead of this one in a queue, and those behind it."""
-        ahead: list[BookingReceipt[C]] = []
-        behind: list[BookingReceipt[C]] = []
-        for number, other in (queue.bookings or {}).items():
-            if number != self.number:
-                is_ahead = other.at <= self.at if self.number is None else number < self.number
-                (ahead if is_ahead else behind).append(other)
-        return ahead, behind
 
 
 class Transaction(Generic[C]):
@@ -217,16 +214,9 @@ class Transaction(Generic[C]):
         """
         now, number = self._now, booking.number
         self._leave_out_members()
-        ahead, behind = booking.neighbours(queue)
-        probe = self._without([booking, *behind])
-        is_early = number is not None and booking.at > now
-        start = max([now, *(other.at for other in ahead)])
-        at = booking.at if is_early else probe._earliest(start)
-        refusals: list[Refusal] = []
-        if at > now:
-            windows = probe._refusals() or probe._tightest(at)
-            refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
-        if is_early:
+        at, windows = self._room_for(booking, queue.bookings or BookingQueue())
+        refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
+        if number is not None and booking.at > now:
             return Verdict(now, at, booking, refusals)
         booking.save()
         refund([booking])
@@ -236,6 +226,64 @@ class Transaction(Generic[C]):
         if at > now:
             booking.enqueue(queue.first_number() if number is None else number, now)
         return verdict(now, at, booking, refusals)
+
+    def _room_for(
+        self, booking: BookingReceipt[C], bookings: BookingQueue[BookingReceipt[C]]
+    ) -> tuple[int, list[Refused]]:
+        """Return when a booking may go, and the windows without room until then.
+
+        The bookings behind it in its queue do not count. Before its time it may go at its time.
+        """
+        now, is_early = self._now, booking.number is not None and booking.at > self._now
+        start = bookings.last_ahead(booking, now)
+        if not self._schedules:
+            soon = self._room_soon(booking, bookings, start, is_early=is_early)
+            if soon is not None:
+                return soon
+        probe = self._without([booking, *bookings.behind(booking, FAR_AHEAD)])
+        at = booking.at if is_early else probe._earliest(start)
+        if at == now:
+            return at, []
+        return at, probe._refusals() or probe._tightest(at)
+
+    def _room_soon(
+        self,
+        booking: BookingReceipt[C],
+        bookings: BookingQueue[BookingReceipt[C]],
+        start: int,
+        *,
+        is_early: bool,
+    ) -> tuple[int, list[Refused]] | None:
+        """Return what `_room_for` does by the few bookings behind it that can matter.
+
+        A window that has room beside all of them has room without them. Another one contains only
+        those that are due soon. None if the answer is so late that these are not enough.
+
+        start: the first moment behind the bookings ahead of it.
+        """
+        now = self._now
+        beside_all = self._without([booking])
+        full = beside_all._without_room(now)
+        if not is_early:
+            if start == now and not full:
+                return now, []  # most often
+            full |= beside_all._without_room(start)
+        longest = self._longest_stay(full) if full else self._longest_stay()
+        newest = max(log.newest for log, *_ in self._entries)
+        bound = max(start, newest) + 2 * longest
+        probe = self._without([booking, *bookings.behind(booking, bound)])
+        at = booking.at if is_early else probe._earliest(start, full)
+        if not is_early and beside_all._without_room(at) - full:
+            return None
+        if at == now:
+            return at, []
+        refusals = probe._refusals(full)
+        latest = max([now if is_early else at, *(room_at for *_, room_at in refusals)])
+        if latest + longest > bound:
+            return None
+        if refusals:
+            return at, refusals
+        return None if longest < self._longest_stay() else (at, probe._tightest(at))
 
     def _leave_out_members(self, *, exactly: bool = True) -> None:
         """Decide by the logs without the events of the unique recipients that the message is to.
@@ -283,13 +331,34 @@ class Transaction(Generic[C]):
         self._recount()
         return True
 
-    def _refusals(self) -> list[tuple[int, int, int]]:
-        """Return the windows without room: entry number, window number, when it has room."""
+    def _without_room(self, at: int) -> set[WindowPlace]:
+        """Return the windows without room at the moment `at`; no cost is spread."""
+        return {
+            (number, i)
+            for number, (log, count, cost, _) in enumerate(self._entries)
+            if log.held + cost > count.smallest
+            for i, window in enumerate(count.windows)
+            if not log.fits(at, cost, window)
+        }
+
+    def _longest_stay(self, only: Container[WindowPlace] | None = None) -> int:
+        """Return for how long an event can count in any window, or in any of some."""
+        return max(
+            window.length + window.resolution
+            for number, (_, count, *_) in enumerate(self._entries)
+            for i, window in enumerate(count.windows)
+            if only is None or (number, i) in only
+        )
+
+    def _refusals(self, only: Container[WindowPlace] | None = None) -> list[Refused]:
+        """Return the windows without room, of all or of some."""
         now = self._now
         refusals = []
         for number, (log, count, cost, _) in enumerate(self._entries):
             if log.held + cost > count.smallest:
                 for i, window in enumerate(count.windows):
+                    if only is not None and (number, i) not in only:
+                        continue
                     if (at := self._earliest_in(number, now, [window])) > now:
                         refusals.append((number, i, at))
         return refusals
@@ -305,7 +374,7 @@ class Transaction(Generic[C]):
             at = log.earliest(at, cost, window)
         return at
 
-    def _tightest(self, at: int) -> list[tuple[int, int, int]]:
+    def _tightest(self, at: int) -> list[Refused]:
         """Return the window with the least room, if only earlier bookings are in the way."""
         _, number, i = min(
             (log.remaining(self._now, window), number, i)
@@ -314,7 +383,7 @@ class Transaction(Generic[C]):
         )
         return [(number, i, at)]
 
-    def _refuse(self, refusals: list[tuple[int, int, int]], start: int, *, record: bool) -> Verdict:
+    def _refuse(self, refusals: list[Refused], start: int, *, record: bool) -> Verdict:
         """Count the refused attempt, and return when, from `start` on, the charges fit."""
         counted = record and self.count_refused()
         of_counts: list[Refusal] = []
@@ -331,14 +400,21 @@ class Transaction(Generic[C]):
             at = self._earliest(at)
         return verdict(self._now, at, None, of_counts)
 
-    def _earliest(self, start: int) -> int:
-        """Return the first moment from `start` on at which all charges fit together."""
+    def _earliest(self, start: int, only: Container[WindowPlace] | None = None) -> int:
+        """Return the first moment from `start` on at which all charges fit together.
+
+        only: the windows that count, by default all.
+        """
         at = start
         while True:
             before = at
             for number, (log, count, cost, _) in enumerate(self._entries):
                 if log.held + cost > count.smallest:
-                    at = self._earliest_in(number, at, count.windows)
+                    for i, window in enumerate(count.windows):
+                        if only is None or (number, i) in only:
+                            # From the same moment each, so that the logs remember where each
+                            # window is full, without gaps.
+                            at = max(at, self._earliest_in(number, before, [window]))
             if at == before:
                 return at
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sqlite3 import Cursor
 from typing import Final
 
+from ratelimit_mail.backends.booking_queue import BookingQueue
 from ratelimit_mail.backends.sqlite.stored_log import (
     HEADER,
     StoredLog,
@@ -203,7 +204,7 @@ class StoredCounts:
         self._logs = _Logs()
         self._logs.counts = self
         self.retentions = _Retentions(self._logs)
-        self._bookings: dict[int, BookingReceipt[StoredCounts]] | None = None
+        self._bookings: BookingQueue[BookingReceipt[StoredCounts]] | None = None
         self._members: dict[int, StoredMembers] = {}
         self._last_event = LONG_AGO
         """The last event of the bookings that were added, which may be spread over time."""
@@ -334,18 +335,18 @@ class StoredCounts:
         return max(idle_from, self._last_event + longest), longest
 
     @property
-    def bookings(self) -> dict[int, BookingReceipt[StoredCounts]]:
-        """The bookings of this queue that were not used yet, by number."""
+    def bookings(self) -> BookingQueue[BookingReceipt[StoredCounts]]:
+        """The bookings of this queue that were not used yet."""
         if self._bookings is None:
             rows = self._session.cursor.execute(
                 "SELECT number, moment, events FROM booking WHERE queue=? ORDER BY number",
                 (self.number,),
             )
-            self._bookings = {}
+            self._bookings = BookingQueue()
             for number, moment, events in rows.fetchall():
                 booking = self._session.booking(unpack_events(events), self, moment)
                 booking.number = number
-                self._bookings[number] = booking
+                self._bookings.add(number, booking)
         return self._bookings
 
     def add_booking(
@@ -388,7 +389,7 @@ class StoredCounts:
     def remove_booking(self, number: int) -> bool:
         """Remove a booking from this queue; return whether it was still there."""
         if self._bookings is not None:
-            self._bookings.pop(number, None)
+            self._bookings.remove(number)
         cursor = self._session.cursor.execute(
             "DELETE FROM booking WHERE queue=? AND number=?", (self.number, number)
         )
