@@ -167,7 +167,10 @@ def test_nodes(
 
     group = "Valkey, server time, batches of 100 new senders"
     benchmark = benchmark_of(lambda: max(map(_script_seconds, clients)), group, nodes, 500)
-    setup = lambda: (([new_senders(100, 1) for _ in range(5)],), {})  # noqa: E731
+
+    def setup() -> tuple[tuple[list[list[Envelope]]], dict[str, Any]]:
+        return ([new_senders(100, 1) for _ in range(5)],), {}
+
     benchmark.pedantic(send, setup=setup, rounds=3 if quick else 15, warmup_rounds=1)
 
 
