@@ -10,14 +10,13 @@ local ALL_BUT_CLOCK_AND_DENIALS = 65535 - CLOCK - DENIALS_UNCOUNTED
 
 local add_full_windows, decide, generation_now
 
--- Packs what is stored for a log with one event, now.
-local function pack_new_log(log, now, grace)
+-- Returns what is stored for a log with one event, now: the entry, the state, and the lifetime.
+local function pack_new_log(cost, span, slot, ceiling, now, grace)
   generation_now = generation_now or new_generation()
-  local needed_for = log.span + math.floor(log.span / 8)
-  log.entry = write_entry(now, log.cost, log.cost, now, 0)
-  log.state = struct.pack(STATE, MARK, generation_now, 1, now, now, now, 0, log.cost, 0, log.cost, 64,
-    log.span, log.slot, log.ceiling, now + needed_for)
-  log.lifetime = string.format('%.0f', needed_for + grace)
+  local needed_for = span + math.floor(span / 8)
+  local state = struct.pack(STATE, MARK, generation_now, 1, now, now, now, 0, cost, 0, cost, 64, span, slot,
+    ceiling, now + needed_for)
+  return write_entry(now, cost, cost, now, 0), state, string.format('%.0f', needed_for + grace)
 end
 
 -- Decides on nearly every message: one whose logs have no bookings and need no cleaning up. Returns
@@ -33,7 +32,7 @@ local function decide_simple(message, first, count, now, grace, flags)
     local new_log = charge and new_by_charge[charge]
     local cost, smallest, span, slot, ceiling, denied, windows
     if new_log then
-      denied, windows, pos = new_log.denied, new_log.windows, pos + CHARGE_SIZE
+      denied, windows, pos = new_log[1], new_log[2], pos + CHARGE_SIZE
     else
       cost, smallest, span, slot, ceiling, denied, windows, pos = struct.unpack(CHARGE, message, pos)
       if cost > smallest or state and (not is_state(state) or #state > STATE_SIZE) then
@@ -44,9 +43,10 @@ local function decide_simple(message, first, count, now, grace, flags)
     if new_log then
       new_logs[i] = new_log
     elseif charge then
-      new_log = {
-        cost = cost, span = span, slot = slot, ceiling = ceiling, denied = denied, windows = windows,
-      }
+      new_log = {denied, windows}
+      if flags ~= CHECK then
+        new_log = {denied, windows, pack_new_log(cost, span, slot, ceiling, now, grace)}
+      end
       new_by_charge[charge], new_logs[i] = new_log, new_log
       is_renewed_by_any = true
     else
@@ -91,11 +91,8 @@ local function decide_simple(message, first, count, now, grace, flags)
   for i = 1, count do
     local key, new_log = KEYS[first + i - 1], new_logs[i]
     if new_log then
-      if not new_log.state then
-        pack_new_log(new_log, now, grace)
-      end
-      redis.call('RPUSH', key, new_log.entry, new_log.state)
-      redis.call('PEXPIRE', key, new_log.lifetime)
+      redis.call('RPUSH', key, new_log[3], new_log[4])
+      redis.call('PEXPIRE', key, new_log[5])
       generations[i] = generation_now
     else
       local n, last, oldest, base, sent, attempted_base, attempted, compact_at, span, slot, ceiling,
