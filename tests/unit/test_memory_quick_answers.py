@@ -74,6 +74,22 @@ def test_a_refusal_takes_account_of_logged_and_pending_charges() -> None:
     assert limiter.try_acquire(ENVELOPE).retry_after == 10.0
 
 
+def test_a_booking_whose_time_has_come_may_be_later_than_a_pending_charge() -> None:
+    clock = ManualClock()
+    backend = MemoryBackend(clock)
+    two_in_6, nine_in_2, two_in_3 = (
+        Limiter(campus_policy(MessageRateLimit(rate, name="messages")), backend)
+        for rate in ("2/6 seconds", "9/2 seconds", "2/3 seconds")
+    )
+    assert accepted_in_a_row(two_in_6, ENVELOPE, 2) == 2
+    clock.advance(1)
+    assert two_in_6.reserve(ENVELOPE).delay == 5
+    clock.advance(1.5)
+    assert nine_in_2.try_acquire(ENVELOPE)
+    clock.advance(4)
+    assert two_in_3.try_acquire(ENVELOPE)  # beside the booking, half a second ago, nothing counts
+
+
 @pytest.mark.parametrize("mark", [1, 4, 5, 80])
 def test_near_limit_is_reported_with_the_message_that_reaches_the_mark(mark: int) -> None:
     events = EventKinds()

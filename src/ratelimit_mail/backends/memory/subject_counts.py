@@ -277,13 +277,15 @@ class SubjectCounts:
     def _refusals(self, now: int, ledger: Ledger, costs: Costs) -> list[Refusal]:
         """Return the windows without room for a charge.
 
-        An empty list also among bookings, where room may come and go, if refused attempts count,
-        because each changes something, for unique recipients, and for a cost that is spread.
+        An empty list also among bookings, where room may come and go, or if a pending charge is
+        before one whose time has come; if refused attempts count, because each changes something;
+        for unique recipients; and for a cost that is spread.
         """
         refusals: list[Refusal] = []
         if ledger.counts_denied or now < self.newest:
             return refusals
         held = self.held
+        oldest = self._oldest_pending(now)
         for count in ledger.counts:
             unit = count.unit
             cost = costs[unit]
@@ -293,7 +295,7 @@ class SubjectCounts:
             if (
                 count.is_unique
                 or cost > count.smallest
-                or (log is not None and log.last_booking(now) is not None)
+                or (log is not None and log.last_booking(oldest) is not None)
             ):
                 return []
             charged = self._charged(unit, ledger)
@@ -302,6 +304,10 @@ class SubjectCounts:
                 if at > now:
                     refusals.append((count, number, at))
         return refusals
+
+    def _oldest_pending(self, now: int) -> int:
+        """Return the time of the first pending charge; `now` if there is none."""
+        return next((moments[0] for _, _, moments in self._all_runs() if moments), now)
 
     def _charged(self, unit: int, ledger: Ledger) -> list[tuple[int, list[int]]]:
         """Return the runs of pending charges of a unit: what each charge costs, and when."""
