@@ -40,7 +40,7 @@ SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 
 
 Marks = Sequence[tuple[int, int]]
-"""Units with how much of them counts as much, the smallest number for any window."""
+"""Units, each with the usage from which an observer must look closer."""
 
 
 class NearReceipt(list[SubjectCharge]):
@@ -202,7 +202,7 @@ class MemoryBackend:
         """Return what decides on one charge of a subject without `apply`, in a quarter of the time.
 
         ledger, costs: what is counted, and the costs: one for each count of the ledger.
-        marks: a subject that may have reached one gets a NearReceipt.
+        marks: if the subject may have reached one, the receipt is a NearReceipt.
 
         It returns the receipt of a charge that the allowance of case 1 covers, the refusal of
         case 2, or None if `apply` must decide.
@@ -271,7 +271,9 @@ class MemoryBackend:
         receipt: of one charge. marks: units with the marks of their windows.
         """
         with self._lock:
-            return receipt[0][0].is_below(marks)
+            counts, ledger, _, _ = receipt[0]
+            # An allowance of another ledger may be for other units.
+            return (counts.ledger is ledger or not counts.allowance) and counts.is_below(marks)
 
     def _table_of(self, ledger: Ledger) -> SubjectTable:
         with self._lock:

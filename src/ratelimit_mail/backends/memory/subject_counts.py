@@ -220,9 +220,9 @@ class SubjectCounts:
                 self.held[unit] -= unused * self.costs[unit]
 
     def is_below(self, marks: Sequence[tuple[int, int]]) -> bool:
-        """Return whether no window can hold as much as a mark.
+        """Return whether no window can hold as much as a mark; the latest run is of their ledger.
 
-        marks: units with the marks of their windows.
+        marks: units, each with the lowest mark of its windows.
         """
         held, unused, costs = self.held, self.allowance, self.costs
         for unit, mark in marks:  # noqa: SIM110 - in half the time
@@ -434,7 +434,7 @@ class SubjectCounts:
 def _room_at(
     now: int, room: int, window: Window, charged: list[tuple[int, list[int]]], log: EventLog | None
 ) -> int:
-    """Return the first moment at which a window holds `room` or less; if before `now`, it does now.
+    """Return from when on a window holds `room` or less; not after `now` if it does so already.
 
     charged: the runs of pending charges, each with its cost. log: what was charged before them.
     """
