@@ -20,7 +20,7 @@ from rlm_testkit.state_machine import Machine, MachineWithIds, MachineWithJumps
 
 from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import AsyncSQLiteBackend, Backend, MemoryBackend, SQLiteBackend
-from ratelimit_mail.backends.sqlite import core, stored_log
+from ratelimit_mail.backends.sqlite import core, event_tree, stored_log
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.testing import BruteForceBackend, ManualClock, generated_script, play
@@ -64,12 +64,17 @@ def make_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBacke
     close()
 
 
-@pytest.fixture(params=[stored_log.CHUNK, 3])
-def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Set how many events a sealed chunk has."""
-    size: int = request.param
-    for module in (core, stored_log):
+def seal(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Set how many events a leaf has."""
+    for module in (core, event_tree, stored_log):
         monkeypatch.setattr(module, "CHUNK", size)
+    monkeypatch.setattr(event_tree, "MOST_IN_ROOT", max(2, size // 4))
+
+
+@pytest.fixture(params=[event_tree.CHUNK, 3])
+def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    size: int = request.param
+    seal(monkeypatch, size)
     return size
 
 
@@ -157,9 +162,9 @@ operations = st.lists(
 def test_a_stored_log_answers_as_an_event_log_does(
     make_backend: MakeBackend, operations: list[Any], retention: Retention, data: st.DataObject
 ) -> None:
-    """It is packed, and unpacked again, after each operation; its chunks have two events."""
+    """It is packed, and unpacked again, after each operation; its leaves have few events."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_log, "CHUNK", 2)
+        seal(patch, 2)
         _compare_logs(make_backend, operations, retention, data)
 
 
@@ -173,7 +178,7 @@ def _compare_logs(
     assert cursor is not None
     cursor.execute("BEGIN IMMEDIATE")
     expected = EventLog()
-    log = stored_log.StoredLog(cursor, 4, expected.newest, retention)
+    log = stored_log.StoredLog(event_tree.EventTree(cursor, 8), expected.newest, retention)
     now = 1000
     charged: list[tuple[int, int]] = []
     for operation, number, cost in operations:

@@ -210,11 +210,11 @@ def test_a_long_log_is_trimmed(backend: SQLiteBackend, clock: ManualClock) -> No
         clock.advance(12.5)
         assert limiter.try_acquire(letter())
     in_an_hour = 3600 / 12.5
-    [[chunks]] = rows(backend, "SELECT count(*) FROM log_chunk")
-    assert chunks <= in_an_hour / 64 + 2
+    [[nodes]] = rows(backend, "SELECT count(*) FROM log_node")
+    assert nodes <= in_an_hour / 64 + 2
     assert limiter.usage("ann@uwo.ca")[1].used == in_an_hour
     limiter.reset("ann@uwo.ca")
-    assert size_of(backend, "log_chunk") == size_of(backend, "subject") == 0
+    assert size_of(backend, "log_node") == size_of(backend, "subject") == 0
 
 
 def test_long_logs_of_every_unit_of_several_subjects_are_apart(
@@ -235,7 +235,7 @@ def test_long_logs_of_every_unit_of_several_subjects_are_apart(
     for sender in senders[1:]:
         assert [usage.used for usage in limiter.usage(sender)] == [300, 300_000]
         limiter.reset(sender)
-    assert size_of(backend, "log_chunk") == 0
+    assert size_of(backend, "log_node") == 0
 
 
 def test_a_decision_reads_few_rows_however_many_events_there_are(
@@ -265,7 +265,7 @@ def test_a_decision_reads_few_rows_however_many_events_there_are(
     for _ in range(5000):
         clock.advance(0.4)
         limiter.try_acquire(letter())
-    assert size_of(backend, "log_chunk") > 50
+    assert size_of(backend, "log_node") > 50
     assert most_statements() <= max(few, 30)
 
 
@@ -389,43 +389,6 @@ def test_the_clock_returns_whole_milliseconds(tmp_path: Path) -> None:
 def test_by_default_time_is_the_clock_of_the_host(tmp_path: Path) -> None:
     backend = SQLiteBackend(tmp_path / "counts.db")
     assert abs(backend.now() - MemoryBackend().now()) < 60_000
-
-
-EARLIER_TABLES = """
-    DROP INDEX log_chunk_moment;
-    DROP INDEX log_chunk_sent;
-    DROP INDEX log_chunk_attempted;
-    ALTER TABLE log_chunk RENAME TO chunk;
-    UPDATE chunk SET log=-1 - (log/8*4 + log%8);
-    UPDATE chunk SET log=-1 - log;
-    DROP TABLE member;
-    PRAGMA user_version=1;
-"""
-"""Makes a file of the first version, whose chunks had other numbers."""
-
-
-def test_a_file_of_an_earlier_version_is_upgraded_when_it_is_opened(
-    backend: SQLiteBackend, clock: ManualClock
-) -> None:
-    limits = [MessageRateLimit("5000/hour"), RecipientRateLimit("9000/hour")]
-    limiter = Limiter(Policy(name="test", limits=limits), backend)
-    senders = ["ann@uwo.ca", "bob@uwo.ca", "eve@uwo.ca"]
-    for sender in senders:
-        for _ in range(200):
-            clock.advance(1)
-            assert limiter.try_acquire(letter(sender))
-    used = [limiter.usage(sender) for sender in senders]
-    assert size_of(backend, "log_chunk") == 12
-    backend.close()
-    connection = sqlite3.connect(backend._database.path)
-    connection.executescript(EARLIER_TABLES)
-    connection.close()
-    assert [limiter.usage(sender) for sender in senders] == used
-    assert rows(backend, "PRAGMA user_version") == [(2,)]
-    clock.advance(3600 - 400)  # the first sender's events leave
-    for sender in senders:
-        limiter.try_acquire(letter(sender))
-    assert [limiter.usage(sender)[0].used for sender in senders] == [1, 201, 201]
 
 
 def test_a_file_of_a_later_version_is_not_changed(backend: SQLiteBackend) -> None:

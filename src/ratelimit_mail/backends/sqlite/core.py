@@ -28,6 +28,12 @@ from ratelimit_mail.backends.base import (
     verdict,
 )
 from ratelimit_mail.backends.ranking import Ranking
+from ratelimit_mail.backends.sqlite.event_tree import (
+    CHUNK,
+    integers_to_bytes,
+    node_numbers,
+    unpack_integers,
+)
 from ratelimit_mail.backends.sqlite.session import (
     FORGOTTEN_TOGETHER,
     SELECT_NEW,
@@ -43,12 +49,10 @@ from ratelimit_mail.backends.sqlite.session import (
 )
 from ratelimit_mail.backends.sqlite.stored_log import (
     CHANGING,
-    CHUNK,
     HEADER,
     StoredLog,
-    integers_to_bytes,
     logs_of_subject,
-    unpack_integers,
+    size_of_log,
 )
 from ratelimit_mail.backends.transaction import (
     BookingReceipt,
@@ -63,9 +67,9 @@ __all__ = ["Core", "Receipt"]
 
 TOTAL: Final = Struct("<q")
 EVENT: Final = Struct("<qq")
-FIRST_LOG: Final = Struct("<BBIqqqIIqqqqqqqqqq")
+FIRST_LOG: Final = Struct("<BBIqqqIIIIqqqqqqqqq")
 """A header, and the first event with the totals before and after it."""
-FIRST_FIELDS: Final = Struct("<BBIqqqIIqqqq")
+FIRST_FIELDS: Final = Struct("<BBIqqqIIIIqqqq")
 """The fields of a header that decide whether an event may be added without unpacking."""
 
 AGE: Final = 3_600_000
@@ -578,7 +582,8 @@ class Core:
                     "DELETE FROM member WHERE log BETWEEN ? AND ?", logs_of_subject(number)
                 )
                 cursor.execute(
-                    "DELETE FROM log_chunk WHERE log BETWEEN ? AND ?", logs_of_subject(number)
+                    "DELETE FROM log_node WHERE id BETWEEN ? AND ?",
+                    node_numbers(*logs_of_subject(number)),
                 )
                 cursor.execute("DELETE FROM booking WHERE queue=?", (number,))
 
@@ -607,17 +612,17 @@ class Core:
             (limit,),
         ).fetchall()
         for number, ledger, expires in rows:
-            chunks = execute(
-                "DELETE FROM log_chunk WHERE rowid IN"
-                " (SELECT rowid FROM log_chunk WHERE log BETWEEN ? AND ? LIMIT 64)",
-                logs_of_subject(number),
+            nodes = execute(
+                "DELETE FROM log_node WHERE id IN"
+                " (SELECT id FROM log_node WHERE id BETWEEN ? AND ? LIMIT 64)",
+                node_numbers(*logs_of_subject(number)),
             )
             members = execute(
                 "DELETE FROM member WHERE (log, digest) IN"
                 " (SELECT log, digest FROM member WHERE log BETWEEN ? AND ? LIMIT ?)",
                 (*logs_of_subject(number), FORGOTTEN_TOGETHER),
             )
-            if chunks.rowcount < 64 and members.rowcount < FORGOTTEN_TOGETHER:
+            if nodes.rowcount < 64 and members.rowcount < FORGOTTEN_TOGETHER:
                 execute("DELETE FROM booking WHERE queue=?", (number,))
                 _delete_subject(cursor, number)
                 execute("UPDATE ledger SET floor=max(floor,?) WHERE id=?", (expires, ledger))
@@ -671,8 +676,8 @@ def _first_events(
             needed = count.retention
             pieces.append(
                 FIRST_LOG.pack(
-                    *(unit, 0, 1, now, cost, now, 0, 0, FIRST_COMPACTION),
-                    *(needed.span, needed.slot, needed.ceiling, 0, 0, LONG_AGO),
+                    *(unit, 0, 1, now, cost, now, 0, 0, 0, 0, FIRST_COMPACTION),
+                    *(needed.span, needed.slot, needed.ceiling, LONG_AGO, LONG_AGO),
                     *(0, now, cost),
                 )
             )
@@ -703,11 +708,10 @@ def _with_event(
     pieces: list[bytes] = []
     start, size = 0, len(packed)
     while start < size:
-        unit, has_attempts, tail, newest, held, last, sealed, _, compact_at, span, slot, ceiling = (
-            FIRST_FIELDS.unpack_from(packed, start)
-        )
-        tail_start = start + HEADER.size
-        end = tail_start + 8 * (3 * tail + 2 if has_attempts else 2 * tail + 1)
+        fields = FIRST_FIELDS.unpack_from(packed, start)
+        unit, has_attempts, tail, newest, held, last, sealed, _, header_rest = fields[:9]
+        compact_at, span, slot, ceiling = fields[10:]
+        end = start + size_of_log(tail, has_attempts, header_rest)
         count = needed.pop(unit, None)
         if count is None:
             pieces.append(packed[start:end])
@@ -730,7 +734,7 @@ def _with_event(
             return None
         [total] = TOTAL.unpack_from(packed, end - 8)
         if held > count.smallest:
-            latest = unpack_integers(packed[tail_start:end])
+            latest = unpack_integers(packed[start + HEADER.size + header_rest : end])
             log = None
             for i, window in enumerate(count.windows):
                 if held > window.limit:

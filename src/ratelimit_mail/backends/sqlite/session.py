@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sqlite3 import Cursor
 from typing import Final
 
-from ratelimit_mail.backends.sqlite.stored_log import (
-    HEADER,
-    StoredLog,
+from ratelimit_mail.backends.sqlite.event_tree import (
+    EventTree,
     integers_to_bytes,
-    log_number,
     unpack_integers,
 )
+from ratelimit_mail.backends.sqlite.stored_log import HEADER, StoredLog, log_number, size_of_log
 from ratelimit_mail.backends.transaction import BookingReceipt, SubjectCharge
 from ratelimit_mail.counting.charge import (
     NO_LIMIT,
@@ -228,9 +227,7 @@ class StoredCounts:
         span = self._spans().get(unit)
         if span is None:
             cursor = self._session.cursor
-            log = StoredLog(cursor, 0, self.floor, needed)
-            log.number = log_number(self.number, unit)
-            return log
+            return StoredLog(EventTree(cursor, log_number(self.number, unit)), self.floor, needed)
         return StoredLog.unpack(self._session.cursor, self.number, self.packed, span[0], needed)
 
     def _spans(self) -> dict[int, tuple[int, int]]:
@@ -239,9 +236,8 @@ class StoredCounts:
             self._starts = {}
             start, size = 0, len(self.packed)
             while start < size:
-                unit, has_attempts, tail = HEADER.unpack_from(self.packed, start)[:3]
-                width = 3 if has_attempts else 2
-                end = start + HEADER.size + 8 * (width * tail + width - 1)
+                unit, has_attempts, tail, *_ = fields = HEADER.unpack_from(self.packed, start)
+                end = start + size_of_log(tail, has_attempts, fields[8])
                 self._starts[unit] = (start, end)
                 start = end
         return self._starts
@@ -284,7 +280,7 @@ class StoredCounts:
         if is_new:
             [self.number] = execute(NEXT_NUMBER).fetchone()
             for unit, log in self._logs.items():
-                log.number = log_number(self.number, unit)
+                log.tree.log = log_number(self.number, unit)
             self._session.new_rows += 1
         idle_from, span = self.idle_from()
         packed = self.packed
@@ -324,7 +320,7 @@ class StoredCounts:
         for unit, (start, _) in self._spans().items():
             if unit not in self._logs:
                 fields = HEADER.unpack_from(self.packed, start)
-                newest, last, span = fields[3], fields[5], fields[9]
+                newest, last, span = fields[3], fields[5], fields[11]
                 idle_from = max(idle_from, newest + span, last + span)
                 longest = max(longest, span)
         for log in self._logs.values():
