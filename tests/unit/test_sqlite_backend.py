@@ -269,6 +269,42 @@ def test_a_decision_reads_few_rows_however_many_events_there_are(
     assert most_statements() <= max(few, 30)
 
 
+def test_a_call_reads_and_writes_few_rows_however_many_bookings_there_are(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    limits = [
+        MessageRateLimit("1/second"),
+        MessageRateLimit("4/second", scope="global"),
+        MessageRateLimit("1000000/30 days", scope="global"),
+    ]
+    limiter = Limiter(Policy(name="test", limits=limits), backend)
+    bookings = [limiter.reserve(letter()) for _ in range(700)]
+    clock.advance(1)
+    calls = [
+        lambda: limiter.check(letter()),
+        lambda: limiter.try_acquire(letter()),
+        lambda: limiter.try_acquire(letter("bob@uwo.ca")),
+        bookings[1].redeem,
+        bookings[350].redeem,
+        bookings[500].cancel,
+        bookings[300].cancel,
+        lambda: limiter.reserve(letter("eve@uwo.ca")),
+        lambda: limiter.reserve(letter()),
+        lambda: limiter.usage("ann@uwo.ca"),
+    ]
+    connection = backend._database._connection
+    assert connection is not None
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    for call in calls:
+        statements.clear()
+        changes = connection.total_changes
+        call()
+        assert len(statements) <= 40
+        assert connection.total_changes - changes <= 14
+        assert max(map(len, statements)) <= 10_000
+
+
 def test_subjects_do_not_collide_whatever_characters_they_have(backend: SQLiteBackend) -> None:
     [(ledger, _, costs)] = HOURLY.plan(letter()).charges
     subjects = [

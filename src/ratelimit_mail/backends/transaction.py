@@ -17,7 +17,7 @@ from ratelimit_mail.counting.charge import (
     UniqueCosts,
     costs_of,
 )
-from ratelimit_mail.counting.event_log import EventLog, UndoList
+from ratelimit_mail.counting.event_log import FAR_AHEAD, EventLog, UndoList
 from ratelimit_mail.counting.members import (
     MemberChange,
     Members,
@@ -42,11 +42,6 @@ class Counts(Protocol):
     @property
     def retentions(self) -> Retentions:
         """How long the log of each unit must remember."""
-        ...
-
-    @property
-    def bookings(self) -> Mapping[int, Any] | None:
-        """The bookings of a queue that were not used yet, by number."""
         ...
 
     @property
@@ -77,6 +72,17 @@ class Counts(Protocol):
         """
         ...
 
+    def last_ahead(self, booking: Any) -> int | None:
+        """Return the latest time of the bookings ahead of one in this queue; None if it is first.
+
+        A booking without a number was for its own present: those ahead of it are not later.
+        """
+        ...
+
+    def bookings_behind(self, booking: Any, before: int) -> Iterable[Any]:
+        """Return the bookings behind one in this queue whose time is before `before`."""
+        ...
+
     def first_number(self) -> int:
         """Return a number ahead of all in this queue, also of those of forgotten bookings."""
         ...
@@ -90,6 +96,10 @@ C = TypeVar("C", bound=Counts)
 
 SubjectCharge = tuple[C, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
+
+
+_FullWindow = tuple[int, int, int]
+"""A window without room: the number of its entry, its number there, and when it has room."""
 
 
 class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
@@ -144,16 +154,6 @@ class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
             return None
         return self.queue
 
-    def neighbours(self, queue: C) -> tuple[list[BookingReceipt[C]], list[BookingReceipt[C]]]:
-        """Return the bookings ahead of this one in a queue, and those behind it."""
-        ahead: list[BookingReceipt[C]] = []
-        behind: list[BookingReceipt[C]] = []
-        for number, other in (queue.bookings or {}).items():
-            if number != self.number:
-                is_ahead = other.at <= self.at if self.number is None else number < self.number
-                (ahead if is_ahead else behind).append(other)
-        return ahead, behind
-
 
 class Transaction(Generic[C]):
     """One message's charges, and the logs that they would be put into."""
@@ -188,7 +188,7 @@ class Transaction(Generic[C]):
         """Charge everything now, or return when it fits."""
         if self._unique:
             self._leave_out_members(exactly=False)
-        refusals = self._refusals()
+        refusals = self._refusals(self._now)
         if refusals:
             return self._refuse(refusals, self._now, record=record)
         return verdict(self._now, self._now, self.charge(self._now) if record else None)
@@ -201,7 +201,7 @@ class Transaction(Generic[C]):
         start = Transaction([queue], now)._entries[0][0].last_booking(now) or now
         at = self._earliest(start)
         if max_delay is not None and at - now > max_delay:
-            return self._refuse(self._refusals() or self._tightest(at), start, record=True)
+            return self._refuse(self._refusals(now) or self._tightest(at), start, record=True)
         booking = BookingReceipt(self.charge(at), (counts, ledger, costs, at))
         if at > now:
             booking.enqueue(None, now)
@@ -217,15 +217,11 @@ class Transaction(Generic[C]):
         """
         now, number = self._now, booking.number
         self._leave_out_members()
-        ahead, behind = booking.neighbours(queue)
-        probe = self._without([booking, *behind])
         is_early = number is not None and booking.at > now
-        start = max([now, *(other.at for other in ahead)])
-        at = booking.at if is_early else probe._earliest(start)
-        refusals: list[Refusal] = []
-        if at > now:
-            windows = probe._refusals() or probe._tightest(at)
-            refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
+        start = now if is_early else max(now, queue.last_ahead(booking) or now)
+        found = self._room_by_few(booking, queue, start, is_early=is_early)
+        at, windows = found or self._room_by_all(booking, queue, start, is_early=is_early)
+        refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
         if is_early:
             return Verdict(now, at, booking, refusals)
         booking.save()
@@ -236,6 +232,64 @@ class Transaction(Generic[C]):
         if at > now:
             booking.enqueue(queue.first_number() if number is None else number, now)
         return verdict(now, at, booking, refusals)
+
+    def _room_by_all(
+        self, booking: BookingReceipt[C], queue: C, start: int, *, is_early: bool
+    ) -> tuple[int, list[_FullWindow]]:
+        """Return when a booking may go, and which windows are in its way until then.
+
+        By the logs without all bookings behind it.
+        """
+        probe = self._without([booking, *queue.bookings_behind(booking, FAR_AHEAD)])
+        at = booking.at if is_early else probe._earliest(start)
+        if at == self._now:
+            return at, []
+        return at, probe._refusals(self._now) or probe._tightest(at)
+
+    def _room_by_few(
+        self, booking: BookingReceipt[C], queue: C, start: int, *, is_early: bool
+    ) -> tuple[int, list[_FullWindow]] | None:
+        """Return the same by the few bookings behind it that can matter, in a long queue.
+
+        A window that has room beside all of them has room without them. For the others, what is
+        booked longer than a window later does not matter. None if all must be looked at.
+        """
+        if self._schedules:
+            return None
+        now = self._now
+        beside_all = self._without([booking])
+        full = {each[:2] for moment in {now, start} for each in beside_all._refusals(moment)}
+        if not full:
+            return None if is_early or start > now else (now, [])
+        longest = max(window.length + window.resolution for window in map(self._window, full))
+        newest = max(log.newest for log, *_ in self._entries)
+        before = max(start, newest, booking.at) + 2 * longest + 1
+        probe = self._without([booking, *queue.bookings_behind(booking, before)])
+        at, latest = booking.at, now
+        if not is_early:
+            at = latest = probe._earliest_in_windows(start, full)
+            if not {each[:2] for each in beside_all._refusals(at)} <= full:
+                return None
+        refusals = probe._refusals(now) if at > now else []
+        latest = max([latest, *(room_at for _, _, room_at in refusals)])
+        if (at > now and not refusals) or latest + longest > before:
+            return None
+        return at, refusals
+
+    def _window(self, number: tuple[int, int]) -> Window:
+        """Return a window by the number of its entry, and its number there."""
+        entry, i = number
+        return self._entries[entry][1].windows[i]
+
+    def _earliest_in_windows(self, start: int, numbers: Iterable[tuple[int, int]]) -> int:
+        """Return the first moment from `start` on with room in some windows."""
+        at = start
+        while True:
+            before = at
+            for number in numbers:
+                at = self._earliest_in(number[0], at, [self._window(number)])
+            if at == before:
+                return at
 
     def _leave_out_members(self, *, exactly: bool = True) -> None:
         """Decide by the logs without the events of the unique recipients that the message is to.
@@ -283,14 +337,13 @@ class Transaction(Generic[C]):
         self._recount()
         return True
 
-    def _refusals(self) -> list[tuple[int, int, int]]:
-        """Return the windows without room: entry number, window number, when it has room."""
-        now = self._now
+    def _refusals(self, moment: int) -> list[_FullWindow]:
+        """Return the windows without room at a moment."""
         refusals = []
         for number, (log, count, cost, _) in enumerate(self._entries):
             if log.held + cost > count.smallest:
                 for i, window in enumerate(count.windows):
-                    if (at := self._earliest_in(number, now, [window])) > now:
+                    if (at := self._earliest_in(number, moment, [window])) > moment:
                         refusals.append((number, i, at))
         return refusals
 
@@ -305,7 +358,7 @@ class Transaction(Generic[C]):
             at = log.earliest(at, cost, window)
         return at
 
-    def _tightest(self, at: int) -> list[tuple[int, int, int]]:
+    def _tightest(self, at: int) -> list[_FullWindow]:
         """Return the window with the least room, if only earlier bookings are in the way."""
         _, number, i = min(
             (log.remaining(self._now, window), number, i)
@@ -314,7 +367,7 @@ class Transaction(Generic[C]):
         )
         return [(number, i, at)]
 
-    def _refuse(self, refusals: list[tuple[int, int, int]], start: int, *, record: bool) -> Verdict:
+    def _refuse(self, refusals: list[_FullWindow], start: int, *, record: bool) -> Verdict:
         """Count the refused attempt, and return when, from `start` on, the charges fit."""
         counted = record and self.count_refused()
         of_counts: list[Refusal] = []

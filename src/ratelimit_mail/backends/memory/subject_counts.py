@@ -353,6 +353,27 @@ class SubjectCounts:
         bookings[number] = booking
         return number
 
+    def last_ahead(self, booking: Any) -> int | None:
+        """Return the latest time of the bookings ahead of one in this queue; None if it is first.
+
+        A booking without a number was for its own present: those ahead of it are not later.
+        """
+        own, at = booking.number, booking.at
+        bookings = self.bookings or {}
+        if own is None:
+            times = [other.at for other in bookings.values() if other.at <= at]
+        else:
+            times = [other.at for number, other in bookings.items() if number < own]
+        return max(times, default=None)
+
+    def bookings_behind(self, booking: Any, before: int) -> list[Any]:
+        """Return the bookings behind one in this queue whose time is before `before`."""
+        own, at = booking.number, booking.at
+        bookings = self.bookings or {}
+        if own is None:
+            return [other for other in bookings.values() if at < other.at < before]
+        return [other for number, other in bookings.items() if number > own and other.at < before]
+
     def first_number(self) -> int:
         """Return a number ahead of all in this queue, also of those of forgotten bookings."""
         return next(_numbers_ahead)

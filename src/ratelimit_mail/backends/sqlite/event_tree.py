@@ -235,7 +235,7 @@ class EventTree:
     next_number: of the next node.
     """
 
-    __slots__ = ("_changed", "_cursor", "_nodes", "_removed", "log", "next_number", "root")
+    __slots__ = ("_cursor", "_nodes", "_read", "_removed", "log", "next_number", "root")
 
     def __init__(
         self, cursor: Cursor, log: int, root: Node = EMPTY_ROOT, next_number: int = 0
@@ -244,25 +244,27 @@ class EventTree:
         self.log = log
         self.root = root
         self.next_number = next_number
+        self._read: dict[int, Node] = {}
+        """Nodes as they are in the file; copies share them."""
         self._nodes: dict[int, Node] = {}
-        self._changed: set[int] = set()
+        """Nodes that have changed."""
         self._removed: set[int] = set()
 
     def copy(self) -> EventTree:
         """Return a copy, which is never stored."""
         copy = EventTree(self._cursor, self.log, self.root, self.next_number)
-        copy._nodes = self._nodes.copy()
+        copy._read, copy._nodes = self._read, self._nodes.copy()
         return copy
 
     # Reading.
 
     def _node(self, number: int) -> Node:
-        node = self._nodes.get(number)
+        node = self._nodes.get(number) or self._read.get(number)
         if node is None:
             [data] = self._cursor.execute(
                 "SELECT entries FROM log_node WHERE id=?", (self.log * NODES_OF_A_LOG + number,)
             ).fetchone()
-            node = self._nodes[number] = Node.unpack(data)
+            node = self._read[number] = Node.unpack(data)
         return node
 
     def time(self, index: int) -> int:
@@ -441,7 +443,6 @@ class EventTree:
                 number = self.next_number
                 self.next_number = (number + 1) % NODES_OF_A_LOG
             self._nodes[number] = piece
-            self._changed.add(number)
             nodes.append((number, piece))
             number = None
         return nodes
@@ -457,12 +458,13 @@ class EventTree:
     def store(self) -> None:
         """Store the nodes that have changed."""
         first, execute = self.log * NODES_OF_A_LOG, self._cursor.execute
-        for number in self._changed - self._removed:
-            execute(
-                "INSERT OR REPLACE INTO log_node VALUES(?,?)",
-                (first + number, self._nodes[number].pack()),
-            )
+        for number, node in self._nodes.items():
+            if number not in self._removed:
+                execute(
+                    "INSERT OR REPLACE INTO log_node VALUES(?,?)", (first + number, node.pack())
+                )
         for number in self._removed:
             execute("DELETE FROM log_node WHERE id=?", (first + number,))
-        self._changed.clear()
+        self._read.update(self._nodes)
+        self._nodes.clear()
         self._removed.clear()

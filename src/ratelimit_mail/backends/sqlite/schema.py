@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["APPLICATION_ID", "LOG_NODE_TABLE", "MEMBER_TABLE", "SCHEMA", "VERSION"]
+__all__ = ["APPLICATION_ID", "BOOKING_INDEX", "LOG_NODE_TABLE", "MEMBER_TABLE", "SCHEMA", "VERSION"]
 
 APPLICATION_ID: Final = 0x726C6D31
 """Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
@@ -33,6 +33,8 @@ MEMBER_TABLE: Final = (
     """,
     "CREATE INDEX member_stamp ON member(log, stamp)",
 )
+
+BOOKING_INDEX: Final = "CREATE INDEX booking_moment ON booking(queue, moment)"
 
 SCHEMA: Final = (
     # floor: what stood before it was forgotten, and is not counted again by a clock that goes back.
@@ -65,6 +67,7 @@ SCHEMA: Final = (
         PRIMARY KEY(queue, number)
     ) WITHOUT ROWID
     """,
+    BOOKING_INDEX,
     # An answer without a name is not used again, but callers may still hold its receipt.
     """
     CREATE TABLE answer(

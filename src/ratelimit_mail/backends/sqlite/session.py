@@ -166,7 +166,6 @@ class StoredCounts:
     """
 
     __slots__ = (
-        "_bookings",
         "_last_event",
         "_logs",
         "_members",
@@ -202,7 +201,6 @@ class StoredCounts:
         self._logs = _Logs()
         self._logs.counts = self
         self.retentions = _Retentions(self._logs)
-        self._bookings: dict[int, BookingReceipt[StoredCounts]] | None = None
         self._members: dict[int, StoredMembers] = {}
         self._last_event = LONG_AGO
         """The last event of the bookings that were added, which may be spread over time."""
@@ -329,20 +327,38 @@ class StoredCounts:
             longest = max(longest, span)
         return max(idle_from, self._last_event + longest), longest
 
-    @property
-    def bookings(self) -> dict[int, BookingReceipt[StoredCounts]]:
-        """The bookings of this queue that were not used yet, by number."""
-        if self._bookings is None:
-            rows = self._session.cursor.execute(
-                "SELECT number, moment, events FROM booking WHERE queue=? ORDER BY number",
-                (self.number,),
-            )
-            self._bookings = {}
-            for number, moment, events in rows.fetchall():
-                booking = self._session.booking(unpack_events(events), self, moment)
-                booking.number = number
-                self._bookings[number] = booking
-        return self._bookings
+    def last_ahead(self, booking: BookingReceipt[StoredCounts]) -> int | None:
+        """Return the latest time of the bookings ahead of one in this queue; None if it is first.
+
+        A booking without a number was for its own present: those ahead of it are not later.
+        """
+        if booking.number is None:
+            condition, bound = "moment<=?", booking.at
+        else:
+            condition, bound = "number<?", booking.number  # most often the first
+        [last] = self.execute(
+            f"SELECT max(+moment) FROM booking WHERE queue=? AND {condition}",  # noqa: S608
+            (self.number, bound),
+        ).fetchone()
+        return None if last is None else int(last)
+
+    def bookings_behind(
+        self, booking: BookingReceipt[StoredCounts], before: int
+    ) -> Iterator[BookingReceipt[StoredCounts]]:
+        """Yield the bookings behind one in this queue whose time is before `before`."""
+        if booking.number is None:
+            condition, bound = "moment>?", booking.at
+        else:
+            condition, bound = "+number>?", booking.number
+        rows = self.execute(
+            "SELECT number, moment, events FROM booking"  # noqa: S608
+            f" WHERE queue=? AND moment<? AND {condition}",
+            (self.number, before, bound),
+        )
+        for number, moment, events in rows.fetchall():
+            other = self._session.booking(unpack_events(events), self, moment)
+            other.number = number
+            yield other
 
     def add_booking(
         self, booking: BookingReceipt[StoredCounts], number: int | None, *, oldest: int
@@ -363,7 +379,6 @@ class StoredCounts:
         if number is None:
             number = self._next_number()
         self._session.new_bookings.append((self, number, booking))
-        self._bookings = None
         return number
 
     def _next_number(self) -> int:
@@ -383,8 +398,6 @@ class StoredCounts:
 
     def remove_booking(self, number: int) -> bool:
         """Remove a booking from this queue; return whether it was still there."""
-        if self._bookings is not None:
-            self._bookings.pop(number, None)
         cursor = self._session.cursor.execute(
             "DELETE FROM booking WHERE queue=? AND number=?", (self.number, number)
         )

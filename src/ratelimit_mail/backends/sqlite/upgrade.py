@@ -9,7 +9,12 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 from ratelimit_mail.backends.sqlite.event_tree import EventTree, unpack_integers
-from ratelimit_mail.backends.sqlite.schema import LOG_NODE_TABLE, MEMBER_TABLE, VERSION
+from ratelimit_mail.backends.sqlite.schema import (
+    BOOKING_INDEX,
+    LOG_NODE_TABLE,
+    MEMBER_TABLE,
+    VERSION,
+)
 from ratelimit_mail.backends.sqlite.stored_log import StoredLog, log_number
 from ratelimit_mail.counting.window import Retention
 
@@ -34,7 +39,7 @@ def upgrade(connection: sqlite3.Connection) -> None:
     """
     cursor = connection.cursor()
     execute = cursor.execute
-    for statement in (LOG_NODE_TABLE, *MEMBER_TABLE):
+    for statement in (LOG_NODE_TABLE, *MEMBER_TABLE, BOOKING_INDEX):
         execute(statement)
     numbers = [number for (number,) in execute("SELECT id FROM subject").fetchall()]
     for number in numbers:
