@@ -30,7 +30,7 @@ __all__ = [
     "unpack_integers",
 ]
 
-CHUNK: Final = 64
+CHUNK: Final = 48
 """How many events a new leaf has; after insertions, a node has up to twice as many entries."""
 
 MOST_IN_ROOT: Final = 16
@@ -89,36 +89,36 @@ class Node:
 
     def pack(self) -> bytes:
         """Return the node as bytes."""
+        has_attempts = self.attempts is not self.sent
+        columns = [self.times, self.sent]
+        if has_attempts:
+            columns.append(self.attempts)
         if self.level:
-            kind, rest = self.level + 1, self.attempts + self.counts + self.children
-        elif self.attempts is self.sent:
-            kind, rest = 0, array("q")
-        else:
-            kind, rest = 1, self.attempts
-        return integers_to_bytes(array("q", (kind,)) + self.times + self.sent + rest)
+            columns += self.counts, self.children
+        packed = array("q", (2 * self.level + has_attempts,))
+        for column in columns:
+            packed += column
+        return integers_to_bytes(packed)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """Return the node that `pack` has packed."""
         numbers = unpack_integers(data)
-        kind = numbers[0]
-        if kind == 0:
-            size = len(numbers) // 2 - 1
-            sent = numbers[size + 1 :]
-            return cls(0, numbers[1 : size + 1], sent, sent)
-        size = len(numbers) // 3 - 1 if kind == 1 else (len(numbers) - 4) // 5
-        times, sent, attempts, counts = (
-            numbers[start + 1 : start + 1 + length]
-            for start, length in (
-                (0, size),
-                (size, size + 1),
-                (2 * size + 1, size + 1),
-                (3 * size + 2, size + 1),
-            )
-        )
-        if kind == 1:
+        level, has_attempts = divmod(numbers[0], 2)
+        totals = 1 + has_attempts + (level > 0)
+        size = (len(numbers) - 1 - totals) // (totals + 1 + (level > 0))
+        end = size + 1
+        times, sent = numbers[1:end], numbers[end : end + size + 1]
+        end += size + 1
+        attempts = sent
+        if has_attempts:
+            attempts = numbers[end : end + size + 1]
+            end += size + 1
+        if not level:
             return cls(0, times, sent, attempts)
-        return cls(kind - 1, times, sent, attempts, counts, numbers[4 * size + 4 :])
+        return cls(
+            level, times, sent, attempts, numbers[end : end + size + 1], numbers[end + size + 1 :]
+        )
 
     def replace_events(
         self,
@@ -173,11 +173,14 @@ class Node:
     def replace_children(self, start: int, end: int, children: Sequence[tuple[int, Node]]) -> Node:
         """Return an inner node with other children from `start` up to `end`."""
         nodes = [node for _, node in children]
+        sent = attempts = _replace(self.sent, start, end, [node.sent[-1] for node in nodes])
+        if any(node.attempts is not node.sent for node in (self, *nodes)):
+            attempts = _replace(self.attempts, start, end, [node.attempts[-1] for node in nodes])
         return Node(
             self.level,
             _spliced(self.times, start, end, [node.times[0] for node in nodes]),
-            _replace(self.sent, start, end, [node.sent[-1] for node in nodes]),
-            _replace(self.attempts, start, end, [node.attempts[-1] for node in nodes]),
+            sent,
+            attempts,
             _replace(self.counts, start, end, [node.count for node in nodes]),
             _spliced(self.children, start, end, [number for number, _ in children]),
         )
