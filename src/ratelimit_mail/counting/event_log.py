@@ -63,6 +63,13 @@ _NOTHING: Final = Retention(0)
 _EMPTY: Final = array("q")
 
 
+def _bisect_near(column: array[int], total: int, low: int) -> int:
+    """Return what `bisect_left` returns; often it is the index `low` or the next."""
+    if column[low + 1] < total:
+        return bisect_left(column, total, low + 1)
+    return low + 1 if column[low] < total else low
+
+
 class EventLog:
     """Events in the order of their times.
 
@@ -103,6 +110,7 @@ class EventLog:
         self.full: FullTimes | None = None
 
     # A log whose events are elsewhere searches there.
+    _bisect_near: Callable[..., int] = staticmethod(_bisect_near)
     _bisect_left: Callable[..., int] = staticmethod(bisect_left)
     _bisect_right: Callable[..., int] = staticmethod(bisect_right)
 
@@ -121,12 +129,8 @@ class EventLog:
         if last > at or last == at > self.newest:
             return self._earliest_among_bookings(now, at, room, window)
         column = self.attempts if window.denied and self.attempts is not None else self.sent
-        # So many of the oldest must have left; often it is the very first.
-        target = column[-1] - room
-        gone = head + 1
-        if column[gone] < target:
-            gone = self._bisect_left(column, target, gone)
-        elif column[head] >= target:
+        gone = self._bisect_near(column, column[-1] - room, head)  # so many must have left
+        if gone == head:
             return now
         left_at = window.expiry(times[gone - 1])
         return left_at if left_at > at else now

@@ -157,6 +157,7 @@ class StoredLog(EventLog):
 
     __slots__ = ("oldest", "retention", "sealed", "tree")
 
+    _bisect_near: Callable[..., int] = staticmethod(_bisect_left)
     _bisect_left: Callable[..., int] = staticmethod(_bisect_left)
     _bisect_right: Callable[..., int] = staticmethod(_bisect_right)
 
