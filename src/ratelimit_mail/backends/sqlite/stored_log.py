@@ -328,17 +328,24 @@ class StoredLog(EventLog):
         is_new = i == self.head or self.times[i - 1] != at
         place = i if is_new else i - 1
         if place >= self.sealed:
-            tail, place = self._tail(), place - self.sealed
-            self._set_tail(
-                tail.insert(place, at, sent, attempts)
-                if is_new
-                else tail.add(place, sent, attempts)
-            )
+            self._enter_in_tail(place - self.sealed, at, sent, attempts, is_new=is_new)
         elif is_new:
             self.tree.insert(place, at, sent, attempts)
             self._tree_has_changed(place)
         else:
             self.tree.add(place, sent, attempts)
+
+    def _enter_in_tail(self, i: int, at: int, sent: int, attempts: int, *, is_new: bool) -> None:
+        times, *columns = self._tails()
+        if is_new:
+            times.insert(i, at)
+        for column, cost in zip(columns, (sent, attempts), strict=True):
+            if column is None:
+                continue
+            if is_new:
+                column.insert(i, column[i])
+            for later in range(i + 1, len(column)):
+                column[later] += cost
 
     def _tail(self) -> Node:
         """Return the tail as a leaf."""
