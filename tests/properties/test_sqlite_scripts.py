@@ -20,7 +20,7 @@ from rlm_testkit.state_machine import Machine, MachineWithIds, MachineWithJumps
 
 from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import AsyncSQLiteBackend, Backend, MemoryBackend, SQLiteBackend
-from ratelimit_mail.backends.sqlite import core, event_tree, stored_log
+from ratelimit_mail.backends.sqlite import event_tree, fast_path, stored_log
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.testing import BruteForceBackend, ManualClock, generated_script, play
@@ -66,7 +66,7 @@ def make_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBacke
 
 def seal(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Set how many events a leaf has."""
-    for module in (core, event_tree, stored_log):
+    for module in (event_tree, fast_path, stored_log):
         monkeypatch.setattr(module, "CHUNK", size)
     monkeypatch.setattr(event_tree, "MOST_IN_ROOT", max(2, size // 4))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import AsyncSQLiteBackend, MemoryBackend, SQLiteBackend
-from ratelimit_mail.backends.sqlite import core
+from ratelimit_mail.backends.sqlite import fast_path, tidying
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.testing import ManualClock
 
@@ -131,12 +131,12 @@ def test_a_unit_that_is_charged_for_the_first_time_gives_the_answers_of_memory(
 def test_the_refusals_that_are_remembered_are_bounded(
     backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "MOST_REFUSALS", 8)
+    monkeypatch.setattr(fast_path, "MOST_REFUSALS", 8)
     limiter = Limiter(HOURLY, backend)
     for i in range(20):
         messages = [letter(f"sender-{i}@uwo.ca")] * 7
         assert sum(map(bool, map(limiter.try_acquire, messages))) == 5
-    assert 0 < len(backend._core._refusals) <= 8
+    assert 0 < len(backend._core._fast_path._refusals) <= 8
 
 
 def test_a_first_message_is_stored_as_the_general_case_stores_it(
@@ -160,7 +160,7 @@ def test_a_first_message_is_stored_as_the_general_case_stores_it(
         limiter.refund(decisions[1])
         stored.append(rows(backend, "SELECT id, ledger, name, logs FROM subject ORDER BY id"))
         backend.close()
-        monkeypatch.setattr(core.Core, "_take_simply", lambda *_: None)
+        monkeypatch.setattr(fast_path.FastPath, "take", lambda *_: None)
     assert stored[0] == stored[1]
     assert len(stored[0]) == 6
 
@@ -192,7 +192,7 @@ def test_a_file_with_always_new_senders_stops_growing(
 def test_the_file_shrinks_by_itself(
     backend: SQLiteBackend, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "FREE_PAGES", 8)
+    monkeypatch.setattr(tidying, "FREE_PAGES", 8)
     limiter = Limiter(HOURLY, backend)
     for i in range(1000):
         limiter.try_acquire(letter(f"sender-{i}@uwo.ca"))
@@ -280,7 +280,7 @@ def test_a_call_reads_and_writes_few_rows_however_many_bookings_there_are(
     limiter = Limiter(Policy(name="test", limits=limits), backend)
     bookings = [limiter.reserve(letter()) for _ in range(700)]
     clock.advance(1)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: limiter.check(letter()),
         lambda: limiter.try_acquire(letter()),
         lambda: limiter.try_acquire(letter("bob@uwo.ca")),
