@@ -53,6 +53,10 @@ RANKED_TOGETHER: Final = 1000
 """How many subjects one transaction looks at to find those that hold most."""
 
 
+TIDIED_EVERY: Final = 64
+"""After so many messages it tidies up; a new subject counts as some."""
+
+
 class Core:
     """The operations of a backend.
 
@@ -67,7 +71,9 @@ class Core:
         self._moved: list[tuple[Receipt, Receipt]] = []
         """Receipts of callers, and what they are once the transaction is committed."""
         self._fast_path = FastPath(self._ledgers)
-        self._effort = 63  # a process may live for one message
+        self._effort = TIDIED_EVERY - 1  # a process may live for one message
+        self._tidied: int | None = None
+        """Up to which subject it has tidied up."""
 
     def committed(self) -> None:
         """Note that what the last operation has stored is in the file."""
@@ -105,10 +111,10 @@ class Core:
 
     def _count_change(self, cursor: Cursor, now: int, new_rows: int = 0) -> None:
         """Tidy up now and then: the more often, the more subjects are new."""
-        self._effort += 1 + 16 * new_rows
-        if self._effort >= 64:
+        self._effort += 1 + 4 * new_rows
+        if self._effort >= TIDIED_EVERY:
             self._effort = 0
-            tidy(cursor, now)
+            self._tidied = tidy(cursor, now, self._tidied)
 
     def apply(self, cursor: Cursor, charges: Sequence[Charge], intent: Intent) -> Verdict:
         """Charge all of `charges` or none, as `intent` says."""
@@ -137,7 +143,7 @@ class Core:
             answer = answer._replace(receipt=self._receipt(answer.receipt, charges, intent.queue))
         if intent.idempotency is not None:
             answer = remember(cursor, intent.idempotency, charges, answer)
-            self._effort += 16
+            self._effort += 4
         return answer
 
     def apply_many(self, cursor: Cursor, messages: Sequence[Message]) -> list[Verdict]:
@@ -286,7 +292,8 @@ class Core:
         number = session.ledger(ledger.name)
         limit_of = {count.unit: count.smallest for count in ledger.counts if count.windows}
         rows = cursor.execute(
-            "SELECT id, name, logs, expires, ledger FROM subject WHERE id>? ORDER BY id LIMIT ?",
+            "SELECT id, name, logs, expires, ledger FROM subject_counts"
+            " WHERE id>? ORDER BY id LIMIT ?",
             (after, RANKED_TOGETHER),
         ).fetchall()
         for row_number, name, packed, expires, row_ledger in rows:
@@ -310,7 +317,7 @@ class Core:
         """Forget everything that was counted for one subject, in every unit."""
         for ledger in ledgers:
             rows = cursor.execute(
-                "SELECT id FROM subject WHERE name=?"
+                "SELECT id FROM subject_counts WHERE name=?"
                 " AND ledger=(SELECT id FROM ledger WHERE name=?)",
                 (subject, ledger.name),
             ).fetchall()

@@ -1,7 +1,7 @@
 """FastPath: messages that need no more than an event at the end of each of their logs.
 
 As case 1 of `MemoryBackend.apply`: if everything held leaves room, whatever its times, no log is
-looked at. The packed logs of a row are not taken apart. What has left its window is forgotten later.
+looked at. The packed logs of a row are not taken apart, and what has left is forgotten later.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class FastPath:
         ledgers = self._ledgers
         execute = cursor.execute
         updates: list[tuple[bytes, int]] = []
-        inserts: list[tuple[int, int, str, bytes, int]] = []
+        inserts: list[tuple[int, int, str, int, bytes]] = []
         events: list[Event] = []
         refusals: list[Refusal] = []
         for ledger, subject, costs in charges:
@@ -114,7 +114,7 @@ class FastPath:
                 logs = _first_events(ledger.counts, costs, now, number, events)
                 if not logs:
                     return None
-                inserts.append((number, *key, logs, now + 2 * ledger.span))
+                inserts.append((number, *key, now + 2 * ledger.span, logs))
                 continue
             rows[key] = row
             number, packed, expires = row
@@ -139,9 +139,9 @@ class FastPath:
                 self._refusals[number] = _Refused(packed, ledger, costs, now, at, refusals)
             return verdict(now, at, None, refusals)
         for update in updates:
-            execute("UPDATE subject SET logs=? WHERE id=?", update)
+            execute("UPDATE subject_counts SET logs=? WHERE id=?", update)
         for insert in inserts:
-            execute("INSERT INTO subject VALUES(?,?,?,?,?)", insert)
+            execute("INSERT INTO subject_counts VALUES(?,?,?,?,?)", insert)
         self.new_rows = len(inserts)
         return verdict(now, now, Receipt(charges, events))
 

@@ -9,13 +9,34 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["APPLICATION_ID", "BOOKING_INDEX", "LOG_NODE_TABLE", "MEMBER_TABLE", "SCHEMA", "VERSION"]
+__all__ = [
+    "APPLICATION_ID",
+    "BOOKING_INDEX",
+    "LOG_NODE_TABLE",
+    "MEMBER_TABLE",
+    "SCHEMA",
+    "SUBJECT_TABLE",
+    "VERSION",
+]
 
 APPLICATION_ID: Final = 0x726C6D31
 """Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
 
 VERSION: Final = 2
 """The version of the tables: `PRAGMA user_version`."""
+
+# The number of a subject is never used again, so that what was charged before a reset cannot be
+# refunded afterwards. expires: from then on nothing of it can matter.
+SUBJECT_TABLE: Final = """
+    CREATE TABLE subject_counts(
+        id INTEGER PRIMARY KEY,
+        ledger INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        expires INTEGER NOT NULL,
+        logs BLOB NOT NULL,
+        UNIQUE(ledger, name)
+    )
+"""
 
 # id: of a log, eight times the number of the subject, plus the unit; then 24 bits of its own.
 LOG_NODE_TABLE: Final = "CREATE TABLE log_node(id INTEGER PRIMARY KEY, entries BLOB NOT NULL)"
@@ -43,19 +64,7 @@ SCHEMA: Final = (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, floor INTEGER NOT NULL
     )
     """,
-    # The number of a subject is never used again, so that what was charged before a reset cannot
-    # be refunded afterwards. expires: from then on nothing of it can matter.
-    """
-    CREATE TABLE subject(
-        id INTEGER PRIMARY KEY,
-        ledger INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        logs BLOB NOT NULL,
-        expires INTEGER NOT NULL,
-        UNIQUE(ledger, name)
-    )
-    """,
-    "CREATE INDEX subject_expires ON subject(expires)",
+    SUBJECT_TABLE,
     LOG_NODE_TABLE,
     *MEMBER_TABLE,
     """

@@ -68,17 +68,17 @@ Rows = dict[tuple[int, str], Row]
 """Rows by the number of their ledger and the name of their subject."""
 
 NEXT_NUMBER: Final = (
-    "SELECT max(value, ifnull((SELECT max(id) FROM subject), 0)) + 1"
+    "SELECT max(value, ifnull((SELECT max(id) FROM subject_counts), 0)) + 1"
     " FROM sequence WHERE name='subject'"
 )
 
 SELECT_NEW: Final = (
-    "SELECT floor, max(value, ifnull((SELECT max(id) FROM subject), 0)) + 1"
+    "SELECT floor, max(value, ifnull((SELECT max(id) FROM subject_counts), 0)) + 1"
     " FROM ledger, sequence WHERE ledger.id=? AND sequence.name='subject'"
 )
 """For a new subject: the floor of its ledger, and the next number."""
 
-SELECT_SUBJECT: Final = "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?"
+SELECT_SUBJECT: Final = "SELECT id, logs, expires FROM subject_counts WHERE ledger=? AND name=?"
 
 
 class _Logs(dict[int, StoredLog]):
@@ -295,17 +295,17 @@ class StoredCounts:
         if is_new:
             self.expires = idle_from + span
             execute(
-                "INSERT INTO subject VALUES(?,?,?,?,?)",
-                (self.number, self.ledger, self.name, self.packed, self.expires),
+                "INSERT INTO subject_counts VALUES(?,?,?,?,?)",
+                (self.number, self.ledger, self.name, self.expires, self.packed),
             )
         elif idle_from > self.expires:
             self.expires = idle_from + span
             execute(
-                "UPDATE subject SET logs=?, expires=? WHERE id=?",
+                "UPDATE subject_counts SET logs=?, expires=? WHERE id=?",
                 (self.packed, self.expires, self.number),
             )
         else:
-            execute("UPDATE subject SET logs=? WHERE id=?", (self.packed, self.number))
+            execute("UPDATE subject_counts SET logs=? WHERE id=?", (self.packed, self.number))
         for members in self._members.values():
             members.store()
 
@@ -469,7 +469,7 @@ class Session:
         counts = self._by_number.get(number)
         if counts is None:
             row = self.cursor.execute(
-                "SELECT id, logs, expires, ledger, name FROM subject WHERE id=?", (number,)
+                "SELECT id, logs, expires, ledger, name FROM subject_counts WHERE id=?", (number,)
             ).fetchone()
             if row is None:
                 counts = _ForgottenCounts(self, 0, "", None)

@@ -13,6 +13,7 @@ from ratelimit_mail.backends.sqlite.schema import (
     BOOKING_INDEX,
     LOG_NODE_TABLE,
     MEMBER_TABLE,
+    SUBJECT_TABLE,
     VERSION,
 )
 from ratelimit_mail.backends.sqlite.stored_log import StoredLog, log_number
@@ -35,18 +36,23 @@ def upgrade(connection: sqlite3.Connection) -> None:
     """Bring tables of version 1 to this version, in the caller's transaction.
 
     Version 1 had the older events of a log in a table `chunk`, and the number of the log of a unit
-    was four times that of the subject, plus the unit.
+    was four times that of the subject, plus the unit. A process of that version that still has the
+    file open finds no table `subject`, and changes nothing.
     """
     cursor = connection.cursor()
     execute = cursor.execute
-    for statement in (LOG_NODE_TABLE, *MEMBER_TABLE, BOOKING_INDEX):
+    for statement in (SUBJECT_TABLE, LOG_NODE_TABLE, *MEMBER_TABLE, BOOKING_INDEX):
         execute(statement)
-    numbers = [number for (number,) in execute("SELECT id FROM subject").fetchall()]
-    for number in numbers:
-        [packed] = execute("SELECT logs FROM subject WHERE id=?", (number,)).fetchone()
+    subjects = connection.cursor()
+    for number, ledger, name, packed, expires in subjects.execute(
+        "SELECT id, ledger, name, logs, expires FROM subject"
+    ):
         logs = b"".join(_converted(cursor, number, packed))
-        execute("UPDATE subject SET logs=? WHERE id=?", (logs, number))
+        row = (number, ledger, name, expires, logs)
+        execute("INSERT INTO subject_counts VALUES(?,?,?,?,?)", row)
+    subjects.close()
     execute("DROP TABLE chunk")
+    execute("DROP TABLE subject")
     execute(f"PRAGMA user_version={VERSION}")
 
 
