@@ -206,6 +206,25 @@ def _compare_logs(
         log.seal()
         log = stored_log.StoredLog.unpack(cursor, 1, log.pack(0), 0, retention)
         assert _answers(expected, now) == _answers(log, now)
+        [[rows]] = cursor.execute("SELECT count(*) FROM log_node")
+        assert rows == _nodes_below(log.tree, log.tree.root)
+
+
+def _nodes_below(tree: event_tree.EventTree, node: event_tree.Node) -> int:
+    """Count the nodes of a tree, and check that each entry of a node agrees with its child."""
+    nodes = 0
+    for entry, number in enumerate(node.children):
+        child = tree._node(number)
+        nodes += 1 + _nodes_below(tree, child)
+        assert child.level == node.level - 1
+        assert node.times[entry] == child.times[0]
+        for before, of_child in (
+            (node.sent, child.sent[-1]),
+            (node.attempts, child.attempts[-1]),
+            (node.counts, child.count),
+        ):
+            assert before[entry + 1] - before[entry] == of_child
+    return nodes
 
 
 def _answers(log: EventLog, now: int) -> list[Any]:
