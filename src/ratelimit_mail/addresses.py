@@ -2,9 +2,10 @@
 
 Every address becomes one string, the one that counts use. Two spellings of one mailbox give the
 same string, and two mailboxes never do. `normal_address` takes what RFC 5321 allows and raises
-`ValueError` for anything else. `smtp_address` takes everything that a mail server may let pass.
-What is not a regular address or domain stands in square brackets that begin with an underscore,
-such as `postmaster@[_local]`, which `normal_address` refuses and no regular address can equal.
+`ValueError` for anything else. `ratelimit_mail.smtp_addresses` takes all that a mail server may let
+pass: what is not a regular address or domain stands in square brackets that begin with an
+underscore, such as `postmaster@[_local]`, which `normal_address` refuses and no regular address can
+equal.
 
 That spelling keeps the case of the local part. `folded` and `without_subaddress` return what a
 policy compares: in most policies `Kim@uwo.ca` is `kim@uwo.ca`, and in some so is `kim+shop@uwo.ca`.
@@ -18,7 +19,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ratelimit_mail._util.cache import BoundedCache
-from ratelimit_mail._util.text import show
+from ratelimit_mail._util.text import has_control, show
 
 __all__ = [
     "LOCAL_DOMAIN",
@@ -35,12 +36,6 @@ __all__ = [
     "normal_domain",
     "normal_pattern",
     "normal_sender",
-    "smtp_address",
-    "smtp_and_folded",
-    "smtp_sender",
-    "subject_address",
-    "subject_domain",
-    "subject_sender",
     "without_subaddress",
     "written_local_part",
 ]
@@ -66,40 +61,14 @@ _plain = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)").fullm
 _find_in_plain = re.compile(
     r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
 ).findall
-_find_in_folded = re.compile(
-    r"^[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9._-]{1,255})$", re.MULTILINE
-).findall
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_FOLDED_LINE: Final = r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}+@([a-z0-9._-]{1,255}+)"
+_find_in_folded = re.compile(rf"^{_FOLDED_LINE}$", re.MULTILINE).findall
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_WORDS = re.compile(
-    r"""(?:[^\s,;:<>()\[\]@"\\.]++|"(?:[^"\\]|\\.)*+")
-        (?:\.(?:[^\s,;:<>()\[\]@"\\.]++|"(?:[^"\\]|\\.)*+"))*+""",
-    re.DOTALL | re.VERBOSE,
-)
-"""A local part of which some words are quoted: `"ann"` or `"ann".smith`."""
 _DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*+")
 _LABEL = re.compile(r"[a-z0-9_-]+")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")
 _MISPLACED = re.compile(r'[\s,;:<>()\[\]@"\\]')
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_DOTS: Final = ".\u3002\uff0e\uff61"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-# What `smtp_address` reads, and how it writes what is not a regular address or domain.
-_BLANKS: Final = " \t\r\n"
-_SOURCE_ROUTE = re.compile(
-    r"@(?:[^\s,:@\[\]<>]++|\[[^\s@\[\]]*+\])(?:,@(?:[^\s,:@\[\]<>]++|\[[^\s@\[\]]*+\]))*+:(?=.)",
-    re.DOTALL,
-)
-_READABLE = re.compile(r"[a-z0-9._:!#$%&'*+/=?^{|}-]{1,200}")
-_NOT_IN_DIGEST_NAME = re.compile(r"[^A-Za-z0-9.+-]")
-_DIGEST_NAME = re.compile(r"\[_[A-Za-z0-9._+-]{0,24}~[0-9a-f]{32}\]")
-_BASE = re.compile(r"\+?[^\s,;:<>()\[\]@\"\\+]{0,64}")
-"""What stands before a subaddress that is replaced by its digest."""
-_DIGEST_LOCAL = re.compile(rf"(?:{_BASE.pattern}\+)?({_DIGEST_NAME.pattern})")
-_ODD_DOMAIN = re.compile(rf"\[_{_READABLE.pattern}\]|{_DIGEST_NAME.pattern}")
-
-
 MOST_DOMAINS: Final = 4096
 _normal_domains: set[str] = set()
 """Domains that are known to be normal."""
@@ -173,39 +142,61 @@ def normal_and_folded(values: Iterable[object]) -> tuple[DomainsOf, DomainsOf]:
     It is one object twice if no address is changed by that.
     """
     addresses: list[Any] = list(values)
+    if (domains := folded_plain_domains(addresses)) is not None:
+        same = dict(zip(addresses, domains, strict=True))
+        return same, same
     try:
         # Most addresses are plain and normal. Matching them as lines of one text takes half the
         # time of matching each.
         text = "\n".join(addresses)
     except TypeError:
-        return _with_folded(dict(map(normal_address, addresses)))
+        return with_folded(dict(map(normal_address, addresses)))
     count = len(addresses)
-    if (domains := _domains_of_lines(_find_in_folded, text, count)) is not None:
-        same = dict(zip(addresses, domains, strict=True))
-        return same, same
     if (domains := _domains_of_lines(_find_in_plain, text, count)) is not None:
         lines = text.lower().split("\n")
         domain_of = dict(zip(addresses, domains, strict=True))
         return domain_of, dict(zip(lines, domains, strict=True))
-    return _with_folded(dict(map(normal_address, addresses)))
+    return with_folded(dict(map(normal_address, addresses)))
 
 
-def folded_plain_domains(sender: object, recipients: list[Any]) -> list[str] | None:
-    """Return the domain of the sender and of each recipient, if all addresses are plain.
+def folded_plain_domains(addresses: list[Any]) -> tuple[str, ...] | None:
+    """Return the domain of each address, if all are plain.
 
-    That is, if every address is already as `normal_address` and `folded` write it, as most are: two
-    thirds of the time of a look at each. None if any is not, or is not an address.
+    That is, if every address is already as `normal_address` and `folded` write it, as most are: a
+    third of the time of a look at each. None if any is not, or is not an address.
     """
-    if not isinstance(sender, str):
-        return None
     try:
-        text = "\n".join([sender, *recipients])
+        text = "\n".join(addresses)
     except TypeError:
         return None
-    return _domains_of_lines(_find_in_folded, text, len(recipients) + 1)
+    count = len(addresses)
+    if count > MOST_IN_ONE_MATCH:
+        return _domains_of_lines(_find_in_folded, text, count)
+    # More lines do not match either: an address had a line break.
+    match = _match_folded[count](text)
+    if match is None:
+        return None
+    domains = match.groups()
+    return domains if _are_normal(domains) or _check_normal(domains) else None
 
 
-def _domains_of_lines(find: Callable[[str], list[str]], text: str, count: int) -> list[str] | None:
+MOST_IN_ONE_MATCH: Final = 12
+
+
+def _matcher_of_folded(count: int) -> Callable[[str], re.Match[str] | None]:
+    """Return the function that matches `count` folded addresses, one a line.
+
+    Each domain is a group, which takes two thirds of the time of a search for each line.
+    """
+    return re.compile("\n".join([_FOLDED_LINE] * count)).fullmatch
+
+
+_match_folded = BoundedCache(_matcher_of_folded, most=MOST_IN_ONE_MATCH)
+
+
+def _domains_of_lines(
+    find: Callable[[str], list[str]], text: str, count: int
+) -> tuple[str, ...] | None:
     """Return the domains that `find` finds, if it finds a normal one in each of `count` lines.
 
     None if it does not, or if there are more lines: an address had a line break.
@@ -213,10 +204,11 @@ def _domains_of_lines(find: Callable[[str], list[str]], text: str, count: int) -
     domains = find(text)
     if len(domains) != count or text.count("\n") >= count:
         return None
-    return domains if _are_normal(domains) or _check_normal(domains) else None
+    return tuple(domains) if _are_normal(domains) or _check_normal(domains) else None
 
 
-def _with_folded(domain_of: DomainsOf) -> tuple[DomainsOf, DomainsOf]:
+def with_folded(domain_of: DomainsOf) -> tuple[DomainsOf, DomainsOf]:
+    """Return the domains by address, and again by the address as `folded` writes it."""
     return domain_of, {folded(address): domain for address, domain in domain_of.items()}
 
 
@@ -232,7 +224,7 @@ def _split(address: str) -> tuple[str, str]:
     local, at, domain = address.rpartition("@")
     if not address:
         raise ValueError("an address is empty; one such as 'bob@example.com' is needed")
-    if _CONTROL.search(address):
+    if has_control(address):
         raise ValueError(
             f"the address {show(address)} has a line break or another control character"
         )
@@ -240,8 +232,8 @@ def _split(address: str) -> tuple[str, str]:
         raise ValueError(f"the address {show(address)} has no '@' and so no domain")
     if not local:
         raise ValueError(f"the address {show(address)} has nothing before its '@'")
-    if _QUOTED.fullmatch(local):
-        return written_local_part(_unquoted(local)), domain
+    if QUOTED.fullmatch(local):
+        return written_local_part(unquoted(local)), domain
     if _MISPLACED.search(local):
         raise ValueError(
             f"{show(address)} is not one bare address such as 'bob@example.com',"
@@ -258,8 +250,9 @@ def written_local_part(local: str) -> str:
     return f'"{escaped}"'
 
 
-def _unquoted(words: str) -> str:
-    return _QUOTED.sub(lambda word: _QUOTED_PAIR.sub(r"\1", word[1]), words)
+def unquoted(words: str) -> str:
+    """Return a local part without the quotes of its quoted words."""
+    return QUOTED.sub(lambda word: _QUOTED_PAIR.sub(r"\1", word[1]), words)
 
 
 # How a policy compares addresses.
@@ -277,7 +270,11 @@ def folded(address: str) -> str:
     local, _, domain = address.rpartition("@")
     local = folded_text(_bare(local))
     key = f"{written_local_part(local)}@{domain}"
-    return key if len(key) <= LONGEST_ADDRESS else f"{_digest_local(local)}@{domain}"
+    if len(key) <= LONGEST_ADDRESS:
+        return key
+    from ratelimit_mail.address_digests import digest_local  # few addresses need it
+
+    return f"{digest_local(local)}@{domain}"
 
 
 def folded_text(text: str) -> str:
@@ -300,8 +297,10 @@ def without_subaddress(address: str, separators: str) -> str:
     """
     if not any(separator in address for separator in separators):
         return address
+    from ratelimit_mail.address_digests import DIGEST_LOCAL  # few addresses need it
+
     local, _, domain = address.rpartition("@")
-    digest = _DIGEST_LOCAL.fullmatch(local)
+    digest = DIGEST_LOCAL.fullmatch(local)
     bare = _bare(local)
     end = len(bare) if digest is None else digest.start(1)
     cuts = [bare.find(separator, 1, end) for separator in separators]
@@ -311,7 +310,7 @@ def without_subaddress(address: str, separators: str) -> str:
 
 def _bare(local: str) -> str:
     """Return a local part without quotes."""
-    return _unquoted(local) if local[:1] == '"' else local
+    return unquoted(local) if local[:1] == '"' else local
 
 
 # Domains
@@ -327,7 +326,7 @@ def normal_domain(domain: str) -> str:
         if _LITERAL.fullmatch(normal) or (_DOMAIN.fullmatch(normal) and "xn--" not in normal):
             return normal
     else:
-        normal = _mapped(domain)
+        normal = mapped(domain)
     normal = ".".join([_normal_label(label, domain) for label in normal.split(".")])
     if len(normal) > LONGEST_DOMAIN:
         raise ValueError(
@@ -336,7 +335,7 @@ def normal_domain(domain: str) -> str:
     return normal
 
 
-def _mapped(domain: str) -> str:
+def mapped(domain: str) -> str:
     """Return `domain` with its characters mapped as UTS 46 says, case included."""
     # `idna` is imported where it is needed, because most programs never need it.
     import idna
@@ -381,160 +380,6 @@ def normal_pattern(value: object) -> str:
         return "." + normal_domain(value[1:])
     except ValueError as error:
         raise ValueError(f"{show(value)}: {error}") from None
-
-
-# Whatever a mail server lets pass
-
-
-def smtp_address(value: object) -> tuple[str, str]:
-    """Return the one spelling of any address that a mail server let pass, and its domain.
-
-    Never raises ValueError. Takes the address quoted or unquoted, in angle brackets or not. Drops a
-    source route and one dot at the end of the domain. The result has no control characters and at
-    most 320 characters, and `smtp_address` returns it unchanged.
-    """
-    try:
-        return normal_address(value)
-    except ValueError:
-        return _odd_address(str(value))
-
-
-def smtp_and_folded(values: Iterable[object]) -> tuple[DomainsOf, DomainsOf]:
-    """Return the same as `normal_and_folded`, for addresses as `smtp_address` writes them."""
-    addresses = list(values)
-    try:
-        return normal_and_folded(addresses)
-    except ValueError:
-        return _with_folded(dict(map(smtp_address, addresses)))
-
-
-def smtp_sender(value: object) -> tuple[str, str]:
-    """Return the same as `smtp_address`; `<>` and the empty string are the null sender."""
-    if isinstance(value, str) and value.strip(_BLANKS) in ("", NULL_SENDER):
-        return NULL_SENDER, NULL_SENDER
-    return smtp_address(value)
-
-
-def _odd_address(value: str) -> tuple[str, str]:
-    value = _without_route(_without_brackets(_decoded(value)))
-    if _QUOTED.fullmatch(value):
-        local, domain = value, ""
-    elif "@" in value:
-        local, _, domain = value.rpartition("@")
-    else:
-        local, domain = value, ""
-    domain = _smtp_domain(domain)
-    if _DIGEST_LOCAL.fullmatch(local):
-        return f"{local}@{domain}", domain
-    if '"' in local and _WORDS.fullmatch(local):
-        local = _unquoted(local)
-    address = f"{written_local_part(local)}@{domain}"
-    if len(address) > LONGEST_ADDRESS or _CONTROL.search(address):
-        address = f"{_digest_local(folded_text(local))}@{domain}"
-    return address, domain
-
-
-def _decoded(value: str) -> str:
-    """Return text whose UTF-8 bytes were read with `surrogateescape` as the characters they are."""
-    if not _SURROGATE.search(value):
-        return value
-    try:
-        return value.encode("utf-8", "surrogateescape").decode("utf-8")
-    except UnicodeError:
-        return value
-
-
-def _without_brackets(value: str) -> str:
-    stripped = value.strip(_BLANKS)
-    if len(stripped) >= 2 and stripped[0] == "<" and stripped[-1] == ">":
-        return stripped[1:-1]
-    return value
-
-
-def _without_route(value: str) -> str:
-    """Return `value` without the source route that RFC 5321 (appendix C) says to ignore."""
-    start = 0
-    while route := _SOURCE_ROUTE.match(value, start):
-        start = route.end()
-    return value[start:]
-
-
-def _smtp_domain(domain: str) -> str:
-    """Return the one spelling of any domain; what is not a regular domain stands in `[_...]`."""
-    domain = domain.strip(_BLANKS)
-    if not domain:
-        return LOCAL_DOMAIN
-    if _ODD_DOMAIN.fullmatch(domain):
-        return domain
-    if len(domain) > 1 and domain[-1] in _DOTS and domain[-2] not in _DOTS:
-        domain = domain[:-1]
-    if len(domain) <= LONGEST_DOMAIN:
-        try:
-            return normal_domain(domain)
-        except ValueError:
-            pass
-    domain = _encoded(domain).lower()
-    return f"[_{domain}]" if _READABLE.fullmatch(domain) else _digest_name(domain)
-
-
-def _encoded(domain: str) -> str:
-    """Return a domain that IDNA does not allow in ASCII if that is possible: emoji are in use."""
-    if domain.isascii() or len(domain) > LONGEST_DOMAIN:
-        return domain
-    try:
-        labels = _mapped(domain).split(".")
-        if max(map(len, labels)) > LONGEST_U_LABEL:
-            return domain
-        return ".".join(
-            label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
-            for label in labels
-        )
-    except ValueError:
-        return domain
-
-
-def _digest_local(local: str) -> str:
-    """Return a short printable name of a folded local part; what is before a `+` stays readable.
-
-    Otherwise, each subaddress would be a mailbox of its own.
-    """
-    cut = local.find("+", 1)
-    base, subaddress = local[: max(cut, 0)], local[cut + 1 :]
-    if base and subaddress and _BASE.fullmatch(base) and not _CONTROL.search(base):
-        return f"{base}+{_digest_name(subaddress)}"
-    return _digest_name(local)
-
-
-def _digest_name(text: str) -> str:
-    """Return a short printable name of `text`, different for every text."""
-    # Imported here, because few programs need it.
-    import hashlib
-
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return f"[_{_NOT_IN_DIGEST_NAME.sub('_', text[:24])}~{digest}]"
-
-
-# Names of subjects, as a caller writes them: an address that is shown can be passed back.
-
-
-def subject_address(value: object) -> str:
-    """Return the address that a caller names, which may be one that `smtp_address` wrote."""
-    try:
-        return normal_address(value)[0]
-    except ValueError:
-        if smtp_address(value)[0] == value:
-            return str(value)
-        raise
-
-
-def subject_sender(value: object) -> str:
-    """Return the same as `subject_address`; `<>` and the empty string are the null sender."""
-    return NULL_SENDER if value in ("", NULL_SENDER) else subject_address(value)
-
-
-def subject_domain(value: str) -> str:
-    """Return the domain that a caller names, which may be one that `smtp_address` wrote."""
-    return value if _ODD_DOMAIN.fullmatch(value) else normal_domain(value)
 
 
 class DomainSet(BoundedCache[str, bool]):

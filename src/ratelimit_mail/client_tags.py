@@ -21,7 +21,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -29,7 +29,10 @@ from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import folded_text
 from ratelimit_mail.conditions import Network, parse_network
-from ratelimit_mail.envelope import Client, type_of_ip
+from ratelimit_mail.envelope import Client
+
+if TYPE_CHECKING:
+    from ratelimit_mail.envelope import type_of_ip
 
 __all__ = ["ClientTags"]
 

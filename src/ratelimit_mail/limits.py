@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar, Final, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict, Unpack
 
 import attrs
 
 from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name_or_none, one_of, whole_number
-from ratelimit_mail.calendars import Calendar, calendar_of
 from ratelimit_mail.rates import (
     MOST,
     CalendarRate,
@@ -27,6 +26,9 @@ from ratelimit_mail.rates import (
 )
 from ratelimit_mail.scopes import is_per_recipient, normal_scope
 
+if TYPE_CHECKING:
+    from ratelimit_mail.calendars import Calendar
+
 __all__ = [
     "BaseLimit",
     "ByteRateLimit",
@@ -36,6 +38,7 @@ __all__ = [
     "RateLimit",
     "RecipientLimit",
     "RecipientRateLimit",
+    "limits_from",
 ]
 
 
@@ -152,39 +155,39 @@ class MessageSizeLimit(BaseLimit):
 
 @attrs.frozen
 class RateLimit(BaseLimit):
-    """The most that any window of one length holds; use one of its three subclasses.
+    """The most that any window of a given length may hold; use one of the three subclasses.
 
-    rate: how many in how long, as in `"30/minute"`, `"50 per 15 minutes"`, or a
-        `limits.RateLimitItem`. `"500/calendar day"` is a limit of each day, from one midnight to
-        the next: all that was counted stops counting together, at midnight. `"calendar hour"` and
-        `"calendar month"` are possible too.
-    time_zone: of a calendar rate: whose midnight that is, such as `"Europe/Berlin"`; left out,
-        `"UTC"`. Other zones need the system's table of time zones, or the package `tzdata`.
+    rate: a number and a length of time, such as `"30/minute"` or `"50 per 15 minutes"`, or a
+        `limits.RateLimitItem`. `"500/calendar day"` limits each day, from one midnight to the next:
+        the count begins again at midnight. `"calendar hour"` and `"calendar month"` are possible
+        too.
+    time_zone: for a calendar rate, the zone whose midnight it is, such as `"Europe/Berlin"`;
+        default: `"UTC"`. Other zones need the system's table of time zones, or the package
+        `tzdata`.
     name: the name by which overrides and exemptions refer to it, such as `"messages a minute"`.
     direction: `"outbound"` limits what the policy's own users send; `"inbound"` limits what
         arrives in mailboxes of the policy's internal domains, from any sender. If the policy does
         not name domains, every recipient of an inbound envelope is a mailbox, and no recipient of
         an outbound envelope is.
-    share: the limit is that share of the rate, rounded down: 0.33 of `"3600/hour"` is 1188.
-    scope: what it is counted per: `sender`, `client`, `user`, `submitter`, `sender_domain`,
-        `recipient`, `recipient_domain`, `global`, or several together; left out: `sender`,
-        or `recipient` for an inbound limit. A value that an envelope lacks, such as the client's
-        address, is a subject of its own, shared by all envelopes that lack it. A submitter never
-        lacks: it is the login, without one the sender, and for a bounce without one the client.
+    share: the limit is this share of the rate, rounded down: 0.33 of `"3600/hour"` is 1188.
+    scope: what the limit is counted per: `sender`, `client`, `user`, `submitter`, `sender_domain`,
+        `recipient`, `recipient_domain`, `global`, or several together; default: `sender`, or
+        `recipient` for an inbound limit. Envelopes without a value for the scope, such as the
+        client's address, share one count. The submitter is the login; without one the sender; and
+        for a bounce without a login the client.
     count: `"all"` recipients, or only the `"external"` ones.
     denied: `"ignore"` refused attempts, or `"count"` them too, so that a sender who keeps
         trying stays blocked.
     on_excess: what happens to a message above the limit: `"defer"` (try later), `"reject"`, or
-        `"block"`: it is rejected, and its subject is blocked until `Limiter.unblock` lifts that.
-        `try_acquire` and `try_acquire_many` block; a message that waits for its time exceeds
-        nothing.
-    on_oversize: what happens to a message that costs more than the limit: it is refused for ever
-        (`"reject"`), or it is accepted when nothing is counted, and then holds the limit for as
-        many windows as its cost takes (`"spread"`): at one a second, a message to five recipients
-        is accepted and holds the limit for five seconds.
-    resolution: a length of time such as `"1 second"`, at most as long as the window. What was sent
-        within one such slot stops counting together, at the end of the slot. Memory is then
-        bounded by about twice window / resolution.
+        `"block"`, which rejects it and blocks its subject until `Limiter.unblock`. Only
+        `try_acquire` and `try_acquire_many` block; a message that waits does not exceed the limit.
+    on_oversize: what happens to a message that costs more than the limit: `"reject"` refuses it for
+        good; `"spread"` accepts it when nothing is counted, and the message then uses up the limit
+        for as many windows as its cost takes: at one a second, a message to five recipients uses
+        up the limit for five seconds.
+    resolution: a length of time such as `"1 second"`, at most as long as the window. Messages that
+        were sent within one such slot stop counting together, at the end of the slot. Memory is
+        then bounded by about twice window / resolution.
     reply: the text of the SMTP reply, in place of the default text; or the code, the status and the
         text: `"550 5.7.233 Too many."`.
     enforce: False makes the limit only report what it would have answered, in `Decision.shadow`.
@@ -288,6 +291,8 @@ class RateLimit(BaseLimit):
                 raise TypeError(
                     f"time_zone: a name such as 'Europe/Berlin' is needed, not {show(zone)}"
                 )
+            from ratelimit_mail.calendars import calendar_of  # few limits have a calendar
+
             return calendar_of(self.rate.unit, zone)
         if self.time_zone is not None:
             raise ValueError(
@@ -368,9 +373,9 @@ class MessageRateLimit(RateLimit):
 class RecipientRateLimit(RateLimit):
     """The most recipients in any window; each counted recipient of a message costs one.
 
-    unique: True counts a recipient once in a window, however many messages go to it: the limit is
-        on the different recipients. A recipient counts until a window after the last message to it.
-        Addresses are compared as the policy compares them, and aliases are their owner.
+    unique: True counts each recipient once in a window, however many messages go to it. A recipient
+        counts until one window after the last message to it. Addresses are compared as the policy
+        compares them, and an alias is its owner.
 
     `RateLimit` explains all other arguments.
     """
@@ -428,3 +433,18 @@ Limit = RecipientLimit | MessageSizeLimit | RateLimit
 
 def _adjective(count: str) -> str:
     return "external " if count == "external" else ""
+
+
+def limits_from(value: Iterable[BaseLimit]) -> tuple[Limit, ...]:
+    """Return `value` as a tuple of limits. Raises TypeError if it is not a list of limits."""
+    if not isinstance(value, Iterable):
+        raise TypeError(f"limits: a list of limits is needed, not {show(value)}")
+    limits: list[Limit] = []
+    for limit in value:
+        if not isinstance(limit, Limit) or type(limit) is RateLimit:
+            raise TypeError(
+                f"limits: {show(limit)} is not a RecipientLimit, MessageSizeLimit,"
+                " MessageRateLimit, RecipientRateLimit or ByteRateLimit"
+            )
+        limits.append(limit)
+    return tuple(limits)

@@ -1,41 +1,35 @@
 """Overrides, exemptions and grants: how a limit is raised, lifted or opened for some senders.
 
-`apply_concessions` is where overrides and exemptions are applied to the limits of a message. What
-has dates is compared with the time of the message, so it ends without any change to the policy.
+`ratelimit_mail.concessions` finds those that hold for a message, and applies them to its limits.
+What has dates is compared with the time of the message, so it ends without any change to the
+policy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from itertools import chain
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.documentation import with_arguments_of
 from ratelimit_mail._util.epoch import milliseconds_of, start_of
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import prefix_errors, whole_number
-from ratelimit_mail.addresses import NULL_SENDER, normal_pattern, subject_sender
-from ratelimit_mail.conditions import Condition
+from ratelimit_mail.addresses import NULL_SENDER, normal_pattern
+from ratelimit_mail.concessions import pattern_keys, patterns_of
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit
 from ratelimit_mail.rates import CalendarRate, parse_byte_rate, with_amount
-from ratelimit_mail.scopes import WITHOUT_CASE, Comparison
+from ratelimit_mail.scopes import WITHOUT_CASE
+from ratelimit_mail.smtp_addresses import subject_sender
 
-__all__ = [
-    "Concession",
-    "Exemption",
-    "Grant",
-    "Override",
-    "TargetIndex",
-    "apply_concessions",
-]
+if TYPE_CHECKING:
+    from ratelimit_mail.conditions import Condition
 
-C = TypeVar("C", bound="Concession")
+__all__ = ["Concession", "Exemption", "Grant", "Override"]
 
 Moment = datetime | date
 """A datetime with its time zone, or a whole day in UTC."""
@@ -85,24 +79,9 @@ def _milliseconds(field: str, moment: object, *, day_ends: bool) -> int | None:
     return milliseconds_of(moment)
 
 
-def _patterns_of(sender: str) -> list[str]:
-    """Return all that a concession may name `sender` by: address, domain, and domains above."""
-    _, _, domain = sender.rpartition("@")
-    patterns = [sender, domain]
-    while domain:
-        _, _, domain = domain.partition(".")
-        patterns.append(f".{domain}")
-    return patterns
-
-
-def _pattern_keys(patterns: Iterable[str], comparison: Comparison) -> frozenset[str]:
-    """Return addresses as `comparison` compares them; domains are unchanged."""
-    return frozenset(comparison.address(each) if "@" in each else each for each in patterns)
-
-
 @attrs.frozen(kw_only=True)
 class Concession:
-    """What is conceded to some senders or clients, why and until when; use one of its subclasses.
+    """An exception for some senders or clients; use one of the subclasses.
 
     senders: addresses, or domains: `"leeds.ac.uk"`, or `".leeds.ac.uk"` for all its subdomains.
         They are compared with a sender as the policy compares addresses.
@@ -126,7 +105,7 @@ class Concession:
 
     @_patterns.default
     def _sender_patterns(self) -> frozenset[str]:
-        return _pattern_keys(self.senders, WITHOUT_CASE)
+        return pattern_keys(self.senders, WITHOUT_CASE)
 
     @_from.default
     def _start(self) -> int | None:
@@ -164,7 +143,7 @@ class Concession:
         Addresses are compared without case. A policy may compare otherwise: it uses a TargetIndex.
         """
         if self.senders and all(
-            self._patterns.isdisjoint(_patterns_of(WITHOUT_CASE.address(each))) for each in senders
+            self._patterns.isdisjoint(patterns_of(WITHOUT_CASE.address(each))) for each in senders
         ):
             return False
         return self.holds_for(client, now)
@@ -299,70 +278,3 @@ class Grant(Concession):
     expected_recipients: int | None = attrs.field(default=None, kw_only=True, validator=_recipients)
 
     __repr__ = short_repr
-
-
-# Which of them hold for a message, and what they make of its limits.
-
-
-class TargetIndex(Generic[C]):
-    """Finds the concessions that hold for a sender, in a time that hardly grows with their number.
-
-    Those without senders are tried one by one.
-
-    comparison: how the addresses of senders are compared.
-    """
-
-    def __init__(self, concessions: Iterable[C], comparison: Comparison = WITHOUT_CASE) -> None:
-        self.all = tuple(concessions)
-        self._comparison = comparison
-        self._by_pattern: dict[str, list[int]] = {}
-        self._without_senders: list[int] = []
-        self._names_domain = BoundedCache(self._finds_domain)
-        for position, each in enumerate(self.all):
-            if not each.senders:
-                self._without_senders.append(position)
-            for pattern in _pattern_keys(each.senders, comparison):
-                self._by_pattern.setdefault(pattern, []).append(position)
-
-    @property
-    def is_by_sender(self) -> bool:
-        """Whether each of the concessions names senders."""
-        return not self._without_senders
-
-    def names(self, sender: str, domain: str) -> bool:
-        """Return whether any names the sender with this key, or the domain of its address."""
-        return sender in self._by_pattern or self._names_domain[domain]
-
-    def _finds_domain(self, domain: str) -> bool:
-        return not self._by_pattern.keys().isdisjoint(_patterns_of(domain))
-
-    def holding(self, senders: Sequence[str], client: Client, now: int) -> tuple[int, ...]:
-        """Return the positions of the concessions that hold, in ascending order."""
-        if not self.all:
-            return ()
-        positions = set(self._without_senders)
-        keys = map(self._comparison.address, senders)
-        for pattern in chain.from_iterable(map(_patterns_of, keys)):
-            positions.update(self._by_pattern.get(pattern, ()))
-        return tuple(i for i in sorted(positions) if self.all[i].holds_for(client, now))
-
-
-def apply_concessions(
-    limits: Iterable[Limit], overrides: Sequence[Override], exemptions: Sequence[Exemption]
-) -> tuple[Limit, ...]:
-    """Return `limits` without those exempted from, and with the numbers of the first override.
-
-    overrides, exemptions: those that hold for the message.
-    """
-    if any(each.limits is None for each in exemptions):
-        return ()
-    exempt = {name for each in exemptions for name in each.limits or ()}
-    first: dict[str | None, Override] = {}
-    for override in overrides:
-        for name in override.limits:
-            first.setdefault(name, override)
-    return tuple(
-        first[limit.name].applied_to(limit) if limit.name in first else limit
-        for limit in limits
-        if limit.name not in exempt
-    )

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-import attrs
-
 from ratelimit_mail._util.text import show
-from ratelimit_mail.calendars import UNITS
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -91,8 +87,7 @@ _BYTES_IN: Final = {
 }
 
 
-@attrs.frozen(repr=False)
-class CalendarRate:
+class CalendarRate(NamedTuple):
     """How many in each hour, day or month of a calendar: `"500/calendar day"`.
 
     unit: `"hour"`, `"day"` or `"month"`. A `limits.RateLimitItem` is for any other rate.
@@ -214,6 +209,8 @@ def _near(unit: str) -> list[tuple[str, int]]:
     """Return the units that a mistyped or ambiguous unit may mean."""
     if unit == "m":
         return [("minute", 1), ("month", 1)]
+    import difflib  # slow to import, and needed for an error alone
+
     return [_ABBREVIATIONS[each] for each in difflib.get_close_matches(unit, _ABBREVIATIONS, n=1)]
 
 
@@ -291,13 +288,15 @@ def parse_length(value: str) -> int:
 def with_amount(rate: Rate, amount: int) -> Rate:
     """Return a rate of another amount for the same window."""
     if isinstance(rate, CalendarRate):
-        return attrs.evolve(rate, amount=amount)
+        return rate._replace(amount=amount)
     return type(rate)(amount, rate.multiples)
 
 
 def window_ms(rate: Rate) -> int:
     """Return the length of the rate's window in milliseconds; of a month, that of 31 days."""
     if isinstance(rate, CalendarRate):
+        from ratelimit_mail.calendars import UNITS  # few limits have a calendar
+
         return UNITS[rate.unit]
     return int(rate.get_expiry() * 1000)
 

@@ -21,9 +21,6 @@ from ratelimit_mail.addresses import (
     SEPARATORS,
     folded,
     folded_text,
-    subject_address,
-    subject_domain,
-    subject_sender,
     without_subaddress,
 )
 from ratelimit_mail.envelope import IPV4_PREFIX, IPV6_PREFIX, Client, Envelope, network_of
@@ -337,23 +334,31 @@ def _submitter(value: str) -> str:
             f"{show(value)} does not name a submitter such as 'user:ann', 'sender:ann@uwo.ca',"
             " 'client:10.1.2.3' or 'recipient:bob@example.com'"
         )
-    return f"{kind}:{_NORMAL[kind](rest)}"
+    return f"{kind}:{_normal(kind, rest)}"
 
 
 SUBMITTERS: Final = ("user", "sender", "client", "recipient")
 """What may be known of a submitter, the surest first: its subjects begin with the word."""
 
-_NORMAL: Final[Mapping[str, Callable[[str], str]]] = {
-    "sender": subject_sender,
-    "sender_domain": lambda value: (
-        NULL_SENDER if value in ("", NULL_SENDER) else subject_domain(value)
-    ),
-    "client": _client,
-    "user": _user,
-    "submitter": _submitter,
-    "recipient": subject_address,
-    "recipient_domain": subject_domain,
-}
+
+def _normal(word: str, value: str) -> str:
+    """Return the normal value for a word of `SCOPES` that a caller wrote."""
+    if word == "client":
+        return _client(value)
+    if word == "user":
+        return _user(value)
+    if word == "submitter":
+        return _submitter(value)
+    # Imported here, because few programs name subjects.
+    from ratelimit_mail.smtp_addresses import subject_address, subject_domain, subject_sender
+
+    if word == "sender":
+        return subject_sender(value)
+    if word == "recipient":
+        return subject_address(value)
+    if word == "sender_domain" and value in ("", NULL_SENDER):
+        return NULL_SENDER
+    return subject_domain(value)
 
 
 def named_values(scope: str | Sequence[str], value: str | Sequence[str] | None) -> dict[str, str]:
@@ -378,7 +383,7 @@ def named_values(scope: str | Sequence[str], value: str | Sequence[str] | None) 
         raise ValueError(
             f"{show(value)} does not name one subject of the scope {' and '.join(words)}"
         )
-    return {word: _NORMAL[word](each) for word, each in zip(words, values, strict=True)}
+    return {word: _normal(word, each) for word, each in zip(words, values, strict=True)}
 
 
 def named_subject(

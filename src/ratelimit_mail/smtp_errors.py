@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ratelimit_mail.addresses import smtp_address
-
 __all__ = [
     "LONGEST_PUSHBACK",
     "NOT_SENT",
@@ -109,6 +107,8 @@ def proves_not_sent(error: BaseException) -> bool:
 
 def normal_recipients(addresses: Iterable[str]) -> frozenset[str]:
     """Return addresses as an envelope writes them."""
+    from ratelimit_mail.smtp_addresses import smtp_address  # a refusal needs it
+
     return frozenset(smtp_address(each)[0] for each in addresses)
 
 

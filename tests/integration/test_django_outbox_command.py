@@ -242,7 +242,8 @@ def test_the_statistics_say_that_nothing_is_sent_while_no_program_runs(
         put_one(values)
         assert "start `run`" in run("stats")
         get_outbox().close()
-        with sqlite3.connect(values["OUTBOX"]) as database:  # as a killed worker leaves it
+        with contextlib.closing(sqlite3.connect(values["OUTBOX"])) as database, database:
+            # As a killed worker leaves it.
             database.execute("UPDATE outbox_messages SET state = 'sending', owner = 'dead'")
         assert "makes it\nuncertain, or sends it again" in run("stats")
 

@@ -107,15 +107,31 @@ async def test_hundreds_of_waits_that_are_cancelled_again_and_again_leave_no_pla
     assert await asyncio.to_thread(scene.places) == 1
 
 
-def test_an_event_loop_that_ends_gives_back_the_places_of_its_tasks(scene: Scene) -> None:
-    async def begin_to_wait() -> None:
-        limiter = AsyncLimiter(ONE_A_DAY, scene.async_backend())
-        tasks.extend(asyncio.create_task(limiter.acquire(ENVELOPE)) for _ in range(5))
-        while await asyncio.to_thread(scene.places) < 6:
+class Sleepers:
+    """Tasks that wait in `acquire`, and how many of them know their booking and sleep."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.tasks: list[asyncio.Task[object]] = []
+        self._sleeping = 0
+        self._limiter = AsyncLimiter(ONE_A_DAY, scene.async_backend(), sleep=self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._sleeping += 1
+        await asyncio.sleep(seconds)
+
+    async def begin(self, number: int) -> None:
+        """Begin so many tasks, and return when all of them sleep."""
+        self.tasks.extend(
+            asyncio.create_task(self._limiter.acquire(ENVELOPE)) for _ in range(number)
+        )
+        while self._sleeping < number:
             await asyncio.sleep(0.01)
 
-    tasks: list[asyncio.Task[object]] = []
-    asyncio.run(begin_to_wait())
+
+def test_an_event_loop_that_ends_gives_back_the_places_of_its_tasks(scene: Scene) -> None:
+    sleepers = Sleepers(scene)
+    asyncio.run(sleepers.begin(5))
+    assert all(task.cancelled() for task in sleepers.tasks)
     assert scene.places() == 1
 
 
@@ -123,25 +139,13 @@ def test_an_event_loop_that_ends_gives_back_the_places_of_its_tasks(scene: Scene
 def test_an_event_loop_that_is_closed_while_tasks_wait_gives_their_places_back(
     scene: Scene,
 ) -> None:
-    waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        await asyncio.sleep(seconds)
-
-    async def begin_to_wait() -> None:
-        tasks.extend(asyncio.create_task(limiter.acquire(ENVELOPE)) for _ in range(5))
-        while len(waits) < 5:
-            await asyncio.sleep(0.01)
-
-    limiter = AsyncLimiter(ONE_A_DAY, scene.async_backend(), sleep=sleep)
-    tasks: list[asyncio.Task[object]] = []
+    sleepers = Sleepers(scene)
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _, __: None)
-    loop.run_until_complete(begin_to_wait())
+    loop.run_until_complete(sleepers.begin(5))
     loop.close()
     assert scene.places() == 6
-    tasks.clear()
+    sleepers.tasks.clear()
     del loop
     gc.collect()
     wait_until(lambda: scene.places() == 1)

@@ -36,12 +36,11 @@ from rlm_testkit.postfix_instance import (
 )
 from rlm_testkit.servers import Server, valkey
 
-from ratelimit_mail import Decision, Envelope, Limiter, Policy
+from ratelimit_mail import Limiter, Policy
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.cli.readers import open_mail_files
 from ratelimit_mail.cli.readers.postfix import REFUSED
 from ratelimit_mail.cli.replay.mail_records import MailRecord, MailRecords
-from ratelimit_mail.cli.replay.run import run
 from ratelimit_mail.testing import ManualClock
 
 REASON = why_not()
@@ -607,11 +606,10 @@ def replayed(log: Path, policy: Policy) -> Replayed:
     result = Replayed(
         Counter(), Counter(), files.reading.notes, Limiter(policy, MemoryBackend(clock))
     )
-
-    def count(_: int, envelope: Envelope, decision: Decision) -> None:
+    for moment, envelope in records.by_time():
+        clock.set(moment)
+        decision = result.limiter.try_acquire(envelope)
         (result.accepted if decision else result.refused)[envelope.sender] += 1
-
-    run(result.limiter, clock, records.by_time(), count)
     return result
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit_mail.calendars import UNITS, Calendar, Stretch, calendar_of
-from ratelimit_mail.counting.window import CalendarWindow
+from ratelimit_mail.counting.calendar_window import CalendarWindow
 from ratelimit_mail.testing.brute_force import _next_period
 from ratelimit_mail.testing.generated_scripts import MIDNIGHTS
 

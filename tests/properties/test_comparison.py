@@ -18,10 +18,11 @@ from ratelimit_mail import (
     RecipientLimit,
     RecipientRateLimit,
 )
-from ratelimit_mail.addresses import folded, smtp_address, without_subaddress
+from ratelimit_mail.addresses import folded, without_subaddress
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.scopes import Comparison, subject_getter
+from ratelimit_mail.smtp_addresses import smtp_address
 from ratelimit_mail.testing import ManualClock
 
 LOCALS: Final = ["kim", "Kim", "KIM", "kim+a", "Kim+B", "kim-a", "+kim", "k", "\u00e9", "E\u0301"]

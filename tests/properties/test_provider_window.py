@@ -30,7 +30,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import MemoryBackend
-from ratelimit_mail.limiter.sync import Reservation
+from ratelimit_mail.limiter import Reservation
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.testing import ManualClock
 

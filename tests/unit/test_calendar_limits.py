@@ -28,7 +28,6 @@ from ratelimit_mail.backends.redis.codec import Codec
 from ratelimit_mail.calendars import AGREED, Calendar
 from ratelimit_mail.cli.describe import limit_in_words
 from ratelimit_mail.cli.policy_json import policy_as_json
-from ratelimit_mail.decision import Usage
 from ratelimit_mail.events import NearLimit
 from ratelimit_mail.exceptions import PolicyFileError
 from ratelimit_mail.limits import RateLimit
@@ -39,6 +38,7 @@ from ratelimit_mail.overrides import Override
 from ratelimit_mail.planner import plan_mailing
 from ratelimit_mail.rates import CalendarRate
 from ratelimit_mail.testing import ManualClock
+from ratelimit_mail.usage import Usage
 
 BERLIN = "Europe/Berlin"
 HOUR = 3_600_000

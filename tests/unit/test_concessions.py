@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from ratelimit_mail import Client
 from ratelimit_mail.addresses import DomainSet
+from ratelimit_mail.concessions import TargetIndex
 from ratelimit_mail.conditions import all_of, has_tag, in_network, protocol
-from ratelimit_mail.overrides import Concession, Exemption, Grant, Override, TargetIndex
+from ratelimit_mail.overrides import Concession, Exemption, Grant, Override
 
 ANN = "ann@leeds.ac.uk"
 NOBODY = Client()

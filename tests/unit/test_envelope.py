@@ -187,6 +187,31 @@ def test_a_copy_of_an_envelope_equals_it(copied: Callable[[Envelope], Envelope])
     assert (again.sender_domain, again.domains) == ("x.org", ("x.org", "y.org"))
 
 
+class NamedEnvelope(Envelope):
+    """An envelope of a program of its own, with a field more."""
+
+    name: str
+
+    def __init__(self, sender: str, recipients: list[str], name: str) -> None:
+        super().__init__(sender, recipients)
+        object.__setattr__(self, "name", name)
+
+
+def test_no_field_of_an_envelope_or_of_its_subclass_can_be_set_or_deleted() -> None:
+    for envelope in Envelope("a@x.org", ["b@x.org"]), NamedEnvelope("a@x.org", ["b@x.org"], "n"):
+        for field in attrs.fields(Envelope):
+            with pytest.raises(attrs.exceptions.FrozenInstanceError):
+                setattr(envelope, field.name, "c@x.org")
+            with pytest.raises(attrs.exceptions.FrozenInstanceError):
+                delattr(envelope, field.name)
+
+
+def test_an_envelope_of_a_subclass_has_its_class_and_its_own_fields() -> None:
+    envelope: Any = NamedEnvelope("a@x.org", ["b@Y.org"], "news")
+    assert type(envelope) is NamedEnvelope
+    assert (envelope.name, envelope.domains) == ("news", ("y.org",))
+
+
 def calls_for(recipients: int) -> int:
     """Return how many functions are called to build an envelope of so many recipients."""
     addresses = [f"user{i}@example.com" for i in range(recipients)]

@@ -23,9 +23,10 @@ from ratelimit_mail import (
     RecipientLimit,
     RecipientRateLimit,
 )
-from ratelimit_mail.addresses import LONGEST_ADDRESS, normal_address, smtp_address
+from ratelimit_mail.addresses import LONGEST_ADDRESS, normal_address
 from ratelimit_mail.directory import Directory
 from ratelimit_mail.overrides import Override
+from ratelimit_mail.smtp_addresses import smtp_address
 
 DIGEST = re.compile(r"\[_[^\[\]]*~[0-9a-f]{32}\]")
 

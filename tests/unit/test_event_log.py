@@ -19,7 +19,6 @@ from ratelimit_mail import (
     RecipientLimit,
     RecipientRateLimit,
 )
-from ratelimit_mail.decision import refused_by
 from ratelimit_mail.events import (
     BackToNormal,
     BurstAfterDenial,
@@ -29,6 +28,7 @@ from ratelimit_mail.events import (
     NearLimit,
     log_events,
 )
+from ratelimit_mail.rules import refused_by
 
 KEY = b"sixteen bytes or more"
 LIMIT = RecipientRateLimit("50/15 minutes", count="external", on_excess="reject")

@@ -7,7 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from rlm_testkit.builders import campus_policy, envelope_to, limiter_with_clock
 
+from ratelimit_mail import MessageRateLimit
+from ratelimit_mail.backends import transaction
 from ratelimit_mail.counting import event_log
 from ratelimit_mail.counting.charge import retention_for
 from ratelimit_mail.counting.event_log import EventLog
@@ -159,3 +162,48 @@ def test_booking_one_after_another_tells_later_searches_what_is_full() -> None:
     searches = 0
     assert log.earliest(0, 1, EACH_SECOND) == 1_001 * SECOND
     assert searches <= 20
+
+
+@pytest.mark.parametrize("limits", [["1/second"], ["1/second", "100/hour", "500/day"]])
+def test_the_first_search_is_behind_what_the_bookings_themselves_have_found_full(
+    limits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter, clock = limiter_with_clock(campus_policy(*map(MessageRateLimit, limits)))
+    booked_at = [limiter.reserve(envelope_to()).at for _ in range(600)][-1]
+    steps = 0
+    next_with_room = EventLog._next_with_room
+
+    def counted(*arguments: Any) -> int:
+        nonlocal steps
+        steps += 1
+        return next_with_room(*arguments)
+
+    monkeypatch.setattr(EventLog, "_next_with_room", counted)
+    assert clock() + (limiter.check(envelope_to()).retry_after or 0) * SECOND > booked_at
+    assert steps <= 40
+
+
+@pytest.mark.parametrize("late", [0, 0.002, 3])
+@pytest.mark.parametrize("limits", [["10/minute"], ["10/minute", "100000/day"]])
+def test_a_redemption_looks_at_few_of_the_bookings_behind_it(
+    limits: list[str], late: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter, clock = limiter_with_clock(campus_policy(*map(MessageRateLimit, limits)))
+    reservations = [limiter.reserve(envelope_to()) for _ in range(500)]
+    events = 0
+    events_of = transaction._events_of
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal events
+        for event in events_of(*arguments):
+            events += 1
+            yield event
+
+    monkeypatch.setattr(transaction, "_events_of", counted)
+    assert all(reservation.redeem() for reservation in reservations[:10])
+    assert not reservations[10].redeem()
+    clock.advance(60 + late)
+    assert all(reservation.redeem() for reservation in reservations[10:20])
+    assert not reservations[20].redeem()
+    assert not reservations[250].redeem()
+    assert events <= 23 * 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 import urllib.error
 import urllib.request
 
@@ -121,3 +122,46 @@ def test_alerts_that_wait_for_a_digest_go_by_the_new_relay(
     assert "UTC  blocked: 'eve@uwo.ca'" in sent
     waiting = store.read_register("campus:alerts").entries.values()
     assert "unblocked: 'eve@uwo.ca'" in sent + "".join(waiting)
+
+
+def digests_after(first: Monitoring, name: str, store: Backend | None) -> list[str]:
+    """Replace the alerts of `first` by those of another name or store; return what these send."""
+    limiter = limiter_of(first, MemoryBackend())
+    limiter.block("eve@uwo.ca", reason="stolen")
+    assert first.on_event is not None
+    assert first.on_event.flush(30)
+    assert first.alerts is not None
+    first.alerts.flush(30)
+    sink = Sink()
+    with SMTPServerThread(sink) as server:
+        second = settings(mail_by(server.port)).start(name, store, before=first)
+        mail = first.alerts._mail()
+        first.close(30)
+        assert mail is not None
+        assert mail.step() is None  # its thread may be about to
+        limiter.unblock("eve@uwo.ca")
+        assert first.on_event.flush(30)
+        first.alerts.flush(30)
+        assert second.alerts is not None
+        heir = second.alerts._mail()
+        assert heir is not None
+        waiting = heir._store.read_register(f"{name}:alerts").entries.values()
+        second.close(30)
+    texts = [
+        email.message_from_bytes(each.text, policy=email.policy.default).get_content()
+        for each in sink.arrivals
+    ]
+    return [*texts, *waiting]
+
+
+@pytest.mark.parametrize("name", ["campus", "university"])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_alerts_are_moved_to_another_name_or_store_and_later_ones_go_there(
+    name: str, is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratelimit_mail.monitoring.mail.GATHER", 0.0)
+    store = MemoryBackend() if is_shared else None
+    first = settings(mail_by(free_port())).start("campus", store)
+    text = "\n".join(digests_after(first, name, store))
+    assert re.search(r"\bblocked: 'eve@uwo.ca'", text)
+    assert re.search(r"\bunblocked: 'eve@uwo.ca'", text)

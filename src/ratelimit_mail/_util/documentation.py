@@ -47,5 +47,6 @@ def with_methods_of(source: type) -> Callable[[Class], Class]:
 
 def _text(documented: object) -> str:
     """Return a docstring without its indentation; "" if there is none."""
-    text = getattr(documented, "__doc__", None)
+    # From Python 3.13 on, None has a docstring too.
+    text = None if documented is None else documented.__doc__
     return inspect.cleandoc(text) if isinstance(text, str) else ""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["duration", "escape", "short_repr", "show"]
+__all__ = ["duration", "escape", "has_control", "short_repr", "show"]
 
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -32,6 +32,15 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in text)
+
+
+def has_control(text: str) -> bool:
+    """Return whether `text` has a control character, a line separator or half a surrogate pair."""
+    if text.isprintable():
+        return False
+    from unicodedata import category  # few texts need it
+
+    return any(category(each) in ("Cc", "Zl", "Zp", "Cs") for each in text)
 
 
 def show(value: object) -> str:

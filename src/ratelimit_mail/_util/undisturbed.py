@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
-__all__ = ["INTERRUPTIONS", "LONGEST_CALL", "Interruptions", "undisturbed"]
+from ratelimit_mail._util.logger import log_warning
+
+__all__ = ["INTERRUPTIONS", "LONGEST_CALL", "Interruptions", "call_elsewhere", "undisturbed"]
 
 LONGEST_CALL: Final = 10.0
 """Seconds after which the caller does not wait any more for a call that must come to its end."""
@@ -76,6 +79,22 @@ def undisturbed(
     if not call.finished.is_set():
         raise TimeoutError(f"a call took longer than {seconds:g} seconds")
     return call.result[0]
+
+
+def call_elsewhere(function: Callable[[], object]) -> None:
+    """Begin to call `function` in a thread of its own, and return. What it raises is logged.
+
+    For the garbage collector, which may run while this very thread holds a lock.
+    """
+
+    def call() -> None:
+        try:
+            function()
+        except Exception as error:
+            log_warning("a message that was broken off stays counted: %r", error)
+
+    with suppress(RuntimeError):  # no thread can be started while the interpreter ends
+        threading.Thread(target=call).start()
 
 
 class Interruptions(threading.local):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-import attrs
-
 from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.counting.charge import Charge, Count, Ledger
 
@@ -29,8 +27,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
-class Idempotency:
+class Idempotency(NamedTuple):
     """A request that may be repeated: the repetition gets the first answer and no second charge.
 
     name: identifies the request, its charges included.
@@ -42,8 +39,7 @@ class Idempotency:
     lifetime: int
 
 
-@attrs.frozen
-class Intent:
+class Intent(NamedTuple):
     """What to do with charges.
 
     record: charge them if they fit; if they do not, charge the counts that count refused attempts.

@@ -5,10 +5,11 @@ Where the logs come from is the backend's business: it hands over `Counts` of ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
+from ratelimit_mail.backends.booking_queue import BookingQueue, Bookings
 from ratelimit_mail.counting.charge import (
     FIRST_UNIQUE,
     Costs,
@@ -45,6 +46,11 @@ class Counts(Protocol):
         ...
 
     @property
+    def bookings(self) -> Bookings[Any] | None:
+        """The bookings of a queue that were not used yet; None if there are none."""
+        ...
+
+    @property
     def undo(self) -> UndoList | None:
         """Where a change adds what takes it back; None if the backend rolls back by itself."""
         ...
@@ -72,17 +78,6 @@ class Counts(Protocol):
         """
         ...
 
-    def last_ahead(self, booking: Any) -> int | None:
-        """Return the latest time of the bookings ahead of one in this queue; None if it is first.
-
-        A booking without a number was for its own present: those ahead of it are not later.
-        """
-        ...
-
-    def bookings_behind(self, booking: Any, before: int) -> Iterable[Any]:
-        """Return the bookings behind one in this queue whose time is before `before`."""
-        ...
-
     def first_number(self) -> int:
         """Return a number ahead of all in this queue, also of those of forgotten bookings."""
         ...
@@ -97,9 +92,11 @@ C = TypeVar("C", bound=Counts)
 SubjectCharge = tuple[C, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
 
+WindowPlace = tuple[int, int]
+"""A window of a transaction: the number of its entry, and its own."""
 
-_FullWindow = tuple[int, int, int]
-"""A window without room: the number of its entry, its number there, and when it has room."""
+Refused = tuple[int, int, int]
+"""A window without room, as in `WindowPlace`, and when it has room."""
 
 
 class BookingReceipt(list[tuple[C, Ledger, Costs, int]], Generic[C]):
@@ -188,7 +185,7 @@ class Transaction(Generic[C]):
         """Charge everything now, or return when it fits."""
         if self._unique:
             self._leave_out_members(exactly=False)
-        refusals = self._refusals(self._now)
+        refusals = self._refusals()
         if refusals:
             return self._refuse(refusals, self._now, record=record)
         return verdict(self._now, self._now, self.charge(self._now) if record else None)
@@ -201,7 +198,7 @@ class Transaction(Generic[C]):
         start = Transaction([queue], now)._entries[0][0].last_booking(now) or now
         at = self._earliest(start)
         if max_delay is not None and at - now > max_delay:
-            return self._refuse(self._refusals(now) or self._tightest(at), start, record=True)
+            return self._refuse(self._refusals() or self._tightest(at), start, record=True)
         booking = BookingReceipt(self.charge(at), (counts, ledger, costs, at))
         if at > now:
             booking.enqueue(None, now)
@@ -217,12 +214,9 @@ class Transaction(Generic[C]):
         """
         now, number = self._now, booking.number
         self._leave_out_members()
-        is_early = number is not None and booking.at > now
-        start = now if is_early else max(now, queue.last_ahead(booking) or now)
-        found = self._room_by_few(booking, queue, start, is_early=is_early)
-        at, windows = found or self._room_by_all(booking, queue, start, is_early=is_early)
+        at, windows = self._room_for(booking, queue.bookings or BookingQueue())
         refusals = [(self._entries[entry][1], i, room_at) for entry, i, room_at in windows]
-        if is_early:
+        if number is not None and booking.at > now:
             return Verdict(now, at, booking, refusals)
         booking.save()
         refund([booking])
@@ -233,63 +227,63 @@ class Transaction(Generic[C]):
             booking.enqueue(queue.first_number() if number is None else number, now)
         return verdict(now, at, booking, refusals)
 
-    def _room_by_all(
-        self, booking: BookingReceipt[C], queue: C, start: int, *, is_early: bool
-    ) -> tuple[int, list[_FullWindow]]:
-        """Return when a booking may go, and which windows are in its way until then.
+    def _room_for(
+        self, booking: BookingReceipt[C], bookings: Bookings[BookingReceipt[C]]
+    ) -> tuple[int, list[Refused]]:
+        """Return when a booking may go, and the windows without room until then.
 
-        By the logs without all bookings behind it.
+        The bookings behind it in its queue do not count. Before its time it may go at its time.
         """
-        probe = self._without([booking, *queue.bookings_behind(booking, FAR_AHEAD)])
+        now, is_early = self._now, booking.number is not None and booking.at > self._now
+        start = bookings.last_ahead(booking, now)
+        if not self._schedules:
+            soon = self._room_soon(booking, bookings, start, is_early=is_early)
+            if soon is not None:
+                return soon
+        probe = self._without([booking, *bookings.behind(booking, FAR_AHEAD)])
         at = booking.at if is_early else probe._earliest(start)
-        if at == self._now:
+        if at == now:
             return at, []
-        return at, probe._refusals(self._now) or probe._tightest(at)
+        return at, probe._refusals() or probe._tightest(at)
 
-    def _room_by_few(
-        self, booking: BookingReceipt[C], queue: C, start: int, *, is_early: bool
-    ) -> tuple[int, list[_FullWindow]] | None:
-        """Return the same by the few bookings behind it that can matter, in a long queue.
+    def _room_soon(
+        self,
+        booking: BookingReceipt[C],
+        bookings: Bookings[BookingReceipt[C]],
+        start: int,
+        *,
+        is_early: bool,
+    ) -> tuple[int, list[Refused]] | None:
+        """Return what `_room_for` does by the few bookings behind it that can matter.
 
-        A window that has room beside all of them has room without them. For the others, what is
-        booked longer than a window later does not matter. None if all must be looked at.
+        A window that has room beside all of them has room without them. Another one contains only
+        those that are due soon. None if the answer is so late that these are not enough.
+
+        start: the first moment behind the bookings ahead of it.
         """
-        if self._schedules:
-            return None
         now = self._now
         beside_all = self._without([booking])
-        full = {each[:2] for moment in {now, start} for each in beside_all._refusals(moment)}
-        if not full:
-            return None if is_early or start > now else (now, [])
-        longest = max(window.length + window.resolution for window in map(self._window, full))
-        newest = max(log.newest for log, *_ in self._entries)
-        before = max(start, newest, booking.at) + 2 * longest + 1
-        probe = self._without([booking, *queue.bookings_behind(booking, before)])
-        at, latest = booking.at, now
+        full = beside_all._without_room(now)
         if not is_early:
-            at = latest = probe._earliest_in_windows(start, full)
-            if not {each[:2] for each in beside_all._refusals(at)} <= full:
-                return None
-        refusals = probe._refusals(now) if at > now else []
-        latest = max([latest, *(room_at for _, _, room_at in refusals)])
-        if (at > now and not refusals) or latest + longest > before:
+            if start == now and not full:
+                return now, []  # most often
+            full |= beside_all._without_room(start)
+        longest = self._longest_stay(full) if full else self._longest_stay()
+        newest = max(log.newest for log, *_ in self._entries)
+        bound = max(start, newest) + 2 * longest
+        probe = self._without([booking, *bookings.behind(booking, bound)])
+        at = booking.at if is_early else probe._earliest(start, full)
+        if not is_early and beside_all._without_room(at) - full:
             return None
-        return at, refusals
-
-    def _window(self, number: tuple[int, int]) -> Window:
-        """Return a window by the number of its entry, and its number there."""
-        entry, i = number
-        return self._entries[entry][1].windows[i]
-
-    def _earliest_in_windows(self, start: int, numbers: Iterable[tuple[int, int]]) -> int:
-        """Return the first moment from `start` on with room in some windows."""
-        at = start
-        while True:
-            before = at
-            for number in numbers:
-                at = self._earliest_in(number[0], at, [self._window(number)])
-            if at == before:
-                return at
+        if at == now:
+            return at, []
+        refusals = probe._refusals(full)
+        latest = max([now if is_early else at, *(room_at for *_, room_at in refusals)])
+        if latest + longest > bound:
+            return None
+        if refusals:
+            return at, refusals
+        return None if longest < self._longest_stay() else (at, probe._tightest(at))
 
     def _leave_out_members(self, *, exactly: bool = True) -> None:
         """Decide by the logs without the events of the unique recipients that the message is to.
@@ -337,13 +331,35 @@ class Transaction(Generic[C]):
         self._recount()
         return True
 
-    def _refusals(self, moment: int) -> list[_FullWindow]:
-        """Return the windows without room at a moment."""
+    def _without_room(self, at: int) -> set[WindowPlace]:
+        """Return the windows without room at the moment `at`; no cost is spread."""
+        return {
+            (number, i)
+            for number, (log, count, cost, _) in enumerate(self._entries)
+            if log.held + cost > count.smallest
+            for i, window in enumerate(count.windows)
+            if not log.fits(at, cost, window)
+        }
+
+    def _longest_stay(self, only: Container[WindowPlace] | None = None) -> int:
+        """Return for how long an event can count in any window, or in any of some."""
+        return max(
+            window.length + window.resolution
+            for number, (_, count, *_) in enumerate(self._entries)
+            for i, window in enumerate(count.windows)
+            if only is None or (number, i) in only
+        )
+
+    def _refusals(self, only: Container[WindowPlace] | None = None) -> list[Refused]:
+        """Return the windows without room, of all or of some."""
+        now = self._now
         refusals = []
         for number, (log, count, cost, _) in enumerate(self._entries):
             if log.held + cost > count.smallest:
                 for i, window in enumerate(count.windows):
-                    if (at := self._earliest_in(number, moment, [window])) > moment:
+                    if only is not None and (number, i) not in only:
+                        continue
+                    if (at := self._earliest_in(number, now, [window])) > now:
                         refusals.append((number, i, at))
         return refusals
 
@@ -358,7 +374,7 @@ class Transaction(Generic[C]):
             at = log.earliest(at, cost, window)
         return at
 
-    def _tightest(self, at: int) -> list[_FullWindow]:
+    def _tightest(self, at: int) -> list[Refused]:
         """Return the window with the least room, if only earlier bookings are in the way."""
         _, number, i = min(
             (log.remaining(self._now, window), number, i)
@@ -367,7 +383,7 @@ class Transaction(Generic[C]):
         )
         return [(number, i, at)]
 
-    def _refuse(self, refusals: list[_FullWindow], start: int, *, record: bool) -> Verdict:
+    def _refuse(self, refusals: list[Refused], start: int, *, record: bool) -> Verdict:
         """Count the refused attempt, and return when, from `start` on, the charges fit."""
         counted = record and self.count_refused()
         of_counts: list[Refusal] = []
@@ -384,14 +400,21 @@ class Transaction(Generic[C]):
             at = self._earliest(at)
         return verdict(self._now, at, None, of_counts)
 
-    def _earliest(self, start: int) -> int:
-        """Return the first moment from `start` on at which all charges fit together."""
+    def _earliest(self, start: int, only: Container[WindowPlace] | None = None) -> int:
+        """Return the first moment from `start` on at which all charges fit together.
+
+        only: the windows that count, by default all.
+        """
         at = start
         while True:
             before = at
             for number, (log, count, cost, _) in enumerate(self._entries):
                 if log.held + cost > count.smallest:
-                    at = self._earliest_in(number, at, count.windows)
+                    for i, window in enumerate(count.windows):
+                        if only is None or (number, i) in only:
+                            # From the same moment each, so that the logs remember where each
+                            # window is full, without gaps.
+                            at = max(at, self._earliest_in(number, before, [window]))
             if at == before:
                 return at
 

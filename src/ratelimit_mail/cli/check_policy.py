@@ -34,8 +34,8 @@ def check_policy_command(files: tuple[str, ...], wants_toml: bool, wants_json: b
     """Describe the policy in FILE in words, or list all errors in it.
 
     The name of a file ends in .toml or contains a slash. FILE may also be the name of a preset;
-    with --toml, that prints a policy file to start from. A folder stands for all its files that end
-    in .toml.
+    with --toml, the command then prints a policy file to start from. A folder means all its files
+    that end in .toml.
 
     The exit code is 0, or 2 if there are errors in any of the files. An override, exemption or
     grant that has ended is noted, but is not an error.

@@ -27,7 +27,10 @@ __all__ = ["command"]
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ratelimit-mail")
 def command() -> None:
-    """Try the sending limits of real institutions, or your own, on your mail."""
+    """Apply sending limits to mail: plan, replay and send it, answer Postfix, and see the counts.
+
+    `ratelimit-mail COMMAND --help` describes a command and its options.
+    """
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal's encoding lacks must not raise an error.
         if isinstance(stream, TextIOWrapper):

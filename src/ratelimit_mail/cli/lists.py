@@ -32,7 +32,9 @@ MOST_SHOWN = 20
 FILE = click.argument("file", type=click.Path(path_type=Path))
 LIST = click.argument("list_address", metavar="LIST")
 BY = click.option(
-    "--by", metavar="ADDRESS", help="Who asks for it, with that person's rights; default: you."
+    "--by",
+    metavar="ADDRESS",
+    help="Who asks for the change, with that person's rights; default: you, as the administrator.",
 )
 JSON = click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of text.")
 SETTINGS = (
@@ -44,10 +46,22 @@ SETTINGS = (
     click.option(
         "--posting",
         type=click.Choice(["open", "moderated", "named"]),
-        help="Who may post; named: posters alone; moderated: what others post is held.",
+        help="Who may post; named: only posters; moderated: other messages are held.",
     ),
-    click.option("--poster", "posters", multiple=True, metavar="ADDRESS", help="Repeatable."),
-    click.option("--moderator", "moderators", multiple=True, metavar="ADDRESS", help="Repeatable."),
+    click.option(
+        "--poster",
+        "posters",
+        multiple=True,
+        metavar="ADDRESS",
+        help="Who may always post; repeatable.",
+    ),
+    click.option(
+        "--moderator",
+        "moderators",
+        multiple=True,
+        metavar="ADDRESS",
+        help="Who approves; repeatable.",
+    ),
     click.option("--exempt/--not-exempt", default=None, help="Exempt from the rate limits."),
 )
 
@@ -140,10 +154,10 @@ def subscribe(
 ) -> None:
     """Subscribe all addresses in TEXT, a file or (by default) the input.
 
-    An address is bare, or stands in angle brackets after a name. Line breaks, commas and
-    semicolons separate addresses. A line that begins with # is a comment.
+    Write an address alone, or in angle brackets after a name. Line breaks, commas and semicolons
+    separate addresses. A line that begins with # is a comment.
 
-    If any of it is not an address, nothing changes and the exit code is 2.
+    If any part of TEXT is not an address, nothing changes and the exit code is 2.
     """
     pasted = _read(text)
     if pasted.unreadable:

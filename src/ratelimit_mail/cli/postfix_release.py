@@ -36,7 +36,9 @@ _RELEASED: Final = re.compile(r"postsuper: ([0-9A-Za-z]{1,64}): released from ho
     required=True,
     help="The control socket of `ratelimit-mail serve --excess hold`.",
 )
-@click.option("--every", callback=seconds, metavar="TIME", help="Repeat it, such as every 10s.")
+@click.option(
+    "--every", callback=seconds, metavar="TIME", help="Repeat the release, such as every 10s."
+)
 @click.option(
     "--postsuper",
     default="/usr/sbin/postsuper",
@@ -44,7 +46,9 @@ _RELEASED: Final = re.compile(r"postsuper: ([0-9A-Za-z]{1,64}): released from ho
     help="Postfix's program that releases messages; postqueue is beside it.",
 )
 @click.option(
-    "--config-directory", metavar="DIR", help="Of a Postfix that is not the default instance."
+    "--config-directory",
+    metavar="DIR",
+    help="The configuration of a Postfix that is not the default instance.",
 )
 @JSON
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing if nothing was released.")
@@ -58,12 +62,13 @@ def postfix_release_command(
 ) -> None:
     """Release the messages in Postfix's hold queue whose time has come.
 
-    Run it as a user who may run postsuper, which is root. It asks the server which messages may go
-    now; the server counts them as sent first, and books anew those whose room was taken meanwhile.
-    A message that is not released because this program dies is released the next time.
+    Run it as a user who may run postsuper, which is root. The command asks the server which
+    messages may go now. The server counts them before they are released, and books messages again
+    whose room was taken meanwhile. A message that is not released because this program dies is
+    released the next time.
 
-    The exit code is 0, and 2 if the server or postsuper cannot be used; with --every it goes on,
-    and says so.
+    The exit code is 0, or 2 if the server or postsuper cannot be used. With --every, the command
+    prints such an error and continues.
     """
     options = [] if config_directory is None else ["-c", config_directory]
     postqueue = Path(postsuper).with_name("postqueue")

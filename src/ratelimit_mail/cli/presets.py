@@ -30,8 +30,8 @@ __all__ = ["presets_command"]
 def presets_command(name: str | None, wants_json: bool, wants_toml: bool) -> None:
     """Show the rules of each preset, or of the preset NAME, in words, with source and date.
 
-    Each figure has the number of the page that states it. What a page states and the preset does
-    not limit by default is "also stated", with the reason or the parameter.
+    Each figure has the number of the page that states it. Figures that a page states and the preset
+    does not limit by default are under "also stated", with the reason or the parameter.
 
     --json prints an array of objects, or one object for NAME.
     """

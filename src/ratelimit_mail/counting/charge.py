@@ -7,8 +7,6 @@ from math import gcd
 from operator import add
 from typing import Final, Self
 
-import attrs
-
 from ratelimit_mail.counting.members import MemberChange
 from ratelimit_mail.counting.window import Retention, Window
 
@@ -98,46 +96,40 @@ def costs_of(unit: int, cost: int) -> Costs:
     return tuple(cost if each == unit else 0 for each in range(len(UNITS)))  # type: ignore[return-value]
 
 
-@attrs.frozen(eq=False)
 class Count:
     """One unit that is counted for each subject of a ledger.
 
     unit: its number in `UNITS`.
     windows: the windows that apply to the message; without any, it is recorded and never refused.
     retention: what a log must remember, for these windows and every other of the policy.
+
     smallest: the smallest limit of the windows; NO_LIMIT without any.
     most: the largest cost that could ever fit; windows that spread admit any.
     counts_denied: whether a refused attempt is counted.
+    is_unique: whether a recipient counts once.
     """
 
-    unit: int
-    windows: tuple[Window, ...]
-    retention: Retention
-    smallest: int = attrs.field(init=False)
-    most: int = attrs.field(init=False)
-    counts_denied: bool = attrs.field(init=False)
-    is_unique: bool = attrs.field(init=False)
-    """Whether a recipient counts once."""
+    __slots__ = (
+        "counts_denied",
+        "is_unique",
+        "most",
+        "retention",
+        "smallest",
+        "unit",
+        "windows",
+    )
 
-    @smallest.default
-    def _smallest(self) -> int:
-        return min((window.limit for window in self.windows), default=NO_LIMIT)
-
-    @most.default
-    def _most(self) -> int:
-        limits = (window.limit for window in self.windows if not window.spread)
-        return min(limits, default=NO_LIMIT)
-
-    @counts_denied.default
-    def _counts_denied(self) -> bool:
-        return any(window.denied for window in self.windows)
-
-    @is_unique.default
-    def _is_unique(self) -> bool:
-        return self.unit >= FIRST_UNIQUE
+    def __init__(self, unit: int, windows: tuple[Window, ...], retention: Retention) -> None:
+        self.unit = unit
+        self.windows = windows
+        self.retention = retention
+        self.smallest = min((window.limit for window in windows), default=NO_LIMIT)
+        bounded = (window.limit for window in windows if not window.spread)
+        self.most = min(bounded, default=NO_LIMIT)
+        self.counts_denied = any(window.denied for window in windows)
+        self.is_unique = unit >= FIRST_UNIQUE
 
 
-@attrs.frozen(eq=False)
 class Ledger:
     """What is counted per one scope of a policy.
 
@@ -147,34 +139,43 @@ class Ledger:
     span: how many milliseconds an event can matter to any count of the scope.
     tag_of: returns the tag of a subject; a cluster keeps counts of one tag together. None if
         the tag is the subject itself.
+
+    bounds: the unit of each count and its smallest limit: below it nothing can be refused. -1 for a
+        count of unique recipients: what a message costs is not known without its log.
+    counts_denied: whether a refused attempt is counted.
+    has_windows: whether any of its counts may refuse a message.
     """
 
-    name: str
-    counts: tuple[Count, ...]
-    span: int
-    tag_of: Callable[[str], str] | None = None
-    bounds: tuple[tuple[int, int], ...] = attrs.field(init=False)
-    """The unit of each count and its smallest limit: below it nothing can be refused.
+    __slots__ = (
+        "bounds",
+        "counts",
+        "counts_denied",
+        "has_windows",
+        "name",
+        "span",
+        "tag_of",
+    )
 
-    -1 for a count of unique recipients: what a message costs is not known without its log.
-    """
-    counts_denied: bool = attrs.field(init=False)
-    has_windows: bool = attrs.field(init=False)
-    """Whether any of its counts may refuse a message."""
-
-    @bounds.default
-    def _bounds(self) -> tuple[tuple[int, int], ...]:
-        return tuple(
-            (count.unit, -1 if count.is_unique else count.smallest) for count in self.counts
+    def __init__(
+        self,
+        name: str,
+        counts: tuple[Count, ...],
+        span: int,
+        tag_of: Callable[[str], str] | None = None,
+    ) -> None:
+        self.name = name
+        self.counts = counts
+        self.span = span
+        self.tag_of = tag_of
+        self.bounds = tuple(
+            (count.unit, -1 if count.is_unique else count.smallest) for count in counts
         )
+        self.counts_denied = any(count.counts_denied for count in counts)
+        self.has_windows = any(count.windows for count in counts)
 
-    @counts_denied.default
-    def _counts_denied(self) -> bool:
-        return any(count.counts_denied for count in self.counts)
-
-    @has_windows.default
-    def _has_windows(self) -> bool:
-        return any(count.windows for count in self.counts)
+    def has_unit(self, unit: int) -> bool:
+        """Return whether a unit is counted here."""
+        return any(count.unit == unit for count in self.counts)
 
     def charges(self, costs: Costs) -> bool:
         """Return whether a message of these costs is counted here at all."""

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final, TypeAlias
 
+from ratelimit_mail.counting.running_totals import shifted
 from ratelimit_mail.counting.window import Retention, Window
 
 __all__ = ["FAR_AHEAD", "FIRST_COMPACTION", "LONG_AGO", "EventLog", "FullTimes", "Run", "UndoList"]
@@ -116,7 +117,11 @@ class EventLog:
 
     def fits(self, now: int, cost: int, window: Window) -> bool:
         """Return whether `cost` more at `now` keeps every window at or below its limit."""
-        return self.earliest(now, cost, window) == now
+        at, times = max(now, self.newest), self.times
+        if self.held <= window.limit - cost or times[-1] <= at:
+            return self.earliest(now, cost, window) == now
+        column, head = self._column(window), self.head
+        return self._next_with_room(at, head, window.limit - cost, window, column) == at
 
     def earliest(self, now: int, cost: int, window: Window) -> int:
         """Return the first moment from `now` on at which `cost` more fits; at most the limit."""
@@ -125,15 +130,18 @@ class EventLog:
             return now
         times, head = self.times, self.head
         at = now if now > self.newest else self.newest  # noqa: FURB136 - quicker
-        last = times[-1]
-        if last > at or last == at > self.newest:
+        if times[-1] > at:
             return self._earliest_among_bookings(now, at, room, window)
         column = self.attempts if window.denied and self.attempts is not None else self.sent
         gone = self._bisect_near(column, column[-1] - room, head)  # so many must have left
         if gone == head:
             return now
         left_at = window.expiry(times[gone - 1])
-        return left_at if left_at > at else now
+        if left_at <= at:
+            return now
+        if times[-1] == at > self.newest:  # behind the last booking, where the next one begins
+            self._remember_full(window, room, at, left_at)
+        return left_at
 
     def earliest_spread(
         self, now: int, schedule: Sequence[tuple[int, int]], windows: Iterable[Window]
@@ -160,27 +168,34 @@ class EventLog:
 
     def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
         """Return the same if events are booked ahead: windows that end at these count too."""
-        times, head = self.times, self.head
         column = self._column(window)
         full = () if self.full is None else self.full.get(self._full_key(window, room), ())
-        at = present
-        while True:
+        at, before, head = present, LONG_AGO, self.head
+        while at > before:
             for since, until in full:
                 if since <= at < until:
                     at = until
-            end = self._bisect_right(times, at, head)
-            first = self._bisect_right(times, window.cutoff(at), head, end)
-            if column[end] - column[first] > room:
-                gone = self._bisect_left(column, column[end] - room, first + 1, end)
-                at = window.expiry(times[gone - 1])
-                continue
-            overfull = next(self._windows_above(at, end, first, room, window, column), None)
-            if overfull is None:
-                break
-            at = overfull[0] + 1
-        if at > present:
-            self._remember_full(window, room, present, at)
-        return now if at == present else at
+            before, at = at, self._next_with_room(at, head, room, window, column)
+        if at == present:
+            return now
+        self._remember_full(window, room, present, at)
+        return at
+
+    def _next_with_room(
+        self, at: int, head: int, room: int, window: Window, column: array[int]
+    ) -> int:
+        """Return `at` if there is room, windows that end at later bookings included.
+
+        Otherwise return a later moment before which there is none.
+        """
+        times = self.times
+        end = self._bisect_right(times, at, head)
+        first = self._bisect_right(times, window.cutoff(at), head, end)
+        if column[end] - column[first] > room:
+            gone = self._bisect_left(column, column[end] - room, first + 1, end)
+            return window.expiry(times[gone - 1])
+        overfull = next(self._windows_above(at, end, first, room, window, column), None)
+        return at if overfull is None else overfull[0] + 1
 
     @staticmethod
     def _full_key(window: Window, room: int) -> tuple[Window, int]:
@@ -196,11 +211,12 @@ class EventLog:
                 since, until = min(since, times[0]), max(until, times[1])
             elif times[1] > self.newest:
                 others.append(times)
-        if len(others) == MOST_TIMES_FULL:
-            others.remove(min(others, key=lambda times: times[1] - times[0]))
         if key not in full and len(full) >= MOST_SEARCHES:
             full = {}
-        full[key] = (*others, (since, until))
+        known = [*others, (since, until)]
+        if len(known) > MOST_TIMES_FULL:  # of short ones, what is full earlier matters more
+            known.remove(min(known, key=lambda times: (times[1] - times[0], -times[0])))
+        full[key] = tuple(known)
         self.full = full
 
     def _forget_full(self, first: int, last: int) -> None:
@@ -335,6 +351,30 @@ class EventLog:
         self._enter(place, at, 0, cost, near_head=near_head)
         self._forget(at, retention)
 
+    def append(self, now: int, cost: int, retention: Retention, *, is_sent: bool = True) -> None:
+        """Do as `add`, or as `refuse`, in a third of the time; what has left is forgotten later.
+
+        Only for a log without bookings and without `undo`, and `now` is not before `newest`.
+        """
+        times, sent, attempts = self.times, self.sent, self.attempts
+        if attempts is None and not is_sent:
+            attempts = self.attempts = sent[:]
+        if len(times) > self.head and times[-1] == now:
+            if is_sent:
+                sent[-1] += cost
+            if attempts is not None:
+                attempts[-1] += cost
+        else:
+            times.append(now)
+            total = sent[-1]
+            sent.append(total + cost if is_sent else total)
+            if attempts is not None:
+                attempts.append(attempts[-1] + cost)
+        self.newest = now
+        self.held += cost
+        if len(times) >= self.compact_at:
+            self._forget(now, retention)
+
     def book(self, now: int, at: int, cost: int, retention: Retention) -> int:
         """Record what will be sent at `at`; return the moment at which it stands."""
         present = max(now, self.newest)
@@ -382,13 +422,10 @@ class EventLog:
             return
         self._save_end(ends[0])
         self.held -= sum(cost_at.values())
+        lowered = list(accumulate(cost_at[i] for i in ends[:-1]))
+        steps = [(end - i, -cost) for (i, end), cost in zip(pairwise(ends), lowered, strict=True)]
         for column in self._columns():
-            lowered = 0
-            totals = array("q")
-            for i, end in pairwise(ends):
-                lowered += cost_at[i]
-                totals.extend([total - lowered for total in column[i + 1 : end + 1]])
-            column[ends[0] + 1 :] = totals
+            column[ends[0] + 1 :] = shifted(column[ends[0] + 1 :], steps)
         self._drop_empty(ends[:-1])
 
     def _refund_near_head(self, last: int, cost_at: Mapping[int, int]) -> None:
@@ -397,13 +434,15 @@ class EventLog:
         widest = columns[-1]  # what is sent is attempted
         changes = [(column, array("q")) for column in (self.times, *columns)]
         raised, first = sum(cost_at.values()), self.head
+        steps = []
         for i in sorted(cost_at):
             # An event that costs nothing any more is dropped.
             end = i if widest[i + 1] - widest[i] == cost_at[i] else i + 1
-            changes[0][1].extend(self.times[first:end])
-            for column, totals in changes[1:]:
-                totals.extend([total + raised for total in column[first:end]])
+            for column, rest in changes:
+                rest += column[first:end]
+            steps.append((end - first, raised))
             raised, first = raised - cost_at[i], i + 1
+        changes[1:] = [(column, shifted(totals, steps)) for column, totals in changes[1:]]
         start, end = self.head, last + 1
         if self.undo is not None:
             before = [(column, column[start:end], len(column)) for column, _ in changes]
@@ -534,11 +573,9 @@ class EventLog:
 
     def _shift(self, start: int, end: int, sent: int, attempts: int) -> None:
         """Raise the running totals from `start` up to `end`."""
-        self.sent[start:end] = array("q", [total + sent for total in self.sent[start:end]])
+        self.sent[start:end] = shifted(self.sent[start:end], [(end - start, sent)])
         if self.attempts is not None:
-            self.attempts[start:end] = array(
-                "q", [total + attempts for total in self.attempts[start:end]]
-            )
+            self.attempts[start:end] = shifted(self.attempts[start:end], [(end - start, attempts)])
 
     def _drop_empty(self, events: Iterable[int]) -> None:
         """Drop those of some events, in order, that cost nothing any more."""

@@ -1,19 +1,19 @@
 """The window of a limit in numbers: what a limit is, and how long an event matters to it.
 
-A window is either sliding or one period of a calendar. All else asks for `cutoff` and `expiry`.
-Pure integers, as everything that decides on counts: no clock, no I/O. Times are milliseconds.
+A window is sliding, or one period of a calendar (`CalendarWindow`, in a module of its own because
+few limits have one). All else asks for `cutoff` and `expiry`. Pure integers, as everything that
+decides on counts: no clock, no I/O. Times are milliseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from math import gcd
+from typing import NamedTuple
 
 import attrs
 
-from ratelimit_mail.calendars import Calendar
-
-__all__ = ["CalendarWindow", "Retention", "Window", "spread_schedule"]
+__all__ = ["Retention", "Window", "spread_schedule"]
 
 
 @attrs.frozen
@@ -42,30 +42,6 @@ class Window:
         """Return the first moment at which `event` no longer counts."""
         slot = self.resolution
         return event // slot * slot + slot - 1 + self.length
-
-
-@attrs.frozen
-class CalendarWindow(Window):
-    """At most `limit` in each period of a calendar; all that was counted leaves at its end.
-
-    length: the most milliseconds that a period has.
-    calendar: whose periods they are.
-    resolution: as for `Window`; events of a slot in which a period ends leave with the next one.
-
-    It does not spread a cost.
-    """
-
-    calendar: Calendar = attrs.field(kw_only=True)
-
-    def cutoff(self, moment: int) -> int:
-        """Return the latest event that no longer counts at `moment`."""
-        slot = self.resolution
-        return self.calendar.period(moment)[0] // slot * slot - 1
-
-    def expiry(self, event: int) -> int:
-        """Return the first moment at which `event` no longer counts."""
-        slot = self.resolution
-        return self.calendar.period(event // slot * slot + slot - 1)[1]
 
 
 def spread_schedule(cost: int, windows: Iterable[Window]) -> list[tuple[int, int]]:
@@ -101,8 +77,7 @@ def spread_schedule(cost: int, windows: Iterable[Window]) -> list[tuple[int, int
         )
 
 
-@attrs.frozen
-class Retention:
+class Retention(NamedTuple):
     """What a log must remember for every window that reads it.
 
     span: for how many milliseconds an event can matter.

@@ -202,7 +202,7 @@ def _recipient_count(effective: EffectiveLimits) -> _RecipientCount | None:
             window = Window(MOST_RECIPIENTS, limit.window, limit.slot)
             reading = Ledger(
                 ledger.name,
-                (attrs.evolve(count, windows=(window,)),),
+                (Count(count.unit, (window,), count.retention),),
                 ledger.span,
                 ledger.tag_of,
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ratelimit_mail._util.epoch import datetime_of
-from ratelimit_mail.decision import Block, Decision
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import NOBODY, Envelope
 from ratelimit_mail.events import (
     BackToNormal,
@@ -24,6 +24,7 @@ from ratelimit_mail.events.near_limit import UsageQuery
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.overrides import Override
 from ratelimit_mail.policy.charges import ChargePlan
+from ratelimit_mail.rules import Block
 from ratelimit_mail.scopes import Comparison, split_subject
 
 __all__ = [

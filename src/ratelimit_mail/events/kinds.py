@@ -7,10 +7,11 @@ from datetime import datetime
 import attrs
 
 from ratelimit_mail._util.documentation import with_arguments_of
-from ratelimit_mail.decision import Block, Decision
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.overrides import Override
+from ratelimit_mail.rules import Block
 
 __all__ = [
     "BackToNormal",

@@ -85,6 +85,22 @@ class NearLimitTracker:
     def __len__(self) -> int:
         return len(self._states)
 
+    def marks(self, limits: EffectiveLimits, ledger: Ledger) -> tuple[tuple[int, int], ...]:
+        """Return the units of a ledger with the lowest mark of their windows."""
+        return tuple(
+            (
+                count.unit,
+                min(self._mark(limits.limit_of(count, i)) for i in range(len(count.windows))),
+            )
+            for count in ledger.counts
+            if count.windows
+        )
+
+    def is_tracked(self, charge: Charge) -> bool:
+        """Return whether anything is remembered of the subject of a charge; needs no lock."""
+        ledger, subject, _ = charge
+        return self._states.get(ledger.span, (ledger.name, subject)) is not None
+
     def record(self, plan: ChargePlan, accepted: bool, now: int) -> list[UsageQuery]:
         """Record what a message was charged, and return the counts that must be read."""
         queries: list[UsageQuery] = []

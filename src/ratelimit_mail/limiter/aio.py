@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-import attrs
-
 from ratelimit_mail._util.documentation import with_methods_of
-from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.steps import Steps, run_async, shielded
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.undisturbed import LONGEST_CALL
+from ratelimit_mail._util.undisturbed import LONGEST_CALL, call_elsewhere
 from ratelimit_mail.backends.adapters import InlineAdapter
 from ratelimit_mail.backends.base import CHECK, AsyncBackend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured_async
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limiter.decorator import (
-    Errors,
-    LimitedCall,
-    OnDenied,
-    exception_classes,
-    is_async,
-)
-from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
+from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
+from ratelimit_mail.limiter.operations import Operations, milliseconds
 from ratelimit_mail.limiter.sending import AsyncSending, recipient_set
 from ratelimit_mail.limiter.shadow import answer_to_check
-from ratelimit_mail.limiter.sync import Limiter, Reservation, check_policy
+from ratelimit_mail.limiter.sync import Limiter, check_policy
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
 from ratelimit_mail.policy import Policy
 
@@ -42,34 +31,15 @@ if TYPE_CHECKING:
     import asyncio
 
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.limiter.reservations import AsyncReservation
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
-__all__ = ["AsyncLimiter", "AsyncReservation"]
+__all__ = ["AsyncLimiter"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-@with_methods_of(Reservation)
-@attrs.frozen
-class AsyncReservation:
-    """What `Reservation` is, with a `cancel` and a `redeem` to await."""
-
-    at: int
-    delay: float
-    decision: Decision
-    _operations: Operations = attrs.field(repr=False, eq=False)
-    _booking: Booking = attrs.field(repr=False, eq=False)
-
-    async def cancel(self) -> None:
-        """Give the place back. Raises ValueError if it was given back before."""
-        await run_async(self._operations.refund_steps(self.decision))
-
-    async def redeem(self) -> Decision:
-        """See `Reservation.redeem`."""
-        operations = self._operations
-        decision: Decision = await operations.finish(operations.redeem_steps(self._booking))
-        return decision
 
 
 def _async_backend(name: str, backend: Any) -> AsyncBackend:
@@ -91,12 +61,12 @@ def _async_backend(name: str, backend: Any) -> AsyncBackend:
 
 @with_methods_of(Limiter)
 class AsyncLimiter:
-    """What `Limiter` is, for asyncio; safe to use from several event loops.
+    """Decides as `Limiter` does, with coroutines; safe to use from several event loops.
 
-    policy: the limits. The other arguments are those of `Limiter`; `sleep` is a coroutine function.
+    policy: the limits.
     backend: an AsyncBackend, or a MemoryBackend, which never waits.
     on_backend_error, fallback_share, remember, node, on_event, metrics: as in `Limiter`.
-    sleep: how `acquire` waits for a number of seconds; for tests.
+    sleep: a coroutine function by which `acquire` waits for a number of seconds; for tests.
     """
 
     def __init__(
@@ -147,6 +117,7 @@ class AsyncLimiter:
             wait_until_first=_wait_until_first,
             apply_booking=apply_booking,
             finish=finish,
+            finish_closed=_finish_closed,
             remember=remember,
             node=node,
             on_event=on_event,
@@ -212,6 +183,8 @@ class AsyncLimiter:
         booking = await run_async(
             self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
         )
+        from ratelimit_mail.limiter.reservations import AsyncReservation
+
         return AsyncReservation(
             booking.at, booking.delay, booking.decision, self._operations, booking
         )
@@ -334,6 +307,8 @@ class AsyncLimiter:
         settle: bool = True,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, Any]]]:
         """See `Limiter.limited`; decorates an `async def`, and raises TypeError for any other."""
+        from ratelimit_mail.limiter.decorator import LimitedCall  # many programs need none
+
         limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 
@@ -360,30 +335,20 @@ async def _finish_at_once(steps: Steps[T], _: BaseException | None = None) -> T:
     return await run_async(steps)
 
 
-async def _finish(steps: Steps[Any], error: BaseException | None = None) -> Any:
-    """Return what `steps` return; they go on to their end however often this task is cancelled.
-
-    error: what this coroutine ends with. After GeneratorExit, because its event loop was closed,
-    it can await nothing: then the steps go on in an event loop of another thread.
-    """
-    if not isinstance(error, GeneratorExit):
-        return await shielded(run_async(steps))
-    with suppress(RuntimeError):  # no thread can be started while the interpreter ends
-        threading.Thread(target=_finish_elsewhere, args=(steps,)).start()
-    return None
+async def _finish(steps: Steps[T], _: BaseException | None = None) -> T:
+    """Return what `steps` return; they go on to their end however often this task is cancelled."""
+    return await shielded(run_async(steps))
 
 
-def _finish_elsewhere(steps: Steps[Any]) -> None:
+def _finish_closed(steps: Steps[None]) -> None:
+    """Run `steps`, whose event loop is closed, to their end in an event loop of another thread."""
     import asyncio
 
     async def finish() -> None:
         async with asyncio.timeout(LONGEST_CALL):
             await run_async(steps)
 
-    try:
-        asyncio.run(finish())
-    except Exception as error:
-        log_warning("a message whose event loop was closed stays counted: %r", error)
+    call_elsewhere(lambda: asyncio.run(finish()))
 
 
 async def _apply_booking(

@@ -7,12 +7,11 @@ a server at most a second after it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
@@ -24,11 +23,14 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER
 from ratelimit_mail.backends.base import Register
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.decision import Action, Block, Decision
+from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.scopes import is_per_recipient, normal_scope, subject_getter
+
+if TYPE_CHECKING:
+    from ratelimit_mail.rules import Block
 
 __all__ = ["Blocks", "blocked", "register_name"]
 
@@ -178,7 +180,7 @@ class Blocks:
         shown = _in_order(ordered, scope, subject)
         entry = {"since": register.now, "until": until, "reason": reason, "subject": shown}
         changes: dict[str, str | None] = dict.fromkeys(self._expired(register.now))
-        changes[_entry_key(ordered, key)] = json.dumps(entry)
+        changes[_entry_key(ordered, key)] = _text_of(entry)
         yield from self._write_steps(register, changes)
         return self._by_scope[ordered][key]
 
@@ -222,7 +224,7 @@ class Blocks:
             "subject": _in_order(ordered, scope, subject),
             "automatic": "login" if has_login else "none",
         }
-        changes[name] = json.dumps(entry)
+        changes[name] = _text_of(entry)
         yield from self._write_steps(register, changes)
         return self._by_scope[ordered][key]
 
@@ -347,11 +349,21 @@ def _entry_key(scope: tuple[str, ...], key: str) -> str:
     return f"{'+'.join(scope)} {key}"
 
 
+def _text_of(entry: Mapping[str, object]) -> str:
+    import json  # slow to import, and few policies have blocks
+
+    return json.dumps(entry)
+
+
 def _parsed(name: str, text: str) -> tuple[tuple[str, ...], str, Block, object]:
     words, _, key = name.partition(" ")
     scope = normal_scope(words.split("+"))
     if is_per_recipient(scope):
         raise ValueError(f"recipients cannot be blocked: {show(name)}")
+    import json
+
+    from ratelimit_mail.rules import Block
+
     entry: Mapping[str, Any] = json.loads(text)
     subject = entry["subject"]
     until = entry["until"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
@@ -14,25 +13,12 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import flag, one_of
 from ratelimit_mail.envelope import Envelope, message_size
 from ratelimit_mail.exceptions import RateLimitExceeded
+from ratelimit_mail.limiter.arguments import OnDenied, exception_classes
 from ratelimit_mail.limiter.operations import Operations
 from ratelimit_mail.limiter.sending import finish_steps
 from ratelimit_mail.smtp_errors import proves_not_sent
 
-__all__ = ["Errors", "LimitedCall", "OnDenied", "envelope_of", "exception_classes", "is_async"]
-
-OnDenied = Literal["wait", "raise", "skip"]
-Errors = type[BaseException] | tuple[type[BaseException], ...]
-
-
-def exception_classes(value: Errors | None) -> tuple[type[BaseException], ...] | None:
-    """Return `refund_on=` as a tuple; None stays None. Raises TypeError for anything else."""
-    if value is None:
-        return None
-    classes = value if isinstance(value, tuple) else (value,)
-    for each in classes:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"refund_on: {show(each)} is not an exception class")
-    return classes
+__all__ = ["LimitedCall", "envelope_of"]
 
 
 @attrs.frozen
@@ -82,7 +68,7 @@ class LimitedCall:
             if self.settle or self._is_proof(error):
                 steps = finish_steps(operations, envelope, decision, error, self.refund_on)
                 interruption = None if isinstance(error, Exception) else error
-                yield partial(operations.finish, steps, interruption)
+                yield from operations.finish_after_steps(interruption, steps)
             raise
         if self.settle:
             steps = finish_steps(operations, envelope, decision, result, self.refund_on)
@@ -131,17 +117,3 @@ def envelope_of(
     if isinstance(message, Envelope):
         return message
     return Envelope.from_message(message, size=message_size(message) if measures else None)
-
-
-def is_async(function: Callable[..., object]) -> bool:
-    """Return whether a call of `function` is to be awaited.
-
-    Raises TypeError if it cannot be called, and for generators.
-    """
-    if not callable(function):
-        raise TypeError(f"{show(function)} is not a function")
-    call = getattr(function, "__call__", function)  # noqa: B004 - a callable object's method
-    for each in (function, call):
-        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
-            raise TypeError(f"{show(function)} is a generator; a function that sends is needed")
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
+from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
-from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge
-from ratelimit_mail.decision import Block, Decision
+from ratelimit_mail.counting.charge import ONE_MESSAGE, Ledger
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
-from ratelimit_mail.limiter.shadow import charge_shadow, shadow_steps
+from ratelimit_mail.limiter.quick_charges import QuickCharge
+from ratelimit_mail.limiter.refunds import RECEIPTS
+from ratelimit_mail.limiter.shadow import shadow_charger, shadow_steps
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
     from ratelimit_mail.events.detector import EventDetector
+    from ratelimit_mail.rules import Block
 
 __all__ = ["DecidedMessage", "Observers", "QuickObserver"]
 
-QuickObserver = Callable[[Envelope, EffectiveLimits, Charge, Decision], Decision]
-"""Observes a message that was accepted under some limits with one charge."""
+QuickObserver = Callable[[Envelope, QuickCharge, str, Decision, int], Decision]
+"""Observes a message with one charge: its subject, and the decision on it at a moment."""
 
 
 class DecidedMessage(NamedTuple):
@@ -96,9 +101,12 @@ class Observers:
         return decision
 
     def quick_observer(
-        self, backend: MemoryBackend, planner: Callable[[Envelope], ChargePlan]
+        self,
+        backend: MemoryBackend,
+        planner: Callable[[Envelope], ChargePlan],
+        limits: EffectiveLimits,
     ) -> QuickObserver | None:
-        """Return what does the same for a message that was accepted with one charge, in memory.
+        """Return what does the same for messages with one charge under `limits`, in memory.
 
         Most messages need no plan for that. None if there is nothing to observe.
 
@@ -106,25 +114,41 @@ class Observers:
         """
         if self.is_idle:
             return None
-        detector = self._detector
+        shadow_limits, detector, metrics = limits.shadow, self._detector, self._metrics
         needs_plan = self._shadow_detector is not None or (
             detector is not None and detector.expects
         )
+        marks: Mapping[Ledger, Sequence[tuple[int, int]]] = {}
+        if detector is not None:
+            marks = BoundedCache(partial(detector.marks, limits))
+        charge_shadow = None
+        if shadow_limits is not None:
+            charge_shadow = shadow_charger(backend, shadow_limits)
 
         def observe(
-            envelope: Envelope, limits: EffectiveLimits, charge: Charge, decision: Decision
+            envelope: Envelope, charge: QuickCharge, subject: str, decision: Decision, now: int
         ) -> Decision:
-            shadow = limits.shadow
-            if needs_plan or (
-                shadow is not None and not charge_shadow(backend, shadow, envelope, decision)
-            ):
-                message = DecidedMessage(envelope, planner(envelope), decision, None)
+            token = decision.refund_token
+            if needs_plan or token is None or (charge_shadow is not None and charge.shadow is None):
+                verdict = Verdict(now, now)
+                message = DecidedMessage(envelope, planner(envelope), decision, verdict)
                 return run(self.observe_steps(backend, message))
-            self.record(decision)
-            if decision.shadow is not None and self._metrics is not None:
-                self._metrics.decided_in_shadow(self._policy, decision.shadow)
+            if metrics is not None:
+                metrics.decided(self._policy, decision)
+            if charge_shadow is not None and charge.shadow is not None:
+                charge_shadow(envelope, charge.shadow, decision)
+                if decision.shadow is not None and metrics is not None:
+                    metrics.decided_in_shadow(self._policy, decision.shadow)
             if detector is not None:
-                detector.observe_charge(backend, envelope, limits, charge)
+                counts, ledger, costs = token[RECEIPTS][0][0], charge.ledger, charge.costs
+                detector.observe_charge(
+                    backend,
+                    envelope,
+                    limits,
+                    (ledger, subject, costs),
+                    now,
+                    is_far=backend.is_below(counts, marks[ledger]),
+                )
             return decision
 
         return observe

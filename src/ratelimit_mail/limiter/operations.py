@@ -26,7 +26,7 @@ from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.backends.base import Intent, Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.counting.charge import ONE_MESSAGE, Charge, Ledger
-from ratelimit_mail.decision import Action, Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 from ratelimit_mail.exceptions import BackendError, BackendUnavailable, RateLimitExceeded
 from ratelimit_mail.limiter.blocks import Blocks
@@ -57,6 +57,8 @@ from ratelimit_mail.smtp_errors import as_text, pushback_seconds
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
 __all__ = ["Booking", "Operations", "milliseconds"]
 
@@ -118,6 +120,7 @@ class Operations:
     apply_booking: `backend.apply` for a booking; it refunds a booking whose caller is gone.
     finish: runs steps to their end, also if the caller is cancelled meanwhile, or interrupted by a
         signal handler. A second argument is the exception that the caller ends with.
+    finish_closed: begins to run steps to their end, and returns; for a caller that is closed.
     remember, node, on_event, metrics: as `Limiter` documents them.
 
     queue: the ledger of its senders' queues.
@@ -134,6 +137,7 @@ class Operations:
         wait_until_first: Callable[[WaitQueue, Waiter, float], Any],
         apply_booking: Callable[[Sequence[Charge], Intent], Any],
         finish: Callable[..., Any],
+        finish_closed: Callable[[Steps[None]], None],
         remember: float,
         node: str | None,
         on_event: Listener | Sequence[Listener] | Dispatcher | None,
@@ -146,6 +150,7 @@ class Operations:
         self._wait_until_first = wait_until_first
         self._apply_booking = apply_booking
         self.finish = finish
+        self._finish_closed = finish_closed
         self.queue = self.policy.queue()
         lifetime = milliseconds("remember", remember) or 0
         if not 0 < lifetime <= LONGEST_MEMORY:
@@ -258,7 +263,7 @@ class Operations:
             try:
                 decision = yield from self.observers.observe_steps(self.backend, decided)
             except BaseException as error:
-                yield partial(self.finish, self._give_back_steps(decision), error)
+                yield from self.finish_after_steps(error, self._give_back_steps(decision))
                 raise
         if not decision:
             raise RateLimitExceeded(decision)
@@ -283,7 +288,7 @@ class Operations:
         """See `Limiter.acquire`: a booking, a sleep until its time, and its redemption.
 
         timeout: in milliseconds. A wait that is cut short gives its booking back, also if these
-        steps are closed. A generator that delegates to them would prevent that.
+        steps are closed.
         """
         begin = 0 if self._metrics is None else self.backend.now()
         number = self._wait_queue.next_number()
@@ -332,7 +337,7 @@ class Operations:
                 if delay > spare and not is_early:
                     raise RateLimitExceeded(redeemed)
         except BaseException as error:
-            yield partial(self.finish, self._give_back_steps(decision), error)
+            yield from self.finish_after_steps(error, self._give_back_steps(decision))
             raise
 
     def _measured(self, decision: Decision, begin: int) -> Decision:
@@ -429,6 +434,13 @@ class Operations:
             )
         yield from refund_steps(self.backend, receipts)
 
+    def finish_after_steps(self, error: BaseException | None, steps: Steps[None]) -> Steps[None]:
+        """Run `steps` to their end after `error`, if any, with which their caller ends."""
+        if isinstance(error, GeneratorExit):  # a generator that is closed can yield nothing
+            self._finish_closed(steps)
+        else:
+            yield partial(self.finish, steps, error)
+
     def _give_back_steps(self, decision: Decision) -> Steps[None]:
         """Refund a booking whose wait was broken off."""
         if _is_refundable(decision):
@@ -458,6 +470,8 @@ class Operations:
         self, scope: Scope, key: str, sender: str | None, client: Client | None
     ) -> Steps[tuple[Usage, ...]]:
         """Return the usage of each limit of a subject; those that only report are last."""
+        from ratelimit_mail.usage import Usage  # few programs ask
+
         effective = self.policy.effective_limits(client or NOBODY, sender, self.backend.now())
         block = self.blocks.of_subject(scope, key)
         usages: list[Usage] = []
@@ -486,6 +500,8 @@ class Operations:
         self, scope: str | Sequence[str], n: int, client: Client | None
     ) -> Steps[tuple[SubjectUsage, ...]]:
         """See `Limiter.top`."""
+        from ratelimit_mail.usage import SubjectUsage
+
         ordered = normal_scope(scope)
         if not 1 <= whole_number("n", n) <= MOST_IN_TOP:
             raise ValueError(f"n: {show(n)} is not a number of subjects from 1 to {MOST_IN_TOP}")

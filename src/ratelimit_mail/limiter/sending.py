@@ -151,7 +151,8 @@ class Sending(_Sending):
     ) -> None:
         steps = self._exit(error)
         if steps is not None:
-            self._operations.finish(steps, None if isinstance(error, Exception) else error)
+            interruption = None if isinstance(error, Exception) else error
+            run(self._operations.finish_after_steps(interruption, steps))
 
 
 class AsyncSending(_Sending):
@@ -172,4 +173,4 @@ class AsyncSending(_Sending):
         steps = self._exit(error)
         if steps is not None:
             # A cancelled task has sent, or proved that it has not, all the same.
-            await self._operations.finish(steps, error)
+            await run_async(self._operations.finish_after_steps(error, steps))

@@ -7,6 +7,7 @@ here changes a decision.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,16 +22,17 @@ from ratelimit_mail.decision import Decision, accepted, add_shadow
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter.intents import Intents
-from ratelimit_mail.limiter.verdicts import decide, refused_until
+from ratelimit_mail.limiter.quick_charges import QuickCharge
+from ratelimit_mail.limiter.verdicts import decide, refused, refused_until
 from ratelimit_mail.limits import MessageSizeLimit, RecipientLimit
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 __all__ = [
     "Shadow",
     "answer_to_check",
-    "charge_shadow",
     "check_shadow_steps",
     "check_steps",
+    "shadow_charger",
     "shadow_steps",
 ]
 
@@ -72,28 +74,32 @@ def shadow_steps(
         return None
 
 
-def charge_shadow(
-    backend: MemoryBackend, limits: EffectiveLimits, envelope: Envelope, decision: Decision
-) -> bool:
-    """Charge the shadow limits `limits` for an accepted message, in memory; add their answer.
+def shadow_charger(
+    backend: MemoryBackend, limits: EffectiveLimits
+) -> Callable[[Envelope, QuickCharge, Decision], None]:
+    """Return what charges the shadow limits `limits` for an accepted message, in memory.
 
-    Returns False, and changes nothing, if that takes `shadow_steps`.
+    It adds their answer to the decision.
     """
-    charges = limits.charges_by_domains[limits.comparison.domains(envelope)]
-    if charges is None or charges.only is None or decision.refund_token is None:
-        return False
-    ledger, subject, costs = charges.only
-    answer = backend.take(ledger, subject(envelope), costs)
-    if answer is None:
-        return False
-    if isinstance(answer, list):
-        decision.refund_token.append(answer)
-        shadow = accepted(limits.tier, None)
-    else:
-        shadow = refused_until(limits, *answer)
-    if limits.limits:
-        add_shadow(decision, shadow)
-    return True
+    would_accept = accepted(limits.tier, None)
+
+    def charge_shadow(envelope: Envelope, charge: QuickCharge, decision: Decision) -> None:
+        subject = charge.subject_of(envelope)
+        receipt = charge.answer_to(subject)
+        shadow = would_accept
+        if type(receipt) is tuple:
+            shadow, receipt = refused_until(limits, receipt), None
+        elif receipt is None:
+            verdict = backend.apply([(charge.ledger, subject, charge.costs)])
+            receipt = verdict.receipt
+            if verdict.refusals:
+                shadow = refused(limits, verdict)
+        if receipt is not None and decision.refund_token is not None:
+            decision.refund_token.append(receipt)
+        if limits.limits:
+            add_shadow(decision, shadow)
+
+    return charge_shadow
 
 
 def check_steps(backend: Any, plan: ChargePlan) -> Steps[Decision]:

@@ -10,27 +10,19 @@ from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-import attrs
-
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.undisturbed import INTERRUPTIONS, undisturbed
+from ratelimit_mail._util.undisturbed import INTERRUPTIONS, call_elsewhere, undisturbed
 from ratelimit_mail.backends.base import CHECK, Backend, Intent, Verdict
 from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
-from ratelimit_mail.decision import Block, Decision, SubjectUsage, Usage
+from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
-from ratelimit_mail.limiter.decorator import (
-    Errors,
-    LimitedCall,
-    OnDenied,
-    exception_classes,
-    is_async,
-)
-from ratelimit_mail.limiter.operations import Booking, Operations, milliseconds
+from ratelimit_mail.limiter.arguments import Errors, OnDenied, exception_classes, is_async
+from ratelimit_mail.limiter.operations import Operations, milliseconds
 from ratelimit_mail.limiter.sending import Sending, recipient_set
 from ratelimit_mail.limiter.shadow import answer_to_check
 from ratelimit_mail.limiter.wait_queue import Waiter, WaitQueue
@@ -38,46 +30,15 @@ from ratelimit_mail.policy import Policy
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
+    from ratelimit_mail.limiter.reservations import Reservation
+    from ratelimit_mail.rules import Block
+    from ratelimit_mail.usage import SubjectUsage, Usage
 
-__all__ = ["Limiter", "Reservation", "check_policy"]
+__all__ = ["Limiter", "check_policy"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-@attrs.frozen
-class Reservation:
-    """A booked place in the future: the message may go at its time, and is counted there.
-
-    Call `redeem` when its time has come, before the message is sent.
-
-    at: the backend's time, in milliseconds since the epoch.
-    delay: seconds until then, counted from the booking; 0.0 if it may go at once.
-    decision: what `Limiter.refund` takes.
-    """
-
-    at: int
-    delay: float
-    decision: Decision
-    _operations: Operations = attrs.field(repr=False, eq=False)
-    _booking: Booking = attrs.field(repr=False, eq=False)
-
-    def cancel(self) -> None:
-        """Give the place back. Raises ValueError if it was given back before."""
-        run(self._operations.refund_steps(self.decision))
-
-    def redeem(self) -> Decision:
-        """Use the place now: check again that the message fits, and count it now.
-
-        Returns a decision that accepts, or one that defers: other messages were settled in the
-        meantime, or it is too early. Then the message has been booked anew, first in its sender's
-        queue, and may go in `retry_after` seconds; redeem it again then. Later bookings of the
-        same sender are not counted in this check.
-
-        Raises ValueError if the reservation was cancelled or refunded.
-        """
-        return run(self._operations.redeem_steps(self._booking))
 
 
 def check_policy(policy: object) -> None:
@@ -101,24 +62,24 @@ def _check_backend(name: str, backend: object) -> None:
 class Limiter:
     """Decides by `policy` whether a message may go, and counts it in `backend`.
 
+    Most callers use `sending`, or decorate their send function with `limited`. Both wait; use
+    `try_acquire` not to wait. A limiter is thread-safe.
+
     policy: the limits.
-    backend: where counts live; by default in memory, for this limiter alone.
+    backend: where counts are stored; by default in memory, for this limiter only.
     on_backend_error: what happens to a message while the backend is away: `"raise"`
         BackendUnavailable, `"allow"` it, `"deny"` it for now, or a backend to count in meanwhile,
-        such as `MemoryBackend()`. A decision made so is `degraded`.
-    fallback_share: the share of each limit that such a backend may admit: 1/8 if eight processes
-        share the limits, so that all of them together stay within.
+        such as `MemoryBackend()`. Such a decision is `degraded`.
+    fallback_share: the share of each limit that such a backend may admit: with 1/8, eight processes
+        together stay within the limits.
     remember: for how many seconds the answer to an envelope with an `id` is remembered.
-    node: the name of this mail server, for a policy by which each counts on its own; by default
-        the host's name.
+    node: the name of this mail server, for a policy with `per_node`; by default the host's name.
     on_event: a callable, several, or an `events.Dispatcher` of them: called on a thread of its own
-        with each event, such as a first denial or a limit nearly used up. What it raises is logged.
+        with each event, such as a first denial or a limit nearly used up. Its exceptions are
+        logged.
     metrics: what measures each decision, each wait and each call of the backend, such as
         `monitoring.PrometheusMetrics`.
     sleep: how `acquire` waits for a number of seconds; for tests.
-
-    Most callers decorate their send function with `limited`, or call `acquire` to wait and
-    `try_acquire` not to wait. Safe for threads.
     """
 
     def __init__(
@@ -163,6 +124,7 @@ class Limiter:
             wait_until_first=_wait_until_first,
             apply_booking=apply_booking,
             finish=finish,
+            finish_closed=_finish_closed,
             remember=remember,
             node=node,
             on_event=on_event,
@@ -181,7 +143,7 @@ class Limiter:
 
     @property
     def counts_in_memory(self) -> bool:
-        """Whether it counts in the memory of this program, and forgets when the program ends."""
+        """Whether the counts are in the memory of this program, and lost when it ends."""
         return self._operations.counts_in_memory
 
     def check(self, envelope: Envelope) -> Decision:
@@ -219,7 +181,7 @@ class Limiter:
 
         envelopes: the messages.
 
-        One call for many messages is quicker than one by one if the backend is a server.
+        With a server as the backend, one call is faster than many.
         """
         return run(self._operations.try_acquire_many_steps(envelopes))
 
@@ -229,8 +191,8 @@ class Limiter:
         timeout: the most seconds to wait; None for any time.
 
         Raises RateLimitExceeded at once if the wait would be longer, or if the message can never
-        go; then only a refused attempt is charged, where limits count those. A wait that is broken
-        off gives its booking back.
+        go; then nothing is charged, except to limits that count refused attempts. A wait that is
+        interrupted cancels its booking.
         """
         longest = milliseconds("timeout", timeout)
         paths = self._operations.fast_paths
@@ -249,16 +211,18 @@ class Limiter:
         booking = run(
             self._operations.reserve_steps(envelope, milliseconds("max_delay", max_delay))
         )
+        from ratelimit_mail.limiter.reservations import Reservation  # few programs book
+
         return Reservation(booking.at, booking.delay, booking.decision, self._operations, booking)
 
     def refund(self, decision: Decision | Envelope) -> None:
-        """Take out what an accepted message was charged: it was not sent after all.
+        """Take back the charge of an accepted message that was not sent after all.
 
-        decision: the decision that accepted it, or the Envelope, if it has an `id`: from any
+        decision: the decision that accepted the message; or its Envelope, if it has an `id`, in any
             process that shares the backend.
 
         Raises ValueError for a decision that did not accept, that has been refunded, or that is
-        of another limiter, and for an envelope whose id is not remembered.
+        from another limiter, and for an envelope whose id is not remembered.
         """
         if isinstance(decision, Envelope):
             run(self._operations.refund_envelope_steps(decision))
@@ -272,15 +236,15 @@ class Limiter:
         *,
         refund_on: Errors | None = None,
     ) -> Sending:
-        """Return a context manager: wait until `envelope` may go, then settle it at the end.
+        """Return a context manager that waits until `envelope` may go, and settles it at the end.
 
             with limiter.sending(envelope, timeout=60):
                 smtp.send_message(message)
 
         A message counts at its admission while it is being sent, and at the end of its sending
-        afterwards, so that the provider never sees more than the limit, however long connecting
-        and sending take. An exception that proves that nothing was sent refunds it instead; of
-        an SMTPRecipientsRefused with some of the recipients, the others stay counted.
+        afterwards, so that the provider never sees more than the limit if each sending takes less
+        than a window. An exception that proves that nothing was sent refunds the message instead.
+        After an SMTPRecipientsRefused that names some of the recipients, the others are charged.
 
         timeout: the most seconds to wait; None for any time.
         refund_on: exceptions that prove that nothing was sent; by default those of smtplib and
@@ -293,14 +257,14 @@ class Limiter:
         return Sending(self._operations, envelope, milliseconds_to_wait, proofs)
 
     def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:
-        """Count an accepted message at the present: its sending has just ended.
+        """Count an accepted message now, because its sending has just ended.
 
-        For programs that cannot use `sending`. It never fails for a limit: the message is gone.
+        For programs that cannot use `sending`. It never fails because of a limit.
 
         refused: the recipients that the server refused, such as the dict that
             `smtplib.SMTP.sendmail` returns: they are not charged.
 
-        Raises ValueError for a decision that did not accept or is of another limiter.
+        Raises ValueError for a decision that did not accept or is from another limiter.
         """
         run(self._operations.settle_steps(decision, recipient_set(refused)))
 
@@ -313,9 +277,9 @@ class Limiter:
     ) -> tuple[Usage, ...]:
         """Return how much of each limit counted per `scope` a subject has used.
 
-        subject: a sender's address, or what else `scope` counts per: a value for each of its
-            words; None for `"global"`.
-        client: who submits; it chooses the tier, and so the limits.
+        subject: a sender's address, or another value of `scope`; with several words in `scope`, a
+            list with a value for each; None for `"global"`.
+        client: the client that submits; it chooses the tier, and so the limits.
         """
         return run(self._operations.usage_steps(subject, scope, client))
 
@@ -329,11 +293,11 @@ class Limiter:
         """Return the subjects of `scope` that have used the largest shares of a limit, most first.
 
         n: how many, at most 10,000. Subjects that have used nothing are left out.
-        client: who submits; it chooses the tier, and so the limits, as in `usage`.
+        client: the client that submits; it chooses the tier, and so the limits, as in `usage`.
 
-        It looks at every subject of the backend once, without holding up messages: a million take
-        seconds. Messages that are counted meanwhile may be missing. Limits that only report are
-        included. Where senders have overrides or exemptions, they are ranked by their own limits.
+        The call looks at every subject of the backend once, without delaying messages; a million
+        subjects take seconds. Messages that are counted meanwhile may be missing. Limits that only
+        report are included. Senders with overrides or exemptions are ranked by their own limits.
         """
         return run(self._operations.top_steps(scope, n, client))
 
@@ -356,12 +320,13 @@ class Limiter:
     ) -> Block:
         """Refuse all messages of a subject from now on, in every process that shares the backend.
 
-        subject, scope: what is blocked, named as in `usage`; scopes with recipients cannot be.
-        seconds: how long; None until `unblock`. reason: for people to read, in `Decision.block`.
+        subject, scope: what is blocked, named as in `usage`; a scope with recipients is not
+            possible.
+        seconds: how long; None: until `unblock`. reason: for people to read, in `Decision.block`.
 
-        Messages that were accepted or booked before stay counted; waiting ones are refused when
-        their time comes. Other processes know of it at the latest a second later. Blocking a
-        blocked subject replaces its block.
+        Messages that were accepted or booked before stay counted; waiting messages are refused
+        when their time comes. Other processes obey the block within a second. Blocking a blocked
+        subject replaces its block.
         """
         return run(self._operations.block_steps(subject, scope, seconds, reason))
 
@@ -386,13 +351,13 @@ class Limiter:
     ) -> Block | None:
         """Block a sender for the time that its provider's reply names.
 
-        envelope: the message that was answered so, or the sender's address.
-        reply: what the provider said: an exception of smtplib or aiosmtplib, a pair of code and
-            text, or a line such as "432 4.3.2 Concurrent connections limit exceeded".
+        envelope: the message that got the reply, or the sender's address.
+        reply: the reply: an exception of smtplib or aiosmtplib, a pair of code and text, or a line
+            such as "432 4.3.2 Concurrent connections limit exceeded".
         seconds: how long if the reply names no time.
 
-        Return the block, or one that is in force and lasts longer, which stays. Return None, and
-        block nothing, if the reply does not say that the sender is too fast.
+        Return the block; an earlier block that lasts longer stays, and is returned. Return None,
+        and block nothing, if the reply does not say that the sender is too fast.
         """
         return run(self._operations.pushback_steps(envelope, reply, seconds))
 
@@ -431,17 +396,19 @@ class Limiter:
         on_denied: a message that may not go now is sent when it may (`"wait"`, at most `timeout`
             seconds, as `acquire` does), raises RateLimitExceeded (`"raise"`), or is not sent, and
             the call returns the Decision (`"skip"`).
-        envelope: called with the function's arguments, returns the Envelope or EmailMessage; by
-            default the one among the arguments.
+        envelope: a function of the same arguments that returns the Envelope or EmailMessage; by
+            default, the one among the arguments is used.
         refund_on: exceptions of the function that prove that nothing was sent; by default those of
             smtplib and aiosmtplib.
-        settle: whether the message counts at the end of the call, as with `sending`; False leaves
-            it at its admission. A dict of refused recipients that the function returns, as
-            `smtplib.SMTP.sendmail` does, is respected.
+        settle: whether the message counts at the end of the call, as with `sending`; with False, it
+            counts at its admission. If the function returns a dict of refused recipients, as
+            `smtplib.SMTP.sendmail` does, these are not charged.
 
         Works on functions, methods, class and static methods and callable objects. Raises
-        TypeError for an `async def`, which an AsyncLimiter decorates.
+        TypeError for an `async def`: decorate it with an AsyncLimiter.
         """
+        from ratelimit_mail.limiter.decorator import LimitedCall  # many programs need none
+
         limited_call = LimitedCall(on_denied, timeout, envelope, refund_on, settle)
         milliseconds("timeout", timeout)
 
@@ -469,6 +436,11 @@ def _finish(steps: Steps[T], error: BaseException | None = None) -> T:
     if error is None or isinstance(error, RateLimitExceeded | BackendError):
         return run(steps)
     return undisturbed(partial(run, steps))
+
+
+def _finish_closed(steps: Steps[None]) -> None:
+    """Run `steps`, whose caller was broken off, to their end in another thread."""
+    call_elsewhere(partial(run, steps))
 
 
 def _apply_booking(backend: Backend, charges: Sequence[Charge], intent: Intent) -> Verdict:

@@ -8,18 +8,9 @@ from typing import Any, Final
 import attrs
 
 from ratelimit_mail.backends.base import Refusal, Verdict
-from ratelimit_mail.decision import (
-    ACCEPT,
-    DEFER,
-    REJECT,
-    Action,
-    Decision,
-    Rule,
-    accepted,
-    denied,
-)
+from ratelimit_mail.decision import ACCEPT, DEFER, REJECT, Action, Decision, accepted, denied
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limits import RateLimit
+from ratelimit_mail.limits import BaseLimit, RateLimit
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 
 __all__ = ["blocking_limit", "decide", "refused", "refused_until"]
@@ -36,7 +27,7 @@ def decide(
     verdict: None if the plan needs no backend. owner, envelope: for the refund token.
     """
     if plan.never is not None:
-        if isinstance(plan.never, Rule):
+        if not isinstance(plan.never, BaseLimit):
             action = Action.HOLD if plan.never.action == "hold" else Action.REJECT
             return Decision(action, None, None, plan.effective_limits.tier, rule=plan.never)
         repeated = verdict is not None and verdict.repeated
@@ -72,21 +63,22 @@ def _degraded(plan: ChargePlan, verdict: Verdict, token: list[Any]) -> Decision:
 def refused(limits: EffectiveLimits, verdict: Verdict) -> Decision:
     """Return the decision on charges that do not fit; see `refused_until`."""
     now, at, _, refusals, is_degraded, is_repeated = verdict
-    decision = refused_until(limits, now, at, refusals)
+    decision = refused_until(limits, (now, at, refusals))
     if is_degraded or is_repeated:
         decision = attrs.evolve(decision, degraded=is_degraded, repeated=is_repeated)
     return decision
 
 
-def refused_until(
-    limits: EffectiveLimits, now: int, at: int, refusals: Sequence[Refusal]
-) -> Decision:
-    """Return the decision on charges that fit at the moment `at`.
+def refused_until(limits: EffectiveLimits, refusal: tuple[int, int, Sequence[Refusal]]) -> Decision:
+    """Return the decision on charges that do not fit.
+
+    refusal: the time, the moment at which they fit, and the windows without room.
 
     It names a limit that blocks before one that rejects, and that before one that defers; of
     several it names the one with the longest wait. `retry_after` is exact: the first moment at
     which all charges fit, less the present; None if the subject is blocked.
     """
+    now, at, refusals = refusal
     count, window, room_at = refusals[0]
     limit = limits.limit_of(count, window)
     if len(refusals) > 1:

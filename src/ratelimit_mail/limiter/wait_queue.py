@@ -14,22 +14,25 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-import attrs
-
 __all__ = ["LONGEST_WAIT_FOR_FIRST", "WaitQueue", "Waiter"]
 
 LONGEST_WAIT_FOR_FIRST: Final = 1.0
 """Seconds to wait for waiters ahead whose time has come too: they may be stuck."""
 
 
-@attrs.define(eq=False)
 class Waiter:
-    """One waiter's place in a sender's queue."""
+    """One waiter's place in a sender's queue.
 
-    sender: str
-    rank: tuple[int, int]
-    """Its booked time, and its number among the waiters of the same time."""
-    wake: Callable[[], object] | None = None
+    rank: its booked time, and its number among the waiters of the same time.
+    wake: called when the waiter is the first.
+    """
+
+    __slots__ = ("rank", "sender", "wake")
+
+    def __init__(self, sender: str, rank: tuple[int, int]) -> None:
+        self.sender = sender
+        self.rank = rank
+        self.wake: Callable[[], object] | None = None
 
 
 def _rank(waiter: Waiter) -> tuple[int, int]:

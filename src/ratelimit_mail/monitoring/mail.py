@@ -125,6 +125,8 @@ class MailAlerts:
         self._register = f"{name}:alerts"
         self._claims = Claims(self._store, name)
         self._key = key
+        self._successor: MailAlerts | None = None
+        """What has taken over: it gets each further event."""
         self._start_afresh()
 
     def _start_afresh(self) -> None:
@@ -132,6 +134,8 @@ class MailAlerts:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._sending = threading.Lock()
+        # A signal handler that sends mail may come while its thread adds an event.
+        self._adding = threading.RLock()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -149,8 +153,9 @@ class MailAlerts:
         if self._pid != os.getpid():
             self._start_afresh()
         self.add(event)
-        self.start()
-        self._wake.set()
+        if self._successor is None:
+            self.start()
+            self._wake.set()
 
     def start(self) -> None:
         """Start the thread that sends, which the first event does otherwise.
@@ -166,6 +171,14 @@ class MailAlerts:
 
     def add(self, event: Event) -> None:
         """Store an event for the next digest, without starting the thread that sends it."""
+        with self._adding:
+            successor = self._successor
+            if successor is None:
+                self._put(event)
+        if successor is not None:
+            successor(event)
+
+    def _put(self, event: Event) -> None:
         line, fields = line_of(event, self._key)
         entry = json.dumps(
             {
@@ -207,6 +220,8 @@ class MailAlerts:
         Return in how many seconds to look again; None if nothing waits.
         """
         with self._sending:
+            if self._successor is not None:
+                return None
             try:
                 entries = self._store.read_register(self._register).entries
             except BackendError:
@@ -301,17 +316,29 @@ class MailAlerts:
         """
         before._end_thread()
         with before._sending, self._sending:
-            # One list: what `before` still gets is not lost.
-            before._unstored += self._unstored
-            self._unstored = before._unstored
+            with before._adding:  # what is being added is moved too
+                before._successor = self
+            self._unstored += before._unstored
             self._turn_ends = max(self._turn_ends, before._turn_ends)
-            if before._register != self._register:
-                with suppress(BackendError):
-                    entries = before._store.read_register(before._register).entries
-                    self._store.write_register(self._register, entries)
-                    before._store.write_register(before._register, dict.fromkeys(entries))
+            if before._store is not self._store or before._register != self._register:
+                self._move_entries(before)
         self.start()
         self._wake.set()
+
+    def _move_entries(self, before: MailAlerts) -> None:
+        """Move the alerts that wait in the store of `before`, which may be the same one."""
+        try:
+            entries = before._store.read_register(before._register).entries
+            before._store.write_register(before._register, dict.fromkeys(entries))
+        except BackendError:
+            return  # they stand there, for another process
+        try:
+            if MORE in entries:
+                own = self._store.read_register(self._register).entries.get(MORE, "0")
+                entries = {**entries, MORE: str(_number(own) + _number(entries[MORE]))}
+            self._store.write_register(self._register, entries)
+        except BackendError:
+            self._unstored += [entry for name, entry in entries.items() if name != MORE]
 
     def _end_thread(self) -> None:
         if self._pid != os.getpid():  # the parent's locks may have been held at the fork

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ratelimit_mail.decision import Usage
 from ratelimit_mail.outbox.records import WaitingMessage
+from ratelimit_mail.usage import Usage
 
 __all__ = ["expected_times"]
 

@@ -21,7 +21,6 @@ from ratelimit_mail._util.epoch import milliseconds_of
 from ratelimit_mail._util.logger import log_warning
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.addresses import NULL_SENDER, normal_address
-from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.events import Dispatcher, Listener
 from ratelimit_mail.exceptions import BackendError, RateLimitExceeded
@@ -37,6 +36,7 @@ from ratelimit_mail.outbox.store import Store
 from ratelimit_mail.outbox.transports.base import Transport
 from ratelimit_mail.outbox.worker import OutboxWorker, Settings
 from ratelimit_mail.policy.directory_lookup import APPROVED
+from ratelimit_mail.rules import Rule
 
 __all__ = ["Outbox"]
 

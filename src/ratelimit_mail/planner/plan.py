@@ -11,9 +11,10 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.decision import Action, Block, Decision
+from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.planner.working_hours import WorkingHours
+from ratelimit_mail.rules import Block
 
 __all__ = ["CannotFinish", "Cause", "DelayPeriod", "Hour", "MailingPlan"]
 

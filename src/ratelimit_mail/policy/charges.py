@@ -7,9 +7,8 @@ a limit, so that a client who comes to another tier finds there what was sent be
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.text import show
@@ -23,7 +22,6 @@ from ratelimit_mail.counting.charge import (
     UniqueCosts,
 )
 from ratelimit_mail.counting.window import Retention
-from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import Limit, MessageSizeLimit, RateLimit, RecipientLimit
 from ratelimit_mail.policy.ledger_keys import LedgerKey, Retentions, by_ledger_key, window_of
@@ -38,7 +36,10 @@ from ratelimit_mail.scopes import (
     tag_getter,
 )
 
-__all__ = ["ChargePlan", "EffectiveLimits", "counts_size"]
+if TYPE_CHECKING:
+    from ratelimit_mail.rules import Rule
+
+__all__ = ["ChargePlan", "EffectiveLimits", "MessageCharge", "counts_size"]
 
 NO_BOUND: Final = 1 << 62
 
@@ -176,6 +177,8 @@ class EffectiveLimits:
 
         None if they depend on which recipients it has, or on its size.
         """
+        self._charges_by_costs = BoundedCache(self._message_charges, most=512)
+        """Messages of equal costs share one object, by which a backend recognises them."""
         self._depends_on_message = bool(
             self._per_recipient
             or self._counts_unique
@@ -240,7 +243,7 @@ class EffectiveLimits:
         _, total, _, external, *_ = costs
         if self._depends_on_message or total > self._most or external > self._most_external:
             return None
-        return self._message_charges(costs)
+        return self._charges_by_costs[costs]
 
     def _message_charges(self, costs: Costs) -> MessageCharges:
         """Return what a message is charged once, whichever recipients it has."""
@@ -402,7 +405,8 @@ def counts_size(limit: Limit) -> bool:
 
 def _digest(recipient: str) -> str:
     """Return 22 characters that stand for a recipient, however long its address is."""
-    import hashlib  # slow to import, and few policies count unique recipients
+    import hashlib  # both are slow to import, and few policies count unique recipients
+    from base64 import b64encode
 
     digest = hashlib.blake2b(recipient.encode(errors="surrogatepass"), digest_size=16).digest()
     return b64encode(digest)[:22].decode()

@@ -8,10 +8,10 @@ import attrs
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import NULL_SENDER, normal_address
-from ratelimit_mail.decision import Rule, held_by, refused_by
 from ratelimit_mail.directory import Directory, DirectoryLike, ListFile, MailingList
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.policy.resolved_envelope import ResolvedEnvelope
+from ratelimit_mail.rules import Rule, held_by, refused_by
 from ratelimit_mail.scopes import Comparison
 
 __all__ = ["APPROVED", "DirectoryLookup"]

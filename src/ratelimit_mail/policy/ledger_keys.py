@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ratelimit_mail.counting.charge import UNITS, Count, Ledger, retention_for
-from ratelimit_mail.counting.window import CalendarWindow, Retention, Window
+from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.scopes import Scope, tag_getter
 
@@ -97,6 +97,8 @@ def window_of(limit: RateLimit) -> Window:
     """Return the window by which a backend checks `limit`."""
     calendar = limit.calendar
     if calendar is not None:
+        from ratelimit_mail.counting.calendar_window import CalendarWindow  # few limits need it
+
         return CalendarWindow(
             limit.limit, calendar.longest, limit.slot, limit.denied == "count", calendar=calendar
         )

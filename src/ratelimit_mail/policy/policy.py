@@ -12,17 +12,15 @@ import attrs
 from ratelimit_mail._util.text import short_repr, show
 from ratelimit_mail._util.validators import flag, name, name_or_none
 from ratelimit_mail.addresses import DomainSet
+from ratelimit_mail.concessions import TargetIndex
 from ratelimit_mail.counting.charge import Ledger
-from ratelimit_mail.decision import not_granted
 from ratelimit_mail.envelope import Client, Envelope
-from ratelimit_mail.limits import Limit, RateLimit
-from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex
+from ratelimit_mail.limits import Limit, RateLimit, limits_from
 from ratelimit_mail.policy import validation
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.policy.ledger_keys import queue_of, retentions_of
 from ratelimit_mail.policy.resolved_envelope import ResolvedEnvelope
 from ratelimit_mail.policy.selection import LimitSelector
-from ratelimit_mail.policy.tiers import Tier, check_tiers, limits_from
 from ratelimit_mail.scopes import (
     IPV4_PREFIX,
     IPV6_PREFIX,
@@ -37,45 +35,48 @@ from ratelimit_mail.scopes import (
 
 if TYPE_CHECKING:
     from ratelimit_mail.directory import DirectoryLike
+    from ratelimit_mail.overrides import Exemption, Grant, Override
     from ratelimit_mail.policy.directory_lookup import DirectoryLookup
+    from ratelimit_mail.policy.tiers import Tier
 
-__all__ = ["Policy", "Tier"]
+__all__ = ["Policy"]
 
 
 @attrs.frozen(kw_only=True)
 class Policy:
     """The limits of one institution or provider.
 
-    name: the name under which its messages are counted; policies of one name share their counts.
+    name: the name under which messages are counted; policies with the same name share their counts.
     limits: the limits of all clients.
-    tiers: classes of clients with limits of their own; a client is in the first that holds.
-    internal_domains: the domains that are not external; `".uwo.ca"` stands for all subdomains of
+    tiers: classes of clients with limits of their own; a client is in the first tier whose
+        condition holds.
+    internal_domains: the domains that are not external; `".uwo.ca"` means all subdomains of
         `uwo.ca`.
     case_sensitive: whether `Kim@uwo.ca` and `kim@uwo.ca` are two senders or recipients; by default
-        they are one. It holds for logins too. Domains never have a case.
+        they are one. This applies to logins too. Domains are always compared without case.
     subaddress: the characters that separate a subaddress, such as `"+"`: `kim+shop@uwo.ca` is then
         `kim@uwo.ca`. By default it is an address of its own.
-    ipv4_prefix, ipv6_prefix: which addresses are one client: by default an IPv4 address is, and all
-        of an IPv6 /64.
-    overrides: different numbers for some senders or clients; of several for one limit, the first
+    ipv4_prefix, ipv6_prefix: how many bits of an address identify a client: by default all 32 of
+        an IPv4 address, and 64 of an IPv6 address.
+    overrides: different numbers for some senders or clients; for each limit, the first override
         that holds applies.
     override_requires: the fields that each override must have, such as `"reason"` and
         `"expected_recipients"`.
-    exemptions: senders or clients that are free from its limits.
+    exemptions: senders or clients that all limits, or some of them, do not apply to.
     grants: the senders or clients that may send; left out: all; an empty list: none yet.
     directory: the aliases with their owners, and the mailing lists: a `Directory`, or any
         object with its methods `owner` and `mailing_list`.
     proxy_address_limit: the most aliases that one owner may have in a `Directory`.
-    partial: whether mail that arrives is decided on recipient by recipient; mail that goes out
-        never is.
-    per_node: whether each mail server counts on its own, under the name that its limiter has.
-    node: the name of the server that counts, if each counts on its own.
+    partial: whether each recipient of incoming mail gets a decision of its own; outgoing mail is
+        always all or nothing.
+    per_node: whether each mail server counts separately, under the node name of its limiter.
+    node: the name of this mail server, if each counts separately.
     shard_by: for a Redis Cluster, the scope by which counts are spread over its nodes, such as
-        `"sender"`; counts whose scope determines it stand together, and `"global"` puts all
-        counts together. Left out: the narrowest that every limit's scope determines, if there is
-        one.
+        `"sender"`; counts from whose scope it can be derived are stored together, and `"global"`
+        puts all counts together. Left out: the narrowest scope that can be derived from the scope
+        of every limit, if there is one.
 
-    Raises ValueError or TypeError for what cannot work, including a tier that can never be
+    Raises ValueError or TypeError for an invalid policy, including a tier that can never be
     reached and an override of a limit that does not exist.
     """
 
@@ -119,7 +120,10 @@ class Policy:
 
     @tiers.validator
     def _reachable(self, _: object, tiers: tuple[Tier, ...]) -> None:
-        check_tiers(tiers)
+        if tiers:
+            from ratelimit_mail.policy.tiers import check_tiers
+
+            check_tiers(tiers)
 
     def __attrs_post_init__(self) -> None:
         if self.node is not None and not self.per_node:
@@ -138,13 +142,13 @@ class Policy:
             self.counted_as,
             self.limits,
             self.tiers,
-            TargetIndex(self.overrides, comparison),
-            TargetIndex(self.exemptions, comparison),
-            None if self.grants is None else TargetIndex(self.grants, comparison),
-            DomainSet(self.internal_domains, with_local=True),
-            retentions_of(self.all_limits),
-            self.shard,
-            comparison,
+            overrides=TargetIndex(self.overrides, comparison),
+            exemptions=TargetIndex(self.exemptions, comparison),
+            grants=None if self.grants is None else TargetIndex(self.grants, comparison),
+            internal=DomainSet(self.internal_domains, with_local=True),
+            retentions=retentions_of(self.all_limits),
+            shard=self.shard,
+            comparison=comparison,
         )
         object.__setattr__(self, "_selector", selector)
 
@@ -312,7 +316,7 @@ class Policy:
         return self._lookup.resolve(envelope)
 
     def plan(self, envelope: Envelope, now: int = 0) -> ChargePlan:
-        """Return the charges of `envelope`, or the limit or rule that refuses it for ever.
+        """Return the charges of `envelope`, or the limit or rule under which it can never be sent.
 
         now: milliseconds since the epoch, for overrides, exemptions and grants that have dates.
 
@@ -327,6 +331,8 @@ class Policy:
         if envelope.direction == "outbound" and not self._selector.may_send(
             envelope.client, senders, now
         ):
+            from ratelimit_mail.rules import not_granted  # few policies require grants
+
             return ChargePlan(effective, [], not_granted())
         plan = effective.plan(resolved.envelope, resolved.exempt)
         if resolved.rule is not None and (plan.never is None or resolved.rule.action == "reject"):
@@ -360,6 +366,11 @@ class Policy:
     def counts_bytes(self) -> bool:
         """Whether it has a limit on bytes, for which every envelope needs its size."""
         return self._selector.counts_bytes
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether its plans depend on the time: of overrides, exemptions and grants with dates."""
+        return self._selector.has_dates
 
     @property
     def has_shadow(self) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
+
+if TYPE_CHECKING:
+    from ratelimit_mail.rules import Rule
 
 __all__ = ["ResolvedEnvelope"]
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
-
-import attrs
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from ratelimit_mail._util.text import show
 from ratelimit_mail.addresses import DomainSet
+from ratelimit_mail.concessions import TargetIndex, apply_concessions
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.overrides import Exemption, Grant, Override, TargetIndex, apply_concessions
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits, counts_size
 from ratelimit_mail.policy.ledger_keys import Retentions, one_of_each_count
-from ratelimit_mail.policy.tiers import Tier, TierTable
+from ratelimit_mail.policy.tier_table import TierTable
 from ratelimit_mail.scopes import Comparison, subject_getter
+
+if TYPE_CHECKING:
+    from ratelimit_mail.overrides import Exemption, Grant, Override
+    from ratelimit_mail.policy.tiers import Tier
 
 __all__ = ["LimitSelector"]
 
@@ -32,69 +34,61 @@ NOTHING: Final[Conceded] = ((), ())
 TierName = str | None
 
 
-@attrs.frozen
 class LimitSelector:
     """The limits of a policy, and for which clients and senders they have which numbers.
 
+    name: the name under which the policy's messages are counted.
+    limits: the limits of all clients.
+    tiers: the tiers with their limits.
+    overrides, exemptions, grants: what is conceded; grants is None if all may send.
+    internal: the domains that are not external.
+    retentions: how long each count is remembered.
+    shard: the scope by which a cluster spreads the counts.
+    comparison: how addresses and clients are compared.
+
     by_tier: the limits of each tier before anything is conceded; the default is the limits of a
         client that is not in a tier.
+    counts_bytes: whether any limit needs the size of a message. Known once: each message asks.
     """
 
-    name: str
-    limits: tuple[Limit, ...]
-    tiers: tuple[Tier, ...]
-    overrides: TargetIndex[Override]
-    exemptions: TargetIndex[Exemption]
-    grants: TargetIndex[Grant] | None
-    internal: DomainSet
-    retentions: Retentions
-    shard: str | None
-    comparison: Comparison
-    by_tier: TierTable[EffectiveLimits] = attrs.field(init=False)
-    _limits_of_tier: dict[TierName, tuple[Limit, ...]] = attrs.field(init=False)
-    _all_limits: tuple[Limit, ...] = attrs.field(init=False)
-    """Those of every tier: what they count is recorded in every tier."""
-    counts_bytes: bool = attrs.field(init=False)
-    """Whether any of them needs the size of a message. Known once: each message asks."""
-    _selected: dict[tuple[TierName, Conceded], EffectiveLimits] = attrs.field(
-        init=False, factory=dict
-    )
-    _built: dict[tuple[TierName, tuple[Limit, ...], tuple[Limit, ...]], EffectiveLimits] = (
-        attrs.field(init=False, factory=dict)
-    )
-    """By the limits themselves: senders with the same numbers share one EffectiveLimits."""
-
-    _sender_of: Callable[[Envelope], str] = attrs.field(init=False)
-
-    @_sender_of.default
-    def _sender_getter(self) -> Callable[[Envelope], str]:
-        return subject_getter(("sender",), self.comparison)
-
-    @by_tier.default
-    def _tier_table(self) -> TierTable[EffectiveLimits]:
-        recorded = one_of_each_count(self._limits_of_all_tiers())
-        common = self._build(None, self.limits, recorded)
-        return TierTable(
-            (
-                (tier, self._build(tier.name, self.limits + tier.limits, recorded))
-                for tier in self.tiers
-            ),
-            common,
+    def __init__(
+        self,
+        name: str,
+        limits: tuple[Limit, ...],
+        tiers: tuple[Tier, ...],
+        *,
+        overrides: TargetIndex[Override],
+        exemptions: TargetIndex[Exemption],
+        grants: TargetIndex[Grant] | None,
+        internal: DomainSet,
+        retentions: Retentions,
+        shard: str | None,
+        comparison: Comparison,
+    ) -> None:
+        self.name = name
+        self.overrides = overrides
+        self.exemptions = exemptions
+        self.grants = grants
+        self.internal = internal
+        self.retentions = retentions
+        self.shard = shard
+        self.comparison = comparison
+        self._sender_of = subject_getter(("sender",), comparison)
+        self._limits_of_tier: dict[TierName, tuple[Limit, ...]] = {None: limits}
+        self._limits_of_tier.update((tier.name, limits + tier.limits) for tier in tiers)
+        self._all_limits = limits + tuple(limit for tier in tiers for limit in tier.limits)
+        """Those of every tier: what they count is recorded in every tier."""
+        self.counts_bytes = any(map(counts_size, self._all_limits))
+        self._selected: dict[tuple[TierName, Conceded], EffectiveLimits] = {}
+        self._built: dict[
+            tuple[TierName, tuple[Limit, ...], tuple[Limit, ...]], EffectiveLimits
+        ] = {}
+        """By the limits themselves: senders with the same numbers share one EffectiveLimits."""
+        recorded = one_of_each_count(self._all_limits)
+        self.by_tier = TierTable(
+            ((tier, self._build(tier.name, limits + tier.limits, recorded)) for tier in tiers),
+            self._build(None, limits, recorded),
         )
-
-    @_limits_of_tier.default
-    def _limits_by_name(self) -> dict[TierName, tuple[Limit, ...]]:
-        limits: dict[TierName, tuple[Limit, ...]] = {None: self.limits}
-        limits.update((tier.name, self.limits + tier.limits) for tier in self.tiers)
-        return limits
-
-    @_all_limits.default
-    def _limits_of_all_tiers(self) -> tuple[Limit, ...]:
-        return self.limits + tuple(limit for tier in self.tiers for limit in tier.limits)
-
-    @counts_bytes.default
-    def _any_counts_bytes(self) -> bool:
-        return any(map(counts_size, self._all_limits))
 
     @property
     def has_dates(self) -> bool:

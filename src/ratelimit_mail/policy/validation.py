@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -12,9 +12,11 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import prefix_errors, whole_number
 from ratelimit_mail.addresses import normal_pattern
 from ratelimit_mail.limits import Limit
-from ratelimit_mail.overrides import Exemption, Grant, Override
-from ratelimit_mail.policy.tiers import Tier
 from ratelimit_mail.scopes import SCOPES
+
+if TYPE_CHECKING:  # slow to import, and most policies have few of them
+    from ratelimit_mail.overrides import Exemption, Grant, Override
+    from ratelimit_mail.policy.tiers import Tier
 
 __all__ = [
     "alias_count_or_none",
@@ -44,30 +46,43 @@ OPTIONAL_FIELDS: Final = ("reason", "granted_by", "expected_recipients", "starts
 """The fields of an override that a policy may require."""
 
 
-def _tuple_of(kind: type[T], value: Iterable[T], field: str) -> tuple[T, ...]:
+def _tuple_of(value: Iterable[T], field: str) -> tuple[T, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{field}: a list is needed, not {show(value)}")
-    items = tuple(value)
+    return tuple(value)
+
+
+def _check_kind(items: Iterable[object], kind: type, field: str) -> None:
     for each in items:
         if not isinstance(each, kind):
             article = "an" if kind.__name__[0] in "AEIOU" else "a"
             raise TypeError(f"{field}: {show(each)} is not {article} {kind.__name__}")
-    return items
 
 
 def tiers(value: Iterable[Tier]) -> tuple[Tier, ...]:
     """Return `value` as a tuple of tiers."""
-    return _tuple_of(Tier, value, "tiers")
+    items = _tuple_of(value, "tiers")
+    if items:
+        from ratelimit_mail.policy.tiers import Tier
+
+        _check_kind(items, Tier, "tiers")
+    return items
 
 
 def overrides(value: Iterable[Override]) -> tuple[Override, ...]:
     """Return `value` as a tuple of overrides."""
-    return _tuple_of(Override, value, "overrides")
+    items = _tuple_of(value, "overrides")
+    if items:
+        from ratelimit_mail.overrides import Override
+
+        _check_kind(items, Override, "overrides")
+    return items
 
 
 def override_requires(value: Iterable[str]) -> tuple[str, ...]:
     """Return `value` as a tuple of the fields that each override must have."""
-    fields = _tuple_of(str, value, "override_requires")
+    fields = _tuple_of(value, "override_requires")
+    _check_kind(fields, str, "override_requires")
     for field in fields:
         if field not in OPTIONAL_FIELDS:
             raise ValueError(
@@ -78,12 +93,24 @@ def override_requires(value: Iterable[str]) -> tuple[str, ...]:
 
 def exemptions(value: Iterable[Exemption]) -> tuple[Exemption, ...]:
     """Return `value` as a tuple of exemptions."""
-    return _tuple_of(Exemption, value, "exemptions")
+    items = _tuple_of(value, "exemptions")
+    if items:
+        from ratelimit_mail.overrides import Exemption
+
+        _check_kind(items, Exemption, "exemptions")
+    return items
 
 
 def grants(value: Iterable[Grant] | None) -> tuple[Grant, ...] | None:
     """Return `value` as a tuple of grants; None if the policy does not require grants."""
-    return None if value is None else _tuple_of(Grant, value, "grants")
+    if value is None:
+        return None
+    items = _tuple_of(value, "grants")
+    if items:
+        from ratelimit_mail.overrides import Grant
+
+        _check_kind(items, Grant, "grants")
+    return items
 
 
 def domains(value: Iterable[str]) -> tuple[str, ...]:

@@ -60,12 +60,13 @@ from typing import Any, Final, Protocol
 from ratelimit_mail._util.logger import log_info, log_warning
 from ratelimit_mail._util.text import escape, show
 from ratelimit_mail.backends import Backend
-from ratelimit_mail.decision import Block, SubjectUsage, Usage
 from ratelimit_mail.envelope import Client
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.limiter import AsyncLimiter
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy import Policy
+from ratelimit_mail.rules import Block
+from ratelimit_mail.usage import SubjectUsage, Usage
 
 __all__ = [
     "LONGEST_LINE",

@@ -18,9 +18,10 @@ import attrs
 
 from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Register, Verdict
+from ratelimit_mail.counting.calendar_window import CalendarWindow
 from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger, UniqueCosts
 from ratelimit_mail.counting.event_log import LONG_AGO
-from ratelimit_mail.counting.window import CalendarWindow, Window
+from ratelimit_mail.counting.window import Window
 
 __all__ = ["BruteForceBackend"]
 

@@ -29,6 +29,16 @@ COUNTING_CODE: Final = (
 )
 
 
+NEVER_INTERRUPTED: Final = (
+    "for _ in locking:",
+    "try:",
+    "return None",
+    "return False",
+    "return True",
+    "release()",
+)
+
+
 class Interrupt(BaseException):
     """What a test raises in the middle of an operation."""
 
@@ -42,8 +52,8 @@ def _is_never_interrupted(frame: FrameType) -> bool:
     if frame.f_lineno is None:  # the end of an exception's handling
         return True
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    is_quick = frame.f_code.co_name in ("take", "settle_latest")
-    if is_quick and line in ("try:", "return None", "return False", "return True"):
+    is_quick = frame.f_code.co_name in ("take", "settle_pending")
+    if is_quick and line in NEVER_INTERRUPTED:
         return True
     return "self._lock" in line
 

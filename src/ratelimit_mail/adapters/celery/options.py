@@ -11,7 +11,7 @@ from ratelimit_mail._util.text import show
 from ratelimit_mail._util.validators import flag, one_of
 from ratelimit_mail.adapters.options import PUSHBACK
 from ratelimit_mail.limiter import Limiter
-from ratelimit_mail.limiter.decorator import exception_classes
+from ratelimit_mail.limiter.arguments import exception_classes
 from ratelimit_mail.limiter.marks import Marks
 from ratelimit_mail.limiter.operations import milliseconds
 

@@ -54,7 +54,8 @@ from ratelimit_mail.exceptions import (
     RateLimitMailError,
 )
 from ratelimit_mail.limiter import Limiter, Reservation
-from ratelimit_mail.limiter.decorator import Errors, envelope_of
+from ratelimit_mail.limiter.arguments import Errors
+from ratelimit_mail.limiter.decorator import envelope_of
 from ratelimit_mail.limiter.sending import finish_steps
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from ratelimit_mail._util.text import duration, escape
 from ratelimit_mail.adapters.django.configuration import project_mailers
 from ratelimit_mail.adapters.django.permissions import LABEL
 from ratelimit_mail.adapters.django.registry import limiter_of, options_of, outbox_of
-from ratelimit_mail.decision import Usage
 from ratelimit_mail.exceptions import BackendError, OutboxError
 from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.outbox import Outbox, OutboxMessage, State
+from ratelimit_mail.usage import Usage
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

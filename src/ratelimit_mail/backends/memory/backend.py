@@ -11,19 +11,19 @@ from weakref import WeakSet
 
 from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.backends.base import (
+    CHECK,
     TAKE,
     Backend,
     Intent,
     Message,
     Reading,
-    Refusal,
     Register,
     Verdict,
     verdict,
 )
 from ratelimit_mail.backends.memory.clock import steady_ticks, ticks_of
 from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedReceipt
-from ratelimit_mail.backends.memory.subject_counts import RepeatedRefusal, SubjectCounts
+from ratelimit_mail.backends.memory.subject_counts import QuickRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
 from ratelimit_mail.backends.ranking import Ranking
 from ratelimit_mail.backends.transaction import BookingReceipt, Transaction, refund
@@ -39,10 +39,8 @@ SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
 
 
-RefusedAgain = tuple[int, int, Sequence[Refusal]]
-"""The time, the first moment at which a charge fits, and the windows that have no room until then.
-
-A plain tuple, for speed."""
+QuickAnswer = list[SubjectCharge] | QuickRefusal
+"""The receipt of a charge that was accepted, or how it was refused."""
 
 
 class RegisterCopy(Protocol):
@@ -114,7 +112,8 @@ class MemoryBackend:
             if self._changes:
                 self._apply_changes()
             subject_charges: list[SubjectCharge] = []
-            surely_fits = intent is TAKE
+            is_simple = intent is TAKE or intent is CHECK
+            fits = is_simple
             all_young = True
             for ledger, subject, costs in charges:
                 table = self._tables.get(ledger.name)
@@ -130,32 +129,28 @@ class MemoryBackend:
                     counts.withdraw_allowance()
                 subject_charges.append((counts, ledger, costs, now))
                 # Not an `if` at the end of the loop: see `_lock`.
-                surely_fits = (
-                    surely_fits and now >= counts.newest and counts.has_room(ledger, costs)
-                )
+                fits = fits and now >= counts.newest and counts.has_room(ledger, costs)
+            refused: QuickRefusal | None = None
+            if is_simple and not fits:
+                if len(subject_charges) == 1:
+                    refused = counts.refuse(now, ledger, costs)
+                fits = refused is None and self._fits_after_forgetting(subject_charges, now)
             # 1. Everything held leaves room, whatever its times; perhaps once what has left every
             #    window is forgotten. The charges are only made pending.
-            if surely_fits or (
-                intent is TAKE and self._fits_after_forgetting(subject_charges, now)
-            ):
-                if len(subject_charges) == 1:
-                    only = subject_charges[0][0]
-                    only.add_pending(now, ledger, costs)
-                    if undo:
-                        undo.clear()
-                    only.make_allowance(ledger)
+            if fits:
+                if intent is CHECK:
+                    answer = verdict(now, now, None)
                 else:
-                    for counts, ledger, costs, _ in subject_charges:
-                        counts.add_pending(now, ledger, costs, undo)
-                answer = verdict(now, now, subject_charges)
-            # 2. The logs decide. A refusal is remembered: the same request is refused again until
-            #    something changes.
+                    self._add_pending(subject_charges, now)
+                    answer = verdict(now, now, subject_charges)
+            # 2. A charge alone surely does not fit. That is remembered: the same charge is refused
+            #    again until something changes.
+            elif refused is not None:
+                answer = verdict(now, refused[1], None, refused[2])
+            # 3. The logs decide.
             elif intent.idempotency is None:
                 answer = self._decide(subject_charges, intent, now)
-                if intent is TAKE and len(subject_charges) == 1 and answer.refusals:
-                    undo.clear()
-                    subject_charges[0][0].remember_refusal(now, ledger, costs, answer)
-            # 3. A request with an id was answered before, or is decided by the logs now.
+            # 4. A request with an id was answered before, or is decided by the logs now.
             else:
                 previous = self._idempotency.get(intent.idempotency, charges, now)
                 if previous is not None:
@@ -179,78 +174,90 @@ class MemoryBackend:
             function(*arguments)
             undo.pop()
 
-    def take(
-        self, ledger: Ledger, subject: str, costs: Costs
-    ) -> list[SubjectCharge] | RefusedAgain | None:
-        """Decide on one charge without `apply`, in a third of the time.
+    def _add_pending(self, subject_charges: Sequence[SubjectCharge], now: int) -> None:
+        undo = self._undo
+        if len(subject_charges) > 1:
+            for counts, ledger, costs, _ in subject_charges:
+                counts.add_pending(now, ledger, costs, undo)
+            return
+        counts, ledger, costs, _ = subject_charges[0]
+        counts.add_pending(now, ledger, costs)
+        undo.clear()
+        counts.make_allowance(ledger)
 
-        ledger, subject: what is counted for which subject. costs: one for each count of the ledger.
+    def taker(self, ledger: Ledger, costs: Costs) -> Callable[[str], QuickAnswer | None]:
+        """Return what decides on one charge of a subject without `apply`, in a quarter of the time.
 
-        Returns the receipt of a charge that the allowance of case 1 covers, the refusal that case 2
-        remembers, or None if `apply` must decide.
+        ledger, costs: what is counted, and the costs: one for each count of the ledger.
+
+        It returns the receipt of a charge that the allowance of case 1 covers, the refusal of
+        case 2, or None if `apply` must decide.
         """
-        # A call that was broken off, and is not taken back yet, has left no allowance and no
-        # remembered refusal to the subjects that it has changed.
-        for _ in self._locking:
-            try:
-                table = self._tables.get(ledger.name)
-                if table is None or self._changes:
-                    return None
+        table = self._table_of(ledger)
+        # Names of a closure are quicker than attributes.
+        locking, release = self._locking, self._lock.release
+        changes, undo = self._changes, self._undo
+        ticks, argument, start = self._ticks, self._ticks_argument, self._start
+
+        def take(subject: str) -> QuickAnswer | None:
+            for _ in locking:
+                try:
+                    counts = table.young.get(subject)
+                    if counts is None or changes or undo:
+                        return None
+                    now = (ticks(argument) + start) // 1_000_000
+                    if now >= self._evict_at:
+                        return None
+                    if not counts.allowance:
+                        return counts.refuse(now, ledger, costs)
+                    if counts.costs is not costs or counts.ledger is not ledger:
+                        return None
+                    if now < counts.newest:
+                        return None
+                    counts.allowance -= 1
+                    counts.newest = now
+                    counts.pending.append(now)
+                finally:
+                    release()
+                return [(counts, ledger, costs, now)]
+            return None
+
+        return take
+
+    def peeker(self, ledger: Ledger, costs: Costs) -> Callable[[str], QuickAnswer | None]:
+        """Return what answers as that of `taker` would, and changes nothing.
+
+        Its receipt of a charge is empty.
+        """
+        table = self._table_of(ledger)
+
+        def peek(subject: str) -> QuickAnswer | None:
+            with self._lock:
                 counts = table.young.get(subject)
-                if counts is None:
+                if counts is None or self._changes or self._undo:
+                    return None
+                now = self.now()
+                if now >= self._evict_at:
                     return None
                 if not counts.allowance:
-                    return self._refuse_again(counts.refusal, ledger, costs)
+                    return counts.refuse(now, ledger, costs)
                 if counts.costs is not costs or counts.ledger is not ledger:
                     return None
-                ticks = self._ticks
-                now = (ticks(self._ticks_argument) + self._start) // 1_000_000
-                if now < counts.newest or now >= self._evict_at:
-                    return None
-                counts.allowance -= 1
-                counts.newest = now
-                counts.pending.append(now)
-            finally:
-                self._lock.release()
-            return [(counts, ledger, costs, now)]
-        return None
+                return [] if now >= counts.newest else None
 
-    def peek(
-        self, ledger: Ledger, subject: str, costs: Costs
-    ) -> list[SubjectCharge] | RefusedAgain | None:
-        """Return what `take` would answer, and change nothing: an empty list if it would accept.
+        return peek
 
-        ledger, subject, costs: as in `take`.
+    def is_below(self, counts: SubjectCounts, marks: Sequence[tuple[int, int]]) -> bool:
+        """Return whether no window of a subject can hold as much as its mark.
+
+        marks: units with the marks of their windows.
         """
         with self._lock:
-            table = self._tables.get(ledger.name)
-            if table is None or self._changes:
-                return None
-            counts = table.young.get(subject)
-            if counts is None:
-                return None
-            if not counts.allowance:
-                return self._refuse_again(counts.refusal, ledger, costs)
-            if counts.costs is not costs or counts.ledger is not ledger:
-                return None
-            now = self.now()
-            return [] if counts.newest <= now < self._evict_at else None
+            return counts.is_below(marks)
 
-    def _refuse_again(
-        self, refusal: RepeatedRefusal | None, ledger: Ledger, costs: Costs
-    ) -> RefusedAgain | None:
-        """Return how a request was refused before, while that still holds."""
-        if refusal is None:
-            return None
-        refused_ledger, refused_costs, since, at, refusals = refusal  # quicker than its fields
-        if refused_ledger is not ledger or refused_costs is not costs:
-            return None
-        now = (self._ticks(self._ticks_argument) + self._start) // 1_000_000
-        if not since <= now < at or now >= self._evict_at:
-            return None
-        if len(refusals) > 1:  # one alone lasts until `at`
-            refusals = [each for each in refusals if each[2] > now]
-        return now, at, refusals
+    def _table_of(self, ledger: Ledger) -> SubjectTable:
+        with self._lock:
+            return self._tables.get(ledger.name) or self._new_table(ledger, self.now())
 
     @staticmethod
     def _fits_after_forgetting(subject_charges: Sequence[SubjectCharge], now: int) -> bool:
@@ -335,33 +342,40 @@ class MemoryBackend:
                 self._apply_changes()
         return receipt
 
-    def settle_latest(self, receipt: Any) -> bool:
-        """Settle a receipt whose one charge is the latest of its subject, and still pending.
+    def settle_pending(self, receipt: Any) -> bool:
+        """Settle a receipt whose one charge is still pending, as most are.
 
-        Most sendings end so. Returns False, and changes nothing, if `settle` is needed.
+        Returns False, and changes nothing, if `settle` is needed.
         """
-        if type(receipt) is not list or len(receipt) != 1:
+        if type(receipt) is not list:
             return False
-        previous: SubjectCharge = receipt[0]
-        counts, ledger, costs, moment = previous
         for _ in self._locking:
             try:
-                table = self._tables.get(ledger.name)
-                if table is None or self._changes or self._undo:
-                    return False
-                if table.young.get(counts.subject) is not counts:
+                if self._changes or self._undo:
                     return False
                 now = (self._ticks(self._ticks_argument) + self._start) // 1_000_000
-                undo = self._undo
-                if not counts.move_latest_pending(moment, now, ledger, costs):
+                if not self._move_pending(receipt, now):
                     return False
-                undo.append((receipt.__setitem__, (0, previous)))
-                receipt[0] = (counts, ledger, costs, now)
-                undo.clear()
+                self._undo.clear()
                 return True
             finally:
                 self._lock.release()
         return False
+
+    def _move_pending(self, receipt: list[SubjectCharge], now: int) -> bool:
+        """Move the one charge of a receipt to `now`; return False if it is not pending."""
+        if len(receipt) != 1:
+            return False
+        previous = receipt[0]
+        counts, ledger, costs, moment = previous
+        table = self._tables.get(ledger.name)
+        if table is None or table.young.get(counts.subject) is not counts:
+            return False
+        if not counts.move_pending(moment, now, ledger, costs):
+            return False
+        self._undo.append((receipt.__setitem__, (0, previous)))
+        receipt[0] = (counts, ledger, costs, now)
+        return True
 
     def has_bookings(self, queue: Ledger, subject: str) -> bool:
         """Return whether a queue may have bookings that were not used yet.
@@ -406,18 +420,8 @@ class MemoryBackend:
         if isinstance(receipt, SharedReceipt):
             previous = receipt.receipt
         if charges is None:
-            # Nearly always the one charge is still pending, and moves without a look at logs.
-            if len(previous) == 1:
-                counts, ledger, costs, moment = previous[0]
-                table = self._tables.get(ledger.name)
-                if (
-                    table is not None
-                    and table.young.get(counts.subject) is counts
-                    and counts.move_pending(moment, now, ledger, costs)
-                ):
-                    self._undo.append((previous.__setitem__, (0, previous[0])))
-                    previous[0] = (counts, ledger, costs, now)
-                    return
+            if self._move_pending(previous, now):
+                return
             charges = _whole_charges(previous)
         if isinstance(receipt, SharedReceipt) and receipt.refunded:
             # Whoever refunds it now takes this charge out.

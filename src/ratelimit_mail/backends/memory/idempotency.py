@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
-import attrs
-
 from ratelimit_mail.backends.base import (
     Idempotency,
     Verdict,
@@ -20,13 +18,15 @@ from ratelimit_mail.counting.event_log import UndoList
 __all__ = ["IdempotencyCache", "SharedReceipt"]
 
 
-@attrs.define(eq=False)
 class SharedReceipt:
     """A receipt that several callers may hold; the first refund takes its charges out."""
 
-    receipt: Any
-    name: str
-    refunded: bool = False
+    __slots__ = ("name", "receipt", "refunded")
+
+    def __init__(self, receipt: Any, name: str) -> None:
+        self.receipt = receipt
+        self.name = name
+        self.refunded = False
 
     def set_refunded(self, refunded: bool, undo: UndoList) -> None:
         """Set `refunded`, and add to `undo` what takes that back."""

@@ -16,15 +16,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import count as count_up
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from ratelimit_mail.backends.base import Refusal, Verdict
+from ratelimit_mail.backends.base import Refusal
+from ratelimit_mail.backends.booking_queue import BookingQueue
 from ratelimit_mail.counting.charge import NO_COSTS, UNITS, Costs, Ledger
 from ratelimit_mail.counting.event_log import EventLog, UndoList
 from ratelimit_mail.counting.members import moment_of_stamp
-from ratelimit_mail.counting.window import Retention
+from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["RepeatedRefusal", "SubjectCounts"]
+__all__ = ["QuickRefusal", "SubjectCounts"]
 
 MOST_PENDING: Final = 64
 """How many charges are pending before they are put into the logs."""
@@ -37,14 +38,15 @@ _numbers_ahead: Final = count_up(-1, -1)
 """The numbers of bookings that stand ahead of all others in a queue, forgotten ones included."""
 
 
-class RepeatedRefusal(NamedTuple):
-    """How costs of a ledger were refused at the moment `since`; no booking was in the way."""
+_Refused = tuple[Ledger, Costs, int, int, Sequence[Refusal]]
+"""How costs of a ledger were refused: when, until when, and the windows without room.
 
-    ledger: Ledger
-    costs: Costs
-    since: int
-    at: int
-    refusals: Sequence[Refusal]
+As `QuickRefusal`, a plain tuple, for speed.
+"""
+
+QuickRefusal = tuple[int, int, Sequence[Refusal]]
+"""The time, the first moment at which a charge fits, and the windows that have no room until then.
+"""
 
 
 class _Logs(dict[int, EventLog]):
@@ -108,7 +110,7 @@ class SubjectCounts:
     allowance: how many more of these costs surely fit. Whoever uses one up sets `newest`, and
         then appends its moment to `pending`.
     refusal: how the latest request was refused, as long as nothing has changed since.
-    bookings: of a queue, its bookings that were not used yet, by number.
+    bookings: of a queue, its bookings that were not used yet.
     undo: where each change adds what takes it back.
     """
 
@@ -145,8 +147,8 @@ class SubjectCounts:
         self.costs = NO_COSTS
         self.pending: list[int] = []
         self.allowance = 0
-        self.refusal: RepeatedRefusal | None = None
-        self.bookings: dict[int, Any] | None = None
+        self.refusal: _Refused | None = None
+        self.bookings: BookingQueue[Any] | None = None
         self._members: dict[int, _Members] | None = None
 
     def has_room(self, ledger: Ledger, costs: Costs) -> bool:
@@ -183,31 +185,19 @@ class SubjectCounts:
         pending = self.pending
         if self.costs is not costs or self.ledger is not ledger or now < self.newest:
             return False
-        if moment not in pending:
-            return False
-        self.undo.append((_set_all, (pending, pending.copy())))
-        self.newest = now
-        self.refusal = None
-        pending.remove(moment)
-        pending.append(now)
-        return True
-
-    def move_latest_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
-        """Move the latest pending charge to `now`; return False if it is another one.
-
-        Here `take` may add a charge after an exception, before this is taken back: so what takes it
-        back is the one moment alone.
-        """
-        pending = self.pending
-        if self.costs is not costs or self.ledger is not ledger or now < self.newest:
-            return False
-        if not pending or pending[-1] != moment:
-            return False
         last = len(pending) - 1
+        is_latest = last >= 0 and pending[last] == moment  # nearly always
+        if not is_latest and moment not in pending:
+            return False
         self.newest = now
         self.refusal = None
-        self.undo.append((pending.__setitem__, (last, moment)))
-        pending[last] = now
+        if is_latest:
+            self.undo.append((pending.__setitem__, (last, moment)))
+            pending[last] = now
+        else:
+            self.undo.append((pending.__setitem__, (slice(None), pending.copy())))
+            pending.remove(moment)
+            pending.append(now)
         return True
 
     def make_allowance(self, ledger: Ledger) -> None:
@@ -227,6 +217,17 @@ class SubjectCounts:
         if self.ledger is not None:
             for unit, _ in self.ledger.bounds:
                 self.held[unit] -= unused * self.costs[unit]
+
+    def is_below(self, marks: Sequence[tuple[int, int]]) -> bool:
+        """Return whether no window can hold as much as a mark.
+
+        marks: units with the marks of their windows.
+        """
+        held, unused, costs = self.held, self.allowance, self.costs
+        for unit, mark in marks:  # noqa: SIM110 - in half the time
+            if held[unit] - unused * costs[unit] >= mark:
+                return False
+        return True
 
     def forget(self, now: int, ledger: Ledger) -> None:
         """Put pending charges into the logs, and forget what has left every window by `now`."""
@@ -251,15 +252,65 @@ class SubjectCounts:
         self.costs = costs
         self.ledger = ledger
 
-    def remember_refusal(self, now: int, ledger: Ledger, costs: Costs, verdict: Verdict) -> None:
-        """Remember how these costs are refused, until something changes or they fit.
+    def refuse(self, now: int, ledger: Ledger, costs: Costs) -> QuickRefusal | None:
+        """Return how a charge is refused, with what is pending left where it is.
 
-        Not if refused attempts count, because each changes something, nor among bookings, where
-        room may come and go.
+        Returns None if there is room, or if only the logs with all charges can tell. A refusal is
+        remembered: the same charge is refused again until something changes. There must not be an
+        allowance.
         """
-        if ledger.counts_denied or any(log.last_booking(now) for log in self.logs().values()):
-            return
-        self.refusal = RepeatedRefusal(ledger, costs, now, verdict.at, verdict.refusals)
+        if self.refusal is not None:
+            refused_ledger, refused_costs, since, at, refusals = self.refusal
+            if refused_costs is costs and refused_ledger is ledger and since <= now < at:
+                if len(refusals) > 1:  # one alone lasts until `at`
+                    refusals = [each for each in refusals if each[2] > now]
+                return now, at, refusals
+        refusals = self._refusals(now, ledger, costs)
+        if not refusals:
+            return None
+        # Without bookings a window that has room keeps it, so the last one to have room decides.
+        at = refusals[0][2] if len(refusals) == 1 else max(each[2] for each in refusals)
+        self.refusal = ledger, costs, now, at, refusals
+        return now, at, refusals
+
+    def _refusals(self, now: int, ledger: Ledger, costs: Costs) -> list[Refusal]:
+        """Return the windows without room for a charge.
+
+        An empty list also among bookings, where room may come and go, if refused attempts count,
+        because each changes something, for unique recipients, and for a cost that is spread.
+        """
+        refusals: list[Refusal] = []
+        if ledger.counts_denied or now < self.newest:
+            return refusals
+        held = self.held
+        for count in ledger.counts:
+            unit = count.unit
+            cost = costs[unit]
+            if not cost or held[unit] + cost <= count.smallest:
+                continue
+            log = None if self._logs is None else self._logs.get(unit)
+            if (
+                count.is_unique
+                or cost > count.smallest
+                or (log is not None and log.last_booking(now) is not None)
+            ):
+                return []
+            charged = self._charged(unit, ledger)
+            for number, window in enumerate(count.windows):
+                at = _room_at(now, window.limit - cost, window, charged, log)
+                if at > now:
+                    refusals.append((count, number, at))
+        return refusals
+
+    def _charged(self, unit: int, ledger: Ledger) -> list[tuple[int, list[int]]]:
+        """Return the runs of pending charges of a unit: what each charge costs, and when."""
+        if self._runs is None and self.ledger is ledger:
+            return [(self.costs[unit], self.pending)]
+        return [
+            (costs[unit], moments)
+            for run_ledger, costs, moments in self._all_runs()
+            if costs[unit] and run_ledger.has_unit(unit)
+        ]
 
     @property
     def has_events(self) -> bool:
@@ -340,39 +391,18 @@ class SubjectCounts:
         oldest: bookings that were never used, and whose last event is not later, are dropped.
         """
         if self.bookings is None:
-            self.bookings = {}
+            self.bookings = BookingQueue()
         bookings = self.bookings
         while bookings:
-            first = bookings[next(iter(bookings))]
+            first = next(iter(bookings))
             if first.at > oldest or first.last > oldest:
                 break
             self.remove_booking(first.number)
         if number is None:
             number = next(_booking_numbers)
-        self.undo.append((bookings.pop, (number, None)))
-        bookings[number] = booking
+        self.undo.append((bookings.remove, (number,)))
+        bookings.add(number, booking)
         return number
-
-    def last_ahead(self, booking: Any) -> int | None:
-        """Return the latest time of the bookings ahead of one in this queue; None if it is first.
-
-        A booking without a number was for its own present: those ahead of it are not later.
-        """
-        own, at = booking.number, booking.at
-        bookings = self.bookings or {}
-        if own is None:
-            times = [other.at for other in bookings.values() if other.at <= at]
-        else:
-            times = [other.at for number, other in bookings.items() if number < own]
-        return max(times, default=None)
-
-    def bookings_behind(self, booking: Any, before: int) -> list[Any]:
-        """Return the bookings behind one in this queue whose time is before `before`."""
-        own, at = booking.number, booking.at
-        bookings = self.bookings or {}
-        if own is None:
-            return [other for other in bookings.values() if at < other.at < before]
-        return [other for number, other in bookings.items() if number > own and other.at < before]
 
     def first_number(self) -> int:
         """Return a number ahead of all in this queue, also of those of forgotten bookings."""
@@ -382,8 +412,8 @@ class SubjectCounts:
         """Remove a booking from this queue; return whether it was still there."""
         if self.bookings is None or number not in self.bookings:
             return False
-        self.undo.append((self.bookings.__setitem__, (number, self.bookings[number])))
-        del self.bookings[number]
+        self.undo.append((self.bookings.put_back, (number, self.bookings[number])))
+        self.bookings.remove(number)
         return True
 
     def idle_from(self, span: int) -> int:
@@ -391,14 +421,23 @@ class SubjectCounts:
         # Pending charges stand no later than `newest`. A booking that is spread has later events
         # than its queue: until they have left, it may not be missing behind other bookings.
         logs = (self._logs or {}).values()
-        bookings = (self.bookings or {}).values()
-        last: int = max((booking.last for booking in bookings), default=self.newest)
+        last: int = max((booking.last for booking in self.bookings or ()), default=self.newest)
         return max([self.newest + span, last + span, *(log.idle_from(span) for log in logs)])
+
+
+def _room_at(
+    now: int, room: int, window: Window, charged: list[tuple[int, list[int]]], log: EventLog | None
+) -> int:
+    """Return the first moment at which a window holds `room` or less; if before `now`, it does now.
+
+    charged: the runs of pending charges, each with its cost. log: what was charged before them.
+    """
+    for cost, moments in reversed(charged):
+        if cost * len(moments) > room:
+            return window.expiry(moments[-1 - room // cost])
+        room -= cost * len(moments)
+    return now if log is None else log.earliest(now, window.limit - room, window)
 
 
 def _shorten(moments: list[int], length: int) -> None:
     del moments[length:]
-
-
-def _set_all(moments: list[int], previous: list[int]) -> None:
-    moments[:] = previous

@@ -30,8 +30,8 @@ from ratelimit_mail.backends.redis.keys import (
     moved_key,
 )
 from ratelimit_mail.calendars import AGREED
+from ratelimit_mail.counting.calendar_window import CalendarWindow
 from ratelimit_mail.counting.charge import FIRST_UNIQUE, UNITS, Charge, Count, Ledger, UniqueCosts
-from ratelimit_mail.counting.window import CalendarWindow
 
 __all__ = [
     "AT_START_ONLY",

@@ -327,38 +327,10 @@ class StoredCounts:
             longest = max(longest, span)
         return max(idle_from, self._last_event + longest), longest
 
-    def last_ahead(self, booking: BookingReceipt[StoredCounts]) -> int | None:
-        """Return the latest time of the bookings ahead of one in this queue; None if it is first.
-
-        A booking without a number was for its own present: those ahead of it are not later.
-        """
-        if booking.number is None:
-            condition, bound = "moment<=?", booking.at
-        else:
-            condition, bound = "number<?", booking.number  # most often the first
-        [last] = self.execute(
-            f"SELECT max(+moment) FROM booking WHERE queue=? AND {condition}",  # noqa: S608
-            (self.number, bound),
-        ).fetchone()
-        return None if last is None else int(last)
-
-    def bookings_behind(
-        self, booking: BookingReceipt[StoredCounts], before: int
-    ) -> Iterator[BookingReceipt[StoredCounts]]:
-        """Yield the bookings behind one in this queue whose time is before `before`."""
-        if booking.number is None:
-            condition, bound = "moment>?", booking.at
-        else:
-            condition, bound = "+number>?", booking.number
-        rows = self.execute(
-            "SELECT number, moment, events FROM booking"  # noqa: S608
-            f" WHERE queue=? AND moment<? AND {condition}",
-            (self.number, before, bound),
-        )
-        for number, moment, events in rows.fetchall():
-            other = self._session.booking(unpack_events(events), self, moment)
-            other.number = number
-            yield other
+    @property
+    def bookings(self) -> _StoredQueue:
+        """The bookings of this queue that were not used yet."""
+        return _StoredQueue(self._session, self)
 
     def add_booking(
         self, booking: BookingReceipt[StoredCounts], number: int | None, *, oldest: int
@@ -402,6 +374,46 @@ class StoredCounts:
             "DELETE FROM booking WHERE queue=? AND number=?", (self.number, number)
         )
         return cursor.rowcount > 0
+
+
+class _StoredQueue:
+    """The bookings of a queue in the file; see `ratelimit_mail.backends.booking_queue`."""
+
+    __slots__ = ("_queue", "_session")
+
+    def __init__(self, session: Session, queue: StoredCounts) -> None:
+        self._session = session
+        self._queue = queue
+
+    def last_ahead(self, booking: BookingReceipt[StoredCounts], now: int) -> int:
+        """Return when the last of the bookings ahead of one is due, or `now` if that is later."""
+        if booking.number is None:
+            condition, bound = "moment<=?", booking.at
+        else:
+            condition, bound = "number<?", booking.number  # few, if it is due
+        [last] = self._session.cursor.execute(
+            f"SELECT max(+moment) FROM booking WHERE queue=? AND {condition}",  # noqa: S608
+            (self._queue.number, bound),
+        ).fetchone()
+        return now if last is None else max(now, last)
+
+    def behind(
+        self, booking: BookingReceipt[StoredCounts], bound: int
+    ) -> Iterator[BookingReceipt[StoredCounts]]:
+        """Yield the bookings behind one that are due before `bound`."""
+        if booking.number is None:
+            condition, place = "moment>?", booking.at
+        else:
+            condition, place = "+number>?", booking.number
+        rows = self._session.cursor.execute(
+            "SELECT number, moment, events FROM booking"  # noqa: S608
+            f" WHERE queue=? AND moment<? AND {condition}",
+            (self._queue.number, bound, place),
+        )
+        for number, moment, events in rows.fetchall():
+            other = self._session.booking(unpack_events(events), self._queue, moment)
+            other.number = number
+            yield other
 
 
 class Session:

@@ -25,7 +25,7 @@ from ratelimit_mail.backends.sqlite.event_tree import (
 )
 from ratelimit_mail.counting.charge import UNITS
 from ratelimit_mail.counting.event_log import LONG_AGO, EventLog, FullTimes, Run
-from ratelimit_mail.counting.window import CalendarWindow, Retention, Window
+from ratelimit_mail.counting.window import Retention, Window
 
 __all__ = [
     "CHANGING",
@@ -313,7 +313,7 @@ class StoredLog(EventLog):
 
     @staticmethod
     def _full_key(window: Window, room: int) -> tuple[Window, int]:
-        if isinstance(window, CalendarWindow):
+        if type(window) is not Window:  # a period of a calendar is not stored
             return window, room
         # Without its limit, which is not stored: only the room matters.
         return Window(0, window.length, window.resolution, denied=window.denied), room
@@ -466,7 +466,7 @@ def _pack_full(full: FullTimes, newest: int) -> bytes:
         FULL.pack(window.length, window.resolution, window.denied, room, since, until)
         for (window, room), times in full.items()
         for since, until in times
-        if until > newest and not isinstance(window, CalendarWindow)
+        if until > newest and type(window) is Window
     )
 
 

@@ -70,7 +70,8 @@ MOST_SHOWN: Final = 50
     "url",
     metavar="URL",
     envvar="RATELIMIT_MAIL_STORE",
-    help="Where earlier messages were counted.",
+    help="Where earlier messages were counted, for the plan; default: the environment variable"
+    " RATELIMIT_MAIL_STORE.",
 )
 @click.option(
     "--preview",
@@ -93,7 +94,7 @@ MOST_SHOWN: Final = 50
 @click.option(
     "--test-to",
     metavar="ADDRESS",
-    help="Send the first letter (or --limit N) to this address alone.",
+    help="Put only the first letter (or --limit N), for this address alone.",
 )
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="At most N rows.")
 @click.option("--no-limit", is_flag=True, help="All rows, also with --test-to and --dry-run.")
@@ -101,7 +102,12 @@ MOST_SHOWN: Final = 50
     "--resume", "first", type=click.IntRange(1), default=1, metavar="N", help="Begin with row N."
 )
 @click.option("--html", type=click.Path(path_type=Path), help="The template of an HTML part.")
-@click.option("--attach", multiple=True, metavar="COLUMN", help="Files to attach; repeatable.")
+@click.option(
+    "--attach",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column that names files to attach; repeatable.",
+)
 @click.option(
     "--attach-from",
     multiple=True,
@@ -115,19 +121,21 @@ MOST_SHOWN: Final = 50
     default=25,
     show_default=True,
     metavar="MIB",
-    help="Of all attachments of a letter.",
+    help="The largest size of all attachments of a letter.",
 )
 @click.option("--key", metavar="COLUMN", help="What identifies a row; default: its address.")
 @click.option("--name", help="The name of the mailing; default: that of LETTER.")
 @click.option("--allow-duplicates", is_flag=True, help="An address may be in several rows.")
-@click.option("--delimiter", metavar="CHARACTER", help="Between cells; default: the likeliest.")
+@click.option("--delimiter", metavar="CHARACTER", help="What separates cells; default: guessed.")
 @click.option("--not-before", metavar="TIME", help="No letter goes before this time.")
 @click.option("--expires", metavar="TIME", help="No letter goes after this time.")
 @click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/London.")
-@click.option("--priority", type=int, default=0, help="Higher goes first.  [default: 0]")
+@click.option("--priority", type=int, default=0, help="A higher one goes first.  [default: 0]")
 @click.option("--client", "address", metavar="ADDRESS", help="The IP address of the client.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="The protocol of the client.")
-@click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of it; repeatable.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="WORD", help="A tag of the client; repeatable."
+)
 @click.option(
     "--output-format",
     type=click.Choice(["text", "raw"]),
@@ -174,12 +182,12 @@ def merge_command(
     and the text, with the columns in braces: TO: {{ email }}. CONTENT-TYPE: text/markdown makes
     an HTML part, and ATTACHMENT: {{ file }} attaches a file.
 
-    All rows are checked first: if a row is wrong, each wrong row is named, nothing is put into
-    the outbox, and the exit code is 2. With --policy, the plan says when the first letter, half
-    of them and the last will be out, after what --store and the outbox have.
+    All rows are checked first. If any row is wrong, each wrong row is named, nothing is put into
+    the outbox, and the exit code is 2. With --policy, the command predicts when the first letter,
+    half of them and the last will be out; the plan includes what --store and the outbox have.
 
-    Run it twice, and nobody gets two letters: a message that the outbox has is not put again.
-    A program that runs the outbox sends them.
+    `ratelimit-mail outbox run` sends the letters. If you run this command twice, nobody gets two
+    letters: a letter that the outbox has is not put again.
 
     --json prints an object with the numbers and the plan, and no letters.
     """

@@ -28,7 +28,11 @@ NOT_BLOCKED = 1
 @click.command("block")
 @change_options("Why, for the log and the decision.")
 @click.option(
-    "--for", "length", callback=seconds, metavar="TIME", help="Such as 2h; default: ever."
+    "--for",
+    "length",
+    callback=seconds,
+    metavar="TIME",
+    help="How long, such as 2h; default: until `unblock`.",
 )
 @ALERTS
 def block_command(
@@ -38,9 +42,9 @@ def block_command(
     alerts_file: str | None,
     wants_json: bool,
 ) -> None:
-    """Refuse all messages of SUBJECT from its next message on, until --for is over or `unblock`.
+    """Refuse all messages of SUBJECT, until the time of --for is over or until `unblock`.
 
-    Every process that shares the store knows it within a second. The reason, with your name, is
+    Every process that shares the store obeys it within a second. The reason, with your name, is
     stored in the block, written to the system log, and reported by the table [alerts].
     """
     subject = change.subject
@@ -65,7 +69,7 @@ def unblock_command(
 ) -> None:
     """Lift the block of SUBJECT. The exit code is 1 if it was not blocked.
 
-    It is written to the system log, and reported by the table [alerts].
+    The change is written to the system log, and reported by the table [alerts].
     """
     name = subject_text(change.subject.value)
     with opened_live_store(location, alerts_file=alerts_file, alerts=True) as store:
@@ -88,7 +92,7 @@ def unblock_command(
 def reset_command(change: Change, location: StoreLocation, wants_json: bool) -> None:
     """Forget everything that was counted for SUBJECT in this scope, bookings included.
 
-    It may send as if it had sent nothing. A block stays in force.
+    SUBJECT may then send as if it had sent nothing. A block stays in force.
     """
     with opened_live_store(location) as store:
         store.reset(change.subject, change.by, change.reason)

@@ -52,11 +52,12 @@ def usage_command(
 ) -> None:
     """Show how much of each limit SUBJECT has used, limits that only report included.
 
-    SUBJECT is what the limits count per: a sender's address, or as --scope says, a client's IP
+    SUBJECT is a sender's address or, with --scope, what the limits count per: a client's IP
     address or a login; with several words in --scope, a value for each. A submitter is named as
     `top` shows it, such as `user:ann`, and needs no --scope.
 
-    It is compared as the policy does: without case, networks as one client.
+    SUBJECT is compared as the policy compares it: without case, and any address of a network is
+    one client.
 
     --address, --user, --protocol and --tag describe the client whose tier has the limits.
     """
@@ -101,8 +102,8 @@ def top_command(
 ) -> None:
     """Show the subjects that used the largest share of a limit, the heaviest first.
 
-    Every subject is looked at once. With a million in Redis that takes seconds, in steps of less
-    than a millisecond, so that mail is not held up.
+    The command looks at every subject once. With a million of them in Redis that takes seconds, in
+    short steps, so that mail is not delayed.
     """
     with opened_live_store(location) as store:
         scope = scope_or_default(scope_words, store, client)
@@ -137,8 +138,8 @@ def blocks_command(
 ) -> None:
     """List the blocks in force, or with --log the last 1,000 blocks, unblocks and resets.
 
-    A store remembers what these commands changed, with who and why. A running server writes it into
-    its log, too.
+    The store records who changed what with these commands, and why. A running server also writes
+    it into its log.
     """
     with opened_live_store(location) as store:
         rows = store.operations() if wants_log else store.blocks()

@@ -82,7 +82,7 @@ def complete_subject(
 
 SUBJECT = click.argument("values", metavar="SUBJECT...", nargs=-1, shell_complete=complete_subject)
 _SCOPE_HELP: Final = (
-    f"What is counted per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain."
+    f"What the limits count per: {', '.join(SCOPES)}; or several, such as sender+recipient_domain."
 )
 SCOPE = click.option(
     "--scope",
@@ -103,7 +103,7 @@ BY = click.option(
     default=login_name,
     show_default="your login name",
     metavar="NAME",
-    help="Who does it, for the log.",
+    help="Who makes the change, for the log.",
 )
 
 _SEPARATOR: Final = re.compile(r"[+,]")
@@ -164,13 +164,15 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The control socket of a running server, which holds the counts.",
         ),
         click.option(
-            "--node", metavar="NAME", help="The server that counts, for policies per node."
+            "--node",
+            metavar="NAME",
+            help="The mail server whose counts these are, if the policy has per_node.",
         ),
         click.option(
             "--shadow",
             "is_shadow",
             is_flag=True,
-            help="The counts of a server that runs with --shadow.",
+            help="Use the counts of a server that runs with --shadow.",
         ),
     )
     decorated: Callable[..., Any] = with_location
@@ -226,10 +228,14 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = with_client
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of the client."),
-        click.option("--protocol", metavar="WORD", help="Such as smtp or webmail."),
+        click.option(
+            "--protocol",
+            metavar="WORD",
+            help="The protocol of the client, such as smtp or webmail.",
+        ),
         click.option("--user", metavar="LOGIN", help="The login of the client."),
         click.option(
-            "--address", metavar="IP", help="The client whose tier has the limits: its address."
+            "--address", metavar="IP", help="The address of the client whose tier has the limits."
         ),
     ):
         decorated = option(decorated)

@@ -92,9 +92,9 @@ def watch_command(
 ) -> None:
     """Show the heaviest subjects and the blocks on a live screen, until Ctrl-C.
 
-    A store with very many subjects is looked at less often than --every says.
+    If the store has very many subjects, the screen is updated less often than --every says.
 
-    --json prints an object in a line of its own each time.
+    --json prints an object in a line of its own for each update.
     """
     console = Console()
     with opened_live_store(location) as store:

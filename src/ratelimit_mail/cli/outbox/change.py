@@ -69,8 +69,8 @@ def cancel_command(
 ) -> None:
     """Cancel each message ID that is queued, held or uncertain, or all in a --state.
 
-    With --policy and --store, the place that may be booked for it is free at once; otherwise as
-    soon as `outbox run` comes to the sender's next message.
+    With --policy and --store, a booking of the message is cancelled at once; otherwise as soon as
+    `outbox run` comes to the sender's next message.
     """
     _check_choice(numbers, state, sender)
     with (
@@ -97,7 +97,7 @@ def retry_command(
     """Try each message ID again as soon as possible, or all in a --state.
 
     A message that failed, expired, was cancelled or is uncertain is queued again, for those of its
-    recipients that have not got it. A queued one does not wait for its next attempt.
+    recipients that do not have it. A queued message does not wait for its next attempt.
     """
     _check_choice(numbers, state, sender)
     with opened_outbox(file, policy_or_none(None)) as outbox:
@@ -122,7 +122,7 @@ def approve_command(
     policy_name: str | None,
     wants_json: bool,
 ) -> None:
-    """Approve each message ID that is held. It goes when all its lists have approved it.
+    """Approve each message ID that is held. It is sent when all its lists have approved it.
 
     --by needs --policy, whose directory names the moderators.
     """
@@ -136,7 +136,7 @@ def approve_command(
 @OUTBOX
 @IDS
 @BY
-@click.option("--reason", metavar="TEXT", help="For the sender to read.")
+@click.option("--reason", metavar="TEXT", help="The reason, for the sender to read.")
 @click.option("--notices-from", metavar="ADDRESS", help="Send the sender a notice from ADDRESS.")
 @POLICY
 @JSON

@@ -20,7 +20,7 @@ __all__ = ["outbox_commands"]
 
 @click.group("outbox", cls=CommandGroup)
 def outbox_commands() -> None:
-    """Put messages into an outbox, send them when the limits allow it, and look after them.
+    """Put messages into an outbox, send them when the limits allow it, and manage them.
 
     OUTBOX is a file on a local disk. Any number of these commands may use it at the same time.
     """

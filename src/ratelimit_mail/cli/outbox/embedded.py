@@ -50,7 +50,7 @@ def embedded_commands(
     values: dict[str, Any] = {"file": file, "policy_name": policy, "url": store}
     group = click.Group(
         "outbox",
-        help="Send what is in the outbox, and look after it.",
+        help="Send the messages in the outbox, and manage them.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     run = partial(send_queued, file, policy, store, transport, policy_name=policy_name)

@@ -32,22 +32,24 @@ __all__ = ["list_command", "show_command", "stats_command"]
 
 @click.command("list")
 @OUTBOX
-@click.option("--state", type=click.Choice([*map(str, State)]), help="Only those in this state.")
-@click.option("--sender", metavar="ADDRESS", help="Only those of this sender.")
-@click.option("--moderator", metavar="ADDRESS", help="Only those that this moderator may approve.")
+@click.option("--state", type=click.Choice([*map(str, State)]), help="Only messages in this state.")
+@click.option("--sender", metavar="ADDRESS", help="Only messages of this sender.")
+@click.option(
+    "--moderator", metavar="ADDRESS", help="Only messages that this moderator may approve."
+)
 @click.option(
     "--after",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     metavar="ID",
-    help="Only those put after this one.",
+    help="Only messages that were put after this one.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, 1_000_000),
     default=100,
     show_default=True,
-    help="At most so many.",
+    help="The most messages to list.",
 )
 @POLICY
 @JSON
@@ -63,8 +65,8 @@ def list_command(
 ) -> None:
     """List the messages in OUTBOX, in the order in which they were put, with the last replies.
 
-    --moderator needs --policy, whose directory names the moderators. --sender needs it where
-    aliases count as their owner, or where capitals count.
+    --moderator needs --policy, whose directory names the moderators. --sender needs --policy if
+    aliases count as their owner, or if the policy is case-sensitive.
 
     --json prints an array of objects, as `show` does.
     """

@@ -43,16 +43,24 @@ class _File(NamedTuple):
 @click.command("put")
 @OUTBOX
 @click.argument("arguments", metavar="[FILE|-|ADDRESS]...", nargs=-1)
-@click.option("--sender", "-f", metavar="ADDRESS", help="Default: that in Sender or From.")
+@click.option(
+    "--sender", "-f", metavar="ADDRESS", help="The sender; default: that in Sender or From."
+)
 @click.option("-t", "wants_headers", is_flag=True, help="Add the recipients in the headers.")
-@click.option("--key", metavar="TEXT", help="The same key is one message, however often put.")
-@click.option("--not-before", metavar="TIME", help="It does not go before this time.")
-@click.option("--expires", metavar="TIME", help="It does not go after this time.")
+@click.option(
+    "--key", metavar="TEXT", help="A message with a key that was put before is not put again."
+)
+@click.option("--not-before", metavar="TIME", help="The message does not go before this time.")
+@click.option("--expires", metavar="TIME", help="The message does not go after this time.")
 @MOMENTS
-@click.option("--priority", type=click.IntRange(-1000, 1000), default=0, help="Higher goes first.")
+@click.option(
+    "--priority", type=click.IntRange(-1000, 1000), default=0, help="A higher one goes first."
+)
 @click.option("--client", "address", metavar="ADDRESS", help="The IP address of the client.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="The protocol of the client.")
-@click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of it; repeatable.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="WORD", help="A tag of the client; repeatable."
+)
 @POLICY
 @STORE
 @JSON

@@ -90,18 +90,29 @@ LINE_SECONDS: Final = 600.0
 @OUTBOX
 @POLICY
 @STORE
-@click.option("--smtp", "smtp_url", metavar="URL", help="Such as smtp://ann@smtp.example.com:587.")
-@click.option("--maildir", type=click.Path(path_type=Path), help="Write into a Maildir, for tests.")
+@click.option(
+    "--smtp",
+    "smtp_url",
+    metavar="URL",
+    help="The mail server, such as smtp://ann@smtp.example.com:587.",
+)
+@click.option(
+    "--maildir",
+    type=click.Path(path_type=Path),
+    help="Write the messages into this Maildir instead, for tests.",
+)
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path),
-    help="The password of the user; read for each login.",
+    help="A file with the password of the user; it is read for each login.",
 )
-@click.option("--password-env", metavar="NAME", help="The environment variable that has it.")
+@click.option(
+    "--password-env", metavar="NAME", help="The environment variable that has the password."
+)
 @click.option(
     "--oauth-token-file",
     type=click.Path(path_type=Path),
-    help="An access token for XOAUTH2; read for each login.",
+    help="A file with an access token for XOAUTH2; it is read for each login.",
 )
 @click.option(
     "--tls",
@@ -113,9 +124,15 @@ LINE_SECONDS: Final = 600.0
     type=click.IntRange(1, 100),
     default=3,
     show_default=True,
-    help="The most at once to the mail server.",
+    help="The most connections to the mail server at the same time.",
 )
-@click.option("--timeout", callback=seconds, default="60s", show_default=True, help="Of a reply.")
+@click.option(
+    "--timeout",
+    callback=seconds,
+    default="60s",
+    show_default=True,
+    help="How long to wait for a reply.",
+)
 @click.option("--until-empty", is_flag=True, help="End when nothing is queued.")
 @click.option(
     "--on-uncertain",
@@ -128,20 +145,28 @@ LINE_SECONDS: Final = 600.0
     "--retry-delays",
     callback=list_of_seconds,
     metavar="TIMES",
-    help="After the 1st, 2nd, ... refusal.  [default: 30m,2h,3h]",
+    help="How long to wait after the 1st, 2nd, ... temporary refusal.  [default: 30m,2h,3h]",
 )
 @click.option(
-    "--give-up", callback=seconds, metavar="TIME", help="After the first attempt.  [default: 5d]"
+    "--give-up",
+    callback=seconds,
+    metavar="TIME",
+    help="How long after its first attempt a message fails.  [default: 5d]",
 )
 @click.option(
     "--reconnect",
     callback=list_of_seconds,
     metavar="TIMES",
-    help="After the 1st, 2nd, ... failure to connect.  [default: 5s,30s,2m,5m]",
+    help="How long to wait after the 1st, 2nd, ... failure to connect.  [default: 5s,30s,2m,5m]",
 )
-@click.option("--notices-from", metavar="ADDRESS", help="Send senders notices of failures.")
 @click.option(
-    "--delay-notice-after", callback=seconds, metavar="TIME", help="And a notice of a delay."
+    "--notices-from", metavar="ADDRESS", help="Send senders notices of failures from ADDRESS."
+)
+@click.option(
+    "--delay-notice-after",
+    callback=seconds,
+    metavar="TIME",
+    help="Also send a notice if a message is still queued after TIME.",
 )
 @click.option(
     "--hold-for",
@@ -157,7 +182,7 @@ LINE_SECONDS: Final = 600.0
     default="7d",
     show_default=True,
     metavar="TIME",
-    help="Of the text of a message that has ended.",
+    help="How long the text of a message is stored after its end.",
 )
 @click.option(
     "--keep-records",
@@ -165,7 +190,7 @@ LINE_SECONDS: Final = 600.0
     default="90d",
     show_default=True,
     metavar="TIME",
-    help="Of its record, and so of its key.",
+    help="How long the record of a message, with its key, is stored after its end.",
 )
 @monitoring_options
 @MOMENTS
@@ -187,11 +212,11 @@ def run_command(
 ) -> None:
     """Send the messages in OUTBOX when the limits allow it, until SIGTERM or Ctrl-C.
 
-    Either finishes the message in hand first; a second one does not wait for it. A password is
-    never an argument, which other users of the host could read.
+    At the first signal, the command finishes the message in hand; at the second, it ends at once.
+    A password is never an argument, because other users of the host could read it.
 
-    Any number of these may run at the same time. --store is where they count what they send: it
-    must last, such as sqlite:///counts.db or redis://localhost:6379/0.
+    Any number of these commands may run at the same time. They count what they send in --store,
+    which must survive a restart, such as sqlite:///counts.db or redis://localhost:6379/0.
 
     --json prints an object for each event in a line of its own, and one at the end.
 

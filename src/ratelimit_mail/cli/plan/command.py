@@ -58,14 +58,18 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
     multiple=True,
     metavar="NAME",
     shell_complete=complete_policy,
-    help="One below, or a policy file; repeatable.",
+    help="A preset below, or a policy file; repeatable.",
 )
-@click.option("--all", "wants_all", is_flag=True, help="Compare all policies below.")
+@click.option("--all", "wants_all", is_flag=True, help="Compare all presets below.")
 @click.option("--messages", type=NUMBER, help="Messages with one recipient each.")
 @click.option("--csv", "file", type=click.Path(path_type=Path), help="One message for each row.")
 @click.option("--recipients", type=NUMBER, help="Recipients in total.")
-@click.option("--per-message", type=NUMBER, help="The most in one message.")
-@click.option("--start", metavar="TIME", help="ISO 8601 or Unix seconds.  [default: now]")
+@click.option("--per-message", type=NUMBER, help="The most recipients of one message.")
+@click.option(
+    "--start",
+    metavar="TIME",
+    help="The start of the mailing: ISO 8601 or Unix seconds.  [default: now]",
+)
 @click.option(
     "--store",
     "url",
@@ -75,15 +79,21 @@ NUMBER: Final = click.IntRange(1, MOST_RECIPIENTS)
     " RATELIMIT_MAIL_STORE.",
 )
 @click.option("--not-before", metavar="TIME", help="No message goes before this time.")
-@click.option("--hours", metavar="HOURS", help="Such as 'mon-fri 08:00-18:00'; default: always.")
+@click.option(
+    "--hours",
+    metavar="HOURS",
+    help="Messages go in these hours only, such as 'mon-fri 08:00-18:00'; default: always.",
+)
 @click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/London.")
 @click.option("--sender", default=SENDER, show_default=True, help="The sender address.")
 @click.option(
-    "--granted", is_flag=True, help="As if the sender had the grant that a policy requires."
+    "--granted", is_flag=True, help="Plan as if the sender had the grant that a policy requires."
 )
 @click.option("--client", "address", metavar="ADDRESS", help="The IP address of the client.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="The protocol of the client.")
-@click.option("--tag", "tags", multiple=True, metavar="WORD", help="A tag of it; repeatable.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="WORD", help="A tag of the client; repeatable."
+)
 @click.option(
     "--report",
     "page",
@@ -112,20 +122,21 @@ def plan_command(
     page: Path | None,
     wants_json: bool,
 ) -> None:
-    """Show when the messages of a mailing will have gone under a policy.
+    """Predict when the messages of a mailing will have been sent under a policy.
 
-    Exactly one of --messages, --csv and --recipients is required. The messages go in their
-    order, each as soon as it fits. Nothing else is sent during the mailing, and sending takes
-    no time. The command itself sends nothing.
+    The command sends nothing. Exactly one of --messages, --csv and --recipients is required.
 
-    With --store, such as sqlite:///counts.db or redis://localhost:6379/0, what the sender has
-    sent before takes its place in the limits, and blocks count. The store is only read. Without
-    it, nothing was sent before the start.
+    The plan assumes that the messages go in their order, each as soon as it fits, that nothing
+    else is sent during the mailing, and that sending takes no time.
 
-    --time-zone is that of --hours, of times without one, and of the times in the tables.
+    With --store, such as sqlite:///counts.db or redis://localhost:6379/0, the plan includes what
+    the sender has sent before, and blocks. The store is only read. Without --store, the plan
+    assumes that nothing was sent before the start.
+
+    --time-zone applies to --hours, to times without a zone, and to the times in the tables.
 
     The plan of the first --policy is printed in full: when the first message, half of them
-    and the last will have gone, which limit delays them when, and a schedule by hour. With
+    and the last will have been sent, which limit delays them when, and a schedule by hour. With
     several policies, or --all, a table has a row for each. --report writes one HTML file
     that any browser can open, with a calendar of the days; it needs the extra [report].
 

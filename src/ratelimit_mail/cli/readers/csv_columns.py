@@ -57,7 +57,6 @@ class MessageColumns:
         for name in names:
             if name in KNOWN and names.count(name) > 1:
                 raise InputError(f"the header has the column {name!r} twice")
-        self._header = header
         self._shown = shown or header
         self._clock: int | None = None
         self.parse_time: Callable[[str], int] = parse_time
@@ -72,20 +71,24 @@ class MessageColumns:
         ]
         self._has_no_client = all(index is None for index in self._client_columns)
         self._clients: dict[tuple[str, ...], Client] = {}
-        self._last_time = ("", 0)
+        self._width = len(header)
+        self._last_cell, self._last_time = "", 0
         self._addressees: dict[tuple[str, ...], _Addressees] = {}
         """What the cells of the sender and the recipients say."""
 
     def record(self, row: Row) -> MailRecord:
         """Return the mail record of one row; raise ValueError with the reason if it is invalid."""
-        if len(row) != len(self._header):
-            raise ValueError(f"{len(row)} columns where the header has {len(self._header)}")
-        time = self._time_of(row[self._time] if self._clock is None else self.time_text(row))
+        if len(row) != self._width:
+            raise ValueError(f"{len(row)} columns where the header has {self._width}")
+        cell = row[self._time] if self._clock is None else self.time_text(row)
+        if cell != self._last_cell:  # busy logs have many rows of one second
+            self._last_time = self.parse_time(cell.strip())
+            self._last_cell = cell
         cells = self._address_cells(row)
         sender, recipients = self._addressees.get(cells) or self._addressees_of(cells, row)
         client = NOBODY if self._has_no_client else self._client(row)
         size = None if self._size is None else size_of(row[self._size])
-        return _new_record(MailRecord, (time, sender, recipients, client, size))
+        return _new_record(MailRecord, (self._last_time, sender, recipients, client, size))
 
     def _addressees_of(self, cells: tuple[str, ...], row: Row) -> _Addressees:
         recipients = self._recipients(row)
@@ -150,11 +153,6 @@ class MessageColumns:
             raise self._missing("recipients", names)
         n_to, n_cc = (self._index[name] for name in TO_AND_CC)
         return lambda row: _count(row[n_to], row[n_cc]), [n_to, n_cc]
-
-    def _time_of(self, cell: str) -> int:
-        if cell != self._last_time[0]:  # busy logs have many rows of one second
-            self._last_time = cell, self.parse_time(cell.strip())
-        return self._last_time[1]
 
     def _client(self, row: Row) -> Client:
         cells = tuple("" if i is None else row[i].strip() for i in self._client_columns)

@@ -93,14 +93,16 @@ def read_table(lines: Iterator[str], *, has_header: bool = True) -> CsvTable:
 def _rows(
     rows: Iterator[tuple[int, list[str] | csv.Error]], header: list[str]
 ) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    name = header[0]
     for line, row in rows:
         # The first cell decides quickly for most rows.
-        if isinstance(row, list) and (row[0].startswith("#") or row[0] == header[0]):
-            is_remark = row == header or row[0].lower().startswith(REMARKS)
-        else:
-            is_remark = False
-        if not is_remark:
-            yield line, row
+        if (
+            isinstance(row, list)
+            and (row[0] == name or row[0][:1] == "#")
+            and (row == header or row[0].lower().startswith(REMARKS))
+        ):
+            continue
+        yield line, row
 
 
 def separator_of(header: str) -> str:

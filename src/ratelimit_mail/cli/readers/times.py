@@ -87,8 +87,6 @@ def parse_time(text: str, zone: tzinfo = UTC) -> int:
     A Unix time is in seconds up to the year 9999, in milliseconds if it would be after that, and
     else in microseconds. No mail is so old that its milliseconds could be seconds.
     """
-    if len(text) <= _SECONDS and text.isdecimal() and text.isascii():
-        return int(text) * 1000  # the most frequent form, for which no pattern is needed
     if unix := _UNIX.fullmatch(text):
         number = int(unix[1])
         if number * 1000 < _END:
@@ -116,6 +114,8 @@ class TimeParser:
 
     def __call__(self, text: str) -> int:
         """Return milliseconds since the epoch; raise ValueError with the reason if invalid."""
+        if text.isdecimal() and text.isascii() and len(text) <= _SECONDS:
+            return int(text) * 1000  # the most frequent form, for which no pattern is needed
         try:
             return parse_time(text, self._zone)
         except ValueError as error:

@@ -59,7 +59,7 @@ def _percent(_: click.Context, __: click.Parameter, value: float) -> float:
     required=True,
     metavar="NAME",
     shell_complete=complete_policy,
-    help="One below, or a policy file.",
+    help="A preset below, or a policy file.",
 )
 @click.option(
     "--compare",
@@ -118,10 +118,10 @@ def replay_command(
     of Exchange Server, the export of Google's Email Log Search, or events of Amazon SES
     as JSON lines. The format is recognized; --format names it. "-" is standard input.
     Files may be compressed with gzip, bzip2, xz or zstd. Several files of one format
-    are replayed together, and rotated logs may stand in any order.
+    are replayed together, and rotated logs may be in any order.
 
     Messages that are out of order are sorted by time. Rows that cannot be read are
-    skipped and reported with their line, and what is left out on purpose is counted.
+    skipped and reported with their line. Rows that are left out on purpose are counted.
 
     \b
     Columns of a CSV file, by the names in its first row:
@@ -138,14 +138,15 @@ def replay_command(
       tags         words such as wireless, separated by blanks or semicolons
     For policies with limits on bytes:
       size         bytes of the message
-    Other common names are guessed, and --columns says which column is which.
+    Other common names are recognized, and --columns names other columns.
 
     If only a number of recipients is known, that many external addresses are generated:
     recipient-1@replay.invalid, recipient-2@replay.invalid and so on, the same for every
     message.
 
-    Where nothing is known about a client, western-convergence takes its stricter tier,
-    tier 2. --client, --protocol, --tag and --networks say what the files do not.
+    If nothing is known about a client, western-convergence puts it in its stricter tier,
+    tier 2. --client, --protocol, --tag and --networks describe the clients if the files
+    do not.
     """
     try:
         policy = find_policy(name)

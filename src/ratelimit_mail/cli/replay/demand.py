@@ -10,11 +10,11 @@ from ratelimit_mail.cli.replay.by_tier import sender_keys
 from ratelimit_mail.cli.replay.policy_variants import own_limits, unlimited
 from ratelimit_mail.cli.replay.run import TimedEnvelopes
 from ratelimit_mail.cli.replay.time_bins import Bins
-from ratelimit_mail.decision import Rule
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limits import MessageSizeLimit, RateLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan
+from ratelimit_mail.rules import Rule
 from ratelimit_mail.testing import ManualClock
 
 __all__ = ["Demand"]

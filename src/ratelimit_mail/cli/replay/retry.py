@@ -17,14 +17,12 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.cli.replay.by_tier import sender_keys
+from ratelimit_mail.cli.replay.decider import decider
 from ratelimit_mail.cli.replay.run import TimedEnvelopes
 from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.envelope import Envelope
-from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.testing import ManualClock
 
 __all__ = ["LIFETIME", "DelayCallback", "Delays", "retry"]
 
@@ -96,8 +94,7 @@ class _Run:
         self._callbacks = callbacks
         self.by_tier: dict[str | None, Delays] = {tier.name: Delays() for tier in policy.tiers}
         self._keys = sender_keys(policy)
-        self._clock = ManualClock(0)
-        self._limiter = Limiter(policy, MemoryBackend(clock=self._clock))
+        self._decide = decider(policy)
         self._queues: dict[str, _Queue] = {}
         self._due: list[tuple[int, int, str]] = []
         """When each queue is tried, in which order, and its sender."""
@@ -111,8 +108,7 @@ class _Run:
         if queue is not None:
             queue.messages.append((time, envelope))
             return
-        self._clock.set(time)
-        decision = self._limiter.try_acquire(envelope)
+        decision = self._decide(time, envelope)
         if not self._settle(decision, envelope, time, time):
             self._queues[sender] = queue = _Queue(deque([(time, envelope)]))
             self._wait(sender, queue, time, decision)
@@ -121,14 +117,13 @@ class _Run:
         """Try the queues that are due, up to and at a time; all, if it is None."""
         while self._due and (until is None or self._due[0][0] <= until):
             now, _, sender = heappop(self._due)
-            self._clock.set(now)
             self._try(sender, self._queues[sender], now)
 
     def _try(self, sender: str, queue: _Queue, now: int) -> None:
         messages = queue.messages
         while messages:
             time, envelope = messages[0]
-            decision = self._limiter.try_acquire(envelope)
+            decision = self._decide(now, envelope)
             if not self._settle(decision, envelope, time, now):
                 if now - time < LIFETIME:
                     self._wait(sender, queue, now, decision)

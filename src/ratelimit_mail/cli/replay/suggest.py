@@ -15,15 +15,13 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.cli.replay.by_tier import sender_keys
+from ratelimit_mail.cli.replay.decider import decider
 from ratelimit_mail.cli.replay.demand import Demand
 from ratelimit_mail.cli.replay.policy_variants import own_limits, with_number, with_only_limit
 from ratelimit_mail.cli.replay.run import TimedEnvelopes
-from ratelimit_mail.limiter import Limiter
 from ratelimit_mail.limits import Limit, RateLimit, RecipientLimit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.testing import ManualClock
 
 __all__ = ["Effect", "Numbers", "Smallest", "Suggestion", "quota_of", "round_up", "suggest"]
 
@@ -282,17 +280,15 @@ def _refused(
     without: Collection[str],
 ) -> list[Counter[str]]:
     """Return for each policy how many messages of each sender a limit refuses."""
-    clock = ManualClock(0)
-    limiters = [Limiter(policy, MemoryBackend(clock=clock)) for policy in policies]
+    deciders = [decider(policy) for policy in policies]
     counters = [Counter[str]() for _ in policies]
-    pairs = list(zip(limiters, counters, strict=True))
+    pairs = list(zip(deciders, counters, strict=True))
     for time, envelope in envelopes:
         key = keys[envelope.sender]
         if key in without or (only is not None and key not in only):
             continue
-        clock.set(time)
-        for limiter, counter in pairs:
-            if limiter.try_acquire(envelope).limit is not None:
+        for decide, counter in pairs:
+            if decide(time, envelope).limit is not None:
                 counter[key] += 1
     return counters
 

@@ -6,10 +6,12 @@ from typing import Final, TypeVar
 
 import attrs
 
+from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail.cli.replay.by_tier import sender_keys
-from ratelimit_mail.decision import Action, Decision, Rule
+from ratelimit_mail.decision import Action, Decision
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.policy import Policy
+from ratelimit_mail.rules import Rule
 
 __all__ = ["KINDS", "DecisionCounts", "Tally"]
 
@@ -80,7 +82,8 @@ class Tally:
 
     def __init__(self, policy: Policy) -> None:
         limits = policy.all_limits
-        self._keys = sender_keys(policy)
+        self._key_of = sender_keys(policy).__getitem__
+        self._senders = BoundedCache(self._sender)
         self._spellings: dict[str, str] = {}
         """The spelling of each sender that came first, by its key."""
         self._causes: dict[int, tuple[object, DecisionCounts, set[str]]] = {}
@@ -101,27 +104,35 @@ class Tally:
 
     def add(self, sender: str, decision: Decision) -> None:
         """Count the decision on a message of `sender`."""
-        spelling = self._spellings.setdefault(self._keys[sender], sender)
-        counts = _counts(self.by_sender, spelling)
+        spelling, counts = self._senders[sender]
         tier = self.by_tier.get(decision.tier)
         if tier is None:
             tier = self.by_tier[decision.tier] = DecisionCounts()
         action, shadow = decision.action, decision.shadow
-        if action is Action.ACCEPT and shadow is None:
+        if action is _ACCEPT and shadow is None:
             counts.accepted += 1
             tier.accepted += 1
             return
-        counts.add(action)
-        tier.add(action)
         cause = decision.limit or decision.rule
         if action is Action.HOLD:
+            counts.add(action)
+            tier.add(action)
             _counts(self.by_rule, str(cause)).add(action)
-        elif cause is not None:
-            known = self._causes.get(id(cause)) or self._new_cause(cause)
-            known[1].add(action)
-            known[2].add(spelling)
+        elif cause is None:
+            counts.add(action)
+            tier.add(action)
+        else:
+            _, of_cause, affected = self._causes.get(id(cause)) or self._new_cause(cause)
+            affected.add(spelling)
+            for each in (counts, tier, of_cause):
+                each.add(action)
         if shadow is not None and shadow.limit is not None:
             _counts(self.by_shadow, str(shadow.limit)).add(shadow.action)
+
+    def _sender(self, sender: str) -> tuple[str, DecisionCounts]:
+        """Return the spelling of a sender that came first, and its counts."""
+        spelling = self._spellings.setdefault(self._key_of(sender), sender)
+        return spelling, _counts(self.by_sender, spelling)
 
     @property
     def all(self) -> DecisionCounts:

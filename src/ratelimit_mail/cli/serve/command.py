@@ -104,7 +104,8 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
     metavar="ADDRESS",
     multiple=True,
     callback=_addresses,
-    help="inet:HOST:PORT or unix:PATH; may be repeated. Default: the sockets of systemd.",
+    help="Where to listen: inet:HOST:PORT or unix:PATH; repeatable. Default: the sockets of"
+    " systemd.",
 )
 @STORE
 @click.option(
@@ -112,7 +113,7 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
     default="rcpt,end-of-message",
     show_default=True,
     callback=_stages,
-    help="When Postfix asks: of rcpt, data and end-of-message.",
+    help="When Postfix asks; some of rcpt, data and end-of-message.",
 )
 @click.option(
     "--excess",
@@ -123,7 +124,7 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
     "--held",
     "held_file",
     type=click.Path(path_type=Path),
-    help="The list of held messages, for --excess hold.",
+    help="The file with the list of held messages, for --excess hold.",
 )
 @click.option(
     "--hold-for",
@@ -131,15 +132,17 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
     default="1d",
     show_default=True,
     metavar="TIME",
-    help="One that would have to wait longer is refused as its limit says.",
+    help="The longest wait of a held message; one that would wait longer is refused.",
 )
-@click.option("--shadow", "is_shadow", is_flag=True, help="Refuse nothing, and log what would be.")
+@click.option(
+    "--shadow", "is_shadow", is_flag=True, help="Refuse nothing, and log what would be refused."
+)
 @click.option(
     "--on-backend-error",
     type=click.Choice(["deny", "allow", "memory"]),
     default="deny",
     show_default=True,
-    help="While the store is away: defer mail, let it pass, or count in memory.",
+    help="While the store is away: defer mail, accept it, or count in memory.",
 )
 @click.option("--node", metavar="NAME", help="The name of this server, for policies per node.")
 @click.option(
@@ -153,14 +156,15 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
     "--tags",
     "tags_file",
     type=click.Path(path_type=Path),
-    help="A table of networks and logins to tags.",
+    help="A file with the tags of networks and logins.",
 )
 @click.option(
     "--tag",
     "tags",
     metavar="TARGET=TAG",
     multiple=True,
-    help="Such as 129.100.0.0/16=campus or @students.uwo.ca=student; may be repeated.",
+    help="One line of --tags, such as 129.100.0.0/16=campus or @students.uwo.ca=student;"
+    " repeatable.",
 )
 @click.option(
     "--control",
@@ -172,14 +176,14 @@ def _tag_lines(values: Sequence[str]) -> list[tuple[str, list[str]]]:
     default="660",
     show_default=True,
     callback=_mode,
-    help="The permissions of a Unix socket that it listens on.",
+    help="The permissions of a Unix socket of --listen.",
 )
 @click.option(
     "--max-connections",
     type=click.IntRange(1, 1_000_000),
     default=4000,
     show_default=True,
-    help="The most from Postfix at once.",
+    help="The most connections of Postfix at the same time.",
 )
 @monitoring_options
 @click.option("--print-main-cf", is_flag=True, help="Print the lines for main.cf, and end.")
@@ -210,15 +214,15 @@ def serve_command(
     only_checks: bool,
     verbose: bool,
 ) -> None:
-    """Answer Postfix whether a message may go, by the limits of POLICY.
+    """Run a policy server for Postfix, which decides on each message by the limits of POLICY.
 
-    POLICY is a preset or a policy file. It speaks Postfix's policy delegation protocol; the lines
-    for main.cf are printed by --print-main-cf. Where --store is not set, messages are counted in
-    memory, and a restart forgets them.
+    POLICY is a preset or a policy file. The server speaks Postfix's policy delegation protocol;
+    --print-main-cf prints the lines for main.cf. Without --store, messages are counted in memory,
+    and a restart loses the counts.
 
-    SIGHUP, and a change of POLICY, --tags or --alerts, read them again; counts and connections
-    stay, and if a file is wrong, the old ones stay in force. SIGTERM answers what was asked, and
-    ends.
+    The server reads POLICY, --tags and --alerts again at SIGHUP and when one of them has changed.
+    Counts and connections stay, and if a file is wrong, the old settings stay in force. At
+    SIGTERM, the server answers what was asked, and ends.
 
     The exit code is 0 after a signal, and 2 if an option, a file or an address cannot be used.
     """

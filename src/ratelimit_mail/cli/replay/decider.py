@@ -1,0 +1,118 @@
+"""Deciders: what decides on the messages of a replay, each at its time and in order of time.
+
+Messages of a replay are decided by the counts of messages in order, which need a third of the time
+of a limiter, if that gives the same decisions. It does not for limits that only report, that block
+a subject, that count unique recipients, or that spread a message over time: there a limiter
+decides, with a clock that follows the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.counting.in_order import InOrderCounts, PreparedCharge
+from ratelimit_mail.decision import Decision
+from ratelimit_mail.envelope import Envelope
+from ratelimit_mail.limiter import Limiter
+from ratelimit_mail.limiter.verdicts import decide, refused_until
+from ratelimit_mail.limits import Limit, RateLimit
+from ratelimit_mail.policy import Policy
+from ratelimit_mail.policy.charges import EffectiveLimits
+from ratelimit_mail.testing import ManualClock
+
+__all__ = ["Decider", "decider"]
+
+MOST_PLANS: Final = 16_384
+
+Decider = Callable[[int, Envelope], Decision]
+"""Returns the decision on a message at a time in milliseconds, which is not before the last one."""
+
+
+def decider(policy: Policy) -> Decider:
+    """Return what decides on messages under a policy, on empty counts."""
+    return _InOrder(policy).decide if _is_countable(policy) else _by_limiter(policy)
+
+
+def _by_limiter(policy: Policy) -> Decider:
+    clock = ManualClock(0)
+    limiter = Limiter(policy, MemoryBackend(clock=clock))
+
+    def decide(time: int, envelope: Envelope) -> Decision:
+        clock.set(time)
+        return limiter.try_acquire(envelope)
+
+    return decide
+
+
+class _Prepared(NamedTuple):
+    """What is known of every message with the same envelope.
+
+    envelope: stays, because it is looked up by its identity.
+    charges: what it is charged, if it fits; decision: on it, if it was charged or nothing is.
+    attempt: what is charged although `decision` refuses it.
+    """
+
+    envelope: Envelope
+    limits: EffectiveLimits
+    charges: Sequence[PreparedCharge]
+    decision: Decision
+    attempt: Sequence[PreparedCharge]
+
+
+class _InOrder:
+    """Decides by the counts of messages in order."""
+
+    def __init__(self, policy: Policy) -> None:
+        policy = policy.at_node(None)
+        self._now = 0
+        self._plan = policy.planner(lambda: self._now)
+        self._has_dates = policy.has_dates
+        self._counts = InOrderCounts()
+        self._prepared: dict[int, _Prepared] = {}
+
+    def decide(self, time: int, envelope: Envelope) -> Decision:
+        """Return the decision on a message at `time`."""
+        prepared = self._prepared.get(id(envelope))
+        if prepared is None:
+            prepared = self._prepare(envelope, time)
+        _, limits, charges, decision, attempt = prepared
+        if charges:
+            refused = self._counts.take(charges, time)
+            if refused is not None:
+                at, refusals = refused
+                return refused_until(limits, (time, at, refusals))
+        elif attempt:
+            self._counts.count_refused(attempt, time)
+        return decision
+
+    def _prepare(self, envelope: Envelope, time: int) -> _Prepared:
+        self._now = time
+        plan = self._plan(envelope)
+        charges = self._counts.prepare(plan.charges)
+        is_refused = plan.never is not None
+        prepared = _Prepared(
+            envelope,
+            plan.effective_limits,
+            [] if is_refused else charges,
+            decide(plan, None, None),
+            charges if is_refused else [],
+        )
+        if not self._has_dates:
+            if len(self._prepared) >= MOST_PLANS:
+                self._prepared.clear()
+            self._prepared[id(envelope)] = prepared
+        return prepared
+
+
+def _is_countable(policy: Policy) -> bool:
+    return all(map(_is_countable_limit, policy.all_limits))
+
+
+def _is_countable_limit(limit: Limit) -> bool:
+    if not limit.enforce:
+        return False
+    if not isinstance(limit, RateLimit):
+        return True
+    return not limit.is_unique and limit.on_oversize != "spread" and limit.on_excess != "block"

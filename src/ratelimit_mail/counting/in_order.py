@@ -1,0 +1,282 @@
+"""InOrderCounts: counts for messages that come in the order of their times, such as a replay.
+
+Nothing is booked, refunded, spread over time or counted once for each recipient here, and an
+exception ends the whole run: so a charge needs neither a transaction nor anything that takes it
+back. The event logs decide, as in every backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from ratelimit_mail._util.cache import BoundedCache
+from ratelimit_mail.counting.charge import Charge, Costs, Count, Ledger
+from ratelimit_mail.counting.event_log import EventLog
+from ratelimit_mail.counting.window import Window
+
+__all__ = ["InOrderCounts", "PreparedCharge", "Refused"]
+
+MOST_REMEMBERED: Final = 64
+"""How many refusals a subject remembers."""
+
+MOST_PARTS: Final = 4096
+"""How many different charges are prepared."""
+
+Refused = tuple[int, Sequence[tuple[Count, int, int]]]
+"""The first moment at which some charges fit, and the windows without room: a count, the number of
+the window, and the first moment at which it has room. A plain tuple, for speed."""
+
+
+class _Logs(dict[int, EventLog]):
+    """The logs of one subject by unit; a missing one is made when it is looked up."""
+
+    def __missing__(self, unit: int) -> EventLog:
+        log = self[unit] = EventLog()
+        return log
+
+
+class _Subject:
+    """The counts of one subject.
+
+    logs: by unit.
+    refused: how charges were refused since the last change, by their ledger and costs, with the
+        moment until which that holds.
+    full: by the number of a window where refused attempts count, a cost that had no room in it, and
+        until when. Nothing is taken out here, so that it has none until then.
+    """
+
+    __slots__ = ("full", "logs", "refused")
+
+    def __init__(self) -> None:
+        self.logs = _Logs()
+        self.refused: dict[object, tuple[int, Refused]] = {}
+        self.full: dict[int, tuple[int, int]] = {}
+
+
+class _Table:
+    """The subjects of all ledgers of one name.
+
+    Those charged lately are young. When a span has passed they become old, and what was old is
+    dropped: it was last charged more than a span ago, and cannot matter any more.
+    """
+
+    __slots__ = ("_old", "_span", "due", "young")
+
+    def __init__(self, span: int) -> None:
+        self.young: dict[str, _Subject] = {}
+        self._old: dict[str, _Subject] = {}
+        self._span = span
+        self.due = 0
+
+    def keep_for(self, span: int) -> None:
+        """Drop nothing that was charged within `span`."""
+        if span > self._span:
+            self._span = span
+
+    def age(self, now: int) -> None:
+        """Let the young ones become old, because a span has passed."""
+        self.young, self._old = {}, self.young
+        self.due = now + self._span
+
+    def take_old(self, subject: str) -> _Subject:
+        """Return a subject that is not young, and make it young."""
+        counts = self._old.pop(subject, None)
+        if counts is None:
+            counts = _Subject()
+        self.young[subject] = counts
+        return counts
+
+
+class _Part(NamedTuple):
+    """What a charge adds to one count.
+
+    windows: those of the count, each after its number among all that are counted here.
+    """
+
+    unit: int
+    cost: int
+    smallest: int
+    count: Count
+    windows: tuple[tuple[int, Window], ...]
+
+
+class PreparedCharge(NamedTuple):
+    """A charge that is ready to be taken, as often as there are messages that cost it.
+
+    counts_denied: whether a refused attempt is counted.
+    """
+
+    table: _Table
+    subject: str
+    parts: tuple[_Part, ...]
+    key: tuple[Ledger, Costs]
+    counts_denied: bool
+
+
+_Place = tuple[_Subject, tuple[_Part, ...]]
+"""A subject, and what it is charged."""
+
+
+class InOrderCounts:
+    """The counts of subjects. Each call has a time that is not before that of an earlier one.
+
+    Subjects that have been idle for one to two windows are dropped.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[str, _Table] = {}
+        self._parts = BoundedCache(self._new_parts, most=MOST_PARTS)
+        self._numbers: dict[Count, int] = {}
+        """By count, the number of its first window."""
+        self._windows = 0
+
+    def prepare(self, charges: Iterable[Charge]) -> list[PreparedCharge]:
+        """Return the charges of a message, ready for `take`.
+
+        None is of unique recipients, or is spread over time.
+        """
+        return [
+            PreparedCharge(
+                self._table(ledger),
+                subject,
+                self._parts[ledger, costs],
+                (ledger, costs),
+                ledger.counts_denied,
+            )
+            for ledger, subject, costs in charges
+        ]
+
+    def take(self, charges: Sequence[PreparedCharge], now: int) -> Refused | None:
+        """Take all of `charges` or none; return None if they were taken.
+
+        A refused attempt is counted where limits count those.
+        """
+        if len(charges) == 1:
+            return self._take_one(charges[0], now)
+        places = [(_subject_of(charge, now), charge.parts) for charge in charges]
+        is_counted = any(charge.counts_denied for charge in charges)
+        refused = _refused_and_counted(places, now) if is_counted else _refused(places, now)
+        if refused is None:
+            for subject, parts in places:
+                for unit, cost, _, count, _ in parts:
+                    subject.logs[unit].append(now, cost, count.retention)
+                subject.refused.clear()
+        return refused
+
+    def count_refused(self, charges: Iterable[PreparedCharge], now: int) -> None:
+        """Count a refused attempt where limits count those."""
+        _count_refused([(_subject_of(charge, now), charge.parts) for charge in charges], now)
+
+    def _take_one(self, charge: PreparedCharge, now: int) -> Refused | None:
+        table, name, parts, key, counts_denied = charge
+        if now >= table.due:
+            table.age(now)
+        subject = table.young.get(name)
+        if subject is None:
+            subject = table.take_old(name)
+        if subject.refused:
+            known = subject.refused.get(key)
+            if known is not None and now < known[0]:
+                return known[1]
+        logs = subject.logs
+        for unit, cost, smallest, _, _ in parts:
+            if logs[unit].held + cost > smallest:  # perhaps full
+                place = (subject, parts)
+                if counts_denied:
+                    refused = _refused_and_counted([place], now)
+                elif (refused := _refused([place], now)) is not None:
+                    if len(subject.refused) >= MOST_REMEMBERED:
+                        subject.refused.clear()
+                    until = min(at for _, _, at in refused[1])
+                    subject.refused[key] = until, refused
+                if refused is not None:
+                    return refused
+                break
+        for unit, cost, _, count, _ in parts:
+            logs[unit].append(now, cost, count.retention)
+        if subject.refused:
+            subject.refused.clear()
+        return None
+
+    def _table(self, ledger: Ledger) -> _Table:
+        table = self._tables.get(ledger.name)
+        if table is None:
+            table = self._tables[ledger.name] = _Table(ledger.span)
+        table.keep_for(ledger.span)
+        return table
+
+    def _new_parts(self, of_ledger: tuple[Ledger, Costs]) -> tuple[_Part, ...]:
+        ledger, costs = of_ledger
+        parts = []
+        for count in ledger.counts:
+            if cost := costs[count.unit]:
+                if count not in self._numbers:
+                    self._numbers[count] = self._windows
+                    self._windows += len(count.windows)
+                windows = tuple(enumerate(count.windows, self._numbers[count]))
+                parts.append(_Part(count.unit, cost, count.smallest, count, windows))
+        return tuple(parts)
+
+
+def _subject_of(charge: PreparedCharge, now: int) -> _Subject:
+    table = charge.table
+    if now >= table.due:
+        table.age(now)
+    return table.young.get(charge.subject) or table.take_old(charge.subject)
+
+
+def _refused(places: Iterable[_Place], now: int) -> Refused | None:
+    """Return how charges are refused, or None if they fit.
+
+    A window that has room keeps it, so the last one to have room decides when the charges fit.
+    """
+    refusals = []
+    last = now
+    for subject, parts in places:
+        for unit, cost, smallest, count, windows in parts:
+            log = subject.logs[unit]
+            if log.held + cost > smallest:
+                log.forget(now, count.retention)
+                for number, (of_all, window) in enumerate(windows):
+                    if (at := log.earliest(now, cost, window)) > now:
+                        refusals.append((count, number, at))
+                        if at > last:
+                            last = at
+                        if count.counts_denied:
+                            subject.full[of_all] = cost, at
+    return (last, refusals) if refusals else None
+
+
+def _refused_and_counted(places: Sequence[_Place], now: int) -> Refused | None:
+    """Do the same where a refused attempt is counted; it is counted before it is said until when.
+
+    A sender that keeps trying stays refused: then what was full for the last attempt still is.
+    """
+    full = []
+    for subject, parts in places:
+        for unit, cost, smallest, count, windows in parts:
+            log = subject.logs[unit]
+            if log.held + cost > smallest:
+                log.forget(now, count.retention)
+                for number, (of_all, window) in enumerate(windows):
+                    known = subject.full.get(of_all)
+                    if (known is not None and known[0] <= cost and now < known[1]) or (
+                        log.earliest(now, cost, window) > now
+                    ):
+                        full.append((count, number))
+    if not full:
+        return None
+    _count_refused(places, now)
+    refused = _refused(places, now)
+    if refused is not None and len(refused[1]) > len(full):
+        # Some windows have no room only because of this attempt.
+        return refused[0], [each for each in refused[1] if each[:2] in full]
+    return refused
+
+
+def _count_refused(places: Iterable[_Place], now: int) -> None:
+    for subject, parts in places:
+        for unit, cost, _, count, _ in parts:
+            if count.counts_denied:
+                subject.logs[unit].append(now, cost, count.retention, is_sent=False)
