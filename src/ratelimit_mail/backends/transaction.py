@@ -235,7 +235,7 @@ class Transaction(Generic[C]):
         The bookings behind it in its queue do not count. Before its time it may go at its time.
         """
         now, is_early = self._now, booking.number is not None and booking.at > self._now
-        start = bookings.last_ahead(booking, now)
+        start = booking.at if is_early else bookings.last_ahead(booking, now)
         if not self._schedules:
             soon = self._room_soon(booking, bookings, start, is_early=is_early)
             if soon is not None:
@@ -259,7 +259,7 @@ class Transaction(Generic[C]):
         A window that has room beside all of them has room without them. Another one contains only
         those that are due soon. None if the answer is so late that these are not enough.
 
-        start: the first moment behind the bookings ahead of it.
+        start: the first moment behind the bookings ahead of it; before its time, that time.
         """
         now = self._now
         beside_all = self._without([booking])
