@@ -67,11 +67,11 @@ def make_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBacke
 def seal(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Set how many events a leaf has."""
     for module in (event_tree, fast_path, stored_log):
-        monkeypatch.setattr(module, "CHUNK", size)
+        monkeypatch.setattr(module, "LEAF_SIZE", size)
     monkeypatch.setattr(event_tree, "MOST_IN_ROOT", max(2, size // 4))
 
 
-@pytest.fixture(params=[event_tree.CHUNK, 3])
+@pytest.fixture(params=[event_tree.LEAF_SIZE, 3])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     size: int = request.param
     seal(monkeypatch, size)

@@ -20,8 +20,8 @@ from typing import Final, Self
 import attrs
 
 __all__ = [
-    "CHUNK",
     "EMPTY_ROOT",
+    "LEAF_SIZE",
     "EventTree",
     "Node",
     "from_zero",
@@ -30,7 +30,7 @@ __all__ = [
     "unpack_integers",
 ]
 
-CHUNK: Final = 48
+LEAF_SIZE: Final = 48
 """How many events a new leaf has; after insertions, a node has up to twice as many entries."""
 
 MOST_IN_ROOT: Final = 16
@@ -437,7 +437,7 @@ class EventTree:
             if number is not None:
                 self._removed.add(number)
             return []
-        pieces = -(-size // (2 * CHUNK))
+        pieces = -(-size // (2 * LEAF_SIZE))
         bounds = [size * i // pieces for i in range(pieces + 1)]
         nodes: list[tuple[int, Node]] = []
         for start, end in pairwise(bounds):

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
 from ratelimit_mail.backends.sqlite.answers import Receipt
-from ratelimit_mail.backends.sqlite.event_tree import CHUNK, unpack_integers
+from ratelimit_mail.backends.sqlite.event_tree import LEAF_SIZE, unpack_integers
 from ratelimit_mail.backends.sqlite.session import (
     SELECT_NEW,
     SELECT_SUBJECT,
@@ -209,7 +209,7 @@ def _with_event(
         if (
             has_attempts
             or not last <= now >= newest
-            or not 0 < tail < 2 * CHUNK - 1
+            or not 0 < tail < 2 * LEAF_SIZE - 1
             or sealed + tail + 1 >= compact_at
             or span < retention.span
             or retention.slot % slot

@@ -15,8 +15,8 @@ from struct import Struct
 from typing import Any, Final
 
 from ratelimit_mail.backends.sqlite.event_tree import (
-    CHUNK,
     EMPTY_ROOT,
+    LEAF_SIZE,
     EventTree,
     Node,
     from_zero,
@@ -267,23 +267,23 @@ class StoredLog(EventLog):
     def seal(self) -> None:
         """Store the older events of a long tail, and drop some that have left every window."""
         if not self.sealed:
-            if len(self.times) < 2 * CHUNK:
+            if len(self.times) < 2 * LEAF_SIZE:
                 return
             self._cut()
         times, sent, attempts = self._tails()
-        while len(times) >= 2 * CHUNK:
+        while len(times) >= 2 * LEAF_SIZE:
             if not self.sealed:
                 self.oldest = times[0]
             self.tree.append(
                 _leaf(
-                    times[:CHUNK],
-                    sent[: CHUNK + 1],
-                    None if attempts is None else attempts[: CHUNK + 1],
+                    times[:LEAF_SIZE],
+                    sent[: LEAF_SIZE + 1],
+                    None if attempts is None else attempts[: LEAF_SIZE + 1],
                 )
             )
-            self.sealed += CHUNK
-            times, sent = times[CHUNK:], sent[CHUNK:]
-            attempts = None if attempts is None else attempts[CHUNK:]
+            self.sealed += LEAF_SIZE
+            times, sent = times[LEAF_SIZE:], sent[LEAF_SIZE:]
+            attempts = None if attempts is None else attempts[LEAF_SIZE:]
         for _ in range(DROPPED_TOGETHER):
             dropped = self.tree.drop_first(self.head)
             if not dropped:
