@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from random import Random
 
@@ -50,3 +51,4 @@ def interrupt_forks(folder: Path, interrupts: int, seed: int = 1) -> None:
             assert limiter.check(envelope)
             assert not backend._database._lock.locked()
     backend.close()
+    gc.collect()  # connections whose closing was broken off
