@@ -20,6 +20,7 @@ from ratelimit_mail.backends.sqlite.session import (
     SELECT_SUBJECT,
     Event,
     LedgerNumbers,
+    Row,
     Rows,
 )
 from ratelimit_mail.backends.sqlite.stored_log import CHANGING, HEADER, StoredLog, size_of_log
@@ -66,6 +67,21 @@ class _Refused(NamedTuple):
         return verdict(now, self.at, None, [each for each in self.refusals if each[2] > now])
 
 
+class _Outcome:
+    """What comes of a message.
+
+    events: what each log is charged. refusals: the windows without room for it.
+    too_long: the numbers of subjects with a log that is to be shortened.
+    """
+
+    __slots__ = ("events", "refusals", "too_long")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.refusals: list[Refusal] = []
+        self.too_long: set[int] = set()
+
+
 class FastPath:
     """Decides on the usual message, from the rows of its subjects.
 
@@ -94,10 +110,10 @@ class FastPath:
         """
         ledgers = self._ledgers
         execute = cursor.execute
-        updates: list[tuple[bytes, int]] = []
+        updates: list[tuple[Ledger, int, bytes]] = []
         inserts: list[tuple[int, int, str, int, bytes]] = []
-        events: list[Event] = []
-        refusals: list[Refusal] = []
+        outcome = _Outcome()
+        refusals = outcome.refusals
         for ledger, subject, costs in charges:
             ledger_number = ledgers.get(ledger.name)
             if ledger_number is None:
@@ -111,7 +127,7 @@ class FastPath:
                 number += len(inserts)
                 if floor > now:
                     return None
-                logs = _first_events(ledger.counts, costs, now, number, events)
+                logs = _first_events(ledger.counts, costs, now, number, outcome.events)
                 if not logs:
                     return None
                 inserts.append((number, *key, now + 2 * ledger.span, logs))
@@ -124,10 +140,10 @@ class FastPath:
                     return refusal.again(now)
             if now + ledger.span > expires:
                 return None
-            logs = _with_event(cursor, packed, ledger, costs, now, number, events, refusals)
+            logs = _with_event(cursor, row, ledger, costs, now, outcome)
             if logs is None:
                 return None
-            updates.append((logs, number))
+            updates.append((ledger, number, logs))
         if refusals:
             for ledger, _, _ in charges:
                 if ledger.counts_denied:
@@ -138,12 +154,14 @@ class FastPath:
                     self._refusals.clear()
                 self._refusals[number] = _Refused(packed, ledger, costs, now, at, refusals)
             return verdict(now, at, None, refusals)
-        for update in updates:
-            execute("UPDATE subject_counts SET logs=? WHERE id=?", update)
+        for ledger, number, logs in updates:
+            if number in outcome.too_long:
+                logs = _shortened(cursor, number, logs, ledger, now)
+            execute("UPDATE subject_counts SET logs=? WHERE id=?", (logs, number))
         for insert in inserts:
             execute("INSERT INTO subject_counts VALUES(?,?,?,?,?)", insert)
         self.new_rows = len(inserts)
-        return verdict(now, now, Receipt(charges, events))
+        return verdict(now, now, Receipt(charges, outcome.events))
 
 
 def _first_events(
@@ -172,23 +190,17 @@ def _first_events(
 
 
 def _with_event(
-    cursor: Cursor,
-    packed: bytes,
-    ledger: Ledger,
-    costs: Sequence[int],
-    now: int,
-    number: int,
-    events: list[Event],
-    refusals: list[Refusal],
+    cursor: Cursor, row: Row, ledger: Ledger, costs: Sequence[int], now: int, outcome: _Outcome
 ) -> bytes | None:
-    """Return packed logs with an event at their ends, or None if it is not simple.
+    """Return the packed logs of a row with an event at their ends, or None if it is not simple.
 
     Simple is an event after all others, in logs without refused attempts. Not of unique recipients,
     of which some may be counted already.
 
-    events: gets what each log was charged. refusals: gets the windows without room for it; what is
-    returned is then of no use.
+    outcome: gets what came of it. With refusals, what is returned is of no use.
     """
+    number, packed, _ = row
+    refusals = outcome.refusals
     needed = {count.unit: count for count in ledger.counts if costs[count.unit]}
     before = len(refusals)
     pieces: list[bytes] = []
@@ -209,8 +221,7 @@ def _with_event(
         if (
             has_attempts
             or not last <= now >= newest
-            or not 0 < tail < 2 * LEAF_SIZE - 1
-            or sealed + tail + 1 >= compact_at
+            or not tail
             or span < retention.span
             or retention.slot % slot
             or ceiling < retention.ceiling
@@ -247,14 +258,37 @@ def _with_event(
                 packed[rest:end],
                 EVENT.pack(now, total + cost),
             )
-        events.append((number, unit, now, cost, ()))
+        if tail + 1 >= 2 * LEAF_SIZE or sealed + tail + 1 >= compact_at:
+            outcome.too_long.add(number)
+        outcome.events.append((number, unit, now, cost, ()))
         start = end
     if needed:
-        first = _first_events(needed.values(), costs, now, number, events)
+        first = _first_events(needed.values(), costs, now, number, outcome.events)
         if first is None:
             return None
         pieces.append(first)
     if len(refusals) > 1:
         units = [count.unit for count in ledger.counts]
         refusals[before:] = sorted(refusals[before:], key=lambda each: units.index(each[0].unit))
+    return b"".join(pieces)
+
+
+def _shortened(cursor: Cursor, number: int, packed: bytes, ledger: Ledger, now: int) -> bytes:
+    """Return packed logs of which none is too long: older events are sealed, or compacted."""
+    pieces: list[bytes] = []
+    start, size = 0, len(packed)
+    while start < size:
+        fields = FIRST_FIELDS.unpack_from(packed, start)
+        unit, has_attempts, tail, _, _, _, sealed, _, header_rest, _, compact_at, *_ = fields
+        end = start + size_of_log(tail, has_attempts, header_rest)
+        piece = packed[start:end]
+        if tail >= 2 * LEAF_SIZE or sealed + tail >= compact_at:
+            for count in ledger.counts:
+                if count.unit == unit:
+                    log = StoredLog.unpack(cursor, number, packed, start, count.retention)
+                    log.forget(now, log.retention)
+                    log.seal()
+                    piece = log.pack(unit)
+        pieces.append(piece)
+        start = end
     return b"".join(pieces)

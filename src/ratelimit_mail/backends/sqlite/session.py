@@ -35,6 +35,7 @@ __all__ = [
     "SELECT_SUBJECT",
     "Event",
     "LedgerNumbers",
+    "Row",
     "Rows",
     "Session",
     "StoredCounts",
