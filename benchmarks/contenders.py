@@ -62,6 +62,7 @@ def in_sequence_async(*steps: Callable[[str], Awaitable[object]]) -> AsyncCheck:
 
 EMPTY: Final = "an empty call"
 BY_HAND: Final = "by hand"
+DEQUES: Final = "a dict of two deques"
 SOCKET: Final = "no-op, bare socket"
 NO_OP: Final = "no-op EVALSHA"
 BARE: Final = "bare transaction"
@@ -73,6 +74,7 @@ TOKENS: Final = "token-throttle"
 FACTORIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     EMPTY: ("floors:empty_call", {}),
     BY_HAND: ("floors:by_hand", {}),
+    DEQUES: ("floors:two_deques", {}),
     SOCKET: ("floors:bare_socket", {}),
     NO_OP: ("floors:no_op", {}),
     OURS: ("ours:make", {}),

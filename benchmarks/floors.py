@@ -56,6 +56,23 @@ def by_hand(_port: int | None, limit: int) -> Contender:
     return Contender(check, charge_minute, charge_day)
 
 
+def two_deques(_port: int | None, _minute: int) -> Contender:
+    """Make a look-up of a sender in one dict, whose two deques get a moment; it decides nothing."""
+    senders: dict[str, tuple[deque[float], deque[float]]] = {}
+
+    def record(envelope: Envelope) -> bool:
+        now = time.time()
+        found = senders.get(envelope.sender)
+        if found is None:
+            found = senders[envelope.sender] = deque(), deque()
+        minute, day = found
+        minute.append(now)
+        day.append(now)
+        return True
+
+    return Contender(record)
+
+
 async def by_hand_async(port: int | None) -> AsyncCheck:
     """Make the loop written by hand as a coroutine that awaits nothing."""
     decide = by_hand(port, MINUTE).check

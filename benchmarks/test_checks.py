@@ -64,7 +64,7 @@ def test_batches(compare: Any, port_of: Any) -> None:
 @pytest.mark.parametrize(
     ("senders", "name"),
     [(10_000, name) for name in WITHOUT_TOKENS]
-    + [(1_000_000, name) for name in (BY_HAND, OURS, LIMITS, "throttled-py")],
+    + [(1_000_000, name) for name in (contenders.DEQUES, BY_HAND, OURS, LIMITS, "throttled-py")],
 )
 def test_many_senders(compare: Any, senders: int, name: str) -> None:
     def build(each: str) -> Workload:

@@ -17,7 +17,7 @@ from ratelimit_mail.counting.charge import Charge, Ledger
 from ratelimit_mail.decision import ACCEPT, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.events import Dispatcher
-from ratelimit_mail.events.denials import Denial, DenialTracker
+from ratelimit_mail.events.denials import Denial, DenialPeriod, DenialTracker
 from ratelimit_mail.events.expected_recipients import ExpectedRecipientsTracker
 from ratelimit_mail.events.factory import (
     back_to_normal,
@@ -111,6 +111,11 @@ class EventDetector:
         """Return the units of a ledger with the usage from which a NearLimit is due."""
         return self._usage.marks(limits, ledger)
 
+    def must_see(self, ledger: Ledger, subject: str, now: int) -> bool:
+        """Return whether `observe_charge` may do anything for a subject far from each mark."""
+        # Of a subject that is tracked, each charge is needed.
+        return self._usage.is_tracked(ledger, subject) or self._denials.may_have_ended(now)
+
     def observe_charge(
         self,
         backend: Backend,
@@ -118,26 +123,19 @@ class EventDetector:
         limits: EffectiveLimits,
         charge: Charge,
         now: int,
-        *,
-        is_far: bool,
     ) -> None:
         """Do the same for an accepted message with one charge, if no override expects recipients.
 
         It needs no plan of the message, and takes a fifth of the time.
-
-        is_far: whether the subject has used less than each of `marks`.
         """
         try:
-            if self._denials.may_have_ended(now):
-                with self._lock:
-                    ended = self._denials.pop_ended(now)
-                for period in ended:
-                    self._dispatcher.dispatch(back_to_normal(self._policy.name, period, now))
-            # Of a subject that is tracked, each charge is needed.
-            if is_far and not self._usage.is_tracked(charge):
-                return
+            ended: Sequence[DenialPeriod] = ()
             with self._lock:
+                if self._denials.may_have_ended(now):
+                    ended = self._denials.pop_ended(now)
                 query = self._usage.record_charge(limits, charge, now)
+            for period in ended:
+                self._dispatcher.dispatch(back_to_normal(self._policy.name, period, now))
             if query is not None:
                 run(self._read_usage_steps(backend, envelope, query, now))
         except Exception as error:

@@ -96,9 +96,8 @@ class NearLimitTracker:
             if count.windows
         )
 
-    def is_tracked(self, charge: Charge) -> bool:
-        """Return whether anything is remembered of the subject of a charge; needs no lock."""
-        ledger, subject, _ = charge
+    def is_tracked(self, ledger: Ledger, subject: str) -> bool:
+        """Return whether anything is remembered of a subject; needs no lock."""
         return self._states.get(ledger.span, (ledger.name, subject)) is not None
 
     def record(self, plan: ChargePlan, accepted: bool, now: int) -> list[UsageQuery]:

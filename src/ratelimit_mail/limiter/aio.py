@@ -142,15 +142,12 @@ class AsyncLimiter:
     async def check(self, envelope: Envelope) -> Decision:
         """See `Limiter.check`."""
         operations = self._operations
-        paths = operations.fast_paths
-        if paths is not None and (decision := paths.check(envelope)) is not None:
-            return decision
-        if not operations.is_plain or operations.blocks.concern(envelope):
+        answer = operations.check_without_steps(envelope)
+        if answer is None:
             return await run_async(operations.check_steps(envelope))
-        plan = operations.plan(envelope)
-        if not plan.charges or plan.never is not None:
-            return answer_to_check(plan, None)
-        return answer_to_check(plan, await self._backend.apply(plan.charges, CHECK))
+        if isinstance(answer, Decision):
+            return answer
+        return answer_to_check(answer, await self._backend.apply(answer.charges, CHECK))
 
     async def try_acquire(self, envelope: Envelope) -> Decision:
         """See `Limiter.try_acquire`."""
@@ -208,8 +205,8 @@ class AsyncLimiter:
         async with limiter.sending(envelope, timeout=60):
             await smtp.send_message(message)
         """
-        milliseconds_to_wait = milliseconds("timeout", timeout)
-        proofs = exception_classes(refund_on)
+        milliseconds_to_wait = None if timeout is None else milliseconds("timeout", timeout)
+        proofs = None if refund_on is None else exception_classes(refund_on)
         return AsyncSending(self._operations, envelope, milliseconds_to_wait, proofs)
 
     async def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:

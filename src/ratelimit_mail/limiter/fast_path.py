@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratelimit_mail._util.steps import run
 from ratelimit_mail.backends.base import CHECK, TAKE
 from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.backends.memory.backend import NearReceipt
 from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.observers import DecidedMessage
 from ratelimit_mail.limiter.quick_charges import quick_charges
-from ratelimit_mail.limiter.refunds import ENVELOPE, RECEIPTS, mark_settled
+from ratelimit_mail.limiter.refunds import ENVELOPE, RECEIPTS, settled
 from ratelimit_mail.limiter.verdicts import refused, refused_until
 from ratelimit_mail.policy.charges import EffectiveLimits
 from ratelimit_mail.policy.selection import LimitSelector
@@ -111,12 +112,10 @@ def _for_limits(
     refuses: bool,
 ) -> FastPath:
     # Names of a closure are quicker than attributes.
-    tier, blocks = limits.tier, owner.blocks
+    tier, blocks, observers = limits.tier, owner.blocks, owner.observers
     is_prepared, domains_of = limits.comparison.is_prepared, limits.comparison.domains
-    charges = quick_charges(limits, backend, record=record)
-    observe = None
-    if record:
-        observe = owner.observers.quick_observer(backend, owner.plan, limits)
+    charges = quick_charges(limits, backend, record=record, marks_of=observers.marks_getter(limits))
+    observe = observers.quick_observer(backend, owner.plan, limits) if record else None
     intent = TAKE if record else CHECK
 
     def decide(envelope: Envelope) -> Decision | None:
@@ -128,30 +127,36 @@ def _for_limits(
             return None
         if (blocks.is_stale or blocks.exist) and blocks.concern(envelope):
             return None
-        subject = charge[0](envelope)
-        answer = charge[1](subject)
-        if type(answer) is list:
+        subject_of, answer_to = charge.subject_of, charge.answer_to
+        subject = subject_of(envelope)
+        answer = answer_to(subject)
+        if type(answer) is list:  # nearly always
             decision = accepted(tier, [owner, envelope, answer] if record else None)
             if observe is None:
                 return decision
-            return observe(envelope, charge, subject, decision, answer[0][3])
-        if answer is not None:
+            is_far, now = True, answer[0][3]
+        elif isinstance(answer, NearReceipt):
+            decision = accepted(tier, [owner, envelope, answer])
+            is_far, now = False, answer[0][3]
+        elif type(answer) is tuple:
             if not refuses:
                 return None
-            now = answer[0]
-            decision = refused_until(limits, answer)
+            decision, is_far, now = refused_until(limits, answer), False, answer[0]
         else:
             if not refuses and charge.ledger.counts_denied:
                 return None
             verdict = backend.apply([(charge.ledger, subject, charge.costs)], intent)
-            now = verdict.now
-            if not verdict.refusals:
-                decision = accepted(tier, [owner, envelope, verdict.receipt] if record else None)
-            elif refuses:
-                decision = refused(limits, verdict)
-            else:
+            now, _, receipt, refusals, *_ = verdict
+            if refusals and not refuses:
                 return None
-        return decision if observe is None else observe(envelope, charge, subject, decision, now)
+            if refusals:
+                decision, is_far = refused(limits, verdict), False
+            else:
+                decision = accepted(tier, [owner, envelope, receipt] if record else None)
+                is_far = observe is not None and backend.is_below(receipt, charge.marks)
+        if observe is None:
+            return decision
+        return observe(envelope, charge, subject, decision, now, is_far)
 
     return decide
 
@@ -192,16 +197,12 @@ def _settler(operations: Operations, backend: MemoryBackend) -> Callable[[Decisi
 
     def settle(decision: Decision) -> bool:
         token = decision.refund_token
-        if (
-            token is None
-            or len(token) != RECEIPTS + 1
-            or token[0] is not operations
-            or type(token[ENVELOPE]) is not Envelope
-            or decision.recipients is not None
-            or not settle_pending(token[RECEIPTS])
-        ):
+        if token is None or len(token) != RECEIPTS + 1 or decision.recipients is not None:
             return False
-        mark_settled(token)
+        by, envelope, receipt = token
+        if by is not operations or type(envelope) is not Envelope or not settle_pending(receipt):
+            return False
+        token[ENVELOPE] = settled(envelope)
         return True
 
     return settle

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.backends.memory import MemoryBackend
+from ratelimit_mail.backends.memory.backend import Marks
 from ratelimit_mail.counting.charge import ONE_MESSAGE, Ledger
-from ratelimit_mail.decision import Decision
+from ratelimit_mail.decision import ACCEPT, Decision
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.intents import Intents
 from ratelimit_mail.limiter.quick_charges import QuickCharge
-from ratelimit_mail.limiter.refunds import RECEIPTS
 from ratelimit_mail.limiter.shadow import shadow_charger, shadow_steps
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
@@ -29,8 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DecidedMessage", "Observers", "QuickObserver"]
 
-QuickObserver = Callable[[Envelope, QuickCharge, str, Decision, int], Decision]
-"""Observes a message with one charge: its subject, and the decision on it at a moment."""
+QuickObserver = Callable[[Envelope, QuickCharge, str, Decision, int, bool], Decision]
+"""Observes a message with one charge.
+
+Its arguments are the subject, the decision and its moment, and whether the subject surely has not
+reached a mark.
+"""
 
 
 class DecidedMessage(NamedTuple):
@@ -118,40 +121,42 @@ class Observers:
         needs_plan = self._shadow_detector is not None or (
             detector is not None and detector.expects
         )
-        marks: Mapping[Ledger, Sequence[tuple[int, int]]] = {}
-        if detector is not None:
-            marks = BoundedCache(partial(detector.marks, limits))
         charge_shadow = None
         if shadow_limits is not None:
             charge_shadow = shadow_charger(backend, shadow_limits)
 
         def observe(
-            envelope: Envelope, charge: QuickCharge, subject: str, decision: Decision, now: int
+            envelope: Envelope,
+            charge: QuickCharge,
+            subject: str,
+            decision: Decision,
+            now: int,
+            is_far: bool,
         ) -> Decision:
-            token = decision.refund_token
-            if needs_plan or token is None or (charge_shadow is not None and charge.shadow is None):
+            shadow = charge.shadow
+            is_accepted = decision.action is ACCEPT  # in a fifth of the time of `bool(decision)`
+            if needs_plan or not is_accepted or (charge_shadow is not None and shadow is None):
                 verdict = Verdict(now, now)
                 message = DecidedMessage(envelope, planner(envelope), decision, verdict)
                 return run(self.observe_steps(backend, message))
             if metrics is not None:
                 metrics.decided(self._policy, decision)
-            if charge_shadow is not None and charge.shadow is not None:
-                charge_shadow(envelope, charge.shadow, decision)
+            if charge_shadow is not None and shadow is not None:
+                charge_shadow(envelope, shadow, decision)
                 if decision.shadow is not None and metrics is not None:
                     metrics.decided_in_shadow(self._policy, decision.shadow)
             if detector is not None:
-                counts, ledger, costs = token[RECEIPTS][0][0], charge.ledger, charge.costs
-                detector.observe_charge(
-                    backend,
-                    envelope,
-                    limits,
-                    (ledger, subject, costs),
-                    now,
-                    is_far=backend.is_below(counts, marks[ledger]),
-                )
+                ledger = charge.ledger
+                if not is_far or detector.must_see(ledger, subject, now):
+                    taken = (ledger, subject, charge.costs)
+                    detector.observe_charge(backend, envelope, limits, taken, now)
             return decision
 
         return observe
+
+    def marks_getter(self, limits: EffectiveLimits) -> Callable[[Ledger], Marks] | None:
+        """Return what returns the marks that a quick observer needs; None if it needs none."""
+        return None if self._detector is None else partial(self._detector.marks, limits)
 
     def record(self, decision: Decision) -> None:
         """Measure a decision."""

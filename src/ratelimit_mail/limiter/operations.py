@@ -46,7 +46,7 @@ from ratelimit_mail.limiter.refunds import (
     take_receipts,
     tokens_of,
 )
-from ratelimit_mail.limiter.shadow import check_shadow_steps, check_steps
+from ratelimit_mail.limiter.shadow import answer_to_check, check_shadow_steps, check_steps
 from ratelimit_mail.limiter.verdicts import blocking_limit, decide, refused
 from ratelimit_mail.limiter.wait_queue import LONGEST_WAIT_FOR_FIRST, Waiter, WaitQueue
 from ratelimit_mail.limits import RateLimit
@@ -178,6 +178,21 @@ class Operations:
     def decide(self, plan: ChargePlan, verdict: Verdict | None, envelope: Envelope) -> Decision:
         """Return the decision on a plan; `verdict` is None if nothing was charged."""
         return decide(plan, verdict, self, envelope)
+
+    def check_without_steps(self, envelope: Envelope) -> Decision | ChargePlan | None:
+        """Return the answer of `Limiter.check`, or the plan whose charges decide it alone.
+
+        None if it takes `check_steps`.
+        """
+        paths = self.fast_paths
+        if paths is not None and (decision := paths.check(envelope)) is not None:
+            return decision
+        if not self.is_plain or self.blocks.concern(envelope):
+            return None
+        plan = self.plan(envelope)
+        if not plan.charges or plan.never is not None:
+            return answer_to_check(plan, None)
+        return plan
 
     def check_steps(self, envelope: Envelope) -> Steps[Decision]:
         """See `Limiter.check`."""

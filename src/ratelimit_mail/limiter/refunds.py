@@ -27,6 +27,7 @@ __all__ = [
     "mark_settled",
     "receipts_of",
     "refund_steps",
+    "settled",
     "take_receipts",
     "tokens_of",
 ]
@@ -53,10 +54,15 @@ def is_settled(token: list[Any]) -> bool:
     return isinstance(token[ENVELOPE], _Settled)
 
 
+def settled(envelope: Envelope) -> object:
+    """Return what stands in a refund token in the place of an envelope that was settled."""
+    return _new(_Settled, (envelope,))
+
+
 def mark_settled(token: list[Any]) -> None:
     """Record that the message of a refund token was settled."""
     if not is_settled(token):
-        token[ENVELOPE] = _new(_Settled, (token[ENVELOPE],))
+        token[ENVELOPE] = settled(token[ENVELOPE])
 
 
 def envelope_of(token: list[Any]) -> Envelope:

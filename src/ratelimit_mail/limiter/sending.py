@@ -9,7 +9,6 @@ then holds more than the limit, wherever it begins.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,7 @@ def finish_steps(
 class _Sending:
     """One message on its way: what both context managers do."""
 
-    __slots__ = ("_decision", "_envelope", "_in_use", "_operations", "_refund_on", "_timeout")
+    __slots__ = ("_decision", "_envelope", "_idle", "_operations", "_refund_on", "_timeout")
 
     def __init__(
         self,
@@ -92,22 +91,27 @@ class _Sending:
         self._timeout = timeout
         self._refund_on = refund_on
         self._decision: Decision | None = None
-        self._in_use = Lock()
+        self._idle = [True]
+        """Emptied while the message is being sent: only one thread can do that."""
 
     def _enter_at_once(self) -> Decision | None:
         """Return the decision if the message may go at once; None if it may have to wait.
 
         Raises RuntimeError if it is being sent already.
         """
-        if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("this message is being sent: call `sending` anew for each message")
+        try:
+            self._idle.pop()
+        except IndexError:
+            raise RuntimeError(
+                "this message is being sent: call `sending` anew for each message"
+            ) from None
         paths = self._operations.fast_paths
         if paths is None:
             return None
         try:
             self._decision = decision = paths.acquire(self._envelope)
         except BaseException:
-            self._in_use.release()
+            self._idle.append(True)
             raise
         return decision
 
@@ -116,7 +120,7 @@ class _Sending:
         try:
             decision = yield from self._operations.acquire_steps(self._envelope, self._timeout)
         except BaseException:
-            self._in_use.release()
+            self._idle.append(True)
             raise
         self._decision = decision
         return decision
@@ -126,7 +130,7 @@ class _Sending:
         decision, self._decision = self._decision, None
         if decision is None:
             return None
-        self._in_use.release()
+        self._idle.append(True)
         operations = self._operations
         paths = operations.fast_paths
         if error is None and paths is not None and paths.settle(decision):

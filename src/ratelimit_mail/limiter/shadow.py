@@ -81,22 +81,23 @@ def shadow_charger(
 
     It adds their answer to the decision.
     """
-    would_accept = accepted(limits.tier, None)
+    would_accept, is_shown = accepted(limits.tier, None), bool(limits.limits)
 
     def charge_shadow(envelope: Envelope, charge: QuickCharge, decision: Decision) -> None:
-        subject = charge.subject_of(envelope)
-        receipt = charge.answer_to(subject)
-        shadow = would_accept
-        if type(receipt) is tuple:
-            shadow, receipt = refused_until(limits, receipt), None
-        elif receipt is None:
+        subject_of, answer_to = charge.subject_of, charge.answer_to
+        subject = subject_of(envelope)
+        answer = answer_to(subject)
+        receipt, shadow = answer, would_accept
+        if type(answer) is tuple:
+            receipt, shadow = None, refused_until(limits, answer)
+        elif answer is None:
             verdict = backend.apply([(charge.ledger, subject, charge.costs)])
             receipt = verdict.receipt
             if verdict.refusals:
                 shadow = refused(limits, verdict)
         if receipt is not None and decision.refund_token is not None:
             decision.refund_token.append(receipt)
-        if limits.limits:
+        if is_shown:
             add_shadow(decision, shadow)
 
     return charge_shadow

@@ -149,15 +149,12 @@ class Limiter:
     def check(self, envelope: Envelope) -> Decision:
         """Return whether `envelope` could go now; charge nothing, not even a refused attempt."""
         operations = self._operations
-        paths = operations.fast_paths
-        if paths is not None and (decision := paths.check(envelope)) is not None:
-            return decision
-        if not operations.is_plain or operations.blocks.concern(envelope):
+        answer = operations.check_without_steps(envelope)
+        if answer is None:
             return run(operations.check_steps(envelope))
-        plan = operations.plan(envelope)
-        if not plan.charges or plan.never is not None:
-            return answer_to_check(plan, None)
-        return answer_to_check(plan, self._backend.apply(plan.charges, CHECK))
+        if isinstance(answer, Decision):
+            return answer
+        return answer_to_check(answer, self._backend.apply(answer.charges, CHECK))
 
     def try_acquire(self, envelope: Envelope) -> Decision:
         """Charge `envelope` if it may go now; never wait."""
@@ -252,8 +249,8 @@ class Limiter:
 
         Raises RateLimitExceeded as `acquire` does.
         """
-        milliseconds_to_wait = milliseconds("timeout", timeout)
-        proofs = exception_classes(refund_on)
+        milliseconds_to_wait = None if timeout is None else milliseconds("timeout", timeout)
+        proofs = None if refund_on is None else exception_classes(refund_on)
         return Sending(self._operations, envelope, milliseconds_to_wait, proofs)
 
     def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:

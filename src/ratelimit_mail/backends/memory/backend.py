@@ -39,6 +39,16 @@ SubjectCharge = tuple[SubjectCounts, Ledger, Costs, int]
 """The counts of a charge's subject, the charge, and the moment at which it stands."""
 
 
+Marks = Sequence[tuple[int, int]]
+"""Units with how much of them counts as much, the smallest number for any window."""
+
+
+class NearReceipt(list[SubjectCharge]):
+    """The receipt of a charge with which a subject may have reached a mark."""
+
+    __slots__ = ()
+
+
 QuickAnswer = list[SubjectCharge] | QuickRefusal
 """The receipt of a charge that was accepted, or how it was refused."""
 
@@ -119,7 +129,7 @@ class MemoryBackend:
                 table = self._tables.get(ledger.name)
                 if table is None:
                     table = self._new_table(ledger, now)
-                if ledger is not table.ledger:
+                if ledger not in table.ledgers:
                     table.use(ledger)
                 counts = table.young.get(subject)
                 if counts is None:
@@ -133,6 +143,7 @@ class MemoryBackend:
             refused: QuickRefusal | None = None
             if is_simple and not fits:
                 if len(subject_charges) == 1:
+                    counts, ledger, costs, _ = subject_charges[0]
                     refused = counts.refuse(now, ledger, costs)
                 fits = refused is None and self._fits_after_forgetting(subject_charges, now)
             # 1. Everything held leaves room, whatever its times; perhaps once what has left every
@@ -185,10 +196,13 @@ class MemoryBackend:
         undo.clear()
         counts.make_allowance(ledger)
 
-    def taker(self, ledger: Ledger, costs: Costs) -> Callable[[str], QuickAnswer | None]:
+    def taker(
+        self, ledger: Ledger, costs: Costs, marks: Marks = ()
+    ) -> Callable[[str], QuickAnswer | None]:
         """Return what decides on one charge of a subject without `apply`, in a quarter of the time.
 
         ledger, costs: what is counted, and the costs: one for each count of the ledger.
+        marks: a subject that may have reached one gets a NearReceipt.
 
         It returns the receipt of a charge that the allowance of case 1 covers, the refusal of
         case 2, or None if `apply` must decide.
@@ -217,9 +231,11 @@ class MemoryBackend:
                     counts.allowance -= 1
                     counts.newest = now
                     counts.pending.append(now)
+                    is_near = marks and not counts.is_below(marks)
                 finally:
                     release()
-                return [(counts, ledger, costs, now)]
+                receipt = [(counts, ledger, costs, now)]
+                return NearReceipt(receipt) if is_near else receipt
             return None
 
         return take
@@ -247,13 +263,10 @@ class MemoryBackend:
 
         return peek
 
-    def is_below(self, counts: SubjectCounts, marks: Sequence[tuple[int, int]]) -> bool:
-        """Return whether no window of a subject can hold as much as its mark.
-
-        marks: units with the marks of their windows.
-        """
+    def is_below(self, receipt: Sequence[SubjectCharge], marks: Marks) -> bool:
+        """Return whether the subject of a receipt's charge surely has not reached a mark."""
         with self._lock:
-            return counts.is_below(marks)
+            return receipt[0][0].is_below(marks)
 
     def _table_of(self, ledger: Ledger) -> SubjectTable:
         with self._lock:
@@ -347,16 +360,17 @@ class MemoryBackend:
 
         Returns False, and changes nothing, if `settle` is needed.
         """
-        if type(receipt) is not list:
+        if type(receipt) is not list and type(receipt) is not NearReceipt:
             return False
+        undo = self._undo
         for _ in self._locking:
             try:
-                if self._changes or self._undo:
+                if self._changes or undo:
                     return False
                 now = (self._ticks(self._ticks_argument) + self._start) // 1_000_000
                 if not self._move_pending(receipt, now):
                     return False
-                self._undo.clear()
+                undo.clear()
                 return True
             finally:
                 self._lock.release()
@@ -366,16 +380,10 @@ class MemoryBackend:
         """Move the one charge of a receipt to `now`; return False if it is not pending."""
         if len(receipt) != 1:
             return False
-        previous = receipt[0]
-        counts, ledger, costs, moment = previous
-        table = self._tables.get(ledger.name)
-        if table is None or table.young.get(counts.subject) is not counts:
+        counts, ledger, _, _ = receipt[0]
+        if self._tables[ledger.name].young.get(counts.subject) is not counts:
             return False
-        if not counts.move_pending(moment, now, ledger, costs):
-            return False
-        self._undo.append((receipt.__setitem__, (0, previous)))
-        receipt[0] = (counts, ledger, costs, now)
-        return True
+        return counts.move_pending(receipt, now)
 
     def has_bookings(self, queue: Ledger, subject: str) -> bool:
         """Return whether a queue may have bookings that were not used yet.
@@ -383,12 +391,7 @@ class MemoryBackend:
         queue: the ledger of bookings. subject: whose.
         """
         table = self._tables.get(queue.name)
-        if table is None:
-            return False
-        for generation in (table.young, table.old, table.idle):
-            if (counts := generation.get(subject)) is not None and counts.bookings:
-                return True
-        return False
+        return table is not None and table.has_bookings(subject)
 
     def _apply_changes(self) -> None:
         """Apply all refunds and settlements that are waiting: all of them or, for now, none."""

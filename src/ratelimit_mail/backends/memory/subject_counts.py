@@ -180,24 +180,25 @@ class SubjectCounts:
         if len(pending) >= MOST_PENDING:
             self.recount()
 
-    def move_pending(self, moment: int, now: int, ledger: Ledger, costs: Costs) -> bool:
-        """Move a charge of the latest pending run to `now`; return False if it is not there."""
+    def move_pending(self, receipt: list[Any], now: int) -> bool:
+        """Move the charge of a receipt to `now`; return False if it is not in the latest run."""
+        previous = receipt[0]
+        _, ledger, costs, moment = previous
         pending = self.pending
         if self.costs is not costs or self.ledger is not ledger or now < self.newest:
             return False
-        last = len(pending) - 1
-        is_latest = last >= 0 and pending[last] == moment  # nearly always
+        is_latest = bool(pending) and pending[-1] == moment  # nearly always
         if not is_latest and moment not in pending:
             return False
         self.newest = now
         self.refusal = None
+        self.undo.append((_put_back, (pending, pending.copy(), receipt, previous)))
         if is_latest:
-            self.undo.append((pending.__setitem__, (last, moment)))
-            pending[last] = now
+            pending[-1] = now
         else:
-            self.undo.append((pending.__setitem__, (slice(None), pending.copy())))
             pending.remove(moment)
             pending.append(now)
+        receipt[0] = (self, ledger, costs, now)
         return True
 
     def make_allowance(self, ledger: Ledger) -> None:
@@ -441,3 +442,10 @@ def _room_at(
 
 def _shorten(moments: list[int], length: int) -> None:
     del moments[length:]
+
+
+def _put_back(
+    moments: list[int], previous: list[int], receipt: list[Any], charge: tuple[Any, ...]
+) -> None:
+    moments[:] = previous
+    receipt[0] = charge

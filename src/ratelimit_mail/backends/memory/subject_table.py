@@ -21,6 +21,10 @@ LOOKED_AT: Final = 4
 """Idle subjects looked at for each new one: more than one, or new subjects would outrun it."""
 
 
+MOST_LEDGERS: Final = 64
+"""How many ledgers a table knows: one for each tier, and again for each version of a policy."""
+
+
 class SubjectTable:
     """The subjects of all ledgers of one name: a policy's, its tiers' and its later versions'."""
 
@@ -32,7 +36,7 @@ class SubjectTable:
         "_undo",
         "due",
         "idle",
-        "ledger",
+        "ledgers",
         "old",
         "retentions",
         "young",
@@ -44,8 +48,8 @@ class SubjectTable:
         self.idle: dict[str, SubjectCounts] = {}
         self.retentions: dict[int, Retention] = {}
         """How long the log of each unit must remember, for every ledger that was ever used."""
-        self.ledger: Ledger | None = None
-        """The ledger that `use` was last called with."""
+        self.ledgers: set[Ledger] = set()
+        """Ledgers that `use` was called with."""
         self._undo = undo
         self._new = 0
         self._span = ledger.span
@@ -62,7 +66,9 @@ class SubjectTable:
             if retention is not count.retention:
                 self.retentions[count.unit] = retention.together_with(count.retention)
         self._span = max(self._span, ledger.span)
-        self.ledger = ledger  # last, because it says that all of this is done
+        if len(self.ledgers) >= MOST_LEDGERS:
+            self.ledgers.clear()
+        self.ledgers.add(ledger)  # last, because it says that all of this is done
 
     def get(self, subject: str) -> SubjectCounts:
         """Return the counts of `subject`; new ones, not in the table yet, if there are none."""
@@ -71,6 +77,13 @@ class SubjectTable:
             return counts
         # What was forgotten is not counted again by a clock that goes back to it.
         return SubjectCounts(subject, self._floor, self.retentions, self._undo)
+
+    def has_bookings(self, subject: str) -> bool:
+        """Return whether a subject may have bookings that were not used yet; needs no lock."""
+        for generation in (self.young, self.old, self.idle):
+            if (counts := generation.get(subject)) is not None and counts.bookings:
+                return True
+        return False
 
     def put(self, subject: str, counts: SubjectCounts, now: int) -> None:
         """Put the counts of a subject that has just been charged among the young ones."""
