@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ratelimit_mail.counting.event_log import LONG_AGO
 
-__all__ = ["BookingQueue"]
+__all__ = ["BookingQueue", "Bookings"]
 
 
 class Booking(Protocol):
@@ -31,6 +31,18 @@ class Booking(Protocol):
 
 
 B = TypeVar("B", bound=Booking)
+
+
+class Bookings(Protocol[B]):
+    """Bookings that were not used yet, in the order of their numbers, wherever they are."""
+
+    def last_ahead(self, booking: B, now: int, /) -> int:
+        """Return when the last of the bookings ahead of one is due, or `now` if that is later."""
+        ...
+
+    def behind(self, booking: B, bound: int, /) -> Iterable[B]:
+        """Return the bookings behind one that are due before `bound`."""
+        ...
 
 
 class BookingQueue(Generic[B]):

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
-from ratelimit_mail.backends.booking_queue import BookingQueue
+from ratelimit_mail.backends.booking_queue import BookingQueue, Bookings
 from ratelimit_mail.counting.charge import (
     FIRST_UNIQUE,
     Costs,
@@ -46,7 +46,7 @@ class Counts(Protocol):
         ...
 
     @property
-    def bookings(self) -> BookingQueue[Any] | None:
+    def bookings(self) -> Bookings[Any] | None:
         """The bookings of a queue that were not used yet; None if there are none."""
         ...
 
@@ -228,14 +228,14 @@ class Transaction(Generic[C]):
         return verdict(now, at, booking, refusals)
 
     def _room_for(
-        self, booking: BookingReceipt[C], bookings: BookingQueue[BookingReceipt[C]]
+        self, booking: BookingReceipt[C], bookings: Bookings[BookingReceipt[C]]
     ) -> tuple[int, list[Refused]]:
         """Return when a booking may go, and the windows without room until then.
 
         The bookings behind it in its queue do not count. Before its time it may go at its time.
         """
         now, is_early = self._now, booking.number is not None and booking.at > self._now
-        start = bookings.last_ahead(booking, now)
+        start = booking.at if is_early else bookings.last_ahead(booking, now)
         if not self._schedules:
             soon = self._room_soon(booking, bookings, start, is_early=is_early)
             if soon is not None:
@@ -249,7 +249,7 @@ class Transaction(Generic[C]):
     def _room_soon(
         self,
         booking: BookingReceipt[C],
-        bookings: BookingQueue[BookingReceipt[C]],
+        bookings: Bookings[BookingReceipt[C]],
         start: int,
         *,
         is_early: bool,
@@ -259,7 +259,7 @@ class Transaction(Generic[C]):
         A window that has room beside all of them has room without them. Another one contains only
         those that are due soon. None if the answer is so late that these are not enough.
 
-        start: the first moment behind the bookings ahead of it.
+        start: the first moment behind the bookings ahead of it; before its time, that time.
         """
         now = self._now
         beside_all = self._without([booking])
