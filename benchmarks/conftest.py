@@ -19,7 +19,7 @@ from benchmarks.neighbours import begin, prepared, round_seconds
 from benchmarks.workloads import Workload
 from ratelimit_mail import Envelope
 
-PACKAGES: Final = ("redis", "limits", "pyrate-limiter", "throttled-py", "token-throttle")
+PACKAGES: Final = ("redis", "hiredis", "limits", "pyrate-limiter", "throttled-py", "token-throttle")
 PROGRAMS: Final = {"Valkey": valkey, "Redis": redis_server}
 FORK: Final = multiprocessing.get_context("fork")
 RUN: Final[dict[str, Any]] = {

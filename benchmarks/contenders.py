@@ -67,6 +67,8 @@ SOCKET: Final = "no-op, bare socket"
 NO_OP: Final = "no-op EVALSHA"
 BARE: Final = "bare transaction"
 OURS: Final = "ratelimit-mail"
+NO_OP_PURE: Final = "no-op EVALSHA, without hiredis"
+OURS_PURE: Final = "ratelimit-mail, without hiredis"
 BUILT: Final = "ratelimit-mail, from strings"
 LIMITS: Final = "limits"
 TOKENS: Final = "token-throttle"
@@ -77,7 +79,9 @@ FACTORIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     DEQUES: ("floors:two_deques", {}),
     SOCKET: ("floors:bare_socket", {}),
     NO_OP: ("floors:no_op", {}),
+    NO_OP_PURE: ("floors:no_op", {"hiredis": False}),
     OURS: ("ours:make", {}),
+    OURS_PURE: ("ours:make", {"hiredis": False}),
     BUILT: ("ours:make", {"from_strings": True}),
     LIMITS: ("peer_limits:make", {}),
     "limits, safe": ("peer_limits:make", {"tests_first": True}),
@@ -93,7 +97,7 @@ FACTORIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 """The function that makes each contender, and its options; FUNCTION_async makes it for asyncio."""
 
 FLOORS: Final = {"memory": BY_HAND, "Valkey": NO_OP, "Redis": NO_OP}  # by store
-UNDECIDING: Final = (EMPTY, SOCKET, NO_OP, BARE)  # their answers are not looked at
+UNDECIDING: Final = (EMPTY, SOCKET, NO_OP, NO_OP_PURE, BARE)  # their answers are not looked at
 PEERS: Final = [name for name, (factory, _) in FACTORIES.items() if factory.startswith("peer")]
 BEST: Final = [name for name in PEERS if "," not in name]  # the peers by their best idioms
 IN_MEMORY: Final = [EMPTY, BY_HAND, OURS, BUILT, *PEERS]

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 import redis
 import redis.asyncio
 
+from benchmarks.clients import redis_client
 from benchmarks.contenders import AsyncCheck, Contender
 from benchmarks.email_check import DAY, INTERNAL, MINUTE
 from ratelimit_mail import Envelope
@@ -83,10 +84,10 @@ async def by_hand_async(port: int | None) -> AsyncCheck:
     return check
 
 
-def no_op(port: int | None, _minute: int) -> Contender:
+def no_op(port: int | None, _minute: int, *, hiredis: bool = True) -> Contender:
     """Make a call of a script that does nothing, by redis-py."""
     assert port is not None
-    client = redis.Redis(port=port)
+    client = redis_client(port, hiredis=hiredis)
     sha = client.script_load(NOTHING)
     return Contender(lambda _: client.evalsha(sha, 0))
 

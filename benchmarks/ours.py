@@ -7,6 +7,7 @@ import attrs
 import redis
 import redis.asyncio
 
+from benchmarks.clients import redis_client
 from benchmarks.contenders import AsyncCheck, Check, Contender
 from benchmarks.email_check import INTERNAL, RECIPIENTS, policy
 from ratelimit_mail import (
@@ -27,12 +28,17 @@ DAY_ALONE = Policy(
 )
 
 
-def make(port: int | None, minute: int, *, from_strings: bool = False) -> Contender:
+def make(
+    port: int | None, minute: int, *, from_strings: bool = False, hiredis: bool = True
+) -> Contender:
     """Make `Limiter.try_acquire`.
 
     from_strings: the envelope is built from plain strings each time.
+    hiredis: whether the client of a server may use it.
     """
-    backend: Backend = MemoryBackend() if port is None else RedisBackend(redis.Redis(port=port))
+    backend: Backend = MemoryBackend()
+    if port is not None:
+        backend = RedisBackend(redis_client(port, hiredis=hiredis))
     limiter = Limiter(policy(minute), backend)
     day_alone = Limiter(DAY_ALONE, backend)
 

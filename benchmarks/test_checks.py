@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 import time
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -50,15 +51,28 @@ def test_check(compare: Any, port_of: Any, request: Any, store: str, work: str, 
     compare(f"{store}, {work}", name, build, others)
 
 
-def test_batches(compare: Any, port_of: Any) -> None:
-    """A hundred messages of five senders, decided on in one call and one by one."""
+@pytest.mark.parametrize("work", ["accepted", "fresh senders", "denied by the minute"])
+def test_without_hiredis(compare: Any, port_of: Any, work: str) -> None:
+    def build(each: str) -> Workload:
+        return WORKLOADS[work](make(each, port_of("Valkey")))
+
+    others = [contenders.NO_OP_PURE]
+    compare(f"Valkey, without hiredis, {work}", contenders.OURS_PURE, build, others)
+
+
+@pytest.mark.parametrize(
+    ("group", "senders"), [("Valkey, batches", 5), ("Valkey, batches of new senders", 100)]
+)
+def test_batches(compare: Any, port_of: Any, group: str, senders: int) -> None:
+    """A hundred messages of some senders, decided on in one call and one by one."""
 
     def build(each: str) -> Workload:
         ours = make(OURS, port_of("Valkey"))
         send = ours.check_many if each == OURS else workloads.one_by_one(ours.check)
-        return Workload(lambda: random.sample(new_senders(5, 20), 100), send)
+        prepare = partial(new_senders, senders, 100 // senders)
+        return Workload(lambda: random.sample(prepare(), 100), send)
 
-    compare("Valkey, batches", OURS, build, ["single calls"])
+    compare(group, OURS, build, ["single calls"])
 
 
 @pytest.mark.parametrize(

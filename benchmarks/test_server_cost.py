@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 import redis
-from rlm_testkit.servers import command
+from rlm_testkit.servers import Cluster, command, valkey
 
 from benchmarks.contenders import BEST, NO_OP, OURS, make
 from benchmarks.email_check import INTERNAL, message, new_senders, policy
@@ -49,6 +49,14 @@ def test_server_time(benchmark_of: Any, client: redis.Redis, port_of: Any, name:
     benchmark.pedantic(send, setup=lambda: ((new_senders(5),), {}), rounds=11)
 
 
+def test_server_time_of_new_senders(benchmark_of: Any, client: redis.Redis, port_of: Any) -> None:
+    """The server's time for the first message of a sender."""
+    send = one_by_one(make(OURS, port_of("Valkey")).check)
+    group = "Valkey, server time, none recorded"
+    benchmark = benchmark_of(lambda: _script_seconds(client), group, OURS, 150)
+    benchmark.pedantic(send, setup=lambda: ((new_senders(150, 1),), {}), rounds=11)
+
+
 def _limiter(client: redis.Redis, *limits: Any, begin: int = BEGIN, step: int = 1_000) -> Limiter:
     """Return a limiter whose clock moves `step` milliseconds on for each message."""
     rules = Policy(name="logs", internal_domains=[INTERNAL], limits=limits)
@@ -85,8 +93,21 @@ LOGS: Final[dict[str, tuple[Callable[[redis.Redis], Limiter], int]]] = {
     "40,000 recorded and trimmed": (lambda client: _recorded(client, 45_000, TRIMMING), 5_000),
     "100,000 recorded and searched": (lambda client: _searched(client, 100_000), 50),
     "100,000 uneven ones searched": (lambda client: _searched(client, 100_000, UNEVEN), 50),
+    "100,000 unique recipients": (lambda client: _unique(client), 300),
+    "100,000 unique recipients and a booking": (lambda client: _unique(client, booked=True), 300),
 }
 """How the log of a sender is filled, and the messages of a round."""
+
+
+def _unique(client: redis.Redis, *, booked: bool = False) -> Limiter:
+    """Record messages to 100,000 recipients, and a booking ahead."""
+    limiter = _limiter(client, RecipientRateLimit("200000/30 days", unique=True))
+    to = [[f"{i + j}@example.org" for j in range(500)] for i in range(0, 100_000, 500)]
+    _send(limiter, [Envelope(f"busy@{INTERNAL}", recipients) for recipients in to])
+    if booked:
+        full = _limiter(client, RecipientRateLimit("100000/30 days", unique=True), begin=BEGIN)
+        full.reserve(Envelope(f"busy@{INTERNAL}", ["new@example.org"]))
+    return limiter
 
 
 @pytest.mark.parametrize("log", LOGS)
@@ -99,6 +120,58 @@ def test_long_log(benchmark_of: Any, client: redis.Redis, log: str, quick: bool)
     group = f"Valkey, server time, {log}"
     benchmark = benchmark_of(lambda: _script_seconds(client), group, OURS, size)
     benchmark.pedantic(send, args=([message("busy")] * size,), rounds=rounds, warmup_rounds=1)
+
+
+def test_longest_script(benchmark_of: Any, client: redis.Redis, quick: bool) -> None:
+    """The longest script of a sender who never stops, once 100,000 attempts are recorded.
+
+    Refused attempts that matter no more are merged meanwhile.
+    """
+    size = 10_000 if quick else 100_000
+    client.flushall()
+    limiter = _limiter(client, MessageRateLimit(f"{size // 3}/30 days", denied="count"), step=1)
+    for _ in range(0, size, 100):
+        limiter.try_acquire_many([message("busy")] * 100)
+    client.config_set("slowlog-log-slower-than", 0)
+    client.config_set("slowlog-max-len", 10_000)
+
+    def longest_script() -> float:
+        entries = client.slowlog_get(10_000)
+        client.slowlog_reset()
+        longest.append(max((each["duration"] for each in entries), default=0) / 1e6)
+        return sum(longest)
+
+    longest: list[float] = []
+    send = one_by_one(limiter.try_acquire)
+    benchmark = benchmark_of(longest_script, f"Valkey, longest script, {size:,} attempts", OURS)
+    benchmark.pedantic(send, args=([message("busy")] * 500,), rounds=3 if quick else 100)
+    client.config_set("slowlog-log-slower-than", -1)
+
+
+@pytest.mark.parametrize("nodes", ["one server", "busiest of three masters"])
+def test_nodes(
+    benchmark_of: Any, client: redis.Redis, request: pytest.FixtureRequest, nodes: str, quick: bool
+) -> None:
+    """The time of the scripts of one server, or of the busiest node, for batches of new senders."""
+    clients, backend = [client], RedisBackend(client)
+    if nodes != "one server":
+        cluster = Cluster(valkey())
+        request.addfinalizer(cluster.stop)
+        clients = [node.client() for node in cluster.nodes]
+        backend = RedisBackend.from_url(cluster.url, timeout=30)
+    limiter = Limiter(policy(), backend)
+
+    def send(batches: list[list[Envelope]]) -> None:
+        for batch in batches:
+            assert all(limiter.try_acquire_many(batch))
+
+    group = "Valkey, server time, batches of 100 new senders"
+    benchmark = benchmark_of(lambda: max(map(_script_seconds, clients)), group, nodes, 500)
+
+    def setup() -> tuple[tuple[list[list[Envelope]]], dict[str, Any]]:
+        return ([new_senders(100, 1) for _ in range(5)],), {}
+
+    benchmark.pedantic(send, setup=setup, rounds=3 if quick else 15, warmup_rounds=1)
 
 
 def test_bytes_in_the_server(benchmark_of: Any, client: redis.Redis) -> None:

@@ -16,7 +16,7 @@ TEXT_BEFORE = re.compile(r"^(?!- )(\S.*)\n(?=- )", re.MULTILINE)
 PLACES = {
     "Backend": "ratelimit_mail.backends.Backend",
     "Limiter": "ratelimit_mail.Limiter",
-    "Reservation": "ratelimit_mail.limiter.sync.Reservation",
+    "Reservation": "ratelimit_mail.limiter.reservations.Reservation",
 }
 """Where the reference explains what an async class has too."""
 

@@ -191,7 +191,7 @@ def _matcher_of_folded(count: int) -> Callable[[str], re.Match[str] | None]:
     return re.compile("\n".join([_FOLDED_LINE] * count)).fullmatch
 
 
-_match_folded = BoundedCache(_matcher_of_folded, most=MOST_IN_ONE_MATCH)
+_match_folded = BoundedCache(_matcher_of_folded, most=MOST_IN_ONE_MATCH + 1)  # 0 to that many
 
 
 def _domains_of_lines(

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Final
-
-import attrs
+from typing import TYPE_CHECKING, Final
 
 from ratelimit_mail._util.text import show
-from ratelimit_mail._util.validators import flag, whole_number
+from ratelimit_mail._util.validators import whole_number
 from ratelimit_mail.addresses import (
     NULL_SENDER,
     SEPARATORS,
@@ -24,6 +22,9 @@ from ratelimit_mail.addresses import (
     without_subaddress,
 )
 from ratelimit_mail.envelope import IPV4_PREFIX, IPV6_PREFIX, Client, Envelope, network_of
+
+if TYPE_CHECKING:
+    import attrs
 
 __all__ = [
     "IPV4_PREFIX",
@@ -133,9 +134,10 @@ def separators_or_none(_: object, attribute: attrs.Attribute[str | None], value:
         )
 
 
-@attrs.frozen(kw_only=True)
 class Comparison:
     """How a policy compares addresses, logins and clients; the same key is the same subject.
+
+    The policy checks its arguments:
 
     case_sensitive: whether `Kim@uwo.ca` is not `kim@uwo.ca`; holds for logins too.
     subaddress: the characters that may separate a subaddress, such as `"+"`: `kim+shop@uwo.ca` is
@@ -143,10 +145,20 @@ class Comparison:
     ipv4_prefix, ipv6_prefix: how many bits of a client's address say which client it is.
     """
 
-    case_sensitive: bool = attrs.field(default=False, validator=flag)
-    subaddress: str | None = attrs.field(default=None, validator=separators_or_none)
-    ipv4_prefix: int = attrs.field(default=IPV4_PREFIX, validator=prefix_length(32))
-    ipv6_prefix: int = attrs.field(default=IPV6_PREFIX, validator=prefix_length(128))
+    __slots__ = ("case_sensitive", "ipv4_prefix", "ipv6_prefix", "subaddress")
+
+    def __init__(
+        self,
+        *,
+        case_sensitive: bool = False,
+        subaddress: str | None = None,
+        ipv4_prefix: int = IPV4_PREFIX,
+        ipv6_prefix: int = IPV6_PREFIX,
+    ) -> None:
+        self.case_sensitive = case_sensitive
+        self.subaddress = subaddress
+        self.ipv4_prefix = ipv4_prefix
+        self.ipv6_prefix = ipv6_prefix
 
     @property
     def is_prepared(self) -> bool:

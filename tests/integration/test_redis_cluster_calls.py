@@ -86,3 +86,37 @@ def test_a_booking_and_its_refund_take_one_script_each_if_all_counts_are_in_one_
     assert scripts_called(cluster, lambda: limiter.reserve(ENVELOPE).cancel()) == 2
     batch = [Envelope("bob@uwo.ca", [f"x@{i}.org"]) for i in range(50)]
     assert scripts_called(cluster, lambda: limiter.try_acquire_many(batch)) == 1
+
+
+BATCH = [Envelope(f"{i}@uwo.ca", ["x@a.org"]) for i in range(60)]
+
+
+TWO_A_DAY = Policy(name="test", limits=[MessageRateLimit("2/day")])
+
+
+def test_a_batch_of_many_senders_takes_one_script_at_each_node(
+    cluster: Cluster, client: redis.RedisCluster
+) -> None:
+    limiter = Limiter(TWO_A_DAY, RedisBackend(client, prefix=unique_prefix()))
+    limiter.try_acquire_many(BATCH)  # which loads the scripts
+    decisions: list[Decision] = []
+    called = scripts_called(cluster, lambda: decisions.extend(limiter.try_acquire_many(BATCH)))
+    assert called == len(cluster.masters)
+    assert all(decisions)
+    limiter.refund(decisions[7])
+    assert [bool(each) for each in limiter.try_acquire_many(BATCH)] == [i == 7 for i in range(60)]
+
+
+def test_a_batch_is_charged_once_if_slots_are_at_other_nodes_than_expected(
+    client: redis.RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = RedisBackend(client, prefix=unique_prefix())
+    limiter = Limiter(TWO_A_DAY, backend)
+    transport = backend._transport
+    nodes = [master.name for master in transport.masters()]
+    with monkeypatch.context() as patch:
+        patch.setattr(transport, "node", lambda key: nodes[len(key) % len(nodes)])
+        assert all(limiter.try_acquire_many(BATCH))
+    assert all(limiter.usage(each.sender)[0].used == 1 for each in BATCH)
+    assert all(limiter.try_acquire_many(BATCH))
+    assert not any(limiter.try_acquire_many(BATCH))

@@ -52,8 +52,10 @@ class Scene:
         return [*seen, self.limiter.usage("ann@uwo.ca")]
 
 
-def store_as_hash(client: Any, key: bytes) -> None:
-    """Store the bookings of a queue as earlier versions did."""
+def store_as_hash(client: Any, prefix: str) -> bytes:
+    """Store the bookings of the only queue as earlier versions did; return its key."""
+    key: bytes
+    [key] = client.scan_iter(f"{prefix}*:places")
     lifetime = client.pttl(key)
     fields: dict[bytes, bytes] = {}
     for text, score in client.zrange(key, 0, -1, withscores=True):
@@ -65,13 +67,13 @@ def store_as_hash(client: Any, key: bytes) -> None:
     client.delete(key)
     client.hset(key, mapping=fields)
     client.pexpire(key, lifetime)
+    return key
 
 
-def check_history(client: Any) -> None:
-    prefix = unique_prefix()
-    scene = Scene(lambda clock: RedisBackend(client, prefix=prefix, clock=clock))
-    [key] = client.scan_iter(f"{prefix}*:places")
-    store_as_hash(client, key)
+def check_history(client: Any, prefix: str, limited_client: Any) -> None:
+    """Check that a queue goes on by the second client after the first has stored it as a hash."""
+    scene = Scene(lambda clock: RedisBackend(limited_client, prefix=prefix, clock=clock))
+    key = store_as_hash(client, prefix)
     assert scene.go_on() == Scene(MemoryBackend).go_on()
     assert client.type(key) == b"zset"
     assert client.pttl(key) > 0
@@ -87,13 +89,13 @@ client_of_cluster = pytest.fixture(cluster_client, scope="module")
 
 
 def test_a_queue_that_an_earlier_version_has_stored_goes_on(client: redis.Redis) -> None:
-    check_history(client)
+    check_history(client, unique_prefix(), client)
 
 
 def test_a_queue_that_an_earlier_version_has_stored_in_a_cluster_goes_on(
     client_of_cluster: redis.RedisCluster,
 ) -> None:
-    check_history(client_of_cluster)
+    check_history(client_of_cluster, unique_prefix(), client_of_cluster)
 
 
 def test_a_queue_of_an_earlier_version_is_stored_anew_when_it_changes(
@@ -101,8 +103,7 @@ def test_a_queue_of_an_earlier_version_is_stored_anew_when_it_changes(
 ) -> None:
     prefix = unique_prefix()
     scene = Scene(lambda clock: RedisBackend(client, prefix=prefix, clock=clock))
-    [key] = client.scan_iter(f"{prefix}*:places")
-    store_as_hash(client, key)
+    key = store_as_hash(client, prefix)
     scene.booked[2].cancel()
     assert client.type(key) == b"zset"
 
@@ -122,10 +123,5 @@ def test_a_queue_of_an_earlier_version_needs_no_further_permission(
     command(client, "ACL", "SETUSER", "history", *rules)
     url = server.url.replace("://", "://history:secret@")
     with redis.Redis.from_url(url) as permitted:
-        scene = Scene(lambda clock: RedisBackend(permitted, prefix=prefix, clock=clock))
-        [key] = client.scan_iter(f"{prefix}*:places")
-        store_as_hash(client, key)
-        assert scene.go_on() == Scene(MemoryBackend).go_on()
-    assert client.type(key) == b"zset"
-    assert client.pttl(key) > 0
+        check_history(client, prefix, permitted)
     command(client, "ACL", "DELUSER", "history")

@@ -276,3 +276,21 @@ def assert_some_are_affected(file: Path, policy: str, kinds: set[str]) -> None:
         "newsletter",
         "events",
     }
+
+
+def test_messages_of_a_blocked_sender_are_counted_under_the_block(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'name = "campus"\n[[limits]]\nkind = "message rate limit"\nrate = "2/minute"\n'
+        'on_excess = "block"\n'
+    )
+    rows = [f"{1700000000 + 3600 * i // 4},{who}@x.org,1" for i in range(5) for who in ("a", "b")]
+    file = write(tmp_path / "log.csv", *rows, *["1700009000,a@x.org,1"] * 4, "1700019000,a@x.org,1")
+    result = replay_json(file, str(policy))
+    assert result["messages"]["rejected"]["messages"] == 3
+    assert result["limits"] == [
+        {"limit": "2 messages per minute per sender", "deferred": 0, "rejected": 1}
+    ]
+    assert result["rules"] == [
+        {"rule": "block: exceeded 2 messages per minute per sender", "rejected": 2, "held": 0}
+    ]

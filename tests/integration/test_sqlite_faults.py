@@ -103,7 +103,7 @@ def test_a_file_that_cannot_grow_is_an_outage_that_charges_nothing(
     assert str(path) in str(error.value)
     counted = used(path)
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        [senders] = connection.execute("SELECT count(*) FROM subject").fetchone()
+        [senders] = connection.execute("SELECT count(*) FROM subject_counts").fetchone()
     assert counted == [1, senders - 1], "each sender whose message was counted, and ann"
     assert Limiter(POLICY, backend).try_acquire(ENVELOPE), "the connection is a new one"
 
@@ -317,17 +317,17 @@ def test_a_relative_path_is_that_of_the_start(
 def test_an_interrupted_transaction_charges_nothing(backend: SQLiteBackend, path: Path) -> None:
     """Also if it is interrupted between its charges."""
     plan = POLICY.plan(ENVELOPE)
-    core = backend._core
-    original = core._take_simply
+    fast_path = backend._core._fast_path
+    original = fast_path.take
 
     def interrupted(cursor: Any, charges: Any, now: int, rows: Any) -> Any:
         original(cursor, charges[:1], now, rows)
         raise KeyboardInterrupt
 
-    core._take_simply = interrupted  # type: ignore[method-assign]
+    fast_path.take = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         backend.apply(plan.charges)
-    core._take_simply = original  # type: ignore[method-assign]
+    fast_path.take = original  # type: ignore[method-assign]
     assert used(path) == [1, 1]
     assert backend.apply(plan.charges).receipt is not None
     assert used(path) == [2, 2]
@@ -339,14 +339,14 @@ def test_a_refund_inside_a_transaction_of_the_same_thread_comes_after_it(
     """The garbage collector may close a coroutine at any moment, which gives its place back."""
     charges = POLICY.plan(ENVELOPE).charges
     receipt = backend.apply(charges).receipt
-    core = backend._core
-    original = core._take_simply
+    fast_path = backend._core._fast_path
+    original = fast_path.take
 
     def collected(*arguments: Any) -> Any:
         backend.refund(receipt)
         return original(*arguments)
 
-    core._take_simply = collected  # type: ignore[method-assign,assignment]
+    fast_path.take = collected  # type: ignore[method-assign,assignment]
     backend.apply(charges)
-    core._take_simply = original  # type: ignore[method-assign]
+    fast_path.take = original  # type: ignore[method-assign]
     assert used(path) == [2, 2]

@@ -90,8 +90,9 @@ def expected() -> list[Any]:
 def test_a_file_of_version_1_goes_on(path: Path) -> None:
     clock = ManualClock()
     fill(Limiter(POLICY, MemoryBackend(clock)), clock)  # for its time
-    limiter = Limiter(POLICY, SQLiteBackend(path, clock=clock))
-    assert go_on(limiter, clock) == expected()
+    backend = SQLiteBackend(path, clock=clock)
+    assert go_on(Limiter(POLICY, backend), clock) == expected()
+    backend.close()
 
 
 def test_a_file_that_was_brought_to_this_version_is_like_a_new_one(path: Path) -> None:

@@ -144,6 +144,13 @@ class Attempt(NamedTuple):
     text: str
 
 
+def some_recipients(choose: random.Random, *kinds: str) -> list[str]:
+    """Return one to six recipients, inside and outside, and of further kinds."""
+    all_kinds = ["r{}@example.com", "R{}@Example.ORG", "in{}@uwo.ca", *kinds]
+    number = choose.choice([1, 1, 1, 2, 3, 6])
+    return [choose.choice(all_kinds).format(choose.randrange(1000)) for _ in range(number)]
+
+
 def used_by(accepted: dict[str, Accepted]) -> Counter[str]:
     """Return how many external recipients each submitter reached, by Postfix's log."""
     counted: Counter[str] = Counter()
@@ -197,12 +204,7 @@ def test_no_limit_is_exceeded_and_nothing_is_refused_wrongly(folder: Path) -> No
             attempts[sender.user] = []
             with connect(sender.port, sender.address, sender.user) as session:
                 for _ in range(each_sends):
-                    recipients = [
-                        choose.choice(
-                            ["r{}@example.com", "R{}@Example.ORG", "in{}@uwo.ca", "a{}@ece.uwo.ca"]
-                        ).format(choose.randrange(1000))
-                        for _ in range(choose.choice([1, 1, 1, 2, 3, 6]))
-                    ]
+                    recipients = some_recipients(choose, "a{}@ece.uwo.ca")
                     name = f"{sender.user}@uwo.ca"
                     code, text = send(session, name, recipients)
                     attempts[sender.user].append(Attempt(recipients, code, text))
@@ -573,12 +575,7 @@ def submitted(port: int, clients: int, each_sends: int) -> list[Submission]:
         sender, user = f"user{number}@uwo.ca", f"user{number}" if number % 3 else ""
         with connect(port, address, user) as session:
             for _ in range(each_sends):
-                recipients = [
-                    choose.choice(
-                        ["r{}@example.com", "R{}@Example.ORG", "in{}@uwo.ca", "s{}+x@example.com"]
-                    ).format(choose.randrange(1000))
-                    for _ in range(choose.choice([1, 1, 1, 2, 3, 6]))
-                ]
+                recipients = some_recipients(choose, "s{}+x@example.com")
                 code, _ = send(session, sender, recipients)
                 submissions.append(Submission(sender, recipients, code))
 

@@ -20,7 +20,7 @@ from rlm_testkit.state_machine import Machine, MachineWithIds, MachineWithJumps
 
 from ratelimit_mail import MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import AsyncSQLiteBackend, Backend, MemoryBackend, SQLiteBackend
-from ratelimit_mail.backends.sqlite import core, stored_log
+from ratelimit_mail.backends.sqlite import event_tree, fast_path, stored_log
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Retention, Window
 from ratelimit_mail.testing import BruteForceBackend, ManualClock, generated_script, play
@@ -64,12 +64,17 @@ def make_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBacke
     close()
 
 
-@pytest.fixture(params=[stored_log.CHUNK, 3])
+def seal(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Set how many events a leaf has."""
+    for module in (event_tree, fast_path, stored_log):
+        monkeypatch.setattr(module, "LEAF_SIZE", size)
+    monkeypatch.setattr(event_tree, "MOST_IN_ROOT", max(2, size // 4))
+
+
+@pytest.fixture(params=[event_tree.LEAF_SIZE, 3])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Set how many events a sealed chunk has."""
     size: int = request.param
-    for module in (core, stored_log):
-        monkeypatch.setattr(module, "CHUNK", size)
+    seal(monkeypatch, size)
     return size
 
 
@@ -157,9 +162,9 @@ operations = st.lists(
 def test_a_stored_log_answers_as_an_event_log_does(
     make_backend: MakeBackend, operations: list[Any], retention: Retention, data: st.DataObject
 ) -> None:
-    """It is packed, and unpacked again, after each operation; its chunks have two events."""
+    """It is packed, and unpacked again, after each operation; its leaves have few events."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_log, "CHUNK", 2)
+        seal(patch, 2)
         _compare_logs(make_backend, operations, retention, data)
 
 
@@ -173,7 +178,7 @@ def _compare_logs(
     assert cursor is not None
     cursor.execute("BEGIN IMMEDIATE")
     expected = EventLog()
-    log = stored_log.StoredLog(cursor, 4, expected.newest, retention)
+    log = stored_log.StoredLog(event_tree.EventTree(cursor, 8), expected.newest, retention)
     now = 1000
     charged: list[tuple[int, int]] = []
     for operation, number, cost in operations:
@@ -201,6 +206,25 @@ def _compare_logs(
         log.seal()
         log = stored_log.StoredLog.unpack(cursor, 1, log.pack(0), 0, retention)
         assert _answers(expected, now) == _answers(log, now)
+        [[rows]] = cursor.execute("SELECT count(*) FROM log_node")
+        assert rows == _nodes_below(log.tree, log.tree.root)
+
+
+def _nodes_below(tree: event_tree.EventTree, node: event_tree.Node) -> int:
+    """Count the nodes of a tree, and check that each entry of a node agrees with its child."""
+    nodes = 0
+    for entry, number in enumerate(node.children):
+        child = tree._node(number)
+        nodes += 1 + _nodes_below(tree, child)
+        assert child.level == node.level - 1
+        assert node.times[entry] == child.times[0]
+        for before, of_child in (
+            (node.sent, child.sent[-1]),
+            (node.attempts, child.attempts[-1]),
+            (node.counts, child.count),
+        ):
+            assert before[entry + 1] - before[entry] == of_child
+    return nodes
 
 
 def _answers(log: EventLog, now: int) -> list[Any]:
@@ -209,5 +233,5 @@ def _answers(log: EventLog, now: int) -> list[Any]:
     for window in WINDOWS:
         answers += [log.used(now, window), log.remaining(now, window), log.empty_at(now, window)]
         answers += [log.earliest(now, cost, window) for cost in (1, 7, 20)]
-        answers.append(log.earliest_spread(now, [(0, 15), (70, 15)], [window]))
+        answers.append(log.earliest_spread(now, [(0, 15), (70, 15)], window))
     return answers

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,7 @@ from click.shell_completion import BashComplete
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy
 from ratelimit_mail.backends import SQLiteBackend
+from ratelimit_mail.cli.bash_completion import BashCompletion
 from ratelimit_mail.cli.command import command
 
 POLICY = Policy(
@@ -93,3 +99,65 @@ def test_nothing_is_completed_where_the_store_cannot_be_asked(
 ) -> None:
     monkeypatch.delenv("RATELIMIT_MAIL_STORE", raising=False)
     assert completions("usage", *options, "") == []
+
+
+AT_A_TAB = """
+source "$1"
+shift
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_POINT=${#COMP_LINE}
+_ratelimit_mail_completion ratelimit-mail
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+WORD_BREAKS = " \t\n\"'@><=;|&(:"
+"""COMP_WORDBREAKS as it is by default."""
+
+
+@pytest.fixture
+def blocked_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Block a submitter, and return the beginning of a line that completes it."""
+    policy = Policy(name="relay", limits=[MessageRateLimit("10/hour", scope="submitter")])
+    (tmp_path / "relay.toml").write_text(policy.dump())
+    limiter = Limiter(policy, SQLiteBackend(tmp_path / "counts.db"))
+    limiter.block("user:eve", scope="submitter")
+    monkeypatch.setenv("COMP_BREAKS", WORD_BREAKS)
+    store = f"--store sqlite:///{tmp_path}/counts.db"
+    return f"ratelimit-mail unblock {store} --policy={tmp_path}/relay.toml "
+
+
+@pytest.mark.parametrize(
+    ("typed", "last_word", "completion"),
+    [
+        ("", "", "user:eve"),
+        ("us", "us", "user:eve"),
+        ("user:", ":", "eve"),
+        ("user:e", "e", "eve"),
+        ('"user:e', '"user:e', "user:eve"),
+    ],
+)
+def test_bash_gets_what_follows_the_last_colon_of_a_word(
+    blocked_user: str, typed: str, last_word: str, completion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_LINE", blocked_user + typed)
+    monkeypatch.setenv("COMP_WORD", last_word)
+    shell = BashCompletion(command, {}, "ratelimit-mail", "_RATELIMIT_MAIL_COMPLETE")
+    assert shell.complete() == f"plain,{completion}"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_bash_completes_a_word_with_a_colon(blocked_user: str, tmp_path: Path) -> None:
+    program, source = tmp_path / "ratelimit-mail", tmp_path / "source"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ratelimit_mail.cli "$@"\n')
+    program.chmod(0o755)
+    shell = BashCompletion(command, {}, "ratelimit-mail", "_RATELIMIT_MAIL_COMPLETE")
+    source.write_text(shell.source())
+    line = f"{blocked_user}user:e"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", AT_A_TAB, "bash", source, *re.findall(r"[:=]|[^\s:=]+", line)],
+        env=os.environ | {"COMP_LINE": line, "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("eve\n", "")

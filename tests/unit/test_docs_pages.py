@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 MENU = re.compile(r"^ +- .+: (\S+\.md)$", re.MULTILINE)
 DIRECTIVE = re.compile(r"^::: (\S+)$", re.MULTILINE)
+SHOWN = re.compile(r"""(?:^::: |": ")(ratelimit_mail[\w.]*)"?,?$""", re.MULTILINE)
 MEMBERS = re.compile(r"^ +members: \[(.+)\]$", re.MULTILINE)
 CELL = re.compile(r"^\| (`.+?`(?:, `.+?`)*) \|", re.MULTILINE)
 NAME = re.compile(r"`(\w+)`")
@@ -98,6 +99,40 @@ def public_names(module: str) -> set[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_the_reference_explains_every_public_name(module: str) -> None:
     assert public_names(module) - NOT_EXPLAINED - explained_names() == set()
+
+
+def source_of(name: str) -> tuple[Path, str]:
+    """Return the file of the module that `name` is in, and what is left of the name."""
+    path, rest = ROOT / "src", name.split(".")
+    while rest and (path / rest[0]).is_dir():
+        path /= rest.pop(0)
+    if rest and (path / f"{rest[0]}.py").exists():
+        return path / f"{rest[0]}.py", ".".join(rest[1:])
+    return path / "__init__.py", ".".join(rest)
+
+
+def names_in(file: Path) -> set[str]:
+    """Return what a module defines or imports, also for type checkers alone."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+REFERENCE = [*sorted((DOCS / "reference").glob("*.md")), DOCS / "fields.py"]
+
+
+@pytest.mark.parametrize("page", REFERENCE, ids=lambda page: page.name)
+def test_everything_that_the_reference_shows_is_where_it_says(page: Path) -> None:
+    for shown in SHOWN.findall(page.read_text("utf-8")):
+        file, name = source_of(shown)
+        assert file.exists(), shown
+        assert not name or name in names_in(file), shown
 
 
 def first_cells(page: str, heading: str) -> list[str]:

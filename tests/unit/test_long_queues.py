@@ -134,6 +134,36 @@ def test_no_change_looks_at_many_events_while_a_log_is_compacted(
     assert log.used(9_999, window) >= 1_000
 
 
+def test_bookings_that_are_cancelled_and_made_again_leave_the_rest_known_to_be_full() -> None:
+    global searches
+    log = queue_of(10_000)
+    retention = retention_for([EACH_SECOND])
+    log.earliest(0, 1, EACH_SECOND)
+    for cancelled in (7_000, 300, 5_000):
+        log.refund([(cancelled * SECOND, 1)], retention)
+    searches = 0
+    for expected in (300, 5_000, 7_000):
+        at = log.earliest(0, 1, EACH_SECOND)
+        assert at == expected * SECOND
+        log.book(0, at, 1, retention)
+    assert log.earliest(0, 1, EACH_SECOND) == 10_001 * SECOND
+    assert searches <= 60
+
+
+def test_booking_one_after_another_tells_later_searches_what_is_full() -> None:
+    global searches
+    retention = retention_for([EACH_SECOND])
+    log = CountingLog()
+    log.add(0, 1, retention)
+    at = 0
+    for _ in range(1_000):
+        at = log.earliest(at, 1, EACH_SECOND)
+        log.book(0, at, 1, retention)
+    searches = 0
+    assert log.earliest(0, 1, EACH_SECOND) == 1_001 * SECOND
+    assert searches <= 20
+
+
 @pytest.mark.parametrize("limits", [["1/second"], ["1/second", "100/hour", "500/day"]])
 def test_the_first_search_is_behind_what_the_bookings_themselves_have_found_full(
     limits: list[str], monkeypatch: pytest.MonkeyPatch

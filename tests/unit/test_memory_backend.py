@@ -13,6 +13,7 @@ from rlm_testkit.builders import envelope_to
 
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.backends.base import Verdict
 from ratelimit_mail.testing import ManualClock
 
 DAY = 86_400
@@ -300,3 +301,8 @@ def test_a_clock_that_stops_returning_integers_raises_and_changes_nothing() -> N
         limiter.try_acquire(envelope_to())
     now[0] = 4
     assert limiter.try_acquire(envelope_to())
+
+
+def test_a_message_that_is_charged_nothing_is_accepted() -> None:
+    backend = MemoryBackend(ManualClock(5))
+    assert backend.apply([]) == Verdict(5, 5, [])

@@ -199,13 +199,49 @@ def test_a_reply_is_one_line_of_ascii() -> None:
     assert reply("550 5.7.1 a\nb\u00e9\r\0") == b"action=550 5.7.1 a?b???\n\n"
 
 
-@pytest.mark.parametrize("text", ["516A42DA03C", "0B5C3", "3Pt2mN2VXxznjll", "4BCdf3xyz1Bc"])
+DIGITS = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
+"""The digits of Postfix's long queue ids."""
+
+
+def long_queue_id(seconds: int, microseconds: int, inode: int) -> str:
+    """Return a queue id as Postfix makes it: the time to base 52, a z, the inode to base 51."""
+
+    def encode(number: int, base: int, width: int) -> str:
+        text = ""
+        while number or len(text) < width:
+            number, digit = divmod(number, base)
+            text = DIGITS[digit] + text
+        return text
+
+    return f"{encode(seconds, 52, 6)}{encode(microseconds, 52, 4)}z{encode(inode, 51, 1)}"
+
+
+@pytest.mark.parametrize("text", ["516A42DA03C", "0B5C3", "3Pt2mN2VXxznjll", "F" * 21])
 def test_queue_ids_of_postfix_are_known(text: str) -> None:
     assert QUEUE_ID.fullmatch(text)
 
 
+@given(st.integers(0, 1 << 34), st.integers(0, 999_999), st.integers(1, (1 << 64) - 1))
+def test_long_queue_ids_of_postfix_are_known(seconds: int, microseconds: int, inode: int) -> None:
+    for moment in range(seconds, seconds + 52):  # in one of these it has a z in the time
+        assert QUEUE_ID.fullmatch(long_queue_id(moment, microseconds, inode))
+
+
 @pytest.mark.parametrize(
-    "text", ["ALL", "-", "", "-d", "516A42DA03C ", "516a42da03c\n", "516A;x", "../516A", "A" * 50]
+    "text",
+    [
+        "ALL",
+        "-",
+        "",
+        "-d",
+        "516A42DA03C ",
+        "516a42da03c\n",
+        "516A;x",
+        "../516A",
+        "A" * 50,
+        "4BCdf3xyz1Bc",
+        "3Pt2mN2VXxz",
+    ],
 )
 def test_nothing_else_is_a_queue_id(text: str) -> None:
     assert not QUEUE_ID.fullmatch(text)

@@ -104,6 +104,51 @@ def test_importing_the_package_does_not_import_slow_modules(module: str) -> None
     assert module not in imported_with("ratelimit_mail")
 
 
+EMAIL_CHECK = (
+    "from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, RecipientLimit,"
+    " RecipientRateLimit"
+)
+UNUSED = {
+    "base64",
+    "difflib",
+    "ipaddress",
+    "json",
+    *(
+        f"ratelimit_mail.{name}"
+        for name in (
+            "address_digests",
+            "calendars",
+            "conditions",
+            "limiter.decorator",
+            "limiter.reservations",
+            "overrides",
+            "policy.tiers",
+            "rate_guesses",
+            "rules",
+            "smtp_addresses",
+            "smtp_errors",
+            "smtp_reply",
+            "usage",
+        )
+    ),
+}
+
+
+def test_the_names_of_an_email_check_do_not_import_what_it_does_without() -> None:
+    code = f"import attrs, sys; before = set(sys.modules); {EMAIL_CHECK}"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(*set(sys.modules) - before)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = set(result.stdout.split())
+    assert "ratelimit_mail.limiter.operations" in imported
+    assert UNUSED & imported == set()
+    for name in sorted(UNUSED):
+        importlib.import_module(name)  # each of them is there
+
+
 @pytest.mark.parametrize("package", ["planner", "testing", "outbox", "cli", "events", "presets"])
 def test_programs_do_not_need_the_libraries_of_the_tests(package: str) -> None:
     imported = imported_with(f"ratelimit_mail.{package}")

@@ -272,6 +272,11 @@ def test_a_missing_column_is_an_error_that_lists_the_header(header: str, missing
     assert all(repr(name) in str(caught.value) for name in header.split(","))
 
 
+def test_a_first_row_without_a_time_is_not_of_1970() -> None:
+    with pytest.raises(ValueError, match="time: '' is neither"):
+        columns_of("time,sender,count").record(["", "s@x.org", "1"])
+
+
 def test_a_repeated_column_is_an_error() -> None:
     with pytest.raises(InputError, match="'sender' twice"):
         columns_of("time,sender,Sender,count")

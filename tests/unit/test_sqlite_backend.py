@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ratelimit_mail import (
     RecipientRateLimit,
 )
 from ratelimit_mail.backends import AsyncSQLiteBackend, MemoryBackend, SQLiteBackend
-from ratelimit_mail.backends.sqlite import core
+from ratelimit_mail.backends.sqlite import fast_path, tidying
 from ratelimit_mail.exceptions import BackendError
 from ratelimit_mail.testing import ManualClock
 
@@ -63,11 +63,11 @@ def test_idle_subjects_and_old_answers_are_forgotten(
     limiter = Limiter(HOURLY, backend)
     for i in range(300):
         limiter.try_acquire(letter(f"sender-{i}@uwo.ca", "job"))
-    assert (size_of(backend, "subject"), size_of(backend, "answer")) == (300, 300)
+    assert (size_of(backend, "subject_counts"), size_of(backend, "answer")) == (300, 300)
     for i in range(300):
         clock.advance(2 * 86_400 / 100)
         limiter.try_acquire(letter(f"later-{i}@uwo.ca"))
-    assert size_of(backend, "subject") < 20
+    assert size_of(backend, "subject_counts") < 40
     assert size_of(backend, "answer") == 0
 
 
@@ -131,12 +131,12 @@ def test_a_unit_that_is_charged_for_the_first_time_gives_the_answers_of_memory(
 def test_the_refusals_that_are_remembered_are_bounded(
     backend: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "MOST_REFUSALS", 8)
+    monkeypatch.setattr(fast_path, "MOST_REFUSALS", 8)
     limiter = Limiter(HOURLY, backend)
     for i in range(20):
         messages = [letter(f"sender-{i}@uwo.ca")] * 7
         assert sum(map(bool, map(limiter.try_acquire, messages))) == 5
-    assert 0 < len(backend._core._refusals) <= 8
+    assert 0 < len(backend._core._fast_path._refusals) <= 8
 
 
 def test_a_first_message_is_stored_as_the_general_case_stores_it(
@@ -158,9 +158,11 @@ def test_a_first_message_is_stored_as_the_general_case_stores_it(
         decisions += [limiter.try_acquire(letter(f"{each}@uwo.ca")) for each in ("bob", "cy")]
         decisions.append(limiter.try_acquire(letter("dan@a.uwo.ca")))
         limiter.refund(decisions[1])
-        stored.append(rows(backend, "SELECT id, ledger, name, logs FROM subject ORDER BY id"))
+        stored.append(
+            rows(backend, "SELECT id, ledger, name, logs FROM subject_counts ORDER BY id")
+        )
         backend.close()
-        monkeypatch.setattr(core.Core, "_take_simply", lambda *_: None)
+        monkeypatch.setattr(fast_path.FastPath, "take", lambda *_: None)
     assert stored[0] == stored[1]
     assert len(stored[0]) == 6
 
@@ -170,7 +172,7 @@ def test_the_number_of_a_subject_is_never_used_again(backend: SQLiteBackend) -> 
     numbers = []
     for _ in range(3):
         assert limiter.try_acquire(letter())
-        numbers += rows(backend, "SELECT id FROM subject")
+        numbers += rows(backend, "SELECT id FROM subject_counts")
         limiter.reset("ann@uwo.ca")
     assert len(set(numbers)) == 3
 
@@ -192,12 +194,12 @@ def test_a_file_with_always_new_senders_stops_growing(
 def test_the_file_shrinks_by_itself(
     backend: SQLiteBackend, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "FREE_PAGES", 8)
+    monkeypatch.setattr(tidying, "FREE_PAGES", 8)
     limiter = Limiter(HOURLY, backend)
-    for i in range(1000):
+    for i in range(2000):
         limiter.try_acquire(letter(f"sender-{i}@uwo.ca"))
     [[large]] = rows(backend, "PRAGMA page_count")
-    for i in range(600):
+    for i in range(1200):
         clock.advance(600)
         limiter.try_acquire(letter(f"later-{i}@uwo.ca"))
     [[small]] = rows(backend, "PRAGMA page_count")
@@ -210,11 +212,11 @@ def test_a_long_log_is_trimmed(backend: SQLiteBackend, clock: ManualClock) -> No
         clock.advance(12.5)
         assert limiter.try_acquire(letter())
     in_an_hour = 3600 / 12.5
-    [[chunks]] = rows(backend, "SELECT count(*) FROM log_chunk")
-    assert chunks <= in_an_hour / 64 + 2
+    [[nodes]] = rows(backend, "SELECT count(*) FROM log_node")
+    assert nodes <= in_an_hour / 64 + 2
     assert limiter.usage("ann@uwo.ca")[1].used == in_an_hour
     limiter.reset("ann@uwo.ca")
-    assert size_of(backend, "log_chunk") == size_of(backend, "subject") == 0
+    assert size_of(backend, "log_node") == size_of(backend, "subject_counts") == 0
 
 
 def test_long_logs_of_every_unit_of_several_subjects_are_apart(
@@ -235,7 +237,7 @@ def test_long_logs_of_every_unit_of_several_subjects_are_apart(
     for sender in senders[1:]:
         assert [usage.used for usage in limiter.usage(sender)] == [300, 300_000]
         limiter.reset(sender)
-    assert size_of(backend, "log_chunk") == 0
+    assert size_of(backend, "log_node") == 0
 
 
 def test_a_decision_reads_few_rows_however_many_events_there_are(
@@ -265,8 +267,44 @@ def test_a_decision_reads_few_rows_however_many_events_there_are(
     for _ in range(5000):
         clock.advance(0.4)
         limiter.try_acquire(letter())
-    assert size_of(backend, "log_chunk") > 50
+    assert size_of(backend, "log_node") > 50
     assert most_statements() <= max(few, 30)
+
+
+def test_a_call_reads_and_writes_few_rows_however_many_bookings_there_are(
+    backend: SQLiteBackend, clock: ManualClock
+) -> None:
+    limits = [
+        MessageRateLimit("1/second"),
+        MessageRateLimit("4/second", scope="global"),
+        MessageRateLimit("1000000/30 days", scope="global"),
+    ]
+    limiter = Limiter(Policy(name="test", limits=limits), backend)
+    bookings = [limiter.reserve(letter()) for _ in range(700)]
+    clock.advance(1)
+    calls: list[Callable[[], object]] = [
+        lambda: limiter.check(letter()),
+        lambda: limiter.try_acquire(letter()),
+        lambda: limiter.try_acquire(letter("bob@uwo.ca")),
+        bookings[1].redeem,
+        bookings[350].redeem,
+        bookings[500].cancel,
+        bookings[300].cancel,
+        lambda: limiter.reserve(letter("eve@uwo.ca")),
+        lambda: limiter.reserve(letter()),
+        lambda: limiter.usage("ann@uwo.ca"),
+    ]
+    connection = backend._database._connection
+    assert connection is not None
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    for call in calls:
+        statements.clear()
+        changes = connection.total_changes
+        call()
+        assert len(statements) <= 40
+        assert connection.total_changes - changes <= 14
+        assert max(map(len, statements)) <= 10_000
 
 
 def test_subjects_do_not_collide_whatever_characters_they_have(backend: SQLiteBackend) -> None:
@@ -389,43 +427,6 @@ def test_the_clock_returns_whole_milliseconds(tmp_path: Path) -> None:
 def test_by_default_time_is_the_clock_of_the_host(tmp_path: Path) -> None:
     backend = SQLiteBackend(tmp_path / "counts.db")
     assert abs(backend.now() - MemoryBackend().now()) < 60_000
-
-
-EARLIER_TABLES = """
-    DROP INDEX log_chunk_moment;
-    DROP INDEX log_chunk_sent;
-    DROP INDEX log_chunk_attempted;
-    ALTER TABLE log_chunk RENAME TO chunk;
-    UPDATE chunk SET log=-1 - (log/8*4 + log%8);
-    UPDATE chunk SET log=-1 - log;
-    DROP TABLE member;
-    PRAGMA user_version=1;
-"""
-"""Makes a file of the first version, whose chunks had other numbers."""
-
-
-def test_a_file_of_an_earlier_version_is_upgraded_when_it_is_opened(
-    backend: SQLiteBackend, clock: ManualClock
-) -> None:
-    limits = [MessageRateLimit("5000/hour"), RecipientRateLimit("9000/hour")]
-    limiter = Limiter(Policy(name="test", limits=limits), backend)
-    senders = ["ann@uwo.ca", "bob@uwo.ca", "eve@uwo.ca"]
-    for sender in senders:
-        for _ in range(200):
-            clock.advance(1)
-            assert limiter.try_acquire(letter(sender))
-    used = [limiter.usage(sender) for sender in senders]
-    assert size_of(backend, "log_chunk") == 12
-    backend.close()
-    connection = sqlite3.connect(backend._database.path)
-    connection.executescript(EARLIER_TABLES)
-    connection.close()
-    assert [limiter.usage(sender) for sender in senders] == used
-    assert rows(backend, "PRAGMA user_version") == [(2,)]
-    clock.advance(3600 - 400)  # the first sender's events leave
-    for sender in senders:
-        limiter.try_acquire(letter(sender))
-    assert [limiter.usage(sender)[0].used for sender in senders] == [1, 201, 201]
 
 
 def test_a_file_of_a_later_version_is_not_changed(backend: SQLiteBackend) -> None:

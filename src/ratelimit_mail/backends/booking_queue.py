@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ratelimit_mail.counting.event_log import LONG_AGO
 
-__all__ = ["BookingQueue"]
+__all__ = ["BookingQueue", "Bookings"]
 
 
 class Booking(Protocol):
@@ -31,6 +31,18 @@ class Booking(Protocol):
 
 
 B = TypeVar("B", bound=Booking)
+
+
+class Bookings(Protocol[B]):
+    """Bookings that were not used yet, in the order of their numbers, wherever they are."""
+
+    def last_ahead(self, booking: B, now: int, /) -> int:
+        """Return when the last of the bookings ahead of one is due, or `now` if that is later."""
+        ...
+
+    def behind(self, booking: B, bound: int, /) -> Iterable[B]:
+        """Return the bookings behind one that are due before `bound`."""
+        ...
 
 
 class BookingQueue(Generic[B]):
@@ -61,22 +73,31 @@ class BookingQueue(Generic[B]):
     def __iter__(self) -> Iterator[B]:
         return map(self._by_number.__getitem__, self._numbers)
 
+    def first(self) -> B | None:
+        """Return the booking that is ahead of all others; None if there is none."""
+        return self._by_number[self._numbers[0]] if self._numbers else None
+
     def add(self, number: int, booking: B) -> None:
         """Add a booking, whose number tells where in the queue."""
-        at = booking.at
-        if self._numbers and number < self._numbers[-1]:  # not before those ahead of it
+        at, numbers = booking.at, self._numbers
+        if numbers and number < numbers[-1]:  # not before those ahead of it
             self._moved_until = max(self._moved_until, at)
         elif at < self._latest:
             self._moved_until = max(self._moved_until, self._latest)
-        self._latest = max(self._latest, at)
+        if at > self._latest:
+            self._latest = at
         self.put_back(number, booking)
 
     def put_back(self, number: int, booking: B) -> None:
         """Add a booking that was removed before."""
         self._by_number[number] = booking
-        i = bisect_left(self._numbers, number)
-        if self._numbers[i : i + 1] != [number]:
-            self._numbers.insert(i, number)
+        numbers = self._numbers
+        if not numbers or number > numbers[-1]:
+            numbers.append(number)
+            return
+        i = bisect_left(numbers, number)
+        if numbers[i] != number:
+            numbers.insert(i, number)
 
     def remove(self, number: int) -> None:
         """Remove a booking, if it is there."""

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ratelimit_mail.backends.base import Refusal, Verdict, verdict
-from ratelimit_mail.backends.booking_queue import BookingQueue
+from ratelimit_mail.backends.booking_queue import BookingQueue, Bookings
 from ratelimit_mail.counting.charge import (
     FIRST_UNIQUE,
     Costs,
@@ -46,7 +46,7 @@ class Counts(Protocol):
         ...
 
     @property
-    def bookings(self) -> BookingQueue[Any] | None:
+    def bookings(self) -> Bookings[Any] | None:
         """The bookings of a queue that were not used yet; None if there are none."""
         ...
 
@@ -228,14 +228,14 @@ class Transaction(Generic[C]):
         return verdict(now, at, booking, refusals)
 
     def _room_for(
-        self, booking: BookingReceipt[C], bookings: BookingQueue[BookingReceipt[C]]
+        self, booking: BookingReceipt[C], bookings: Bookings[BookingReceipt[C]]
     ) -> tuple[int, list[Refused]]:
         """Return when a booking may go, and the windows without room until then.
 
         The bookings behind it in its queue do not count. Before its time it may go at its time.
         """
         now, is_early = self._now, booking.number is not None and booking.at > self._now
-        start = bookings.last_ahead(booking, now)
+        start = booking.at if is_early else bookings.last_ahead(booking, now)
         if not self._schedules:
             soon = self._room_soon(booking, bookings, start, is_early=is_early)
             if soon is not None:
@@ -249,7 +249,7 @@ class Transaction(Generic[C]):
     def _room_soon(
         self,
         booking: BookingReceipt[C],
-        bookings: BookingQueue[BookingReceipt[C]],
+        bookings: Bookings[BookingReceipt[C]],
         start: int,
         *,
         is_early: bool,
@@ -259,7 +259,7 @@ class Transaction(Generic[C]):
         A window that has room beside all of them has room without them. Another one contains only
         those that are due soon. None if the answer is so late that these are not enough.
 
-        start: the first moment behind the bookings ahead of it.
+        start: the first moment behind the bookings ahead of it; before its time, that time.
         """
         now = self._now
         beside_all = self._without([booking])
@@ -359,20 +359,17 @@ class Transaction(Generic[C]):
                 for i, window in enumerate(count.windows):
                     if only is not None and (number, i) not in only:
                         continue
-                    if (at := self._earliest_in(number, now, [window])) > now:
+                    if (at := self._earliest_in(number, now, window)) > now:
                         refusals.append((number, i, at))
         return refusals
 
-    def _earliest_in(self, number: int, start: int, windows: Sequence[Window]) -> int:
-        """Return the first moment from `start` on at which an entry fits into each of `windows`."""
+    def _earliest_in(self, number: int, start: int, window: Window) -> int:
+        """Return the first moment from `start` on at which an entry fits into a window."""
         log, _, cost, _ = self._entries[number]
         schedule = self._schedules.get(number)
         if schedule is not None:
-            return log.earliest_spread(start, schedule, windows)
-        at = start
-        for window in windows:
-            at = log.earliest(at, cost, window)
-        return at
+            return log.earliest_spread(start, schedule, window)
+        return log.earliest(start, cost, window)
 
     def _tightest(self, at: int) -> list[Refused]:
         """Return the window with the least room, if only earlier bookings are in the way."""
@@ -391,7 +388,7 @@ class Transaction(Generic[C]):
         for number, i, room_at in refusals:
             count = self._entries[number][1]
             if counted:
-                room_at = self._earliest_in(number, self._now, [count.windows[i]])
+                room_at = self._earliest_in(number, self._now, count.windows[i])
             of_counts.append((count, i, room_at))
             if room_at > at:
                 at = room_at
@@ -414,7 +411,7 @@ class Transaction(Generic[C]):
                         if only is None or (number, i) in only:
                             # From the same moment each, so that the logs remember where each
                             # window is full, without gaps.
-                            at = max(at, self._earliest_in(number, before, [window]))
+                            at = max(at, self._earliest_in(number, before, window))
             if at == before:
                 return at
 

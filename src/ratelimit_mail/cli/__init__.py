@@ -24,6 +24,10 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    if "_RATELIMIT_MAIL_COMPLETE" in os.environ:
+        from ratelimit_mail.cli.bash_completion import use_bash_completion
+
+        use_bash_completion()
     try:
         command(prog_name="ratelimit-mail")
     except OSError as error:  # the commands report those of their files

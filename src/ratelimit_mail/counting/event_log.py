@@ -25,12 +25,12 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ratelimit_mail.counting.running_totals import shifted
 from ratelimit_mail.counting.window import Retention, Window
 
-__all__ = ["FAR_AHEAD", "FIRST_COMPACTION", "LONG_AGO", "EventLog", "UndoList"]
+__all__ = ["FAR_AHEAD", "FIRST_COMPACTION", "LONG_AGO", "EventLog", "FullTimes", "Run", "UndoList"]
 
 LONG_AGO: Final = -(1 << 62)
 FAR_AHEAD: Final = 1 << 62
@@ -42,7 +42,10 @@ COMPACTED_TOGETHER: Final = 256
 """How many events one change looks at while the log is compacted, so that none takes long."""
 
 MOST_SEARCHES: Final = 8
-"""How many searches among bookings a log remembers."""
+"""Of how many windows and rooms a log remembers what searches among bookings have found full."""
+
+MOST_TIMES_FULL: Final = 4
+"""How many times a window is remembered to be full: some are cut in two by a cancelled booking."""
 
 UndoList = list[tuple[Callable[..., object], tuple[Any, ...]]]
 """Functions with their arguments that take changes back, the last one first.
@@ -51,8 +54,21 @@ Each may be called again after it was interrupted.
 """
 
 
+Run: TypeAlias = "tuple[int, array[int], array[int], array[int] | None]"
+"""Some events one after another: the index of the first, their times, the totals around them."""
+
+FullTimes = dict[tuple[Window, int], tuple[tuple[int, int], ...]]
+"""By window and room, when it is known that the window has less room: from when until when."""
+
 _NOTHING: Final = Retention(0)
 _EMPTY: Final = array("q")
+
+
+def _bisect_near(column: array[int], total: int, low: int) -> int:
+    """Return what `bisect_left` returns; often it is the index `low` or the next."""
+    if column[low + 1] < total:
+        return bisect_left(column, total, low + 1)
+    return low + 1 if column[low] < total else low
 
 
 class EventLog:
@@ -66,7 +82,7 @@ class EventLog:
     undo: where each change adds what takes it back; None for nowhere.
     compact_at: how many events the log has when it is compacted. 0 while that goes on: `compacted`
         is then the time of the last event that is done.
-    full: by window and room, from when and until when a window has less room; None for nothing.
+    full: by window and room, when a window has less room: since and until each; None for nothing.
     """
 
     __slots__ = (
@@ -92,9 +108,10 @@ class EventLog:
         self.newest = newest
         self.compact_at = FIRST_COMPACTION
         self.compacted = LONG_AGO
-        self.full: dict[tuple[Window, int], tuple[int, int]] | None = None
+        self.full: FullTimes | None = None
 
     # A log whose events are elsewhere searches there.
+    _bisect_near: Callable[..., int] = staticmethod(_bisect_near)
     _bisect_left: Callable[..., int] = staticmethod(bisect_left)
     _bisect_right: Callable[..., int] = staticmethod(bisect_right)
 
@@ -116,12 +133,8 @@ class EventLog:
         if times[-1] > at:
             return self._earliest_among_bookings(now, at, room, window)
         column = self.attempts if window.denied and self.attempts is not None else self.sent
-        # So many of the oldest must have left; often it is the very first.
-        target = column[-1] - room
-        gone = head + 1
-        if column[gone] < target:
-            gone = self._bisect_left(column, target, gone)
-        elif column[head] >= target:
+        gone = self._bisect_near(column, column[-1] - room, head)  # so many must have left
+        if gone == head:
             return now
         left_at = window.expiry(times[gone - 1])
         if left_at <= at:
@@ -130,9 +143,7 @@ class EventLog:
             self._remember_full(window, room, at, left_at)
         return left_at
 
-    def earliest_spread(
-        self, now: int, schedule: Sequence[tuple[int, int]], windows: Iterable[Window]
-    ) -> int:
+    def earliest_spread(self, now: int, schedule: Sequence[tuple[int, int]], window: Window) -> int:
         """Return the first moment from `now` on at which every part of a spread cost fits.
 
         schedule: from `spread_schedule`: offsets from that moment, each with its part.
@@ -141,9 +152,8 @@ class EventLog:
         while True:
             probe = self.without((), _NOTHING)
             for offset, part in schedule:
-                moment = fits_at = at + offset
-                for window in windows:
-                    fits_at = probe.earliest(fits_at, part, window)
+                moment = at + offset
+                fits_at = probe.earliest(moment, part, window)
                 if fits_at > moment:
                     at = fits_at - offset
                     break
@@ -156,11 +166,12 @@ class EventLog:
     def _earliest_among_bookings(self, now: int, present: int, room: int, window: Window) -> int:
         """Return the same if events are booked ahead: windows that end at these count too."""
         column = self._column(window)
-        since, until = (self.full or {}).get((window, room), (FAR_AHEAD, FAR_AHEAD))
+        full = () if self.full is None else self.full.get(self._full_key(window, room), ())
         at, before, head = present, LONG_AGO, self.head
         while at > before:
-            if since <= at < until:
-                at = until
+            for since, until in full:
+                if since <= at < until:
+                    at = until
             before, at = at, self._next_with_room(at, head, room, window, column)
         if at == present:
             return now
@@ -183,25 +194,37 @@ class EventLog:
         overfull = next(self._windows_above(at, end, first, room, window, column), None)
         return at if overfull is None else overfull[0] + 1
 
+    @staticmethod
+    def _full_key(window: Window, room: int) -> tuple[Window, int]:
+        return window, room
+
     def _remember_full(self, window: Window, room: int, since: int, until: int) -> None:
         """Remember that a window has less than `room` from `since` until before `until`."""
-        known = None if self.full is None else self.full.get((window, room))
-        if known is not None and known[0] <= since:
-            if since <= known[1]:
-                since, until = known[0], max(until, known[1])
-            elif known[1] > self.newest:
-                return  # what is full earlier matters more
-        if self.full is None or (known is None and len(self.full) >= MOST_SEARCHES):
-            self.full = {}
-        self.full[window, room] = (since, until)
+        key = self._full_key(window, room)
+        full = {} if self.full is None else self.full
+        others = []
+        for times in full.get(key, ()):
+            if times[0] <= until and since <= times[1]:
+                since, until = min(since, times[0]), max(until, times[1])
+            elif times[1] > self.newest:
+                others.append(times)
+        if key not in full and len(full) >= MOST_SEARCHES:
+            full = {}
+        known = [*others, (since, until)]
+        if len(known) > MOST_TIMES_FULL:  # of short ones, what is full earlier matters more
+            known.remove(min(known, key=lambda times: (times[1] - times[0], -times[0])))
+        full[key] = tuple(known)
+        self.full = full
 
-    def _forget_full(self, event: int) -> None:
-        """Note that an event is taken out: the windows that contained it have more room."""
-        if self.full is not None:
-            self.full = {
-                key: (since, min(until, key[0].cutoff(event) + 1))
-                for key, (since, until) in self.full.items()
-            }
+    def _forget_full(self, first: int, last: int) -> None:
+        """Note that events are taken out: the windows that contained them have more room."""
+        if self.full is None:
+            return
+        for key, full in self.full.items():
+            before, after = key[0].cutoff(first) + 1, key[0].expiry(last)
+            rest = [(since, min(until, before)) for since, until in full]
+            rest += [(max(since, after), until) for since, until in full]
+            self.full[key] = tuple([each for each in rest if each[0] < each[1]][:MOST_TIMES_FULL])
 
     def _windows_above(
         self, at: int, end: int, first: int, room: int, window: Window, column: array[int]
@@ -309,8 +332,14 @@ class EventLog:
 
     def forget(self, now: int, retention: Retention) -> None:
         """Forget what has left every window by `now`."""
-        if now >= self.newest:
-            self._save_end(len(self.times))
+        if now < self.newest:
+            return
+        length, head = len(self.times), self.head
+        # Mostly nothing has left, and nothing needs to be saved.
+        if length >= self.compact_at or (
+            head < length and self.times[head] <= now - retention.span
+        ):
+            self._save_end(length)
             self._forget(now, retention)
 
     def refuse(self, now: int, cost: int, retention: Retention) -> None:
@@ -385,8 +414,12 @@ class EventLog:
                 cost_at[i] = cost_at.get(i, 0) + cost
         if not cost_at:
             return
-        ends = [*sorted(cost_at), len(times)]
-        self._forget_full(times[ends[0]])
+        self._forget_full(times[min(cost_at)], times[max(cost_at)])
+        self._take_out(cost_at)
+
+    def _take_out(self, cost_at: dict[int, int]) -> None:
+        """Take costs out, by the index of their event."""
+        ends = [*sorted(cost_at), len(self.times)]
         if self._is_near_head(ends[-2]):
             self._refund_near_head(ends[-2], cost_at)
             return
@@ -601,41 +634,54 @@ class EventLog:
         These are the events of one slot, and refused attempts so old that later ones fill the
         largest limit by themselves.
         """
-        times, sent, attempts, slot = self.times, self.sent, self.attempts, retention.slot
-        past = self._bisect_right(times, present, self.head)
-        start = max(self._bisect_right(times, self.compacted, self.head) - 1, self.head)
-        end = min(start + COMPACTED_TOGETHER, past)
+        slot = retention.slot
+        past = self._bisect_right(self.times, present, self.head)
+        start = max(self._bisect_right(self.times, self.compacted, self.head) - 1, self.head)
+        run = self._run(start, min(start + COMPACTED_TOGETHER, past))
+        start, times, sent, attempts = run
+        end = start + len(times)
         merged = array("q")
-        starts: list[int] = []
+        entries: list[int] = []
         # A refused attempt is outweighed if no more than this was refused until after it.
         most = LONG_AGO
-        if attempts is not None:
-            most = attempts[past] - sent[past] - retention.ceiling
-        for i in range(start, end):
-            if merged and merged[-1] // slot == times[i] // slot:
-                merged[-1] = times[i]
+        if self.attempts is not None:
+            most = self.attempts[past] - self.sent[past] - retention.ceiling
+        for i, at in enumerate(times):
+            if merged and merged[-1] // slot == at // slot:
+                merged[-1] = at
             elif attempts is None or sent[i] != sent[i + 1] or attempts[i + 1] - sent[i + 1] > most:
-                merged.append(times[i])
-                starts.append(i)
+                merged.append(at)
+                entries.append(i)
         if past > self.head:
-            self.newest = max(self.newest, times[past - 1])
+            self.newest = max(self.newest, self.times[past - 1])
         if end < past:
-            self.compacted = times[end - 1]
+            self.compacted = times[-1]
             self.compact_at = 0
-        if len(starts) < end - start:
-            self._replace(start, end, merged, starts)
+        if len(entries) < len(times):
+            self._replace(run, merged, entries)
         if end == past:
             self._end_compaction()
 
-    def _replace(self, start: int, end: int, times: array[int], starts: list[int]) -> None:
-        """Set the times of the events from `start` up to `end`, and the totals before them.
+    def _run(self, start: int, end: int) -> Run:
+        """Return the events from `start` up to `end`, or the first of them: where they begin."""
+        attempts = None if self.attempts is None else self.attempts[start : end + 1]
+        return start, self.times[start:end], self.sent[start : end + 1], attempts
 
-        starts: the events whose totals are left, one for each of `times`.
+    def _replace(self, run: Run, times: array[int], entries: list[int]) -> None:
+        """Set the times of the events of a run, and the totals before them.
+
+        entries: which of the totals are left, one for each of `times`.
         """
-        columns = [(column, array("q", [column[i] for i in starts])) for column in self._columns()]
+        start, run_times, *run_totals = run
+        end = start + len(run_times)
+        columns = [
+            (column, array("q", [totals[i] for i in entries]))
+            for column, totals in zip((self.sent, self.attempts), run_totals, strict=True)
+            if column is not None and totals is not None
+        ]
         if self.undo is not None:
             before = [(column, column[start:end], len(column)) for column, _ in columns]
-            before.append((self.times, self.times[start:end], len(self.times)))
+            before.append((self.times, run_times, len(self.times)))
             self.undo.append((EventLog._restore_replaced, (self, start, before, self._numbers())))
         self.times[start:end] = times
         for column, totals in columns:

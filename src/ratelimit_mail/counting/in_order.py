@@ -7,11 +7,11 @@ back. The event logs decide, as in every backend.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ratelimit_mail._util.cache import BoundedCache
-from ratelimit_mail.counting.charge import Charge, Costs, Count, Ledger
+from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Window
 
@@ -20,28 +20,20 @@ __all__ = ["InOrderCounts", "PreparedCharge", "Refused"]
 MOST_REMEMBERED: Final = 64
 """How many refusals a subject remembers."""
 
-MOST_PARTS: Final = 4096
-"""How many different charges are prepared."""
+MOST_COSTS: Final = 4096
+"""How many different costs are prepared."""
 
 Refused = tuple[int, Sequence[tuple[Count, int, int]]]
 """The first moment at which some charges fit, and the windows without room: a count, the number of
 the window, and the first moment at which it has room. A plain tuple, for speed."""
 
 
-class _Logs(dict[int, EventLog]):
-    """The logs of one subject by unit; a missing one is made when it is looked up."""
-
-    def __missing__(self, unit: int) -> EventLog:
-        log = self[unit] = EventLog()
-        return log
-
-
 class _Subject:
     """The counts of one subject.
 
-    logs: by unit.
-    refused: how charges were refused since the last change, by their ledger and costs, with the
-        moment until which that holds.
+    logs: by unit, None before the first charge.
+    refused: how charges were refused since the last change, by the numbers of their costs, after
+        the moment until which that holds.
     full: by the number of a window where refused attempts count, a cost that had no room in it, and
         until when. Nothing is taken out here, so that it has none until then.
     """
@@ -49,9 +41,16 @@ class _Subject:
     __slots__ = ("full", "logs", "refused")
 
     def __init__(self) -> None:
-        self.logs = _Logs()
-        self.refused: dict[object, tuple[int, Refused]] = {}
+        self.logs: list[EventLog | None] = [None] * len(UNITS)
+        self.refused: dict[int, tuple[int, Refused]] = {}
         self.full: dict[int, tuple[int, int]] = {}
+
+    def log(self, unit: int) -> EventLog:
+        """Return the log of a unit."""
+        log = self.logs[unit]
+        if log is None:
+            log = self.logs[unit] = EventLog()
+        return log
 
 
 class _Table:
@@ -68,6 +67,9 @@ class _Table:
         self._old: dict[str, _Subject] = {}
         self._span = span
         self.due = 0
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)
 
     def keep_for(self, span: int) -> None:
         """Drop nothing that was charged within `span`."""
@@ -88,33 +90,26 @@ class _Table:
         return counts
 
 
-class _Part(NamedTuple):
-    """What a charge adds to one count.
-
-    windows: those of the count, each after its number among all that are counted here.
-    """
-
-    unit: int
-    cost: int
-    smallest: int
-    count: Count
-    windows: tuple[tuple[int, Window], ...]
+_Entry = tuple[int, int, int, Count, tuple[tuple[int, Window], ...]]
+"""What a charge adds to one count: the unit, the cost, the smallest limit, the count, and its
+windows, each after its number among all that are counted here. A plain tuple, for speed."""
 
 
 class PreparedCharge(NamedTuple):
     """A charge that is ready to be taken, as often as there are messages that cost it.
 
+    costs: the number of its costs among all that are charged here.
     counts_denied: whether a refused attempt is counted.
     """
 
     table: _Table
     subject: str
-    parts: tuple[_Part, ...]
-    key: tuple[Ledger, Costs]
+    entries: tuple[_Entry, ...]
+    costs: int
     counts_denied: bool
 
 
-_Place = tuple[_Subject, tuple[_Part, ...]]
+_Place = tuple[_Subject, tuple[_Entry, ...]]
 """A subject, and what it is charged."""
 
 
@@ -126,10 +121,15 @@ class InOrderCounts:
 
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
-        self._parts = BoundedCache(self._new_parts, most=MOST_PARTS)
+        self._costs = BoundedCache(self._new_costs, most=MOST_COSTS)
         self._numbers: dict[Count, int] = {}
         """By count, the number of its first window."""
         self._windows = 0
+        self._different_costs = 0
+
+    def __len__(self) -> int:
+        """Return how many subjects are held."""
+        return sum(map(len, self._tables.values()))
 
     def prepare(self, charges: Iterable[Charge]) -> list[PreparedCharge]:
         """Return the charges of a message, ready for `take`.
@@ -140,8 +140,7 @@ class InOrderCounts:
             PreparedCharge(
                 self._table(ledger),
                 subject,
-                self._parts[ledger, costs],
-                (ledger, costs),
+                *self._costs[ledger, costs],
                 ledger.counts_denied,
             )
             for ledger, subject, costs in charges
@@ -153,48 +152,50 @@ class InOrderCounts:
         A refused attempt is counted where limits count those.
         """
         if len(charges) == 1:
-            return self._take_one(charges[0], now)
-        places = [(_subject_of(charge, now), charge.parts) for charge in charges]
+            return self.take_one(charges[0], now)
+        places = [(_subject_of(charge, now), charge.entries) for charge in charges]
         is_counted = any(charge.counts_denied for charge in charges)
         refused = _refused_and_counted(places, now) if is_counted else _refused(places, now)
         if refused is None:
-            for subject, parts in places:
-                for unit, cost, _, count, _ in parts:
-                    subject.logs[unit].append(now, cost, count.retention)
+            for subject, entries in places:
+                for unit, cost, _, count, _ in entries:
+                    subject.log(unit).append(now, cost, count.retention)
                 subject.refused.clear()
         return refused
 
     def count_refused(self, charges: Iterable[PreparedCharge], now: int) -> None:
         """Count a refused attempt where limits count those."""
-        _count_refused([(_subject_of(charge, now), charge.parts) for charge in charges], now)
+        _count_refused([(_subject_of(charge, now), charge.entries) for charge in charges], now)
 
-    def _take_one(self, charge: PreparedCharge, now: int) -> Refused | None:
-        table, name, parts, key, counts_denied = charge
+    def take_one(self, charge: PreparedCharge, now: int) -> Refused | None:
+        """Do the same with one charge alone."""
+        table, name, entries, costs, counts_denied = charge
         if now >= table.due:
             table.age(now)
         subject = table.young.get(name)
         if subject is None:
             subject = table.take_old(name)
         if subject.refused:
-            known = subject.refused.get(key)
+            known = subject.refused.get(costs)
             if known is not None and now < known[0]:
                 return known[1]
         logs = subject.logs
-        for unit, cost, smallest, _, _ in parts:
-            if logs[unit].held + cost > smallest:  # perhaps full
-                place = (subject, parts)
+        for unit, cost, smallest, _, _ in entries:
+            log = logs[unit]
+            if log is not None and log.held + cost > smallest:  # perhaps full
+                place = (subject, entries)
                 if counts_denied:
                     refused = _refused_and_counted([place], now)
                 elif (refused := _refused([place], now)) is not None:
                     if len(subject.refused) >= MOST_REMEMBERED:
                         subject.refused.clear()
                     until = min(at for _, _, at in refused[1])
-                    subject.refused[key] = until, refused
+                    subject.refused[costs] = until, refused
                 if refused is not None:
                     return refused
                 break
-        for unit, cost, _, count, _ in parts:
-            logs[unit].append(now, cost, count.retention)
+        for unit, cost, _, count, _ in entries:
+            (logs[unit] or subject.log(unit)).append(now, cost, count.retention)
         if subject.refused:
             subject.refused.clear()
         return None
@@ -206,17 +207,19 @@ class InOrderCounts:
         table.keep_for(ledger.span)
         return table
 
-    def _new_parts(self, of_ledger: tuple[Ledger, Costs]) -> tuple[_Part, ...]:
-        ledger, costs = of_ledger
-        parts = []
+    def _new_costs(self, charge: tuple[Ledger, Costs]) -> tuple[tuple[_Entry, ...], int]:
+        """Return the entries of a charge, and the number of its costs."""
+        ledger, costs = charge
+        entries = list[_Entry]()
         for count in ledger.counts:
             if cost := costs[count.unit]:
                 if count not in self._numbers:
                     self._numbers[count] = self._windows
                     self._windows += len(count.windows)
                 windows = tuple(enumerate(count.windows, self._numbers[count]))
-                parts.append(_Part(count.unit, cost, count.smallest, count, windows))
-        return tuple(parts)
+                entries.append((count.unit, cost, count.smallest, count, windows))
+        self._different_costs += 1
+        return tuple(entries), self._different_costs
 
 
 def _subject_of(charge: PreparedCharge, now: int) -> _Subject:
@@ -226,21 +229,27 @@ def _subject_of(charge: PreparedCharge, now: int) -> _Subject:
     return table.young.get(charge.subject) or table.take_old(charge.subject)
 
 
-def _refused(places: Iterable[_Place], now: int) -> Refused | None:
+def _refused(
+    places: Iterable[_Place], now: int, among: Container[tuple[int, int]] | None = None
+) -> Refused | None:
     """Return how charges are refused, or None if they fit.
 
     A window that has room keeps it, so the last one to have room decides when the charges fit.
+
+    among: the windows that may be named as those without room, each after the number of its place;
+        None for all.
     """
     refusals = []
     last = now
-    for subject, parts in places:
-        for unit, cost, smallest, count, windows in parts:
-            log = subject.logs[unit]
+    for place, (subject, entries) in enumerate(places):
+        for unit, cost, smallest, count, windows in entries:
+            log = subject.log(unit)
             if log.held + cost > smallest:
                 log.forget(now, count.retention)
                 for number, (of_all, window) in enumerate(windows):
                     if (at := log.earliest(now, cost, window)) > now:
-                        refusals.append((count, number, at))
+                        if among is None or (place, of_all) in among:
+                            refusals.append((count, number, at))
                         if at > last:
                             last = at
                         if count.counts_denied:
@@ -251,32 +260,29 @@ def _refused(places: Iterable[_Place], now: int) -> Refused | None:
 def _refused_and_counted(places: Sequence[_Place], now: int) -> Refused | None:
     """Do the same where a refused attempt is counted; it is counted before it is said until when.
 
-    A sender that keeps trying stays refused: then what was full for the last attempt still is.
+    A sender that keeps trying stays refused: then what was full for the last attempt still is. A
+    window that has no room only because of this attempt has not refused it.
     """
     full = []
-    for subject, parts in places:
-        for unit, cost, smallest, count, windows in parts:
-            log = subject.logs[unit]
+    for place, (subject, entries) in enumerate(places):
+        for unit, cost, smallest, count, windows in entries:
+            log = subject.log(unit)
             if log.held + cost > smallest:
                 log.forget(now, count.retention)
-                for number, (of_all, window) in enumerate(windows):
+                for of_all, window in windows:
                     known = subject.full.get(of_all)
                     if (known is not None and known[0] <= cost and now < known[1]) or (
                         log.earliest(now, cost, window) > now
                     ):
-                        full.append((count, number))
+                        full.append((place, of_all))
     if not full:
         return None
     _count_refused(places, now)
-    refused = _refused(places, now)
-    if refused is not None and len(refused[1]) > len(full):
-        # Some windows have no room only because of this attempt.
-        return refused[0], [each for each in refused[1] if each[:2] in full]
-    return refused
+    return _refused(places, now, among=full)
 
 
 def _count_refused(places: Iterable[_Place], now: int) -> None:
-    for subject, parts in places:
-        for unit, cost, _, count, _ in parts:
+    for subject, entries in places:
+        for unit, cost, _, count, _ in entries:
             if count.counts_denied:
-                subject.logs[unit].append(now, cost, count.retention, is_sent=False)
+                subject.log(unit).append(now, cost, count.retention, is_sent=False)

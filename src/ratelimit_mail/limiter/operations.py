@@ -53,7 +53,6 @@ from ratelimit_mail.limits import RateLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import ChargePlan, EffectiveLimits
 from ratelimit_mail.scopes import Scope, envelope_values, normal_scope, split_subject
-from ratelimit_mail.smtp_errors import as_text, pushback_seconds
 
 if TYPE_CHECKING:
     from ratelimit_mail.events import Dispatcher, Listener, Recorder
@@ -597,6 +596,8 @@ class Operations:
     ) -> Steps[Block | None]:
         """See `Limiter.pushback`."""
         self.blocks.check_seconds(seconds)
+        from ratelimit_mail.smtp_errors import as_text, pushback_seconds  # few programs need it
+
         wait = pushback_seconds(reply, seconds)
         if wait is None:
             return None

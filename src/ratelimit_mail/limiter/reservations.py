@@ -1,4 +1,4 @@
-"""Reservation and AsyncReservation: a booked place for a message, to redeem or to cancel."""
+"""Reservation and AsyncReservation: a booked time for a message, to redeem or to cancel."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["AsyncReservation", "Reservation"]
 
 @attrs.frozen
 class Reservation:
-    """A booked place in the future: the message may go at its time, and is counted there.
+    """A booked time in the future: the message may go at that time, and is counted there.
 
     Call `redeem` when its time has come, before the message is sent.
 
     at: the backend's time, in milliseconds since the epoch.
     delay: seconds until then, counted from the booking; 0.0 if it may go at once.
-    decision: what `Limiter.refund` takes.
+    decision: an accepting decision, for `Limiter.refund` and `settle`.
     """
 
     at: int
@@ -30,7 +30,7 @@ class Reservation:
     _booking: Booking = attrs.field(repr=False, eq=False)
 
     def cancel(self) -> None:
-        """Give the place back. Raises ValueError if it was given back before."""
+        """Cancel the booking. Raises ValueError if it was cancelled or refunded before."""
         run(self._operations.refund_steps(self.decision))
 
     def redeem(self) -> Decision:
@@ -49,7 +49,7 @@ class Reservation:
 @with_methods_of(Reservation)
 @attrs.frozen
 class AsyncReservation:
-    """What `Reservation` is, with a `cancel` and a `redeem` to await."""
+    """A `Reservation` whose `cancel` and `redeem` are coroutines."""
 
     at: int
     delay: float
@@ -58,7 +58,7 @@ class AsyncReservation:
     _booking: Booking = attrs.field(repr=False, eq=False)
 
     async def cancel(self) -> None:
-        """Give the place back. Raises ValueError if it was given back before."""
+        """Cancel the booking. Raises ValueError if it was cancelled or refunded before."""
         await run_async(self._operations.refund_steps(self.decision))
 
     async def redeem(self) -> Decision:

@@ -17,7 +17,6 @@ from ratelimit_mail._util.steps import Steps, run, run_async
 from ratelimit_mail._util.text import show
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.exceptions import BackendError
-from ratelimit_mail.smtp_errors import normal_recipients, proves_not_sent, refused_recipients
 
 if TYPE_CHECKING:
     from ratelimit_mail.envelope import Envelope
@@ -37,6 +36,8 @@ def recipient_set(refused: Iterable[str]) -> frozenset[str]:
     for each in addresses:
         if not isinstance(each, str):
             raise TypeError(f"refused: {show(each)} is not an address")
+    from ratelimit_mail.smtp_errors import normal_recipients  # few programs need it
+
     return normal_recipients(addresses)
 
 
@@ -56,6 +57,9 @@ def finish_steps(
     An outage of the backend is logged, not raised: the message has been sent, and it stays
     counted at its admission.
     """
+    # Imported here, because most messages in memory are settled without this function.
+    from ratelimit_mail.smtp_errors import proves_not_sent, refused_recipients
+
     try:
         if operations.is_settled(decision):
             return

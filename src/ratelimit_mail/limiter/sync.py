@@ -14,7 +14,6 @@ from ratelimit_mail._util.steps import Steps, run
 from ratelimit_mail._util.text import show
 from ratelimit_mail._util.undisturbed import INTERRUPTIONS, call_elsewhere, undisturbed
 from ratelimit_mail.backends.base import CHECK, Backend, Intent, Verdict
-from ratelimit_mail.backends.measured import measured
 from ratelimit_mail.backends.memory import MemoryBackend
 from ratelimit_mail.backends.outage.fallback_share import FallbackShare
 from ratelimit_mail.counting.charge import Charge
@@ -110,7 +109,9 @@ class Limiter:
         apply_booking: Callable[[Sequence[Charge], Intent], Verdict] = backend.apply
         finish: Callable[..., Any] = _finish_at_once
         if not isinstance(backend, MemoryBackend):  # which is never away, and never waits
-            from ratelimit_mail.backends.outage.fallback import FallbackBackend  # memory needs none
+            # Imported here, because memory needs neither.
+            from ratelimit_mail.backends.measured import measured
+            from ratelimit_mail.backends.outage.fallback import FallbackBackend
 
             called = backend if metrics is None else measured(backend, metrics.called)
             self._backend = FallbackBackend(called, on_backend_error, share)

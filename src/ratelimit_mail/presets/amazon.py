@@ -75,9 +75,9 @@ def amazon_ses(
       recipients, and all senders of the account together
     - in the sandbox, 1 a second and 200 in 24 hours; outside, the values of the account
 
-    A message to more recipients than the rate goes when nothing is held, and then holds the rate
-    for as many seconds as it takes. It counts towards the quota at once. A quota below
-    `recipient_limit` is held in the same way. The reply is the one of SES, 454.
+    A message to more recipients than the rate is accepted when nothing is counted, and then uses up
+    the rate for as many seconds as it takes. It counts towards the quota at once. A quota below
+    `recipient_limit` is used up in the same way. The reply is that of SES, 454.
 
     sending_rate: `MaxSendRate` of the account, such as `"14/second"`.
     sending_quota: `Max24HourSend` of the account, such as `"50000/day"`; None if it is -1,

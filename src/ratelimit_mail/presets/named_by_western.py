@@ -61,22 +61,22 @@ WEBMAIL: Final = Source(
 
 
 def comcast(*, message_rate: str = "1000/day") -> Policy:
-    """Return Comcast's limit as listed by Western: 1,000 messages a day per sender. History."""
+    """Return Comcast's historical limit, listed by Western: 1,000 messages a day per sender."""
     return _isp("comcast", message_rate)
 
 
 def earthlink(*, message_rate: str = "1000/day") -> Policy:
-    """Return EarthLink's limit as listed by Western: 1,000 messages a day per sender. History."""
+    """Return EarthLink's historical limit, listed by Western: 1,000 messages a day per sender."""
     return _isp("earthlink", message_rate)
 
 
 def roadrunner(*, message_rate: str = "1000/day") -> Policy:
-    """Return Roadrunner's limit as listed by Western: 1,000 messages a day per sender. History."""
+    """Return Roadrunner's historical limit, listed by Western: 1,000 messages a day per sender."""
     return _isp("roadrunner", message_rate)
 
 
 def gmail_webmail(*, recipient_rate: str = "500/day") -> Policy:
-    """Return Gmail's limit as listed by Western: 100 to 500 recipients a day per sender. History.
+    """Return Gmail's historical limit, listed by Western: 100 to 500 recipients a day per sender.
 
     recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
@@ -84,7 +84,7 @@ def gmail_webmail(*, recipient_rate: str = "500/day") -> Policy:
 
 
 def hotmail(*, recipient_rate: str = "500/day") -> Policy:
-    """Return Hotmail's limit as listed by Western: 100 to 500 recipients a day per sender. History.
+    """Return Hotmail's historical limit, listed by Western: 100 to 500 recipients a day per sender.
 
     recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """
@@ -92,7 +92,7 @@ def hotmail(*, recipient_rate: str = "500/day") -> Policy:
 
 
 def yahoo(*, recipient_rate: str = "500/day") -> Policy:
-    """Return Yahoo!'s limit as listed by Western: 100 to 500 recipients a day per sender. History.
+    """Return Yahoo!'s historical limit, listed by Western: 100 to 500 recipients a day per sender.
 
     recipient_rate: the upper end of the range; `"100/day"` is the lower end.
     """

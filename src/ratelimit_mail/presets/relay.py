@@ -82,20 +82,21 @@ def campus_relay(
 
     - Users are counted per submitter: the login, because a stolen account may use any sender;
       without a login the sender; for the null sender without a login the client. Bounces are
-      neither free, or a thief would send as `<>`, nor all one count.
+      counted, because a thief would otherwise send as `<>`, and do not all share one count.
     - `kim+shop@` is `kim@`, or each subaddress would be a sender with limits of its own.
     - Only external recipients count. Postmaster and abuse addresses of the internal domains are
       internal, `postmaster` without a domain as well, so that a user over a limit can still write
       to them.
-    - Mail *from* postmaster or abuse is not exempt: anybody can write a sender address. Exempt
-      their login, or the address of the host that sends reports, by `exemptions`.
+    - Mail *from* postmaster or abuse is not exempt, because anybody can forge a sender address.
+      Exempt their login, or the address of the host that sends reports, by `exemptions`.
     - A person is refused with 550, because a mail program shows that at once, and does not show a
       deferral. A server is deferred, because it has a queue and sends again by itself.
     - Refused attempts do not count, unlike at Western: many mail programs try again by themselves,
       and would lock out their honest users.
     - Servers, and hosts that forward mail with the senders of other domains, are counted per
       client: each forwarded sender would otherwise have a limit of its own.
-    - What this relay forwards itself, by aliases or `.forward`, is not asked about and not counted.
+    - Mail that the relay itself forwards, by aliases or `.forward`, is not counted, because Postfix
+      does not ask about it.
 
     campus_networks: the networks on campus. internal_domains: the domains that are not external.
     exemptions, overrides: such as of official mass mailings.

@@ -206,7 +206,7 @@ def resend(
     - 100 recipients in 24 hours, sliding
     - 3,000 recipients a month; here in 31 days, sliding
 
-    sending_quota: None for a paid plan. monthly_quota: the quota of the plan; None for none.
+    sending_quota: None for a paid plan. monthly_quota: the quota of the plan; None: no limit.
 
     Source: "Usage Limits" and "What are Resend account quotas and limits?", Resend, read on
     2026-11-27.

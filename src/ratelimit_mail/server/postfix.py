@@ -45,10 +45,11 @@ MOST_ATTRIBUTES: Final = 100
 MOST_RECIPIENTS: Final = 10**9
 
 QUEUE_ID: Final = re.compile(
-    "[0-9A-F]{5,20}"
-    "|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-y]{6,20}z[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{1,20}"
+    "[0-9A-F]{5,21}"
+    "|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,20}z[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-y]{1,12}"
 )
-"""A short queue id, or a long one of `enable_long_queue_ids`: without vowels, and with a z."""
+"""A short queue id, or a long one of `enable_long_queue_ids`: without vowels, and with a z between
+the time, in which there may be one too, and the number of the file."""
 
 _INSTANCE: Final = re.compile(r"[0-9A-Za-z._:-]{1,128}")
 _COUNT: Final = re.compile("[0-9]{1,9}")

@@ -187,7 +187,7 @@ class MemoryBackend:
 
     def _add_pending(self, subject_charges: Sequence[SubjectCharge], now: int) -> None:
         undo = self._undo
-        if len(subject_charges) > 1:
+        if len(subject_charges) != 1:
             for counts, ledger, costs, _ in subject_charges:
                 counts.add_pending(now, ledger, costs, undo)
             return
@@ -243,6 +243,8 @@ class MemoryBackend:
     def peeker(self, ledger: Ledger, costs: Costs) -> Callable[[str], QuickAnswer | None]:
         """Return what answers as that of `taker` would, and changes nothing.
 
+        ledger, costs: as for `taker`.
+
         Its receipt of a charge is empty.
         """
         table = self._table_of(ledger)
@@ -264,7 +266,10 @@ class MemoryBackend:
         return peek
 
     def is_below(self, receipt: Sequence[SubjectCharge], marks: Marks) -> bool:
-        """Return whether the subject of a receipt's charge surely has not reached a mark."""
+        """Return whether the subject of a receipt's charge surely has not reached a mark.
+
+        receipt: of one charge. marks: units with the marks of their windows.
+        """
         with self._lock:
             counts, ledger, _, _ = receipt[0]
             # An allowance of another ledger may be for other units.

@@ -399,9 +399,8 @@ class SubjectCounts:
         if self.bookings is None:
             self.bookings = BookingQueue()
         bookings = self.bookings
-        while bookings:
-            first = next(iter(bookings))
-            if first.at > oldest or first.last > oldest:
+        while (first := bookings.first()) is not None and first.at <= oldest:
+            if first.last > oldest:
                 break
             self.remove_booking(first.number)
         if number is None:

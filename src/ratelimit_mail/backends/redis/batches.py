@@ -1,17 +1,19 @@
 """Decide on many messages at once.
 
 Messages that fit together are charged as one: one call, with each subject once. The other messages
-are decided in order, many with one call of a script.
+are decided in order, many with one call of a script. In a cluster, such a call needs messages of
+one slot; those that fit together may be of all slots of a node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import TAKE, Message, Verdict, verdict
-from ratelimit_mail.backends.redis.codec import DENIALS_UNCOUNTED, BatchShare
+from ratelimit_mail.backends.redis.codec import DENIALS_UNCOUNTED, BatchShare, PackedMessage
 from ratelimit_mail.backends.redis.scripts import APPLY
 from ratelimit_mail.backends.redis.single_slot import SingleSlotCalls
 from ratelimit_mail.counting.charge import Charge, add_costs
@@ -47,9 +49,24 @@ class Batch:
     def decide_steps(self, numbers: Sequence[int]) -> Steps[None]:
         """Decide on the messages of these numbers, whose counts are in one slot."""
         for chunk in self._chunks(numbers):
-            undecided = yield from self._charge_together_steps(chunk)
+            undecided = yield from self._charge_together_steps(chunk, self._run_steps)
             if undecided:
                 yield from self._decide_in_order_steps(undecided)
+
+    def charge_at_node_steps(self, node: Any, numbers: Sequence[int]) -> Steps[list[int]]:
+        """Charge messages that fit together, whose counts are in several slots of one node.
+
+        Returns the numbers of the others. These are all if the node cannot be asked in this way:
+        some proxies accept no keys of several slots, and a slot may have moved to another node.
+        """
+        run_steps = partial(self._calls.apply_at_node_steps, node)
+        undecided: list[int] = []
+        for chunk in self._chunks(numbers):
+            undecided += yield from self._charge_together_steps(chunk, run_steps)
+        return undecided
+
+    def _run_steps(self, packed: PackedMessage) -> Steps[Any]:
+        return self._calls.run_steps(APPLY, packed.keys, [packed.message])
 
     def _chunks(self, numbers: Sequence[int]) -> Iterable[list[int]]:
         """Split the messages into chunks for one call each."""
@@ -63,8 +80,13 @@ class Batch:
             charges += len(self._messages[number][0])
         yield chunk
 
-    def _charge_together_steps(self, numbers: list[int]) -> Steps[list[int]]:
-        """Charge the messages that fit together as one; return the numbers of the others."""
+    def _charge_together_steps(
+        self, numbers: list[int], run_steps: Callable[[PackedMessage], Steps[Any]]
+    ) -> Steps[list[int]]:
+        """Charge the messages that fit together as one; return the numbers of the others.
+
+        run_steps: applies a message, and returns the reply; None if it cannot be applied so.
+        """
         if len({self._times[number] for number in numbers}) > 1:
             return numbers
         undecided: list[int] = []
@@ -75,7 +97,11 @@ class Batch:
             charges, excluded = sum_charges(messages)
             if not excluded:
                 now = self._times[numbers[0]]
-                outcome = yield from self._charge_as_one_steps(messages, charges, now)
+                total = self._codec.pack(charges, TAKE, flags=DENIALS_UNCOUNTED, now=now)
+                reply = yield from run_steps(total)
+                if reply is None:
+                    break
+                outcome = self._read_reply(messages, total, reply)
                 if isinstance(outcome, list):
                     self._verdicts.update(zip(numbers, outcome, strict=True))
                     return sorted(undecided)
@@ -86,15 +112,16 @@ class Batch:
             numbers = [number for number, is_independent in pairs if is_independent]
         return sorted(undecided + numbers)
 
-    def _charge_as_one_steps(
-        self, messages: Sequence[Message], charges: list[Charge], now: int
-    ) -> Steps[list[Verdict] | set[CountedSubject]]:
-        """Return the verdict on each message if all fit together, else what has no room."""
-        total = self._codec.pack(charges, TAKE, flags=DENIALS_UNCOUNTED, now=now)
-        reply = yield from self._calls.run_steps(APPLY, total.keys, [total.message])
+    def _read_reply(
+        self, messages: Sequence[Message], total: PackedMessage, reply: Any
+    ) -> list[Verdict] | set[CountedSubject]:
+        """Return the verdict on each message if all fit together, else what has no room.
+
+        total: all of them as one message.
+        """
         at, _, whole, *_ = self._codec.verdict(total, reply)
         if whole is None:
-            return refused_subjects(charges, reply)
+            return refused_subjects(total.charges, reply)
         return [verdict(at, at, BatchShare(own_charges, whole)) for own_charges, _ in messages]
 
     def _decide_in_order_steps(self, numbers: Sequence[int]) -> Steps[None]:

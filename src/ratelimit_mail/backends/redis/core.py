@@ -7,8 +7,9 @@ are in several slots of a cluster, `Batch` for many messages at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 from ratelimit_mail._util.steps import Steps
@@ -115,7 +116,10 @@ class RedisCore(Generic[AnyTransport]):
                     verdicts[number] = yield from self.apply_steps(*message)
             else:
                 batch = Batch(self._calls, messages, verdicts)
-                for numbers in self._numbers_by_slot(messages):
+                slots = self._numbers_by_slot(messages)
+                if len(slots) > 1:
+                    slots = yield from self._charge_by_node_steps(batch, messages, slots)
+                for numbers in slots:
                     yield from batch.decide_steps(numbers)
         except BackendUnavailable:
             raise
@@ -126,7 +130,7 @@ class RedisCore(Generic[AnyTransport]):
             raise
         return [verdicts[number] for number in range(len(messages))]
 
-    def _numbers_by_slot(self, messages: Sequence[Message]) -> Iterable[list[int]]:
+    def _numbers_by_slot(self, messages: Sequence[Message]) -> list[list[int]]:
         """Return the numbers of the messages of each slot."""
         if not self._keys.sharded:
             return [list(range(len(messages)))]
@@ -134,7 +138,25 @@ class RedisCore(Generic[AnyTransport]):
         for number, (charges, _) in enumerate(messages):
             slot = self.transport.slot(self._keys.first_key(charges))
             slots.setdefault(slot, []).append(number)
-        return slots.values()
+        return list(slots.values())
+
+    def _charge_by_node_steps(
+        self, batch: Batch, messages: Sequence[Message], slots: list[list[int]]
+    ) -> Steps[list[list[int]]]:
+        """Charge what fits together at each node, and return the other messages of each slot."""
+        masters = {master.name: master for master in (yield self.transport.masters)}
+        slots_by_node: dict[str, list[list[int]]] = {}
+        for numbers in slots:
+            name = self.shard_of(messages[numbers[0]][0])
+            slots_by_node.setdefault(name, []).append(numbers)
+        undecided: set[int] = set()
+        for name, own_slots in slots_by_node.items():
+            numbers = sorted(chain.from_iterable(own_slots))
+            if len(own_slots) > 1 and name in masters:
+                numbers = yield from batch.charge_at_node_steps(masters[name], numbers)
+            undecided.update(numbers)
+        remaining = [[number for number in numbers if number in undecided] for numbers in slots]
+        return [numbers for numbers in remaining if numbers]
 
     def refund_steps(self, receipt: AnyReceipt) -> Steps[None]:
         """Take the charges of a receipt out."""

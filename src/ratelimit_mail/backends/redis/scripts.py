@@ -10,6 +10,7 @@ import attrs
 
 __all__ = [
     "APPLY",
+    "APPLY_AT_NODE",
     "MOVE",
     "MULTI_SLOT_IDEMPOTENCY",
     "PLACES",
@@ -66,6 +67,7 @@ _EVENT_LOG: Final = (
     "event_log",
     "unique",
 )
+_MUTATIONS: Final = ("compaction", "mutations")
 _RECORDS: Final = ("reply", "records", "idempotency")
 
 # The loaders are first, so that they capture no local of the files after them: each call of the
@@ -88,7 +90,7 @@ APPLY: Final = Script(
         *_EVENT_LOG,
         "windows",
         "availability",
-        "mutations",
+        *_MUTATIONS,
         "transaction",
         "reply",
         "decide",
@@ -108,22 +110,30 @@ APPLY: Final = Script(
     )
     + _text("server", "message", "state", "entry", "apply")
 )
-RESET: Final = Script.from_files(*_EVENT_LOG, "mutations", "reset")
+APPLY_AT_NODE: Final = Script(_text("keys_in_arguments") + APPLY.text)
+RESET: Final = Script.from_files(*_EVENT_LOG, *_MUTATIONS, "reset")
 USAGE: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "usage")
 TOP: Final = Script.from_files("message", *_EVENT_LOG, "windows", "availability", "top")
 MULTI_SLOT_IDEMPOTENCY: Final = Script.from_files(
     "server", "rights", "fetch", "multi_slot_idempotency"
 )
-REFUND: Final = Script.from_files(*_EVENT_LOG, "mutations", *_RECORDS, "refund")
+REFUND: Final = Script.from_files(*_EVENT_LOG, *_MUTATIONS, *_RECORDS, "refund")
 SETTLE: Final = Script.from_files(
-    "message", *_EVENT_LOG, "windows", "mutations", "transaction", *_RECORDS, "moving", "settle"
+    "message",
+    *_EVENT_LOG,
+    "windows",
+    *_MUTATIONS,
+    "transaction",
+    *_RECORDS,
+    "moving",
+    "settle",
 )
 REDEEM: Final = Script.from_files(
     "message",
     *_EVENT_LOG,
     "windows",
     "availability",
-    "mutations",
+    *_MUTATIONS,
     "transaction",
     *_RECORDS,
     "moving",
@@ -134,12 +144,12 @@ MOVE: Final = Script.from_files(
     *_EVENT_LOG,
     "windows",
     "availability",
-    "mutations",
+    *_MUTATIONS,
     "transaction",
     *_RECORDS,
     "moving",
     "move",
 )
-PLACES: Final = Script.from_files(*_EVENT_LOG, "mutations", "records", "places")
+PLACES: Final = Script.from_files(*_EVENT_LOG, *_MUTATIONS, "records", "places")
 READ_REGISTER: Final = Script.from_files("server", "fetch", "read_register")
 WRITE_REGISTER: Final = Script.from_files("rights", "fetch", "write_register")

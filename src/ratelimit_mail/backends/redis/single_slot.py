@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from ratelimit_mail._util.steps import Steps
 from ratelimit_mail.backends.base import TAKE, Intent, Reading, Register, Verdict
 from ratelimit_mail.backends.redis.codec import Codec, PackedMessage, Receipt
 from ratelimit_mail.backends.redis.keys import foreign_value_error, members_key
 from ratelimit_mail.backends.redis.scripts import (
     APPLY,
+    APPLY_AT_NODE,
     MOVE,
     READ_REGISTER,
     REDEEM,
@@ -27,6 +30,7 @@ from ratelimit_mail.backends.redis.scripts import (
 )
 from ratelimit_mail.backends.redis.transport import AsyncTransport, Transport
 from ratelimit_mail.counting.charge import FIRST_UNIQUE, Charge, Ledger
+from ratelimit_mail.exceptions import BackendError, BackendUnavailable
 
 __all__ = ["SingleSlotCalls"]
 
@@ -56,6 +60,22 @@ class SingleSlotCalls:
         packed = self.codec.pack(charges, intent, start=start, flags=flags)
         reply = yield from self.run_steps(APPLY, packed.keys, [packed.message])
         return self.codec.verdict(packed, reply)
+
+    def apply_at_node_steps(self, node: Any, packed: PackedMessage) -> Steps[Any]:
+        """Apply a message whose keys are in several slots of one node of a cluster.
+
+        Returns None if nothing was changed, because the node refuses the call or is away.
+        """
+        arguments = [str(len(packed.keys)).encode(), *packed.keys, packed.message]
+        try:
+            return (yield partial(self._transport.run_at, node, APPLY_AT_NODE, arguments))
+        except BackendUnavailable as error:
+            # An error that the server answers comes before the first change.
+            if not error.safe_to_repeat and not isinstance(error.__cause__, ResponseError):
+                raise
+        except BackendError:
+            pass
+        return None
 
     def refund_steps(self, receipt: Receipt) -> Steps[None]:
         """Take the charges of a receipt out."""

@@ -142,12 +142,16 @@ class Transport:
         except _REDIRECTED:
             pass
         except UNREACHABLE:
-            with contextlib.suppress(*CLIENT_ERRORS):
-                client.nodes_manager.initialize()  # a replica may have taken over
+            self._learn_nodes()
             raise
         return self._redirected.run(
             partial(client.execute_command, *command), longest_wait(_cluster_settings(client))
         )
+
+    def _learn_nodes(self) -> None:
+        """Learn the nodes of a cluster anew: a replica may have taken over."""
+        with contextlib.suppress(*CLIENT_ERRORS):
+            self._client.nodes_manager.initialize()
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """Run a script, and return its reply."""
@@ -181,6 +185,8 @@ class Transport:
             except NoScriptError:
                 return call("EVAL", script.text, 0, *arguments)
         except CLIENT_ERRORS as error:
+            if isinstance(error, UNREACHABLE):
+                self._learn_nodes()
             raise backend_error(error, self.server) from error
 
     def slot(self, key: bytes) -> int:
@@ -245,8 +251,7 @@ class AsyncTransport:
         except _REDIRECTED:
             pass
         except UNREACHABLE:
-            with contextlib.suppress(*CLIENT_ERRORS):
-                await client.nodes_manager.initialize()
+            await self._learn_nodes()
             raise
         return await self._run("", partial(client.execute_command, *command))
 
@@ -256,6 +261,11 @@ class AsyncTransport:
         if queue is None:
             queue = self._queues.setdefault(node, AsyncPoolQueue())
         return await queue.run(attempt, longest_wait(_cluster_settings(self._client)))
+
+    async def _learn_nodes(self) -> None:
+        """See `Transport._learn_nodes`."""
+        with contextlib.suppress(*CLIENT_ERRORS):
+            await self._client.nodes_manager.initialize()
 
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """See `Transport.run`."""
@@ -294,6 +304,8 @@ class AsyncTransport:
                 command = ("EVAL", script.text, 0, *arguments)
                 return await call(partial(master.execute_command, *command))
         except CLIENT_ERRORS as error:
+            if isinstance(error, UNREACHABLE):
+                await self._learn_nodes()
             raise backend_error(error, self.server) from error
         finally:
             self._calls -= 1

@@ -17,7 +17,7 @@ from ratelimit_mail.backends.base import (
     Register,
     Verdict,
 )
-from ratelimit_mail.backends.sqlite.core import Receipt
+from ratelimit_mail.backends.sqlite.answers import Receipt
 from ratelimit_mail.backends.sqlite.database import Durability
 from ratelimit_mail.backends.sqlite.sync import SQLiteBackend
 from ratelimit_mail.counting.charge import Charge, Ledger

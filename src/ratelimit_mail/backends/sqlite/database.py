@@ -63,7 +63,8 @@ class Database:
         self._lock = threading.Lock()
         self._take_lock = partial(self._lock.acquire, True, self._timeout)
         self._owner = 0
-        self._is_held_for_fork = False
+        self._forking_thread = 0
+        """The thread that holds the lock while it forks."""
         _databases.add(self)
 
     def __del__(self) -> None:
@@ -86,6 +87,8 @@ class Database:
 
         writes: whether it may write; other processes wait then.
         """
+        if self._forking_thread:
+            self._end_fork()
         lock = self._lock  # a fork replaces it
         # As safe as `with`: no signal is handled between the lock and the `try`.
         for _ in iter(self._take_lock, False):
@@ -154,6 +157,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the next transaction opens another."""
+        if self._forking_thread:
+            self._end_fork()
         for _ in iter(self._take_lock, False):
             try:
                 return self._drop_connection()
@@ -293,15 +298,29 @@ class Database:
 
     def before_fork(self) -> None:
         """Close the connection, once the transaction of another thread has ended."""
-        if not self.is_busy_here() and self._lock.acquire(timeout=self._timeout):
-            self._is_held_for_fork = True
+        self._end_fork()
+        if self.is_busy_here():
+            return
+        thread = threading.get_ident()
+        for _ in iter(self._take_lock, False):
+            self._forking_thread = thread  # no signal is handled between the lock and this
             self._drop_connection()
+            return
 
     def after_fork_in_parent(self) -> None:
         """Let other threads go on."""
-        if self._is_held_for_fork:
-            self._is_held_for_fork = False
-            self._lock.release()
+        self._end_fork()
+
+    def _end_fork(self) -> None:
+        """Free the lock if this thread holds it for a fork.
+
+        A signal may have broken off the end of that fork: the next call of the thread ends it.
+        """
+        if self._forking_thread != threading.get_ident():
+            return
+        for _ in iter(self._lock.release, True):
+            self._forking_thread = 0  # no signal is handled between the lock and this
+            return
 
     def after_fork_in_child(self) -> None:
         """Start without a connection."""
@@ -310,8 +329,7 @@ class Database:
             self._connection = self._cursor = None
         self._lock = threading.Lock()
         self._take_lock = partial(self._lock.acquire, True, self._timeout)
-        self._owner = 0
-        self._is_held_for_fork = False
+        self._owner = self._forking_thread = 0
 
 
 @contextmanager

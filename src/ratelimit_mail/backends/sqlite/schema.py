@@ -1,15 +1,23 @@
 """The tables of the file, and how it is known to be ours.
 
 A subject's row holds its logs: everything of a subject that sends little, and of others the latest
-events. Older events stand in sealed chunks of equal size, which are looked up by their first moment
-or by the running total before them, so that a decision reads a few rows however long a log is.
+events and the root of a tree with the older ones. The other nodes of the tree are rows too, so that
+a decision reads, and a change writes, a few rows however long a log is.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["APPLICATION_ID", "LOG_CHUNK_TABLE", "MEMBER_TABLE", "SCHEMA", "VERSION"]
+__all__ = [
+    "APPLICATION_ID",
+    "BOOKING_INDEX",
+    "LOG_NODE_TABLE",
+    "MEMBER_TABLE",
+    "SCHEMA",
+    "SUBJECT_TABLE",
+    "VERSION",
+]
 
 APPLICATION_ID: Final = 0x726C6D31
 """Identifies files of this library: `PRAGMA application_id`, shown by file(1)."""
@@ -17,24 +25,21 @@ APPLICATION_ID: Final = 0x726C6D31
 VERSION: Final = 2
 """The version of the tables: `PRAGMA user_version`."""
 
-# log: eight times the number of the subject, plus the unit. moment: of the first event.
-# sent, attempted: the running totals before it; without refused attempts, attempted is NULL.
-LOG_CHUNK_TABLE: Final = (
-    """
-    CREATE TABLE log_chunk(
-        log INTEGER NOT NULL,
-        number INTEGER NOT NULL,
-        moment INTEGER NOT NULL,
-        sent INTEGER NOT NULL,
-        attempted INTEGER,
-        events BLOB NOT NULL,
-        PRIMARY KEY(log, number)
+# The number of a subject is never used again, so that what was charged before a reset cannot be
+# refunded afterwards. expires: from then on nothing of it can matter.
+SUBJECT_TABLE: Final = """
+    CREATE TABLE subject_counts(
+        id INTEGER PRIMARY KEY,
+        ledger INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        expires INTEGER NOT NULL,
+        logs BLOB NOT NULL,
+        UNIQUE(ledger, name)
     )
-    """,
-    "CREATE INDEX log_chunk_moment ON log_chunk(log, moment)",
-    "CREATE INDEX log_chunk_sent ON log_chunk(log, sent, number)",
-    "CREATE INDEX log_chunk_attempted ON log_chunk(log, attempted, number) WHERE attempted NOTNULL",
-)
+"""
+
+# id: of a log, eight times the number of the subject, plus the unit; then 24 bits of its own.
+LOG_NODE_TABLE: Final = "CREATE TABLE log_node(id INTEGER PRIMARY KEY, entries BLOB NOT NULL)"
 
 # The recipients of a log that counts each of them once: a digest of the address, and a stamp
 # as ratelimit_mail.counting.members has it.
@@ -50,6 +55,8 @@ MEMBER_TABLE: Final = (
     "CREATE INDEX member_stamp ON member(log, stamp)",
 )
 
+BOOKING_INDEX: Final = "CREATE INDEX booking_moment ON booking(queue, moment)"
+
 SCHEMA: Final = (
     # floor: what stood before it was forgotten, and is not counted again by a clock that goes back.
     """
@@ -57,20 +64,8 @@ SCHEMA: Final = (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, floor INTEGER NOT NULL
     )
     """,
-    # The number of a subject is never used again, so that what was charged before a reset cannot
-    # be refunded afterwards. expires: from then on nothing of it can matter.
-    """
-    CREATE TABLE subject(
-        id INTEGER PRIMARY KEY,
-        ledger INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        logs BLOB NOT NULL,
-        expires INTEGER NOT NULL,
-        UNIQUE(ledger, name)
-    )
-    """,
-    "CREATE INDEX subject_expires ON subject(expires)",
-    *LOG_CHUNK_TABLE,
+    SUBJECT_TABLE,
+    LOG_NODE_TABLE,
     *MEMBER_TABLE,
     """
     CREATE TABLE booking(
@@ -81,6 +76,7 @@ SCHEMA: Final = (
         PRIMARY KEY(queue, number)
     ) WITHOUT ROWID
     """,
+    BOOKING_INDEX,
     # An answer without a name is not used again, but callers may still hold its receipt.
     """
     CREATE TABLE answer(

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sqlite3 import Cursor
 from typing import Final
 
-from ratelimit_mail.backends.booking_queue import BookingQueue
-from ratelimit_mail.backends.sqlite.stored_log import (
-    HEADER,
-    StoredLog,
+from ratelimit_mail.backends.sqlite.event_tree import (
+    EventTree,
     integers_to_bytes,
-    log_number,
     unpack_integers,
 )
+from ratelimit_mail.backends.sqlite.stored_log import HEADER, StoredLog, log_number, size_of_log
 from ratelimit_mail.backends.transaction import BookingReceipt, SubjectCharge
 from ratelimit_mail.counting.charge import (
     NO_LIMIT,
@@ -37,6 +35,7 @@ __all__ = [
     "SELECT_SUBJECT",
     "Event",
     "LedgerNumbers",
+    "Row",
     "Rows",
     "Session",
     "StoredCounts",
@@ -70,17 +69,17 @@ Rows = dict[tuple[int, str], Row]
 """Rows by the number of their ledger and the name of their subject."""
 
 NEXT_NUMBER: Final = (
-    "SELECT max(value, ifnull((SELECT max(id) FROM subject), 0)) + 1"
+    "SELECT max(value, ifnull((SELECT max(id) FROM subject_counts), 0)) + 1"
     " FROM sequence WHERE name='subject'"
 )
 
 SELECT_NEW: Final = (
-    "SELECT floor, max(value, ifnull((SELECT max(id) FROM subject), 0)) + 1"
+    "SELECT floor, max(value, ifnull((SELECT max(id) FROM subject_counts), 0)) + 1"
     " FROM ledger, sequence WHERE ledger.id=? AND sequence.name='subject'"
 )
 """For a new subject: the floor of its ledger, and the next number."""
 
-SELECT_SUBJECT: Final = "SELECT id, logs, expires FROM subject WHERE ledger=? AND name=?"
+SELECT_SUBJECT: Final = "SELECT id, logs, expires FROM subject_counts WHERE ledger=? AND name=?"
 
 
 class _Logs(dict[int, StoredLog]):
@@ -168,7 +167,6 @@ class StoredCounts:
     """
 
     __slots__ = (
-        "_bookings",
         "_last_event",
         "_logs",
         "_members",
@@ -204,7 +202,6 @@ class StoredCounts:
         self._logs = _Logs()
         self._logs.counts = self
         self.retentions = _Retentions(self._logs)
-        self._bookings: BookingQueue[BookingReceipt[StoredCounts]] | None = None
         self._members: dict[int, StoredMembers] = {}
         self._last_event = LONG_AGO
         """The last event of the bookings that were added, which may be spread over time."""
@@ -229,9 +226,7 @@ class StoredCounts:
         span = self._spans().get(unit)
         if span is None:
             cursor = self._session.cursor
-            log = StoredLog(cursor, 0, self.floor, needed)
-            log.number = log_number(self.number, unit)
-            return log
+            return StoredLog(EventTree(cursor, log_number(self.number, unit)), self.floor, needed)
         return StoredLog.unpack(self._session.cursor, self.number, self.packed, span[0], needed)
 
     def _spans(self) -> dict[int, tuple[int, int]]:
@@ -240,9 +235,8 @@ class StoredCounts:
             self._starts = {}
             start, size = 0, len(self.packed)
             while start < size:
-                unit, has_attempts, tail = HEADER.unpack_from(self.packed, start)[:3]
-                width = 3 if has_attempts else 2
-                end = start + HEADER.size + 8 * (width * tail + width - 1)
+                unit, has_attempts, tail, *_ = fields = HEADER.unpack_from(self.packed, start)
+                end = start + size_of_log(tail, has_attempts, fields[8])
                 self._starts[unit] = (start, end)
                 start = end
         return self._starts
@@ -285,7 +279,7 @@ class StoredCounts:
         if is_new:
             [self.number] = execute(NEXT_NUMBER).fetchone()
             for unit, log in self._logs.items():
-                log.number = log_number(self.number, unit)
+                log.tree.log = log_number(self.number, unit)
             self._session.new_rows += 1
         idle_from, span = self.idle_from()
         packed = self.packed
@@ -302,17 +296,17 @@ class StoredCounts:
         if is_new:
             self.expires = idle_from + span
             execute(
-                "INSERT INTO subject VALUES(?,?,?,?,?)",
-                (self.number, self.ledger, self.name, self.packed, self.expires),
+                "INSERT INTO subject_counts VALUES(?,?,?,?,?)",
+                (self.number, self.ledger, self.name, self.expires, self.packed),
             )
         elif idle_from > self.expires:
             self.expires = idle_from + span
             execute(
-                "UPDATE subject SET logs=?, expires=? WHERE id=?",
+                "UPDATE subject_counts SET logs=?, expires=? WHERE id=?",
                 (self.packed, self.expires, self.number),
             )
         else:
-            execute("UPDATE subject SET logs=? WHERE id=?", (self.packed, self.number))
+            execute("UPDATE subject_counts SET logs=? WHERE id=?", (self.packed, self.number))
         for members in self._members.values():
             members.store()
 
@@ -325,7 +319,7 @@ class StoredCounts:
         for unit, (start, _) in self._spans().items():
             if unit not in self._logs:
                 fields = HEADER.unpack_from(self.packed, start)
-                newest, last, span = fields[3], fields[5], fields[9]
+                newest, last, span = fields[3], fields[5], fields[11]
                 idle_from = max(idle_from, newest + span, last + span)
                 longest = max(longest, span)
         for log in self._logs.values():
@@ -335,19 +329,9 @@ class StoredCounts:
         return max(idle_from, self._last_event + longest), longest
 
     @property
-    def bookings(self) -> BookingQueue[BookingReceipt[StoredCounts]]:
+    def bookings(self) -> _StoredQueue:
         """The bookings of this queue that were not used yet."""
-        if self._bookings is None:
-            rows = self._session.cursor.execute(
-                "SELECT number, moment, events FROM booking WHERE queue=? ORDER BY number",
-                (self.number,),
-            )
-            self._bookings = BookingQueue()
-            for number, moment, events in rows.fetchall():
-                booking = self._session.booking(unpack_events(events), self, moment)
-                booking.number = number
-                self._bookings.add(number, booking)
-        return self._bookings
+        return _StoredQueue(self._session, self)
 
     def add_booking(
         self, booking: BookingReceipt[StoredCounts], number: int | None, *, oldest: int
@@ -368,7 +352,6 @@ class StoredCounts:
         if number is None:
             number = self._next_number()
         self._session.new_bookings.append((self, number, booking))
-        self._bookings = None
         return number
 
     def _next_number(self) -> int:
@@ -388,12 +371,50 @@ class StoredCounts:
 
     def remove_booking(self, number: int) -> bool:
         """Remove a booking from this queue; return whether it was still there."""
-        if self._bookings is not None:
-            self._bookings.remove(number)
         cursor = self._session.cursor.execute(
             "DELETE FROM booking WHERE queue=? AND number=?", (self.number, number)
         )
         return cursor.rowcount > 0
+
+
+class _StoredQueue:
+    """The bookings of a queue in the file; see `ratelimit_mail.backends.booking_queue`."""
+
+    __slots__ = ("_queue", "_session")
+
+    def __init__(self, session: Session, queue: StoredCounts) -> None:
+        self._session = session
+        self._queue = queue
+
+    def last_ahead(self, booking: BookingReceipt[StoredCounts], now: int) -> int:
+        """Return when the last of the bookings ahead of one is due, or `now` if that is later."""
+        if booking.number is None:
+            condition, bound = "moment<=?", booking.at
+        else:
+            condition, bound = "number<?", booking.number  # few, if it is due
+        [last] = self._session.cursor.execute(
+            f"SELECT max(+moment) FROM booking WHERE queue=? AND {condition}",  # noqa: S608
+            (self._queue.number, bound),
+        ).fetchone()
+        return now if last is None else max(now, last)
+
+    def behind(
+        self, booking: BookingReceipt[StoredCounts], bound: int
+    ) -> Iterator[BookingReceipt[StoredCounts]]:
+        """Yield the bookings behind one that are due before `bound`."""
+        if booking.number is None:
+            condition, place = "moment>?", booking.at
+        else:
+            condition, place = "+number>?", booking.number
+        rows = self._session.cursor.execute(
+            "SELECT number, moment, events FROM booking"  # noqa: S608
+            f" WHERE queue=? AND moment<? AND {condition}",
+            (self._queue.number, bound, place),
+        )
+        for number, moment, events in rows.fetchall():
+            other = self._session.booking(unpack_events(events), self._queue, moment)
+            other.number = number
+            yield other
 
 
 class Session:
@@ -461,7 +482,7 @@ class Session:
         counts = self._by_number.get(number)
         if counts is None:
             row = self.cursor.execute(
-                "SELECT id, logs, expires, ledger, name FROM subject WHERE id=?", (number,)
+                "SELECT id, logs, expires, ledger, name FROM subject_counts WHERE id=?", (number,)
             ).fetchone()
             if row is None:
                 counts = _ForgottenCounts(self, 0, "", None)

@@ -1,50 +1,60 @@
 """StoredLog: an event log of which only the latest events are in memory.
 
 The decisions are those of `EventLog`. Its latest events, the tail, are arrays; the events before
-them stand in sealed chunks of `CHUNK` events each, which are read when they are needed. A change of
-a sealed event first takes the chunks from there on back into the tail.
+them are sealed in an `EventTree`, which is read where it is needed.
 """
 
 from __future__ import annotations
 
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from sqlite3 import Cursor
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from ratelimit_mail.backends.sqlite.event_tree import (
+    EMPTY_ROOT,
+    LEAF_SIZE,
+    EventTree,
+    Node,
+    from_zero,
+    integers_to_bytes,
+    unpack_integers,
+)
 from ratelimit_mail.counting.charge import UNITS
-from ratelimit_mail.counting.event_log import LONG_AGO, EventLog
-from ratelimit_mail.counting.window import Retention
+from ratelimit_mail.counting.event_log import LONG_AGO, EventLog, FullTimes, Run
+from ratelimit_mail.counting.window import Retention, Window
 
 __all__ = [
     "CHANGING",
-    "CHUNK",
     "HEADER",
     "StoredLog",
     "log_number",
     "logs_of_subject",
-    "pack_events",
-    "sealed_chunks",
-    "unpack_integers",
+    "size_of_log",
 ]
 
-CHUNK: Final = 64
-"""How many events a sealed chunk has."""
-
-MOST_BOOKED: Final = 4096
-"""A tail longer than this is sealed even if its events are bookings, before which others go."""
-
-HEADER: Final = Struct("<BBIqqqIIqqqqqqq")
+HEADER: Final = Struct("<BBIqqqIIIIqqqqqq")
 """Of a packed log: unit, whether it has attempts, events of the tail, newest, held, the last event;
-sealed events, head, compact_at, span, slot, ceiling, first, trash and oldest."""
+sealed events, head, the size of the rest of the header, next_node, compact_at, span, slot, ceiling,
+compacted and oldest. Then come the rest of the header, and the tail."""
 
 CHANGING: Final = Struct("<BBIqqq")
 """The fields of a header that change with each event."""
 
+REST: Final = Struct("<HH")
+"""The rest of a header, if it has one: how many times are known to be full, the size of the root,
+and then both."""
+
+FULL: Final = Struct("<qqBqqq")
+"""When a window is known to be full: its length, resolution and denied; room, since, until."""
+
 TIMES, SENT, ATTEMPTS = range(3)
+
+DROPPED_TOGETHER: Final = 8
+"""How many leaves one change drops that have left every window, at most."""
 
 
 def log_number(subject: int, unit: int) -> int:
@@ -57,19 +67,12 @@ def logs_of_subject(subject: int) -> tuple[int, int]:
     return log_number(subject, 0), log_number(subject, len(UNITS) - 1)
 
 
-def sealed_chunks(packed: bytes) -> list[tuple[int, range]]:
-    """Return the unit of each packed log of a subject, and the numbers of its chunks."""
-    chunks = []
-    start = 0
-    while start < len(packed):
-        unit, has_attempts, tail, *_, first, trash, _ = fields = HEADER.unpack_from(packed, start)
-        chunks.append((unit, range(trash, first + fields[6] // CHUNK)))
-        width = 3 if has_attempts else 2
-        start += HEADER.size + 8 * (width * tail + width - 1)
-    return chunks
+def size_of_log(tail: int, has_attempts: int, rest: int) -> int:
+    """Return the size of a packed log by fields of its header."""
+    return HEADER.size + rest + 8 * (3 * tail + 2 if has_attempts else 2 * tail + 1)
 
 
-def pack_events(times: array[int], sent: array[int], attempts: array[int] | None) -> bytes:
+def _pack_tail(times: array[int], sent: array[int], attempts: array[int] | None) -> bytes:
     """Pack events: the totals before the first, then for each its time and the totals after it."""
     width = 2 if attempts is None else 3
     packed = array("q", bytes(8 * (width * len(sent) - 1)))
@@ -80,35 +83,11 @@ def pack_events(times: array[int], sent: array[int], attempts: array[int] | None
     return integers_to_bytes(packed)
 
 
-def integers_to_bytes(integers: array[int]) -> bytes:
-    """Return integers as bytes that are the same on every machine."""
-    if sys.byteorder == "big":
-        integers = integers[:]
-        integers.byteswap()
-    return integers.tobytes()
-
-
-def unpack_integers(data: bytes) -> array[int]:
-    """Return the integers that `integers_to_bytes` has packed."""
-    integers = array("q")
-    integers.frombytes(data)
-    if sys.byteorder == "big":
-        integers.byteswap()
-    return integers
-
-
-class _Chunk(NamedTuple):
-    """The events of a chunk; the totals begin with those before its first event."""
-
-    times: array[int]
-    sent: array[int]
-    attempts: array[int]
-
-
 class _Column:
     """The times or the totals of a log: those of sealed events, then those of the tail.
 
-    The total at index `i` is that before event `i`.
+    The total at index `i` is that before event `i`. Those of the tail are stored as they are; what
+    is sealed ends with the first of these.
     """
 
     __slots__ = ("field", "log", "tail")
@@ -121,30 +100,23 @@ class _Column:
     def __len__(self) -> int:
         return self.log.sealed + len(self.tail)
 
-    def __getitem__(self, index: Any) -> Any:
-        sealed = self.log.sealed
-        if isinstance(index, slice):
-            return self.tail[self._in_tail(index)]
+    def __getitem__(self, index: int) -> int:
+        sealed, tree = self.log.sealed, self.log.tree
         if index < 0:
             index += len(self)
         if index >= sealed:
             return self.tail[index - sealed]
-        return self.log.chunk(index // CHUNK)[self.field][index % CHUNK]
+        if self.field == TIMES:
+            return tree.time(index)
+        return self._before_sealed(tree) + tree.total_before(index, attempts=self.field == ATTEMPTS)
 
-    def __setitem__(self, index: slice, values: array[int]) -> None:
-        self.tail[self._in_tail(index)] = values
-
-    def _in_tail(self, index: slice) -> slice:
-        sealed, stop = self.log.sealed, index.stop
-        return slice(index.start - sealed, stop if stop is None or stop < 0 else stop - sealed)
-
-    def insert(self, index: int, value: int) -> None:
-        """Insert a value into the tail."""
-        self.tail.insert(index - self.log.sealed, value)
+    def _before_sealed(self, tree: EventTree) -> int:
+        totals = tree.root.sent if self.field == SENT else tree.root.attempts
+        return self.tail[0] - totals[-1]
 
     def search(self, bisect: Callable[..., int], value: int, low: int, high: int | None) -> int:
         """Return what `bisect` of the values from `low` up to `high` returns."""
-        log, tail, sealed = self.log, self.tail, self.log.sealed
+        tree, tail, sealed = self.log.tree, self.tail, self.log.sealed
         high = sealed + len(tail) if high is None else high
         if low >= high:
             return low
@@ -154,19 +126,12 @@ class _Column:
             return (
                 sealed + bisect(tail, value, max(0, low - sealed), max(0, end)) if end > 0 else high
             )
-        number = log.find_chunk(self.field, value)
-        if number is None:
-            return low
-        index = number * CHUNK + bisect(log.chunk(number)[self.field], value)
+        if self.field == TIMES:
+            index = tree.find_time(bisect, value)
+        else:
+            total = value - self._before_sealed(tree)
+            index = tree.find_total(total, attempts=self.field == ATTEMPTS)
         return min(max(index, low), high)
-
-
-_FIND: Final = (
-    "SELECT number FROM log_chunk WHERE log=? AND moment<=? ORDER BY moment DESC LIMIT 1",
-    "SELECT number FROM log_chunk WHERE log=? AND sent<? ORDER BY sent DESC, number DESC LIMIT 1",
-    "SELECT number FROM log_chunk WHERE log=? AND attempted<?"
-    " ORDER BY attempted DESC, number DESC LIMIT 1",
-)
 
 
 def _bisect_left(column: Any, value: int, low: int = 0, high: int | None = None) -> int:
@@ -186,35 +151,22 @@ def _bisect_right(column: Any, value: int, low: int = 0, high: int | None = None
 class StoredLog(EventLog):
     """An event log in the file; see `EventLog`. Its columns are arrays if nothing is sealed.
 
-    retention: what it must remember.
-    number: of the log in the file. sealed: how many events stand in chunks.
-    first: the number of the first chunk. trash: that of the first chunk that was not deleted yet.
+    retention: what it must remember. tree: the sealed events. sealed: how many these are.
     oldest: the time of the event at `head`, if it is sealed.
     """
 
-    __slots__ = (
-        "_chunks",
-        "_cursor",
-        "first",
-        "number",
-        "oldest",
-        "retention",
-        "sealed",
-        "trash",
-        "unsealed_end",
-    )
+    __slots__ = ("oldest", "retention", "sealed", "tree")
 
+    _bisect_near: Callable[..., int] = staticmethod(_bisect_left)
     _bisect_left: Callable[..., int] = staticmethod(_bisect_left)
     _bisect_right: Callable[..., int] = staticmethod(_bisect_right)
 
-    def __init__(self, cursor: Cursor, number: int, floor: int, retention: Retention) -> None:
+    def __init__(self, tree: EventTree, floor: int, retention: Retention) -> None:
         super().__init__(floor)
-        self._cursor = cursor
-        self.number = number
+        self.tree = tree
         self.retention = retention
-        self.sealed = self.first = self.trash = self.unsealed_end = 0
+        self.sealed = 0
         self.oldest = LONG_AGO
-        self._chunks: dict[int, _Chunk] = {}
 
     @classmethod
     def unpack(
@@ -231,27 +183,33 @@ class StoredLog(EventLog):
             _,
             log.sealed,
             log.head,
+            rest,
+            next_node,
             log.compact_at,
             span,
             slot,
             ceiling,
-            log.first,
-            log.trash,
+            log.compacted,
             log.oldest,
         ) = HEADER.unpack_from(packed, start)
         log.undo = None  # the file is rolled back
         log.full = None
-        log.compacted = LONG_AGO
-        log._cursor = cursor
-        log.number = log_number(subject, unit)
-        log.unsealed_end = 0
-        log._chunks = {}
         if (span, slot, ceiling) != (retention.span, retention.slot, retention.ceiling):
             retention = retention.together_with(Retention(span, slot, ceiling))
         log.retention = retention
-        width = 3 if has_attempts else 2
+        end = start + size_of_log(tail, has_attempts, rest)
         start += HEADER.size
-        events = unpack_integers(packed[start : start + 8 * (width * tail + width - 1)])
+        root = EMPTY_ROOT
+        if rest:
+            times_full, root_size = REST.unpack_from(packed, start)
+            if times_full:
+                log.full = _unpack_full(packed, start + REST.size, times_full)
+            start += rest
+            if root_size:
+                root = Node.unpack(packed[start - root_size : start])
+        log.tree = EventTree(cursor, log_number(subject, unit), root, next_node)
+        width = 3 if has_attempts else 2
+        events = unpack_integers(packed[start:end])
         log._set_columns(
             events[width - 1 :: width], events[0::width], events[1::3] if has_attempts else None
         )
@@ -261,23 +219,33 @@ class StoredLog(EventLog):
         """Return the log as bytes, which end with the last events."""
         times, sent, attempts = self._tails()
         last = times[-1] if times else self.times[-1] if self.sealed else LONG_AGO
-        return HEADER.pack(
-            unit,
-            attempts is not None,
-            len(times),
-            self.newest,
-            self.held,
-            last,
-            self.sealed,
-            self.head,
-            self.compact_at,
-            self.retention.span,
-            self.retention.slot,
-            self.retention.ceiling,
-            self.first,
-            self.trash,
-            self.oldest,
-        ) + pack_events(times, sent, attempts)
+        root = self.tree.root.pack() if self.sealed else b""
+        full = _pack_full(self.full, self.newest) if self.full else b""
+        rest = b""
+        if root or full:
+            rest = REST.pack(len(full) // FULL.size, len(root)) + full + root
+        return (
+            HEADER.pack(
+                unit,
+                attempts is not None,
+                len(times),
+                self.newest,
+                self.held,
+                last,
+                self.sealed,
+                self.head,
+                len(rest),
+                self.tree.next_number,
+                self.compact_at,
+                self.retention.span,
+                self.retention.slot,
+                self.retention.ceiling,
+                self.compacted,
+                self.oldest,
+            )
+            + rest
+            + _pack_tail(times, sent, attempts)
+        )
 
     def _set_columns(
         self, times: array[int], sent: array[int], attempts: array[int] | None
@@ -296,109 +264,41 @@ class StoredLog(EventLog):
         times, sent, attempts = [getattr(column, "tail", column) for column in columns]
         return times, sent, attempts
 
-    def chunk(self, index: int) -> _Chunk:
-        """Return the chunk at `index`."""
-        number = self.first + index
-        chunk = self._chunks.get(number)
-        if chunk is None:
-            [data] = self._cursor.execute(
-                "SELECT events FROM log_chunk WHERE log=? AND number=?", (self.number, number)
-            ).fetchone()
-            events = unpack_integers(data)
-            width = (len(events) + 1) // (CHUNK + 1)
-            sent = events[0::width]
-            attempts = events[1::3] if width == 3 else sent
-            chunk = self._chunks[number] = _Chunk(events[width - 1 :: width], sent, attempts)
-        return chunk
-
-    def find_chunk(self, field: int, value: int) -> int | None:
-        """Return the index of the last chunk that begins before `value`; None if none does.
-
-        At `value` or before it for times.
-        """
-        row = self._cursor.execute(_FIND[field], (self.number, value)).fetchone()
-        if row is None or row[0] < self.first:
-            return None
-        index: int = min(row[0] - self.first, self.sealed // CHUNK - 1)
-        return index
-
     def seal(self) -> None:
-        """Store the older events of a long tail as chunks, and delete chunks that are not needed.
-
-        Only a few chunks are deleted at a time.
-        """
-        times, sent, attempts = self._tails()
-        execute = self._cursor.execute
+        """Store the older events of a long tail, and drop some that have left every window."""
         if not self.sealed:
+            if len(self.times) < 2 * LEAF_SIZE:
+                return
             self._cut()
-        last = self.first + self.sealed // CHUNK
-        if self.unsealed_end > last:
-            execute(
-                "DELETE FROM log_chunk WHERE log=? AND number>=? AND number<?",
-                (self.number, last, self.unsealed_end),
-            )
-            self.unsealed_end = 0
-        start = 0
-        while (length := len(times) - start) >= 2 * CHUNK:
-            end = start + CHUNK
-            if times[end - 1] > self.newest and length <= MOST_BOOKED:
-                break
-            events = pack_events(
-                times[start:end],
-                sent[start : end + 1],
-                None if attempts is None else attempts[start : end + 1],
-            )
-            execute(
-                "INSERT INTO log_chunk VALUES(?,?,?,?,?,?)",
-                (
-                    self.number,
-                    last,
-                    times[start],
-                    sent[start],
-                    None if attempts is None else attempts[start],
-                    events,
-                ),
-            )
-            last += 1
-            start = end
-        if start:
+        times, sent, attempts = self._tails()
+        while len(times) >= 2 * LEAF_SIZE:
             if not self.sealed:
                 self.oldest = times[0]
-            self.sealed += start
-            self._set_columns(
-                times[start:], sent[start:], None if attempts is None else attempts[start:]
+            self.tree.append(
+                _leaf(
+                    times[:LEAF_SIZE],
+                    sent[: LEAF_SIZE + 1],
+                    None if attempts is None else attempts[: LEAF_SIZE + 1],
+                )
             )
-        if self.trash < self.first:
-            end = min(self.first, self.trash + 8)
-            execute(
-                "DELETE FROM log_chunk WHERE log=? AND number>=? AND number<?",
-                (self.number, self.trash, end),
-            )
-            self.trash = end
-
-    def _unseal(self, event: int) -> None:
-        """Take the chunks from that of `event` on back into the tail."""
-        if event >= self.sealed:
-            return
-        times, sent, attempts = self._tails()
-        index = max(event, 0) // CHUNK
-        chunks = [self.chunk(i) for i in range(index, self.sealed // CHUNK)]
-        self.unsealed_end = max(self.unsealed_end, self.first + self.sealed // CHUNK)
-        for chunk in reversed(chunks):
-            times = chunk.times + times
-            sent = chunk.sent[:-1] + sent
-            if attempts is not None:
-                attempts = chunk.attempts[:-1] + attempts
-        self.sealed = index * CHUNK
+            self.sealed += LEAF_SIZE
+            times, sent = times[LEAF_SIZE:], sent[LEAF_SIZE:]
+            attempts = None if attempts is None else attempts[LEAF_SIZE:]
+        for _ in range(DROPPED_TOGETHER):
+            dropped = self.tree.drop_first(self.head)
+            if not dropped:
+                break
+            self.sealed -= dropped
+            self.head -= dropped
         self._set_columns(times, sent, attempts)
+        self.tree.store()
 
     def without(self, events: Iterable[tuple[int, int]], retention: Retention) -> EventLog:
         """See `EventLog.without`; the copy is never stored."""
-        copy = StoredLog(self._cursor, self.number, self.newest, self.retention)
+        copy = StoredLog(self.tree.copy(), self.newest, self.retention)
         copy.head, copy.held, copy.compact_at = self.head, self.held, self.compact_at
         copy.full = None if self.full is None else self.full.copy()
-        copy.first, copy.sealed, copy.oldest = self.first, self.sealed, self.oldest
-        copy._chunks = self._chunks
+        copy.sealed, copy.oldest = self.sealed, self.oldest
         times, sent, attempts = self._tails()
         copy._set_columns(times[:], sent[:], None if attempts is None else attempts[:])
         copy.refund(events, retention)
@@ -408,54 +308,173 @@ class StoredLog(EventLog):
         """See `EventLog.refuse`."""
         if self.attempts is None and self.sealed:
             times, sent, _ = self._tails()
-            self._set_columns(times, sent, sent[:])
-            self._cursor.execute(
-                "UPDATE log_chunk SET attempted=sent WHERE log=? AND attempted IS NULL",
-                (self.number,),
-            )
+            self._set_columns(times, sent, sent[:])  # in sealed events too, nothing was refused
         super().refuse(now, cost, retention)
 
-    def refund(self, events: Iterable[tuple[int, int]], retention: Retention) -> None:
-        """See `EventLog.refund`."""
-        events = list(events)
-        if self.sealed:
-            moments = [at for at, _ in events if at > self.newest - retention.span]
-            if moments:
-                self._unseal(_bisect_left(self.times, min(moments), self.head))
-        super().refund(events, retention)
+    @staticmethod
+    def _full_key(window: Window, room: int) -> tuple[Window, int]:
+        if type(window) is not Window:  # a period of a calendar is not stored
+            return window, room
+        # Without its limit, which is not stored: only the room matters.
+        return Window(0, window.length, window.resolution, denied=window.denied), room
 
     def _is_near_head(self, place: int) -> bool:
         return not self.sealed and super()._is_near_head(place)
 
     def _enter(self, i: int, at: int, sent: int, attempts: int, *, near_head: bool) -> None:
-        if self.sealed and self.times[-1] >= at:
-            self._unseal(i - 1 if i > self.head and self.times[i - 1] == at else i)
-        super()._enter(i, at, sent, attempts, near_head=near_head)
+        if not self.sealed:
+            super()._enter(i, at, sent, attempts, near_head=near_head)
+            return
+        is_new = i == self.head or self.times[i - 1] != at
+        place = i if is_new else i - 1
+        if place >= self.sealed:
+            self._enter_in_tail(place - self.sealed, at, sent, attempts, is_new=is_new)
+        elif is_new:
+            self.tree.insert(place, at, sent, attempts)
+            self._tree_has_changed(place)
+        else:
+            self.tree.add(place, sent, attempts)
+
+    def _enter_in_tail(self, i: int, at: int, sent: int, attempts: int, *, is_new: bool) -> None:
+        times, *columns = self._tails()
+        if is_new:
+            times.insert(i, at)
+        for column, cost in zip(columns, (sent, attempts), strict=True):
+            if column is None:
+                continue
+            if is_new:
+                column.insert(i, column[i])
+            for later in range(i + 1, len(column)):
+                column[later] += cost
+
+    def _tail(self) -> Node:
+        """Return the tail as a leaf."""
+        times, sent, attempts = self._tails()
+        return _leaf(times, sent, attempts)
+
+    def _set_tail(self, tail: Node) -> None:
+        """Set the tail as a leaf; what was sent and attempted before it stays the same."""
+        _, sent, attempts = self._tails()
+        self._set_columns(
+            tail.times,
+            _raised(tail.sent, sent[0]),
+            None if attempts is None else _raised(tail.attempts, attempts[0]),
+        )
+
+    def _tree_has_changed(self, place: int) -> None:
+        """Note that events were inserted in the tree, or taken out, from `place` on."""
+        times, sent, attempts = self._tails()
+        self.sealed = self.tree.root.count
+        if not self.sealed:
+            self._set_columns(times, sent, attempts)
+        elif place <= self.head < self.sealed:
+            self.oldest = self.tree.time(self.head)
+
+    def _take_out(self, cost_at: dict[int, int]) -> None:
+        if not self.sealed:
+            super()._take_out(cost_at)
+            return
+        self.held -= sum(cost_at.values())
+        in_tree = {i: cost for i, cost in cost_at.items() if i < self.sealed}
+        in_tail = {i - self.sealed: cost for i, cost in cost_at.items() if i >= self.sealed}
+        if in_tail:
+            self._set_tail(self._tail().take_out(in_tail))
+        if in_tree:
+            self.tree.take_out(in_tree)
+            self._tree_has_changed(min(in_tree))
 
     def _trim(self, present: int, retention: Retention) -> None:
         if self.sealed and self.head < self.sealed and self.oldest > present - retention.span:
             return
         super()._trim(present, retention)
-        if self.head >= CHUNK and self.sealed:
-            self._cut()
         if self.head < self.sealed:
-            self.oldest = self.times[self.head]
+            self.oldest = self.tree.time(self.head)
 
     def _cut(self) -> None:
-        if not self.sealed:
-            super()._cut()
-            return
-        gone = min(self.head, self.sealed) // CHUNK
-        times, sent, attempts = self._tails()
-        self.first += gone
-        self.sealed -= gone * CHUNK
-        self.head -= gone * CHUNK
-        self._set_columns(times, sent, attempts)
-        if not self.sealed:
+        if not self.sealed:  # else `seal` drops what has left
             super()._cut()
 
-    def _compact(self, present: int, retention: Retention) -> None:
-        self._unseal(0)
-        super()._compact(present, retention)
-        while not self.compact_at:
-            super()._compact(present, retention)
+    def _run(self, start: int, end: int) -> Run:
+        sealed = self.sealed
+        if start < sealed - 1:
+            end = min(end, sealed)
+            times, sent, attempts = self.tree.events(start, end)
+            return start, times, sent, None if self.attempts is None else attempts
+        start = max(start, sealed)
+        first, last = start - sealed, max(start, end) - sealed
+        tail_times, tail_sent, tail_attempts = self._tails()
+        return (
+            start,
+            tail_times[first:last],
+            tail_sent[first : last + 1],
+            None if tail_attempts is None else tail_attempts[first : last + 1],
+        )
+
+    def _replace(self, run: Run, times: array[int], entries: list[int]) -> None:
+        if not self.sealed:
+            super()._replace(run, times, entries)
+            return
+        start, run_times, run_sent, run_attempts = run
+        end = start + len(run_times)
+        before_sent, sent = _costs_of(run_sent, entries)
+        if run_attempts is None:
+            before_attempts, attempts = before_sent, sent
+        else:
+            before_attempts, attempts = _costs_of(run_attempts, entries)
+        if start >= self.sealed:
+            tail, first, last = self._tail(), start - self.sealed, end - self.sealed
+            attempted = None if tail.attempts is tail.sent else attempts
+            self._set_tail(tail.replace_events(first, last, times, sent, attempted))
+        else:
+            self.tree.replace(start, end, times, sent, attempts)
+            self._tree_has_changed(start)
+        self._add_before(start, before_sent, before_attempts)
+        column: Any = self.sent if self.attempts is None else self.attempts
+        self.held = column[-1] - column[self.head]
+
+    def _add_before(self, start: int, sent: int, attempts: int) -> None:
+        """Add costs to the event before `start`, if there is one."""
+        if (sent or attempts) and start > 0:
+            place = start - 1
+            if place < self.sealed:
+                self.tree.add(place, sent, attempts)
+            else:
+                self._set_tail(self._tail().add(place - self.sealed, sent, attempts))
+
+
+def _costs_of(totals: array[int], entries: list[int]) -> tuple[int, list[int]]:
+    """Return what stands before the first of some events, and what each of them costs then.
+
+    What stands between two of them belongs to the first of the two.
+    """
+    bounds = [totals[entry] for entry in entries] + [totals[-1]]
+    return bounds[0] - totals[0], [after - before for before, after in pairwise(bounds)]
+
+
+def _leaf(times: array[int], sent: array[int], attempts: array[int] | None) -> Node:
+    of_sent = from_zero(sent)
+    return Node(0, times, of_sent, of_sent if attempts is None else from_zero(attempts))
+
+
+def _raised(totals: array[int], by: int) -> array[int]:
+    return array("q", [total + by for total in totals])
+
+
+def _pack_full(full: FullTimes, newest: int) -> bytes:
+    """Pack what may be of use to later searches."""
+    return b"".join(
+        FULL.pack(window.length, window.resolution, window.denied, room, since, until)
+        for (window, room), times in full.items()
+        for since, until in times
+        if until > newest and type(window) is Window
+    )
+
+
+def _unpack_full(packed: bytes, start: int, number: int) -> FullTimes:
+    """Return what `_pack_full` has packed: so many times."""
+    full: FullTimes = {}
+    for place in range(start, start + number * FULL.size, FULL.size):
+        length, resolution, denied, room, since, until = FULL.unpack_from(packed, place)
+        key = Window(0, length, resolution, denied=bool(denied)), room
+        full[key] = (*full.get(key, ()), (since, until))
+    return full

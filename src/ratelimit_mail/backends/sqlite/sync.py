@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from ratelimit_mail._util.documentation import with_methods_of
 from ratelimit_mail.backends.base import TAKE, Backend, Intent, Message, Reading, Register, Verdict
 from ratelimit_mail.backends.ranking import Ranking
-from ratelimit_mail.backends.sqlite.core import Core, Receipt
+from ratelimit_mail.backends.sqlite.answers import Receipt
+from ratelimit_mail.backends.sqlite.core import Core
 from ratelimit_mail.backends.sqlite.database import SYNCHRONOUS, Database, Durability
 from ratelimit_mail.counting.charge import Charge, Ledger
 

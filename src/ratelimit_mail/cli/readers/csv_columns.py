@@ -72,7 +72,8 @@ class MessageColumns:
         self._has_no_client = all(index is None for index in self._client_columns)
         self._clients: dict[tuple[str, ...], Client] = {}
         self._width = len(header)
-        self._last_cell, self._last_time = "", 0
+        self._last_cell: str | None = None
+        self._last_time = 0
         self._addressees: dict[tuple[str, ...], _Addressees] = {}
         """What the cells of the sender and the recipients say."""
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from ratelimit_mail._util.csv_rows import csv_rows
+from ratelimit_mail._util.csv_rows import CsvRow, csv_rows
 from ratelimit_mail.cli.errors import InputError
 from ratelimit_mail.cli.readers.lines import LONGEST_LINE
 
@@ -29,24 +29,47 @@ LONGEST_ROW: Final = 2 * LONGEST_LINE
 REMARKS: Final = ("#type ", "#software:", "#version:", "#log-type:", "#date:", FIELDS)
 
 
+NumberedRow = tuple[int, "list[str] | csv.Error"]
+"""The number of the first line of a row, and its cells, or what is wrong with it."""
+
+
 @attrs.frozen
 class CsvTable:
     """The header, and each row that is not blank with the number of its first line."""
 
     header: list[str]
-    rows: Iterator[tuple[int, list[str] | csv.Error]]
+    rows: Iterator[NumberedRow]
 
 
-def read_rows(
-    lines: Iterable[str], separator: str = ",", before: int = 0
-) -> Iterator[tuple[int, list[str] | csv.Error]]:
+def read_rows(lines: Iterable[str]) -> Iterator[NumberedRow]:
+    """Yield each row of CSV text that is not blank, with the number of its first line."""
+    return _numbered(_csv_rows(lines, ","))
+
+
+def _csv_rows(lines: Iterable[str], separator: str) -> Iterator[CsvRow]:
+    csv.field_size_limit(LONGEST_LINE)
+    return csv_rows(lines, separator, LONGEST_ROW)
+
+
+def _numbered(
+    rows: Iterable[CsvRow], before: int = 0, header: list[str] | None = None
+) -> Iterator[NumberedRow]:
     """Yield each row that is not blank, with the number of its first line.
 
     before: how many lines there were before these.
+    header: the header that came before: where it comes again, it is left out, and so are remarks.
     """
-    csv.field_size_limit(LONGEST_LINE)
-    for first, last, cells, error in csv_rows(lines, separator, LONGEST_ROW):
+    name = None if header is None else header[0]
+    for first, last, cells, error in rows:
         if cells:
+            # The first cell decides quickly for most rows.
+            start = cells[0]
+            if (
+                name is not None
+                and (start == name or start[:1] == "#")
+                and (cells == header or start.lower().startswith(REMARKS))
+            ):
+                continue
             yield before + first, cells
         elif error is not None:
             line = before + first
@@ -74,35 +97,19 @@ def read_table(lines: Iterator[str], *, has_header: bool = True) -> CsvTable:
         if text.startswith("#") and has_header:
             if lowered.startswith(FIELDS):
                 header = [name.strip() for name in text[len(FIELDS) :].split(",")]
-                return CsvTable(header, _rows(read_rows(lines, ",", number), header))
+                return CsvTable(header, _numbered(_csv_rows(lines, ","), number, header))
             continue
         separator = separator or separator_of(text)
-        rows = read_rows(chain([line], lines), separator, number - 1)
+        rows = _csv_rows(chain([line], lines), separator)
+        first, cells = next(_numbered(rows, number - 1))
         if not has_header:
-            first, cells = next(rows)
             width = len(cells) if isinstance(cells, list) else 0
             names = [str(i) for i in range(1, width + 1)]
-            return CsvTable(names, chain([(first, cells)], rows))
-        first, cells = next(rows)
+            return CsvTable(names, chain([(first, cells)], _numbered(rows, number - 1)))
         if isinstance(cells, csv.Error):
             raise InputError(f"the header in line {first} is not CSV: {cells}")
-        return CsvTable(cells, _rows(rows, cells))
+        return CsvTable(cells, _numbered(rows, number - 1, cells))
     raise InputError("is empty")
-
-
-def _rows(
-    rows: Iterator[tuple[int, list[str] | csv.Error]], header: list[str]
-) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    name = header[0]
-    for line, row in rows:
-        # The first cell decides quickly for most rows.
-        if (
-            isinstance(row, list)
-            and (row[0] == name or row[0][:1] == "#")
-            and (row == header or row[0].lower().startswith(REMARKS))
-        ):
-            continue
-        yield line, row
 
 
 def separator_of(header: str) -> str:

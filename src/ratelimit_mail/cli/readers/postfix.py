@@ -26,7 +26,7 @@ from ratelimit_mail.cli.readers.syslog import (
 __all__ = ["PostfixReader"]
 
 _QUEUE_ID: Final = re.compile(
-    r"([0-9A-F]{6,16}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,20}): (.*)", re.DOTALL
+    r"([0-9A-F]{6,21}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,33}): (.*)", re.DOTALL
 )
 _SERVICES: Final = frozenset(
     [

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 import attrs
 
 from ratelimit_mail._util.cache import BoundedCache
-from ratelimit_mail.decision import Action, Decision
+from ratelimit_mail.decision import DEFER, REJECT, Decision
 from ratelimit_mail.envelope import Client, Envelope
 from ratelimit_mail.policy import Policy
 
@@ -48,6 +48,8 @@ class ByTier:
         self._comparison = policy.comparison
         self._sender_keys = sender_keys(policy)
         self._client_keys = BoundedCache(self._client_key)
+        self._last_client: tuple[Client | None, Hashable] = None, None
+        """With its key. Often all clients are one, and it is slow to find as a key."""
 
     def add(self, time: int, envelope: Envelope, decision: Decision) -> None:
         """Count one message; a callback of `replay`."""
@@ -56,12 +58,15 @@ class ByTier:
         if counts is None:
             counts = self.tiers[decision.tier] = TierCounts()
         sender = self._sender_keys[envelope.sender]
-        client = self._client_keys[envelope.client]
+        last, client = self._last_client
+        if envelope.client is not last:
+            client = self._client_keys[envelope.client]
+            self._last_client = envelope.client, client
         counts.messages += 1
         counts.senders.add(sender)
         if client is not None:
             counts.clients.add(client)
-        if decision.action in (Action.DEFER, Action.REJECT):
+        if decision.action is DEFER or decision.action is REJECT:
             counts.refused += 1
             counts.affected_senders.add(sender)
             if client is not None:

@@ -1,9 +1,8 @@
 """Deciders: what decides on the messages of a replay, each at its time and in order of time.
 
-Messages of a replay are decided by the counts of messages in order, which need a third of the time
-of a limiter, if that gives the same decisions. It does not for limits that only report, that block
-a subject, that count unique recipients, or that spread a message over time: there a limiter
-decides, with a clock that follows the messages.
+Most policies need no limiter for that: the counts of messages in order decide in a third of the
+time. They do not know limits that only report, that block a subject, that count unique recipients,
+or that spread a message over time: there a limiter decides, with a clock that follows the messages.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import EffectiveLimits
 from ratelimit_mail.testing import ManualClock
 
-__all__ = ["Decider", "decider"]
+__all__ = ["Decider", "decider", "is_countable"]
 
 MOST_PLANS: Final = 16_384
 
@@ -32,7 +31,7 @@ Decider = Callable[[int, Envelope], Decision]
 
 def decider(policy: Policy) -> Decider:
     """Return what decides on messages under a policy, on empty counts."""
-    return _InOrder(policy).decide if _is_countable(policy) else _by_limiter(policy)
+    return _InOrder(policy).decide if is_countable(policy) else _by_limiter(policy)
 
 
 def _by_limiter(policy: Policy) -> Decider:
@@ -50,15 +49,18 @@ class _Prepared(NamedTuple):
     """What is known of every message with the same envelope.
 
     envelope: stays, because it is looked up by its identity.
-    charges: what it is charged, if it fits; decision: on it, if it was charged or nothing is.
-    attempt: what is charged although `decision` refuses it.
+    limits: those that apply to it.
+    decision: on it, if it fits, or whatever was sent.
+    charges: what it is charged, if it fits. attempt: what is charged although `decision` refuses.
+    only: the charge if there is one alone; mostly there is.
     """
 
     envelope: Envelope
     limits: EffectiveLimits
-    charges: Sequence[PreparedCharge]
     decision: Decision
+    charges: Sequence[PreparedCharge]
     attempt: Sequence[PreparedCharge]
+    only: PreparedCharge | None
 
 
 class _InOrder:
@@ -70,6 +72,7 @@ class _InOrder:
         self._plan = policy.planner(lambda: self._now)
         self._has_dates = policy.has_dates
         self._counts = InOrderCounts()
+        self._take_one = self._counts.take_one
         self._prepared: dict[int, _Prepared] = {}
 
     def decide(self, time: int, envelope: Envelope) -> Decision:
@@ -77,15 +80,15 @@ class _InOrder:
         prepared = self._prepared.get(id(envelope))
         if prepared is None:
             prepared = self._prepare(envelope, time)
-        _, limits, charges, decision, attempt = prepared
-        if charges:
+        _, limits, decision, charges, attempt, only = prepared
+        if only is not None:
+            refused = self._take_one(only, time)
+        elif charges:
             refused = self._counts.take(charges, time)
-            if refused is not None:
-                at, refusals = refused
-                return refused_until(limits, (time, at, refusals))
-        elif attempt:
+        else:
             self._counts.count_refused(attempt, time)
-        return decision
+            return decision
+        return decision if refused is None else refused_until(limits, (time, *refused))
 
     def _prepare(self, envelope: Envelope, time: int) -> _Prepared:
         self._now = time
@@ -95,9 +98,10 @@ class _InOrder:
         prepared = _Prepared(
             envelope,
             plan.effective_limits,
-            [] if is_refused else charges,
             decide(plan, None, None),
-            charges if is_refused else [],
+            () if is_refused else charges,
+            charges if is_refused else (),
+            charges[0] if len(charges) == 1 and not is_refused else None,
         )
         if not self._has_dates:
             if len(self._prepared) >= MOST_PLANS:
@@ -106,7 +110,8 @@ class _InOrder:
         return prepared
 
 
-def _is_countable(policy: Policy) -> bool:
+def is_countable(policy: Policy) -> bool:
+    """Return whether messages under a policy are decided by the counts of messages in order."""
     return all(map(_is_countable_limit, policy.all_limits))
 
 

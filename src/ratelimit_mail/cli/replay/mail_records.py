@@ -259,7 +259,7 @@ def _new_columns() -> tuple[list[Any], ...]:
     return [], [], [], [], []
 
 
-def _rows_of(blocks: Iterable[Sequence[Sequence[Any]]]) -> Iterator[Sequence[Any]]:
+def _rows_of(blocks: Iterable[Sequence[Sequence[Any]]]) -> Iterator[Any]:
     for block in blocks:
         yield from zip(*block, strict=True)
 

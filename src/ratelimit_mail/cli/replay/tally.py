@@ -8,22 +8,20 @@ import attrs
 
 from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail.cli.replay.by_tier import sender_keys
-from ratelimit_mail.decision import Action, Decision
+from ratelimit_mail.decision import ACCEPT, DEFER, REJECT, Action, Decision
 from ratelimit_mail.limits import Limit
 from ratelimit_mail.policy import Policy
-from ratelimit_mail.rules import Rule
+from ratelimit_mail.rules import Block, Rule
 
 __all__ = ["KINDS", "DecisionCounts", "Tally"]
 
 KINDS: Final = {
-    Action.ACCEPT: "accepted",
-    Action.DEFER: "deferred",
-    Action.REJECT: "rejected",
+    ACCEPT: "accepted",
+    DEFER: "deferred",
+    REJECT: "rejected",
     Action.HOLD: "held",
 }
 """The field of DecisionCounts for each action."""
-
-_ACCEPT, _DEFER, _REJECT = Action.ACCEPT, Action.DEFER, Action.REJECT
 
 MOST_CAUSES: Final = 10_000
 
@@ -39,11 +37,11 @@ class DecisionCounts:
 
     def add(self, action: Action) -> None:
         """Count one message."""
-        if action is _DEFER:
+        if action is DEFER:
             self.deferred += 1
-        elif action is _REJECT:
+        elif action is REJECT:
             self.rejected += 1
-        elif action is _ACCEPT:
+        elif action is ACCEPT:
             self.accepted += 1
         else:
             self.held += 1
@@ -87,7 +85,7 @@ class Tally:
         self._spellings: dict[str, str] = {}
         """The spelling of each sender that came first, by its key."""
         self._causes: dict[int, tuple[object, DecisionCounts, set[str]]] = {}
-        """The counts and the affected senders of each limit and rule, by its identity.
+        """The counts and the affected senders of each limit, rule and block, by its identity.
 
         The object must stay, as long as its identity is used.
         """
@@ -109,23 +107,19 @@ class Tally:
         if tier is None:
             tier = self.by_tier[decision.tier] = DecisionCounts()
         action, shadow = decision.action, decision.shadow
-        if action is _ACCEPT and shadow is None:
+        if action is ACCEPT and shadow is None:
             counts.accepted += 1
             tier.accepted += 1
             return
-        cause = decision.limit or decision.rule
+        counts.add(action)
+        tier.add(action)
+        cause = decision.limit or decision.rule or decision.block
         if action is Action.HOLD:
-            counts.add(action)
-            tier.add(action)
             _counts(self.by_rule, str(cause)).add(action)
-        elif cause is None:
-            counts.add(action)
-            tier.add(action)
-        else:
+        elif cause is not None:
             _, of_cause, affected = self._causes.get(id(cause)) or self._new_cause(cause)
+            of_cause.add(action)
             affected.add(spelling)
-            for each in (counts, tier, of_cause):
-                each.add(action)
         if shadow is not None and shadow.limit is not None:
             _counts(self.by_shadow, str(shadow.limit)).add(shadow.action)
 
@@ -142,9 +136,11 @@ class Tally:
             **{kind: sum(getattr(each, kind) for each in tiers) for kind in KINDS.values()}
         )
 
-    def _new_cause(self, cause: Limit | Rule) -> tuple[object, DecisionCounts, set[str]]:
-        name = str(cause)
-        counts = _counts(self.by_rule if isinstance(cause, Rule) else self.by_limit, name)
+    def _new_cause(self, cause: Limit | Rule | Block) -> tuple[object, DecisionCounts, set[str]]:
+        # All blocks because of one limit together, whatever they block.
+        name = f"block: {cause.reason}" if isinstance(cause, Block) else str(cause)
+        is_limit = not isinstance(cause, Rule | Block)
+        counts = _counts(self.by_limit if is_limit else self.by_rule, name)
         if len(self._causes) >= MOST_CAUSES:
             self._causes.clear()
         known = cause, counts, self.affected_by.setdefault(name, set())

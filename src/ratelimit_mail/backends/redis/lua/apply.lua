@@ -10,20 +10,46 @@ local ALL_BUT_CLOCK_AND_DENIALS = 65535 - CLOCK - DENIALS_UNCOUNTED
 
 local add_full_windows, decide, generation_now
 
+-- Returns what is stored for a log with one event, now: the entry, the state, and the lifetime.
+local function pack_new_log(cost, span, slot, ceiling, now, grace)
+  generation_now = generation_now or new_generation()
+  local needed_for = span + math.floor(span / 8)
+  local state = struct.pack(STATE, MARK, generation_now, 1, now, now, now, 0, cost, 0, cost, 64, span, slot,
+    ceiling, now + needed_for)
+  return write_entry(now, cost, cost, now, 0), state, string.format('%.0f', needed_for + grace)
+end
+
 -- Decides on nearly every message: one whose logs have no bookings and need no cleaning up. Returns
 -- the reply, or nil if the message needs `decide`.
 local function decide_simple(message, first, count, now, grace, flags)
   local states, generations, counted, reply, is_renewed_by_any = {}, {}, 0, nil, false
+  local new_logs, new_by_charge = {}, {} -- in a batch, many new logs are charged the same
   local pos = HEADER_SIZE + 1
   for i = 1, count do
     local key = KEYS[first + i - 1]
     local state = redis.pcall('LINDEX', key, -1)
+    local charge = not state and message:sub(pos, pos + CHARGE_SIZE - 1)
+    local new_log = charge and new_by_charge[charge]
     local cost, smallest, span, slot, ceiling, denied, windows
-    cost, smallest, span, slot, ceiling, denied, windows, pos = struct.unpack(CHARGE, message, pos)
+    if new_log then
+      denied, windows, pos = new_log[1], new_log[2], pos + CHARGE_SIZE
+    else
+      cost, smallest, span, slot, ceiling, denied, windows, pos = struct.unpack(CHARGE, message, pos)
+      if cost > smallest or state and (not is_state(state) or #state > STATE_SIZE) then
+        return nil
+      end
+    end
     counted = counted + denied
-    if cost > smallest or state and (not is_state(state) or #state > STATE_SIZE) then
-      return nil
-    elseif state then
+    if new_log then
+      new_logs[i] = new_log
+    elseif charge then
+      new_log = {denied, windows}
+      if flags ~= CHECK then
+        new_log = {denied, windows, pack_new_log(cost, span, slot, ceiling, now, grace)}
+      end
+      new_by_charge[charge], new_logs[i] = new_log, new_log
+      is_renewed_by_any = true
+    else
       local _, generation, n, newest, last, oldest, base, sent, attempted_base, attempted,
         compact_at, log_span, log_slot, log_ceiling, expires = struct.unpack(STATE, state)
       if now < newest or now < last or attempted >= LARGEST_TOTAL
@@ -46,11 +72,6 @@ local function decide_simple(message, first, count, now, grace, flags)
         log_span, log_slot, log_ceiling, expires}
       generations[i] = generation
       is_renewed_by_any = is_renewed_by_any or now + log_span > expires
-    else
-      states[i] = {0, now, now, 0, cost, 0, cost, 64, span, slot, ceiling, LONG_AGO}
-      generation_now = generation_now or new_generation()
-      generations[i] = generation_now
-      is_renewed_by_any = true
     end
     pos = pos + windows * WINDOW_SIZE
   end
@@ -68,34 +89,38 @@ local function decide_simple(message, first, count, now, grace, flags)
     return nil -- `decide` raises the error, before anything is written
   end
   for i = 1, count do
-    local key = KEYS[first + i - 1]
-    local n, last, oldest, base, sent, attempted_base, attempted, compact_at, span, slot, ceiling,
-      expires = unpack(states[i])
-    local is_new, is_renewed = expires == LONG_AGO, now + span > expires
-    if is_renewed then
-      expires = now + span + math.floor(span / 8)
-    end
-    local is_same_slot = n > 0 and math.floor(last / slot) == math.floor(now / slot)
-    if not is_same_slot then
-      n = n + 1
-    end
-    if n == 1 then
-      oldest = now
-    end
-    local entry = write_entry(now, sent, attempted, oldest, attempted_base)
-    local state = struct.pack(STATE, MARK, generations[i], n, now, now, oldest, base, sent, attempted_base,
-      attempted, compact_at, span, slot, ceiling, expires)
-    if is_new then
-      redis.call('RPUSH', key, entry, state)
-    elseif is_same_slot then
-      redis.call('LSET', key, -2, entry)
-      redis.call('LSET', key, -1, state)
+    local key, new_log = KEYS[first + i - 1], new_logs[i]
+    if new_log then
+      redis.call('RPUSH', key, new_log[3], new_log[4])
+      redis.call('PEXPIRE', key, new_log[5])
+      generations[i] = generation_now
     else
-      redis.call('LSET', key, -1, entry)
-      redis.call('RPUSH', key, state)
-    end
-    if is_renewed then
-      redis.call('PEXPIRE', key, expires - now + grace)
+      local n, last, oldest, base, sent, attempted_base, attempted, compact_at, span, slot, ceiling,
+        expires = unpack(states[i])
+      local is_renewed = now + span > expires
+      if is_renewed then
+        expires = now + span + math.floor(span / 8)
+      end
+      local is_same_slot = n > 0 and math.floor(last / slot) == math.floor(now / slot)
+      if not is_same_slot then
+        n = n + 1
+      end
+      if n == 1 then
+        oldest = now
+      end
+      local entry = write_entry(now, sent, attempted, oldest, attempted_base)
+      local state = struct.pack(STATE, MARK, generations[i], n, now, now, oldest, base, sent,
+        attempted_base, attempted, compact_at, span, slot, ceiling, expires)
+      if is_same_slot then
+        redis.call('LSET', key, -2, entry)
+        redis.call('LSET', key, -1, state)
+      else
+        redis.call('LSET', key, -1, entry)
+        redis.call('RPUSH', key, state)
+      end
+      if is_renewed then
+        redis.call('PEXPIRE', key, expires - now + grace)
+      end
     end
   end
   return string.format('%.0f ', now) .. table.concat(generations)

@@ -82,15 +82,16 @@ local function availability(logs, now)
       end
       past = last_by_near(log, at, past)
       first = last_by(log, cutoff(window, at), first, past)
-      if total(log, past, denied) - total(log, first, denied) > room then
+      local is_full = total(log, past, denied) - total(log, first, denied) > room
+      -- A long search looks further than to the next event that leaves: later windows may be full too.
+      local overfull = (not is_full or steps > 4) and last_overfull(log, at, past, first, room, window)
+      if overfull then
+        at = overfull + 1
+      elseif is_full then
         local leaving = first_with(log, total(log, past, denied) - room, first + 1, past, denied)
         at = leaves_at(window, time(log, leaving))
       else
-        local overfull = last_overfull(log, at, past, first, room, window)
-        if not overfull then
-          break
-        end
-        at = overfull + 1
+        break
       end
     end
     if key and at > present then

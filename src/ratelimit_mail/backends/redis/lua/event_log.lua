@@ -70,6 +70,16 @@ local function event_logs()
       read_entry(entry, log.stored_oldest, log.base, log.attempted_base, log.shifts)
   end
 
+  -- Returns an entry with these totals as it is stored. `oldest`: the first entry's moment.
+  local function write(log, at, sent, attempted, oldest)
+    local more, more_attempted = 0, 0
+    if log.shifts then
+      more, more_attempted = shift_at(log.shifts, at)
+    end
+    return write_entry(at, sent - more, attempted - more_attempted, oldest,
+      log.attempted_base - more_attempted)
+  end
+
   -- Returns the index in the stored list of an entry, or where one that is new will be.
   local function stored_index(log, i)
     local index = i - 1
@@ -148,6 +158,17 @@ local function event_logs()
         end
       end
     end
+  end
+
+  -- Lowers the totals of a log and of its entries that have been read: only differences matter.
+  local function lower_totals(log, sent, attempted)
+    for i in pairs(log.times) do
+      log.sent_totals[i] = log.sent_totals[i] - sent
+      log.attempted_totals[i] = log.attempted_totals[i] - attempted
+    end
+    log.base, log.sent = log.base - sent, log.sent - sent
+    log.attempted_base = log.attempted_base - attempted
+    log.attempted = log.attempted - attempted
   end
 
   local loaded_far_changes
@@ -295,7 +316,7 @@ local function event_logs()
     end
     for _, name in ipairs(BY_ENTRY) do
       if log[name] ~= NONE then
-        new[name] = {}
+        new[name] = setmetatable({}, getmetatable(log[name]))
         for i, value in pairs(log[name]) do
           new[name][i] = value
         end
@@ -324,9 +345,9 @@ local function event_logs()
   end
 
   return {
-    open = open, far_changes = far_changes, stored_index = stored_index, time = time, total = total,
+    open = open, write = write, far_changes = far_changes, stored_index = stored_index, time = time, total = total,
     load = load, make_writable = make_writable, last_by = last_by, last_by_near_end = last_by_near_end,
-    first_with = first_with, first_with_near_end = first_with_near_end, enter = enter, remove = remove,
-    copy = copy,
+    first_with = first_with, first_with_near_end = first_with_near_end, lower_totals = lower_totals,
+    enter = enter, remove = remove, copy = copy,
   }
 end

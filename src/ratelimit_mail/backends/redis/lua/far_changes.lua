@@ -153,17 +153,10 @@ local function make_far_changes(logs)
     local shifts = log.shifts
     while #shifts > 0 and shifts[#shifts].before > last do
       local least = table.remove(shifts)
-      local sent, attempted = least.sent, least.attempted
       for _, shift in ipairs(shifts) do
-        shift.sent, shift.attempted = shift.sent - sent, shift.attempted - attempted
+        shift.sent, shift.attempted = shift.sent - least.sent, shift.attempted - least.attempted
       end
-      for i in pairs(log.times) do
-        log.sent_totals[i] = log.sent_totals[i] - sent
-        log.attempted_totals[i] = log.attempted_totals[i] - attempted
-      end
-      log.base, log.sent = log.base - sent, log.sent - sent
-      log.attempted_base = log.attempted_base - attempted
-      log.attempted = log.attempted - attempted
+      logs.lower_totals(log, least.sent, least.attempted)
     end
     while #shifts > 0 and shifts[1].before <= oldest do
       table.remove(shifts, 1)

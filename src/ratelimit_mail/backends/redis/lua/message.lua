@@ -15,7 +15,8 @@
 -- all its others. The smallest limit of such a charge is 0, so that `decide` looks at its recipients.
 
 local HEADER, HEADER_SIZE = '<I2I4i7i7i7I6I6', 39
-local CHARGE, WINDOW, WINDOW_SIZE = '<I6I6I6I6I6BI2', '<I6I6I6B', 19
+local CHARGE, CHARGE_SIZE = '<I6I6I6I6I6BI2', 33
+local WINDOW, WINDOW_SIZE = '<I6I6I6B', 19
 
 -- The flags; codec.py says what each means. CLOCK is 16; HAS_START, 512, is not needed here; RECALL
 -- and ENQUEUE are where they are used, and UNIQUE, 4096.

@@ -12,7 +12,7 @@ local function open_move(others, is_settled)
     now, grace = server_time(), 0
   end
   local logs = event_logs()
-  local charges, queue = read_charges(ARGV[1], 1, logs, true, is_settled)
+  local charges, queue = read_charges(ARGV[1], 1, logs, is_settled)
   if not charges then
     return nil, {-1, queue}
   end

@@ -18,51 +18,9 @@ local function mutations(logs, now, grace)
     end
   end
 
-  -- Merges entries that no window can tell apart, so that memory stays bounded: those of one slot,
-  -- and refused attempts so old that the refused attempts after them fill the largest limit.
-  local function compact(log, present)
-    make_writable(log, 1)
-    log.shifts = nil
-    local past = last_by(log, present, 0, log.n)
-    local refused = total(log, past, true) - total(log, past)
-    local times, sent_totals, attempted_totals, n = {}, {}, {}, 0
-    local base, attempted_base = total(log, log.trim), total(log, log.trim, true)
-    for i = log.trim + 1, log.n do
-      local merged, outweighed = false, false
-      if i <= past then
-        merged = n > 0 and floor(times[n] / log.slot) == floor(log.times[i] / log.slot)
-        outweighed = log.sent_totals[i] == total(log, i - 1)
-          and refused - (log.attempted_totals[i] - log.sent_totals[i]) >= log.ceiling
-      end
-      if not merged and not outweighed then
-        n = n + 1
-      end
-      if n == 0 then
-        base, attempted_base = log.sent_totals[i], log.attempted_totals[i]
-      else
-        times[n] = not merged and outweighed and times[n] or log.times[i]
-        sent_totals[n], attempted_totals[n] = log.sent_totals[i], log.attempted_totals[i]
-      end
-    end
-    if past > 0 then
-      log.newest = max(log.newest, log.times[past])
-    end
-    log.times, log.sent_totals, log.attempted_totals = times, sent_totals, attempted_totals
-    log.n, log.trim = n, 0
-    log.base, log.attempted_base = base, attempted_base
-    log.oldest, log.last = times[1] or LONG_AGO, times[n] or LONG_AGO
-  end
-
   local function insert(log, at, present, sent, attempted)
     enter(log, at, present, sent, attempted)
     forget(log, present)
-    if log.n >= log.compact_at then
-      local refused = log.attempted - log.attempted_base - log.sent + log.base
-      if is_compactable(log.n, log.span, log.slot, refused) then
-        compact(log, present)
-      end
-      log.compact_at = 2 * log.n + 64
-    end
   end
 
   -- Records what is sent now, or will be sent at `at`; returns the moment at which it is counted.
@@ -86,13 +44,7 @@ local function mutations(logs, now, grace)
     make_writable(log, 1)
     log.shifts = nil
     local forgotten = total(log, log.trim)
-    for i = 1, log.n do
-      log.sent_totals[i] = log.sent_totals[i] - forgotten
-      log.attempted_totals[i] = log.attempted_totals[i] - forgotten
-    end
-    log.base, log.sent = log.base - forgotten, log.sent - forgotten
-    log.attempted_base = log.attempted_base - forgotten
-    log.attempted = log.attempted - forgotten
+    logs.lower_totals(log, forgotten, forgotten)
   end
 
   local function pack_state(log, n, last, oldest)
@@ -132,16 +84,18 @@ local function mutations(logs, now, grace)
     end
     if log.trim > 0 then
       log.base, log.attempted_base = total(log, log.trim), total(log, log.trim, true)
+      if log.compact_at % 2 > 0 then
+        log.compact_at = max(1, log.compact_at - log.trim - log.trim % 2)
+      end
+    end
+    local is_compacting = n >= log.compact_at
+    local refused = log.attempted - log.attempted_base - log.sent + log.base
+    if is_compacting and not is_compactable(n, log.span, log.slot, refused) then
+      log.compact_at, is_compacting = 2 * n + 64, false
     end
     local first = log.from
     local function write(i)
-      local at = time(log, i)
-      local sent, attempted = 0, 0
-      if log.shifts then
-        sent, attempted = shift_at(log.shifts, at)
-      end
-      return write_entry(at, log.sent_totals[i] - sent, log.attempted_totals[i] - attempted, oldest,
-        log.attempted_base - attempted)
+      return logs.write(log, time(log, i), log.sent_totals[i], log.attempted_totals[i], oldest)
     end
     local elements = {}
     for i = first, log.n do
@@ -177,6 +131,9 @@ local function mutations(logs, now, grace)
     end
     if is_renewed then
       call('PEXPIRE', log.key, log.expires - now + grace)
+    end
+    if is_compacting and not is_compacted then
+      compact_some(log.key, now, pack_state)
     end
   end
 

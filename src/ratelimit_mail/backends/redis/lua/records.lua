@@ -199,6 +199,11 @@ local function bookings_of(key, log, logs)
     return last
   end
 
+  -- Returns whether no booking is behind a record.
+  function self.is_last(record)
+    return record.number ~= nil and record.number >= (last_number or record.number)
+  end
+
   -- Returns the texts of the bookings behind a record that are due before `bound`.
   function self.behind(record, bound)
     local texts, own, own_at = {}, record.number, record.at

@@ -56,7 +56,8 @@ local function find_room_quickly(start)
   if #numbers == 0 then
     return nil
   end
-  local bound = math.max(start, newest) + 2 * longest + 1
+  -- One that is early has room at its own time, or else all bookings are looked at below.
+  local bound = is_early and record.at + longest + 1 or math.max(start, newest) + 2 * longest + 1
   local probe = probe_without(bound)
   local at, latest = record.at, now
   if not is_early then
@@ -101,7 +102,7 @@ if bookings.surely_is_first(record, now) and probe_without().earliest(now) == no
   at, refusals = now, {}
 else
   local start = math.max(now, bookings.last_ahead(record, now))
-  if not is_spread then
+  if not is_spread and not bookings.is_last(record) then
     at, refusals = find_room_quickly(start)
   end
   if not at then

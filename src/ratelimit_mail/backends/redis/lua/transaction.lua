@@ -47,9 +47,8 @@ end
 -- Returns the charges of a packed message, and the charge of its queue; or nil and the number of a
 -- key whose value is not a log. The keys of the logs are in KEYS from `first` on. `log` of a charge
 -- is what decides: of unique recipients a copy without those that the message is to. `stored_log`
--- is what is charged. `is_copied`: whether copies of the logs are made; `is_settled`: whether nothing
--- is decided.
-local function read_charges(message, first, logs, is_copied, is_settled)
+-- is what is charged. `is_settled`: whether nothing is decided.
+local function read_charges(message, first, logs, is_settled)
   local flags, count = struct.unpack('<I2I4', message)
   local pos = HEADER_SIZE + 1
   local charges = {}
@@ -82,7 +81,7 @@ local function read_charges(message, first, logs, is_copied, is_settled)
       end
       charges[i].unique, charges[i].digests = unique, digests
       if not is_settled then
-        charges[i].log = unique.read(log, digests, is_copied)
+        charges[i].log = unique.read(log, digests)
       end
     end
     if cost > smallest then

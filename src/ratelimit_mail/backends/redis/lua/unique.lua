@@ -81,85 +81,88 @@ local function unique_recipients(logs)
     return string.format(is_below and '(%.0f' or '%.0f', (moment + 1) * REPEATS)
   end
 
-  -- Returns a log of `n` entries that may only be read.
-  local function readable(log, n, times, totals)
-    local total = n > 0 and totals[n] or 0
-    return {
-      key = log.key, generation = log.generation, span = log.span, slot = 1, ceiling = 0,
-      newest = log.newest, times = times, sent_totals = totals, attempted_totals = totals, n = n,
-      trim = 0, from = 1, moves = {}, inserted = {}, changed = {}, removed = {}, base = 0, sent = total,
-      attempted_base = 0, attempted = total, last = n > 0 and times[n] or LONG_AGO,
-      oldest = n > 0 and times[1] or LONG_AGO,
-    }
-  end
-
-  -- Returns the recipients of a log as a log, whose entries are read when they are looked at. Without
-  -- those that have `stamps`.
-  local function view(log, stamps)
+  -- Returns how many recipients of a log are held, apart from those that have `stamps`; a function that
+  -- returns the moment of one by its number; and one that returns how many there are by a moment.
+  local function recipients(log, stamps)
     local members = self.open(log)
     if not members.is_current then
-      return readable(log, 0, {}, {})
+      return 0, nil, function()
+        return 0
+      end
     end
-    local first = call('ZCOUNT', members.key, '-inf', scores_after(log.newest - log.span, true))
-    local left_out = {}
+    local function count(last)
+      return call('ZCOUNT', members.key, '-inf', scores_after(last, true))
+    end
+    local first, left_out = count(log.newest - log.span), {}
     for digest in pairs(stamps) do
       left_out[#left_out + 1] = call('ZRANK', members.key, digest)
     end
     table.sort(left_out)
-    local times = setmetatable({}, {__index = function(times, i)
+    local function moment_of(i)
       local rank = first + i - 1
       for _, each in ipairs(left_out) do
         rank = each <= rank and rank + 1 or rank
       end
       local score = call('ZRANGE', members.key, rank, rank, 'WITHSCORES')[2]
-      times[i] = floor(tonumber(score) / REPEATS)
+      return floor(tonumber(score) / REPEATS)
+    end
+    local function by(moment)
+      local size = count(moment) - first
+      for _, stamp in pairs(stamps) do
+        size = floor(stamp / REPEATS) <= moment and size - 1 or size
+      end
+      return max(0, size)
+    end
+    return call('ZCARD', members.key) - 1 - first - #left_out, moment_of, by
+  end
+
+  -- Returns the recipients and the bookings of a log as a log that may only be read: its entries are
+  -- read when they are looked at. Without the recipients of `digests`.
+  function self.read(log, digests)
+    local size, moment_of, recipients_by = recipients(log, held(log, digests))
+    local due = logs.last_by(log, log.newest, 0, log.n)
+    -- The entry of a booking that is due: before the recipients of its moment.
+    local entry_of = setmetatable({}, {__index = function(entry_of, booking)
+      entry_of[booking] = booking + recipients_by(logs.time(log, booking) - 1)
+      return entry_of[booking]
+    end})
+
+    -- Returns how many bookings are among the first entries.
+    local function bookings_by(entry)
+      if entry > size + due then
+        return entry - size
+      end
+      local low, high = 0, due
+      while low < high do
+        local middle = math.ceil((low + high) / 2)
+        if entry_of[middle] <= entry then
+          low = middle
+        else
+          high = middle - 1
+        end
+      end
+      return low
+    end
+
+    local times = setmetatable({}, {__index = function(times, i)
+      local booking = bookings_by(i)
+      local is_booking = booking > bookings_by(i - 1)
+      times[i] = is_booking and logs.time(log, booking) or moment_of(i - booking)
       return times[i]
     end})
     local totals = setmetatable({}, {__index = function(_, i)
-      return i
+      local booking = bookings_by(i)
+      return i - booking + logs.total(log, booking) - log.base
     end})
-    return readable(log, call('ZCARD', members.key) - 1 - first - #left_out, times, totals)
-  end
-
-  -- Returns the same with the events of bookings, as a log of which copies can be made.
-  local function merged(log, stamps)
-    local members, times, totals, n, total = self.open(log), {}, {}, 0, 0
-    local function add(moment, cost)
-      total = total + cost
-      if times[n] ~= moment then
-        n = n + 1
-      end
-      times[n], totals[n] = moment, total
-    end
-    logs.load(log, 1, log.n)
-    local booked = log.trim + 1
-    local function add_booked(until_moment)
-      while booked <= log.n and logs.time(log, booked) <= until_moment do
-        add(logs.time(log, booked), logs.total(log, booked) - logs.total(log, booked - 1))
-        booked = booked + 1
-      end
-    end
-    local scores = members.is_current and call('ZRANGEBYSCORE', members.key,
-      scores_after(log.newest - log.span), '(+inf', 'WITHSCORES') or {}
-    for i = 1, #scores, 2 do
-      if not stamps[scores[i]] then
-        local moment = floor(tonumber(scores[i + 1]) / REPEATS)
-        add_booked(moment)
-        add(moment, 1)
-      end
-    end
-    add_booked(math.huge)
-    return readable(log, n, times, totals)
-  end
-
-  -- Returns the recipients and bookings of a log as a log that may only be read, without those of
-  -- `digests`. `is_copied`: whether copies of it are made.
-  function self.read(log, digests, is_copied)
-    local stamps = held(log, digests)
-    if is_copied or log.n > 0 and log.last > log.newest - log.span then
-      return merged(log, stamps)
-    end
-    return view(log, stamps)
+    local n = size + log.n
+    local sent = size + log.sent - log.base
+    return {
+      key = log.key, generation = log.generation, span = log.span, slot = 1, ceiling = 0,
+      newest = log.newest, times = times, sent_totals = totals, attempted_totals = totals, n = n,
+      trim = 0, from = 1, moves = {}, inserted = {}, changed = {}, removed = {}, base = 0, sent = sent,
+      attempted_base = 0, attempted = sent, last = n > 0 and times[n] or LONG_AGO,
+      oldest = n > 0 and times[1] or LONG_AGO,
+    }
   end
 
   -- Forgets recipients that have left every window by `present`. Time does not go back before that.
