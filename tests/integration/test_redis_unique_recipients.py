@@ -73,3 +73,28 @@ def test_a_value_of_another_program_is_not_touched(client: redis.Redis, prefix: 
         with pytest.raises(BackendError, match="::test:sender:6' holds a value that is not of"):
             call()
     assert client.get(members_key(prefix)) == b"mine"
+
+
+def test_no_call_reads_all_recipients_while_bookings_are_ahead(
+    client: redis.Redis, prefix: str
+) -> None:
+    def ranges_read() -> int:
+        stats = client.info("commandstats")
+        return sum(
+            stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("zrangebyscore", "zscan")
+        )
+
+    clock = ManualClock()
+    limiter = Limiter(POLICY, RedisBackend(client, prefix=prefix, clock=clock))
+    for number in range(10):
+        assert limiter.try_acquire(to(*(f"user{number}.{i}" for i in range(100))))
+        clock.advance(1)
+    booking = limiter.reserve(to("eve"))
+    before = ranges_read()
+    assert limiter.try_acquire(to("user5.5"))
+    assert not limiter.check(to("bob"))
+    (usage,) = limiter.usage("ann@uwo.ca")
+    assert (usage.used, usage.remaining) == (1000, 0)
+    assert ranges_read() == before
+    clock.advance(booking.delay)
+    assert booking.redeem()

@@ -175,6 +175,9 @@ class EventLog:
             before, at = at, self._next_with_room(at, head, room, window, column)
         if at == present:
             return now
+        for since, until in full:
+            if since <= present and at == until:  # known already
+                return at
         self._remember_full(window, room, present, at)
         return at
 

@@ -285,7 +285,6 @@ class SubjectCounts:
         if ledger.counts_denied or now < self.newest:
             return refusals
         held = self.held
-        oldest = self._oldest_pending(now)
         for count in ledger.counts:
             unit = count.unit
             cost = costs[unit]
@@ -295,7 +294,7 @@ class SubjectCounts:
             if (
                 count.is_unique
                 or cost > count.smallest
-                or (log is not None and log.last_booking(oldest) is not None)
+                or (log is not None and log.last_booking(self._oldest_pending(now)) is not None)
             ):
                 return []
             charged = self._charged(unit, ledger)

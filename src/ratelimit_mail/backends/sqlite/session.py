@@ -406,10 +406,11 @@ class _StoredQueue:
             condition, place = "moment>?", booking.at
         else:
             condition, place = "+number>?", booking.number
+        # The index has the numbers too, so that only the rows that are needed are read.
         rows = self._session.cursor.execute(
-            "SELECT number, moment, events FROM booking"  # noqa: S608
-            f" WHERE queue=? AND moment<? AND {condition}",
-            (self._queue.number, bound, place),
+            "SELECT number, moment, events FROM booking WHERE queue=? AND number IN"  # noqa: S608
+            f" (SELECT number FROM booking WHERE queue=? AND moment<? AND {condition})",
+            (self._queue.number, self._queue.number, bound, place),
         )
         for number, moment, events in rows.fetchall():
             other = self._session.booking(unpack_events(events), self._queue, moment)
