@@ -181,3 +181,13 @@ def test_an_envelope_with_many_recipients_is_forgotten_once_it_is_decided() -> N
     assert [decide(time, envelope).action.value for time in range(3)] == ["accept"] * 2 + ["defer"]
     del envelope
     assert is_there() is None
+
+
+def test_a_policy_of_hundreds_of_numbers_is_decided_on_by_a_limiter() -> None:
+    def policy(number: int) -> Policy:
+        overrides = [Override(f"a{each}@x.org", {"messages": each + 1}) for each in range(number)]
+        limits = [MessageRateLimit("1000/day", name="messages")]
+        return Policy(name="x", limits=limits, overrides=overrides)
+
+    assert is_countable(policy(200))
+    assert not is_countable(policy(300))

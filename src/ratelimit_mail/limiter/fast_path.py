@@ -20,7 +20,7 @@ from ratelimit_mail.decision import Decision, accepted
 from ratelimit_mail.envelope import Envelope
 from ratelimit_mail.limiter.observers import DecidedMessage
 from ratelimit_mail.limiter.quick_charges import quick_charges
-from ratelimit_mail.limiter.refunds import ENVELOPE, RECEIPTS, settled
+from ratelimit_mail.limiter.refunds import ENVELOPE, settled
 from ratelimit_mail.limiter.verdicts import refused, refused_until
 from ratelimit_mail.policy.charges import EffectiveLimits
 from ratelimit_mail.policy.selection import LimitSelector
@@ -198,9 +198,12 @@ def _settler(operations: Operations, backend: MemoryBackend) -> Callable[[Decisi
 
     def settle(decision: Decision) -> bool:
         token = decision.refund_token
-        if token is None or len(token) != RECEIPTS + 1 or decision.recipients is not None:
+        if token is None or decision.recipients is not None:
             return False
-        by, envelope, receipt = token
+        try:
+            by, envelope, receipt = token
+        except ValueError:  # it was refunded, perhaps at this moment in another thread
+            return False
         if by is not operations or type(envelope) is not Envelope or not settle_pending(receipt):
             return False
         token[ENVELOPE] = settled(envelope)

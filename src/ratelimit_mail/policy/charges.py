@@ -230,11 +230,12 @@ class EffectiveLimits:
         exempt: recipients that no rate limit counts, by the keys of their addresses.
         """
         try:
-            message_charges = self.charges_by_domains[self._domains_of(envelope)]
-            if message_charges is None or exempt or envelope.direction == "inbound":
-                return self._plan_by_recipient(envelope, exempt)
+            domains, direction = self._domains_of(envelope), envelope.direction
         except AttributeError:
             raise TypeError(f"an Envelope is needed, not {show(envelope)}") from None
+        message_charges = self.charges_by_domains[domains]
+        if message_charges is None or exempt or direction == "inbound":
+            return self._plan_by_recipient(envelope, exempt)
         charges = [(ledger, subject(envelope), costs) for ledger, subject, costs in message_charges]
         return _new(ChargePlan, (self, charges, None, None))
 

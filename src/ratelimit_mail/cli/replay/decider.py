@@ -2,7 +2,8 @@
 
 Most policies need no limiter for that: the counts of messages in order decide in a third of the
 time. They do not know limits that only report, that block a subject, that count unique recipients,
-or that spread a message over time: there a limiter decides, with a clock that follows the messages.
+or that spread a message over time, nor partial answers, nor hundreds of different numbers: there a
+limiter decides, with a clock that follows the messages.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ __all__ = ["Decider", "decider", "is_countable"]
 
 MOST_PREPARED: Final = 16_384
 """Of how many envelopes it is known what they are charged."""
+
+MOST_LIMITS: Final = 256
+"""How many different limits the counts in order know. A policy with more makes some anew for each
+message, which would have to be prepared each time, and would stay in memory."""
 
 Decider = Callable[[int, Envelope], Decision]
 """Returns the decision on a message at a time in milliseconds, which is not before the last one."""
@@ -115,7 +120,10 @@ class _InOrder:
 
 def is_countable(policy: Policy) -> bool:
     """Return whether messages under a policy are decided by the counts of messages in order."""
-    return all(map(_is_countable_limit, policy.all_limits))
+    limits = set(policy.all_limits)
+    if policy.partial or len(limits) > MOST_LIMITS:
+        return False
+    return all(map(_is_countable_limit, limits))
 
 
 def _is_countable_limit(limit: Limit) -> bool:
