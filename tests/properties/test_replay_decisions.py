@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -171,3 +172,12 @@ def test_whatever_a_policy_concedes_a_replay_decides_as_a_limiter_does(
     decisions = decisions_of_a_replay(policy, mail)
     assert decisions == decisions_of_a_limiter(policy, mail)
     assert len({(decision.action, decision.limit) for decision in decisions}) > 1
+
+
+def test_an_envelope_with_many_recipients_is_forgotten_once_it_is_decided() -> None:
+    decide = decider(Policy(name="test", limits=[RecipientRateLimit("1000/day")]))
+    envelope = Envelope("ann@uwo.ca", [f"bob{i}@example.com" for i in range(500)])
+    is_there = weakref.ref(envelope)
+    assert [decide(time, envelope).action.value for time in range(3)] == ["accept"] * 2 + ["defer"]
+    del envelope
+    assert is_there() is None

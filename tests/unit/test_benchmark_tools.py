@@ -178,7 +178,11 @@ def test_a_target_of_at_least_is_met_from_its_bound_on(peer: float, word: str) -
 
 def test_a_target_without_a_figure_is_not_met() -> None:
     text = page.render(results())
-    assert text.count("| not measured |") == 24
+    targets = text.partition("## The targets")[2].partition("\n## ")[0]
+    table = targets.partition("| --- |")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert len(rows) > 20
+    assert [row for row in rows if "| not measured |" not in row] == []
 
 
 def test_the_fastest_peer_is_sought_among_best_idioms_alone() -> None:

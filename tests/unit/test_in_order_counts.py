@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
+import pytest
+
+from ratelimit_mail.counting import in_order
 from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger, retention_for
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.in_order import InOrderCounts
@@ -72,3 +76,15 @@ def test_a_message_of_several_charges_is_taken_as_a_whole_or_not_at_all() -> Non
     assert refused[0] == HOUR
     assert counts.take([bob], 2) is None
     assert len(UNITS) == len(ONE_MESSAGE)
+
+
+def test_ledgers_that_are_made_anew_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_order, "MOST_COSTS", 8)
+    counts = InOrderCounts()
+    window = Window(3, HOUR, denied=True)
+    charges = [charge_of("ann@uwo.ca", window) for _ in range(100)]
+    ids = {id(ledger.counts[0]) for ledger, _, _ in charges}
+    while charges:
+        counts.take(counts.prepare([charges.pop()]), 100 - len(charges))
+    gc.collect()
+    assert sum(id(each) in ids for each in gc.get_objects() if isinstance(each, Count)) <= 8

@@ -14,6 +14,7 @@ from rlm_testkit.builders import envelope_to
 from ratelimit_mail import Envelope, Limiter, MessageRateLimit, Policy, RecipientRateLimit
 from ratelimit_mail.backends import MemoryBackend
 from ratelimit_mail.backends.base import Verdict
+from ratelimit_mail.backends.memory.subject_counts import SubjectCounts
 from ratelimit_mail.testing import ManualClock
 
 DAY = 86_400
@@ -108,6 +109,23 @@ def test_a_booking_far_ahead_is_not_evicted() -> None:
         limiter.try_acquire(from_user(i))
     assert limiter.check(envelope_to()).retry_after == 100
     assert limiter.reserve(envelope_to()).delay == 100
+
+
+def test_bookings_of_a_sender_that_becomes_active_meanwhile_are_seen_without_the_lock() -> None:
+    limiter, backend, clock = recipient_limiter("1/day")
+    ledger = limiter.policy.queue()
+    assert [limiter.reserve(from_user("ann")).delay for _ in range(3)] == [0, DAY, 2 * DAY]
+    table = backend._tables[ledger.name]
+    counts = table.young.pop("ann@uwo.ca")
+
+    class Old(dict[str, SubjectCounts]):
+        def get(self, subject: str, default: Any = None, /) -> Any:
+            """Find nothing, because another thread charges the sender first."""
+            table.put(subject, counts, clock())
+            return default
+
+    table.old = Old({"ann@uwo.ca": counts})
+    assert backend.has_bookings(ledger, "ann@uwo.ca")
 
 
 def test_eviction_goes_on_after_the_clock_was_a_year_ahead() -> None:

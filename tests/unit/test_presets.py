@@ -77,7 +77,7 @@ def test_a_preset_states_the_source_and_date_of_its_figures(name: str) -> None:
     assert all(page.title for page in source.pages)
     assert date(2026, 11, 22) <= source.read <= date(2026, 11, 27)
     docs = inspect.getdoc(PRESETS[name]) or ""
-    assert "Source: " in docs or "History." in docs
+    assert "Source: " in docs or "historical limit, listed by Western" in docs
 
 
 OPTIONAL = {

@@ -32,8 +32,8 @@ def test_llms_txt_names_every_page_with_its_first_sentence() -> None:
     assert lines[2].startswith("> ")
     pages = [line for line in lines if line.startswith("- [")]
     assert len(pages) == len(list((ROOT / "docs").rglob("*.md")))
-    outbox = "- [queue mail and send it later](outbox.html): A limiter says when a message may go."
-    assert outbox in pages
+    events = "This page shows how a program learns what its limiter refuses."
+    assert f"- [get alerts in my program](events.html): {events}" in pages
     assert [line for line in lines if line.startswith("## ")][1:3] == [
         "## Tutorial",
         "## How do I …",

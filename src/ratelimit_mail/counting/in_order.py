@@ -92,7 +92,7 @@ class _Table:
 
 _Entry = tuple[int, int, int, Count, tuple[tuple[int, Window], ...]]
 """What a charge adds to one count: the unit, the cost, the smallest limit, the count, and its
-windows, each after its number among all that are counted here. A plain tuple, for speed."""
+windows, each after its number. A plain tuple, for speed."""
 
 
 class PreparedCharge(NamedTuple):
@@ -122,9 +122,8 @@ class InOrderCounts:
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
         self._costs = BoundedCache(self._new_costs, most=MOST_COSTS)
-        self._numbers: dict[Count, int] = {}
-        """By count, the number of its first window."""
-        self._windows = 0
+        self._numbers: dict[tuple[int, Window], int] = {}
+        """By unit and window. Equal windows share a number, because ledgers may be made anew."""
         self._different_costs = 0
 
     def __len__(self) -> int:
@@ -213,13 +212,13 @@ class InOrderCounts:
         entries = list[_Entry]()
         for count in ledger.counts:
             if cost := costs[count.unit]:
-                if count not in self._numbers:
-                    self._numbers[count] = self._windows
-                    self._windows += len(count.windows)
-                windows = tuple(enumerate(count.windows, self._numbers[count]))
+                windows = tuple((self._number(count.unit, each), each) for each in count.windows)
                 entries.append((count.unit, cost, count.smallest, count, windows))
         self._different_costs += 1
         return tuple(entries), self._different_costs
+
+    def _number(self, unit: int, window: Window) -> int:
+        return self._numbers.setdefault((unit, window), len(self._numbers))
 
 
 def _subject_of(charge: PreparedCharge, now: int) -> _Subject:

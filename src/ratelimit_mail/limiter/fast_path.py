@@ -120,9 +120,10 @@ def _for_limits(
 
     def decide(envelope: Envelope) -> Decision | None:
         try:
-            charge = charges[envelope.folded_domains if is_prepared else domains_of(envelope)]
-        except AttributeError:
+            domains = envelope.folded_domains if is_prepared else domains_of(envelope)
+        except AttributeError:  # not an Envelope
             return None
+        charge = charges[domains]
         if charge is None or envelope.id is not None or envelope.direction == "inbound":
             return None
         if (blocks.is_stale or blocks.exist) and blocks.concern(envelope):

@@ -20,7 +20,6 @@ __all__ = ["SubjectTable"]
 LOOKED_AT: Final = 4
 """Idle subjects looked at for each new one: more than one, or new subjects would outrun it."""
 
-
 MOST_LEDGERS: Final = 64
 """How many ledgers a table knows: one for each tier, and again for each version of a policy."""
 
@@ -80,10 +79,13 @@ class SubjectTable:
 
     def has_bookings(self, subject: str) -> bool:
         """Return whether a subject may have bookings that were not used yet; needs no lock."""
-        for generation in (self.young, self.old, self.idle):
-            if (counts := generation.get(subject)) is not None and counts.bookings:
-                return True
-        return False
+        counts = (
+            self.young.get(subject)
+            or self.old.get(subject)
+            or self.idle.get(subject)
+            or self.young.get(subject)  # where it may have come meanwhile
+        )
+        return counts is not None and bool(counts.bookings)
 
     def put(self, subject: str, counts: SubjectCounts, now: int) -> None:
         """Put the counts of a subject that has just been charged among the young ones."""

@@ -249,7 +249,9 @@ class Core:
         subject_charges = self._subject_charges(session, charges, now)
         # The queue may have been reset or forgotten since.
         queue = session.counts(queue_ledger, subject)
-        old_queue = session.counts_of_number(current.queue_number) if current.number else queue
+        old_queue = queue
+        if current.number is not None:
+            old_queue = session.counts_of_number(current.queue_number)
         booking: BookingReceipt[StoredCounts] = BookingReceipt(
             session.charges_of(current.events), (old_queue, queue_ledger, costs, current.at)
         )

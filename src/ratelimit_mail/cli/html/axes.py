@@ -104,7 +104,11 @@ def time_ticks(start: int, end: int, zone: tzinfo = UTC) -> list[Tick]:
 
 
 def _datetime(time: int, zone: tzinfo) -> datetime:
-    return datetime.fromtimestamp(time // 1000, UTC).astimezone(zone)
+    in_utc = datetime.fromtimestamp(time // 1000, UTC)
+    try:
+        return in_utc.astimezone(zone)
+    except OverflowError:  # of the last hours of the year 9999, which the zone has in the next
+        return in_utc
 
 
 def _moments(start: datetime, unit: str, number: int) -> Iterator[datetime]:

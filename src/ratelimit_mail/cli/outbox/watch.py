@@ -39,14 +39,15 @@ class Watch:
     def run(self, *, until_empty: bool, every: Callable[[], float]) -> None:
         """Run the outbox until it ends. A second signal raises KeyboardInterrupt.
 
-        every: shows the progress, and returns in how many seconds it is called again.
+        every: shows the progress, first before anything is sent, and returns in how many seconds
+            it is called again.
         """
         thread = threading.Thread(
             target=self._run, args=(until_empty,), name="ratelimit_mail outbox", daemon=True
         )
         with self._handlers():
+            due = time.monotonic() + every()
             thread.start()
-            due = time.monotonic()
             is_reported = False
             try:
                 while thread.is_alive():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.cli.replay.mail_records import MOST_REPEATED
 from ratelimit_mail.counting.in_order import InOrderCounts, PreparedCharge
 from ratelimit_mail.decision import Decision
 from ratelimit_mail.envelope import Envelope
@@ -23,7 +24,8 @@ from ratelimit_mail.testing import ManualClock
 
 __all__ = ["Decider", "decider", "is_countable"]
 
-MOST_PLANS: Final = 16_384
+MOST_PREPARED: Final = 16_384
+"""Of how many envelopes it is known what they are charged."""
 
 Decider = Callable[[int, Envelope], Decision]
 """Returns the decision on a message at a time in milliseconds, which is not before the last one."""
@@ -103,8 +105,9 @@ class _InOrder:
             charges if is_refused else (),
             charges[0] if len(charges) == 1 and not is_refused else None,
         )
-        if not self._has_dates:
-            if len(self._prepared) >= MOST_PLANS:
+        # An envelope with many recipients is large, and is made anew for each message.
+        if not self._has_dates and len(envelope.recipients) <= MOST_REPEATED:
+            if len(self._prepared) >= MOST_PREPARED:
                 self._prepared.clear()
             self._prepared[id(envelope)] = prepared
         return prepared
