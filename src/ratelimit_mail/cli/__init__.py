@@ -1,4 +1,4 @@
-"""The command `ratelimit-mail`: its entry point, with a hint if its dependencies are missing."""
+"""The command `ratelimit-mail`: its entry point, which ends it if the output cannot be written."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ import sys
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
+from ratelimit_mail.cli.loading_errors import loading_errors
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command; the entry point of `ratelimit-mail`."""
-    try:
+    with loading_errors():
         from ratelimit_mail.cli.command import command
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("click", "rich"):
-            raise
-        print(
-            "ratelimit-mail: the command needs click and rich: pip install 'ratelimit-mail[cli]'",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
     if "_RATELIMIT_MAIL_COMPLETE" in os.environ:
         from ratelimit_mail.cli.bash_completion import use_bash_completion
 

@@ -59,10 +59,12 @@ class CommandGroup(click.Group):
 
     context_class = _Context
 
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Add a command, whose help fits the terminal too."""
-        cmd.context_class = _Context
-        super().add_command(cmd, name)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command with a name, whose help fits the terminal too."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            command.context_class = _Context
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each command and its first sentence."""

@@ -80,7 +80,8 @@ def _open(path: str) -> int:
 
 
 if __name__ == "__main__":
-    import ratelimit_mail.cli.command  # noqa: F401
+    from ratelimit_mail.cli.man_page import man_page
 
+    man_page("")  # loads the modules of every command
     todo: Any = json.load(sys.stdin)
     _serve(todo)
