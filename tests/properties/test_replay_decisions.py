@@ -185,7 +185,9 @@ def test_an_envelope_with_many_recipients_is_forgotten_once_it_is_decided() -> N
 
 def test_a_policy_of_hundreds_of_numbers_is_decided_on_by_a_limiter() -> None:
     def policy(number: int) -> Policy:
-        overrides = [Override(f"a{each}@x.org", {"messages": each + 1}) for each in range(number)]
+        overrides = [
+            Override({"messages": each + 1}, senders=[f"a{each}@x.org"]) for each in range(number)
+        ]
         limits = [MessageRateLimit("1000/day", name="messages")]
         return Policy(name="x", limits=limits, overrides=overrides)
 
