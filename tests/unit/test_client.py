@@ -9,6 +9,8 @@ import attrs
 import pytest
 
 from ratelimit_mail import Client, Envelope, Limiter, MessageRateLimit, Policy
+from ratelimit_mail.backends import MemoryBackend
+from ratelimit_mail.testing import ManualClock
 
 
 def test_every_field_of_a_client_is_optional() -> None:
@@ -143,7 +145,8 @@ def test_blanks_around_a_login_do_not_make_it_another_login() -> None:
     assert Client(user=" kim ") == Client(user="kim")
     with pytest.raises(ValueError, match=r"client user: '   ' is not a login of 1 to 320"):
         Client(user="   ")
-    limiter = Limiter(Policy(name="test", limits=[MessageRateLimit("1/day", scope="user")]))
+    policy = Policy(name="test", limits=[MessageRateLimit("1/day", scope="user")])
+    limiter = Limiter(policy, MemoryBackend(ManualClock()))
     envelopes = [
         Envelope("a@b.c", ["d@e.f"], Client(user=user)) for user in ("kim", "kim ", " KIM")
     ]
