@@ -87,4 +87,4 @@ def test_ledgers_that_are_made_anew_are_not_held(monkeypatch: pytest.MonkeyPatch
     while charges:
         counts.take(counts.prepare([charges.pop()]), 100 - len(charges))
     gc.collect()
-    assert sum(id(each) in ids for each in gc.get_objects() if isinstance(each, Count)) <= 8
+    assert sum(id(each) in ids for each in gc.get_objects() if type(each) is Count) <= 8
