@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ratelimit_mail._util.lazy_names import lazy_names
+
 if TYPE_CHECKING:
     from ratelimit_mail import presets
     from ratelimit_mail.decision import Action, Decision
@@ -46,27 +48,30 @@ __all__ = [
 ]
 
 # Each name is loaded when it is first asked for: few programs need all of them.
-_MODULE_OF = {
-    "Action": "decision",
-    "AsyncLimiter": "limiter.aio",
-    "ByteRateLimit": "limits",
-    "Client": "envelope",
-    "Decision": "decision",
-    "Directory": "directory",
-    "Envelope": "envelope",
-    "Exemption": "overrides",
-    "Grant": "overrides",
-    "Limiter": "limiter.sync",
-    "MailingList": "directory",
-    "MessageRateLimit": "limits",
-    "MessageSizeLimit": "limits",
-    "Override": "overrides",
-    "Policy": "policy",
-    "RateLimitExceeded": "exceptions",
-    "RecipientLimit": "limits",
-    "RecipientRateLimit": "limits",
-    "Tier": "policy",
-}
+_imported = lazy_names(
+    __name__,
+    {
+        "Action": "decision",
+        "AsyncLimiter": "limiter.aio",
+        "ByteRateLimit": "limits",
+        "Client": "envelope",
+        "Decision": "decision",
+        "Directory": "directory",
+        "Envelope": "envelope",
+        "Exemption": "overrides",
+        "Grant": "overrides",
+        "Limiter": "limiter.sync",
+        "MailingList": "directory",
+        "MessageRateLimit": "limits",
+        "MessageSizeLimit": "limits",
+        "Override": "overrides",
+        "Policy": "policy",
+        "RateLimitExceeded": "exceptions",
+        "RecipientLimit": "limits",
+        "RecipientRateLimit": "limits",
+        "Tier": "policy",
+    },
+)
 
 
 def __getattr__(name: str) -> object:
@@ -74,11 +79,7 @@ def __getattr__(name: str) -> object:
         return import_module("ratelimit_mail.presets")
     if name == "__version__":
         return import_module("importlib.metadata").version("ratelimit-mail")
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"ratelimit_mail.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    return _imported(name)
 
 
 def __dir__() -> list[str]:

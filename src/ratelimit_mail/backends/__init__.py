@@ -1,7 +1,8 @@
 """Where counts live: in the memory of one process, in a SQLite file, or in Redis."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ratelimit_mail._util.lazy_names import lazy_names
 from ratelimit_mail.backends.base import AsyncBackend, Backend
 from ratelimit_mail.backends.memory import MemoryBackend
 
@@ -22,19 +23,15 @@ __all__ = [
     "from_url",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Imported here, because redis-py takes ten times as long to import as this package.
-    if name in ("AsyncRedisBackend", "RedisBackend"):
-        import ratelimit_mail.backends.redis as redis_backends
-
-        return getattr(redis_backends, name)
-    if name in ("AsyncSQLiteBackend", "SQLiteBackend"):
-        import ratelimit_mail.backends.sqlite as sqlite_backends
-
-        return getattr(sqlite_backends, name)
-    if name in ("async_from_url", "from_url"):
-        import ratelimit_mail.backends.urls as urls
-
-        return getattr(urls, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# redis-py takes ten times as long to import as this package.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "AsyncRedisBackend": "redis",
+        "AsyncSQLiteBackend": "sqlite",
+        "RedisBackend": "redis",
+        "SQLiteBackend": "sqlite",
+        "async_from_url": "urls",
+        "from_url": "urls",
+    },
+)

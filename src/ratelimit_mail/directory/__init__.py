@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ratelimit_mail._util.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ratelimit_mail.directory.list_file import ListFile
@@ -22,19 +23,14 @@ __all__ = [
 ]
 
 # Each name is loaded when it is first asked for: most policies have no directory.
-_MODULE_OF = {
-    "Directory": "memory",
-    "DirectoryLike": "protocol",
-    "ListFile": "list_file",
-    "MailingList": "mailing_lists",
-    "PastedText": "pasted_text",
-    "parse_addresses": "pasted_text",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"ratelimit_mail.directory.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Directory": "memory",
+        "DirectoryLike": "protocol",
+        "ListFile": "list_file",
+        "MailingList": "mailing_lists",
+        "PastedText": "pasted_text",
+        "parse_addresses": "pasted_text",
+    },
+)

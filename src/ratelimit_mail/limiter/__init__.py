@@ -1,8 +1,8 @@
 """Limiter and AsyncLimiter: decide by a policy and count in a backend."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ratelimit_mail._util.lazy_names import lazy_names
 from ratelimit_mail.limiter.sync import Limiter
 
 if TYPE_CHECKING:
@@ -12,16 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["AsyncLimiter", "AsyncReservation", "Limiter", "Reservation"]
 
 # Loaded when first asked for: most programs use one of the two limiters, and book nothing.
-_MODULE_OF = {
-    "AsyncLimiter": "aio",
-    "AsyncReservation": "reservations",
-    "Reservation": "reservations",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"ratelimit_mail.limiter.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "AsyncLimiter": "aio",
+        "AsyncReservation": "reservations",
+        "Reservation": "reservations",
+    },
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ratelimit_mail._util.lazy_names import lazy_names
 from ratelimit_mail.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -11,11 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Policy", "Tier"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "Tier":
-        # Imported here, because many policies have no tiers.
-        from ratelimit_mail.policy.tiers import Tier
-
-        return Tier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"Tier": "tiers"})  # many policies have no tiers

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ratelimit_mail._util.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ratelimit_mail.testing.brute_force import BruteForceBackend
@@ -22,20 +23,15 @@ __all__ = [
 ]
 
 # Each name is loaded when it is first asked for: planning needs the clock, and not the suite.
-_MODULE_OF = {
-    "AsyncBackendConformance": "conformance",
-    "BackendConformance": "conformance",
-    "BruteForceBackend": "brute_force",
-    "ManualClock": "clock",
-    "Script": "generated_scripts",
-    "generated_script": "generated_scripts",
-    "play": "generated_scripts",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"ratelimit_mail.testing.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "AsyncBackendConformance": "conformance",
+        "BackendConformance": "conformance",
+        "BruteForceBackend": "brute_force",
+        "ManualClock": "clock",
+        "Script": "generated_scripts",
+        "generated_script": "generated_scripts",
+        "play": "generated_scripts",
+    },
+)
