@@ -11,13 +11,14 @@ import marshal
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from heapq import merge
 from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from ratelimit_mail._util.cache import BoundedCache
 from ratelimit_mail.cli.errors import InputError
 from ratelimit_mail.envelope import NOBODY, Client, Envelope
 
@@ -75,7 +76,7 @@ class MailRecords:
         """Where each block of each run begins, and its size."""
         self._stored = 0
         self._generated: list[str] = []
-        self._envelopes = _Envelopes(self._new_envelope)
+        self._envelopes = BoundedCache(self._new_envelope, MOST_ENVELOPES, _has_few_recipients)
         self._first = self._last = 0
         self._out_of_order = 0
         self._without_size = 0
@@ -221,24 +222,6 @@ class MailRecords:
         return tuple(self._generated[:count])
 
 
-class _Envelopes(dict["_EnvelopeFields", Envelope]):
-    """The envelopes of rows; those with few recipients are remembered, up to a number of them."""
-
-    def __init__(self, new: Callable[[_EnvelopeFields], Envelope]) -> None:
-        super().__init__()
-        self._new = new
-
-    def __missing__(self, row: _EnvelopeFields) -> Envelope:
-        envelope = self._new(row)
-        _, recipients, _, _ = row
-        count = recipients if isinstance(recipients, int) else len(recipients)
-        if count <= MOST_REPEATED:
-            if len(self) >= MOST_ENVELOPES:
-                self.clear()
-            self[row] = envelope
-        return envelope
-
-
 class _Times(Collection[int]):
     """The times of messages, sorted, which are read again each time."""
 
@@ -253,6 +236,12 @@ class _Times(Collection[int]):
 
     def __contains__(self, time: object) -> bool:
         return any(time == each for each in self)
+
+
+def _has_few_recipients(row: _EnvelopeFields) -> bool:
+    _, recipients, _, _ = row
+    number = recipients if isinstance(recipients, int) else len(recipients)
+    return number <= MOST_REPEATED
 
 
 def _new_columns() -> tuple[list[Any], ...]:
