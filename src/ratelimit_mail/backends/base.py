@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from ratelimit_mail._util.documentation import with_methods_of
-from ratelimit_mail.counting.charge import Charge, Count, Ledger
+from ratelimit_mail.counting.charge import Charge, Count, Ledger, Refusal
 
 __all__ = [
     "CHECK",
@@ -67,9 +67,6 @@ REFUSE: Final = Intent(refused=True)
 
 Message = tuple[Sequence[Charge], Intent]
 """The charges of one message, and what to do with them."""
-
-Refusal = tuple[Count, int, int]
-"""A count, the number of its window, and the first moment at which that window has room."""
 
 
 class Verdict(NamedTuple):

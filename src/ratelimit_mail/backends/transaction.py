@@ -95,7 +95,7 @@ SubjectCharge = tuple[C, Ledger, Costs, int]
 WindowPlace = tuple[int, int]
 """A window of a transaction: the number of its entry, and its own."""
 
-Refused = tuple[int, int, int]
+FullWindow = tuple[int, int, int]
 """A window without room, as in `WindowPlace`, and when it has room."""
 
 
@@ -229,7 +229,7 @@ class Transaction(Generic[C]):
 
     def _room_for(
         self, booking: BookingReceipt[C], bookings: Bookings[BookingReceipt[C]]
-    ) -> tuple[int, list[Refused]]:
+    ) -> tuple[int, list[FullWindow]]:
         """Return when a booking may go, and the windows without room until then.
 
         The bookings behind it in its queue do not count. Before its time it may go at its time.
@@ -253,7 +253,7 @@ class Transaction(Generic[C]):
         start: int,
         *,
         is_early: bool,
-    ) -> tuple[int, list[Refused]] | None:
+    ) -> tuple[int, list[FullWindow]] | None:
         """Return what `_room_for` does by the few bookings behind it that can matter.
 
         A window that has room beside all of them has room without them. Another one contains only
@@ -350,7 +350,7 @@ class Transaction(Generic[C]):
             if only is None or (number, i) in only
         )
 
-    def _refusals(self, only: Container[WindowPlace] | None = None) -> list[Refused]:
+    def _refusals(self, only: Container[WindowPlace] | None = None) -> list[FullWindow]:
         """Return the windows without room, of all or of some."""
         now = self._now
         refusals = []
@@ -371,7 +371,7 @@ class Transaction(Generic[C]):
             return log.earliest_spread(start, schedule, window)
         return log.earliest(start, cost, window)
 
-    def _tightest(self, at: int) -> list[Refused]:
+    def _tightest(self, at: int) -> list[FullWindow]:
         """Return the window with the least room, if only earlier bookings are in the way."""
         _, number, i = min(
             (log.remaining(self._now, window), number, i)
@@ -380,7 +380,7 @@ class Transaction(Generic[C]):
         )
         return [(number, i, at)]
 
-    def _refuse(self, refusals: list[Refused], start: int, *, record: bool) -> Verdict:
+    def _refuse(self, refusals: list[FullWindow], start: int, *, record: bool) -> Verdict:
         """Count the refused attempt, and return when, from `start` on, the charges fit."""
         counted = record and self.count_refused()
         of_counts: list[Refusal] = []

@@ -20,6 +20,7 @@ __all__ = [
     "Costs",
     "Count",
     "Ledger",
+    "Refusal",
     "UniqueCosts",
     "add_costs",
     "costs_of",
@@ -184,6 +185,9 @@ class Ledger:
 
 Charge = tuple[Ledger, str, Costs]
 """A ledger, a subject, and what is added there: a plain tuple, for speed."""
+
+Refusal = tuple[Count, int, int]
+"""A count, the number of its window, and the first moment at which that window has room."""
 
 
 def retention_for(windows: list[Window]) -> Retention:

@@ -11,11 +11,11 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ratelimit_mail._util.cache import BoundedCache
-from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger
+from ratelimit_mail.counting.charge import UNITS, Charge, Costs, Count, Ledger, Refusal
 from ratelimit_mail.counting.event_log import EventLog
 from ratelimit_mail.counting.window import Window
 
-__all__ = ["InOrderCounts", "PreparedCharge", "Refused"]
+__all__ = ["InOrderCounts", "PreparedCharge", "RefusedUntil"]
 
 MOST_REMEMBERED: Final = 64
 """How many refusals a subject remembers."""
@@ -23,9 +23,9 @@ MOST_REMEMBERED: Final = 64
 MOST_COSTS: Final = 4096
 """How many different costs are prepared."""
 
-Refused = tuple[int, Sequence[tuple[Count, int, int]]]
-"""The first moment at which some charges fit, and the windows without room: a count, the number of
-the window, and the first moment at which it has room. A plain tuple, for speed."""
+RefusedUntil = tuple[int, Sequence[Refusal]]
+"""The first moment at which some charges fit, and the windows without room. A plain tuple, for
+speed."""
 
 
 class _Subject:
@@ -42,7 +42,7 @@ class _Subject:
 
     def __init__(self) -> None:
         self.logs: list[EventLog | None] = [None] * len(UNITS)
-        self.refused: dict[int, tuple[int, Refused]] = {}
+        self.refused: dict[int, tuple[int, RefusedUntil]] = {}
         self.full: dict[int, tuple[int, int]] = {}
 
     def log(self, unit: int) -> EventLog:
@@ -145,7 +145,7 @@ class InOrderCounts:
             for ledger, subject, costs in charges
         ]
 
-    def take(self, charges: Sequence[PreparedCharge], now: int) -> Refused | None:
+    def take(self, charges: Sequence[PreparedCharge], now: int) -> RefusedUntil | None:
         """Take all of `charges` or none; return None if they were taken.
 
         A refused attempt is counted where limits count those.
@@ -166,7 +166,7 @@ class InOrderCounts:
         """Count a refused attempt where limits count those."""
         _count_refused([(_subject_of(charge, now), charge.entries) for charge in charges], now)
 
-    def take_one(self, charge: PreparedCharge, now: int) -> Refused | None:
+    def take_one(self, charge: PreparedCharge, now: int) -> RefusedUntil | None:
         """Do the same with one charge alone."""
         table, name, entries, costs, counts_denied = charge
         if now >= table.due:
@@ -230,7 +230,7 @@ def _subject_of(charge: PreparedCharge, now: int) -> _Subject:
 
 def _refused(
     places: Iterable[_Place], now: int, among: Container[tuple[int, int]] | None = None
-) -> Refused | None:
+) -> RefusedUntil | None:
     """Return how charges are refused, or None if they fit.
 
     A window that has room keeps it, so the last one to have room decides when the charges fit.
@@ -256,7 +256,7 @@ def _refused(
     return (last, refusals) if refusals else None
 
 
-def _refused_and_counted(places: Sequence[_Place], now: int) -> Refused | None:
+def _refused_and_counted(places: Sequence[_Place], now: int) -> RefusedUntil | None:
     """Do the same where a refused attempt is counted; it is counted before it is said until when.
 
     A sender that keeps trying stays refused: then what was full for the last attempt still is. A

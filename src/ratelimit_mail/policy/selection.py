@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ratelimit_mail.overrides import Exemption, Grant, Override
     from ratelimit_mail.policy.tiers import Tier
 
-__all__ = ["LimitSelector"]
+__all__ = ["MOST_BUILT", "LimitSelector"]
 
 MOST_SELECTED: Final = 4096
 

@@ -38,7 +38,7 @@ _numbers_ahead: Final = count_up(-1, -1)
 """The numbers of bookings that stand ahead of all others in a queue, forgotten ones included."""
 
 
-_Refused = tuple[Ledger, Costs, int, int, Sequence[Refusal]]
+_RememberedRefusal = tuple[Ledger, Costs, int, int, Sequence[Refusal]]
 """How costs of a ledger were refused: when, until when, and the windows without room.
 
 As `QuickRefusal`, a plain tuple, for speed.
@@ -147,7 +147,7 @@ class SubjectCounts:
         self.costs = NO_COSTS
         self.pending: list[int] = []
         self.allowance = 0
-        self.refusal: _Refused | None = None
+        self.refusal: _RememberedRefusal | None = None
         self.bookings: BookingQueue[Any] | None = None
         self._members: dict[int, _Members] | None = None
 

@@ -40,7 +40,7 @@ MOST_REFUSALS: Final = 256
 """So many refusals are remembered, each with the logs of its subject."""
 
 
-class _Refused(NamedTuple):
+class _RememberedRefusal(NamedTuple):
     """A refusal, which stays the same until the logs have changed, or there is room.
 
     packed: the logs. since, at: when it was made, and when there is room.
@@ -91,7 +91,7 @@ class FastPath:
 
     def __init__(self, ledgers: LedgerNumbers) -> None:
         self._ledgers = ledgers
-        self._refusals: dict[int, _Refused] = {}
+        self._refusals: dict[int, _RememberedRefusal] = {}
         """The latest refusals of messages with one charge, by the number of the subject."""
         self.new_rows = 0
 
@@ -152,7 +152,9 @@ class FastPath:
             if len(charges) == 1:
                 if len(self._refusals) >= MOST_REFUSALS:
                     self._refusals.clear()
-                self._refusals[number] = _Refused(packed, ledger, costs, now, at, refusals)
+                self._refusals[number] = _RememberedRefusal(
+                    packed, ledger, costs, now, at, refusals
+                )
             return verdict(now, at, None, refusals)
         for ledger, number, logs in updates:
             if number in outcome.too_long:

@@ -21,16 +21,13 @@ from ratelimit_mail.limiter.verdicts import decide, refused_until
 from ratelimit_mail.limits import Limit, RateLimit
 from ratelimit_mail.policy import Policy
 from ratelimit_mail.policy.charges import EffectiveLimits
+from ratelimit_mail.policy.selection import MOST_BUILT
 from ratelimit_mail.testing import ManualClock
 
 __all__ = ["Decider", "decider", "is_countable"]
 
 MOST_PREPARED: Final = 16_384
 """Of how many envelopes it is known what they are charged."""
-
-MOST_LIMITS: Final = 256
-"""How many different limits the counts in order know. A policy with more makes some anew for each
-message, which would have to be prepared each time, and would stay in memory."""
 
 Decider = Callable[[int, Envelope], Decision]
 """Returns the decision on a message at a time in milliseconds, which is not before the last one."""
@@ -121,7 +118,8 @@ class _InOrder:
 def is_countable(policy: Policy) -> bool:
     """Return whether messages under a policy are decided by the counts of messages in order."""
     limits = set(policy.all_limits)
-    if policy.partial or len(limits) > MOST_LIMITS:
+    # A policy with more makes some anew for each message: each would have to be prepared again.
+    if policy.partial or len(limits) > MOST_BUILT:
         return False
     return all(map(_is_countable_limit, limits))
 
