@@ -205,8 +205,8 @@ class AsyncLimiter:
         async with limiter.sending(envelope, timeout=60):
             await smtp.send_message(message)
         """
-        milliseconds_to_wait = None if timeout is None else milliseconds("timeout", timeout)
-        proofs = None if refund_on is None else exception_classes(refund_on)
+        milliseconds_to_wait = milliseconds("timeout", timeout)
+        proofs = exception_classes(refund_on)
         return AsyncSending(self._operations, envelope, milliseconds_to_wait, proofs)
 
     async def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:

@@ -250,8 +250,8 @@ class Limiter:
 
         Raises RateLimitExceeded as `acquire` does.
         """
-        milliseconds_to_wait = None if timeout is None else milliseconds("timeout", timeout)
-        proofs = None if refund_on is None else exception_classes(refund_on)
+        milliseconds_to_wait = milliseconds("timeout", timeout)
+        proofs = exception_classes(refund_on)
         return Sending(self._operations, envelope, milliseconds_to_wait, proofs)
 
     def settle(self, decision: Decision, refused: Iterable[str] = ()) -> None:
