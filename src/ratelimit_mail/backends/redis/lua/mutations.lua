@@ -84,7 +84,7 @@ local function mutations(logs, now, grace)
     end
     if log.trim > 0 then
       log.base, log.attempted_base = total(log, log.trim), total(log, log.trim, true)
-      if log.compact_at % 2 > 0 then
+      if log.compact_at % 2 > 0 then  -- the next entry that compaction looks at
         log.compact_at = max(1, log.compact_at - log.trim - log.trim % 2)
       end
     end
