@@ -26,6 +26,7 @@ from ratelimit_mail.backends.memory.idempotency import IdempotencyCache, SharedR
 from ratelimit_mail.backends.memory.subject_counts import QuickRefusal, SubjectCounts
 from ratelimit_mail.backends.memory.subject_table import SubjectTable
 from ratelimit_mail.backends.ranking import Ranking
+from ratelimit_mail.backends.readings import readings
 from ratelimit_mail.backends.transaction import BookingReceipt, Transaction, refund
 from ratelimit_mail.counting.charge import Charge, Costs, Ledger, add_costs
 from ratelimit_mail.counting.event_log import FAR_AHEAD, UndoList
@@ -505,18 +506,7 @@ class MemoryBackend:
             table.use(ledger)
             logs = table.get(subject).logs()
             self._undo.clear()
-            return [
-                [
-                    Reading(
-                        log.used(now, window),
-                        log.remaining(now, window),
-                        log.empty_at(now, window) - now,
-                    )
-                    for window in count.windows
-                ]
-                for count in ledger.counts
-                for log in [logs[count.unit]]
-            ]
+            return readings(logs, ledger, now)
 
     def top(self, ledger: Ledger, n: int) -> list[str]:
         """Return the `n` subjects that hold the largest shares of a window, largest first.

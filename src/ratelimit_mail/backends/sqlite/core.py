@@ -21,6 +21,7 @@ from ratelimit_mail.backends.base import (
     verdict,
 )
 from ratelimit_mail.backends.ranking import Ranking
+from ratelimit_mail.backends.readings import readings
 from ratelimit_mail.backends.sqlite.answers import (
     Receipt,
     current_receipt,
@@ -269,19 +270,7 @@ class Core:
     def usage(self, cursor: Cursor, ledger: Ledger, subject: str) -> list[list[Reading]]:
         """Return the reading of each window of each of the ledger's counts, for one subject."""
         now = self._clock()
-        logs = self._session(cursor).counts(ledger, subject).logs()
-        return [
-            [
-                Reading(
-                    log.used(now, window),
-                    log.remaining(now, window),
-                    log.empty_at(now, window) - now,
-                )
-                for window in count.windows
-            ]
-            for count in ledger.counts
-            for log in [logs[count.unit]]
-        ]
+        return readings(self._session(cursor).counts(ledger, subject).logs(), ledger, now)
 
     def rank(self, cursor: Cursor, ledger: Ledger, ranking: Ranking, after: int) -> int | None:
         """Add to a ranking the next subjects of a ledger; return after which number to go on.
